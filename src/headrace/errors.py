@@ -1,0 +1,132 @@
+"""Every error that Headrace raises on purpose, as one tree.
+
+    HeadraceError
+    ├── LoadError            a workflow file cannot be run: all its problems at once
+    ├── NodeError            a node failed; its error strategy decides what that means
+    ├── Conflict             somebody else wrote this run's next event
+    └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
+        ├── InvalidParam     400 invalid_param
+        ├── Unauthorized     401 unauthorized
+        ├── Forbidden        403 forbidden
+        ├── NotFound         404 not_found
+        └── TooManyRequests  429 too_many_requests
+
+An error says what happened, where (run, node, field) and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class HeadraceError(Exception):
+    """The root of the tree; `str(error)` is fit to be shown to a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a workflow file, told so that it can be found: file, line, node, field."""
+
+    message: str
+    node: str | None = None
+    field: str | None = None
+    line: int | None = None  # from 1
+    fatal: bool = True  # False: the file loads and runs up to here (an unknown node type, a missing credential)
+
+    def __str__(self) -> str:
+        where = [f"line {self.line}"] if self.line else []
+        where += [f"node '{self.node}'"] if self.node else []
+        where += [f"field '{self.field}'"] if self.field else []
+        return f"{', '.join(where)}: {self.message}" if where else self.message
+
+
+class LoadError(HeadraceError):
+    """A workflow file that cannot be loaded, with every problem found in it."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+class NodeError(HeadraceError):
+    """A node failed.
+
+    `kind` is what a workflow sees as `error_type`: the name that Dify gives the same failure
+    (CodeExecutionError, HttpRequestNodeError, InvokeBadRequestError, ...).
+    `inputs`, `process` and `outputs` are what is known of the attempt, shown in its node_finished.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        kind: str = "NodeError",
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        process: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.inputs: Mapping[str, Any] = inputs or {}
+        self.process: Mapping[str, Any] = process or {}
+        self.outputs: Mapping[str, Any] = outputs or {}
+        super().__init__(message)
+
+
+class Conflict(HeadraceError):
+    """An append came second: the run has an event with this sequence number already."""
+
+    def __init__(self, run: str, seq: int) -> None:
+        self.run = run
+        self.seq = seq
+        super().__init__(f"run {run}: event {seq} is written already")
+
+
+@dataclass
+class RequestError(HeadraceError):
+    """What a caller asked cannot be done. On the wire: `{code, message, status}`, as Dify's API has it."""
+
+    message: str
+    code: str = "bad_request"
+    status: int = 400
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidParam(RequestError):
+    """400: an argument is missing, of the wrong type or out of range."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "invalid_param", 400)
+
+
+class Unauthorized(RequestError):
+    """401: no key, or one that is unknown, revoked or of the wrong scheme."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "unauthorized", 401, {"WWW-Authenticate": 'Bearer realm="api"'})
+
+
+class Forbidden(RequestError):
+    """403: the key is good, but not for this."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "forbidden", 403)
+
+
+class NotFound(RequestError):
+    """404: nothing of that id, or nothing that this key may see."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "not_found", 404)
+
+
+class TooManyRequests(RequestError):
+    """429: a limit is reached; `retry_after` seconds from now it may not be."""
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message, "too_many_requests", 429, {"Retry-After": str(retry_after)})

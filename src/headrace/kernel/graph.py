@@ -1,0 +1,100 @@
+"""What is to be run: nodes, the edges between them, and what each response node tells.
+
+A graph is made by `dsl.load`, checked there, and never changes. Handles name the edge a node leaves by: `source`
+for most, a case's id for if-else, `fail-branch` for a handled failure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from headrace.values import Selector, Value
+
+NodeId: TypeAlias = str
+Piece: TypeAlias = str | Selector
+"""A piece of a response: literal text, or the selector of a value to tell."""
+
+SOURCE = "source"
+FAIL_BRANCH = "fail-branch"
+DEFAULT_VALUE = "default-value"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a failed attempt is followed by another (`limit`), and after how many seconds (`interval`)."""
+
+    limit: int
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A node as the file has it.
+
+    `config` is its data, as written; `parent` the container it is in; `branching`: it chooses among its handles,
+    others leave by every edge; `strategy`: None (a failure ends the run), fail-branch or default-value with `defaults`.
+    """
+
+    id: NodeId
+    type: str
+    title: str = ""
+    config: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    parent: NodeId | None = None
+    branching: bool = False
+    retry: Retry | None = None
+    strategy: str | None = None
+    defaults: Mapping[str, Value] = field(default_factory=dict[str, Value])
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    source: NodeId
+    target: NodeId
+    handle: str = SOURCE
+
+
+class Graph:
+    """The nodes of one level, in the file's order, and their edges; `root` is where it begins.
+
+    `responses`: what each response node (end, answer) tells, in pieces.
+    `bodies`: the graph inside each container node.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec],
+        edges: Sequence[Edge],
+        root: NodeId,
+        responses: Mapping[NodeId, Sequence[Piece]] | None = None,
+        bodies: Mapping[NodeId, Graph] | None = None,
+    ) -> None:
+        self.nodes: dict[NodeId, NodeSpec] = {node.id: node for node in nodes}
+        self.edges = tuple(edges)
+        self.root = root
+        self.responses = dict(responses or {})
+        self.bodies = dict(bodies or {})
+        out: defaultdict[NodeId, list[Edge]] = defaultdict(list)
+        arity: defaultdict[NodeId, int] = defaultdict(int)
+        for edge in self.edges:
+            out[edge.source].append(edge)
+            arity[edge.target] += 1
+        self.out: Mapping[NodeId, Sequence[Edge]] = out
+        self.arity: Mapping[NodeId, int] = arity
+
+    def leaves(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:
+        """(taken, skipped) edges of a node that ended with a handle."""
+        edges = self.out.get(node, ())
+        spec = self.nodes[node]
+        if not spec.branching and spec.strategy != FAIL_BRANCH:
+            return edges, ()
+        taken = [edge for edge in edges if edge.handle == handle]
+        return taken, [edge for edge in edges if edge.handle != handle]
+
+    @cached_property
+    def told(self) -> frozenset[Selector]:
+        """The selectors that some response tells: only these are worth streaming."""
+        return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))

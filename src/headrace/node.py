@@ -1,0 +1,145 @@
+"""What a node type is: one class, its config model, and what it sees of the run it is in.
+
+    class Upper(Node[UpperConfig]):
+        type = "upper"
+        instant = True
+
+        async def run(self, ctx: Context) -> Result:
+            return Result({"text": ctx.variables.get(self.config.selector).upper()})
+
+A failure is a `NodeError`; what it means (abort, fail-branch, default-value, retry) is not the node's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from headrace.errors import NodeError
+from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.variables import Variables
+from headrace.resources import Limits, Resources
+from headrace.values import Value
+
+
+class Config(BaseModel):
+    """Base of the nodes' config models: what the file has beyond them is none of our business."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a node made of its inputs.
+
+    `outputs` are what later nodes read; `inputs` and `process` are shown in its node_finished; `handle` is the edge a
+    branching node leaves by; `usage` is what a model was paid (`resources.Usage.wire`).
+    """
+
+    outputs: Mapping[str, Value]
+    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    process: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    handle: str = SOURCE
+    usage: Mapping[str, Value] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The node waits for somebody: the run pauses, and the node runs again once it is resumed."""
+
+    reason: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a node sees of its run.
+
+    `emit(name, text)` streams text that the output `name` grows by; `key` is the same for every try at this attempt,
+    also after a crash: an idempotency key for whoever is called; `new_id` makes a UUID.
+    """
+
+    run: str
+    app: str
+    user: str
+    spec: NodeSpec
+    variables: Variables
+    inputs: Mapping[str, Value]
+    resources: Resources
+    limits: Limits
+    emit: Callable[[str, str], None]
+    key: str
+    new_id: Callable[[], str]
+
+
+class Node(ABC, Generic[C]):
+    """A node type. One instance serves every run of a workflow version, so it keeps nothing of a run."""
+
+    type: ClassVar[str]
+    Config: ClassVar[type[Config]]
+    instant: ClassVar[bool] = False
+    """It never waits and touches nothing outside: it runs in line, ahead of the journal."""
+    branching: ClassVar[bool] = False
+    """It chooses one of its handles; others leave by every edge."""
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @abstractmethod
+    async def run(self, ctx: Context) -> Result | Pause:
+        """Runs once. NodeError where it fails; any other exception is a defect of the node type."""
+
+    def response(self) -> Sequence[Piece] | None:
+        """The pieces a response node (end, answer) tells; None for every other."""
+        return None
+
+    def handles(self) -> Iterable[str] | None:
+        """The handles a branching node may leave by; None where any will do."""
+        return None
+
+    def needs(self, resources: Resources) -> Iterable[str]:
+        """What lacks before this node can run here, in words (a credential to set); for `lint` and at start."""
+        return ()
+
+
+class Unknown(Node[Config]):
+    """Stands for a type that nobody here knows: the file loads, and a run that reaches it is told."""
+
+    type = ""
+    Config = Config
+
+    def __init__(self, kind: str, title: str) -> None:
+        super().__init__(Config())
+        self.kind = kind
+        self.title = title
+
+    async def run(self, ctx: Context) -> Result:
+        raise NodeError(
+            f"Node '{self.title}' ({ctx.spec.id}) is of type '{self.kind}', which Headrace does not run.",
+            "UnknownNodeType",
+        )
+
+
+Registry = Mapping[str, type[Node[Config]]]
+"""Node types by name."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A workflow version ready to run: its graph, a node for each of the graph's, and what the file says besides."""
+
+    graph: Graph
+    nodes: Mapping[str, Node[Config]]
+    name: str
+    mode: str
+    description: str = ""
+    environment: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    secrets: frozenset[str] = frozenset()  # values to be masked wherever anyone looks
+    features: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...

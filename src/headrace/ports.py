@@ -1,0 +1,214 @@
+"""The doors to storage and to other processes, as protocols. Each has one contract suite that every implementation
+passes (`tests/contracts`).
+
+Only the journal and the catalog must be right; the queue and the bus need only be fast: what they lose, the journal
+brings back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.kernel.events import Record, RunId
+from headrace.values import File, Value
+
+# --------------------------------------------------------------------------------------------------------- journal
+
+
+class Journal(Protocol):
+    """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""
+
+    def append(self, records: Sequence[Record]) -> Awaitable[None]:
+        """Begins to write records of one run, numbered on from its last; appends take effect in the order of calls.
+
+        The awaitable is done once they are as safe as the store makes them; until then nobody outside the process may
+        be told. Raises Conflict (from the awaitable) if a number is taken: then none of these records is written.
+        """
+        ...
+
+    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+        """The run's records with a number above `after`, in order; [] for an unknown run."""
+        ...
+
+    async def unfinished(self) -> list[RunId]:
+        """Runs without a RunEnded (and not paused), oldest first: what a reconciler puts back into the queue."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs; times in seconds since the epoch, `elapsed` in seconds."""
+
+    run: RunId
+    app: str
+    version: str
+    status: str
+    source: str
+    end_user: str | None
+    session: str  # the `user` that the caller gave
+    error: str | None
+    elapsed: float
+    tokens: int
+    steps: int
+    exceptions: int
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of an app to list; None does not filter. Times in seconds since the epoch."""
+
+    app: str
+    status: str | None = None
+    before: float | None = None
+    after: float | None = None
+    session: str | None = None
+    keyword: str | None = None  # found in the inputs or outputs, or a run's id
+    page: int = 1
+    limit: int = 20
+
+
+class Runs(Protocol):
+    """Lists of runs: a projection of the journal, kept by the store that keeps the journal."""
+
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+        """(how many there are in all, the page asked for), newest first."""
+        ...
+
+    async def find_run(self, run: RunId) -> RunSummary | None: ...
+
+    async def find_task(self, task: str) -> RunId | None:
+        """The run that a task id names."""
+        ...
+
+
+# ----------------------------------------------------------------------------------------------------- queue, bus
+
+
+class Queue(Protocol):
+    """Runs waiting for a worker. A message is a hint: lost or doubled, no run is."""
+
+    async def put(self, run: RunId) -> None: ...
+
+    def claim(self, worker: str) -> AbstractAsyncContextManager[RunId]:
+        """Waits for a run; holds its lease (renewed) until the block ends. A block left by an exception, or a worker
+        that dies, gives the run back."""
+        ...
+
+
+class Bus(Protocol):
+    """Records told to whoever follows a run, as they happen."""
+
+    def publish(self, records: Sequence[Record]) -> None: ...
+
+    def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """All records published for the run from the moment the block is entered."""
+        ...
+
+
+# --------------------------------------------------------------------------------------------------------- catalog
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A served workflow file. `source` is where it was read from (an absolute path, or any name)."""
+
+    id: str
+    name: str
+    mode: str
+    source: str
+    version: str  # the current one
+    description: str = ""
+    created_at: float = 0.0
+    settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One content of an app's file: what Dify calls a workflow id. `number` counts an app's versions from 1."""
+
+    id: str
+    app: str
+    number: int
+    digest: str  # sha256 of the content, hex
+    content: str  # YAML, as it was
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key, as far as it may be known again: only its hash is stored."""
+
+    id: str
+    app: str
+    digest: str  # sha256 of the key, hex
+    prefix: str  # its first characters, to tell it from others
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndUser:
+    """Somebody in whose name an app is called; `session` is the `user` of the calls."""
+
+    id: str
+    app: str
+    session: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What is known of a stored file; its bytes are elsewhere."""
+
+    id: str
+    file: File
+    app: str | None
+    owner: str | None
+    created_at: float
+
+
+class Catalog(Protocol):
+    """What is served, to whom, and the files that came in."""
+
+    async def apps(self) -> list[App]: ...
+    async def app(self, app: str) -> App | None: ...
+    async def app_of_source(self, source: str) -> App | None: ...
+    async def save_app(self, app: App) -> None:
+        """Adds or replaces."""
+        ...
+
+    async def remove_app(self, app: str) -> bool:
+        """Removes an app with its keys and versions; its runs stay. False if there is none."""
+        ...
+
+    async def versions(self, app: str) -> list[Version]:
+        """Newest first."""
+        ...
+
+    async def version(self, version: str) -> Version | None: ...
+    async def add_version(self, version: Version) -> None: ...
+
+    async def keys(self, app: str | None = None) -> list[Key]: ...
+    async def key_of(self, digest: str) -> Key | None: ...
+    async def add_key(self, key: Key) -> None:
+        """Adds; one with the same digest is left as it is."""
+        ...
+
+    async def revoke_key(self, key: str, at: float) -> bool:
+        """By id or by prefix; False if no live key of it is known."""
+        ...
+
+    async def end_user(self, app: str, session: str, at: float) -> EndUser:
+        """The end user of that name, made if new; two callers at once get the same one."""
+        ...
+
+    async def find_end_user(self, end_user: str) -> EndUser | None: ...
+
+    async def add_file(self, stored: StoredFile) -> None: ...
+    async def find_file(self, file: str) -> StoredFile | None: ...

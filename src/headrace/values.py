@@ -1,0 +1,266 @@
+"""The values that flow between nodes, and the forms in which they are told.
+
+A value is what JSON has (None, bool, int, float, str, list, dict), plus two of Dify's own:
+
+    File      a file by reference; on the wire an object with `dify_model_identity`
+    Variable  a value that remembers where it was picked from (only variable-aggregator makes them)
+
+Four forms of a value are seen from outside, each as Dify 1.12 has it:
+
+    plain     JSON for outputs: a Variable is its value
+    dump      JSON for the inputs that a node reports: a Variable shows its type, name and selector
+    text      in templates and prompts: `{{#node.field#}}`
+    markdown  in streamed answers
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+Value = Any
+Selector = tuple[str, ...]
+
+FILE_IDENTITY = "__dify__file__"
+_VARIABLE_TAG = "__headrace_variable__"
+MARKS = (FILE_IDENTITY.encode(), _VARIABLE_TAG.encode())  # encoded values without any of these need no `revive`
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a workflow handles, by reference.
+
+    `type` is image, document, audio, video or custom; `transfer_method` is remote_url, local_file or tool_file;
+    `related_id` names the stored file of the latter two; `size` is in bytes, -1 where unknown;
+    `extension` has its dot; `url` is where anyone who holds it may fetch the file.
+    """
+
+    type: str
+    transfer_method: str
+    filename: str | None = None
+    extension: str | None = None
+    mime_type: str | None = None
+    size: int = -1
+    remote_url: str | None = None
+    related_id: str | None = None
+    url: str | None = None
+
+    def wire(self) -> dict[str, Value]:
+        """The object that Dify's API shows for a file."""
+        return {
+            "dify_model_identity": FILE_IDENTITY,
+            "id": None,
+            "tenant_id": None,
+            "type": self.type,
+            "transfer_method": self.transfer_method,
+            "remote_url": self.remote_url,
+            "related_id": self.related_id,
+            "filename": self.filename,
+            "extension": self.extension,
+            "mime_type": self.mime_type,
+            "size": self.size,
+            "url": self.url,
+        }
+
+    def attribute(self, name: str) -> Value:
+        """What `{{#node.file.NAME#}}` and conditions on a file's part see; None where there is no such part."""
+        return self.filename if name == "name" else getattr(self, name) if name in _FILE_PARTS else None
+
+    @property
+    def markdown(self) -> str:
+        link = f"({self.url})"
+        return f"![{self.filename or ''}]{link}" if self.type == "image" else f"[{self.filename or self.url}]{link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A value picked by a variable-aggregator, with the selector it was first read from."""
+
+    value: Value
+    selector: Selector
+    id: str
+
+    def dump(self) -> dict[str, Value]:
+        return {
+            "value_type": kind(self.value),
+            "value": self.value,
+            "id": self.id,
+            "name": self.selector[-1],
+            "description": "",
+            "selector": list(self.selector),
+        }
+
+
+def kind(value: Value) -> str:
+    """Dify's name for a value's type: string, integer, float, boolean, object, file, none, array[...]."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int():
+            return "integer"
+        case float():
+            return "float"
+        case File():
+            return "file"
+        case Variable():
+            return kind(value.value)
+        case list() | tuple():
+            kinds = {kind(item) for item in cast("Sequence[Value]", value)}
+            if kinds and kinds <= {"integer", "float"}:
+                return "array[number]"
+            return f"array[{kinds.pop()}]" if len(kinds) == 1 and kinds <= _ARRAY_KINDS else "array[any]"
+        case _:
+            return "object"
+
+
+_ARRAY_KINDS = {"string", "object", "file", "boolean"}
+
+
+def text(value: Value) -> str:
+    """A value inside a template or prompt."""
+    match value:
+        case None | File():
+            return ""
+        case str():
+            return value
+        case dict():
+            return json.dumps(value, ensure_ascii=False, default=dump_default)
+        case list():
+            items = cast("list[Value]", value)
+            what = kind(items)
+            if not items or what == "array[file]":
+                return ""
+            return json.dumps(items, ensure_ascii=False) if what == "array[string]" else str(_shown(items))
+        case Variable():
+            return text(value.value)
+        case _:
+            return str(value)
+
+
+def markdown(value: Value) -> str:
+    """A value in a streamed answer: objects indented, lists as bullets, files as links."""
+    match value:
+        case None:
+            return ""
+        case File():
+            return value.markdown
+        case dict():
+            return json.dumps(value, ensure_ascii=False, indent=2, default=dump_default)
+        case list():
+            items = cast("list[Value]", value)
+            if kind(items) == "array[file]":
+                return "\n".join(item.markdown for item in items)
+            return "\n".join(f"- {_shown(item)}" for item in items)
+        case Variable():
+            return markdown(value.value)
+        case _:
+            return str(value)
+
+
+def _shown(value: Value) -> Value:
+    """What Python's str() is to see inside a list: files and variables as plain objects."""
+    return plain(value) if isinstance(value, dict | list | File | Variable) else value
+
+
+def _walk(value: Value, leaf: Callable[[Value], Value]) -> Value:
+    """The value with `leaf` put in place of every File and Variable in it; itself where there is none."""
+    match value:
+        case dict():
+            items = cast("dict[str, Value]", value)
+            walked = {key: _walk(item, leaf) for key, item in items.items()}
+            return walked if any(walked[key] is not items[key] for key in items) else items
+        case list():
+            before = cast("list[Value]", value)
+            after = [_walk(item, leaf) for item in before]
+            return after if any(a is not b for a, b in zip(after, before, strict=True)) else before
+        case File() | Variable():
+            return leaf(value)
+        case _:
+            return value
+
+
+def plain(value: Value) -> Value:
+    """JSON for outputs."""
+    return _walk(value, lambda leaf: leaf.wire() if isinstance(leaf, File) else plain(leaf.value))
+
+
+def unwrap(value: Value) -> Value:
+    """The value with its Variables (not its Files) replaced by what they hold."""
+    return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap(leaf.value))
+
+
+def plain_default(value: object) -> Value:
+    """`default=` of a JSON encoder, for the plain form."""
+    match value:
+        case File():
+            return value.wire()
+        case Variable():
+            return value.value
+        case _:
+            raise TypeError(f"{type(value).__name__} is no value of a workflow")
+
+
+def dump_default(value: object) -> Value:
+    """`default=` of a JSON encoder, for the dump form."""
+    return value.dump() if isinstance(value, Variable) else plain_default(value)
+
+
+def journal_default(value: object) -> Value:
+    """`default=` of a JSON encoder, for a form that `revive` reads back."""
+    match value:
+        case Variable():
+            return {_VARIABLE_TAG: [value.value, value.selector, value.id]}
+        case _:
+            return plain_default(value)
+
+
+def revive(value: Value) -> Value:
+    """Files and Variables again, from what `journal_default` made of them."""
+    match value:
+        case dict():
+            items = cast("dict[str, Value]", value)
+            if items.get("dify_model_identity") == FILE_IDENTITY:
+                return File(**{name: items[name] for name in _FILE_FIELDS if name in items})
+            if _VARIABLE_TAG in items:
+                held, selector, name = items[_VARIABLE_TAG]
+                return Variable(revive(held), tuple(selector), name)
+            return {key: revive(item) for key, item in items.items()}
+        case list():
+            return [revive(item) for item in cast("list[Value]", value)]
+        case _:
+            return value
+
+
+_FILE_FIELDS = tuple(asdict(File("", "")))
+_FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
+
+
+def files_in(values: Mapping[str, Value]) -> list[File]:
+    """The files among a node's outputs, and in its lists, in order: what `files` of an event tells."""
+    found: list[File] = []
+    for value in values.values():
+        if isinstance(value, File):
+            found.append(value)
+        elif isinstance(value, list):
+            found.extend(item for item in cast("list[Value]", value) if isinstance(item, File))
+    return found
+
+
+def follow(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
+    """(found, value) of `value` at a path of object keys and file parts."""
+    for name in path:
+        if isinstance(value, Variable):
+            value = value.value
+        if isinstance(value, dict) and name in value:
+            value = cast("dict[str, Value]", value)[name]
+        elif isinstance(value, File):
+            value = value.attribute(name)
+        else:
+            return False, None
+    return True, value
