@@ -191,9 +191,17 @@ class Files(Protocol):
         filename: str,
         mime_type: str,
         transfer_method: str = "tool_file",
+        app: str | None = None,
         owner: str | None = None,
     ) -> File:
-        """Stores bytes and returns the file by reference, with a signed url. `owner` is an end user's id."""
+        """Stores bytes and returns the file by reference (`related_id`), with a signed url. `owner` is an end user's
+        id. The file's `type` follows from its extension and MIME type, as Dify's does."""
+        ...
+
+    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
+        """The file that a caller means by `{type, transfer_method, url | upload_file_id}`. InvalidParam where it is
+        malformed, unknown, or of another type than it says. The size and type of a remote file are asked of its
+        server, as far as the egress guard allows."""
         ...
 
     async def read(self, file: File, max_size: int = 100 * 1024 * 1024) -> bytes:
