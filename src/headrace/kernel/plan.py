@@ -36,8 +36,8 @@ def plan(state: State) -> list[Step]:
         return []
     if state.failure:
         # what runs already is let to its end, so that nobody wonders what became of it
-        if len(state.running) > len(state.interrupted):
-            return []
+        if state.running:
+            return [Start(path, again=True) for path in state.interrupted]
         return [ended(state, "failed", error=state.failure.error)]
     if state.skips or state.ready or state.interrupted:
         return [

@@ -89,7 +89,6 @@ class State:
         match record.event:
             case NodeStarted(path):
                 self.ready.pop(path, None)
-                self.interrupted.pop(path, None)
                 self.running[path] = Running(record.at)
                 self.totals.steps += 1
             case NodeSucceeded() as event:
@@ -111,10 +110,9 @@ class State:
             case RunStarted():
                 self.started_at = record.at
                 self.ready[self.graph.root] = None
-            case RunResumed(recovered):
+            case RunResumed():
                 self.paused = None
-                if recovered:
-                    self.interrupted = dict.fromkeys(self.running)
+                self.interrupted = dict.fromkeys(self.running)
             case RunPaused() as event:
                 self.paused = event
             case StopRequested() as event:
@@ -130,7 +128,7 @@ class State:
                 pass
 
     def _succeeded(self, event: NodeSucceeded) -> None:
-        del self.running[event.path]
+        self._end(event.path)
         self.variables[event.path] = event.outputs
         if event.usage:
             self.totals.tokens += event.usage.get("total_tokens") or 0
@@ -139,13 +137,17 @@ class State:
         self._leave(event.path, event.handle)
 
     def _failed(self, event: NodeFailed) -> None:
-        del self.running[event.path]
+        self._end(event.path)
         self.totals.exceptions += 1
         if event.strategy is None:
             self.failure = self.failure or event
             return
         self.variables[event.path] = event.outputs
         self._leave(event.path, event.handle)
+
+    def _end(self, path: Path) -> None:
+        del self.running[path]
+        self.interrupted.pop(path, None)
 
     def _leave(self, node: NodeId, handle: str) -> None:
         taken, skipped = self.graph.leaves(node, handle)

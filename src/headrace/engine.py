@@ -1,0 +1,391 @@
+"""Drives one run: asks the kernel what comes next, runs the nodes, writes down what happened.
+
+One driver a run. It is the only one to number the run's events, so parallel branches need no lock; a second driver, or
+anyone who appends a command, is noticed by the journal's Conflict.
+
+The disk is waited for only where something leaves the process: before a node that may touch the world starts, and
+before a follower is told. Instant nodes run ahead of the journal, in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+from headrace.errors import Conflict, NodeError
+from headrace.kernel.events import (
+    Delta,
+    Event,
+    NodeFailed,
+    NodeRetried,
+    NodeStarted,
+    NodeSucceeded,
+    Path,
+    Record,
+    RunId,
+    RunPaused,
+    RunResumed,
+    StopRequested,
+)
+from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE
+from headrace.kernel.masking import Mask, MaskedText
+from headrace.kernel.plan import Start, ended, plan
+from headrace.kernel.state import State
+from headrace.kernel.variables import Variables
+from headrace.node import Config, Context, Flow, Node, Pause, Result
+from headrace.ports import Bus, Journal
+from headrace.resources import Limits, Resources
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.25  # streamed text is journaled in pieces of about this long
+TURN = 200  # instant nodes run in line before other runs get a turn
+GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a driver needs besides the run: where it writes, whom it tells, what its nodes may use."""
+
+    journal: Journal
+    bus: Bus
+    resources: Resources
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time  # seconds since the epoch
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Records on their way to followers, held until the journal has them."""
+
+    records: Sequence[Record]
+    safe: bool
+
+
+@dataclass(slots=True)
+class _Text:
+    """Streamed text of one output that the journal does not have yet; `at` characters of it went before."""
+
+    at: int = 0
+    pieces: list[str] = field(default_factory=list[str])
+    size: int = 0
+
+
+class Driver:
+    """Runs one run to its end, or as far as it can go. `drive` may be called once."""
+
+    def __init__(self, run: RunId, flow: Flow, world: World) -> None:
+        self.run = run
+        self.flow = flow
+        self.world = world
+        self.state = State(flow.graph)
+        self.state.variables["env"] = flow.environment
+        self._variables = Variables(self.state.variables)
+        self._mask = Mask(flow.secrets)
+        self._tasks: dict[Path, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._fresh: list[Record] = []  # applied, not yet handed to the journal
+        self._outbox: deque[_Batch] = deque()
+        self._written: asyncio.Future[None] | None = None  # the newest append
+        self._broken: BaseException | None = None  # an append failed
+        self._texts: dict[tuple[Path, str], _Text] = {}
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    # ------------------------------------------------------------------------------------------------ the main loop
+
+    async def drive(self, records: Sequence[Record] | None = None) -> State:
+        """Goes on from the run's records (read from the journal unless given) until it ends, pauses, or is somebody
+        else's. Raises what the journal raises when it cannot write."""
+        for record in records if records is not None else await self.world.journal.read(self.run):
+            self.state.apply(record)
+        if self.state.running and not self.state.interrupted and not self.state.paused:
+            self._note(RunResumed(recovered=True))
+        since = self.state.started_at or self.world.clock()
+        remaining = max(0.0, self.world.limits.max_seconds - (self.world.clock() - since))
+        expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
+        try:
+            while not self._over():
+                self._wake.clear()
+                turn_ended = self._advance()
+                if self._over():
+                    break
+                if turn_ended:
+                    await asyncio.sleep(0)
+                else:
+                    await self._wake.wait()
+            self._write()
+            await self._durable()
+        finally:
+            expiry.cancel()
+            if self._flush_timer:
+                self._flush_timer.cancel()
+            await self._cancel()
+        if self._broken is not None:
+            if not isinstance(self._broken, Conflict):
+                raise self._broken
+            return await self._overtaken()
+        return self.state
+
+    def stop(self, by: str) -> None:
+        """Asks the run to stop; the nodes that are running are cancelled."""
+        if not self.state.ended and not self.state.stop:
+            self._note(StopRequested(by))
+            self._wake.set()
+
+    def _over(self) -> bool:
+        if self.state.ended or self._broken is not None:
+            return True
+        return self.state.paused is not None and not self._tasks and self.state.stop is None
+
+    def _advance(self) -> bool:
+        """Takes every step that can be taken now. True if it stopped only to let others have a turn."""
+        limits = self.world.limits
+        if self._expired and not self.state.ended:
+            self._note(ended(self.state, "failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds"))
+        taken = 0
+        while (steps := plan(self.state)) and taken < TURN and self._broken is None:
+            started = False
+            for step in steps:
+                if not isinstance(step, Start):
+                    self._note(step)
+                    continue
+                if step.path in self._tasks:
+                    continue
+                if self.state.totals.steps >= limits.max_steps:
+                    over = f"Maximum execution steps exceeded: {self.state.totals.steps + 1} > {limits.max_steps}"
+                    self._note(ended(self.state, "failed", over))
+                    break
+                taken += 1
+                started = self._start(step) or started
+                if self.state.failure:
+                    break
+            if not started and all(isinstance(step, Start) for step in steps):
+                break
+        self._write()
+        return taken >= TURN
+
+    async def _overtaken(self) -> State:
+        """Somebody else wrote to this run. A command (stop) is obeyed from the journal; a new owner is left alone."""
+        records = await self.world.journal.read(self.run)
+        theirs = next((r.event for r in records if r.seq is not None and r.seq > self._safe_seq()), None)
+        again = Driver(self.run, self.flow, self.world)
+        if isinstance(theirs, StopRequested):
+            return await again.drive(records)
+        logger.info("run %s is driven elsewhere now", self.run)
+        for record in records:
+            again.state.apply(record)
+        return again.state
+
+    def _safe_seq(self) -> int:
+        """The last number that is known to be ours and written."""
+        unsafe = [r.seq for batch in self._outbox if not batch.safe for r in batch.records if r.seq is not None]
+        return min(unsafe, default=self.state.seq + 1) - 1
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._wake.set()
+
+    async def _cancel(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stubborn = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+            for task in stubborn:
+                logger.error("run %s: a node did not let go within %g s: %s", self.run, GRACE_SECONDS, task.get_name())
+
+    # ------------------------------------------------------------------------------------------------ writing down
+
+    def _note(self, *events: Event) -> None:
+        """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
+        now = self.world.clock()
+        for event in (*self._texts_to_note(), *events) if self._texts else events:
+            record = Record(self.run, self.state.seq + 1, now, event)
+            self.state.apply(record)
+            self._fresh.append(record)
+
+    def _write(self) -> None:
+        if not self._fresh:
+            return
+        records, self._fresh = self._fresh, []
+        batch = _Batch(records, safe=False)
+        self._outbox.append(batch)
+        written = asyncio.ensure_future(self.world.journal.append(records))
+        self._written = written
+        if written.done():
+            self._on_written(batch, written)
+        else:
+            written.add_done_callback(lambda done: self._on_written(batch, done))
+
+    async def _durable(self) -> bool:
+        """Waits until all that was written is safe; False if it cannot be. (A bare `await` would let whoever is
+        cancelled take the append with it.)"""
+        if self._written is not None:
+            await asyncio.wait((self._written,))
+        return self._broken is None
+
+    def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            self._broken = self._broken or error
+            self._wake.set()
+            return
+        batch.safe = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """Publishes, in order, what the journal has."""
+        while self._outbox and self._outbox[0].safe:
+            self.world.bus.publish(self._outbox.popleft().records)
+
+    def _texts_to_note(self) -> list[Event]:
+        noted: list[Event] = []
+        for (path, name), text in self._texts.items():
+            if text.pieces:
+                noted.append(Delta(path, name, text.at, "".join(text.pieces)))
+                text.at += text.size
+                text.pieces, text.size = [], 0
+        return noted
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        if not self.state.ended and self._broken is None:
+            self._note()
+            self._write()
+
+    # ------------------------------------------------------------------------------------------------ running nodes
+
+    def _start(self, step: Start) -> bool:
+        """Starts a node; True if it has ended already (an instant one)."""
+        node = self.flow.nodes[step.path]
+        if not step.again:
+            self._note(NodeStarted(step.path))
+        if node.instant:
+            self._end(step.path, _finish_now(self._attempt(step.path, node)))
+            return True
+        self._write()
+        self._tasks[step.path] = asyncio.create_task(self._run(step.path, node), name=f"{self.run}/{step.path}")
+        return False
+
+    async def _run(self, path: Path, node: Node[Config]) -> None:
+        """Runs a node, attempt after attempt, and takes down how it ended."""
+        try:
+            if not await self._durable():  # the start is on disk before the world is touched
+                return
+            retry = self.flow.graph.nodes[path].retry
+            outcome = await self._attempt(path, node)
+            while isinstance(outcome, NodeError) and retry and self.state.running[path].failures < retry.limit:
+                failed = self.state.running[path].failures + 1
+                self._end_texts(path)
+                self._note(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
+                self._write()
+                await asyncio.sleep(retry.interval)
+                outcome = await self._attempt(path, node)
+            if not self.state.ended and self._broken is None:
+                self._end(path, outcome)
+        finally:
+            self._tasks.pop(path, None)
+            self._wake.set()
+
+    async def _attempt(self, path: Path, node: Node[Config]) -> Result | Pause | NodeError:
+        try:
+            return await node.run(self._context(path))
+        except NodeError as error:
+            return error
+        except Exception as error:
+            # a defect of the node type must not take the service down; the run is told, the log has the whole story
+            logger.exception("run %s: node %s failed unexpectedly", self.run, path)
+            return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
+
+    def _context(self, path: Path) -> Context:
+        queued = self.state.queued
+        assert queued is not None
+        running = self.state.running[path]
+        return Context(
+            run=self.run,
+            app=queued.app,
+            user=queued.user,
+            spec=self.flow.graph.nodes[path],
+            variables=self._variables,
+            inputs=queued.inputs,
+            resources=self.world.resources,
+            limits=self.world.limits,
+            emit=self._emitter(path),
+            key=f"{self.run}/{path}/{running.failures}",
+            new_id=self.world.new_id,
+        )
+
+    def _end(self, path: Path, outcome: Result | Pause | NodeError) -> None:
+        """Takes down how a node ended."""
+        self._end_texts(path)
+        if isinstance(outcome, Result):
+            event = NodeSucceeded(path, outcome.outputs, outcome.inputs, outcome.process, outcome.handle, outcome.usage)
+        elif isinstance(outcome, Pause):
+            event = RunPaused((outcome.reason,))
+        else:
+            event = self._failed(path, outcome)
+        self._note(event)
+
+    def _failed(self, path: Path, error: NodeError) -> NodeFailed:
+        spec = self.flow.graph.nodes[path]
+        message = str(error)
+        outputs = dict(error.outputs)
+        if spec.strategy is not None:
+            outputs = dict(spec.defaults) if spec.strategy == DEFAULT_VALUE else {}
+            outputs |= {"error_message": message, "error_type": error.kind}
+        handle = FAIL_BRANCH if spec.strategy == FAIL_BRANCH else SOURCE
+        return NodeFailed(path, message, error.kind, error.inputs, error.process, outputs, spec.strategy, handle)
+
+    # ------------------------------------------------------------------------------------------------ streamed text
+
+    def _emitter(self, path: Path) -> Callable[[str, str], None]:
+        masked: dict[str, MaskedText] = {}
+
+        def emit(name: str, text: str) -> None:
+            if (path, name) not in self.flow.graph.told or self.state.ended:
+                return
+            if self._mask:
+                text = masked.setdefault(name, MaskedText(self._mask)).feed(text)
+            if text:
+                self._grow(path, name, text)
+
+        return emit
+
+    def _grow(self, path: Path, name: str, piece: str) -> None:
+        """Tells followers at once, and the journal soon."""
+        text = self._texts.setdefault((path, name), _Text())
+        delta = Delta(path, name, text.at + text.size, piece)
+        text.pieces.append(piece)
+        text.size += len(piece)
+        record = Record(self.run, None, self.world.clock(), delta)
+        if self._outbox:
+            self._outbox.append(_Batch((record,), safe=True))
+        else:
+            self.world.bus.publish((record,))
+        if self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+
+    def _end_texts(self, path: Path) -> None:
+        """An attempt is over: what it streamed is noted, and the next one begins anew."""
+        mine = [key for key in self._texts if key[0] == path]
+        if mine:
+            self._note()
+            for key in mine:
+                del self._texts[key]
+
+
+def _finish_now(attempt: Coroutine[object, object, Result | Pause | NodeError]) -> Result | Pause | NodeError:
+    """The outcome of an instant node, without a task: such a node never waits."""
+    try:
+        attempt.send(None)
+    except StopIteration as done:
+        return done.value
+    attempt.close()
+    return NodeError("A node type that calls itself instant has waited; this is a defect of the node type.", "Defect")

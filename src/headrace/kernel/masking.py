@@ -1,0 +1,139 @@
+"""Keeps secrets out of sight: every secret environment variable is shown as stars, wherever it turns up.
+
+The journal keeps true values, because later nodes need them after a crash; whatever leaves the runtime is masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import cast
+
+from headrace.kernel.events import (
+    Delta,
+    Event,
+    NodeFailed,
+    NodeLogged,
+    NodeRetried,
+    NodeSucceeded,
+    Record,
+    RoundStarted,
+    RunEnded,
+    RunPaused,
+    RunQueued,
+)
+from headrace.values import File, Value, Variable
+
+STARS = "*" * 20  # what Dify shows for a secret
+SHORTEST = 4  # shorter secrets are hidden only where they are the whole of a text: else they would blot out half of it
+
+
+def _overlap(text: str, secret: str) -> int:
+    longest = min(len(text), len(secret) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(secret[:size])), 0)
+
+
+class Mask:
+    """Hides a workflow's secrets in values, texts and records."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret for secret in secrets if secret}
+        self._long = sorted((secret for secret in known if len(secret) >= SHORTEST), key=len, reverse=True)
+        self._short = {secret for secret in known if len(secret) < SHORTEST}
+
+    def __bool__(self) -> bool:
+        return bool(self._long or self._short)
+
+    def text(self, text: str) -> str:
+        for secret in self._long:
+            if secret in text:
+                text = text.replace(secret, STARS)
+        return STARS if text in self._short else text
+
+    def pending(self, text: str) -> int:
+        """How many characters at the text's end may be the beginning of a secret."""
+        return max((_overlap(text, secret) for secret in self._long), default=0)
+
+    def value(self, value: Value) -> Value:
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {self.text(key): self.value(item) for key, item in cast("dict[str, Value]", value).items()}
+            case list() | tuple():
+                return [self.value(item) for item in cast("list[Value]", value)]
+            case Variable():
+                return replace(value, value=self.value(value.value))
+            case File():
+                return replace(value, remote_url=self._maybe(value.remote_url), url=self._maybe(value.url))
+            case _:
+                return value
+
+    def _maybe(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
+
+    def _values(self, values: Mapping[str, Value]) -> Mapping[str, Value]:
+        return cast("Mapping[str, Value]", self.value(dict(values)))
+
+    def record(self, record: Record) -> Record:
+        """The record as anyone outside may see it."""
+        return record._replace(event=self.event(record.event))
+
+    def event(self, event: Event) -> Event:
+        match event:
+            case NodeSucceeded():
+                return replace(
+                    event,
+                    outputs=self._values(event.outputs),
+                    inputs=self._values(event.inputs),
+                    process=self._values(event.process),
+                )
+            case NodeFailed():
+                return replace(
+                    event,
+                    error=self.text(event.error),
+                    outputs=self._values(event.outputs),
+                    inputs=self._values(event.inputs),
+                    process=self._values(event.process),
+                )
+            case NodeRetried():
+                return replace(
+                    event,
+                    error=self.text(event.error),
+                    inputs=self._values(event.inputs),
+                    process=self._values(event.process),
+                )
+            case RunEnded():
+                return replace(event, outputs=self._values(event.outputs), error=self._maybe(event.error))
+            case RunQueued():
+                return replace(event, inputs=self._values(event.inputs))
+            case RunPaused():
+                return replace(event, reasons=tuple(self._values(reason) for reason in event.reasons))
+            case RoundStarted():
+                return replace(event, inputs=self._values(event.inputs))
+            case NodeLogged():
+                return replace(event, message=self.text(event.message))
+            case Delta():
+                return event  # masked where it was emitted (see `MaskedText`): a secret may span two of them
+            case _:
+                return event
+
+
+class MaskedText:
+    """Masks a text that comes in pieces: what may be the beginning of a secret waits for what follows."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What of the text so far can be shown."""
+        text = self._mask.text(self._held + piece)
+        keep = self._mask.pending(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def end(self) -> str:
+        """The rest, once nothing follows."""
+        rest, self._held = self._held, ""
+        return self._mask.text(rest)

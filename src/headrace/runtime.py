@@ -1,0 +1,249 @@
+"""The five verbs of a run: submit, follow, get, stop, resume.
+
+Every dialect of the API is made of these. A run never depends on the connection that asked for it. Whatever comes out
+of here has the workflow's secrets masked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from headrace.apps import Apps, Served
+from headrace.engine import Driver, World
+from headrace.errors import Conflict, NotFound, TooManyRequests
+from headrace.kernel.events import (
+    Delta,
+    Event,
+    Record,
+    RunEnded,
+    RunId,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    StopRequested,
+)
+from headrace.kernel.masking import Mask
+from headrace.kernel.state import State
+from headrace.ports import EndUser, Queue, Runs
+from headrace.values import File, Value
+
+POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A run asked for: `inputs` are checked already (see `nodes.start`), `user` is the caller's own word."""
+
+    served: Served
+    user: str
+    inputs: Mapping[str, Value]
+    files: Sequence[File] = ()
+    end_user: EndUser | None = None
+    source: str = "service-api"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run under way, followed from its first record."""
+
+    run: RunId
+    task: str
+    records: AsyncIterator[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as it stands."""
+
+    state: State
+    served: Served
+    records: Sequence[Record]
+
+
+class Runtime:
+    """Takes runs in, and tells what becomes of them. Workers (worker.py) do them."""
+
+    def __init__(self, apps: Apps, world: World, queue: Queue, runs: Runs, max_active: int = 0) -> None:
+        self.apps = apps
+        self.world = world
+        self.queue = queue
+        self.runs = runs
+        self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
+        self._active: Counter[str] = Counter()
+        self.driving: dict[RunId, Driver] = {}  # by this process's workers
+        self._handover: dict[RunId, list[Record]] = {}
+
+    # ------------------------------------------------------------------------------------------------------ submit
+
+    async def submit(self, submission: Submission) -> tuple[RunId, str]:
+        """Queues a run; once this returns, (its id, its task id) are safe in the journal."""
+        record, task = self._queued(submission)
+        await self.world.journal.append([record])
+        await self.queue.put(record.run)
+        return record.run, task
+
+    @asynccontextmanager
+    async def open(self, submission: Submission) -> AsyncGenerator[Started]:
+        """Queues a run and follows it from its first record. Leaving the block does not end the run.
+        TooManyRequests where the app has as many callers waiting as it may."""
+        app = submission.served.app.id
+        if self.max_active and self._active[app] >= self.max_active:
+            raise TooManyRequests(
+                "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
+                f"{app} is {self.max_active}."
+            )
+        record, task = self._queued(submission)
+        self._active[app] += 1
+        async with self.world.bus.subscribe(record.run) as live:
+            written = asyncio.ensure_future(self.world.journal.append([record]))
+            # a worker of this process need not read back what is on its way to the disk: appends keep their order
+            self._handover[record.run] = [record]
+            await self.queue.put(record.run)
+            mask = Mask(submission.served.flow.secrets)
+            try:
+                yield Started(record.run, task, self._live(record.run, live, [record], mask, 0, written=written))
+            finally:
+                self._active[app] -= 1
+                if not written.done():
+                    await asyncio.wait((written,))
+                written.result()
+
+    def _queued(self, submission: Submission) -> tuple[Record, str]:
+        served = submission.served
+        run, task, now = str(uuid.uuid4()), str(uuid.uuid4()), self.world.clock()
+        system: dict[str, Value] = {
+            "files": list(submission.files),
+            "user_id": submission.user,
+            "app_id": served.app.id,
+            "workflow_id": served.version.id,
+            "workflow_run_id": run,
+            "timestamp": int(now),
+        }
+        end_user = submission.end_user.id if submission.end_user else None
+        queued = RunQueued(
+            served.app.id,
+            served.version.id,
+            task,
+            submission.user,
+            submission.inputs,
+            system,
+            end_user,
+            submission.source,
+        )
+        return Record(run, 1, now, queued), task
+
+    def take(self, run: RunId) -> list[Record] | None:
+        """The records of a run submitted in this process a moment ago; None: read the journal."""
+        return self._handover.pop(run, None)
+
+    # ------------------------------------------------------------------------------------------------------ follow
+
+    async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncIterator[Record]:
+        """The run's records after a number, from the journal and then live, until it has ended (or has paused, unless
+        `on_pause`: then on). Streamed text comes live and again in journaled pieces; `kernel.answer` tells them apart.
+        NotFound for an unknown run."""
+        async with self.world.bus.subscribe(run) as live:
+            known = await self.world.journal.read(run)
+            if not known:
+                raise NotFound(f"Workflow run not found with id: {run}")
+            mask = await self._mask(known)
+            async for record in self._live(run, live, known, mask, after, on_pause=on_pause):
+                yield record
+
+    async def _live(
+        self,
+        run: RunId,
+        live: AsyncIterator[Record],
+        known: Sequence[Record],
+        mask: Mask,
+        after: int,
+        *,
+        on_pause: bool = False,
+        written: asyncio.Future[None] | None = None,
+    ) -> AsyncIterator[Record]:
+        last = 0
+        waiting = known
+        while True:
+            for record in waiting:
+                if record.seq is not None:
+                    if record.seq <= last:
+                        continue
+                    if record.seq > last + 1:
+                        waiting = await self.world.journal.read(run, last)  # the bus lost something
+                        break
+                    last = record.seq
+                    if last <= after:
+                        continue
+                yield mask.record(record) if mask else record
+                if isinstance(record.event, RunEnded) or (isinstance(record.event, RunPaused) and not on_pause):
+                    return
+            else:
+                try:
+                    async with asyncio.timeout(POLL_SECONDS):
+                        waiting = (await anext(live),)
+                except TimeoutError:
+                    if written is not None and written.done():
+                        written.result()  # a run that could not be written down will never be heard of
+                    waiting = await self.world.journal.read(run, last)
+
+    async def _mask(self, records: Sequence[Record]) -> Mask:
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        return Mask((await self.apps.flow(queued.app, queued.version)).secrets)
+
+    # --------------------------------------------------------------------------------------------------------- get
+
+    async def get(self, run: RunId) -> RunView | None:
+        """The run as it stands; None for an unknown one."""
+        records = await self.world.journal.read(run)
+        if not records:
+            return None
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        app = await self.apps.catalog.app(queued.app)
+        if app is None:
+            return None
+        served = await self.apps.version(app, queued.version)
+        mask = Mask(served.flow.secrets)
+        shown = [mask.record(record) for record in records] if mask else records
+        state = State(served.flow.graph)
+        for record in shown:
+            state.apply(record)
+        return RunView(state, served, shown)
+
+    # ------------------------------------------------------------------------------------------------ stop, resume
+
+    async def stop(self, run: RunId, by: str) -> None:
+        """Stops a run, wherever it is driven. Nothing happens to one that has ended, or that nobody knows."""
+        driver = self.driving.get(run)
+        if driver is not None:
+            driver.stop(by)
+        else:
+            await self._command(run, StopRequested(by))
+
+    async def resume(self, run: RunId) -> None:
+        """Lets a paused run go on; nothing happens to one that is not paused."""
+        await self._command(run, RunResumed())
+
+    async def _command(self, run: RunId, event: Event) -> None:
+        """Appends a command to a run that is driven elsewhere or by nobody, and wakes a worker for it."""
+        while records := await self.world.journal.read(run):
+            paused = isinstance(_last(records), RunPaused)
+            if isinstance(_last(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
+                return
+            record = Record(run, len(records) + 1, self.world.clock(), event)
+            with suppress(Conflict):  # somebody was faster: look again
+                await self.world.journal.append([record])
+                self._handover.pop(run, None)
+                await self.queue.put(run)
+                return
+
+
+def _last(records: Sequence[Record]) -> Event:
+    """What happened last, streamed text aside."""
+    return next(record.event for record in reversed(records) if not isinstance(record.event, Delta))

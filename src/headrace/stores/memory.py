@@ -1,0 +1,191 @@
+"""A store in memory: for one-off runs, tests, and services that need not remember."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from headrace.errors import Conflict
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.ports import App, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
+from headrace.stores.projection import RunRow
+
+
+class MemoryJournal:
+    """Journal and Runs. Of the runs that have ended only the last `keep` are remembered."""
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._records: dict[RunId, list[Record]] = {}
+        self._rows: dict[RunId, RunRow] = {}
+        self._open: dict[RunId, None] = {}  # what has not ended, oldest first
+        self._ended: OrderedDict[RunId, None] = OrderedDict()  # oldest first
+        self._tasks: dict[str, RunId] = {}
+
+    def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if records:
+            run, first = records[0].run, records[0].seq
+            known = self._records.get(run)
+            if first != (len(known) if known else 0) + 1:
+                done.set_exception(Conflict(run, first or 0))
+                return done
+            check_numbers(records)
+            if known is None:
+                self._records[run] = list(records)
+            else:
+                known.extend(records)
+            for record in records:
+                self._project(record)
+        done.set_result(None)
+        return done
+
+    def _project(self, record: Record) -> None:
+        run = record.run
+        if isinstance(record.event, RunQueued):
+            self._rows[run] = RunRow.of(record, record.event)
+            self._tasks[record.event.task] = run
+            self._open[run] = None
+        elif row := self._rows.get(run):
+            row.apply(record)
+            if isinstance(record.event, RunEnded):
+                self._open.pop(run, None)
+                self._ended[run] = None
+                if len(self._ended) > self._keep:
+                    self._forget(self._ended.popitem(last=False)[0])
+
+    def _forget(self, run: RunId) -> None:
+        del self._records[run]
+        self._tasks.pop(self._rows.pop(run).task, None)
+
+    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+        return self._records.get(run, [])[max(0, after) :]
+
+    async def unfinished(self) -> list[RunId]:
+        rows = sorted((self._rows[run] for run in self._open), key=lambda row: row.created_at)
+        return [row.run for row in rows if row.unfinished]
+
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+        found = [row for row in self._rows.values() if _shows(which, row)]
+        found.sort(key=lambda row: (row.created_at, row.run), reverse=True)
+        start = max(0, which.page - 1) * which.limit
+        return len(found), [row.summary() for row in found[start : start + max(0, which.limit)]]
+
+    async def find_run(self, run: RunId) -> RunSummary | None:
+        row = self._rows.get(run)
+        return row.summary() if row else None
+
+    async def find_task(self, task: str) -> RunId | None:
+        return self._tasks.get(task)
+
+
+def check_numbers(records: Sequence[Record]) -> None:
+    """ValueError where records are not of one run, numbered without gaps: a defect of the caller's."""
+    run, first = records[0].run, records[0].seq
+    if first is None or first < 1:
+        raise ValueError(f"run {run}: a record without a number cannot be journaled: {records[0].event!r}")
+    for seq, record in enumerate(records, first):
+        if record.seq != seq or record.run != run:
+            raise ValueError(f"run {run}: expected event {seq}, not event {record.seq} of run {record.run}")
+
+
+def _shows(which: RunFilter, row: RunRow) -> bool:
+    if row.app != which.app or (which.status is not None and row.status != which.status):
+        return False
+    if which.before is not None and row.created_at > which.before:
+        return False
+    if which.after is not None and row.created_at < which.after:
+        return False
+    if which.session is not None and row.session != which.session:
+        return False
+    if not which.keyword:
+        return True
+    keyword = which.keyword.lower()
+    return any(keyword in text.lower() for text in (row.inputs, row.outputs, row.run))
+
+
+class MemoryCatalog:
+    """Catalog."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, App] = {}
+        self._versions: dict[str, Version] = {}
+        self._keys: dict[str, Key] = {}  # by digest
+        self._end_users: dict[tuple[str, str], EndUser] = {}
+        self._end_users_by_id: dict[str, EndUser] = {}
+        self._files: dict[str, StoredFile] = {}
+
+    async def apps(self) -> list[App]:
+        return sorted(self._apps.values(), key=lambda app: (app.created_at, app.id))
+
+    async def app(self, app: str) -> App | None:
+        return self._apps.get(app)
+
+    async def app_of_source(self, source: str) -> App | None:
+        return next((app for app in self._apps.values() if app.source == source), None)
+
+    async def save_app(self, app: App) -> None:
+        self._apps[app.id] = app
+
+    async def remove_app(self, app: str) -> bool:
+        if self._apps.pop(app, None) is None:
+            return False
+        self._keys = {digest: key for digest, key in self._keys.items() if key.app != app}
+        self._versions = {name: version for name, version in self._versions.items() if version.app != app}
+        return True
+
+    async def versions(self, app: str) -> list[Version]:
+        found = [version for version in self._versions.values() if version.app == app]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    async def version(self, version: str) -> Version | None:
+        return self._versions.get(version)
+
+    async def add_version(self, version: Version) -> None:
+        self._versions.setdefault(version.id, version)
+
+    async def keys(self, app: str | None = None) -> list[Key]:
+        found = [key for key in self._keys.values() if app is None or key.app == app]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    async def key_of(self, digest: str) -> Key | None:
+        return self._keys.get(digest)
+
+    async def add_key(self, key: Key) -> None:
+        self._keys.setdefault(key.digest, key)
+
+    async def revoke_key(self, key: str, at: float) -> bool:
+        live = [each for each in self._keys.values() if key in (each.id, each.prefix) and each.revoked_at is None]
+        for each in live:
+            self._keys[each.digest] = replace(each, revoked_at=at)
+        return bool(live)
+
+    async def end_user(self, app: str, session: str, at: float) -> EndUser:
+        known = self._end_users.get((app, session))
+        if known is None:
+            known = EndUser(str(uuid4()), app, session, at, at)
+            self._end_users[app, session] = self._end_users_by_id[known.id] = known
+        return known
+
+    async def find_end_user(self, end_user: str) -> EndUser | None:
+        return self._end_users_by_id.get(end_user)
+
+    async def add_file(self, stored: StoredFile) -> None:
+        self._files[stored.id] = stored
+
+    async def find_file(self, file: str) -> StoredFile | None:
+        return self._files.get(file)
+
+
+class MemoryStore(MemoryJournal, MemoryCatalog):
+    """Journal, Runs and Catalog in one."""
+
+    def __init__(self, keep: int = 10_000) -> None:
+        MemoryJournal.__init__(self, keep)
+        MemoryCatalog.__init__(self)
+
+    async def aclose(self) -> None:
+        """Nothing to close; here so that every store can be closed."""

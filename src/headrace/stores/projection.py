@@ -1,0 +1,121 @@
+"""One line of the list of runs, kept up to date from a run's events. Every store that lists runs uses this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunResumed, RunStarted, StopRequested
+from headrace.ports import RunSummary
+from headrace.values import Value, plain_default
+
+SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
+
+
+@dataclass(slots=True)
+class RunRow:
+    """A run as lists show it. `inputs` and `outputs` are only what keywords are looked for in."""
+
+    run: str
+    task: str
+    app: str
+    version: str
+    status: str
+    source: str
+    end_user: str | None
+    session: str
+    inputs: str
+    created_at: float
+    outputs: str = ""
+    error: str | None = None
+    elapsed: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    exceptions: int = 0
+    finished_at: float | None = None
+    started_at: float | None = None
+
+    @classmethod
+    def of(cls, record: Record, event: RunQueued) -> RunRow:
+        """The line of a run just asked for. It counts as running: a run waits for a worker only for moments."""
+        return cls(
+            run=record.run,
+            task=event.task,
+            app=event.app,
+            version=event.version,
+            status="running",
+            source=event.source,
+            end_user=event.end_user,
+            session=event.user,
+            inputs=searched(event.inputs),
+            created_at=record.at,
+        )
+
+    def apply(self, record: Record) -> bool:
+        """Takes one more event in; whether what lists show has changed."""
+        match record.event:
+            case RunEnded() as event:
+                self.status = event.status
+                self.outputs = searched(event.outputs)
+                self.error = event.error
+                self.tokens = event.tokens
+                self.steps = event.steps
+                self.exceptions = event.exceptions
+                self.finished_at = record.at
+                since = self.created_at if self.started_at is None else self.started_at
+                self.elapsed = max(0.0, record.at - since)
+            case RunStarted():
+                self.started_at = record.at
+                return False
+            case RunPaused():
+                self.status = "paused"
+            case RunResumed() | StopRequested() if self.status == "paused":  # a worker is to go on with it, or end it
+                self.status = "running"
+            case _:
+                return False
+        return True
+
+    @property
+    def unfinished(self) -> bool:
+        return self.finished_at is None and self.status != "paused"
+
+    def summary(self) -> RunSummary:
+        return RunSummary(
+            run=self.run,
+            app=self.app,
+            version=self.version,
+            status=self.status,
+            source=self.source,
+            end_user=self.end_user,
+            session=self.session,
+            error=self.error,
+            elapsed=self.elapsed,
+            tokens=self.tokens,
+            steps=self.steps,
+            exceptions=self.exceptions,
+            created_at=self.created_at,
+            finished_at=self.finished_at,
+        )
+
+
+def searched(values: Mapping[str, Value]) -> str:
+    """What keywords are looked for in: the values one after another, texts as they are and all else as JSON."""
+    found: list[str] = []
+    room = SEARCHED
+    for value in values.values():
+        if room <= 0:
+            break
+        text = value[:room] if isinstance(value, str) else _json(value)[:room]
+        found.append(text)
+        room -= len(text) + 1
+    return "\n".join(found).encode(errors="replace").decode().replace("\0", " ")
+
+
+def _json(value: Value) -> str:
+    try:
+        return orjson.dumps(value, default=plain_default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # integers beyond 64 bits, lone surrogates
+        return str(cast("object", value))

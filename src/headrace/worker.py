@@ -1,0 +1,106 @@
+"""Does the runs: claims one after the other from the queue, and drives each to its end.
+
+What the queue loses, the reconciler puts back: every unfinished run that nobody drives, at the start and every few
+seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from headrace.engine import Driver
+from headrace.errors import HeadraceError
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.node import Flow
+from headrace.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+RECONCILE_SECONDS = 5.0
+BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is full, say) is given back
+
+
+class Worker:
+    """Drives up to `concurrency` runs at once. `run` goes on until it is cancelled."""
+
+    def __init__(self, runtime: Runtime, name: str = "worker", concurrency: int = 10_000) -> None:
+        self.runtime = runtime
+        self.name = name
+        self._room = asyncio.Semaphore(concurrency)
+        self._runs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Works until cancelled; then lets go of the runs under way, which go on elsewhere or after a restart."""
+        reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
+        try:
+            while True:
+                await self._claim()
+        finally:
+            reconciling.cancel()
+            for task in self._runs:
+                task.cancel()
+            await asyncio.gather(reconciling, *self._runs, return_exceptions=True)
+
+    async def _claim(self) -> None:
+        """Waits for room and for a run, and sets about it."""
+        await self._room.acquire()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._room.release)
+            run = await stack.enter_async_context(self.runtime.queue.claim(self.name))
+            task = asyncio.create_task(self._hold(stack.pop_all(), run), name=f"{self.name}: {run}")
+            self._runs.add(task)
+            task.add_done_callback(self._done)
+
+    async def _hold(self, lease: AsyncExitStack, run: RunId) -> None:
+        async with lease:
+            await self._drive(run)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._runs.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s gave the run back: %s", task.get_name(), error, exc_info=error)
+
+    async def _drive(self, run: RunId) -> None:
+        runtime = self.runtime
+        if run in runtime.driving:
+            return
+        records = runtime.take(run) or await runtime.world.journal.read(run)
+        if not records or isinstance(records[-1].event, RunEnded):
+            return
+        flow = await self._flow(run, records)
+        if flow is None:
+            return
+        driver = runtime.driving[run] = Driver(run, flow, runtime.world)
+        try:
+            await driver.drive(records)
+        except OSError as error:
+            logger.error("run %s cannot be written down: %s", run, error)
+            await asyncio.sleep(BACK_OFF_SECONDS)
+            raise
+        finally:
+            del runtime.driving[run]
+
+    async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
+        """The workflow of a run; one that is gone, or that no longer loads, ends the run."""
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        try:
+            return await self.runtime.apps.flow(queued.app, queued.version)
+        except HeadraceError as failure:
+            error = str(failure)
+        logger.error("run %s cannot go on: %s", run, error)
+        world = self.runtime.world
+        record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
+        await world.journal.append([record])
+        world.bus.publish([record])
+        return None
+
+    async def _reconcile(self) -> None:
+        while True:
+            for run in await self.runtime.world.journal.unfinished():
+                if run not in self.runtime.driving:
+                    await self.runtime.queue.put(run)
+            await asyncio.sleep(RECONCILE_SECONDS)
