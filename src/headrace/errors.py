@@ -4,6 +4,7 @@
     ├── LoadError            a workflow file cannot be run: all its problems at once
     ├── NodeError            a node failed; its error strategy decides what that means
     ├── Conflict             somebody else wrote this run's next event
+    ├── StoreError           the database cannot be opened, written or read
     └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
         ├── InvalidParam     400 invalid_param
         ├── Unauthorized     401 unauthorized
@@ -82,6 +83,10 @@ class Conflict(HeadraceError):
         self.run = run
         self.seq = seq
         super().__init__(f"run {run}: event {seq} is written already")
+
+
+class StoreError(HeadraceError):
+    """The database cannot be opened, written or read: its disk is full, it is locked, damaged or of a newer version."""
 
 
 @dataclass

@@ -47,7 +47,7 @@ class Service:
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
-        return await self.apps.publish(str(file.resolve()), read_workflow(file))
+        return await self.apps.publish(os.path.abspath(file), read_workflow(file))
 
 
 def read_workflow(file: Path) -> str:
@@ -82,7 +82,7 @@ async def service(
         stack.push_async_callback(http.aclose)
         public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
         files = FileStore(
-            settings.data / "files", store, secret, http, lambda: service.public_url, lifetime=settings.file_url_seconds
+            settings.data / "files", store, secret, http, lambda: running.public_url, lifetime=settings.file_url_seconds
         )
         models = ModelClient(environ, files, demo=settings.demo_model, prices=settings.prices)
         stack.push_async_callback(models.aclose)
@@ -99,8 +99,8 @@ async def service(
         if work:
             working = asyncio.create_task(Worker(runtime, concurrency=settings.concurrency).run(), name="worker")
             stack.push_async_callback(_let_go, working)
-        service = Service(settings, apps, runtime, files, resources, public_url)
-        yield service
+        running = Service(settings, apps, runtime, files, resources, public_url)
+        yield running
 
 
 async def _let_go(task: asyncio.Task[None]) -> None:

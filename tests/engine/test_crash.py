@@ -1,0 +1,153 @@
+"""Whatever a run is doing, the process may die: the run must come to the same end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.engine import Driver
+from headrace.kernel.events import NodeStarted, NodeSucceeded, Record, RunEnded
+from headrace.kernel.graph import Retry
+from headrace.node import Context, Flow, Result
+from headrace.stores.memory import MemoryJournal
+from tests.engine.worlds import Failing, Instant, Scripted, drive, flow, queued, world
+
+
+class Killed(Exception):
+    """The process died before this append."""
+
+
+class Mortal(MemoryJournal):
+    """A journal that dies before its nth append (counted from 0), and stays dead."""
+
+    def __init__(self, survives: int) -> None:
+        super().__init__()
+        self.left = survives
+
+    def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        if self.left == 0:
+            dead: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            dead.set_exception(Killed())
+            return dead
+        self.left -= 1
+        return super().append(records)
+
+
+async def echo(ctx: Context) -> Result:
+    """A slow node: says what it read, in two pieces."""
+    seen = {name: ctx.variables.get((name, "text")) for name in ctx.spec.config["reads"]}
+    ctx.emit("text", "a")
+    await asyncio.sleep(0)
+    ctx.emit("text", "b")
+    return Result({"text": f"{ctx.spec.id}<{','.join(f'{k}={v}' for k, v in seen.items() if v)}>"})
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A random graph: per node its kind, and the nodes it hangs on (earlier ones, so there is no cycle)."""
+
+    kinds: tuple[str, ...]
+    parents: tuple[tuple[int, ...], ...]
+
+    def flow(self) -> Flow:
+        nodes = {"n0": Instant({"text": "root"})}
+        edges: list[str] = []
+        specs: dict[str, dict[str, object]] = {}
+        for index, (kind, parents) in enumerate(zip(self.kinds, self.parents, strict=True), 1):
+            name = f"n{index}"
+            config = {"reads": [f"n{parent}" for parent in parents]}
+            specs[name] = {"config": config}
+            match kind:
+                case "slow":
+                    nodes[name] = Scripted(echo)
+                case "choice":
+                    nodes[name] = Instant({"text": name}, handle="even" if index % 2 == 0 else "odd")
+                    specs[name]["branching"] = True
+                case "flaky":
+                    nodes[name] = Failing(2)
+                    specs[name]["retry"] = RETRY
+                case "handled":
+                    nodes[name] = Failing(9, instant=True)
+                    specs[name]["strategy"] = "fail-branch"
+                case "default":
+                    nodes[name] = Failing(9)
+                    specs[name] |= {"strategy": "default-value", "defaults": {"text": "default"}}
+                case "fatal":
+                    nodes[name] = Failing(9)
+                case _:
+                    nodes[name] = Instant({"text": name})
+            for parent in parents:
+                handle = {"choice": ":even" if index % 3 else ":odd", "handled": ":fail-branch" if index % 2 else ""}
+                edges.append(f"n{parent}{handle.get(((('start', *self.kinds))[parent]), '')}>{name}")
+        last = f"n{len(self.kinds)}"
+        return flow(nodes, edges, {last: [("n1", "text")]}, specs)
+
+
+RETRY = Retry(3, 0.0)
+
+
+@st.composite
+def plots(draw: st.DrawFn) -> Plot:
+    size = draw(st.integers(1, 9))
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["instant", "slow", "slow", "choice", "flaky", "handled", "default", "fatal"]),
+            min_size=size,
+            max_size=size,
+        )
+    )
+    parents = [
+        tuple(draw(st.lists(st.integers(0, index), min_size=1, max_size=3, unique=True))) for index in range(size)
+    ]
+    return Plot(tuple(kinds), tuple(parents))
+
+
+def story(ended: RunEnded | None) -> tuple[object, ...]:
+    """How a run ended; what it counted is left out where a crash may repeat an attempt."""
+    assert ended is not None
+    return ended.status, dict(ended.outputs), ended.error
+
+
+async def killed_before(plot: Plot, survives: int) -> tuple[bool, MemoryJournal]:
+    """Drives with a journal that dies; then again, from what it has, with one that lives. Did it die at all?"""
+    graph = plot.flow()
+    mortal = Mortal(survives + 1)  # the first append is the one that queues the run
+    await mortal.append([queued()])
+    died = False
+    try:
+        await Driver("run", graph, world(mortal)).drive()
+    except Killed:
+        died = True
+    mortal.left = -1
+    await Driver("run", graph, world(mortal)).drive()
+    return died, mortal
+
+
+@settings(max_examples=120, deadline=None)
+@given(plots())
+def test_a_run_killed_before_any_append_comes_to_the_same_end(plot: Plot):
+    async def all_crash_points() -> None:
+        graph = plot.flow()
+        whole = await drive(graph)
+        for survives in range(200):
+            died, journal = await killed_before(plot, survives)
+            records = await journal.read("run")
+            assert [record.seq for record in records] == list(range(1, len(records) + 1))
+            last = records[-1].event
+            assert isinstance(last, RunEnded)
+            assert story(last) == story(whole.ended)
+            if last.status != "failed":  # how far others had come when a node failed is a matter of time
+                assert (last.steps, last.exceptions) == (whole.totals.steps, whole.totals.exceptions)
+            started = [record.event.path for record in records if isinstance(record.event, NodeStarted)]
+            finished = [record.event.path for record in records if isinstance(record.event, NodeSucceeded)]
+            assert len(started) == len(set(started)), "no node is told to start twice"
+            assert len(finished) == len(set(finished)), "no node ends twice"
+            if not died:
+                return
+        raise AssertionError("the run never ended")
+
+    asyncio.run(all_crash_points())
