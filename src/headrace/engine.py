@@ -95,6 +95,7 @@ class Driver:
         self._written: asyncio.Future[None] | None = None  # the newest append
         self._broken: BaseException | None = None  # an append failed
         self._texts: dict[tuple[Path, str], _Text] = {}
+        self._masked: dict[tuple[Path, str], MaskedText] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -346,13 +347,11 @@ class Driver:
     # ------------------------------------------------------------------------------------------------ streamed text
 
     def _emitter(self, path: Path) -> Callable[[str, str], None]:
-        masked: dict[str, MaskedText] = {}
-
         def emit(name: str, text: str) -> None:
             if (path, name) not in self.flow.graph.told or self.state.ended:
                 return
             if self._mask:
-                text = masked.setdefault(name, MaskedText(self._mask)).feed(text)
+                text = self._masked.setdefault((path, name), MaskedText(self._mask)).feed(text)
             if text:
                 self._grow(path, name, text)
 
@@ -374,6 +373,9 @@ class Driver:
 
     def _end_texts(self, path: Path) -> None:
         """An attempt is over: what it streamed is noted, and the next one begins anew."""
+        for key in [key for key in self._masked if key[0] == path]:
+            if rest := self._masked.pop(key).end():
+                self._grow(*key, rest)
         mine = [key for key in self._texts if key[0] == path]
         if mine:
             self._note()
