@@ -15,6 +15,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from typing import Any
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MASKED = {  # present, but its value is free
