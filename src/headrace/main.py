@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
-from headrace.adapters.models import ModelClient
+from headrace.adapters.models import ModelClient, load_prices
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -75,7 +75,7 @@ async def service(
         else:
             from headrace.stores.sql import SqlStore  # takes 0.2 s to import; a one-off run does without
 
-            store = await SqlStore.open(settings.database, synchronous=settings.synchronous)
+            store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
         stack.push_async_callback(store.aclose)
 
         http = HttpClient(settings.egress_allow)
@@ -84,7 +84,8 @@ async def service(
         files = FileStore(
             settings.data / "files", store, secret, http, lambda: running.public_url, lifetime=settings.file_url_seconds
         )
-        models = ModelClient(environ, files, demo=settings.demo_model, prices=settings.prices)
+        prices = load_prices(settings.prices) if settings.prices else None
+        models = ModelClient(environ, files, demo=settings.demo_model, prices=prices)
         stack.push_async_callback(models.aclose)
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from headrace.engine import Driver
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
 from headrace.node import Flow
 from headrace.runtime import Runtime
@@ -76,7 +76,7 @@ class Worker:
         driver = runtime.driving[run] = Driver(run, flow, runtime.world)
         try:
             await driver.drive(records)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             logger.error("run %s cannot be written down: %s", run, error)
             await asyncio.sleep(BACK_OFF_SECONDS)
             raise

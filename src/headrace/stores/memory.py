@@ -11,7 +11,7 @@ from uuid import uuid4
 from headrace.errors import Conflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
 from headrace.ports import App, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
-from headrace.stores.projection import RunRow
+from headrace.stores.projection import RunRow, check_numbers
 
 
 class MemoryJournal:
@@ -28,12 +28,11 @@ class MemoryJournal:
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if records:
-            run, first = records[0].run, records[0].seq
+            run, first = check_numbers(records)
             known = self._records.get(run)
             if first != (len(known) if known else 0) + 1:
-                done.set_exception(Conflict(run, first or 0))
+                done.set_exception(Conflict(run, first))
                 return done
-            check_numbers(records)
             if known is None:
                 self._records[run] = list(records)
             else:
@@ -80,16 +79,6 @@ class MemoryJournal:
 
     async def find_task(self, task: str) -> RunId | None:
         return self._tasks.get(task)
-
-
-def check_numbers(records: Sequence[Record]) -> None:
-    """ValueError where records are not of one run, numbered without gaps: a defect of the caller's."""
-    run, first = records[0].run, records[0].seq
-    if first is None or first < 1:
-        raise ValueError(f"run {run}: a record without a number cannot be journaled: {records[0].event!r}")
-    for seq, record in enumerate(records, first):
-        if record.seq != seq or record.run != run:
-            raise ValueError(f"run {run}: expected event {seq}, not event {record.seq} of run {record.run}")
 
 
 def _shows(which: RunFilter, row: RunRow) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import orjson
 
-from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunResumed, RunStarted, StopRequested
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunResumed, RunStarted, StopRequested
 from headrace.ports import RunSummary
 from headrace.values import Value, plain_default
 
@@ -101,6 +101,17 @@ class RunRow:
         )
 
 
+def check_numbers(records: Sequence[Record]) -> tuple[RunId, int]:
+    """(run, first number). ValueError where records are not of one run, numbered without gaps: a caller's defect."""
+    run, first = records[0].run, records[0].seq
+    if first is None or first < 1:
+        raise ValueError(f"run {run}: a record without a number cannot be journaled: {records[0].event!r:.200}")
+    for seq, record in enumerate(records, first):
+        if record.seq != seq or record.run != run:
+            raise ValueError(f"run {run}: expected event {seq}, not event {record.seq} of run {record.run}")
+    return run, first
+
+
 def searched(values: Mapping[str, Value]) -> str:
     """What keywords are looked for in: the values one after another, texts as they are and all else as JSON."""
     found: list[str] = []
@@ -111,11 +122,14 @@ def searched(values: Mapping[str, Value]) -> str:
         text = value[:room] if isinstance(value, str) else _json(value)[:room]
         found.append(text)
         room -= len(text) + 1
-    return "\n".join(found).encode(errors="replace").decode().replace("\0", " ")
+    return "\n".join(found)
+
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def _json(value: Value) -> str:
     try:
-        return orjson.dumps(value, default=plain_default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=plain_default, option=_OPTIONS).decode()
     except TypeError:  # integers beyond 64 bits, lone surrogates
         return str(cast("object", value))
