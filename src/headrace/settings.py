@@ -18,9 +18,7 @@ class Settings(BaseSettings):
 
     data: Path = Field(Path(".headrace"), description="Folder of the database, the files and the installation's secret")
     database_url: str = Field("", description="sqlite:///PATH; empty: headrace.db in the data folder")
-    synchronous: str = Field(
-        "NORMAL", description="SQLite: NORMAL survives a crash, FULL a power cut too"
-    )
+    full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     public_url: str = Field("", description="Where callers reach this server, for the links in answers")

@@ -100,7 +100,10 @@ class Worker:
 
     async def _reconcile(self) -> None:
         while True:
-            for run in await self.runtime.world.journal.unfinished():
-                if run not in self.runtime.driving:
-                    await self.runtime.queue.put(run)
+            try:
+                for run in await self.runtime.world.journal.unfinished():
+                    if run not in self.runtime.driving:
+                        await self.runtime.queue.put(run)
+            except StoreError as error:
+                logger.error("cannot look for runs that nobody drives: %s", error)
             await asyncio.sleep(RECONCILE_SECONDS)

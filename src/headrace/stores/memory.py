@@ -24,14 +24,17 @@ class MemoryJournal:
         self._open: dict[RunId, None] = {}  # what has not ended, oldest first
         self._ended: OrderedDict[RunId, None] = OrderedDict()  # oldest first
         self._tasks: dict[str, RunId] = {}
+        self._refused: set[RunId] = set()  # whose appends fail until the caller can know that one did
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         if records:
             run, first = check_numbers(records)
             known = self._records.get(run)
-            if first != (len(known) if known else 0) + 1:
-                done.set_exception(Conflict(run, first))
+            if first != (len(known) if known else 0) + 1 or run in self._refused:
+                self._refused.add(run)
+                loop.call_soon(self._refuse, done, Conflict(run, first))
                 return done
             if known is None:
                 self._records[run] = list(records)
@@ -41,6 +44,11 @@ class MemoryJournal:
                 self._project(record)
         done.set_result(None)
         return done
+
+    def _refuse(self, done: asyncio.Future[None], conflict: Conflict) -> None:
+        self._refused.discard(conflict.run)
+        if not done.done():
+            done.set_exception(conflict)
 
     def _project(self, record: Record) -> None:
         run = record.run

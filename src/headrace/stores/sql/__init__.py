@@ -1,0 +1,36 @@
+"""A store in a database: SQLite or PostgreSQL, one schema."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.stores.sql.catalog import SqlCatalog
+from headrace.stores.sql.database import Database, connect
+from headrace.stores.sql.journal import JournalWork, SqlJournal
+from headrace.stores.sql.writer import Writer
+
+__all__ = ["SqlStore"]
+
+
+class SqlStore(SqlJournal, SqlCatalog):
+    """Journal, Runs and Catalog in one. Made by `open`; belongs to the event loop it was opened in."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = Writer(database.engine, database.name, JournalWork())
+        SqlJournal.__init__(self, database, self._writer)
+        SqlCatalog.__init__(self, database, self._writer)
+
+    @classmethod
+    async def open(cls, url: str, *, full_sync: bool = False) -> SqlStore:
+        """Opens `sqlite:///path/to/file.db` or `postgresql://...`, creating or migrating it where that is due.
+
+        What is acknowledged survives a killed process; with `full_sync` (SQLite) a power loss too, at the price of
+        waiting for the disk at each commit. StoreError says why a database cannot be opened.
+        """
+        return cls(await asyncio.to_thread(connect, url, full_sync=full_sync))
+
+    async def aclose(self) -> None:
+        """Writes what waits, and closes all connections."""
+        await self._writer.aclose()
+        await asyncio.to_thread(self._database.close)

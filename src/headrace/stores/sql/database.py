@@ -1,0 +1,182 @@
+"""A database: opened, brought to the newest schema, and read by a few threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, RowMapping, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from headrace.errors import StoreError
+from headrace.stores.sql.schema import REVISIONS, metadata
+
+READERS = 4  # threads, each with a connection of its own while it reads
+BUSY_SECONDS = 10.0  # how long to wait for another process that writes to the same SQLite file
+
+T = TypeVar("T")
+
+
+class Database:
+    """An engine at the newest schema, and threads that read from it. Every statement is its own transaction, but
+    where one is begun by hand (`begin`)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name = engine.url.render_as_string(hide_password=True)
+        self._readers = ThreadPoolExecutor(READERS, "headrace-read")
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Runs reading work in a reader's thread. StoreError where the database fails."""
+        if self._closed:
+            raise StoreError(f"{self.name} is closed.")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            raise StoreError(f"{self.name} cannot be read: {reason(error)}") from error
+
+    async def rows(self, statement: Select[Any]) -> list[RowMapping]:
+        return await self.run(lambda connection: list(connection.execute(statement).mappings()))
+
+    async def row(self, statement: Select[Any]) -> RowMapping | None:
+        return await self.run(lambda connection: connection.execute(statement).mappings().first())
+
+    def close(self) -> None:
+        self._closed = True
+        self._readers.shutdown()
+        self.engine.dispose()
+
+
+def connect(url: str, *, full_sync: bool = False) -> Database:
+    """Opens a database, and creates or migrates it where that is due.
+
+    `url` is `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`; `full_sync` makes SQLite safe
+    against power loss too, not only against a crash. StoreError says why it cannot be.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is no database URL; write it as sqlite:///path/to/file.db") from error
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
+    engine = _sqlite(parsed, full_sync) if backend == "sqlite" else _postgresql(parsed)
+    name = engine.url.render_as_string(hide_password=True)
+    try:
+        with engine.connect() as connection:
+            _prepare(connection, name)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise StoreError(f"{name} cannot be opened: {reason(error)}") from error
+    except StoreError:
+        engine.dispose()
+        raise
+    return Database(engine)
+
+
+def reason(error: SQLAlchemyError) -> str:
+    """What the database itself said, without statement and parameters (they hold users' data)."""
+    return str(getattr(error, "orig", None) or error)
+
+
+def begin(connection: Connection) -> None:
+    """Begins a transaction that will write. SQLite's has to say so: one that reads first may not be let write."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+
+
+# --------------------------------------------------------------------------------------------------------- engines
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 1, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise StoreError(f"PostgreSQL needs the Python package {error.name}, which is not installed.") from error
+
+
+def _sqlite(url: URL, full_sync: bool) -> Engine:
+    if url.database in (None, "", ":memory:") or url.query.get("mode") == "memory":
+        raise StoreError("SQLite needs a file (sqlite:///path/to/file.db); for a store in memory name no database.")
+    if not str(url.database).startswith("file:"):
+        try:
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{url.database} cannot be created: {error}") from error
+    engine = create_engine(
+        url, isolation_level="AUTOCOMMIT", pool_size=READERS + 1, connect_args={"timeout": BUSY_SECONDS}
+    )
+
+    def configure(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+    return engine
+
+
+# ------------------------------------------------------------------------------------------------------ migrations
+
+
+def _prepare(connection: Connection, name: str) -> None:
+    if _revision(connection, name) == REVISIONS[-1]:
+        return
+    begin(connection)
+    try:
+        # another process may have come first, between the look and the lock
+        if _revision(connection, name) != REVISIONS[-1]:
+            _migrate(connection, name)
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def _revision(connection: Connection, name: str) -> str | None:
+    """The migration that the database is at; None before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found not in REVISIONS:
+        raise StoreError(f"{name} is of a newer version of Headrace (schema {found}, this one knows {REVISIONS[-1]}).")
+    return found
+
+
+def _migrate(connection: Connection, name: str) -> None:
+    tables = set(inspect(connection).get_table_names())
+    if "alembic_version" in tables:
+        upgrade(connection)
+        return
+    if taken := tables & set(metadata.tables):
+        raise StoreError(f"{name} has tables that Headrace did not make: {', '.join(sorted(taken))}.")
+    # a new database gets today's schema at once: what Alembic would come to, without the time it takes to import
+    metadata.create_all(connection)
+    connection.execute(
+        text(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISIONS[-1]})
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Migrates with Alembic, within the connection's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)

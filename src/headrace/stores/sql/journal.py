@@ -1,0 +1,277 @@
+"""Journal and Runs in a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from headrace.errors import Conflict
+from headrace.kernel.events import (
+    Record,
+    RunEnded,
+    RunId,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from headrace.ports import RunFilter, RunSummary
+from headrace.stores.encoding import Row, clean, decode, encode
+from headrace.stores.projection import RunRow, check_numbers
+from headrace.stores.sql.database import Database
+from headrace.stores.sql.schema import events, runs
+from headrace.stores.sql.writer import Writer, write_error
+
+_LISTED = (RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded)
+_ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
+_NARROW, _WIDEST = 16, 256  # rows in one statement
+
+
+@dataclass(slots=True)
+class Append:
+    """Records of one run to be written, and those of them that change its line in the list of runs."""
+
+    run: RunId
+    first: int
+    rows: list[Row]
+    listed: list[Record]
+    name: str  # of the database
+
+    @property
+    def key(self) -> str:
+        return self.run
+
+    def refused(self, error: Exception) -> Exception:
+        if isinstance(error, IntegrityError | Conflict):
+            return Conflict(self.run, self.first)
+        return write_error(self.name, error)
+
+
+@dataclass(slots=True)
+class Call:
+    """Anything else to be written, in its turn."""
+
+    work: Callable[[Connection], object]
+    name: str
+    key: None = None
+
+    def refused(self, error: Exception) -> Exception:
+        return write_error(self.name, error)
+
+
+@dataclass(slots=True)
+class _Active:
+    """A run being written: its last number, and its line (None before RunQueued)."""
+
+    last: int
+    row: RunRow | None
+    ended: bool = False
+
+
+class JournalWork:
+    """Writes appends and calls. Used by the writer's thread alone."""
+
+    def __init__(self) -> None:
+        self._active: OrderedDict[RunId, _Active] = OrderedDict()
+        self._touched: dict[RunId, _Active] = {}
+        self._events = _Statements("events", ("run", "seq", "at", "type", "body"))
+        self._runs = _Statements("runs", _COLUMNS, _UPSERT)
+
+    def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
+        results: list[object] = []
+        rows: list[Row] = []
+        lines: dict[RunId, RunRow] = {}
+        refused: set[RunId] = set()
+        for job in jobs:
+            if isinstance(job, Call):
+                results.append(job.work(connection))
+                continue
+            active = self._at_hand(connection, job)
+            if job.first != active.last + 1 or job.run in refused:
+                refused.add(job.run)
+                results.append(Conflict(job.run, job.first))
+                continue
+            active.last += len(job.rows)
+            rows += job.rows
+            for record in job.listed:
+                self._list(active, record, lines)
+            results.append(None)
+        self._events.execute(connection, rows)
+        self._runs.execute(connection, [_line(row) for row in lines.values()])
+        return results
+
+    def committed(self) -> None:
+        for run, active in self._touched.items():
+            if active.ended or (active.row and active.row.status == "paused"):
+                self._active.pop(run, None)
+                continue
+            if active.row:
+                active.row.inputs = ""  # written once, and never changed
+            self._active[run] = active
+            self._active.move_to_end(run)
+        self._touched.clear()
+        while len(self._active) > _ACTIVE:
+            self._active.popitem(last=False)
+
+    def rolled_back(self) -> None:
+        # what is known of these runs is ahead of the database, or behind what another process wrote
+        for run in self._touched:
+            self._active.pop(run, None)
+        self._touched.clear()
+
+    def _at_hand(self, connection: Connection, job: Append) -> _Active:
+        active = self._touched.get(job.run)
+        if active is None:
+            active = self._active.get(job.run)
+            if active is None and job.first == 1:
+                # a first event needs no look: if there is one already, the primary key says so
+                active = _Active(0, None)
+            elif active is None or job.first > active.last + 1:  # behind, where another process wrote
+                active = _load(connection, job.run)
+            self._touched[job.run] = active
+        return active
+
+    def _list(self, active: _Active, record: Record, lines: dict[RunId, RunRow]) -> None:
+        event = record.event
+        if isinstance(event, RunQueued):
+            active.row = lines[record.run] = RunRow.of(record, event)
+        elif active.row and active.row.apply(record):
+            lines[record.run] = active.row
+        active.ended = active.ended or isinstance(event, RunEnded)
+
+
+def _load(connection: Connection, run: RunId) -> _Active:
+    started = func.min(case((events.c.type == RunStarted.__name__, events.c.at)))
+    found = connection.execute(select(func.max(events.c.seq), started).where(events.c.run == run)).one()
+    line = connection.execute(select(runs).where(runs.c.run == run)).mappings().first()
+    row = RunRow(**line, started_at=found[1]) if line else None
+    return _Active(found[0] or 0, row)
+
+
+class SqlJournal:
+    """Journal and Runs."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        """See `Journal.append`. Also Conflict where the number before the first is not written. StoreError: the
+        database is locked, full or gone; nothing of these records is written. ValueError: a value is nested too
+        deeply, or the records are not of one run with numbers that follow on."""
+        if not records:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        run, first = check_numbers(records)
+        # encoded here and now, so that what becomes of the values later does not matter
+        rows = [
+            (run, seq, at, type(event).__name__, encode(event)) for seq, (_, _, at, event) in enumerate(records, first)
+        ]
+        listed = [record for record in records if isinstance(record.event, _LISTED)]
+        return self._writer.submit(Append(run, first, rows, listed, self._database.name))
+
+    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+        """See `Journal.read`. StoreError where a record is damaged or of a newer version."""
+        statement = select(events).where(events.c.run == clean(run), events.c.seq > after).order_by(events.c.seq)
+
+        def work(connection: Connection) -> list[Record]:
+            return [decode(tuple(row)) for row in connection.execute(statement)]
+
+        return await self._database.run(work)
+
+    async def unfinished(self) -> list[RunId]:
+        open_ = (runs.c.finished_at.is_(None), runs.c.status != "paused")
+        found = await self._database.rows(select(runs.c.run).where(*open_).order_by(runs.c.created_at))
+        return [row["run"] for row in found]
+
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+        wanted = _wanted(which)
+        page = (
+            select(*_SUMMARY)
+            .where(*wanted)
+            .order_by(runs.c.created_at.desc(), runs.c.run.desc())
+            .limit(max(0, which.limit))
+            .offset(max(0, which.page - 1) * max(0, which.limit))
+        )
+
+        def work(connection: Connection) -> tuple[int, list[RunSummary]]:
+            total = connection.execute(select(func.count()).select_from(runs).where(*wanted)).scalar_one()
+            return total, [RunSummary(**row) for row in connection.execute(page).mappings()]
+
+        return await self._database.run(work)
+
+    async def find_run(self, run: RunId) -> RunSummary | None:
+        row = await self._database.row(select(*_SUMMARY).where(runs.c.run == clean(run)))
+        return RunSummary(**row) if row else None
+
+    async def find_task(self, task: str) -> RunId | None:
+        row = await self._database.row(select(runs.c.run).where(runs.c.task == clean(task)))
+        return row["run"] if row else None
+
+
+_SUMMARY = tuple(runs.c[field.name] for field in fields(RunSummary))
+
+
+def _wanted(which: RunFilter) -> list[ColumnElement[bool]]:
+    wanted = [runs.c.app == clean(which.app)]
+    if which.status is not None:
+        wanted.append(runs.c.status == clean(which.status))
+    if which.before is not None:
+        wanted.append(runs.c.created_at <= which.before)
+    if which.after is not None:
+        wanted.append(runs.c.created_at >= which.after)
+    if which.session is not None:
+        wanted.append(runs.c.session == clean(which.session))
+    if which.keyword:
+        keyword = clean(which.keyword)
+        searched = (runs.c.inputs, runs.c.outputs, runs.c.run)
+        wanted.append(or_(*(column.icontains(keyword, autoescape=True) for column in searched)))
+    return wanted
+
+
+# ------------------------------------------------------------------------------------------------------ statements
+
+_COLUMNS = tuple(column.name for column in runs.columns)
+_UPSERT = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}"
+    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at")
+)
+
+
+def _line(row: RunRow) -> tuple[Any, ...]:
+    values = (getattr(row, name) for name in _COLUMNS)
+    return tuple([clean(value) if isinstance(value, str) else value for value in values])
+
+
+class _Statements:
+    """INSERTs of many rows, each width made once. Wide ones are powers of two, so that the driver keeps them all
+    prepared."""
+
+    def __init__(self, table: str, columns: Sequence[str], tail: str = "") -> None:
+        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        self._columns = len(columns)
+        self._tail = tail
+        self._made: dict[int, str] = {}
+
+    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        start = 0
+        while start < len(rows):
+            left = len(rows) - start
+            width = left if left <= _NARROW else min(_WIDEST, 1 << left.bit_length() - 1)
+            values = tuple([value for row in rows[start : start + width] for value in row])
+            connection.exec_driver_sql(self._made.get(width) or self._make(connection, width), values)
+            start += width
+
+    def _make(self, connection: Connection, width: int) -> str:
+        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        row = f"({', '.join([mark] * self._columns)})"
+        made = self._made[width] = f"{self._head}{', '.join([row] * width)} {self._tail}".rstrip()
+        return made

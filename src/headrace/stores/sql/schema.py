@@ -1,0 +1,123 @@
+"""The tables, one schema for SQLite and PostgreSQL. Times are seconds since the epoch.
+
+A change here needs a migration (`migrations/versions`) and its name at the end of REVISIONS.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISIONS = ("0001",)
+"""Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("type", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("task", String, nullable=False),
+    Column("app", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("end_user", String),
+    Column("session", String, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("outputs", Text, nullable=False),
+    Column("error", Text),
+    Column("elapsed", Double, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("exceptions", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+)
+Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
+Index("ix_runs_task", runs.c.task)
+# the reconciler asks every few seconds which runs are unfinished: they are few among all
+Index(
+    "ix_runs_open",
+    runs.c.created_at,
+    sqlite_where=runs.c.finished_at.is_(None),
+    postgresql_where=runs.c.finished_at.is_(None),
+)
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("source", Text, nullable=False, index=True),
+    Column("version", String, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("settings", LargeBinary, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("ix_versions_app_number", versions.c.app, versions.c.number)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False, index=True),
+    Column("digest", String, nullable=False, unique=True),
+    Column("prefix", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+end_users = Table(
+    "end_users",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("app", "session"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String),
+    Column("owner", String),
+    Column("created_at", Double, nullable=False),
+    Column("file", LargeBinary, nullable=False),
+)

@@ -1,0 +1,122 @@
+"""What every catalog promises."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from headrace.ports import App, Catalog, Key, StoredFile, Version
+
+from .examples import PICTURE
+
+APP = App("a1", "Product 商品", "workflow", "/flows/product.yml", "v1", "Says hello.", 5.0, {"icon": "🤖", "n": [1.5]})
+KEY = Key("k1", "a1", "d" * 64, "app-1234", 6.0)
+
+
+def _version(number: int, app: str = "a1") -> Version:
+    return Version(f"{app}-v{number}", app, number, f"{number:064}", "app:\n  name: 商品\n", 10.0 + number)
+
+
+async def test_an_app_is_found_by_id_and_by_source(store: Catalog) -> None:
+    assert await store.apps() == []
+    assert await store.app("a1") is None
+    await store.save_app(APP)
+    assert await store.app("a1") == APP
+    assert await store.app_of_source("/flows/product.yml") == APP
+    assert await store.app_of_source("/flows/other.yml") is None
+    assert await store.app("\ud800") is None
+
+
+async def test_saving_an_app_again_replaces_it_everywhere(store: Catalog) -> None:
+    await store.save_app(APP)
+    assert await store.app("a1") == APP
+    moved = replace(APP, name="Moved", source="/elsewhere.yml", version="v2", settings={})
+    await store.save_app(moved)
+    assert await store.app("a1") == moved
+    assert await store.apps() == [moved]
+    assert await store.app_of_source(APP.source) is None
+
+
+async def test_apps_are_listed_oldest_first(store: Catalog) -> None:
+    for name, at in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+        await store.save_app(replace(APP, id=name, source=name, created_at=at))
+    assert [app.id for app in await store.apps()] == ["a", "b", "c"]
+
+
+async def test_removing_an_app_takes_its_keys_and_versions_along(store: Catalog) -> None:
+    other = replace(APP, id="a2", source="/other.yml")
+    for app in (APP, other):
+        await store.save_app(app)
+        await store.add_version(_version(1, app.id))
+        await store.add_key(replace(KEY, id=f"key-{app.id}", app=app.id, digest=app.id * 32))
+    assert await store.key_of("a1" * 32) is not None
+    assert await store.remove_app("a1")
+    assert not await store.remove_app("a1")
+    assert await store.app("a1") is None
+    assert await store.versions("a1") == []
+    assert await store.version("a1-v1") is None
+    assert await store.key_of("a1" * 32) is None
+    assert await store.apps() == [other]
+    assert [version.id for version in await store.versions("a2")] == ["a2-v1"]
+    assert [key.id for key in await store.keys()] == ["key-a2"]
+
+
+async def test_versions_newest_first(store: Catalog) -> None:
+    for number in (1, 3, 2):
+        await store.add_version(_version(number))
+    assert await store.versions("a1") == [_version(3), _version(2), _version(1)]
+    assert await store.version("a1-v2") == _version(2)
+    assert await store.version("a1-v2") == _version(2)
+    assert await store.version("a1-v9") is None
+    await store.add_version(replace(_version(2), content="changed"))
+    assert await store.version("a1-v2") == _version(2), "a version never changes"
+
+
+async def test_a_key_is_found_by_its_digest(store: Catalog) -> None:
+    assert await store.key_of(KEY.digest) is None
+    await store.add_key(KEY)
+    assert await store.key_of(KEY.digest) == KEY
+    await store.add_key(replace(KEY, id="k2", app="a2"))
+    assert await store.key_of(KEY.digest) == KEY, "one with the same digest is left as it is"
+    await store.add_key(replace(KEY, id="k3", app="a2", digest="e" * 64, created_at=7.0))
+    assert [key.id for key in await store.keys()] == ["k1", "k3"]
+    assert [key.id for key in await store.keys("a2")] == ["k3"]
+    assert await store.key_of("\ud800") is None
+
+
+async def test_a_revoked_key_is_known_as_revoked_at_once(store: Catalog) -> None:
+    await store.add_key(KEY)
+    await store.add_key(replace(KEY, id="k2", digest="e" * 64, prefix="app-5678"))
+    assert await store.key_of(KEY.digest) == KEY
+    assert await store.revoke_key("k1", 9.0)
+    assert await store.key_of(KEY.digest) == replace(KEY, revoked_at=9.0)
+    assert not await store.revoke_key("k1", 10.0), "it is revoked already"
+    assert await store.revoke_key("app-5678", 11.0)
+    assert [key.revoked_at for key in await store.keys()] == [9.0, 11.0]
+    assert not await store.revoke_key("no such", 12.0)
+
+
+async def test_an_end_user_is_made_once(store: Catalog) -> None:
+    asked = await asyncio.gather(*(store.end_user("a1", "ada", 5.0) for _ in range(20)))
+    assert len({user.id for user in asked}) == 1
+    ada = await store.end_user("a1", "ada", 9.0)
+    assert ada == asked[0]
+    assert (ada.app, ada.session, ada.created_at) == ("a1", "ada", 5.0)
+    assert await store.find_end_user(ada.id) == ada
+    assert await store.find_end_user("no such") is None
+    others = [await store.end_user("a1", "Ada", 5.0), await store.end_user("a2", "ada", 5.0)]
+    assert len({ada.id, *(user.id for user in others)}) == 3
+
+
+async def test_end_users_may_have_any_name(store: Catalog) -> None:
+    names = ["", "🤷", "a\0b", "\ud800", "x" * 100_000, "' OR 1=1 --", "%"]
+    users = [await store.end_user("a1", name, 5.0) for name in names]
+    assert len({user.id for user in users}) == len(names)
+    assert [await store.end_user("a1", name, 6.0) for name in names] == users
+
+
+async def test_a_stored_file_is_found(store: Catalog) -> None:
+    stored = StoredFile("f1", PICTURE, "a1", None, 5.0)
+    await store.add_file(stored)
+    assert await store.find_file("f1") == stored
+    assert await store.find_file("f2") is None

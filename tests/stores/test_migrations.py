@@ -1,0 +1,145 @@
+"""A database is made, migrated or refused when it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+import headrace.stores.sql
+from headrace.errors import StoreError
+from headrace.stores.sql import SqlStore, database
+from headrace.stores.sql.schema import REVISIONS, metadata
+from tests.contracts.examples import whole
+
+MIGRATIONS = Path(headrace.stores.sql.__file__).parent / "migrations"
+
+
+def _schema(file: Path) -> list[tuple[str, ...]]:
+    """Tables with their columns, and indexes with theirs, as SQLite sees them."""
+    connection = sqlite3.connect(file)
+    found: list[tuple[str, ...]] = []
+    for kind, name, table in connection.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall():
+        pragma = "table_info" if kind == "table" else "index_info"
+        columns = connection.execute(f"PRAGMA {pragma}('{name}')").fetchall()
+        found.extend((kind, name, table, *map(str, column)) for column in columns)
+    connection.close()
+    return sorted(found)
+
+
+def _migrated(file: Path) -> None:
+    engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        database.upgrade(connection)
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert differences == []
+
+
+def test_every_migration_is_listed_in_order() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    steps = ScriptDirectory.from_config(config).walk_revisions()
+    assert tuple(reversed([step.revision for step in steps])) == REVISIONS
+
+
+async def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
+    _migrated(tmp_path / "migrated.db")
+    await (await SqlStore.open(f"sqlite:///{tmp_path}/new.db")).aclose()
+    assert _schema(tmp_path / "new.db") == _schema(tmp_path / "migrated.db")
+
+
+async def test_a_database_before_the_first_migration_is_migrated(tmp_path: Path) -> None:
+    file = tmp_path / "old.db"
+    old = sqlite3.connect(file)
+    old.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    old.close()
+    store = await SqlStore.open(f"sqlite:///{file}")
+    await store.append(whole("r1"))
+    assert await store.read("r1") == whole("r1")
+    await store.aclose()
+
+
+def test_opening_at_the_newest_schema_does_not_import_alembic(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from headrace.stores.sql import SqlStore\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        "        await (await SqlStore.open(sys.argv[1])).aclose()\n"
+        "asyncio.run(main())\n"
+        "print([name for name in ('alembic', 'sqlalchemy.orm') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new.db"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    await (await SqlStore.open(f"sqlite:///{file}")).aclose()
+    newer = sqlite3.connect(file)
+    newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer.commit()
+    newer.close()
+    before = _schema(file)
+    with pytest.raises(StoreError, match=r"newer version of Headrace \(schema 9999"):
+        await SqlStore.open(f"sqlite:///{file}")
+    assert _schema(file) == before
+
+
+async def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.db"
+    other = sqlite3.connect(file)
+    other.execute("CREATE TABLE runs (id INTEGER)")
+    other.close()
+    with pytest.raises(StoreError, match="tables that Headrace did not make: runs"):
+        await SqlStore.open(f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("nonsense", "is no database URL"),
+        ("", "is no database URL"),
+        ("sqlite://", "SQLite needs a file"),
+        ("sqlite:///:memory:", "SQLite needs a file"),
+        ("sqlite:///file:x?mode=memory&uri=true", "SQLite needs a file"),
+        ("oracle://u@h/d", "SQLite or PostgreSQL, not in oracle"),
+    ],
+)
+async def test_a_url_that_cannot_be_used_is_refused(url: str, what: str) -> None:
+    with pytest.raises(StoreError, match=what):
+        await SqlStore.open(url)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("This is a letter, and no database at all. " * 100)
+    with pytest.raises(StoreError, match="cannot be opened: file is not a database"):
+        await SqlStore.open(f"sqlite:///{tmp_path}/text.db")
+    with pytest.raises(StoreError, match="cannot be created"):
+        await SqlStore.open(f"sqlite:///{tmp_path}/text.db/inside.db")
+
+
+async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    await (await SqlStore.open(f"sqlite:///{tmp_path}/deep/er/headrace.db")).aclose()
+    assert (tmp_path / "deep/er/headrace.db").exists()
+
+
+async def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
+    stores = await asyncio.gather(*(SqlStore.open(f"sqlite:///{tmp_path}/new.db") for _ in range(6)))
+    for n, store in enumerate(stores):
+        await store.append(whole(f"r{n}"))
+    assert [len(await stores[0].read(f"r{n}")) for n in range(6)] == [5] * 6
+    for store in stores:
+        await store.aclose()

@@ -1,0 +1,138 @@
+"""A journal that any version has written stays readable: a new event field comes last, and has a default.
+
+`tests/data/journals/NNNN.jsonl` holds rows as a version with the schema NNNN wrote them. They are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from headrace.errors import StoreError
+from headrace.kernel.events import (
+    EVENTS,
+    Delta,
+    Event,
+    NodeFailed,
+    NodeLogged,
+    NodeRetried,
+    NodeSkipped,
+    NodeStarted,
+    NodeSucceeded,
+    RoundStarted,
+    RunEnded,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from headrace.stores.encoding import decode
+from headrace.stores.sql import SqlStore
+from headrace.stores.sql.database import upgrade
+from headrace.values import File, Variable
+
+JOURNALS = Path(__file__).parents[1] / "data" / "journals"
+PICTURE = File("image", "local_file", "a.png", ".png", "image/png", 12, None, "0d5f", "http://127.0.0.1/a.png")
+ODD = {
+    "picked": Variable([PICTURE], ("node", "files"), "id"),
+    "big": 2**70,
+    "below": -math.inf,
+    "half": "\ud83d",
+    "keys": {1: "one"},
+}
+EXPECTED: list[Event] = [
+    RunQueued(
+        "app",
+        "v1",
+        "task",
+        "ada",
+        {"name": "宜蘭礁溪五日遊", "photo": PICTURE},
+        {"user_id": "ada", "files": []},
+        "end-user",
+        "service-api",
+    ),
+    RunStarted(),
+    NodeStarted("start"),
+    NodeSucceeded("start", {"name": "宜蘭", "photo": PICTURE}, {"name": "宜蘭"}),
+    NodeStarted("llm"),
+    NodeRetried("llm", 1, "429", "InvokeRateLimitError", {"a": 1}, {"b": None}),
+    Delta("llm", "text", 0, "hello 😀\n"),
+    NodeSucceeded(
+        "llm",
+        {"text": "hello 😀\n", "n": [1, 2.5, True, None]},
+        {},
+        {"model_mode": "chat"},
+        "source",
+        {"total_tokens": 7, "total_price": "0.0000100"},
+    ),
+    NodeStarted("iter"),
+    RoundStarted("iter", 0, {"item": {"$": "file"}}),
+    NodeFailed("iter", "boom", "CodeExecutionError", {}, {}, {"error_message": "boom"}, "fail-branch", "fail-branch"),
+    NodeSkipped("end"),
+    NodeStarted("pick"),
+    NodeSucceeded("pick", ODD),
+    RunPaused(({"node": "pick", "form": {"who": "ada"}},)),
+    RunResumed(),
+    RunResumed(True),
+    StopRequested("ada"),
+    RunEnded("stopped", {"answer": None}, "Stopped by user.", 7, 6, 2),
+]
+
+
+def _restore(journal: Path, file: Path) -> None:
+    """A database with the schema and the rows that a version had."""
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        upgrade(connection, journal.stem)
+    old = sqlite3.connect(file)
+    old.executemany(
+        "INSERT INTO events (run, seq, at, type, body) VALUES (?, ?, ?, ?, ?)",
+        [(row["run"], row["seq"], row["at"], row["type"], row["body"].encode()) for row in rows],
+    )
+    old.commit()
+    old.close()
+
+
+@pytest.mark.parametrize("journal", sorted(JOURNALS.glob("*.jsonl")), ids=lambda path: path.stem)
+async def test_an_old_journal_is_read_as_it_was_written(journal: Path, tmp_path: Path) -> None:
+    file = tmp_path / "old.db"
+    _restore(journal, file)
+    store = await SqlStore.open(f"sqlite:///{file}")
+    records = await store.read("golden")
+    shorter = await store.read("shorter")
+    await store.aclose()
+    assert [record.event for record in records] == EXPECTED
+    assert [record.at for record in records] == [1760000000.25 + seq for seq in range(1, len(EXPECTED) + 1)]
+    assert [record.event for record in shorter] == [RunEnded("succeeded", {"a": 1})], "later fields take their defaults"
+
+
+def test_the_old_journal_holds_every_type_of_event() -> None:
+    assert {type(event) for event in EXPECTED} == set(EVENTS.values()) - {NodeLogged}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "what"),
+    [
+        ("RunTeleported", b"[]", "a newer version of Headrace wrote it"),
+        ("RunStarted", b"[1, 2", "cannot be read"),
+        ("RunStarted", b"[1, 2]", "cannot be read"),
+        ("RunQueued", b"[]", "cannot be read"),
+        ("NodeStarted", b"{}", "cannot be read"),
+        ("NodeStarted", b'~[{"$":"ghost","v":1}]', "cannot be read"),
+        ("NodeStarted", b'~[{"$":"file"}]', "cannot be read"),
+        ("NodeStarted", b'~[{"$":"file","v":{"sort":"image"}}]', "cannot be read"),
+        ("NodeStarted", b"\xff", "cannot be read"),
+        ("NodeStarted", b"", "cannot be read"),
+    ],
+)
+def test_a_damaged_or_newer_record_is_named(name: str, body: bytes, what: str) -> None:
+    with pytest.raises(StoreError, match=f"run r1: event 7 .*{what}"):
+        decode(("r1", 7, 1.0, name, body))
