@@ -177,10 +177,10 @@ class Runtime:
                         waiting = await self.world.journal.read(run, last)  # the bus lost something
                         break
                     last = record.seq
-                    if last <= after:
-                        continue
-                yield mask.record(record) if mask else record
-                if isinstance(record.event, RunEnded) or (isinstance(record.event, RunPaused) and not on_pause):
+                if record.seq is None or last > after:
+                    yield mask.record(record) if mask else record
+                paused = isinstance(record.event, RunPaused) and record is waiting[-1] and not on_pause
+                if paused or isinstance(record.event, RunEnded):
                     return
             else:
                 try:

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 Value = Any
 Selector = tuple[str, ...]
 
 FILE_IDENTITY = "__dify__file__"
-_VARIABLE_TAG = "__headrace_variable__"
-MARKS = (FILE_IDENTITY.encode(), _VARIABLE_TAG.encode())  # encoded values without any of these need no `revive`
+_FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +194,13 @@ def unwrap(value: Value) -> Value:
     return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap(leaf.value))
 
 
+def held(value: Value) -> Value:
+    """What a Variable holds; any other value as it is."""
+    while isinstance(value, Variable):
+        value = value.value
+    return value
+
+
 def plain_default(value: object) -> Value:
     """`default=` of a JSON encoder, for the plain form."""
     match value:
@@ -209,36 +215,6 @@ def plain_default(value: object) -> Value:
 def dump_default(value: object) -> Value:
     """`default=` of a JSON encoder, for the dump form."""
     return value.dump() if isinstance(value, Variable) else plain_default(value)
-
-
-def journal_default(value: object) -> Value:
-    """`default=` of a JSON encoder, for a form that `revive` reads back."""
-    match value:
-        case Variable():
-            return {_VARIABLE_TAG: [value.value, value.selector, value.id]}
-        case _:
-            return plain_default(value)
-
-
-def revive(value: Value) -> Value:
-    """Files and Variables again, from what `journal_default` made of them."""
-    match value:
-        case dict():
-            items = cast("dict[str, Value]", value)
-            if items.get("dify_model_identity") == FILE_IDENTITY:
-                return File(**{name: items[name] for name in _FILE_FIELDS if name in items})
-            if _VARIABLE_TAG in items:
-                held, selector, name = items[_VARIABLE_TAG]
-                return Variable(revive(held), tuple(selector), name)
-            return {key: revive(item) for key, item in items.items()}
-        case list():
-            return [revive(item) for item in cast("list[Value]", value)]
-        case _:
-            return value
-
-
-_FILE_FIELDS = tuple(asdict(File("", "")))
-_FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
 
 
 def files_in(values: Mapping[str, Value]) -> list[File]:

@@ -208,7 +208,7 @@ class Record(NamedTuple):
 
 
 def pack(event: Event) -> list[Any]:
-    """The event's fields in order, values as they are: what a store encodes (see `values.journal_default`)."""
+    """The event's fields in order, values as they are: what a store encodes."""
     return [getattr(event, name) for name in _FIELDS[type(event)]]
 
 

@@ -38,6 +38,10 @@ class Variables:
             return False, None
         return values.follow(scope[selector[1]], selector[2:])
 
+    def scope(self, name: str) -> Mapping[str, Value]:
+        """All values of a scope; none where there is no such scope."""
+        return self._scopes.get(name, {})
+
     def get(self, selector: Sequence[str], default: Value = None) -> Value:
         """The value, or the default where there is none."""
         found, value = self.find(selector)

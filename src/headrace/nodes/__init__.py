@@ -1,1 +1,59 @@
-"""The node types that Headrace brings; one file each. Others come through the entry-point group `headrace.nodes`."""
+"""The node types that Headrace brings; one file each. Others come through the entry-point group `headrace.nodes`.
+
+Nothing is registered at import: whoever composes a Headrace asks for the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from headrace.errors import HeadraceError
+from headrace.node import Config, Node, Registry
+
+GROUP = "headrace.nodes"
+
+
+def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
+    """All node types by name: those of this package and those of installed plugins. HeadraceError for a plugin that
+    cannot be imported, brings no node type, or one of a name that is taken."""
+    from headrace.nodes.code import Code
+    from headrace.nodes.end import End
+    from headrace.nodes.http_request import HttpRequestNode
+    from headrace.nodes.if_else import IfElse
+    from headrace.nodes.llm import LLM
+    from headrace.nodes.start import Start
+    from headrace.nodes.template_transform import TemplateTransform
+    from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
+
+    own = (
+        Start,
+        End,
+        LLM,
+        IfElse,
+        Code,
+        TemplateTransform,
+        HttpRequestNode,
+        VariableAggregator,
+        OldVariableAssigner,
+    )
+    known: dict[str, type[Node[Config]]] = {}
+    for each in own:
+        known[each.type] = each  # pyright: ignore[reportArgumentType]  # a type's config is its own affair
+    for plugin in plugins if plugins is not None else entry_points(group=GROUP):
+        made = _load(plugin)
+        if made.type in known:
+            raise HeadraceError(f"plugin {plugin.value}: there is a node type {made.type!r} already")
+        known[made.type] = made
+    return known
+
+
+def _load(plugin: EntryPoint) -> type[Node[Config]]:
+    try:
+        made: object = plugin.load()
+    except Exception as error:  # whatever a plugin does wrong, it is named
+        raise HeadraceError(f"plugin {plugin.value} cannot be imported: {type(error).__name__}: {error}") from error
+    if isinstance(made, type) and issubclass(made, Node) and getattr(cast("type[object]", made), "type", ""):
+        return cast("type[Node[Config]]", made)
+    raise HeadraceError(f"plugin {plugin.value} is no node type (a subclass of headrace.node.Node with a `type`)")

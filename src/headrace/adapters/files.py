@@ -1,0 +1,333 @@
+"""Files: bytes in a folder, what is known of them in the catalog, and URLs that prove themselves.
+
+A file's URL carries a signature of its id, so whoever holds the URL may fetch the file, and nobody can make one up.
+By default a signature is good for ever: runs outlive requests, and their outputs are polled long after they ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from email.message import Message
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from headrace.adapters.filetypes import extension_of, guess_extension, guess_type, kind_of
+from headrace.errors import InvalidParam, NodeError, NotFound
+from headrace.ports import Catalog, StoredFile
+from headrace.resources import Http, HttpRequest, HttpResponse
+from headrace.values import File, Value
+
+__all__ = ["UPLOAD_LIMITS", "FileStore", "limit_for"]
+
+_MB = 1024 * 1024
+
+UPLOAD_LIMITS: Mapping[str, int] = {
+    "image": 10 * _MB,
+    "document": 15 * _MB,
+    "audio": 50 * _MB,
+    "video": 100 * _MB,
+    "custom": 15 * _MB,
+}
+"""How large an upload of each type of file may be, in bytes; what `/v1/parameters` tells."""
+
+_ASK_SECONDS = 5.0
+_MAX_NAME = 200
+_MAX_EXTENSION = 20
+_BAD_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+_OWN_PATH = re.compile(r"/files/(?:tools/)?(?P<id>[0-9a-fA-F-]{36})(?:/file-preview|\.[A-Za-z0-9]+)?")
+_TYPES = frozenset({"image", "document", "audio", "video", "custom"})
+_MISMATCH = "Detected file type does not match the specified type. Please verify the file."
+
+
+def limit_for(extension: str) -> int:
+    """How many bytes an upload with this extension (with or without its dot) may have."""
+    return UPLOAD_LIMITS[kind_of(f".{extension.lstrip('.')}", "")]
+
+
+class FileStore:
+    """Implements `resources.Files`.
+
+    `folder` holds the bytes (made when first written to); `secret` signs URLs; `public_url` is where clients reach
+    this server (a function where it is known late); `clock` gives seconds since the epoch; `lifetime` is how many
+    seconds a signed URL is good for, None for ever.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        secret: bytes,
+        http: Http,
+        public_url: Callable[[], str] | str,
+        clock: Callable[[], float] = time.time,
+        lifetime: float | None = None,
+    ) -> None:
+        self._folder = folder
+        self._catalog = catalog
+        self._secret = secret
+        self._http = http
+        self._public_url = public_url
+        self._clock = clock
+        self._lifetime = lifetime
+
+    # ------------------------------------------------------------------------------------------------ storing
+
+    async def save(
+        self,
+        data: bytes,
+        *,
+        filename: str,
+        mime_type: str,
+        transfer_method: str = "tool_file",
+        app: str | None = None,
+        owner: str | None = None,
+    ) -> File:
+        """See `resources.Files`. An upload (`local_file`) keeps its name, cut to 200 characters; InvalidParam where
+        it has characters that no file system likes. Without a name a file gets a random one that fits its type."""
+        if transfer_method == "local_file" and _BAD_IN_NAMES.search(filename):
+            raise InvalidParam("Filename contains invalid characters")
+        mime_type = mime_type.split(";")[0].strip().lower() or guess_type(filename) or "application/octet-stream"
+        filename = filename.encode("utf-8", "replace").decode()
+        filename = filename or f"{uuid.uuid4().hex}{guess_extension(mime_type) or '.bin'}"
+        extension = extension_of(filename)[:_MAX_EXTENSION]
+        if len(filename) > _MAX_NAME:
+            filename = filename[: _MAX_NAME - len(extension)] + extension
+        now = self._clock()
+        key = str(uuid.uuid4())
+        file = File(
+            type=kind_of(extension, mime_type),
+            transfer_method=transfer_method,
+            filename=filename,
+            extension=extension or ".",
+            mime_type=mime_type,
+            size=len(data),
+            related_id=key,
+        )
+        path = self._path(key)
+        await asyncio.to_thread(_write, path, data)
+        try:
+            await self._catalog.add_file(StoredFile(key, file, app, owner, now))
+        except BaseException:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise
+        return self._signed(file, now)
+
+    async def open(self, file_id: str) -> tuple[StoredFile, Path]:
+        """What is known of a stored file, with fresh URLs, and where its bytes are. NotFound where there is none."""
+        stored = await self._find(file_id)
+        path = self._path(stored.id) if stored else None
+        if stored is None or path is None or not await asyncio.to_thread(path.is_file):
+            raise NotFound("File not found")
+        return replace(stored, file=self._signed(stored.file, stored.created_at)), path
+
+    async def read(self, file: File, max_size: int = 100 * _MB) -> bytes:
+        """See `resources.Files`."""
+        key = file.related_id or self._own(file.remote_url or file.url)
+        if key is not None:
+            stored = await self._find(key)
+            if stored is None:
+                raise NodeError(f"File '{file.filename}' ({key}) is not stored here.", "FileFetchError")
+            if stored.file.size > max_size:
+                raise _too_large(file, max_size)
+            try:
+                return await asyncio.to_thread(self._path(stored.id).read_bytes)
+            except OSError as error:
+                reason = f"File '{file.filename}' ({key}) cannot be read: {error.strerror or error}"
+                raise NodeError(reason, "FileFetchError") from error
+        url = file.remote_url or file.url
+        if not url:
+            raise NodeError(f"File '{file.filename}' has neither a stored content nor a URL.", "FileFetchError")
+        response = await self._http.send(HttpRequest("GET", url, max_size=max_size))
+        if response.status >= 400:
+            raise NodeError(
+                f"File '{file.filename}' cannot be fetched: HTTP status {response.status}", "FileFetchError"
+            )
+        return response.body
+
+    async def _find(self, key: str) -> StoredFile | None:
+        return await self._catalog.find_file(str(uuid.UUID(key))) if _is_uuid(key) else None
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / key
+
+    # ------------------------------------------------------------------------------------------------ signing
+
+    def verify(self, file_id: str, timestamp: str, nonce: str, sign: str) -> bool:
+        """Whether a URL with these parameters was made here, and is not too old (see `lifetime`)."""
+        if not hmac.compare_digest(self._sign(file_id, timestamp, nonce).encode(), sign.encode("utf-8", "replace")):
+            return False
+        return self._lifetime is None or self._clock() - int(timestamp) <= self._lifetime
+
+    def _sign(self, key: str, timestamp: str, nonce: str) -> str:
+        message = f"file-preview|{key}|{timestamp}|{nonce}".encode("utf-8", "replace")
+        return base64.urlsafe_b64encode(hmac.digest(self._secret, message, hashlib.sha256)).decode()
+
+    def _url(self, file: File, at: float) -> str:
+        key = file.related_id or ""
+        timestamp, nonce = str(int(at)), secrets.token_hex(16)
+        query = {"timestamp": timestamp, "nonce": nonce, "sign": self._sign(key, timestamp, nonce)}
+        if file.transfer_method == "tool_file":
+            extension = file.extension if re.fullmatch(r"\.[a-z0-9]+", file.extension or "") else ".bin"
+            return f"{self._base()}/files/tools/{key}{extension}?{urlencode(query, safe='=')}"
+        return f"{self._base()}/files/{key}/file-preview?{urlencode(query)}"
+
+    def _signed(self, file: File, created_at: float) -> File:
+        """The file with URLs that are good from now on. An upload's `remote_url` is the one it had at first."""
+        url = self._url(file, self._clock())
+        remote = None if file.transfer_method == "tool_file" else self._url(file, created_at)
+        return replace(file, remote_url=remote, url=url)
+
+    def _base(self) -> str:
+        base = self._public_url if isinstance(self._public_url, str) else self._public_url()
+        return base.rstrip("/")
+
+    def _own(self, url: str | None) -> str | None:
+        """The id of the stored file that a URL of ours names and proves; None for any other URL."""
+        if not url or not url.startswith(f"{self._base()}/files/"):
+            return None
+        found = _OWN_PATH.fullmatch(url[len(self._base()) :].partition("?")[0])
+        if found is None:
+            return None
+        query = parse_qs(urlsplit(url).query)
+        timestamp, nonce, sign = (query.get(name, [""])[0] for name in ("timestamp", "nonce", "sign"))
+        return found["id"] if self.verify(found["id"], timestamp, nonce, sign) else None
+
+    # ---------------------------------------------------------------------------------------------- resolving
+
+    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
+        """See `resources.Files`. With `app`, another app's files are as unknown as those that do not exist."""
+        method = mapping.get("transfer_method")
+        if not method:
+            raise InvalidParam("transfer_method is required in file mapping")
+        wanted = mapping.get("type")
+        if wanted and not (isinstance(wanted, str) and wanted in _TYPES):
+            raise InvalidParam(f"Invalid file type: {wanted}")
+        match method:
+            case "local_file":
+                return await self._stored(mapping.get("upload_file_id"), "local_file", wanted or "custom", app)
+            case "tool_file":
+                return await self._stored(mapping.get("tool_file_id"), "tool_file", wanted, app)
+            case "remote_url":
+                if upload := mapping.get("upload_file_id"):
+                    file = await self._stored(upload, "local_file", wanted, app)
+                    return replace(file, transfer_method="remote_url", remote_url=file.url)
+                url = mapping.get("url") or mapping.get("remote_url")
+                if not url or not isinstance(url, str):
+                    raise InvalidParam("Invalid file url")
+                return await self._remote(url, wanted)
+            case _:
+                raise InvalidParam(f"Invalid file transfer method: {method}")
+
+    async def _stored(self, key: Value, method: str, wanted: str | None, app: str | None) -> File:
+        unknown = f"ToolFile {key} not found" if method == "tool_file" else "Invalid upload file"
+        if not key:
+            raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
+        if not isinstance(key, str) or not _is_uuid(key):
+            raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id format")
+        stored = await self._find(key)
+        if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
+            raise InvalidParam(unknown)
+        file = self._signed(stored.file, stored.created_at)
+        return replace(file, type=_checked(file.type, wanted))
+
+    async def _remote(self, url: str, wanted: str | None) -> File:
+        if (own := self._own(url)) and (stored := await self._find(own)):  # no need to call ourselves
+            file = replace(stored.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
+            return replace(file, type=_checked(file.type, wanted))
+        if not url.startswith(("http://", "https://")):
+            raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
+        path = urlsplit(url).path
+        filename = _basename(path)
+        mime_type = guess_type(filename)
+        size = -1
+        response = await self._ask(url)
+        if response is not None and response.status == 200:
+            headers = {name.lower(): value for name, value in reversed(response.headers)}
+            filename = _told_name(headers.get("content-disposition", "")) or filename
+            mime_type = guess_type(filename) or headers.get("content-type", "").split(";")[0].strip().lower()
+            length = headers.get("content-length", "")
+            size = int(length) if length.isascii() and length.isdigit() else -1
+        extension = guess_extension(mime_type) or extension_of(filename) or ".bin"
+        if not filename:
+            filename = f"{uuid.uuid4().hex}{extension}"
+            mime_type = mime_type or guess_type(filename)
+        detected = kind_of(extension, mime_type)
+        return File(
+            type=_checked(detected, wanted),
+            transfer_method="remote_url",
+            filename=filename,
+            extension=extension,
+            mime_type=mime_type,
+            size=size,
+            remote_url=url,
+            url=url,
+        )
+
+    async def _ask(self, url: str) -> HttpResponse | None:
+        """What the server of a remote file says of it; None where the guard forbids to ask (the file may still be of
+        use to a model that fetches it by itself). InvalidParam where it cannot be reached."""
+        request = HttpRequest("HEAD", url, connect_timeout=_ASK_SECONDS, read_timeout=_ASK_SECONDS, max_size=_MB)
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await self._http.send(request)
+        except TimeoutError:
+            raise InvalidParam(f"The file at {url[:200]} cannot be reached: no answer within 5 s") from None
+        except NodeError as error:
+            if error.kind == "EgressRefused":
+                return None
+            raise InvalidParam(f"The file at {url[:200]} cannot be reached: {error}") from error
+
+
+def _checked(detected: str, wanted: str | None) -> str:
+    """The type to go by: what the caller says, as long as the file is of that type; custom takes what it is."""
+    if wanted and wanted not in (detected, "custom"):
+        raise InvalidParam(_MISMATCH)
+    return detected
+
+
+def _too_large(file: File, max_size: int) -> NodeError:
+    return NodeError(f"File '{file.filename}' is larger than {max_size / _MB:.2f} MB.", "FileFetchError")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _basename(path: str) -> str:
+    return unquote(path.rpartition("/")[2]).replace("\\", "/").rpartition("/")[2].strip()
+
+
+def _told_name(disposition: str) -> str:
+    """The file name of a Content-Disposition header, without any folders; "" where it has none."""
+    header = Message()
+    header["Content-Disposition"] = disposition
+    return _basename(header.get_filename(""))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of it or nothing, and on the disk before it is spoken of."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

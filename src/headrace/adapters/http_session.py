@@ -1,0 +1,265 @@
+"""The part of the HTTP client that knows aiohttp: connections, time-outs, sizes, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import socket
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Literal
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from headrace.adapters.egress import Egress, EgressRefused, literal
+from headrace.adapters.http import REDIRECTS, Hop, Origin, failed
+from headrace.errors import NodeError
+from headrace.resources import HttpRequest, HttpResponse
+
+Phase = Literal["connect", "write", "read"]
+
+_CHUNK = 64 * 1024
+_MAX_HEADER = 64 * 1024
+# Everything that may stand in a path or query is left as it is written (signed URLs depend on it); the rest, and a
+# percent sign that begins no escape, is percent-encoded.
+_TO_ENCODE = re.compile(r"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
+
+
+class Watch:
+    """The time-outs of one request, on one timer: each step of progress sets it anew."""
+
+    def __init__(self, request: HttpRequest, timer: asyncio.Timeout) -> None:
+        self.phase: Phase = "connect"
+        self._timer = timer
+        self.seconds: dict[Phase, float] = {
+            "connect": request.connect_timeout,
+            "write": request.write_timeout,
+            "read": request.read_timeout,
+        }
+
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._timer.reschedule(asyncio.get_running_loop().time() + self.seconds[phase])
+
+    def error(self, host: str) -> NodeError:
+        seconds = f"{self.seconds[self.phase]:g} s"
+        match self.phase:
+            case "connect":
+                return failed(f"timed out: no connection to {host} within {seconds}")
+            case "write":
+                return failed(f"timed out: {host} took nothing of the request for {seconds}")
+            case "read":
+                return failed(f"timed out: nothing came from {host} for {seconds}")
+
+
+class _Body:
+    """A large body, handed out in pieces so that a slow receiver is noticed. May be iterated again."""
+
+    def __init__(self, content: bytes, watch: Watch) -> None:
+        self._content = content
+        self._watch = watch
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self._content), _CHUNK):
+            self._watch.enter("write")
+            yield self._content[at : at + _CHUNK]
+        self._watch.enter("read")
+
+
+class _Resolver(AbstractResolver):
+    """Tells aiohttp only addresses that passed the guard."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in await self._egress.addresses(host, port)
+        ]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    watch: Watch = context.trace_request_ctx
+    watch.enter("read")
+
+
+class Session:
+    """One pool of connections. Sends single requests; redirects are the caller's."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_connected)
+        trace.on_connection_reuseconn.append(_connected)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver(egress), ttl_dns_cache=10),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            trace_configs=[trace],
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def send(self, hop: Hop, limits: HttpRequest) -> HttpResponse:
+        """Sends one request. The body of a redirect that is to be followed is not read."""
+        url = self._target(hop.url)
+        host = f"{url.host}:{url.port}"
+        timer = asyncio.timeout(None)
+        watch = Watch(limits, timer)
+        try:
+            async with timer:
+                watch.enter("connect")
+                return await self._exchange(url, hop, limits, watch)
+        except EgressRefused as error:
+            raise failed(str(error), "EgressRefused") from None
+        except TimeoutError as error:
+            # not expired: the system's own, ETIMEDOUT
+            raise (watch.error(host) if timer.expired() else failed(_words(error))) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise failed(_words(error)) from error
+
+    def origin(self, url: str) -> Origin:
+        """As it would be connected to: nobody else's reading of a URL counts."""
+        target = self._target(url)
+        return target.scheme, target.raw_host or "", target.port or 0
+
+    async def _exchange(self, url: URL, hop: Hop, limits: HttpRequest, watch: Watch) -> HttpResponse:
+        headers = list(hop.headers)
+        if url.user is not None:
+            if not any(name.lower() == "authorization" for name, _ in headers):
+                credentials = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+                headers.append(("Authorization", f"Basic {credentials}"))
+            url = url.with_user(None)
+        data: bytes | _Body | None = hop.body or None
+        if len(hop.body) > _CHUNK:
+            data = _Body(hop.body, watch)
+            headers.append(("Content-Length", str(len(hop.body))))
+        async with self._session.request(
+            hop.method,
+            url,
+            headers=headers,
+            data=data,
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
+            ssl=limits.verify,
+            trace_request_ctx=watch,
+        ) as response:
+            heads = [(_decoded(name), _decoded(value)) for name, value in response.raw_headers]
+            body = b""
+            if not (limits.follow_redirects and response.status in REDIRECTS and "location" in response.headers):
+                body = await _read(response, hop.method, limits.max_size, watch)
+            return HttpResponse(response.status, heads, body, str(url))
+
+    def _target(self, text: str) -> URL:
+        """The URL to connect to, its host checked as far as it can be without resolving it."""
+        if any(ord(char) < 32 or ord(char) == 127 for char in text):
+            raise failed(f"Invalid URL {text!r}: it has control characters", "InvalidURLError")
+        try:
+            url = URL(text)
+            host, port = url.raw_host, url.port
+        except ValueError as error:
+            raise failed(f"Invalid URL {text!r}: {error}", "InvalidURLError") from None
+        if url.scheme not in ("http", "https"):
+            raise failed(f"Invalid URL {text!r}: it should start with http:// or https://", "InvalidURLError")
+        if not host or not port:
+            raise failed(f"Invalid URL {text!r}: it names no host", "InvalidURLError")
+        address = literal(host)
+        if address is not None:
+            if not self._egress.permits(host, port, address):
+                raise failed(str(EgressRefused(host, port)), "EgressRefused")
+            url = url.with_host(str(address))
+        elif ":" in host or host.replace(".", "").isdigit():
+            raise failed(f"Invalid URL {text!r}: {host} is no address", "InvalidURLError")
+        path, _, query = _after_authority(text).partition("?")
+        return URL.build(
+            scheme=url.scheme,
+            authority=url.raw_authority,
+            path=_encoded(path) or "/",
+            query_string=_encoded(query),
+            encoded=True,
+        )
+
+
+async def _read(response: aiohttp.ClientResponse, method: str, max_size: int, watch: Watch) -> bytes:
+    """The body, unpacked; what a length that lies or a packed body grow to is cut off at `max_size`."""
+    told = response.content_length or 0
+    if told > max_size and method != "HEAD":
+        raise _too_large(max_size, told)
+    body = bytearray()
+    watch.enter("read")
+    async for chunk in response.content.iter_any():
+        watch.enter("read")
+        if len(body) + len(chunk) > max_size:
+            raise _too_large(max_size)
+        body += chunk
+    return bytes(body)
+
+
+def _too_large(max_size: int, size: int | None = None) -> NodeError:
+    current = f", but current size is {size / 1024 / 1024:.2f} MB" if size else ""
+    return failed(
+        f"Response size is too large, max size is {max_size / 1024 / 1024:.2f} MB{current}.", "ResponseSizeError"
+    )
+
+
+def _after_authority(url: str) -> str:
+    """The path and query of an absolute URL, as written."""
+    rest = url.partition("://")[2].partition("#")[0]
+    found = re.search(r"[/?]", rest)
+    return rest[found.start() :] if found else ""
+
+
+def _encoded(text: str) -> str:
+    return _TO_ENCODE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), text)
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, in the words of the system where it has some."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return str(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return _of_system(error.os_error)
+        case aiohttp.ServerDisconnectedError():
+            return "Server disconnected without sending a response."
+        case aiohttp.ClientPayloadError():
+            return f"The answer ended before it was complete, or could not be unpacked: {error}"
+        case aiohttp.ClientResponseError():
+            return f"The answer is no HTTP: {error.message}"
+        case OSError():
+            return _of_system(error)
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _of_system(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return str(error) or type(error).__name__
+    return f"[Errno {error.errno}] {os.strerror(error.errno)}"

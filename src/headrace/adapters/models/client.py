@@ -1,0 +1,168 @@
+"""Language models of every provider: `resources.Models` over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from headrace.adapters.models import demo as demo_model
+from headrace.adapters.models.answer import Answer
+from headrace.adapters.models.body import build, encode
+from headrace.adapters.models.failures import CONNECTION, Failure
+from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
+from headrace.adapters.models.providers import NOT_INITIALIZED, configured, last_part, resolve
+from headrace.errors import NodeError
+from headrace.resources import ChatChunk, ChatRequest, Files
+
+if TYPE_CHECKING:
+    from headrace.adapters.models.transport import Transport
+
+DEMO = "demo"
+_MAX_WAIT = 60.0  # seconds: a provider that asks for more is asked again all the same
+_MAX_BACKOFF = 8.0
+
+
+class ModelClient:
+    """Models, reached with the credentials in `environ` (`<PROVIDER>_API_KEY`, `<PROVIDER>_BASE_URL`).
+
+    `files` reads what prompts show; without it files are passed by URL. `demo`: the built-in demo model answers for
+    every provider that nothing is configured for, `demo_delay` seconds a word. `prices` adds to the price list
+    (`{model: {input, output}}`, see `prices`); where it is None, the file that HEADRACE_PRICES names does. Times in
+    seconds: `connect` to get a connection, `idle` between two pieces of an answer, `backoff` before the second try.
+    LoadError if the prices cannot be read.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        files: Files | None = None,
+        *,
+        demo: bool = False,
+        prices: Mapping[str, Any] | None = None,
+        connect: float = 10.0,
+        idle: float = 300.0,
+        tries: int = 3,
+        backoff: float = 0.5,
+        demo_delay: float = 0.02,
+    ) -> None:
+        self._environ = environ
+        self._files = files
+        self._demo = demo
+        self._demo_delay = demo_delay
+        self._prices = Prices(_own_prices(environ, prices))
+        self._connect = connect
+        self._idle = idle
+        self._tries = tries
+        self._backoff = backoff
+        self._transport: Transport | None = None
+
+    def missing(self, provider: str) -> str | None:
+        """What to set so that this provider can be called, in words; None where nothing lacks."""
+        name = last_part(provider)
+        if self.is_demo(provider):
+            return None
+        if name == DEMO:
+            return "provider_not_initialize: the demo model serves only where it is asked for: start with --demo-model."
+        try:
+            resolve(self._environ, name)
+        except NodeError as error:
+            return str(error)
+        return None
+
+    def is_demo(self, provider: str) -> bool:
+        """Whether the demo model answers for this provider."""
+        name = last_part(provider)
+        return self._demo and (name == DEMO or not configured(self._environ, name))
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
+        """See `resources.Models.chat`. A call is tried again (after 429, 5xx or a lost connection) as long as nothing
+        of the answer was told; closing the generator, or cancelling its reader, closes the connection at once."""
+        if self.is_demo(request.provider):
+            async with aclosing(demo_model.answer(request, self._demo_delay)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        if missing := self.missing(request.provider):
+            raise NodeError(missing, NOT_INITIALIZED)
+        endpoint = resolve(self._environ, last_part(request.provider))
+        name = endpoint.provider.name
+        answer = Answer(request, self._prices.of(name, request.model))
+        body = await build(request, endpoint.provider, self._files)
+        url = endpoint.url(request.model, "completions" if request.mode == "completion" else "chat/completions")
+        told_schema = request.schema is not None and endpoint.provider.schema == "both"
+        failures = 0
+        while True:
+            try:
+                async with self._open().post(name, url, endpoint.headers, encode(body)) as stream:
+                    async for payloads in stream:
+                        for payload in payloads:
+                            chunk = _taken(answer, payload, name)
+                            if chunk is not None:
+                                yield chunk
+                        if answer.finished:
+                            stream.hurry()
+                    if not (answer.finished or stream.complete):
+                        raise Failure(f"{name} broke off its answer.", CONNECTION, retry=True)
+                    if not (answer.finished or answer.begun):
+                        raise Failure(f"{name} sent no answer.", CONNECTION, retry=True)
+                break
+            except Failure as failure:
+                if answer.finished:
+                    break  # only the usage is lost, and that can be estimated
+                if not answer.begun and _simplified(body, failure, told_schema):
+                    continue
+                failures += 1
+                if answer.begun or not failure.retry or failures >= self._tries:
+                    raise failure.told(endpoint.secrets) from None
+                delay = self._delay(failures, failure)
+            await asyncio.sleep(delay)
+        yield answer.last()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    def _open(self) -> Transport:
+        if self._transport is None:
+            from headrace.adapters.models.transport import Transport
+
+            self._transport = Transport(self._environ, self._connect, self._idle)
+        return self._transport
+
+    def _delay(self, failures: int, failure: Failure) -> float:
+        """Seconds until the next try: what the provider asks for, else twice as long each time, give or take half."""
+        if failure.wait is not None:
+            return min(failure.wait, _MAX_WAIT)
+        return min(self._backoff * 2 ** (failures - 1), _MAX_BACKOFF) * random.uniform(0.5, 1.5)
+
+
+def _own_prices(environ: Mapping[str, str], prices: Mapping[str, Any] | None) -> Mapping[str, Price]:
+    if prices is not None:
+        return parse_prices(prices)
+    path = environ.get("HEADRACE_PRICES")
+    return load_prices(path) if path else {}
+
+
+def _taken(answer: Answer, payload: Mapping[str, Any], name: str) -> ChatChunk | None:
+    """The next piece of an answer; what has not the shape of one at all is the provider's failure, not ours."""
+    try:
+        return answer.take(payload)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise Failure(f"{name} sent an event that is no piece of a chat answer.", CONNECTION) from error
+
+
+def _simplified(body: dict[str, Any], failure: Failure, told_schema: bool) -> bool:
+    """Takes out of the body what the provider just refused to know, if the call can do without; False if it cannot.
+    The prompt tells the schema as well where `told_schema`."""
+    if failure.status not in (400, 422):
+        return False
+    for name in ("stream_options", "response_format") if told_schema else ("stream_options",):
+        if name in body and name in failure.message:
+            del body[name]
+            return True
+    return False

@@ -1,0 +1,90 @@
+"""A model that is none: it answers offline, the same to the same prompt, and says so.
+
+It stands in for providers without credentials where somebody asked for that (`--demo-model`), so that a workflow can be
+seen running before there is any key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import cast
+
+import orjson
+
+from headrace.adapters.models.answer import estimate
+from headrace.adapters.models.fitting import fitting
+from headrace.resources import ChatChunk, ChatRequest, Usage
+from headrace.values import Value
+
+_QUOTED = 400  # characters of the prompt that are quoted
+
+_CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
+_HAN = re.compile(f"[{_CJK}]")
+_PIECES = re.compile(f"\\s*[{_CJK}]|\\s*[^\\s{_CJK}]+|\\s+")
+
+
+async def answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk, None]:
+    """Streams the demo's answer word by word (Chinese, Japanese and Korean character by character), `delay` seconds
+    apart. Bound to a schema or to JSON it is the smallest object that fits."""
+    since = time.perf_counter()
+    pieces = _PIECES.findall(_text(request))
+    limit = request.parameters.get("max_tokens")
+    cut = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < len(pieces)
+    if cut:
+        pieces = pieces[: cast("int", limit)]
+    first: float | None = None
+    for piece in pieces:
+        await asyncio.sleep(delay)
+        first = first or time.perf_counter()
+        yield ChatChunk(piece)
+    end = time.perf_counter()
+    usage = Usage(
+        prompt_tokens=sum(estimate(message.text) for message in request.messages),
+        completion_tokens=len(pieces),
+        latency=end - since,
+        time_to_first_token=None if first is None else first - since,
+        time_to_generate=None if first is None else end - first,
+    )
+    yield ChatChunk(finish_reason="length" if cut else "stop", usage=usage)
+
+
+def _text(request: ChatRequest) -> str:
+    schema = request.schema if request.schema is not None else _wanted(request.parameters)
+    if schema is not None:
+        return json.dumps(fitting(schema), ensure_ascii=False)
+    asked = [message.text for message in request.messages if message.role == "user" and message.text]
+    prompt = (asked or [message.text for message in request.messages if message.text] or [""])[-1].strip()
+    quoted = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED] + "…"
+    if _HAN.search(prompt):
+        return (
+            "【示範模型】這段文字由 Headrace 內建的示範模型離線產生，沒有呼叫任何真正的語言模型。"
+            f"收到的提示是：「{quoted}」"
+        )
+    return (
+        "[Demo model] This text comes from Headrace's built-in demo model: it works offline, and no real language "
+        f'model was asked. The prompt was: "{quoted}"'
+    )
+
+
+def _wanted(parameters: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """The schema that completion parameters ask for; {"type": "object"} for JSON of any kind."""
+    wanted = parameters.get("response_format")
+    if isinstance(wanted, Mapping):
+        wanted = cast("Mapping[str, Value]", wanted).get("type")
+    if not isinstance(wanted, str) or not wanted.lower().startswith("json"):
+        return None
+    given = parameters.get("json_schema")
+    if wanted == "json_schema" and isinstance(given, str):
+        try:
+            given = orjson.loads(given)
+        except orjson.JSONDecodeError:
+            given = None
+    if isinstance(given, Mapping):
+        found = cast("Mapping[str, Value]", given)
+        inner = found.get("schema")
+        return cast("Mapping[str, Value]", inner) if isinstance(inner, Mapping) else found
+    return {"type": "object", "properties": {"answer": {"type": "string"}}}

@@ -1,0 +1,162 @@
+"""What a provider's refusal means: Dify's name for it, the words to show, and whether to try again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+import orjson
+
+from headrace.errors import NodeError
+
+CONNECTION = "InvokeConnectionError"
+UNAVAILABLE = "InvokeServerUnavailableError"
+RATE_LIMIT = "InvokeRateLimitError"
+AUTHORIZATION = "InvokeAuthorizationError"
+BAD_REQUEST = "InvokeBadRequestError"
+
+_SHOWN = 2000  # characters of a provider's words at most
+
+
+class Failure(Exception):
+    """A call failed. `retry`: another try may go better, after `wait` seconds where the provider said so;
+    `status` is the HTTP status, 0 where there was none."""
+
+    def __init__(
+        self, message: str, kind: str, *, retry: bool = False, wait: float | None = None, status: int = 0
+    ) -> None:
+        self.message = message
+        self.kind = kind
+        self.retry = retry
+        self.wait = wait
+        self.status = status
+        super().__init__(message)
+
+    def told(self, secrets: Iterable[str]) -> NodeError:
+        """The error to show, with no secret in it even if the provider repeats one."""
+        return NodeError(scrub(self.message, secrets)[:_SHOWN], self.kind)
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """The text without the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body: bytes) -> Failure:
+    """What an answer other than 200 means. `who` names the provider."""
+    location = headers.get("Location")
+    if 300 <= status < 400 and location:
+        return Failure(f"{who} redirects to {location}: set its base URL to that.", BAD_REQUEST, status=status)
+    payload = _decoded(body)
+    message = message_of(payload) or _plain(body)
+    kind = kind_of(status)
+    # a quota that is used up does not come back within seconds
+    spent = _code_of(payload) in ("insufficient_quota", "billing_hard_limit_reached")
+    retry = (kind in (RATE_LIMIT, UNAVAILABLE)) and status != 501 and not spent
+    return Failure(
+        message or f"{who} answered {status} {reason}".rstrip() + ".",
+        kind,
+        retry=retry,
+        wait=retry_after(headers),
+        status=status,
+    )
+
+
+def kind_of(status: int) -> str:
+    """Dify's name for what an HTTP status says."""
+    if status in (401, 403):
+        return AUTHORIZATION
+    if status == 429:
+        return RATE_LIMIT
+    return UNAVAILABLE if status >= 500 or status == 408 else BAD_REQUEST
+
+
+def in_stream(payload: Mapping[str, Any]) -> Failure | None:
+    """The failure that an event of a stream tells, if it does. Providers put an error object where the next piece of
+    the answer would be."""
+    told = payload.get("object") == "error" or (payload.get("code") and "choices" not in payload)
+    if not (payload.get("error") or told or _refused_by_minimax(payload)):
+        return None
+    code = _code_of(payload)
+    if code.isdigit() and 400 <= int(code) < 600:
+        kind = kind_of(int(code))
+    else:
+        kind = next((kind for pattern, kind in _CODES if pattern.search(code)), UNAVAILABLE)
+    message = message_of(payload) or "The provider broke off its answer with an error."
+    return Failure(message, kind, retry=kind in (RATE_LIMIT, UNAVAILABLE))
+
+
+def _refused_by_minimax(payload: Mapping[str, Any]) -> bool:
+    """MiniMax answers 200 with `base_resp`, and a status that is not 0."""
+    base = payload.get("base_resp")
+    return isinstance(base, dict) and bool(cast("dict[str, Any]", base).get("status_code"))
+
+
+_CODES = (
+    (re.compile(r"rate.?limit|quota|too_many|throttl", re.IGNORECASE), RATE_LIMIT),
+    (re.compile(r"auth|permission|api.?key|forbidden", re.IGNORECASE), AUTHORIZATION),
+    (re.compile(r"invalid|bad.?request|not.?found|context_length|content_filter", re.IGNORECASE), BAD_REQUEST),
+)
+
+
+def message_of(payload: Any) -> str:
+    """The words in an error body, in any of the shapes that providers use; "" where there are none."""
+    if isinstance(payload, list) and payload:  # Gemini puts the object into a list, FastAPI lists what is wrong
+        return "; ".join(filter(None, map(message_of, cast("list[Any]", payload))))
+    if isinstance(payload, str):
+        return payload.strip()
+    if not isinstance(payload, dict):
+        return ""
+    found = cast("dict[str, Any]", payload)
+    for name in ("error", "message", "detail", "msg", "error_msg", "errors", "base_resp", "status_msg"):
+        if message := message_of(found.get(name)):
+            return message
+    return ""
+
+
+def _code_of(payload: Any) -> str:
+    """What an error body calls its error: its code, else its type."""
+    if isinstance(payload, list) and payload:
+        return _code_of(cast("list[Any]", payload)[0])
+    if not isinstance(payload, dict):
+        return ""
+    found = cast("dict[str, Any]", payload)
+    error = found.get("error")
+    inner = cast("dict[str, Any]", error) if isinstance(error, dict) else found
+    return next((str(value) for value in (inner.get("code"), inner.get("type"), inner.get("status")) if value), "")
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _plain(body: bytes) -> str:
+    """A body that is no JSON, unless it is a page for a browser."""
+    text = body.decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") else text[:500]
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the provider asks to wait (RFC 9110, 10.2.3: a number or a date; OpenAI also tells milliseconds)."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("Retry-After", "")
+        if not value:
+            return None
+        if value.strip().replace(".", "", 1).isdigit():
+            return float(value)
+        until = parsedate_to_datetime(value)
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None

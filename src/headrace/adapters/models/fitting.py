@@ -1,0 +1,123 @@
+"""Small values that a JSON schema allows: what the demo model answers where an answer is bound to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from headrace.errors import NodeError
+from headrace.values import Value
+
+_DEEP = 8  # levels that are filled in whole; below, only what is required
+_DEEPEST = 32
+_MOST = 1000  # values in all; a schema that refers to itself could go on for ever
+_LONGEST = 10_000  # characters of a text
+
+_FORMATS = {
+    "date": "2025-01-01",
+    "time": "12:00:00Z",
+    "date-time": "2025-01-01T12:00:00Z",
+    "email": "demo@example.com",
+    "uri": "https://example.com/",
+    "url": "https://example.com/",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "ipv4": "192.0.2.1",
+}
+
+
+def fitting(schema: Mapping[str, Any]) -> Value:
+    """A small value that the schema allows, the same every time. NodeError where the schema is malformed."""
+    try:
+        return _Maker(schema).make(schema, "answer", 0)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise NodeError(f"The JSON schema for the answer is malformed: {error}", "InvokeBadRequestError") from error
+
+
+class _Maker:
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._made = 0
+
+    def make(self, node: Any, name: str, depth: int) -> Value:
+        """A value for a part of the schema; `name` is the property it is for."""
+        self._made += 1
+        if not isinstance(node, Mapping) or depth > _DEEPEST or self._made > _MOST:
+            return None
+        schema = _resolved(cast("Mapping[str, Any]", node), self._root)
+        for certain in ("const", "default"):
+            if certain in schema:
+                return schema[certain]
+        for listed in ("enum", "examples"):
+            if choices := schema.get(listed):
+                return choices[0]
+        for branch in ("anyOf", "oneOf"):
+            if choices := schema.get(branch):
+                rest = {key: value for key, value in schema.items() if key != branch}
+                return self.make({**rest, **choices[0]}, name, depth + 1)
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            kind = cast("list[str]", kind)[0]
+        match kind or ("object" if "properties" in schema else "array" if "items" in schema else "string"):
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                count = min(max(int(schema.get("minItems", 0)), 1 if depth < _DEEP else 0), _MOST)
+                return [self.make(schema.get("items", {}), name, depth + 1) for _ in range(count)]
+            case "string":
+                return _text(schema, name)
+            case "integer" | "number":
+                return _number(schema, whole=kind == "integer")
+            case "boolean":
+                return True
+            case _:
+                return None
+
+    def _object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Value]:
+        properties: Mapping[str, Any] = schema.get("properties") or {}
+        required: Sequence[str] = schema.get("required") or ()
+        whole = depth < _DEEP and self._made < _MOST // 2
+        names = properties if whole else [name for name in properties if name in required]
+        made = {name: self.make(properties[name], name, depth + 1) for name in names}
+        return made | {name: f"demo {name}" for name in required if name not in made}
+
+
+def _text(schema: Mapping[str, Any], name: str) -> str:
+    shortest = min(int(schema.get("minLength", 0)), _LONGEST)
+    text = _FORMATS.get(schema.get("format", ""), f"demo {name}").ljust(shortest, ".")
+    return text[: int(schema["maxLength"])] if "maxLength" in schema else text
+
+
+def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
+    step = 1 if whole else 0.5
+    low = schema.get("minimum", schema.get("exclusiveMinimum", None))
+    high = schema.get("maximum", schema.get("exclusiveMaximum", None))
+    number: float = 1
+    if low is not None:
+        number = low + step if "exclusiveMinimum" in schema else low
+    elif high is not None and high < number:
+        number = high - step if "exclusiveMaximum" in schema else high
+    if multiple := schema.get("multipleOf"):
+        number = -(-number // multiple) * multiple
+    return int(number) if whole else number
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with its `$ref` (within the document) and `allOf` put in."""
+    found: Mapping[str, Any] = schema
+    for _ in range(_DEEPEST):
+        reference = found.get("$ref")
+        if not isinstance(reference, str):
+            break
+        target: Any = root
+        for part in reference.lstrip("#/").split("/"):
+            target = cast("Mapping[str, Any]", target).get(part) if isinstance(target, Mapping) else None
+        found = cast("Mapping[str, Any]", target) if isinstance(target, Mapping) else {}
+    merged: dict[str, Any] = {key: value for key, value in found.items() if key != "allOf"}
+    for part in cast("Sequence[Mapping[str, Any]]", found.get("allOf") or ()):
+        inner = _resolved(part, root)
+        properties = {**merged.get("properties", {}), **inner.get("properties", {})}
+        required = [*merged.get("required", ()), *inner.get("required", ())]
+        merged |= inner
+        if properties:
+            merged |= {"properties": properties, "required": required}
+    return merged

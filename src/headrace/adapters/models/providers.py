@@ -1,0 +1,243 @@
+"""Which providers speak the OpenAI chat protocol, where, with what peculiarities, and with whose key.
+
+A workflow names a provider as `openai` or `langgenius/openai/openai`: the last part counts. Credentials come from the
+environment: `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`, the name in upper case, anything but letters and digits as
+`_`. A provider that nobody here knows is taken to speak the protocol as soon as its base URL is set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from headrace.errors import NodeError
+
+NOT_INITIALIZED = "ProviderTokenNotInitError"
+
+_IMAGE = frozenset({"image"})
+_MEDIA = frozenset({"image", "audio", "document"})
+_VIDEO = frozenset({"image", "video"})
+_AZURE_API_VERSION = "2024-10-21"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider and what is special about it.
+
+    `base_url`: None where it must be set; `key`: it wants one; `aliases`: other prefixes of its environment variables,
+    as its own documentation has them; `media`: the types of file it takes besides text.
+    `schema`, how an answer is bound to a JSON schema: native (`response_format` does it), object (it knows JSON mode
+    only, so the prompt tells the schema) or both (the prompt tells it, and `response_format` where that is taken).
+    `thinking`, how thinking is switched: flag (`enable_thinking` as it is), object (`thinking: {type}`) or template
+    (also as an argument of the chat template, which is where inference servers look).
+    `stream_usage`: it knows `stream_options`; `user`: it takes the end user's name.
+    """
+
+    name: str
+    base_url: str | None = None
+    key: bool = True
+    aliases: tuple[str, ...] = ()
+    media: frozenset[str] = _IMAGE
+    schema: Literal["native", "object", "both"] = "both"
+    thinking: Literal["flag", "object", "template"] = "flag"
+    stream_usage: bool = True
+    user: bool = True
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The beginnings of its environment variables' names, its own first."""
+        return (re.sub(r"[^A-Z0-9]", "_", self.name.upper()), *self.aliases)
+
+
+_TABLE = (
+    Provider("openai", "https://api.openai.com/v1", media=_MEDIA, schema="native"),
+    Provider("azure_openai", media=_MEDIA, schema="native"),
+    Provider("openai_api_compatible", key=False, media=_IMAGE, thinking="template"),
+    Provider("anthropic", "https://api.anthropic.com/v1"),
+    Provider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GOOGLE",), user=False),
+    Provider("google", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GEMINI",), user=False),
+    Provider("deepseek", "https://api.deepseek.com", media=frozenset(), schema="object", thinking="object"),
+    Provider(
+        "tongyi",
+        "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        aliases=("DASHSCOPE",),
+        media=_VIDEO,
+        schema="object",
+    ),
+    Provider("siliconflow", "https://api.siliconflow.cn/v1", media=_VIDEO),
+    Provider(
+        "volcengine_maas",
+        "https://ark.cn-beijing.volces.com/api/v3",
+        aliases=("ARK", "VOLCENGINE"),
+        media=_VIDEO,
+        schema="object",
+        thinking="object",
+    ),
+    Provider("moonshot", "https://api.moonshot.cn/v1", schema="object", thinking="object"),
+    Provider("zhipuai", "https://open.bigmodel.cn/api/paas/v4", media=_VIDEO, schema="object", thinking="object"),
+    Provider("minimax", "https://api.minimaxi.com/v1", schema="object"),
+    Provider("baichuan", "https://api.baichuan-ai.com/v1", schema="object"),
+    Provider("stepfun", "https://api.stepfun.com/v1", media=_VIDEO, schema="object"),
+    Provider("hunyuan", "https://api.hunyuan.cloud.tencent.com/v1", schema="object"),
+    Provider("spark", "https://spark-api-open.xf-yun.com/v1", schema="object"),
+    Provider("yi", "https://api.lingyiwanwu.com/v1", schema="object"),
+    Provider("wenxin", "https://qianfan.baidubce.com/v2", aliases=("QIANFAN",), schema="object"),
+    Provider("zhinao", "https://api.360.cn/v1"),
+    Provider("gitee_ai", "https://ai.gitee.com/v1"),
+    Provider("modelscope", "https://api-inference.modelscope.cn/v1"),
+    Provider("ppio", "https://api.ppinfra.com/v3/openai"),
+    Provider("aihubmix", "https://aihubmix.com/v1"),
+    Provider("openrouter", "https://openrouter.ai/api/v1", media=_MEDIA),
+    Provider("groq", "https://api.groq.com/openai/v1"),
+    Provider("togetherai", "https://api.together.xyz/v1", aliases=("TOGETHER",)),
+    Provider("fireworks", "https://api.fireworks.ai/inference/v1"),
+    Provider(
+        "mistralai",
+        "https://api.mistral.ai/v1",
+        aliases=("MISTRAL",),
+        schema="native",
+        stream_usage=False,
+        user=False,
+    ),
+    Provider("perplexity", "https://api.perplexity.ai"),
+    Provider("x", "https://api.x.ai/v1", aliases=("XAI",), schema="native"),
+    Provider("nvidia", "https://integrate.api.nvidia.com/v1"),
+    Provider("cohere", "https://api.cohere.ai/compatibility/v1"),
+    Provider("novita", "https://api.novita.ai/v3/openai"),
+    Provider("deepinfra", "https://api.deepinfra.com/v1/openai"),
+    Provider("cerebras", "https://api.cerebras.ai/v1"),
+    Provider("sambanova", "https://api.sambanova.ai/v1"),
+    Provider("upstage", "https://api.upstage.ai/v1"),
+    Provider("huggingface_hub", "https://router.huggingface.co/v1", aliases=("HUGGINGFACE",)),
+    Provider("ollama", "http://localhost:11434/v1", key=False),
+    Provider("xinference", "http://localhost:9997/v1", key=False, thinking="template"),
+    Provider("localai", "http://localhost:8080/v1", key=False),
+    Provider("vllm", "http://localhost:8000/v1", key=False, media=_VIDEO, thinking="template"),
+    Provider("lmstudio", "http://localhost:1234/v1", key=False),
+    Provider("gpustack", key=False, thinking="template"),
+)
+PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE}
+
+FOREIGN: Mapping[str, str] = {
+    "bedrock": "Amazon Bedrock",
+    "sagemaker": "Amazon SageMaker",
+    "vertex_ai": "Google Vertex AI",
+    "replicate": "Replicate",
+    "triton_inference_server": "Triton",
+    "watsonx": "IBM watsonx",
+    "oci": "Oracle Cloud",
+}
+"""Providers with a protocol of their own; one can be reached through a gateway that speaks OpenAI's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to send a request, and what must never be told of it (`secrets`)."""
+
+    provider: Provider
+    base_url: str
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
+    api_version: str = _AZURE_API_VERSION
+
+    def url(self, model: str, task: str) -> str:
+        """The address of `chat/completions` or `completions` (`task`) for a model."""
+        if self.provider.name != "azure_openai" or self.base_url.endswith("/openai/v1"):
+            return f"{self.base_url}/{task}"
+        base = self.base_url.removesuffix("/openai")
+        if "/openai/deployments/" not in base:
+            base = f"{base}/openai/deployments/{quote(model, safe='')}"
+        return f"{base}/{task}?api-version={quote(self.api_version, safe='')}"
+
+
+def last_part(provider: str) -> str:
+    """The name that counts of `langgenius/openai/openai`."""
+    return provider.strip().rstrip("/").rsplit("/", 1)[-1]
+
+
+def provider_of(name: str) -> Provider:
+    """The provider of that name; one that is not in the table is reached at its base URL alone."""
+    return PROVIDERS.get(name) or Provider(name, key=False)
+
+
+def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
+    """The endpoint of a provider (the last part of its name), as the environment has it.
+
+    NodeError with kind ProviderTokenNotInitError, naming the variable to set, where something lacks or is malformed.
+    """
+    provider = provider_of(name)
+    keys = [f"{prefix}_API_KEY" for prefix in provider.prefixes]
+    bases = [f"{prefix}_BASE_URL" for prefix in provider.prefixes]
+    if name == "azure_openai":
+        bases.append("AZURE_OPENAI_ENDPOINT")
+    key_name, key = _first(environ, keys)
+    base_name, base = _first(environ, bases)
+    wanted = [keys[0]] if provider.key and not key else []
+    if not base and not provider.base_url:
+        wanted.insert(0, bases[0])
+    if wanted:
+        raise NodeError(_lacks(provider, wanted), NOT_INITIALIZED)
+    if not (key.isascii() and key.isprintable()):
+        raise NodeError(f"{key_name} holds characters that no API key has.", NOT_INITIALIZED)
+    headers = {
+        "api-key" if name == "azure_openai" else "Authorization": key if name == "azure_openai" else f"Bearer {key}"
+    }
+    return Endpoint(
+        provider,
+        _address(provider, base_name, base) if base else provider.base_url or "",
+        headers if key else {},
+        tuple(secret for secret in (key, *_hidden(base)) if secret),
+        environ.get("AZURE_OPENAI_API_VERSION") or _AZURE_API_VERSION,
+    )
+
+
+def configured(environ: Mapping[str, str], name: str) -> bool:
+    """Whether somebody set anything for this provider: a local one may have a default and yet not be there."""
+    prefixes = provider_of(name).prefixes
+    return bool(_first(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
+
+
+def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
+    """(name, value) of the first that is set; an empty one is not."""
+    return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
+
+
+def _lacks(provider: Provider, wanted: list[str]) -> str:
+    name = provider.name
+    if name in FOREIGN:
+        return (
+            f"provider_not_initialize: {FOREIGN[name]} ('{name}') does not speak the OpenAI chat protocol. Put a "
+            f"gateway that does before it and set {wanted[0]}, or choose another provider for this node."
+        )
+    if name not in PROVIDERS:
+        return (
+            f"provider_not_initialize: model provider '{name}' is not known here. If it speaks the OpenAI chat "
+            f"protocol, set {wanted[0]} (and {wanted[0].removesuffix('_BASE_URL')}_API_KEY) in the environment."
+        )
+    return (
+        f"provider_not_initialize: model provider '{name}' is not configured. "
+        f"Set {' and '.join(wanted)} in the environment."
+    )
+
+
+def _address(provider: Provider, name: str, base: str) -> str:
+    """A base URL as somebody wrote it, made whole: `/v1` where it has no path, without the endpoint's own path."""
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and base.isprintable()
+        if not good or parts.query or parts.fragment:
+            raise ValueError
+    except ValueError:
+        raise NodeError(f"{name} is no base URL such as https://example.com/v1.", NOT_INITIALIZED) from None
+    base = base.rstrip("/").removesuffix("/chat/completions")
+    bare = provider.name == "azure_openai" or (provider.base_url and not urlsplit(provider.base_url).path)
+    return base if bare or urlsplit(base).path else f"{base}/v1"
+
+
+def _hidden(base: str) -> tuple[str, ...]:
+    """Name and password in a base URL."""
+    user_info = base.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    return (user_info, user_info.partition(":")[2]) if user_info else ()

@@ -1,0 +1,124 @@
+"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as model providers send them.
+
+Every event is a JSON object in `data:`. What is met besides the standard, and taken: a JSON object without `data:`,
+events divided by a single newline, a JSON object over several data lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+
+from headrace.adapters.models.failures import CONNECTION, Failure
+
+MAX_EVENT = 16 * 1024 * 1024  # bytes; an image in an answer may well take some
+_SHOWN = 200
+
+
+class Events:
+    """Bytes in, cut anywhere; JSON objects out. `done`: the provider said [DONE]."""
+
+    __slots__ = ("_cut", "_held", "_held_size", "_partial", "_size", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._partial: list[bytes] = []  # of a line whose end has not come
+        self._size = 0
+        self._cut = False  # a carriage return ended the last chunk: a newline may belong to it
+        self._held: list[bytes] = []  # data lines that are no JSON by themselves
+        self._held_size = 0
+
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        """The events that are whole now. Failure if one is malformed or too large."""
+        if b"\r" in chunk or self._cut:
+            chunk = self._newlines(chunk)
+        if b"\n" not in chunk:
+            self._keep(chunk)
+            return []
+        lines = chunk.split(b"\n")
+        if self._partial:
+            self._partial.append(lines[0])
+            lines[0] = b"".join(self._partial)
+            self._partial.clear()
+            self._size = 0
+        if rest := lines.pop():
+            self._keep(rest)
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            if line[:5] == b"data:":
+                self._data(line[5:], found)
+            elif line:
+                self._other(line, found)
+            elif self._held:
+                self._join(found)
+        return found
+
+    def end(self) -> list[dict[str, Any]]:
+        """What the last bytes add up to, where no newline follows them."""
+        found = self.feed(b"\n") if self._partial else []
+        if self._held:
+            self._join(found)
+        return found
+
+    def _newlines(self, chunk: bytes) -> bytes:
+        """The chunk with every line ending as a newline."""
+        if self._cut:
+            chunk = b"\r" + chunk
+        self._cut = chunk.endswith(b"\r")
+        if self._cut:
+            chunk = chunk[:-1]
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _keep(self, piece: bytes) -> None:
+        self._partial.append(piece)
+        self._size += len(piece)
+        if self._size > MAX_EVENT:
+            raise _too_large()
+
+    def _other(self, line: bytes, found: list[dict[str, Any]]) -> None:
+        """A comment, another field, a byte order mark, or an object without its `data:`."""
+        line = line.removeprefix(b"\xef\xbb\xbf")
+        if line[:5] == b"data:":
+            self._data(line[5:], found)
+        elif line[:1] == b"{":
+            self._data(line, found)
+
+    def _data(self, data: bytes, found: list[dict[str, Any]]) -> None:
+        if self._held:
+            self._hold(data)
+            return
+        try:
+            value: Any = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            text = data.strip()
+            if text == b"[DONE]":
+                self.done = True
+            elif text:
+                self._hold(data)
+            return
+        if isinstance(value, dict):
+            found.append(cast("dict[str, Any]", value))
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps a data line until the event's others have come."""
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size > MAX_EVENT:
+            raise _too_large()
+
+    def _join(self, found: list[dict[str, Any]]) -> None:
+        data = b"\n".join(self._held)
+        self._held.clear()
+        self._held_size = 0
+        try:
+            value: Any = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            shown = data[:_SHOWN].decode("utf-8", "replace").strip()
+            raise Failure(f"The provider sent an event that is no JSON: {shown}", CONNECTION) from None
+        if isinstance(value, dict):
+            found.append(cast("dict[str, Any]", value))
+
+
+def _too_large() -> Failure:
+    return Failure(f"The provider sent an event of more than {MAX_EVENT} bytes.", CONNECTION)

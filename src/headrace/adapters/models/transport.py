@@ -1,0 +1,218 @@
+"""HTTP to model providers: one pool of connections, streams of events, and every way a call can fail.
+
+Imported on the first call only: aiohttp takes a tenth of a second to load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Mapping
+from types import TracebackType
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from headrace import __version__
+from headrace.adapters.models.failures import CONNECTION, Failure, refused
+from headrace.adapters.models.sse import Events
+
+_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+_ERROR_SECONDS = 10
+_WHOLE_BODY = 32 * 1024 * 1024  # bytes of an answer that does not come as a stream
+_AFTER_END = 5  # seconds: how long a provider may take to add the usage to an answer that has ended
+_DRAIN = 0.05  # seconds: how long the end of a stream may take, for the connection to be kept
+
+
+class Transport:
+    """The pool. `connect` and `idle` in seconds: to get a connection, and between two pieces of an answer."""
+
+    def __init__(self, environ: Mapping[str, str], connect: float, idle: float) -> None:
+        self._idle = idle
+        self._proxies = {
+            name.lower().removesuffix("_proxy"): value
+            for name, value in environ.items()
+            if name.lower().endswith("_proxy") and value
+        }
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=idle),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"headrace/{__version__}", "Accept-Encoding": "identity"},
+        )
+
+    def post(self, who: str, url: str, headers: Mapping[str, str], body: bytes) -> Stream:
+        """Sends a JSON body; entered, it is the stream of the answer's events. `who` names the provider in errors."""
+        request = self._session.post(
+            url,
+            data=body,
+            headers={**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
+            allow_redirects=False,
+            proxy=self._proxy(url),
+        )
+        return Stream(who, urlsplit(url).netloc.rpartition("@")[2], request, self._idle)
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy that the environment names for an address; none for this machine's own."""
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
+        host = parts.hostname or ""
+        if not proxy or _is_local(host) or _bypassed(host, self._proxies.get("no", "")):
+            return None
+        return proxy
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bypassed(host: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the host: itself, a domain it is in, or `*`."""
+    names = [name.strip().lstrip(".").partition(":")[0].lower() for name in no_proxy.split(",") if name.strip()]
+    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
+
+
+class Stream:
+    """The events of one answer, in batches as they arrive. Leaving the block closes the connection at once, unless the
+    answer has been read to its end. Failure where the call fails."""
+
+    def __init__(self, who: str, host: str, request: Awaitable[aiohttp.ClientResponse], idle: float) -> None:
+        self._who = who
+        self._host = host
+        self._request = request
+        self._idle = idle
+        self._events = Events()
+        self._response: aiohttp.ClientResponse | None = None
+        self._ended = False
+        self._patience: float | None = None
+
+    async def __aenter__(self) -> Stream:
+        try:
+            self._response = await self._request
+            if self._response.status != 200:
+                raise await self._refusal(self._response)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self.close()
+            raise self._failure(error) from None
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._response is not None and self.complete:
+                await self._drain(self._response)
+        finally:
+            self.close()
+
+    @property
+    def complete(self) -> bool:
+        """The provider marked the end: the stream was not just cut off."""
+        return self._events.done
+
+    def close(self) -> None:
+        """Gives the connection back if all was read, else closes it."""
+        if self._response is not None:
+            if self._response.content.is_eof():
+                self._response.release()
+            else:
+                self._response.close()
+
+    def hurry(self) -> None:
+        """The answer is over: what follows (its usage) is not waited for long."""
+        self._patience = _AFTER_END
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> list[dict[str, Any]]:
+        """The next events, as many as have come; an empty list where none is whole yet."""
+        response = self._response
+        if response is None or self._ended or self._events.done:
+            raise StopAsyncIteration
+        try:
+            if response.content_type == "application/json":
+                self._ended = True
+                return await self._whole(response)
+            chunk = await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(error) from None
+        if chunk:
+            return self._events.feed(chunk)
+        self._ended = True
+        return self._events.end()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        if self._patience is None:
+            return await response.content.readany()
+        async with asyncio.timeout(self._patience):
+            return await response.content.readany()
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
+        """An answer in one piece, from a provider that does not stream (or calls its stream JSON)."""
+        body = await _read_up_to(response, _WHOLE_BODY)
+        if body.lstrip()[:5] == b"data:":
+            return self._events.feed(body) + self._events.end()
+        try:
+            payload: Any = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            payload = None
+        if not isinstance(payload, dict):
+            raise Failure(f"{self._who} sent an answer that is no JSON object.", CONNECTION)
+        self._events.done = True
+        return [cast("dict[str, Any]", payload)]
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Failure:
+        try:
+            async with asyncio.timeout(_ERROR_SECONDS):
+                body = await _read_up_to(response, _ERROR_BODY)
+        except (aiohttp.ClientError, OSError):
+            body = b""
+        return refused(self._who, response.status, response.reason or "", response.headers, body)
+
+    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+        """Reads the end of the body, which mostly has come with the last event: the connection can be used again."""
+        try:
+            async with asyncio.timeout(_DRAIN):
+                while not response.content.at_eof():
+                    await response.content.readany()
+        except (aiohttp.ClientError, OSError):
+            return
+
+    def _failure(self, error: Exception) -> Failure:
+        """What went wrong on the way, in words that hold no header and no address but the host's."""
+        who = f"{self._who} ({self._host})"
+        match error:
+            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+                return Failure(f"{who}: the connection is not secure: {error}", CONNECTION)
+            case aiohttp.ConnectionTimeoutError():
+                return Failure(f"{who} could not be reached in time.", CONNECTION, retry=True)
+            case aiohttp.ClientConnectorError():
+                reason = error.os_error.strerror or error.os_error
+                return Failure(f"{who} could not be reached: {reason}", CONNECTION, retry=True)
+            case TimeoutError():
+                return Failure(f"{who} sent nothing for {self._idle:g} seconds.", CONNECTION)
+            case aiohttp.InvalidURL() | ValueError():
+                return Failure(f"{who}: the request cannot be made: its base URL or key is malformed.", CONNECTION)
+            case _:
+                return Failure(f"{who} closed the connection before the answer was complete.", CONNECTION, retry=True)
+
+
+async def _read_up_to(response: aiohttp.ClientResponse, size: int) -> bytes:
+    """The body, or as much of it as `size` bytes."""
+    parts: list[bytes] = []
+    while size > 0 and (part := await response.content.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

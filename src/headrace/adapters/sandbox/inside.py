@@ -1,0 +1,161 @@
+"""What a confined process does: one Python or JavaScript program, or one template. Runs nowhere else.
+
+Nothing here is a wall: whoever wrote the code may change any of it under its own feet. The kernel keeps it in.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib
+import io
+import json
+import linecache
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from headrace.adapters.sandbox import templates
+
+FILENAME = "main.py"
+MAX_ERROR = 20_000  # characters of an error's text
+
+
+class CodeFailed(Exception):
+    """The text tells why, as its author is to see it."""
+
+
+class _Nowhere(io.TextIOBase):
+    """What a program prints; a workflow has no place for it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def run_python(code: str, inputs: Mapping[str, Any]) -> str:
+    """JSON of what the program's `main` returns."""
+    sys.stdout = sys.stderr = _Nowhere()
+    sys.stdin = io.StringIO()
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    linecache.cache[FILENAME] = (len(code), None, code.splitlines(keepends=True), FILENAME)
+    try:
+        exec(compile(code, FILENAME, "exec", dont_inherit=True), module.__dict__)
+        if "main" not in module.__dict__:
+            raise NameError("name 'main' is not defined")
+        return json.dumps(module.__dict__["main"](**inputs))
+    except BaseException as error:
+        raise CodeFailed(_told(error)) from None
+
+
+def _told(error: BaseException) -> str:
+    """A traceback that begins where the author's code does."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != FILENAME:
+        frames = frames.tb_next
+    # where none is the author's (json.dumps of what main returned), the last line says enough
+    told = "".join(traceback.format_exception(type(error), error, frames, limit=40))
+    told = told if told.startswith("Traceback") else f"Traceback (most recent call last):\n{told}"
+    return told.replace(os.path.dirname(os.__file__) + os.sep, "")[-MAX_ERROR:]
+
+
+# ------------------------------------------------------------------------------------------------------ JavaScript
+
+_JS_PRELUDE = """
+globalThis.console = Object.fromEntries(
+  ["log", "info", "warn", "error", "debug", "trace", "dir", "table"].map((name) => [name, () => undefined]));
+"""
+_JS_CALL = """
+(() => {
+  const { stringify, parse } = JSON;
+  return (text) => {
+    const box = { state: "waiting", text: "" };
+    const keep = (value) => { box.text = stringify(value) ?? "null"; box.state = "done"; };
+    const fail = (error) => {
+      box.text = error instanceof Error ? `${error.name}: ${error.message}\\n${error.stack}` : String(error);
+      box.state = "failed";
+    };
+    const value = main(parse(text));
+    if (value !== null && typeof value === "object" && typeof value.then === "function") {
+      value.then(keep).catch(fail);
+    } else {
+      keep(value);
+    }
+    return box;
+  };
+})()
+"""
+
+
+def run_javascript(code: str, inputs: Mapping[str, Any], memory: int) -> str:
+    """JSON of what the program's `main` returns, or its promise comes to."""
+    # the package around it starts a thread when imported, and a process with threads should not fork
+    context = importlib.import_module("_quickjs").Context()
+    context.set_memory_limit(memory)
+    context.set_max_stack_size(1024 * 1024)
+    try:
+        context.eval(_JS_PRELUDE)
+        context.eval(code)
+        box = context.eval(_JS_CALL)(json.dumps(inputs))
+        while context.execute_pending_job():
+            pass
+        outcome: dict[str, str] = json.loads(box.json())
+    except BaseException as error:
+        raise CodeFailed(_js_told(str(error)) or type(error).__name__) from None
+    if outcome["state"] != "done":
+        raise CodeFailed(_js_told(outcome["text"]) or "main returned a promise that never settles")
+    return outcome["text"]
+
+
+def _js_told(text: str) -> str:
+    if text == "null":  # out of memory, and none left for an error object
+        return "InternalError: out of memory"
+    return text.replace("<input>", "main.js").strip()[-MAX_ERROR:]
+
+
+# -------------------------------------------------------------------------------------------------------- templates
+
+
+def render(template: str, inputs: Mapping[str, Any], most: int) -> str:
+    try:
+        return templates.render(templates.environment().from_string(template), inputs, most)
+    except BaseException as error:
+        raise CodeFailed(templates.told(error)) from None
+
+
+# ---------------------------------------------------------------------------------------------------------- the job
+
+
+def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
+    """(sign, text) of the answer: `R` for a result, `E` for an error."""
+    runs: dict[str, Callable[[], str]] = {
+        "python3": lambda: run_python(job["code"], job["inputs"]),
+        "javascript": lambda: run_javascript(job["code"], job["inputs"], memory // 2),
+        "jinja2": lambda: render(job["code"], job["inputs"], job["most"]),
+    }
+    try:
+        answer = runs[job["language"]]()
+        most = job["most"] * 4 if job["language"] == "jinja2" else job["most"]
+        told = answer.encode("utf-8", "surrogatepass" if job["language"] == "jinja2" else "strict")
+        if len(told) > most:
+            raise CodeFailed(f"The result is larger than {most} bytes.")
+    except CodeFailed as error:
+        return b"E", str(error).encode("utf-8", "backslashreplace")
+    except MemoryError:
+        return b"E", b"MemoryError: the code used more memory than it may"
+    return b"R", told
+
+
+def import_ahead(modules: list[str]) -> None:
+    """Imports standard modules that a program names, while files can still be read. What fails here fails again, and
+    is told, where the program imports it."""
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)

@@ -1,0 +1,221 @@
+"""Jinja2 templates: which of them may render in this process, and how.
+
+`plan` reads a template's syntax tree. What it finds safe is compiled once and renders here, on copies of the inputs;
+everything else is for a confined process. Safe means that the work is bounded before it begins: no calls but of a few
+methods, no operators that multiply, one loop deep, and a deadline that is looked at on every turn of a loop and after
+every piece of output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from jinja2 import Template, nodes
+    from jinja2.sandbox import SandboxedEnvironment
+
+LONGEST = 16_000  # characters of a template that renders here
+MOST_WORK = 300_000  # the inputs' size times the cost of the template's operations
+SECONDS = 0.005  # after so long a render here is given up, and begun again in a confined process
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_METHODS = _words(
+    "items keys values get strip lstrip rstrip lower upper title capitalize startswith endswith split splitlines "
+    "find count index isdigit isalpha isnumeric"
+)
+_FILTERS = _words(
+    "abs capitalize count d default e escape first float forceescape int items join last length list lower max min "
+    "reject rejectattr reverse round safe select selectattr sort string sum title tojson trim truncate "
+    "unique upper urlencode wordcount map"
+)
+# What multiplies its input by its arguments is told them in the template, and they are small.
+_CONSTANT = _words("join tojson round truncate map default d sum select selectattr reject rejectattr")
+_MAPPED = _words("upper lower trim string int float length title capitalize")
+_TESTS = _words(
+    "boolean defined divisibleby eq equalto even false float ge gt greaterthan in integer iterable le lessthan lower "
+    "lt mapping ne none number odd sameas sequence string true undefined upper == != > >= < <="
+)
+_FREE = _words(
+    "Template Output TemplateData Name Const Getattr Getitem If CondExpr Operand And Or Not List Tuple Dict Pair "
+    "Keyword Neg Pos"
+)
+_COUNTED = _words("Filter Test Compare Concat Add Sub Div Call For Slice")
+_COSTS = {"tojson": 4, "sort": 20, "list": 10, "unique": 10, "title": 10, "urlencode": 10, "wordcount": 10}
+_SHORT = 100
+
+
+class Slow(Exception):
+    """A render took longer than it may here."""
+
+
+class TooLong(Exception):
+    """The text grew beyond what it may be."""
+
+
+_deadline: ContextVar[float | None] = ContextVar("template_deadline", default=None)
+
+
+def _paced(iterable: Iterable[Any]) -> Iterator[Any]:
+    deadline = _deadline.get()
+    for item in iterable:
+        yield item
+        if deadline is not None and time.monotonic() > deadline:
+            raise Slow
+
+
+@lru_cache(1)
+def environment() -> SandboxedEnvironment:
+    """As Dify's: the defaults of Jinja2; sandboxed, also where the process is confined."""
+    from jinja2.sandbox import SandboxedEnvironment
+
+    made = SandboxedEnvironment(autoescape=False, cache_size=0)
+    cast("dict[str, Any]", made.filters)["_paced"] = _paced
+    return made
+
+
+def render(template: Template, inputs: Mapping[str, Any], most: int, seconds: float | None = None) -> str:
+    """The text. TooLong beyond `most` characters; Slow after `seconds`, where given; else what Jinja2 raises."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    token = _deadline.set(deadline)
+    try:
+        size, pieces = 0, list[str]()
+        for piece in template.generate(**inputs):
+            size += len(piece)
+            if size > most:
+                raise TooLong(f"The template's output is longer than {most} characters.")
+            if deadline is not None and time.monotonic() > deadline:
+                raise Slow
+            pieces.append(piece)
+        return "".join(pieces)
+    finally:
+        _deadline.reset(token)
+
+
+def told(error: BaseException) -> str:
+    """A template's error for its author: what, and in which line."""
+    if isinstance(error, TooLong):
+        return str(error)
+    line = getattr(error, "lineno", None)
+    frames = error.__traceback__
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename in ("<template>", "<unknown>"):
+            line = frames.tb_lineno
+        frames = frames.tb_next
+    where = f" (line {line} of the template)" if line else ""
+    return f"{type(error).__name__}: {error}{where}"[-20_000:]
+
+
+# --------------------------------------------------------------------------------------------------------- the gate
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """A template that may render in this process, and what its operations cost."""
+
+    template: Template
+    cost: int
+
+
+@lru_cache(512)
+def plan(source: str) -> Here | None:
+    """The template made ready, if it may render here; None where it is for a confined process, or is malformed."""
+    from jinja2 import TemplateSyntaxError, nodes
+
+    if len(source) > LONGEST:
+        return None
+    made = environment()
+    try:
+        tree = made.parse(source)
+        cost = _Gate(nodes).admit(tree)
+        if cost is None:
+            return None
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "_paced", [], [], None, None, lineno=loop.lineno)
+        return Here(made.from_string(cast("Any", tree)), cost)
+    except (TemplateSyntaxError, RecursionError, MemoryError):
+        return None
+
+
+class _Gate:
+    def __init__(self, nodes: Any) -> None:
+        self._nodes = nodes
+
+    def admit(self, tree: nodes.Template) -> int | None:
+        """What the template's operations cost, or None if it may not render here."""
+        cost = 0
+        waiting: list[tuple[Any, int]] = [(tree, 0)]
+        while waiting:
+            node, depth = waiting.pop()
+            name = type(node).__name__
+            if name in _COUNTED:
+                if (more := self._cost(node, name, depth)) is None:
+                    return None
+                cost += more
+            elif name not in _FREE:
+                return None
+            waiting.extend((child, depth + (name == "For")) for child in node.iter_child_nodes())
+        return cost
+
+    def _cost(self, node: Any, name: str, depth: int) -> int | None:
+        match name:
+            case "For":
+                return 1 if depth == 0 and not node.recursive else None
+            case "Call":
+                method = isinstance(node.node, self._nodes.Getattr) and node.node.attr in _METHODS
+                return 1 if method and node.dyn_args is None and node.dyn_kwargs is None else None
+            case "Filter":
+                return self._filter_cost(node)
+            case "Test":
+                return 1 if node.name in _TESTS else None
+            case _:
+                return 1
+
+    def _filter_cost(self, node: Any) -> int | None:
+        if node.name not in _FILTERS or node.dyn_args is not None or node.dyn_kwargs is not None:
+            return None
+        given = [*node.args, *(pair.value for pair in node.kwargs)]
+        if node.name in _CONSTANT and not all(self._small(value) for value in given):
+            return None
+        match node.name:
+            case "map" if node.args:
+                return 1 if node.args[0].value in _MAPPED and not node.kwargs else None
+            case "tojson" if any(inner.name == "tojson" for inner in node.node.find_all(self._nodes.Filter)):
+                return None  # quotes in quotes: each doubles the text
+            case "join":
+                return 1 + max((len(str(value.value)) for value in given), default=0)
+            case name:
+                return _COSTS.get(name, 1)
+
+    def _small(self, value: Any) -> bool:
+        if not isinstance(value, self._nodes.Const):
+            return False
+        constant = value.value
+        if isinstance(constant, str):
+            return len(constant) <= _SHORT
+        return constant is None or (isinstance(constant, int | float) and abs(constant) <= 10 * _SHORT)
+
+
+def weight(inputs: object, most: int) -> int:
+    """How large the inputs are, in characters and entries; counting ends a little above `most`."""
+    total, waiting = 0, [inputs]
+    while waiting and total <= most:
+        value = waiting.pop()
+        if isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, dict):
+            pairs = cast("dict[str, Any]", value)
+            total += sum(map(len, pairs))
+            waiting.extend(pairs.values())
+        elif isinstance(value, list):
+            waiting.extend(cast("list[Any]", value))
+        total += 1
+    return total

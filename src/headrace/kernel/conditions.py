@@ -1,0 +1,239 @@
+"""Conditions as Dify's editor writes them, decided as Dify 1.12 decides them.
+
+A condition compares what a selector finds with an expected value: text (a template), a list of texts, or a boolean.
+What cannot be compared (text with `>`, a variable that does not exist) raises ValueError, in words.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from headrace.kernel.variables import Variables
+from headrace.values import File, Selector, Value, kind
+
+Expected = str | bool | Sequence[str] | Sequence[bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubCondition:
+    """A condition on one part (type, size, name, url, extension, mime_type, transfer_method) of each file of a list."""
+
+    key: str
+    operator: str
+    expected: Expected = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`parts` (with `parts_all`: all of them must hold, else any) apply to lists of files."""
+
+    selector: Selector
+    operator: str
+    expected: Expected = None
+    parts: Sequence[SubCondition] | None = None
+    parts_all: bool = True
+
+
+class Verdict(NamedTuple):
+    """What came of a group of conditions.
+
+    `compared` is what was compared with what; `results` the outcome of each condition decided: the first that settles
+    the matter is the last.
+    """
+
+    holds: bool
+    results: Sequence[bool]
+    compared: Sequence[Mapping[str, Value]]
+
+
+def decide(conditions: Sequence[Condition], variables: Variables, *, every: bool) -> Verdict:
+    """Decides a group: `every` condition must hold, or any. ValueError where something cannot be compared."""
+    results: list[bool] = []
+    compared: list[Mapping[str, Value]] = []
+    for condition in conditions:
+        found, actual = variables.find(condition.selector)
+        if not found:
+            raise ValueError(f"Variable {list(condition.selector)} not found")
+        if kind(actual) == "array[file]" and condition.operator in _ON_PARTS:
+            if condition.parts is None:
+                raise ValueError("Sub variable is required")
+            result = _parts(cast("list[File]", actual), condition.parts, every=condition.parts_all)
+        elif condition.operator in _EXISTENCE:
+            result = holds(condition.operator, actual, None)
+        else:
+            expected = _expected(condition.expected, actual, variables)
+            compared.append(
+                {"actual_value": actual, "expected_value": expected, "comparison_operator": condition.operator}
+            )
+            result = holds(condition.operator, actual, expected)
+        results.append(result)
+        if result != every:
+            return Verdict(result, results, compared)
+    return Verdict(all(results) if every else any(results), results, compared)
+
+
+def holds(operator: str, actual: Value, expected: Value) -> bool:
+    """Whether one comparison holds. ValueError where the two cannot be compared by it, or it is unknown."""
+    compare = _OPERATORS.get(operator)
+    if compare is None:
+        raise ValueError(f"Unsupported operator: {operator}")
+    return compare(actual, expected)
+
+
+def _expected(expected: Expected, actual: Value, variables: Variables) -> Value:
+    """The expected value with its template rendered, and as a boolean where it is compared with one."""
+    rendered = variables.render(expected) if isinstance(expected, str) else expected
+    if rendered is None or kind(actual) not in {"boolean", "array[boolean]"}:
+        return list(rendered) if isinstance(rendered, tuple) else rendered
+    if isinstance(rendered, str | bool):
+        return _boolean(rendered)
+    return [_boolean(item) for item in rendered]
+
+
+def _boolean(value: str | bool) -> bool:
+    loaded: object = json.loads(value) if isinstance(value, str) else value
+    if isinstance(loaded, int):
+        return bool(loaded)
+    raise ValueError(f"{value!r} is no boolean")
+
+
+def _parts(files: Sequence[File], conditions: Sequence[SubCondition], *, every: bool) -> bool:
+    results: list[bool] = []
+    for condition in conditions:
+        expected, actuals = condition.expected, [file.attribute(condition.key) for file in files]
+        if condition.key == "extension":
+            if not isinstance(expected, str):
+                raise ValueError("Expected value must be a string when key is extension")
+            expected = _dotted(expected)
+            actuals = [_dotted(actual) if isinstance(actual, str) else actual for actual in actuals]
+        each = [holds(condition.operator, actual, expected) for actual in actuals]
+        results.append(all(each) if "not" in condition.operator else any(each))
+    return all(results) if every else any(results)
+
+
+def _dotted(extension: str) -> str:
+    return f".{extension}" if extension and not extension.startswith(".") else extension
+
+
+# ---------------------------------------------------------------------------------------------------- the operators
+
+
+def _contains(actual: Value, expected: Value) -> bool:
+    if not actual:
+        return False
+    match actual:
+        case str():
+            return str(expected) in actual
+        case list():
+            return expected in cast("list[Value]", actual)
+        case _:
+            raise ValueError("Invalid actual value type: string or array")
+
+
+def _text(test: Callable[[str, str], bool]) -> Callable[[Value, Value], bool]:
+    def compare(actual: Value, expected: Value) -> bool:
+        if not actual:
+            return False
+        if not isinstance(actual, str):
+            raise ValueError("Invalid actual value type: string")
+        if not isinstance(expected, str):
+            raise ValueError("Expected value must be a string")
+        return test(actual, expected)
+
+    return compare
+
+
+def _same(actual: Value, expected: Value) -> bool:
+    if not isinstance(actual, str | bool):
+        raise ValueError("Invalid actual value type: string or boolean")
+    return actual == expected
+
+
+def _equal(actual: Value, expected: Value) -> bool:
+    """Numbers are compared in the actual value's own type, as Dify does: 5 equals "5", and 5 never meets "5.5"."""
+    if not isinstance(actual, int | float):
+        raise ValueError("Invalid actual value type: number or boolean")
+    if not isinstance(expected, str | int | float):
+        raise ValueError(f"Cannot convert {type(expected).__name__} to {type(actual).__name__}")
+    return actual == type(actual)(expected)
+
+
+def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Value, Value], bool]:
+    def compare(actual: Value, expected: Value) -> bool:
+        if actual is None:
+            return False
+        if not isinstance(actual, int | float):
+            raise ValueError("Invalid actual value type: number")
+        return test(actual, _number(expected))
+
+    return compare
+
+
+def _number(value: Value) -> int | float:
+    match value:
+        case int() | float():
+            return value
+        case str():
+            try:
+                number = float(value)
+            except ValueError:
+                raise ValueError(f"Cannot convert '{value}' to number") from None
+            return int(number) if number.is_integer() else number
+        case _:
+            raise ValueError(f"Cannot convert {type(value).__name__} to number")
+
+
+def _in(actual: Value, expected: Value) -> bool:
+    if not actual:
+        return False
+    if not isinstance(expected, list):
+        raise ValueError("Invalid expected value type: array")
+    return actual in cast("list[Value]", expected)
+
+
+def _all_of(actual: Value, expected: Value) -> bool:
+    if not isinstance(expected, list):
+        raise ValueError("all of operator expects a list of strings or booleans")
+    if not actual or not isinstance(actual, list | str):
+        return False
+    return all(item in cast("list[Value]", actual) for item in cast("list[Value]", expected))
+
+
+def _unless_none(compare: Callable[[Value, Value], bool]) -> Callable[[Value, Value], bool]:
+    return lambda actual, expected: actual is not None and compare(actual, expected)
+
+
+def _negated(compare: Callable[[Value, Value], bool]) -> Callable[[Value, Value], bool]:
+    return lambda actual, expected: not compare(actual, expected)
+
+
+_OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
+    "contains": _contains,
+    "not contains": _negated(_contains),
+    "start with": _text(str.startswith),
+    "end with": _text(str.endswith),
+    "is": _unless_none(_same),
+    "is not": _unless_none(_negated(_same)),
+    "empty": lambda actual, _: not actual,
+    "not empty": lambda actual, _: bool(actual),
+    "in": _in,
+    "not in": _negated(_in),
+    "all of": _all_of,
+    "=": _unless_none(_equal),
+    "≠": _unless_none(_negated(_equal)),
+    ">": _ordered(operator.gt),
+    "<": _ordered(operator.lt),
+    "≥": _ordered(operator.ge),
+    "≤": _ordered(operator.le),
+    "null": lambda actual, _: actual is None,
+    "not null": lambda actual, _: actual is not None,
+    "exists": lambda actual, _: actual is not None,
+    "not exists": lambda actual, _: actual is None,
+}
+OPERATORS = tuple(_OPERATORS)
+_ON_PARTS = frozenset({"contains", "not contains", "all of"})
+_EXISTENCE = frozenset({"exists", "not exists"})

@@ -1,0 +1,130 @@
+"""if-else: the first case whose conditions hold is taken, else the edge `false`.
+
+Facts: Dify's editor writes `cases`; until version 0.1.3 of the file format it was one group of `conditions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from headrace.errors import NodeError
+from headrace.kernel.conditions import Condition, SubCondition, decide
+from headrace.node import Config, Context, Node, Result
+from headrace.values import Value
+
+OTHERWISE = "false"
+
+Operator = Literal[
+    "contains",
+    "not contains",
+    "start with",
+    "end with",
+    "is",
+    "is not",
+    "empty",
+    "not empty",
+    "in",
+    "not in",
+    "all of",
+    "=",
+    "≠",
+    ">",
+    "<",
+    "≥",
+    "≤",
+    "null",
+    "not null",
+    "exists",
+    "not exists",
+]
+Junction = Literal["and", "or"]
+
+
+class SubConditionConfig(Config):
+    key: str
+    comparison_operator: Operator
+    value: str | list[str] | bool | None = None
+
+
+class SubVariableConfig(Config):
+    logical_operator: Junction
+    conditions: list[SubConditionConfig] = Field(default_factory=list[SubConditionConfig])
+
+
+class ConditionConfig(Config):
+    variable_selector: list[str]
+    comparison_operator: Operator
+    value: str | list[str] | bool | list[bool] | None = None
+    sub_variable_condition: SubVariableConfig | None = None
+
+    def condition(self) -> Condition:
+        sub = self.sub_variable_condition
+        parts = (
+            [SubCondition(each.key, each.comparison_operator, each.value) for each in sub.conditions] if sub else None
+        )
+        every = sub is None or sub.logical_operator == "and"
+        return Condition(tuple(self.variable_selector), self.comparison_operator, self.value, parts, every)
+
+
+class CaseConfig(Config):
+    case_id: str
+    logical_operator: Junction = "and"
+    conditions: list[ConditionConfig]
+
+
+class IfElseConfig(Config):
+    cases: list[CaseConfig] | None = None
+    logical_operator: Junction | None = "and"
+    conditions: list[ConditionConfig] | None = None
+
+
+class IfElse(Node[IfElseConfig]):
+    type = "if-else"
+    Config = IfElseConfig
+    instant: ClassVar[bool] = True
+    branching: ClassVar[bool] = True
+
+    def __init__(self, config: IfElseConfig) -> None:
+        super().__init__(config)
+        self._named = config.cases is not None
+        cases = config.cases
+        if cases is None:
+            junction = config.logical_operator or "and"
+            cases = [CaseConfig(case_id="true", logical_operator=junction, conditions=config.conditions or [])]
+        # what each case is called in a report, and what decides it: the same for every run
+        self._cases = [(case, self._told(case), [each.condition() for each in case.conditions]) for case in cases]
+
+    def handles(self) -> Iterable[str]:
+        return [*(case.case_id for case, _, _ in self._cases), OTHERWISE]
+
+    async def run(self, ctx: Context) -> Result:
+        taken = OTHERWISE
+        compared: Sequence[Value] = []
+        decided: list[Value] = []
+        for case, told, conditions in self._cases:
+            try:
+                verdict = decide(conditions, ctx.variables, every=case.logical_operator == "and")
+            except (ValueError, TypeError) as error:
+                raise NodeError(
+                    str(error),
+                    type(error).__name__,
+                    inputs={"conditions": compared},
+                    process={"condition_results": decided},
+                ) from error
+            compared = verdict.compared
+            decided.append({"group": told, "results": list(verdict.results), "final_result": verdict.holds})
+            if verdict.holds:
+                taken = case.case_id
+                break
+        return Result(
+            {"result": taken != OTHERWISE, "selected_case_id": taken},
+            {"conditions": list(compared)},
+            {"condition_results": decided},
+            handle=taken,
+        )
+
+    def _told(self, case: CaseConfig) -> Value:
+        return case.model_dump() if self._named else "default"

@@ -1,0 +1,233 @@
+"""start: where a run begins, and what it may be asked with.
+
+Facts: before a run, Dify's API checks inputs against the form (`accept`, recorded messages); an object's schema is
+checked in the node itself, so that a bad one is a failed run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import ConfigDict, Field, field_validator
+
+from headrace.errors import InvalidParam, NodeError
+from headrace.node import Config, Context, Node, Result
+from headrace.values import File, Value
+
+Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
+
+
+class Input(Config):
+    """One field of the form. Beyond these the file's own words are kept, for /parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    variable: str
+    type: Literal[
+        "text-input",
+        "paragraph",
+        "select",
+        "number",
+        "checkbox",
+        "json_object",
+        "file",
+        "file-list",
+        "external_data_tool",
+    ] = "text-input"
+    required: bool = False
+    default: Any = None
+    max_length: int | None = None
+    options: list[str] = Field(default_factory=list[str])
+    allowed_file_types: list[str] = Field(default_factory=list[str])
+    allowed_file_extensions: list[str] = Field(default_factory=list[str])
+    allowed_file_upload_methods: list[str] = Field(default_factory=list[str])
+    json_schema: dict[str, Any] | None = None
+
+    @field_validator(
+        "options", "allowed_file_types", "allowed_file_extensions", "allowed_file_upload_methods", mode="before"
+    )
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return [] if value is None else value
+
+    @field_validator("required", mode="before")
+    @classmethod
+    def _not_required(cls, value: object) -> object:
+        return False if value is None else value
+
+    @field_validator("max_length", mode="before")
+    @classmethod
+    def _no_length(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("json_schema", mode="before")
+    @classmethod
+    def _written_as_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return json.loads(value) if value.strip() else None
+            except json.JSONDecodeError as error:
+                raise ValueError(f"is no JSON: {error}") from error
+        return value
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value:
+            from jsonschema import (
+                Draft7Validator,
+                SchemaError,
+            )  # takes 60 ms to import, and few workflows have a schema
+
+            try:
+                Draft7Validator.check_schema(value)
+            except SchemaError as error:
+                raise ValueError(f"is no JSON schema: {error.message}") from error
+        return value
+
+
+class StartConfig(Config):
+    variables: list[Input] = Field(default_factory=list[Input])
+
+    @field_validator("variables", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return [] if value is None else value
+
+
+class Start(Node[StartConfig]):
+    type = "start"
+    Config = StartConfig
+    instant: ClassVar[bool] = True
+
+    def form(self) -> Sequence[Mapping[str, Value]]:
+        """The form as /parameters tells it: `[{type: field as written}]`."""
+        return [{field.type: field.model_dump(exclude_unset=True)} for field in self.config.variables]
+
+    async def accept(self, inputs: Mapping[str, Value], resolve: Resolve) -> dict[str, Value]:
+        """The inputs of a run, from what a caller gave: converted, defaults filled in, the unknown left out.
+
+        `resolve` finds the file that a caller's mapping means. InvalidParam for the first field that will not do.
+        """
+        return {
+            field.variable: await _accepted(field, inputs.get(field.variable), resolve)
+            for field in self.config.variables
+        }
+
+    async def run(self, ctx: Context) -> Result:
+        system = {f"sys.{name}": value for name, value in ctx.variables.scope("sys").items()}
+        values = {**ctx.inputs, **system}
+        for name, mismatch in self._schemas.items():
+            if (value := ctx.inputs.get(name)) and (error := mismatch(value)):
+                message = f"JSON object for '{name}' does not match schema: {error}"
+                raise NodeError(message, "ValueError", inputs=values)
+        return Result(values, values)
+
+    @cached_property
+    def _schemas(self) -> Mapping[str, Callable[[Value], str | None]]:
+        """By field, what says how a value differs from its schema."""
+        return {
+            field.variable: _differs_from(field.json_schema) for field in self.config.variables if field.json_schema
+        }
+
+
+def _differs_from(schema: dict[str, Any]) -> Callable[[Value], str | None]:
+    from jsonschema import Draft7Validator
+    from jsonschema.exceptions import best_match
+
+    validator = Draft7Validator(schema)
+
+    def mismatch(value: Value) -> str | None:
+        errors = validator.iter_errors(value)  # pyright: ignore[reportUnknownMemberType]
+        error = best_match(errors)
+        return error.message if error else None
+
+    return mismatch
+
+
+async def _accepted(field: Input, value: Value, resolve: Resolve) -> Value:
+    if value is None:
+        if field.required:
+            raise InvalidParam(f"{field.variable} is required in input form")
+        value = field.default
+    if value is None or (value == "" and field.type in {"file", "file-list"} and not field.required):
+        return None
+    match field.type:
+        case "text-input" | "paragraph" | "select":
+            return _text(field, value)
+        case "number":
+            return _number(field, value)
+        case "checkbox":
+            return _checkbox(value)
+        case "json_object":
+            if value and not isinstance(value, dict):
+                raise InvalidParam(f"{field.variable} in input form must be a dict")
+            return cast("Value", value)
+        case "file":
+            if not isinstance(value, dict):
+                raise InvalidParam(f"{field.variable} in input form must be a file")
+            return await _file(field, cast("dict[str, Value]", value), resolve)
+        case "file-list":
+            return await _files(field, value, resolve)
+        case "external_data_tool":
+            return value
+
+
+def _text(field: Input, value: Value) -> str:
+    if not isinstance(value, str):
+        raise InvalidParam(f"(type '{field.type}') {field.variable} in input form must be a string")
+    if field.type == "select" and value not in field.options:
+        raise InvalidParam(f"{field.variable} in input form must be one of the following: {field.options}")
+    if field.type != "select" and field.max_length and len(value) > field.max_length:
+        raise InvalidParam(f"{field.variable} in input form must be less than {field.max_length} characters")
+    return value.replace("\x00", "")
+
+
+def _number(field: Input, value: Value) -> int | float | None:
+    if isinstance(value, int | float):  # a boolean is a number to Dify, too
+        return value
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
+            return float(value) if "." in value else int(value)
+        except ValueError:
+            pass
+    raise InvalidParam(f"{field.variable} in input form must be a valid number")
+
+
+def _checkbox(value: Value) -> Value:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in ("true", "1", "yes", "on", 1):
+        return True
+    return False if word in ("false", "0", "no", "off", 0) else value
+
+
+async def _files(field: Input, value: Value, resolve: Resolve) -> list[File]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in cast("list[Value]", value)):
+        raise InvalidParam(f"{field.variable} in input form must be a list of files")
+    mappings = cast("list[dict[str, Value]]", value)
+    if field.max_length and len(mappings) > field.max_length:
+        raise InvalidParam(f"{field.variable} in input form must be less than {field.max_length} files")
+    return [await _file(field, mapping, resolve) for mapping in mappings]
+
+
+async def _file(field: Input, mapping: Mapping[str, Value], resolve: Resolve) -> File:
+    file = await resolve(mapping)
+    methods = field.allowed_file_upload_methods
+    if methods and file.transfer_method not in methods:
+        raise InvalidParam(f"{field.variable} in input form may not be given by {file.transfer_method}")
+    types = field.allowed_file_types
+    if types and file.type not in types and "custom" not in types:
+        raise InvalidParam(f"{field.variable} in input form must be a file of type {', '.join(types)}, not {file.type}")
+    extensions = {extension.lower().lstrip(".") for extension in field.allowed_file_extensions}
+    if "custom" in types and file.type not in types and extensions:
+        extension = (file.extension or "").lower().lstrip(".")
+        if extension not in extensions:
+            raise InvalidParam(
+                f"{field.variable} in input form must be a file of extension {', '.join(sorted(extensions))}"
+            )
+    return file

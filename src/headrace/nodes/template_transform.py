@@ -1,0 +1,33 @@
+"""`template-transform`: a Jinja2 template over a few variables; its text is the output."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result
+from headrace.nodes.code import Input
+from headrace.values import plain
+
+
+class TemplateTransformConfig(Config):
+    variables: tuple[Input, ...] = ()
+    template: str
+
+
+class TemplateTransform(Node[TemplateTransformConfig]):
+    """Renders; fails with CodeExecutionError (the template), or if the text is too long."""
+
+    type = "template-transform"
+    Config: ClassVar[type[Config]] = TemplateTransformConfig
+
+    async def run(self, ctx: Context) -> Result:
+        inputs = {each.variable: plain(ctx.variables.get(each.value_selector)) for each in self.config.variables}
+        try:
+            text = await ctx.resources.sandbox.render(self.config.template, inputs, ctx.limits.code_seconds)
+        except NodeError as error:
+            raise NodeError(str(error), error.kind, inputs=inputs) from None
+        most = ctx.limits.template_max_output
+        if len(text) > most:
+            raise NodeError(f"Output length exceeds {most} characters", "TemplateTransformNodeError", inputs=inputs)
+        return Result({"output": text}, inputs)

@@ -1,0 +1,64 @@
+"""variable-aggregator: the first of several variables that has a value, alone or by groups.
+
+Its outputs remember the variable they were picked from (`values.Variable`), through any number of aggregators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from headrace.node import Config, Context, Node, Result
+from headrace.values import Value, Variable
+
+
+class Group(Config):
+    group_name: str
+    variables: list[list[str]] = Field(default_factory=list[list[str]])
+
+
+class AdvancedSettings(Config):
+    group_enabled: bool = False
+    groups: list[Group] = Field(default_factory=list[Group])
+
+
+class VariableAggregatorConfig(Config):
+    variables: list[list[str]] = Field(default_factory=list[list[str]])
+    advanced_settings: AdvancedSettings | None = None
+
+
+class VariableAggregator(Node[VariableAggregatorConfig]):
+    type = "variable-aggregator"
+    Config = VariableAggregatorConfig
+    instant: ClassVar[bool] = True
+
+    async def run(self, ctx: Context) -> Result:
+        outputs: dict[str, Value] = {}
+        inputs: dict[str, Value] = {}
+        settings = self.config.advanced_settings
+        if settings is None or not settings.group_enabled:
+            if picked := _first(ctx, self.config.variables, inputs):
+                outputs["output"] = picked
+        else:
+            for group in settings.groups:
+                if picked := _first(ctx, group.variables, inputs):
+                    outputs[group.group_name] = {"output": picked}
+        return Result(outputs, inputs)
+
+
+class OldVariableAssigner(VariableAggregator):
+    """The same under the name it had in the first file format."""
+
+    type = "variable-assigner"
+
+
+def _first(ctx: Context, selectors: Sequence[Sequence[str]], inputs: dict[str, Value]) -> Variable | None:
+    """The first variable that exists (None is a value, too); noted among the inputs."""
+    for selector in selectors:
+        if ctx.variables.find(selector)[0]:
+            picked = ctx.variables.picked(tuple(selector), ctx.new_id)
+            inputs[".".join(selector[1:])] = picked.value
+            return picked
+    return None
