@@ -78,7 +78,7 @@ async def service(
             store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
         stack.push_async_callback(store.aclose)
 
-        http = HttpClient(settings.egress_allow)
+        http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
         stack.push_async_callback(http.aclose)
         public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
         files = FileStore(

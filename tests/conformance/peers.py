@@ -58,7 +58,7 @@ class Echo(Handler):
                     {
                         "method": self.command,
                         "path": url.path,
-                        "query": dict(parse_qsl(url.query)),
+                        "query": dict(parse_qsl(url.query, keep_blank_values=True)),
                         "body": body.decode("utf-8", "replace"),
                         "headers": heard,
                     }
