@@ -47,7 +47,12 @@ class Service:
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
-        return await self.apps.publish(os.path.abspath(file), read_workflow(file))
+        return await self.apps.publish(source_of(file), read_workflow(file))
+
+
+def source_of(file: Path) -> str:
+    """Under what a file is known: its absolute path."""
+    return os.path.abspath(file)
 
 
 def read_workflow(file: Path) -> str:

@@ -7,15 +7,18 @@ checked in the node itself, so that a bad one is a failed run.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
 from headrace.node import Config, Context, Node, Result
 from headrace.values import File, Value
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
 
@@ -136,14 +139,12 @@ class Start(Node[StartConfig]):
 
 def _differs_from(schema: dict[str, Any]) -> Callable[[Value], str | None]:
     from jsonschema import Draft7Validator
-    from jsonschema.exceptions import best_match
 
     validator = Draft7Validator(schema)
 
     def mismatch(value: Value) -> str | None:
-        errors = validator.iter_errors(value)  # pyright: ignore[reportUnknownMemberType]
-        error = best_match(errors)
-        return error.message if error else None
+        errors = cast("Iterator[ValidationError]", validator.iter_errors(value))  # pyright: ignore[reportUnknownMemberType]
+        return next((error.message for error in errors), None)
 
     return mismatch
 

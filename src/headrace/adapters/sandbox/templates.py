@@ -188,7 +188,7 @@ class _Gate:
         match node.name:
             case "map" if node.args:
                 return 1 if node.args[0].value in _MAPPED and not node.kwargs else None
-            case "tojson" if any(inner.name == "tojson" for inner in node.node.find_all(self._nodes.Filter)):
+            case "tojson" if any(inner.name == "tojson" for inner in node.find_all(self._nodes.Filter)):
                 return None  # quotes in quotes: each doubles the text
             case "join":
                 return 1 + max((len(str(value.value)) for value in given), default=0)

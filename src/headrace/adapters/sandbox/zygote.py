@@ -55,7 +55,7 @@ def standard(modules: list[str]) -> list[str]:
 
 def _prepare() -> None:
     """Everything that needs files, while there are any."""
-    for name in [*_PRELOADED.split(), "_quickjs"]:
+    for name in [*_PRELOADED.split(), "_quickjs", "jinja2.constants", "jinja2.debug"]:
         importlib.import_module(name)
     for found in pkgutil.iter_modules(encodings.__path__):
         with contextlib.suppress(ImportError, LookupError):  # mbcs and oem are Windows'
@@ -110,7 +110,7 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _child(connection: socket.socket, lock: Lock, reserved: int) -> NoReturn:
+def _child(connection: socket.socket, lock: Lock, reserved: int, parent: int) -> NoReturn:
     try:
         lock.die_with_parent()
         how = _receive(connection)
@@ -120,6 +120,8 @@ def _child(connection: socket.socket, lock: Lock, reserved: int) -> NoReturn:
         except (Unconfined, OSError, ValueError) as error:
             sign, text = b"X", str(error).encode()
         else:
+            if os.getppid() != parent:  # it died before its death could be this one's
+                os._exit(0)
             sign, text = inside.work(_receive(connection), how["memory"])
         connection.sendall(sign + SIZE.pack(len(text)) + text)
     finally:
@@ -165,7 +167,7 @@ def _noticed(_signal: int, _frame: object) -> None:
 
 
 def _serve(control: socket.socket, lock: Lock) -> None:
-    reserved = _address_space()
+    reserved, parent = _address_space(), os.getpid()
     children: dict[int, int] = {}  # job -> process; both directions are small
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
@@ -200,7 +202,7 @@ def _serve(control: socket.socket, lock: Lock) -> None:
         os.closerange(4, 1024)
         signal.set_wakeup_fd(-1, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _child(socket.socket(fileno=3), lock, reserved)
+        _child(socket.socket(fileno=3), lock, reserved, parent)
 
 
 def _reap(children: dict[int, int]) -> None:

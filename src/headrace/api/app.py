@@ -1,0 +1,85 @@
+"""The HTTP API, put together: Dify's Service API under `/v1`, signed files, health, and its own documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.responses import Response
+
+from headrace import __version__
+from headrace.api import errors, openapi
+from headrace.api.auth import Api, ApiOptions, FileStore
+from headrace.api.edge import Edge
+from headrace.api.v1_app import AppRoutes
+from headrace.api.v1_files import FileRoutes
+from headrace.api.v1_runs import RunRoutes
+from headrace.apps import Apps
+from headrace.runtime import Runtime
+
+__all__ = ["ApiOptions", "FileStore", "create_app"]
+
+logger = logging.getLogger(__name__)
+
+_READY_SECONDS = 2.0  # within which the journal must have answered
+
+
+class RawRoute(APIRoute):
+    """A route whose endpoint takes the request and makes the response by itself; FastAPI only documents it."""
+
+    def get_route_handler(self) -> Any:
+        return self.endpoint
+
+
+def create_app(apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions | None = None) -> FastAPI:
+    """The API as an ASGI application. It starts and stops nothing: that is for whoever made its parts."""
+    options = options or ApiOptions()
+    api = Api(apps, runtime, files, options)
+    app = FastAPI(title="Headrace", version=__version__, description=openapi.DESCRIPTION, redirect_slashes=False)
+    app.add_middleware(Edge, origins=options.cors_origins, headers=options.headers)
+    errors.install(app)
+
+    key = HTTPBearer(scheme_name="App key", description="`app-...`, printed when the app is served")
+    v1 = APIRouter(prefix="/v1", route_class=RawRoute, dependencies=[Depends(key)])  # documents; `auth` checks
+    file_routes = FileRoutes(api)
+    RunRoutes(api).add_to(v1)
+    AppRoutes(api).add_to(v1)
+    file_routes.add_to(v1)
+    app.include_router(v1)
+
+    rest = APIRouter(route_class=RawRoute)
+    file_routes.add_signed_to(rest)
+    health = HealthRoutes(api)
+    openapi.add_get(rest, "/healthz", health.lives, openapi.HEALTH)
+    openapi.add_get(rest, "/readyz", health.ready, openapi.READY)
+    app.include_router(rest)
+    return app
+
+
+class HealthRoutes:
+    """For whoever keeps the process running: is it alive, and is it to be sent requests?"""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    async def lives(self, request: Request) -> Response:
+        return Response(b'{"status": "ok"}', media_type="application/json")
+
+    async def ready(self, request: Request) -> Response:
+        if self.api.options.ready() and await self._readable():
+            return Response(b'{"status": "ready"}', media_type="application/json")
+        return Response(b'{"status": "not ready"}', 503, media_type="application/json")
+
+    async def _readable(self) -> bool:
+        """Whether the journal answers. Whatever keeps it from that, this process is not ready."""
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self.api.runtime.world.journal.read("readyz")
+        except Exception:
+            logger.exception("the journal cannot be read")
+            return False
+        return True

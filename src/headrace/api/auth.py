@@ -1,0 +1,156 @@
+"""Who is calling, and with what: keys, end users, JSON bodies.
+
+The order of checks is Dify's, and clients see it in which error they get: the key, then the body's form, then `user`,
+then the app's mode, then everything else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+from uuid import UUID
+
+import orjson
+from starlette.requests import Request
+
+from headrace.api.body import Body
+from headrace.api.errors import of_status
+from headrace.apps import Apps, Served
+from headrace.errors import InvalidParam, RequestError
+from headrace.ports import App, EndUser, StoredFile
+from headrace.resources import Files
+from headrace.runtime import Runtime
+from headrace.values import Value
+
+_MB = 1024 * 1024
+_LONGEST_USER = 255  # as in Dify's database
+_DEEPEST = 100  # levels of a body: what follows (encoders, nodes) recurses
+_REMEMBERED = 10_000  # end users, so that not every call asks the catalog for one it knows
+
+
+class FileStore(Files, Protocol):
+    """Stored files as the API needs them: to take in, to refer to, and to hand out."""
+
+    async def open(self, file_id: str) -> tuple[StoredFile, Path]:
+        """What is known of a stored file, and where its bytes are. NotFound where there is none."""
+        ...
+
+    def verify(self, file_id: str, timestamp: str, nonce: str, sign: str) -> bool:
+        """Whether a URL with these parameters was made here and is still good."""
+        ...
+
+
+def _usual_limit(extension: str) -> int:
+    return 15 * _MB
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """How the API presents itself. Sizes in bytes, times in seconds.
+
+    `headers` go with every answer: X-Version names the version of Dify whose API this is. `limit_for` tells how large
+    an upload may be, by its name's extension. `ready`: whether requests are to be sent here.
+    """
+
+    cors_origins: Sequence[str] = ("*",)
+    headers: Mapping[str, str] = field(default_factory=lambda: {"X-Version": "1.12.1", "X-Env": "PRODUCTION"})
+    ping_seconds: float = 10
+    max_body: int = 10 * _MB
+    limit_for: Callable[[str], int] = _usual_limit
+    ready: Callable[[], bool] = lambda: True
+
+
+class Api:
+    """What every endpoint works with."""
+
+    def __init__(self, apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions) -> None:
+        self.apps = apps
+        self.runtime = runtime
+        self.files = files
+        self.options = options
+        self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
+
+    async def authenticate(self, request: Request) -> Served:
+        """The app that the request's key opens. Unauthorized otherwise."""
+        return await self.apps.authenticate(request.headers.get("authorization"))
+
+    async def end_user(self, app: App, user: str) -> EndUser:
+        """The end user that a caller's `user` names."""
+        key = (app.id, user)
+        known = self._end_users.get(key)
+        if known is None:
+            known = self._end_users[key] = await self.apps.end_user(app, user)
+            if len(self._end_users) > _REMEMBERED:
+                self._end_users.popitem(last=False)
+        return known
+
+    async def json(self, request: Request) -> dict[str, Value]:
+        """The body as a JSON object. RequestError where it is too large or anything else."""
+        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if declared != "application/json" and not declared.endswith("+json"):
+            raise of_status(415)
+        raw = await Body(request, self.options.max_body, of_status(413)).whole()
+        try:
+            parsed: Any = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            raise of_status(400) from None
+        if not isinstance(parsed, dict):
+            raise of_status(400, "The request's body must be a JSON object.")
+        if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _deeper(parsed, _DEEPEST):
+            raise of_status(400, f"The request's body is nested more than {_DEEPEST} levels deep.")
+        return cast("dict[str, Value]", parsed)
+
+
+def user_of(values: Mapping[str, Value]) -> str:
+    """Who the caller says it calls for. Like Dify, takes numbers and objects as Python writes them. InvalidParam where
+    it says nothing."""
+    user = named_user(values.get("user"))
+    if user is None:
+        raise InvalidParam("Arg user must be provided.")
+    return user
+
+
+def named_user(user: Value) -> str | None:
+    """As `user_of`; None where the caller says nothing."""
+    if not user:
+        return None
+    name = str(user).replace("\0", "")
+    if len(name) > _LONGEST_USER:
+        raise InvalidParam(f"user may have {_LONGEST_USER} characters at most.")
+    return name or None
+
+
+def as_uuid(text: str, otherwise: RequestError) -> str:
+    """The id in its usual spelling; raises `otherwise` where it is none."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise otherwise from None
+
+
+def flag(request: Request, name: str) -> bool:
+    """A boolean query parameter; false if absent. InvalidParam where it is neither."""
+    text = request.query_params.get(name, "").strip().lower()
+    if text in {"true", "1", "yes", "on"}:
+        return True
+    if text in {"", "false", "0", "no", "off"}:
+        return False
+    raise InvalidParam(f"{name} must be true or false")
+
+
+def _deeper(value: Value, levels: int) -> bool:
+    """Whether a value nests deeper than that many levels; looks at it level by level, without recursion."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,123 @@
+"""Everything that goes wrong, in Dify's envelope: {code, message, status}.
+
+The codes and messages are Dify's own where it has one for the same thing; clients go by the code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from headrace.api.encoding import encode
+from headrace.errors import RequestError, StoreError
+
+logger = logging.getLogger(__name__)
+
+INTERNAL = (
+    "The server encountered an internal error and was unable to complete your request. "
+    "Either the server is overloaded or there is an error in the application."
+)
+_UNAVAILABLE = "The server cannot reach its storage. Please try again later."
+_STATUSES: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "The browser (or proxy) sent a request that this server could not understand."),
+    404: (
+        "not_found",
+        "The requested URL was not found on the server. "
+        "If you entered the URL manually please check your spelling and try again.",
+    ),
+    405: ("method_not_allowed", "The method is not allowed for the requested URL."),
+    413: ("request_entity_too_large", "The data value transmitted exceeds the capacity limit."),
+    415: (
+        "unsupported_media_type",
+        "Did not attempt to load JSON data because the request Content-Type was not 'application/json'.",
+    ),
+    416: ("requested_range_not_satisfiable", "The server cannot provide the requested range."),
+}
+
+
+def of_status(status: int, message: str | None = None) -> RequestError:
+    """The error that a bare HTTP status stands for."""
+    code, usual = _STATUSES.get(status, ("internal_server_error" if status >= 500 else "unknown", INTERNAL))
+    return RequestError(message or usual, code, status)
+
+
+def not_workflow_app() -> RequestError:
+    return RequestError("Please check if your app mode matches the right API route.", "not_workflow_app", 400)
+
+
+def not_chat_app() -> RequestError:
+    return RequestError("Please check if your app mode matches the right API route.", "not_chat_app", 400)
+
+
+def app_unavailable() -> RequestError:
+    return RequestError("App unavailable, please check your app configurations.", "app_unavailable", 400)
+
+
+def no_chat_yet() -> RequestError:
+    return RequestError("This version of Headrace serves workflow apps only, no chats.", "not_implemented", 501)
+
+
+def file_not_found() -> RequestError:
+    return RequestError("The requested file was not found.", "file_not_found", 404)
+
+
+def end_user_not_found() -> RequestError:
+    return RequestError("End user not found.", "end_user_not_found", 404)
+
+
+def no_file_uploaded() -> RequestError:
+    return RequestError("Please upload your file.", "no_file_uploaded", 400)
+
+
+def no_filename() -> RequestError:
+    return RequestError("The specified filename does not exist.", "filename_not_exists_error", 400)
+
+
+def unsupported_file_type() -> RequestError:
+    return RequestError("File type not allowed.", "unsupported_file_type", 415)
+
+
+def file_too_large(limit: int) -> RequestError:
+    message = f"File size exceeded: this kind of file may have {limit // 1024 // 1024} MB at most."
+    return RequestError(message, "file_too_large", 413)
+
+
+def envelope(error: RequestError) -> Response:
+    body = encode({"code": error.code, "message": error.message, "status": error.status})
+    return Response(body, error.status, dict(error.headers), "application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes an app answer its errors in the envelope. What is unforeseen is left to `edge.Edge`."""
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(StoreError, _on_store_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return envelope(error)
+
+
+async def _on_store_error(request: Request, error: Exception) -> Response:
+    logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+    return envelope(RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"}))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    found = of_status(error.status_code)
+    found.headers = dict(error.headers or {})
+    return envelope(found)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+    return envelope(RequestError(told, "invalid_param", 400))

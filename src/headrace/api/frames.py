@@ -1,0 +1,278 @@
+"""A run's records as the events of Dify's stream. This file and `bodies` are the only ones that know Dify's names.
+
+Facts of the stream (recorded, Dify 1.12): an event is {event, workflow_run_id, task_id, data}; text comes before the
+node_finished of the node that made it certain; a node that is cancelled by a stop has no node_finished; a failure that
+a strategy handles has the status `exception`.
+
+**Places.** Every frame carries the place in the run that its reader has come to: a sequence number, and how many
+characters were told beyond what the journal up to that number gives. Whoever comes back with a place is told all that
+follows it, and nothing twice: records up to the number are folded in silence, and that many characters skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+from headrace.api.bodies import outcome, seconds
+from headrace.api.encoding import Inputs, encode
+from headrace.errors import InvalidParam
+from headrace.kernel.answer import Answer
+from headrace.kernel.events import (
+    NodeFailed,
+    NodeRetried,
+    NodeStarted,
+    NodeSucceeded,
+    Path,
+    Record,
+    RunEnded,
+    RunId,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    RunStarted,
+)
+from headrace.kernel.masking import Mask
+from headrace.node import Flow
+from headrace.values import Value, files_in
+
+_TAKEN_UP = RunResumed(recovered=True)
+_PLACE = re.compile(r"(\d{1,18})(?::(\d{1,18}))?")
+
+
+class Place(NamedTuple):
+    """How far a reader has come: all records up to `seq`, and `told` characters of what follows them."""
+
+    seq: int = 0
+    told: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.told}" if self.told else str(self.seq)
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """The place that an SSE id names. InvalidParam where it is none of ours."""
+        found = _PLACE.fullmatch(text.strip()) if text.isascii() else None
+        if found is None:
+            raise InvalidParam(f"Last-Event-ID must be an id of this stream, like 12 or 12:34, not {text[:50]!r}")
+        return cls(int(found[1]), int(found[2] or 0))
+
+
+START = Place()
+
+
+class Frame(NamedTuple):
+    """One event for a client, and the place it leads to."""
+
+    event: str
+    data: dict[str, Value]
+    place: Place
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A node that has started: the how manyeth, when, and by whose end."""
+
+    index: int
+    at: float
+    predecessor: str | None
+
+
+class Frames:
+    """Folds one run's records, from its first, into frames: those after `after` only."""
+
+    def __init__(self, run: RunId, flow: Flow, after: Place = START) -> None:
+        self.run = run
+        self.task = ""
+        self._uuid = UUID(run)
+        self._graph = flow.graph
+        # what a response tells straight from the environment never was a record, so it is masked here
+        self._answer = Answer(flow.graph, {"env": Mask(flow.secrets).value(dict(flow.environment))})
+        self._after = after.seq
+        self._skip = after.told
+        self._seq = 0
+        self._queued: RunQueued | None = None
+        self._queued_at = 0.0
+        self._since: float | None = None
+        self._begun: dict[Path, _Begun] = {}
+        self._led: dict[Path, str] = {}
+        self._steps = 0
+        self._tokens = 0
+
+    def feed(self, record: Record) -> list[Frame]:
+        """Takes a record in (numbered or not); returns what the client is to be told of it."""
+        if record.seq is None and self._seq < self._after:
+            return []  # the journal brings it again
+        at, told = self._seq, self._answer.unjournaled
+        texts = self._answer.apply(record)
+        told_of = self._event(record)
+        if record.seq is not None:
+            self._seq = record.seq
+            if record.seq <= self._after:
+                return []
+            if isinstance(record.event, NodeRetried) or record.event == _TAKEN_UP:
+                self._skip = 0  # what was told of an attempt that is over is no part of the next one's text
+        frames: list[Frame] = []
+        for text, selector in texts:
+            told += len(text)
+            rest = text[self._skip :]
+            self._skip = max(0, self._skip - len(text))
+            if rest:
+                data = {"text": rest, "from_variable_selector": list(selector)}
+                frames.append(Frame("text_chunk", data, Place(at, told)))
+        if told_of is not None:
+            frames.append(Frame(*told_of, Place(at, told)))
+        if frames:
+            # only the last one leads past the record: a reader cut off before it needs the record again
+            frames[-1] = frames[-1]._replace(place=Place(self._seq, self._answer.unjournaled))
+        return frames
+
+    def encode(self, frame: Frame) -> bytes:
+        """The frame as it goes over the wire."""
+        event = {"event": frame.event, "workflow_run_id": self.run, "task_id": self.task, "data": frame.data}
+        # the id is a block of its own: clients that take a block for one line of data, as Dify sends it, go on working
+        return b"data: %b\n\nid: %b\n\n" % (encode(event), str(frame.place).encode())
+
+    # ------------------------------------------------------------------------------------------------------- events
+
+    def _event(self, record: Record) -> tuple[str, dict[str, Value]] | None:
+        """What the record itself is told as; None where it is not."""
+        match record.event:
+            case NodeStarted(path):
+                return "node_started", self._node_started(path, record.at)
+            case NodeSucceeded() as event:
+                self._tokens += (event.usage or {}).get("total_tokens") or 0
+                self._lead(event.path, event.handle)
+                return "node_finished", self._node_finished(event, record.at)
+            case NodeFailed() as event:
+                if event.strategy is not None:
+                    self._lead(event.path, event.handle)
+                return "node_finished", self._node_finished(event, record.at)
+            case NodeRetried() as event:
+                self._steps += 1
+                return "node_retry", self._node_retry(event, record.at)
+            case RunQueued() as event:
+                self._queued, self._queued_at, self.task = event, record.at, event.task
+                return "workflow_started", self._workflow_started(event)
+            case RunStarted():
+                self._since = record.at
+            case RunPaused() as event:
+                return "workflow_paused", self._workflow_paused(event, record.at)
+            case RunResumed(recovered=False):
+                return "workflow_started", {**self._workflow_started(self._asked), "reason": "resumption"}
+            case RunEnded() as event:
+                return "workflow_finished", self._workflow_finished(event, record.at)
+            case _:
+                pass
+        return None
+
+    @property
+    def _asked(self) -> RunQueued:
+        assert self._queued is not None  # a run's first record
+        return self._queued
+
+    def _workflow_started(self, event: RunQueued) -> dict[str, Value]:
+        system = {f"sys.{name}": value for name, value in event.system.items() if name != "timestamp"}
+        return {
+            "id": self.run,
+            "workflow_id": event.version,
+            "inputs": {**event.inputs, **system},
+            "created_at": int(self._queued_at),
+        }
+
+    def _workflow_finished(self, event: RunEnded, at: float) -> dict[str, Value]:
+        data = outcome(self.run, self._asked, self._queued_at, self._since, event, at)
+        created_at, finished_at = data.pop("created_at"), data.pop("finished_at")
+        return data | {
+            "created_by": {"id": self._asked.end_user, "user": self._asked.user},
+            "created_at": created_at,
+            "finished_at": finished_at,
+            "exceptions_count": event.exceptions,
+            "files": files_in(event.outputs),
+        }
+
+    def _workflow_paused(self, event: RunPaused, at: float) -> dict[str, Value]:
+        return {
+            "workflow_run_id": self.run,
+            "paused_nodes": [reason["node_id"] for reason in event.reasons if "node_id" in reason],
+            "outputs": {},
+            "reasons": list(event.reasons),
+            "status": "paused",
+            "created_at": int(self._queued_at),
+            "elapsed_time": seconds(self._queued_at if self._since is None else self._since, at),
+            "total_tokens": self._tokens,
+            "total_steps": self._steps,
+        }
+
+    def _lead(self, path: Path, handle: str) -> None:
+        for edge in self._graph.leaves(path, handle)[0]:
+            self._led[edge.target] = path
+
+    def _node(self, path: Path) -> dict[str, Value]:
+        """What all events of a node begin with. Its id is the same wherever it is asked for: none is stored."""
+        spec, begun = self._graph.nodes[path], self._begun[path]
+        return {
+            "id": str(uuid5(self._uuid, path)),
+            "node_id": spec.id,
+            "node_type": spec.type,
+            "title": spec.title,
+            "index": begun.index,
+            "predecessor_node_id": begun.predecessor,
+        }
+
+    def _node_started(self, path: Path, at: float) -> dict[str, Value]:
+        self._steps += 1
+        self._begun[path] = _Begun(len(self._begun) + 1, at, self._led.get(path))
+        return self._node(path) | {
+            "inputs": None,
+            "inputs_truncated": False,
+            "created_at": int(at),
+            "extras": {},
+            "iteration_id": None,
+            "loop_id": None,
+            "agent_strategy": None,
+        }
+
+    def _node_finished(self, event: NodeSucceeded | NodeFailed, at: float) -> dict[str, Value]:
+        if isinstance(event, NodeSucceeded):
+            status, error = "succeeded", None
+            paid = event.usage
+            metadata = {name: paid[name] for name in ("total_tokens", "total_price", "currency")} if paid else None
+        else:
+            status, error = ("failed" if event.strategy is None else "exception"), event.error
+            metadata = None if event.strategy is None else {"error_strategy": event.strategy}
+        return self._node_ended(event, status, error, metadata, at)
+
+    def _node_retry(self, event: NodeRetried, at: float) -> dict[str, Value]:
+        return self._node_ended(event, "retry", event.error, None, at) | {"retry_index": event.attempt}
+
+    def _node_ended(
+        self,
+        event: NodeSucceeded | NodeFailed | NodeRetried,
+        status: str,
+        error: str | None,
+        metadata: dict[str, Value] | None,
+        at: float,
+    ) -> dict[str, Value]:
+        outputs: Mapping[str, Value] = {} if isinstance(event, NodeRetried) else event.outputs
+        since = self._begun[event.path].at
+        return self._node(event.path) | {
+            "inputs": Inputs(event.inputs),
+            "inputs_truncated": False,
+            "process_data": event.process,
+            "process_data_truncated": False,
+            "outputs": outputs,
+            "outputs_truncated": False,
+            "status": status,
+            "error": error,
+            "elapsed_time": seconds(since, at),
+            "execution_metadata": metadata,
+            "created_at": int(since),
+            "finished_at": int(at),
+            "files": files_in(outputs),
+            "iteration_id": None,
+            "loop_id": None,
+        }

@@ -1,0 +1,250 @@
+"""Runs: ask for one, follow it, look at it, stop it, list them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from headrace.api import openapi
+from headrace.api.auth import Api, as_uuid, flag, user_of
+from headrace.api.bodies import Blocking, detail, log_line
+from headrace.api.encoding import encode
+from headrace.api.errors import INTERNAL, app_unavailable, not_workflow_app
+from headrace.api.frames import START, Frames, Place
+from headrace.api.sse import EventStream
+from headrace.apps import Served
+from headrace.errors import InvalidParam, NotFound, RequestError
+from headrace.kernel.events import Record, RunPaused
+from headrace.nodes.start import Start
+from headrace.ports import RunFilter
+from headrace.runtime import RunView, Submission
+from headrace.values import Value
+
+logger = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_SUCCESS = b'{"result": "success"}'
+_MODES = ("blocking", "streaming")
+_STATUSES = ("succeeded", "failed", "stopped")
+_NO_RUN = "Workflow run not found"
+
+
+class RunRoutes:
+    """`/v1/workflows/...` and `/v1/workflow/{id}/events`."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def add_to(self, router: APIRouter) -> None:
+        router.add_api_route("/workflows/run", self.run, methods=["POST"], **openapi.RUN)
+        router.add_api_route("/workflows/run/{workflow_run_id}", self.detail, methods=["GET"], **openapi.RUN_DETAIL)
+        router.add_api_route("/workflows/tasks/{task_id}/stop", self.stop, methods=["POST"], **openapi.STOP)
+        router.add_api_route("/workflows/logs", self.logs, methods=["GET"], **openapi.LOGS)
+        router.add_api_route("/workflows/{workflow_id}/run", self.run_version, methods=["POST"], **openapi.RUN_VERSION)
+        router.add_api_route("/workflow/{workflow_run_id}/events", self.events, methods=["GET"], **openapi.EVENTS)
+
+    # --------------------------------------------------------------------------------------------------------- run
+
+    async def run(self, request: Request) -> Response:
+        return await self._run(request)
+
+    async def run_version(self, request: Request) -> Response:
+        return await self._run(request, request.path_params["workflow_id"])
+
+    async def _run(self, request: Request, workflow: str | None = None) -> Response:
+        api = self.api
+        served = await api.authenticate(request)
+        asked = await api.json(request)
+        user = user_of(asked)
+        if served.app.mode != "workflow":
+            raise not_workflow_app()
+        inputs, mappings, streaming = _payload(asked)
+        if workflow is not None:
+            malformed = RequestError(f"Invalid workflow_id format: '{workflow}'. ", "bad_request", 400)
+            served = await api.apps.version(served.app, as_uuid(workflow, malformed))
+        end_user = await api.end_user(served.app, user)
+        files = [await api.files.resolve(each, served.app.id) for each in mappings]
+        start = served.flow.nodes[served.flow.graph.root]
+        if not isinstance(start, Start):
+            raise app_unavailable()
+        accepted = await start.accept(inputs, partial(api.files.resolve, app=served.app.id))
+        submission = Submission(served, user, accepted, files, end_user)
+        return await (self._stream(submission) if streaming else self._block(submission))
+
+    async def _block(self, submission: Submission) -> Response:
+        """Waits for the run's end, also if the caller hangs up meanwhile: the run goes on either way."""
+        body: bytes | None = None
+        async with self.api.runtime.open(submission) as started:
+            answer = Blocking(started.run, started.task)
+            async for record in started.records:  # to the end: an iterator left half-way is dear to clean up
+                body = answer.feed(record) or body
+        if body is None:
+            raise RuntimeError(f"run {started.run} could not be followed to its end")
+        return Response(body, media_type=f"{_JSON}; charset=utf-8")
+
+    async def _stream(self, submission: Submission) -> Response:
+        async with AsyncExitStack() as stack:
+            started = await stack.enter_async_context(self.api.runtime.open(submission))
+            frames = Frames(started.run, submission.served.flow)
+            told = _tell(frames, started.records, started.task)
+            return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
+
+    # ------------------------------------------------------------------------------------------------------ follow
+
+    async def events(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        user = user_of(request.query_params)
+        view = await self._view(served, request.path_params["workflow_run_id"])
+        queued = view.state.queued
+        assert queued is not None
+        if queued.user != user:
+            raise NotFound(_NO_RUN)
+        snapshot, on = flag(request, "include_state_snapshot"), flag(request, "continue_on_pause")
+        last = view.state.seq
+        after = _last_event_id(request)
+        if after is None:
+            # Dify: of a run that has ended only its end is told, of others what comes from now on
+            after = Place(last - 1) if view.state.ended else START if snapshot else Place(last)
+        elif after.seq > last:
+            raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
+        run = view.records[0].run
+        records = self.api.runtime.follow(run, on_pause=True)
+        close_from = None if on else max(last, after.seq + 1)
+        told = _tell(Frames(run, view.served.flow, after), records, queued.task, close_from)
+        return EventStream(told, self.api.options.ping_seconds)
+
+    # --------------------------------------------------------------------------------------------------- look, stop
+
+    async def detail(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        view = await self._view(served, request.path_params["workflow_run_id"])
+        return Response(detail(view.records[0].run, view), media_type=_JSON)
+
+    async def _view(self, served: Served, run: str) -> RunView:
+        """A run of this app. NotFound for an unknown one, a malformed id, and another app's."""
+        if served.app.mode not in ("workflow", "advanced-chat"):
+            raise not_workflow_app()
+        view = await self.api.runtime.get(as_uuid(run, NotFound(_NO_RUN)))
+        if view is None or view.served.app.id != served.app.id:
+            raise NotFound(_NO_RUN)
+        return view
+
+    async def stop(self, request: Request) -> Response:
+        """Stops whatever run the task is of. An unknown task is no error, as in Dify: it may have ended long ago."""
+        served = await self.api.authenticate(request)
+        user = user_of(await self.api.json(request))
+        if served.app.mode != "workflow":
+            raise not_workflow_app()
+        runtime = self.api.runtime
+        run = await runtime.runs.find_task(request.path_params["task_id"])
+        summary = await runtime.runs.find_run(run) if run else None
+        if run and summary and summary.app == served.app.id:
+            await runtime.stop(run, user)
+        return Response(_SUCCESS, media_type=_JSON)
+
+    async def logs(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        if served.app.mode not in ("workflow", "advanced-chat"):
+            raise not_workflow_app()
+        which = _run_filter(served.app.id, request.query_params)
+        total, found = await self.api.runtime.runs.list_runs(which)
+        catalog = self.api.apps.catalog
+        versions = {each: await catalog.version(each) for each in {summary.version for summary in found}}
+        told = {
+            "page": which.page,
+            "limit": which.limit,
+            "total": total,
+            "has_more": which.page * which.limit < total,
+            "data": [log_line(summary, versions[summary.version]) for summary in found],
+        }
+        return Response(encode(told), media_type=_JSON)
+
+
+async def _tell(
+    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0
+) -> AsyncGenerator[bytes]:
+    """The events of a stream. A pause ends it if its number is `close_from` or above. An error in mid-stream is told
+    as an event, because the answer's status is out already."""
+    try:
+        async for record in records:
+            for frame in frames.feed(record):
+                yield frames.encode(frame)
+            if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
+                return
+    except Exception as error:
+        logger.exception("the stream of run %s broke", frames.run)
+        told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
+        envelope = {"status": told.status, "code": told.code, "message": told.message}
+        yield b"data: %b\n\n" % encode({"event": "error", "workflow_run_id": frames.run, "task_id": task, **envelope})
+    finally:
+        if isinstance(records, AsyncGenerator):
+            await records.aclose()
+
+
+def _payload(asked: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[Mapping[str, Value]], bool]:
+    """(inputs, files, streaming?) of a request to run. InvalidParam where one is of the wrong form."""
+    inputs, files, mode = asked.get("inputs"), asked.get("files"), asked.get("response_mode")
+    if "inputs" not in asked:
+        raise InvalidParam("inputs: Field required")
+    if not isinstance(inputs, dict):
+        raise InvalidParam("inputs: Input should be a valid dictionary")
+    mappings: Any = [] if files is None else files
+    if not isinstance(mappings, list) or any(not isinstance(each, dict) for each in cast("list[Value]", mappings)):
+        raise InvalidParam("files: Input should be a valid list of dictionaries")
+    if mode is not None and mode not in _MODES:
+        raise InvalidParam("response_mode: Input should be 'blocking' or 'streaming'")
+    return cast("dict[str, Value]", inputs), cast("list[dict[str, Value]]", mappings), mode == "streaming"
+
+
+def _last_event_id(request: Request) -> Place | None:
+    told = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    return Place.parse(told) if told else None
+
+
+def _run_filter(app: str, query: Mapping[str, str]) -> RunFilter:
+    """What GET /workflows/logs asks for. InvalidParam where it makes no sense."""
+    status = query.get("status") or None
+    if status is not None and status not in _STATUSES:
+        raise InvalidParam("status: Input should be 'succeeded', 'failed' or 'stopped'")
+    if account := query.get("created_by_account"):
+        raise InvalidParam(f"Account not found: {account}")  # runs here are made by end users only
+    return RunFilter(
+        app=app,
+        status=status,
+        before=_time(query, "created_at__before"),
+        after=_time(query, "created_at__after"),
+        session=query.get("created_by_end_user_session_id") or None,
+        keyword=query.get("keyword") or None,
+        page=_number(query, "page", 1, 99999),
+        limit=_number(query, "limit", 20, 100),
+    )
+
+
+def _number(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
+        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
+    return int(text)
+
+
+def _time(query: Mapping[str, str], name: str) -> float | None:
+    """An ISO 8601 time (UTC unless it says otherwise), in seconds since the epoch."""
+    text = query.get(name, "").strip()
+    if not text:
+        return None
+    if "T" in text:
+        text = text.replace(" ", "+")  # an offset's plus that was not escaped in the query
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise InvalidParam(f"{name}: {text[:50]!r} is no ISO 8601 time") from None

@@ -1,0 +1,36 @@
+"""The command line: `headrace serve | run | lint | keys | apps`.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot be
+loaded, 130 interrupted. Commands import what they need when they are called, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from headrace import __version__
+from headrace.cli.apps import apps
+from headrace.cli.keys import keys
+from headrace.cli.lint import lint
+from headrace.cli.run import run
+from headrace.cli.serve import serve
+from headrace.cli.shared import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="headrace %(version)s")
+def cli() -> None:
+    """Runs workflows exported from Dify, and answers them through Dify's own API.
+
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot
+    be loaded, 130 interrupted.
+    """
+
+
+for _command in (serve, run, lint, apps, keys):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The entry point of `headrace`."""
+    cli.main(prog_name="headrace")

@@ -1,0 +1,133 @@
+"""`headrace apps`: what is served. Works on a data folder while a server runs on it, and while none does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from headrace.cli.catalog import find_app, installation, when
+from headrace.cli.shared import data_option, say, table, wait_for
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def apps() -> None:
+    """Lists, adds and removes what is served.
+
+    APP is an app's id, its file or its name. A server that runs on the same data folder follows within a second.
+    """
+
+
+@apps.command("list")
+@json_option
+@data_option
+def list_(as_json: bool, data: Path | None) -> None:
+    """Lists the apps."""
+
+    async def work() -> None:
+        async with installation(data) as running:
+            known = await running.apps.catalog.apps()
+        if as_json:
+            shown = [
+                {
+                    "app_id": app.id,
+                    "name": app.name,
+                    "mode": app.mode,
+                    "file": app.source,
+                    "workflow_id": app.version,
+                    "created_at": int(app.created_at),
+                }
+                for app in known
+            ]
+            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        elif known:
+            head = ("ID", "NAME", "MODE", "FILE")
+            click.echo(table([head, *((app.id, app.name, app.mode, app.source) for app in known)]))
+        else:
+            say("No app is served yet: `headrace apps add FILE`.")
+
+    wait_for(work())
+
+
+@apps.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+def add(file: Path, data: Path | None) -> None:
+    """Adds a workflow FILE, or takes its changed content over as a new version.
+
+    Prints, as JSON, what `serve --ready-file` tells of an app.
+    """
+    from headrace.main import read_workflow
+
+    read_workflow(file)  # a mistyped name must not make a data folder
+
+    async def work() -> None:
+        async with installation(data, make=True) as running:
+            served = await running.publish(file)
+            key = await running.apps.working_key(served.app)
+        shown = {
+            "file": served.app.source,
+            "name": served.app.name,
+            "mode": served.app.mode,
+            "app_id": served.app.id,
+            "workflow_id": served.version.id,
+            "version": served.version.number,
+            "key": key,
+        }
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+
+    wait_for(work())
+
+
+@apps.command()
+@click.argument("app")
+@data_option
+def remove(app: str, data: Path | None) -> None:
+    """Removes an APP with its versions and keys. What it ran stays in the journal."""
+
+    async def work() -> None:
+        async with installation(data) as running:
+            found = await find_app(running, app)
+            await running.apps.catalog.remove_app(found.id)
+        say(f"Removed '{found.name}' ({found.id}).")
+
+    wait_for(work())
+
+
+@apps.command()
+@click.argument("app")
+@json_option
+@data_option
+def versions(app: str, as_json: bool, data: Path | None) -> None:
+    """Lists the versions of an APP, newest first.
+
+    An old one can be called by its id: POST /v1/workflows/ID/run.
+    """
+
+    async def work() -> None:
+        async with installation(data) as running:
+            found = await find_app(running, app)
+            known = await running.apps.catalog.versions(found.id)
+        if as_json:
+            shown = [
+                {
+                    "workflow_id": each.id,
+                    "number": each.number,
+                    "current": each.id == found.version,
+                    "sha256": each.digest,
+                    "created_at": int(each.created_at),
+                }
+                for each in known
+            ]
+            click.echo(json.dumps(shown, indent=2))
+            return
+        rows = [
+            (str(each.number), each.id, when(each.created_at), "current" if each.id == found.version else "")
+            for each in known
+        ]
+        click.echo(table([("NO", "WORKFLOW ID", "SINCE", ""), *rows]))
+
+    wait_for(work())

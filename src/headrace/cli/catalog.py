@@ -1,0 +1,52 @@
+"""What `apps` and `keys` share: the data folder's catalog, opened beside a server that may be running on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.cli.shared import Bad, log_to_stderr, settings_of
+
+if TYPE_CHECKING:
+    from headrace.main import Service
+    from headrace.ports import App
+
+
+@asynccontextmanager
+async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerator[Service]:
+    """What the data folder holds, without a worker. Bad where nothing is there, unless it is to be made."""
+    settings = settings_of(data=data)
+    log_to_stderr("WARNING", brief=True)
+    if not make and not settings.data.is_dir():
+        raise Bad(f"{settings.data}: no such folder. Serve a file first, or name another folder with --data.")
+
+    from headrace.main import service
+
+    async with service(settings, work=False) as running:
+        yield running
+
+
+async def find_app(running: Service, named: str) -> App:
+    """The app that somebody means by its id, its file or its name. Bad where there is none, or more than one."""
+    known = await running.apps.catalog.apps()
+    path = os.path.abspath(named)
+    for found in (
+        [app for app in known if app.id == named],
+        [app for app in known if app.source == path],
+        [app for app in known if app.name == named],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            these = ", ".join(f"{app.id} ({app.source})" for app in found)
+            raise Bad(f"'{named}' names {len(found)} apps; say which by its id: {these}")
+    raise Bad(f"no app has the id, file or name '{named}' (see `headrace apps list`)")
+
+
+def when(seconds: float) -> str:
+    """A time of day here, to the second."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,85 @@
+"""`headrace lint`: everything that is wrong with workflow files, without running them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli.shared import BAD, FAILED, each_once, log_to_stderr, say, settings_of, wait_for
+from headrace.errors import LoadError, Problem
+
+if TYPE_CHECKING:
+    from headrace.main import Service
+
+
+@click.command(short_help="Tell what is wrong with workflow files.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list with an object for each file.")
+def lint(files: tuple[Path, ...], as_json: bool) -> None:
+    """Reads workflow FILEs and prints all that is wrong with each, with its line, node and field.
+
+    It also tells what a file needs that is missing here: node types that Headrace does not run, and credentials.
+
+    Exits with 0 if every file can run here; 1 if one loads, but a run would fail on reaching something that is
+    missing; 2 if one cannot be loaded at all.
+    """
+    from headrace.main import service
+
+    async def work() -> list[tuple[Path, Sequence[Problem]]]:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as data:
+            settings = settings_of(data=Path(data))
+            log_to_stderr("WARNING", brief=True)
+            async with service(settings, memory=True, work=False) as running:
+                return [(file, _problems(running, file)) for file in each_once(files)]
+
+    found = wait_for(work())
+    if as_json:
+        shown = [
+            {
+                "file": str(file),
+                "loads": not any(problem.fatal for problem in problems),
+                "problems": [
+                    {
+                        "message": problem.message,
+                        "line": problem.line,
+                        "node": problem.node,
+                        "field": problem.field,
+                        "fatal": problem.fatal,
+                    }
+                    for problem in problems
+                ],
+            }
+            for file, problems in found
+        ]
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+    else:
+        for file, problems in found:
+            for problem in problems:
+                click.echo(f"{file}: {problem}")
+            if not problems:
+                click.echo(f"{file}: fine")
+    flat = [problem for _, problems in found for problem in problems]
+    if flat:
+        files_in_trouble = sum(bool(problems) for _, problems in found)
+        say(f"{_count(len(flat), 'problem')} in {files_in_trouble} of {_count(len(found), 'file')}.")
+    code = BAD if any(problem.fatal for problem in flat) else FAILED if flat else 0
+    click.get_current_context().exit(code)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _problems(running: Service, file: Path) -> Sequence[Problem]:
+    """What is wrong with a file: why it cannot be loaded, or what it lacks here."""
+    from headrace.main import read_workflow
+
+    try:
+        return running.apps.check(read_workflow(file), running.resources)
+    except LoadError as error:
+        return error.problems

@@ -1,0 +1,158 @@
+"""What somebody sees who waits for a run: a live line per node and the text as it comes, or plain lines.
+
+Both go to stderr. `show` takes a record in, with the frames (api/frames) that it made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.cli.shared import say
+from headrace.kernel.events import Delta, NodeRetried, Record
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from headrace.api.frames import Frame
+
+TAIL = 8  # lines of growing text that are shown; all of it is, once its node has ended
+_MARKS = {"succeeded": ("✓", "green"), "exception": ("!", "yellow"), "retry": ("↻", "yellow"), "failed": ("✗", "red")}
+
+
+class Screen(Protocol):
+    """Shows a run."""
+
+    def show(self, record: Record, frames: Sequence[Frame]) -> None: ...
+    def close(self) -> None: ...
+
+
+def screen() -> Screen:
+    """The screen that fits where stderr goes."""
+    if not sys.stderr.isatty():
+        return Lines()
+    from rich.console import Console
+
+    return Live(Console(stderr=True, highlight=False))
+
+
+def _used(data: dict[str, Any]) -> str:
+    """The seconds and tokens of a node that ended."""
+    tokens = (data["execution_metadata"] or {}).get("total_tokens")
+    return f"{data['elapsed_time']:.2f} s" + (f", {tokens} tokens" if tokens else "")
+
+
+def _label(data: dict[str, Any]) -> str:
+    return data["title"] or data["node_id"]
+
+
+class Lines:
+    """A line whenever a node starts or ends; no text, which the outputs have."""
+
+    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+        for event, data, _ in frames:
+            if event == "node_started":
+                say(f"{_label(data)}: running")
+            elif event in ("node_finished", "node_retry"):
+                error = f": {data['error']}" if data["error"] else ""
+                say(f"{_label(data)}: {data['status']}, {_used(data)}{error}")
+
+    def close(self) -> None:
+        pass
+
+
+class Quiet:
+    """Shows nothing: the events go to stdout."""
+
+    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node under way: its `node_started`, when it started, and what it has streamed."""
+
+    data: dict[str, Any]
+    since: float
+    text: str = ""
+
+
+class Live:
+    """Nodes that have ended are printed for good; those under way stay below, with a spinner and their text."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live as Region
+        from rich.spinner import Spinner
+
+        self._console = console
+        self._spinner = Spinner("dots", style="cyan")
+        self._running: dict[str, _Node] = {}
+        self._region = Region(
+            get_renderable=self._render, console=console, refresh_per_second=12, transient=True, redirect_stdout=False
+        )
+        self._region.start()
+
+    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+        event = record.event
+        if isinstance(event, Delta) and record.seq is None and event.path in self._running:
+            self._running[event.path].text += event.text
+        for name, data, _ in frames:
+            if name == "node_started":
+                self._running[data["node_id"]] = _Node(data, self._console.get_time())
+            elif name == "node_finished":
+                self._finished(data)
+            elif name == "node_retry" and isinstance(event, NodeRetried):
+                self._running[event.path].text = ""
+                self._print(data)
+
+    def close(self) -> None:
+        self._running.clear()
+        self._region.stop()
+
+    def _finished(self, data: dict[str, Any]) -> None:
+        from rich.padding import Padding
+        from rich.text import Text
+
+        node = self._running.pop(data["node_id"], None)
+        self._print(data)
+        if node is not None and node.text.strip():
+            self._console.print(Padding(Text(node.text.strip(), style="dim"), (0, 0, 0, 2)))
+
+    def _print(self, data: dict[str, Any]) -> None:
+        from rich.text import Text
+
+        mark, colour = _MARKS[data["status"]]
+        self._console.print(self._line(Text(mark, style=colour), _label(data), _used(data)))
+        if data["error"]:
+            self._console.print(Text(f"  {data['error']}", style=colour))
+
+    def _line(self, mark: RenderableType, title: str, used: str) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 1), expand=False)
+        grid.add_column(width=1)
+        grid.add_column(width=max(20, min(50, self._console.width - 30)), no_wrap=True, overflow="ellipsis")
+        grid.add_column(style="dim")
+        grid.add_row(mark, Text(title), used)
+        return grid
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        shown: list[RenderableType] = []
+        rows = max(3, self._console.height - 2 * TAIL)
+        for node in [*self._running.values()][:rows]:
+            shown.append(self._line(self._spinner, _label(node.data), f"{self._console.get_time() - node.since:.1f} s"))
+            if node.text.strip():
+                wrapped = Text(node.text.strip(), style="dim").wrap(self._console, max(10, self._console.width - 2))
+                shown.extend(Text("  ") + line for line in wrapped[-TAIL:])
+        if len(self._running) > rows:
+            shown.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
+        return Group(*shown)

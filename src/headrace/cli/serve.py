@@ -1,0 +1,135 @@
+"""`headrace serve`: workflow files, behind Dify's API, until the process is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headrace.cli.inputs import example
+from headrace.cli.shared import (
+    Bad,
+    data_option,
+    demo_option,
+    each_once,
+    egress_option,
+    level_option,
+    log_to_stderr,
+    say,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from headrace.apps import Served
+
+
+@click.command(short_help="Serve workflow files through Dify's API.")
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.option("--host", help="Address to listen on.  [HEADRACE_HOST; default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.  [HEADRACE_PORT; default: 8040]",
+)
+@data_option
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Written, as JSON with the URL and each app's key, once requests are taken.",
+)
+@demo_option
+@egress_option
+@level_option
+def serve(
+    files: tuple[Path, ...],
+    host: str | None,
+    port: int | None,
+    data: Path | None,
+    ready_file: Path | None,
+    demo_model: bool | None,
+    egress_allow: tuple[str, ...],
+    log_level: str | None,
+) -> None:
+    """Serves workflow FILEs, and all that the data folder has from before, through Dify's API.
+
+    A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
+    with Ctrl-C or SIGTERM: runs under way go on when it is started again.
+    """
+    settings = settings_of(
+        host=host, port=port, data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level
+    )
+    log_to_stderr(settings.log_level)
+    if ready_file is not None:
+        if not ready_file.parent.is_dir():
+            raise Bad(f"--ready-file: {ready_file.parent} is no folder")
+        ready_file.unlink(missing_ok=True)  # one from before would tell of a server that is gone
+
+    from headrace import main
+
+    until = _Until()
+
+    def on_ready(url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+        until.serving = True
+        say(_welcome(url, served))
+
+    until.run(main.serve(settings, each_once(files), ready_file, on_ready))
+
+
+class _Until:
+    """Runs a server until a signal. The server itself listens for signals while it serves; before that they cancel
+    it, and after that (it raises them again once it has let go) they have been obeyed already."""
+
+    def __init__(self) -> None:
+        self.serving = False
+
+    def run(self, serving: Coroutine[Any, Any, None]) -> None:
+        loop_factory = None
+        if sys.platform != "win32":
+            import uvloop
+
+            loop_factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(self._watch(serving))
+
+    async def _watch(self, serving: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(serving)
+
+        def on_signal() -> None:
+            if not self.serving:
+                task.cancel()
+
+        if sys.platform != "win32":
+            for each in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(each, on_signal)
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise KeyboardInterrupt
+        task.result()
+
+
+def _welcome(url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
+    lines = [f"Headrace is ready at {url} (what it answers: {url}/docs)"]
+    for _, each, key in served:
+        lines += ["", f"  {each.app.name}", f"    key   {key}", f"    call  {curl(url, each, key)}"]
+    if not served:
+        lines += ["", "  No workflow is served yet: name a file, or add one with `headrace apps add FILE`."]
+    return "\n".join([*lines, ""])
+
+
+def curl(url: str, served: Served, key: str) -> str:
+    """A call of the app, to be pasted into a shell."""
+    body = {"inputs": example(served.flow), "response_mode": "streaming", "user": "me"}
+    return " ".join(
+        [
+            f"curl -N {url}/v1/workflows/run",
+            f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'",
+            f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+        ]
+    )

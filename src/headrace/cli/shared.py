@@ -1,0 +1,176 @@
+"""What the commands share: options, settings, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from headrace.errors import HeadraceError, LoadError, RequestError
+
+if TYPE_CHECKING:
+    from headrace.settings import Settings
+
+T = TypeVar("T")
+
+FAILED, BAD, INTERRUPTED = 1, 2, 130
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Bad(click.ClickException):
+    """Bad usage, or a file that cannot be loaded: exit 2. One line for each problem."""
+
+    exit_code = BAD
+
+    def show(self, file: Any = None) -> None:
+        for line in self.message.splitlines():
+            say(f"Error: {line}")
+
+
+class Failed(Bad):
+    """What was asked could not be done: exit 1."""
+
+    exit_code = FAILED
+
+
+class Commands(click.Group):
+    """A group whose commands end in a line for each error, and never in a traceback."""
+
+    group_class = click.Group
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (LoadError, RequestError) as error:
+            raise Bad(str(error)) from error
+        except HeadraceError as error:
+            raise Failed(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever read our output has enough; click ends in silence
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise Failed(f"{where}{error.strerror or error}") from error
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            say("Interrupted.")
+            ctx.exit(INTERRUPTED)
+
+
+def say(text: str = "") -> None:
+    """A line for whoever watches."""
+    click.echo(text, err=True)
+
+
+def data_option(command: Callable[..., T]) -> Callable[..., T]:
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the database, the files and the installation's secret.  [HEADRACE_DATA; default: .headrace]",
+    )(command)
+
+
+def level_option(command: Callable[..., T]) -> Callable[..., T]:
+    return click.option(
+        "--log-level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        help="How much is logged.  [HEADRACE_LOG_LEVEL; default: INFO]",
+    )(command)
+
+
+def demo_option(command: Callable[..., T]) -> Callable[..., T]:
+    return click.option(
+        "--demo-model",
+        is_flag=True,
+        default=None,
+        help="Models without credentials answer from the built-in demo provider.  [HEADRACE_DEMO_MODEL]",
+    )(command)
+
+
+def egress_option(command: Callable[..., T]) -> Callable[..., T]:
+    return click.option(
+        "--egress-allow",
+        multiple=True,
+        metavar="HOST[:PORT]|CIDR",
+        help="What http-request may reach although it is private; comma-separated, or given more than once.  "
+        "[HEADRACE_EGRESS_ALLOW]",
+    )(command)
+
+
+def settings_of(**flags: Any) -> Settings:
+    """The settings of the environment, with the flags that were given put above them. Bad where a value cannot be."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from headrace.settings import Settings
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    if "egress_allow" in given:
+        given["egress_allow"] = ",".join(given["egress_allow"])
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        problems: list[str] = []
+        for each in error.errors():
+            name = str(each["loc"][0])
+            where = f"--{name.replace('_', '-')}" if name in given else f"HEADRACE_{name.upper()}"
+            problems.append(f"{where}: {each['msg']} (it is {each['input']!r})")
+        raise Bad("\n".join(problems)) from error
+    except SettingsError as error:
+        raise Bad(str(error)) from error
+    if settings.log_level.upper() not in LEVELS:
+        raise Bad(f"HEADRACE_LOG_LEVEL: must be one of {', '.join(LEVELS)} (it is {settings.log_level!r})")
+    return settings
+
+
+class _Brief(logging.Formatter):
+    """A line an entry; the stack of an exception only where somebody debugs."""
+
+    def formatException(self, ei: Any) -> str:
+        return super().formatException(ei) if logging.getLogger().level <= logging.DEBUG else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip()
+
+
+def log_to_stderr(level: str, *, brief: bool = False) -> None:
+    """Logs of this process go to stderr. `brief`: for one who waits at a terminal."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Brief("%(levelname)s: %(message)s")
+        if brief
+        else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level.upper() != "DEBUG":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # that it has started, we say ourselves
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end."""
+    return asyncio.run(work)
+
+
+def each_once(files: Iterable[Path]) -> list[Path]:
+    """The files in their order, those named twice once."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if seen.setdefault(os.path.abspath(file), file) is not file:
+            say(f"{file} is given more than once; it counts once.")
+    return list(seen.values())
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows of text in columns; wide characters count as two."""
+    from rich.cells import cell_len
+
+    lines = [*rows]
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,301 @@
+"""From a file exported by Dify to a workflow that can run, with every problem found on the way.
+
+Files of every DSL version up to `NEWEST` load, and newer ones as far as they are alike. What Headrace does not run (an
+unknown node type, a chat app) loads all the same and is named: only what no run could make sense of is fatal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import cast
+
+from pydantic import ValidationError
+
+from headrace.dsl.check import BODY_STARTS, CONTAINERS, Draft, Level, Levels, drafts, links, mapping, unread
+from headrace.dsl.document import Document, read
+from headrace.dsl.handling import Handling
+from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
+from headrace.node import Config, Flow, Node, Registry, Unknown
+from headrace.values import Value
+
+NEWEST = "0.6.0"
+RUN_HERE = "workflow"
+MODES = frozenset({RUN_HERE, "advanced-chat", "chat", "completion", "agent-chat"})
+_GRAPHLESS = frozenset({"chat", "completion", "agent-chat"})
+_SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
+
+
+def load(content: str | bytes, registry: Registry, source: str = "workflow") -> Flow:
+    """The workflow in a file. LoadError with all its fatal problems; `source` is how they call the file."""
+    flow, problems = inspect(content, registry, source)
+    fatal = [problem for problem in problems if problem.fatal]
+    if flow is None or fatal:
+        raise LoadError(source, fatal)
+    return flow
+
+
+def inspect(content: str | bytes, registry: Registry, source: str = "workflow") -> tuple[Flow | None, list[Problem]]:
+    """(workflow, problems in the order of the file). The workflow is None if and only if some problem is fatal."""
+    try:
+        document = read(content, source)
+    except LoadError as error:
+        return None, list(error.problems)
+    loader = _Loader(document, registry)
+    flow = loader.flow()
+    problems = sorted(loader.problems, key=lambda problem: problem.line or 0)
+    return (None if any(problem.fatal for problem in problems) else flow), problems
+
+
+class _Loader:
+    """Goes through one document once, and keeps what it finds wrong."""
+
+    def __init__(self, document: Document, registry: Registry) -> None:
+        self._document = document
+        self._registry = registry
+        self._file: dict[str, Value] = document.value
+        self._nodes: dict[NodeId, Node[Config]] = {}
+        self._drafts: dict[NodeId, Draft] = {}
+        self.problems = list(document.problems)
+
+    def flow(self) -> Flow | None:
+        """The workflow, as good as it gets: whoever calls looks at `problems` first."""
+        if not self._is_app():
+            return None
+        app = mapping(self._file.get("app"))
+        if app is None:
+            self._tell("there is no `app` section: is it an app exported by Dify?", self._file, "app")
+            app = {}
+        mode = self._mode(app)
+        settings = {key: app[key] for key in _SETTINGS if key in app}
+        environment: dict[str, Value] = {}
+        secrets: frozenset[str] = frozenset()
+        features: Mapping[str, Value] = {}
+        workflow = mapping(self._file.get("workflow"))
+        name = _text(app.get("name")) or "Untitled"
+        if workflow is None and mode in _GRAPHLESS:
+            graph = self._empty(mode, name)
+        elif workflow is None:
+            self._tell("there is no `workflow` section", self._file, "workflow")
+            graph = None
+        else:
+            environment, secrets = self._environment(workflow)
+            features = mapping(workflow.get("features")) or {}
+            if conversation := workflow.get("conversation_variables"):
+                settings["conversation_variables"] = conversation
+            graph = self._graph(workflow)
+        if graph is None:
+            return None
+        description = _text(app.get("description"))
+        return Flow(graph, self._nodes, name, mode, description, environment, secrets, features, settings)
+
+    def _tell(
+        self,
+        message: str,
+        holder: Value,
+        key: str | int | None = None,
+        *,
+        node: str | None = None,
+        field: str | None = None,
+        fatal: bool = True,
+    ) -> None:
+        line = self._document.line(holder, key)
+        self.problems.append(Problem(message, node, field or (None if key is None else str(key)), line, fatal))
+
+    # -------------------------------------------------------------------------------------------------- the file
+
+    def _is_app(self) -> bool:
+        file = self._file
+        if not file.keys() & {"app", "workflow", "model_config", "kind"}:
+            message = "the file has neither `app` nor `workflow`: is it an app exported by Dify?"
+            self.problems.append(Problem(message))
+            return False
+        kind = file.get("kind")
+        if kind not in (None, "", "app"):
+            self._tell(f"the file holds {_shown(kind)}, not an app", file, "kind")
+            return False
+        version = file.get("version")
+        if version not in (None, ""):
+            numbers = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", _text(version))
+            if numbers is None:
+                self._tell(f"{_shown(version)} is no version of a workflow file", file, "version", fatal=False)
+            elif tuple(int(part or 0) for part in numbers.groups()) > tuple(map(int, NEWEST.split("."))):
+                message = f"version {_text(version)} is newer than {NEWEST}, the newest known here: parts may not run"
+                self._tell(message, file, "version", fatal=False)
+        return True
+
+    def _mode(self, app: dict[str, Value]) -> str:
+        mode = app.get("mode")
+        if mode is None and app:
+            self._tell("the app's mode is missing", app, "mode", field="app.mode")
+        elif app and not (isinstance(mode, str) and mode in MODES):
+            self._tell(f"{_shown(mode)} is no mode of an app", app, "mode", field="app.mode")
+        elif app and mode != RUN_HERE:
+            self._tell(f"mode {mode} is not run here yet", app, "mode", field="app.mode", fatal=False)
+        return mode if isinstance(mode, str) else RUN_HERE
+
+    def _environment(self, workflow: dict[str, Value]) -> tuple[dict[str, Value], frozenset[str]]:
+        """(values by name, those to be masked)."""
+        values: dict[str, Value] = {}
+        secrets: set[str] = set()
+        for index, item in enumerate(self._list(workflow, "environment_variables")):
+            field = f"environment_variables.{index}"
+            entry = mapping(item)
+            name = _text(entry.get("name")) if entry else ""
+            if entry is None or not name:
+                message = "an environment variable is to be a mapping with a name"
+                self._tell(message, workflow["environment_variables"], index, field=field)
+                continue
+            if name in values:
+                self._tell(f"the environment variable '{name}' stands twice", entry, "name", field=f"{field}.name")
+            value = entry.get("value")
+            match entry.get("value_type"):
+                case "secret":
+                    value = _text(value)
+                    secrets |= {value} if value else set()
+                case "number" if isinstance(value, str) and value:
+                    number = _number(value)
+                    if number is None:
+                        message = f"the environment variable '{name}' is to be a number, not {_shown(value)}"
+                        self._tell(message, entry, "value", field=f"{field}.value")
+                    value = number
+                case _:
+                    pass
+            values[name] = value
+        return values, frozenset(secrets)
+
+    def _list(self, holder: dict[str, Value], key: str, *, wanted: bool = False) -> list[Value]:
+        value = holder.get(key)
+        if isinstance(value, list):
+            return cast("list[Value]", value)
+        if value is not None or wanted:
+            self._tell(f"`{key}` {'is missing' if value is None else 'is to be a list'}", holder, key)
+        return []
+
+    def _empty(self, mode: str, title: str) -> Graph:
+        """Stands for the graph that apps without one do not have."""
+        self._nodes["start"] = Unknown(mode, title)
+        return Graph([NodeSpec("start", "start", title)], [], "start")
+
+    # ------------------------------------------------------------------------------------------------- the graph
+
+    def _graph(self, workflow: dict[str, Value]) -> Graph | None:
+        graph = mapping(workflow.get("graph"))
+        if graph is None:
+            self._tell("the workflow has no graph", workflow, "graph", field="workflow.graph")
+            return None
+        nodes = self._list(graph, "nodes", wanted=True)
+        self._drafts, notes = drafts(self._document, nodes, self.problems.append)
+        edges = links(self._document, self._list(graph, "edges"), self._drafts, notes, self.problems.append)
+        levels = Levels(self._drafts, edges, self.problems.append)
+        if any(problem.field == "parentId" and problem.fatal for problem in self.problems):
+            return None
+        top = levels.top() if isinstance(graph.get("nodes"), list) else None
+        if top is None:
+            for draft in self._drafts.values():
+                self._node(draft)
+            return None
+        return self._built(top, levels)
+
+    def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
+        specs: list[NodeSpec] = []
+        responses: dict[NodeId, list[str | tuple[str, ...]]] = {}
+        bodies: dict[NodeId, Graph] = {}
+        for draft in level.nodes:
+            node = self._node(draft)
+            if node is None:
+                continue
+            self._nodes[draft.id] = node
+            told: Handling = Handling(self._document, draft, self.problems.append)
+            specs.append(
+                NodeSpec(
+                    draft.id,
+                    draft.type,
+                    draft.title,
+                    draft.data,
+                    parent,
+                    node.branching,
+                    told.retry(),
+                    told.strategy,
+                    told.defaults(),
+                )
+            )
+            pieces = node.response()
+            if pieces is not None:
+                responses[draft.id] = list(pieces)
+            body = levels.body(draft)
+            if body is not None:
+                bodies[draft.id] = self._built(body, levels, draft.id)
+            elif draft.type in CONTAINERS and draft.type in self._registry:
+                self._tell(f"nothing begins what is inside this {draft.type}", draft.data, node=draft.name)
+        self._handles(level, {spec.id: spec for spec in specs})
+        edges = [link.edge for link in level.links]
+        return Graph(specs, edges, level.root.id, cast("Mapping[NodeId, list[Piece]]", responses), bodies)
+
+    def _node(self, draft: Draft) -> Node[Config] | None:
+        """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
+        self.problems.extend(unread(draft, self._drafts, self._document))
+        cls = self._registry.get(draft.type)
+        if cls is None:
+            if draft.type not in BODY_STARTS:
+                yet = " yet" if draft.type in CONTAINERS else ""
+                message = f"nodes of type '{draft.type}' are not run here{yet}"
+                self._tell(message, draft.data, "type", node=draft.name, fatal=False)
+            return Unknown(draft.type, draft.name)
+        try:
+            return cls(cls.Config.model_validate(draft.data))
+        except ValidationError as error:
+            told: set[tuple[str, str]] = set()
+            for detail in error.errors(include_url=False, include_context=False, include_input=False):
+                field, line = self._document.locate(draft.data, detail["loc"])
+                message = _worded(detail["type"], detail["msg"])
+                if (field, message) not in told:
+                    told.add((field, message))
+                    self.problems.append(Problem(message, draft.name, field or None, line))
+        except (HeadraceError, ValueError) as error:  # what a node type says of a configuration as a whole
+            self._tell(str(error) or type(error).__name__, draft.data, node=draft.name)
+        return None
+
+    def _handles(self, level: Level, specs: Mapping[NodeId, NodeSpec]) -> None:
+        """Names the edges that no run can take."""
+        for link in level.links:
+            spec = specs.get(link.edge.source)
+            if spec is None or isinstance(self._nodes[spec.id], Unknown):
+                continue
+            known = self._nodes[spec.id].handles() if spec.branching else {SOURCE}
+            if known is None or not (spec.branching or spec.strategy == FAIL_BRANCH):
+                continue
+            known = [*known, *([FAIL_BRANCH] if spec.strategy == FAIL_BRANCH else [])]
+            if link.edge.handle not in known:
+                message = f"an edge leaves by '{link.edge.handle}', which the node does not have: never taken"
+                name = self._drafts[spec.id].name
+                self.problems.append(Problem(message, name, "sourceHandle", link.line, fatal=False))
+
+
+def _text(value: Value) -> str:
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+def _shown(value: Value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _number(text: str) -> int | float | None:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None  # neither infinite nor NaN
+
+
+def _worded(kind: str, message: str) -> str:
+    """A message of pydantic's as a user would want it."""
+    if kind == "missing":
+        return "is missing"
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
