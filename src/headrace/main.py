@@ -140,11 +140,12 @@ async def serve(
     settings: Settings,
     workflows: Sequence[Path],
     ready_file: Path | None = None,
-    on_ready: Callable[[str, Sequence[tuple[Path, Served, str]]], None] = lambda url, served: None,
+    on_ready: Callable[[Service, str, Sequence[tuple[Path, Served, str]]], None] = lambda running, url, served: None,
 ) -> None:
     """Serves workflow files, and what is served already, until the process is told to stop.
 
-    `on_ready(url, [(file, served, key)])` is called, and `ready_file` written, once requests are taken.
+    `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are taken: of the
+    files that were named, or, if none was, of all that is served.
     """
     import uvicorn  # the web side takes 0.4 s to import; `lint` and `run` do without
 
@@ -162,6 +163,13 @@ async def serve(
                 served.append((file, each, await running.apps.working_key(each.app)))
         if problems:
             raise LoadError("serve", problems)
+        for app in [] if workflows else await running.apps.catalog.apps():
+            try:
+                each = await running.apps.served(app.id)
+            except LoadError as error:
+                logger.error("%s cannot be served any more: %s", app.source, error)
+            else:
+                served.append((Path(app.source), each, await running.apps.working_key(app)))
 
         listener = listen(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
@@ -172,7 +180,7 @@ async def serve(
         def ready() -> None:
             if ready_file:
                 tell_ready(ready_file, url, served)
-            on_ready(url, served)
+            on_ready(running, url, served)
 
         api = create_app(
             running.apps,
@@ -192,7 +200,7 @@ async def serve(
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=2,
             proxy_headers=True,
         )
         await Server(config).serve([listener])
