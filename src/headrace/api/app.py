@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from headrace import __version__
-from headrace.api import errors, openapi
+from headrace.api import errors, openapi, operations
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.edge import Edge
 from headrace.api.v1_app import AppRoutes
@@ -39,7 +39,7 @@ def create_app(apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptio
     """The API as an ASGI application. It starts and stops nothing: that is for whoever made its parts."""
     options = options or ApiOptions()
     api = Api(apps, runtime, files, options)
-    app = FastAPI(title="Headrace", version=__version__, description=openapi.DESCRIPTION, redirect_slashes=False)
+    app = FastAPI(title="Headrace", version=__version__, description=operations.DESCRIPTION, redirect_slashes=False)
     app.add_middleware(Edge, origins=options.cors_origins, headers=options.headers)
     errors.install(app)
 
@@ -54,8 +54,8 @@ def create_app(apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptio
     rest = APIRouter(route_class=RawRoute)
     file_routes.add_signed_to(rest)
     health = HealthRoutes(api)
-    openapi.add_get(rest, "/healthz", health.lives, openapi.HEALTH)
-    openapi.add_get(rest, "/readyz", health.ready, openapi.READY)
+    openapi.add_get(rest, "/healthz", health.lives, operations.HEALTH)
+    openapi.add_get(rest, "/readyz", health.ready, operations.READY)
     app.include_router(rest)
     return app
 

@@ -40,10 +40,8 @@ class Body:
 
     async def whole(self) -> bytes:
         """All of it; a refused one is drained."""
-        pieces: list[bytes] = []
         try:
-            async for piece in self:
-                pieces.append(piece)
+            pieces = [piece async for piece in self]
         except RequestError:
             await self.drain()
             raise

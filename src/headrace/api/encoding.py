@@ -23,30 +23,31 @@ class Inputs:
     values: Mapping[str, Value]
 
 
-def encode(value: Any, default: Callable[[object], Value] = plain_default) -> bytes:
+def _tell(item: object) -> Value:
+    return orjson.Fragment(encode(item.values, dump_default)) if isinstance(item, Inputs) else plain_default(item)
+
+
+def encode(value: Any, default: Callable[[object], Value] = _tell) -> bytes:
     """Compact UTF-8 JSON; numbers that JSON does not have (NaN, Infinity) are null."""
+    try:
+        # dataclasses pass through: orjson would encode files and variables in a way of its own
+        return orjson.dumps(value, default, orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:
+        return _dumps(_finite(value), default).encode()
 
-    def fast(item: object) -> Value:
-        return orjson.Fragment(encode(item.values, dump_default)) if isinstance(item, Inputs) else default(item)
 
-    def slow(item: object) -> Value:
+def _dumps(value: Any, default: Callable[[object], Value]) -> str:
+    def tell(item: object) -> Value:
         if isinstance(item, Inputs):
-            return _finite(json.loads(_dumps(item.values, dump_default)))
+            return json.loads(_dumps(_finite(item.values), dump_default))
         return _finite(default(item))
 
-    try:
-        return orjson.dumps(value, fast, orjson.OPT_PASSTHROUGH_DATACLASS)
-    except TypeError:
-        return _dumps(_finite(value), slow).encode()
+    return json.dumps(value, default=tell, separators=(",", ":"))
 
 
 def encode_text(value: Any) -> str:
     """JSON within JSON (the inputs and outputs of a run's detail): spaced, as Dify stores it."""
     return json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(plain_default(item)))
-
-
-def _dumps(value: Any, default: Callable[[object], Value]) -> str:
-    return json.dumps(value, default=default, separators=(",", ":"))
 
 
 def _finite(value: Value) -> Value:

@@ -8,7 +8,7 @@ from typing import cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headrace.api import openapi
+from headrace.api import operations
 from headrace.api.auth import Api, user_of
 from headrace.api.encoding import encode
 from headrace.api.errors import app_unavailable, no_chat_yet, not_chat_app
@@ -49,12 +49,12 @@ class AppRoutes:
         }
 
     def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/info", self.info, methods=["GET"], **openapi.INFO)
-        router.add_api_route("/parameters", self.parameters, methods=["GET"], **openapi.PARAMETERS)
-        router.add_api_route("/meta", self.meta, methods=["GET"], **openapi.META)
-        router.add_api_route("/site", self.site, methods=["GET"], **openapi.SITE)
-        router.add_api_route("/chat-messages", self.chat, methods=["POST"], **openapi.CHAT)
-        router.add_api_route("/completion-messages", self.completion, methods=["POST"], **openapi.COMPLETION)
+        router.add_api_route("/info", self.info, methods=["GET"], **operations.INFO)
+        router.add_api_route("/parameters", self.parameters, methods=["GET"], **operations.PARAMETERS)
+        router.add_api_route("/meta", self.meta, methods=["GET"], **operations.META)
+        router.add_api_route("/site", self.site, methods=["GET"], **operations.SITE)
+        router.add_api_route("/chat-messages", self.chat, methods=["POST"], **operations.CHAT)
+        router.add_api_route("/completion-messages", self.completion, methods=["POST"], **operations.COMPLETION)
 
     async def info(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
-from headrace.api import openapi
+from headrace.api import openapi, operations
 from headrace.api.auth import Api, as_uuid, flag, named_user
 from headrace.api.bodies import ANONYMOUS
 from headrace.api.body import Body
@@ -47,13 +47,13 @@ class FileRoutes:
         self._largest = max(api.options.limit_for(each) for each in (".png", ".mp3", ".mp4", ".txt", ""))
 
     def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/files/upload", self.upload, methods=["POST"], **openapi.UPLOAD)
-        openapi.add_get(router, "/files/{file_id}/preview", self.preview, openapi.PREVIEW)
-        router.add_api_route("/end-users/{end_user_id}", self.end_user, methods=["GET"], **openapi.END_USER)
+        router.add_api_route("/files/upload", self.upload, methods=["POST"], **operations.UPLOAD)
+        openapi.add_get(router, "/files/{file_id}/preview", self.preview, operations.PREVIEW)
+        router.add_api_route("/end-users/{end_user_id}", self.end_user, methods=["GET"], **operations.END_USER)
 
     def add_signed_to(self, router: APIRouter) -> None:
-        openapi.add_get(router, "/files/{file_id}/file-preview", self.signed, openapi.SIGNED)
-        openapi.add_get(router, "/files/tools/{name}", self.signed_tool, openapi.SIGNED_TOOL)
+        openapi.add_get(router, "/files/{file_id}/file-preview", self.signed, operations.SIGNED)
+        openapi.add_get(router, "/files/tools/{name}", self.signed_tool, operations.SIGNED_TOOL)
 
     # ------------------------------------------------------------------------------------------------------- upload
 

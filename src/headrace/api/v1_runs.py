@@ -12,7 +12,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headrace.api import openapi
+from headrace.api import operations
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.bodies import Blocking, detail, log_line
 from headrace.api.encoding import encode
@@ -43,12 +43,14 @@ class RunRoutes:
         self.api = api
 
     def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/workflows/run", self.run, methods=["POST"], **openapi.RUN)
-        router.add_api_route("/workflows/run/{workflow_run_id}", self.detail, methods=["GET"], **openapi.RUN_DETAIL)
-        router.add_api_route("/workflows/tasks/{task_id}/stop", self.stop, methods=["POST"], **openapi.STOP)
-        router.add_api_route("/workflows/logs", self.logs, methods=["GET"], **openapi.LOGS)
-        router.add_api_route("/workflows/{workflow_id}/run", self.run_version, methods=["POST"], **openapi.RUN_VERSION)
-        router.add_api_route("/workflow/{workflow_run_id}/events", self.events, methods=["GET"], **openapi.EVENTS)
+        router.add_api_route("/workflows/run", self.run, methods=["POST"], **operations.RUN)
+        router.add_api_route("/workflows/run/{workflow_run_id}", self.detail, methods=["GET"], **operations.RUN_DETAIL)
+        router.add_api_route("/workflows/tasks/{task_id}/stop", self.stop, methods=["POST"], **operations.STOP)
+        router.add_api_route("/workflows/logs", self.logs, methods=["GET"], **operations.LOGS)
+        router.add_api_route(
+            "/workflows/{workflow_id}/run", self.run_version, methods=["POST"], **operations.RUN_VERSION
+        )
+        router.add_api_route("/workflow/{workflow_run_id}/events", self.events, methods=["GET"], **operations.EVENTS)
 
     # --------------------------------------------------------------------------------------------------------- run
 

@@ -1,3 +1,3 @@
-"""From a workflow file to a graph: the text (`yaml`), what it says (`document`), how its nodes hang together (`shape`),
-and the nodes themselves (`load`). Whatever is wrong with a file is told at once, each with line, node and field.
+"""From a workflow file to a graph: the file as written (`source`), how its nodes hang together (`check`), what they do
+about failures (`handling`), and the workflow itself (`load`).
 """

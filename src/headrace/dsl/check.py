@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from headrace.dsl.document import Document
+from headrace.dsl.source import Document
 from headrace.errors import Problem
 from headrace.kernel.graph import SOURCE, Edge, NodeId
 from headrace.kernel.variables import selectors
@@ -179,14 +179,14 @@ class Levels:
 
     def _nested(self, home: Mapping[NodeId, NodeId | None]) -> None:
         """Every node must be inside something that is, in the end, inside nothing."""
-        safe: set[NodeId | None] = {None}
+        safe: set[NodeId] = set()
         for node in home:
-            path: dict[NodeId | None, None] = {}
+            path: dict[NodeId, None] = {}
             at: NodeId | None = node
-            while at not in safe and at not in path:
+            while at is not None and at not in safe and at not in path:
                 path[at] = None
                 at = home[at]
-            if at not in safe:
+            if at is not None and at not in safe:
                 draft = self._nodes[at]
                 self._report(Problem("the node is inside itself", draft.name, "parentId", draft.line))
             safe |= path.keys()

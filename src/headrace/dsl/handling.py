@@ -7,7 +7,7 @@ import math
 from typing import cast
 
 from headrace.dsl.check import Draft, Report, mapping
-from headrace.dsl.document import MAX_DEPTH, Document
+from headrace.dsl.source import MAX_DEPTH, Document
 from headrace.errors import Problem
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, Retry
 from headrace.values import Value
@@ -115,12 +115,12 @@ def _converted(kind: Value, value: Value) -> Value:
         value = _number(value)
     elif isinstance(value, str) and kind != "string":
         value = [] if kind == "array[file]" and not value else json.loads(value)
-    items = cast("list[Value]", value) if isinstance(value, list) else []
+    items: list[Value] = cast("list[Value]", value) if isinstance(value, list) else []
     if not isinstance(value, _KINDS[kind]) or not all(isinstance(item, _ITEMS.get(kind, object)) for item in items):
         raise ValueError(kind)
     if not _bounded(value):
         raise ValueError(kind)
-    return value
+    return cast("Value", value)
 
 
 def _number(text: str) -> float | None:

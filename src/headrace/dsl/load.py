@@ -13,8 +13,8 @@ from typing import cast
 from pydantic import ValidationError
 
 from headrace.dsl.check import BODY_STARTS, CONTAINERS, Draft, Level, Levels, drafts, links, mapping, unread
-from headrace.dsl.document import Document, read
 from headrace.dsl.handling import Handling
+from headrace.dsl.source import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
 from headrace.node import Config, Flow, Node, Registry, Unknown

@@ -1,0 +1,309 @@
+"""A whole Headrace in the test's process, behind a real HTTP server on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import aiohttp
+import uvicorn
+import yaml
+
+from headrace.adapters.files import FileStore, limit_for
+from headrace.api.app import ApiOptions, create_app
+from headrace.apps import Apps, Served
+from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.engine import World
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Pause, Registry, Result
+from headrace.nodes.end import End
+from headrace.nodes.start import Start
+from headrace.resources import Http, HttpRequest, HttpResponse, Resources
+from headrace.runtime import Runtime
+from headrace.stores.memory import MemoryStore
+from headrace.worker import Worker
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+class ScriptConfig(Config):
+    script: str
+    says: tuple[str, ...] = ()
+
+
+Script = Callable[[Context], Any]
+
+
+class Scripted(Node[ScriptConfig]):
+    """Does what the test says: `scripts` holds what is to be done, by name."""
+
+    type = "scripted"
+    Config: ClassVar[type[Config]] = ScriptConfig
+    scripts: ClassVar[dict[str, Script]] = {}
+
+    async def run(self, ctx: Context) -> Result | Pause:
+        return await self.scripts[self.config.script](ctx)
+
+
+class Answer(End):
+    type = "answer"
+
+
+REGISTRY: Registry = {"start": Start, "end": End, "answer": Answer, "scripted": Scripted}
+
+
+class NoHttp(Http):
+    """A world in which every URL answers the same."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, (("Content-Type", "image/png"), ("Content-Length", "70")), b"", request.url)
+
+
+def workflow(
+    scripts: Sequence[str] = (),
+    *,
+    variables: Sequence[Mapping[str, Any]] = (),
+    outputs: Mapping[str, Sequence[str]] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    node: Mapping[str, Any] | None = None,
+    mode: str = "workflow",
+) -> str:
+    """A workflow file: start, one node a script in a row, end with these outputs (variable -> selector)."""
+    nodes: list[dict[str, Any]] = [
+        {"id": "start", "data": {"type": "start", "title": "Start", "variables": list(variables)}}
+    ]
+    for name in scripts:
+        data = {"type": "scripted", "title": name.title(), "script": name, **(node or {})}
+        nodes.append({"id": name, "data": data})
+    told = [{"variable": name, "value_selector": list(selector)} for name, selector in (outputs or {}).items()]
+    nodes.append({"id": "end", "data": {"type": "end", "title": "End", "outputs": told}})
+    ids = [each["id"] for each in nodes]
+    environment = [
+        {"id": name, "name": name, "value": value, "value_type": "secret", "selector": ["env", name]}
+        for name, value in (secrets or {}).items()
+    ]
+    return yaml.safe_dump(
+        {
+            "app": {"name": "tiny", "mode": mode, "description": "", "icon": "🤖", "icon_background": "#FFEAD5"},
+            "kind": "app",
+            "version": "0.5.0",
+            "workflow": {
+                "environment_variables": environment,
+                "features": {},
+                "graph": {
+                    "nodes": nodes,
+                    "edges": [
+                        {"id": f"{a}-{b}", "source": a, "target": b, "sourceHandle": "source", "targetHandle": "target"}
+                        for a, b in pairwise(ids)
+                    ],
+                },
+            },
+        },
+        allow_unicode=True,
+    )
+
+
+async def boom(_: Context) -> Result:
+    raise NodeError("it went boom", "Boom", inputs={"q": "hi"})
+
+
+async def ask(ctx: Context) -> Result | Pause:
+    """Pauses the first time it is run, and goes on the second."""
+    asked = Scripted.scripts.setdefault(f"asked {ctx.run}", boom)
+    Scripted.scripts[f"asked {ctx.run}"] = ask
+    return Result({"text": "answered"}) if asked is ask else Pause({"node_id": ctx.spec.id, "type": "human_input"})
+
+
+@dataclass
+class Gate:
+    """A node that says its pieces, each once the test lets it, and then ends."""
+
+    pieces: Sequence[str]
+    steps: asyncio.Queue[None] = field(default_factory=asyncio.Queue[None])
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, ctx: Context) -> Result:
+        self.reached.set()
+        try:
+            for piece in self.pieces:
+                await self.steps.get()
+                ctx.emit("text", piece)
+            await self.steps.get()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return Result(
+            {"text": "".join(self.pieces)}, usage={"total_tokens": 8, "total_price": "0.1", "currency": "USD"}
+        )
+
+    def let(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.steps.put_nowait(None)
+
+
+class Quiet(uvicorn.Server):
+    """Leaves the process's signals alone, says when it listens, and stops at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+        self.leave = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.leave.wait()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a stream, as a client reads it."""
+
+    id: str | None
+    name: str
+    body: Mapping[str, Any]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.body["data"]
+
+
+@dataclass
+class Client:
+    """A caller with the key of one app."""
+
+    session: aiohttp.ClientSession
+    url: str
+    key: str
+    served: Served
+
+    async def call(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        """(status, JSON) of a call with the app's key."""
+        headers = {"Authorization": f"Bearer {self.key}", **more.pop("headers", {})}
+        async with self.session.request(method, self.url + path, headers=headers, **more) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def run(self, inputs: Mapping[str, Any] | None = None, **more: Any) -> tuple[int, Any]:
+        body = {"inputs": inputs or {}, "user": "u1", **more}
+        return await self.call("POST", "/v1/workflows/run", json=body)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str = "/v1/workflows/run", headers: Mapping[str, str] | None = None, **inputs: Any
+    ) -> AsyncGenerator[Stream]:
+        """A run's events: POST starts it, GET (a path with `?`) follows one."""
+        given = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        if "/events" in path:
+            asked = self.session.get(self.url + path, headers=given)
+        else:
+            body = {"inputs": inputs, "user": "u1", "response_mode": "streaming"}
+            asked = self.session.post(self.url + path, headers=given, json=body)
+        async with asked as answer:
+            yield Stream(answer)
+
+
+class Stream:
+    """Reads server-sent events."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+        self.raw = b""
+
+    async def next(self) -> Event | None:
+        """The next event; None at the end. Its id comes in a block of its own, right after it."""
+        if (fields := await self._block()) is None:
+            return None
+        body = json.loads(fields["data"]) if "data" in fields else {}
+        name = fields.get("event") or body["event"]
+        after = None if name in ("ping", "error") else await self._block()
+        return Event(after["id"] if after else None, name, body)
+
+    async def _block(self) -> dict[str, str] | None:
+        block = b""
+        while not block.endswith(b"\n\n"):
+            line = await self.answer.content.readline()
+            if not line:
+                assert not block.strip(), "the stream ends in mid-event"
+                return None
+            block += line
+        self.raw += block
+        return dict(re.findall(r"^(\w+): (.*)$", block.decode(), re.M))
+
+    async def until(self, name: str) -> list[Event]:
+        """The events up to and with the first of that name."""
+        found: list[Event] = []
+        while (event := await self.next()) is not None:
+            found.append(event)
+            if event.name == name:
+                return found
+        raise AssertionError(f"no {name} in {[each.name for each in found]}")
+
+    async def rest(self) -> list[Event]:
+        found: list[Event] = []
+        while (event := await self.next()) is not None:
+            found.append(event)
+        return found
+
+
+@dataclass
+class Serving:
+    """The server, its parts, and a client for each app by name."""
+
+    url: str
+    session: aiohttp.ClientSession
+    apps: Apps
+    runtime: Runtime
+    store: MemoryStore
+    files: FileStore
+    secret_key: Callable[[Served], str]
+
+    async def add(self, source: str, content: str) -> Client:
+        served = await self.apps.publish(source, content)
+        return Client(self.session, self.url, self.secret_key(served), served)
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, max_active: int = 0, **options: Any) -> AsyncGenerator[Serving]:
+    store = MemoryStore()
+    apps = Apps(store, REGISTRY, b"s" * 32)
+    url = ""
+    files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
+    resources = Resources(cast("Any", None), NoHttp(), cast("Any", None), files)
+    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, max_active)
+    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}))
+    config = uvicorn.Config(
+        api, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = Quiet(config)
+    working = asyncio.create_task(Worker(runtime).run())
+    listening = asyncio.create_task(server.serve())
+    try:
+        await server.listens.wait()
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://{host}:{port}"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+            yield Serving(url, session, apps, runtime, store, files, lambda served: apps.first_key(served.app))
+    finally:
+        server.leave.set()
+        await listening
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working

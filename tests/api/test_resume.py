@@ -1,0 +1,341 @@
+"""A stream that is cut off anywhere and taken up again tells everything, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.api.frames import START, Frame, Frames, Place
+from headrace.errors import InvalidParam, NodeError
+from headrace.kernel.events import (
+    Delta,
+    Event,
+    NodeFailed,
+    NodeRetried,
+    NodeStarted,
+    NodeSucceeded,
+    Record,
+    RunEnded,
+    RunQueued,
+    RunResumed,
+    RunStarted,
+)
+from headrace.kernel.graph import Edge, Graph, NodeSpec
+from headrace.node import Context, Flow, Result
+from tests.api.serving import Client, Gate, Scripted, Serving, workflow
+from tests.api.serving import Event as Told
+
+RUN = str(UUID(int=7))
+# two models side by side, and an end that tells: a's text, a newline, b's text, a newline, a's length
+_NODES = [NodeSpec("start", "start"), NodeSpec("a", "llm"), NodeSpec("b", "llm"), NodeSpec("end", "end")]
+_EDGES = [Edge("start", "a"), Edge("start", "b"), Edge("a", "end"), Edge("b", "end")]
+_PIECES = (("a", "text"), "\n", ("b", "text"), "\n", ("a", "size"))
+FLOW = Flow(Graph(_NODES, _EDGES, "start", {"end": _PIECES}), {}, "two", "workflow")
+
+
+class Story:
+    """A run as it is lived: what is journaled, and what followers hear, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[Record] = []
+        self.seq = 0
+        self.told: dict[str, str] = {}
+        self.kept: dict[str, int] = {}
+
+    def note(self, *events: Event) -> None:
+        """As the engine does: text that is not in the journal yet goes before whatever else does."""
+        for path, text in self.told.items():
+            if len(text) > self.kept[path]:
+                self._write(Delta(path, "text", self.kept[path], text[self.kept[path] :]))
+                self.kept[path] = len(text)
+        for event in events:
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
+        self.seq += 1
+        self.heard.append(Record(RUN, self.seq, float(self.seq), event))
+
+    def begin(self, path: str) -> None:
+        self.told[path], self.kept[path] = "", 0
+
+    def say(self, path: str, text: str) -> None:
+        self.heard.append(Record(RUN, None, 0.0, Delta(path, "text", len(self.told[path]), text)))
+        self.told[path] += text
+
+    def end(self, path: str) -> None:
+        text = self.told[path]
+        self.note()
+        del self.told[path]
+        self.note(NodeSucceeded(path, {"text": text, "size": len(text)}))
+
+    def retry(self, path: str) -> None:
+        self.note(NodeRetried(path, 1, "again", "Error"))
+        self.begin(path)
+
+    def crash(self) -> None:
+        """What only followers heard is lost, and those attempts begin anew."""
+        self._write(RunResumed(recovered=True))
+        for path in self.told:
+            self.begin(path)
+
+
+_MOVES = st.lists(
+    st.tuples(st.sampled_from(["say a", "say b", "flush", "retry a", "retry b", "crash"]), st.text("xyz", min_size=1)),
+    max_size=14,
+)
+
+
+def lived(moves: Sequence[tuple[str, str]], last: str) -> Story:
+    story = Story()
+    story.note(RunQueued("app", "v1", "task", "u1", {}, {"user_id": "u1"}), RunStarted(), NodeStarted("start"))
+    story.note(NodeSucceeded("start", {}), NodeStarted("a"), NodeStarted("b"))
+    story.begin("a")
+    story.begin("b")
+    for move, text in moves:
+        verb, _, path = move.partition(" ")
+        match verb:
+            case "say":
+                story.say(path, text)
+            case "retry":
+                story.retry(path)
+            case "flush":
+                story.note()
+            case _:
+                story.crash()
+    story.end("ab"[last == "a"])
+    story.end(last)
+    story.note(NodeStarted("end"), NodeSucceeded("end", {}), RunEnded("succeeded"))
+    return story
+
+
+def heard_again(story: Story, cut: int, late: int) -> list[Record]:
+    """What a follower hears who comes when `cut` records have been heard: the journal so far, then what comes; of the
+    text that only followers heard it may miss the first `late`."""
+    before = [record for record in story.heard[:cut] if record.seq is not None]
+    after = story.heard[cut:]
+    while late and after and after[0].seq is None:
+        after, late = after[1:], late - 1
+    return before + after
+
+
+def shown(frames: Sequence[Frame]) -> list[Any]:
+    """What a client makes of frames: text that comes piece by piece is one text."""
+    seen: list[Any] = []
+    for frame in frames:
+        if (
+            frame.event == "text_chunk"
+            and seen
+            and seen[-1][0] == "text"
+            and seen[-1][1] == frame.data["from_variable_selector"]
+        ):
+            seen[-1][2] += frame.data["text"]
+        elif frame.event == "text_chunk":
+            seen.append(["text", frame.data["from_variable_selector"], frame.data["text"]])
+        else:
+            seen.append([frame.event, frame.data.get("node_id"), frame.data.get("status")])
+    return seen
+
+
+def crashes(story: Story, upto: int | None = None) -> int:
+    return sum(isinstance(record.event, RunResumed) for record in story.heard[:upto])
+
+
+@settings(max_examples=150, deadline=None)
+@given(_MOVES, st.sampled_from("ab"), st.integers(0, 3))
+def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, str]], last: str, late: int) -> None:
+    story = lived(moves, last)
+    whole = Frames(RUN, FLOW)
+    told: list[tuple[int, Frame]] = []  # with how many records had been heard by then
+    for count, record in enumerate(story.heard, 1):
+        told += [(count, frame) for frame in whole.feed(record)]
+    for index, (count, frame) in enumerate(told):
+        rest = Frames(RUN, FLOW, Place.parse(str(frame.place)))
+        heard = heard_again(story, count, late)
+        if crashes(story) == crashes(story, count):
+            again = [each for record in heard for each in rest.feed(record)]
+            assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
+            continue
+        # What only followers heard before a crash is lost to who was away: it may miss that, as long as it hears
+        # nothing twice of what came before the crash, and all that came after.
+        last_crash = max(at for at, record in enumerate(story.heard) if isinstance(record.event, RunResumed))
+        resumed = heard.index(story.heard[last_crash])
+        for record in heard[:resumed]:
+            rest.feed(record)
+        after = [each for record in heard[resumed:] for each in rest.feed(record)]
+        assert shown(after) == shown([each for at, each in told if at > last_crash])
+
+
+@settings(max_examples=50, deadline=None)
+@given(_MOVES, st.sampled_from("ab"))
+def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str) -> None:
+    """Cut, resumed, cut again at the next frame, and so on to the end."""
+    story = lived(moves, last)
+    whole = Frames(RUN, FLOW)
+    everything = [frame for record in story.heard for frame in whole.feed(record)]
+    place, got = START, list[Frame]()
+    for _ in range(len(story.heard) + 50):
+        frames = Frames(RUN, FLOW, place)
+        found = next((new for record in story.heard if (new := frames.feed(record))), None)
+        if found is None:
+            break
+        got.append(found[0])
+        place = found[0].place
+    assert shown(got) == shown(everything)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:", ":1", "1:2:3", "-1", "1.5", "٣", "9" * 30, "1\n2", "1e3"])
+def test_an_id_that_is_none_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParam, match="Last-Event-ID"):
+        Place.parse(text)
+
+
+def test_a_retry_is_told_as_one() -> None:
+    frames = Frames(RUN, FLOW)
+    story = lived([], "b")
+    event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
+    told = [frames.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
+    assert [each.event for each in told] == ["node_retry"]
+    body = orjson.loads(frames.encode(told[0]).split(b"\n\n")[0].removeprefix(b"data: "))
+    assert body["event"] == "node_retry"
+    data = body["data"]
+    assert (data["status"], data["error"], data["retry_index"], data["inputs"]) == ("retry", "no luck", 2, {"q": 1})
+    assert (data["elapsed_time"], data["outputs"], data["execution_metadata"]) == (4.5, {}, None)
+
+
+@pytest.mark.parametrize("strategy", ["fail-branch", "default-value"])
+def test_a_handled_failure_is_an_exception_with_the_real_error(strategy: str) -> None:
+    frames = Frames(RUN, FLOW)
+    event = NodeFailed("a", "no luck", "Boom", strategy=strategy, outputs={"error_message": "no luck"})
+    told = [frames.feed(record) for record in [*lived([], "b").heard[:6], Record(RUN, 7, 9.0, event)]][-1]
+    data = told[-1].data
+    assert (data["status"], data["error"]) == ("exception", "no luck")
+    assert data["execution_metadata"] == {"error_strategy": strategy}
+
+
+# ------------------------------------------------------------------------------------------------------ over HTTP
+
+
+async def story_of(server: Serving, pieces: Sequence[str]) -> tuple[Client, Gate]:
+    gate = Scripted.scripts["model"] = Gate(pieces)
+    outputs: Mapping[str, Sequence[str]] = {"text": ["model", "text"], "who": ["sys", "user_id"]}
+    return await server.add("model.yml", workflow(["model"], outputs=outputs)), gate
+
+
+def text_of(events: Sequence[Told]) -> str:
+    return "".join(each.data["text"] for each in events if each.name == "text_chunk")
+
+
+async def test_a_model_streams_and_a_dropped_client_takes_up_where_it_was(server: Serving) -> None:
+    app, gate = await story_of(server, ["one ", "two ", "three ", "four"])
+    async with app.stream() as stream:
+        gate.let(2)
+        got = await stream.until("text_chunk")
+        got += await stream.until("text_chunk")
+        assert text_of(got) == "one two "
+    run, last = got[0].body["workflow_run_id"], str(got[-1].id)
+    gate.let()  # said while nobody listens
+    async with app.stream(f"/v1/workflow/{run}/events?user=u1", {"Last-Event-ID": last}) as stream:
+        gate.let(2)
+        rest = await stream.rest()
+    assert text_of(got + rest) == "one two three four\nu1"
+    assert [each.name for each in got + rest if each.name != "text_chunk"] == [
+        "workflow_started",
+        "node_started",
+        "node_finished",
+        "node_started",
+        "node_finished",
+        "node_started",
+        "node_finished",
+        "workflow_finished",
+    ]
+    # the same again from the journal alone, by the query parameter
+    async with app.stream(f"/v1/workflow/{run}/events?user=u1&last_event_id={last}") as stream:
+        again = await stream.rest()
+    assert text_of(got + again) == text_of(got + rest)
+    assert again[-1] == rest[-1]
+
+
+async def test_every_cut_of_a_finished_stream_can_be_taken_up(server: Serving) -> None:
+    app, gate = await story_of(server, ["one ", "two"])
+    gate.let(3)
+    async with app.stream() as stream:
+        events = await stream.rest()
+    run = events[0].body["workflow_run_id"]
+    for index, event in enumerate(events):
+        headers = {"Last-Event-ID": str(event.id)}
+        async with app.stream(f"/v1/workflow/{run}/events?user=u1", headers) as stream:
+            rest = await stream.rest()
+        assert text_of(events[: index + 1] + rest) == text_of(events)
+        assert [each.id for each in rest if each.name != "text_chunk"] == [
+            each.id for each in events[index + 1 :] if each.name != "text_chunk"
+        ]
+
+
+async def test_what_is_followed_without_an_id(server: Serving) -> None:
+    app, gate = await story_of(server, ["one ", "two"])
+    async with app.stream() as stream:
+        gate.let()
+        got = await stream.until("text_chunk")
+        path = f"/v1/workflow/{got[0].body['workflow_run_id']}/events?user=u1"
+        async with app.stream(f"{path}&include_state_snapshot=true") as whole, app.stream(path) as live:
+            seen = await whole.until("node_started")
+            gate.let(2)
+            seen += await whole.rest()
+            new = await live.rest()
+        got += await stream.rest()
+    assert text_of(seen) == text_of(got)
+    assert [each.name for each in seen if each.name != "text_chunk"] == [
+        each.name for each in got if each.name != "text_chunk"
+    ]
+    assert "workflow_started" not in [each.name for each in new]
+    assert new[-1].body == got[-1].body
+    async with app.stream(path) as ended:  # of a run that has ended, only that
+        assert [each.body for each in await ended.rest()] == [got[-1].body]
+
+
+@pytest.mark.parametrize("last", ["nonsense", "1:x", "99", "99:1"])
+async def test_a_wrong_last_event_id_is_a_bad_request(server: Serving, last: str) -> None:
+    app, gate = await story_of(server, [])
+    gate.let()
+    run = (await app.run())[1]["workflow_run_id"]
+    path = f"/v1/workflow/{run}/events?user=u1"
+    status, body = await app.call("GET", path, headers={"Last-Event-ID": last})
+    assert (status, body["code"]) == (400, "invalid_param")
+    assert (await app.call("GET", f"{path}&include_state_snapshot=maybe"))[0] == 400
+
+
+async def test_a_failed_attempts_text_does_not_eat_the_next_ones(server: Serving) -> None:
+    attempts: list[int] = []
+
+    async def flaky(ctx: Context) -> Result:
+        attempts.append(1)
+        ctx.emit("text", "abc")
+        await asyncio.sleep(0)
+        if len(attempts) == 1:
+            raise NodeError("no luck")
+        ctx.emit("text", "def")
+        return Result({"text": "abcdef"})
+
+    Scripted.scripts["flaky"] = flaky
+    retry = {"retry_config": {"retry_enabled": True, "max_retries": 2, "retry_interval": 1}}
+    app = await server.add("flaky.yml", workflow(["flaky"], outputs={"text": ["flaky", "text"]}, node=retry))
+    async with app.stream() as stream:
+        events = await stream.rest()
+    assert [each.name for each in events if each.name in ("node_retry", "text_chunk")] == [
+        "text_chunk",
+        "node_retry",
+        "text_chunk",
+        "text_chunk",
+    ]
+    run = events[0].body["workflow_run_id"]
+    for index, event in enumerate(events):
+        headers = {"Last-Event-ID": str(event.id)}
+        async with app.stream(f"/v1/workflow/{run}/events?user=u1", headers) as stream:
+            assert text_of(events[: index + 1] + await stream.rest()) == "abcabcdef"
