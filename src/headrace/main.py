@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.adapters.files import FileStore
+from headrace.adapters.files import FileStore, limit_for
 from headrace.adapters.http import HttpClient
 from headrace.adapters.models import ModelClient, load_prices
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
@@ -89,7 +89,7 @@ async def service(
         files = FileStore(
             settings.data / "files", store, secret, http, lambda: running.public_url, lifetime=settings.file_url_seconds
         )
-        prices = load_prices(settings.prices) if settings.prices else None
+        prices = load_prices(str(settings.prices)) if settings.prices else {}
         models = ModelClient(environ, files, demo=settings.demo_model, prices=prices)
         stack.push_async_callback(models.aclose)
         if settings.sandbox_url:
@@ -186,7 +186,7 @@ async def serve(
             running.apps,
             running.runtime,
             running.files,
-            ApiOptions(cors_origins=settings.cors_origins, ping_seconds=settings.ping_seconds),
+            ApiOptions(cors_origins=settings.cors_origins, ping_seconds=settings.ping_seconds, limit_for=limit_for),
         )
 
         class Server(uvicorn.Server):

@@ -105,8 +105,8 @@ class Bus(Protocol):
 
     def publish(self, records: Sequence[Record]) -> None: ...
 
-    def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        """All records published for the run from the moment the block is entered."""
+    def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
+        """All records published for the run from the moment the block is entered, as many at a time as there are."""
         ...
 
 

@@ -158,7 +158,7 @@ class Runtime:
     async def _live(
         self,
         run: RunId,
-        live: AsyncIterator[Record],
+        live: AsyncIterator[Sequence[Record]],
         known: Sequence[Record],
         mask: Mask,
         after: int,
@@ -185,7 +185,7 @@ class Runtime:
             else:
                 try:
                     async with asyncio.timeout(POLL_SECONDS):
-                        waiting = (await anext(live),)
+                        waiting = await anext(live)
                 except TimeoutError:
                     if written is not None and written.done():
                         written.result()  # a run that could not be written down will never be heard of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -21,8 +21,11 @@ def _record(seq: int | None, run: str = "r1") -> Record:
     return Record(run, seq, 1.0, NodeStarted(str(seq)) if seq else Delta("llm", "text", 0, "hi"))
 
 
-async def _take(records: AsyncIterator[Record], many: int) -> list[Record]:
-    return [await anext(records) for _ in range(many)]
+async def _take(told: AsyncIterator[Sequence[Record]], many: int) -> list[Record]:
+    taken: list[Record] = []
+    while len(taken) < many:
+        taken += await anext(told)
+    return taken
 
 
 async def test_a_subscriber_gets_what_is_published_from_then_on(bus: Bus) -> None:

@@ -128,11 +128,11 @@ async def streamed(journal: MemoryJournal | None = None, **options: object) -> t
     async with bus.subscribe("run") as live:
         _, task = await begin(flow({"s": Instant(), "t": Scripted(talk)}, ["s>t"], {"t": [("t", "text")]}), where)
         heard: list[Record] = []
-        async for record in live:
-            heard.append(record)
-            if isinstance(record.event, Delta) and record.seq is not None:
+        async for records in live:
+            heard += records
+            if any(isinstance(record.event, Delta) and record.seq is not None for record in records):
                 gate.set()
-            if isinstance(record.event, RunEnded):
+            if isinstance(records[-1].event, RunEnded):
                 break
         await task
     return heard, await where.journal.read("run")

@@ -185,7 +185,7 @@ async def test_a_run_whose_app_is_gone_ends_and_says_so(store: MemoryStore):
     await store.remove_app(served.app.id)
     again = runtime(store)
     async with again.world.bus.subscribe(run) as told, working(again):
-        assert isinstance((await anext(told)).event, RunEnded)
+        assert isinstance((await anext(told))[0].event, RunEnded)
     assert outcome(await store.read(run)).error == f"Workflow not found with id: {served.version.id}"
 
 

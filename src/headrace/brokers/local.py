@@ -86,7 +86,7 @@ class LocalBus:
                 subscription.push(record)
 
     @asynccontextmanager
-    async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Record]]:
+    async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         subscription = _Subscription(self._backlog)
         listening = self._subscribers.setdefault(run, [])
         listening.append(subscription)
@@ -119,11 +119,13 @@ class _Subscription:
                 self._waiter.set_result(None)
             self._waiter = None
 
-    def __aiter__(self) -> AsyncIterator[Record]:
+    def __aiter__(self) -> AsyncIterator[Sequence[Record]]:
         return self
 
-    async def __anext__(self) -> Record:
+    async def __anext__(self) -> Sequence[Record]:
         while not self._records:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._records.popleft()
+        records = list(self._records)
+        self._records.clear()
+        return records

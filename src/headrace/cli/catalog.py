@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,11 @@ async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerat
 
 async def find_app(running: Service, named: str) -> App:
     """The app that somebody means by its id, its file or its name. Bad where there is none, or more than one."""
-    known = await running.apps.catalog.apps()
+    return choose(await running.apps.catalog.apps(), named)
+
+
+def choose(known: Sequence[App], named: str) -> App:
+    """As `find_app`, among these."""
     path = os.path.abspath(named)
     for found in (
         [app for app in known if app.id == named],

@@ -31,7 +31,9 @@ def start_of(flow: Flow) -> Start:
 
 def declared(flow: Flow) -> dict[str, Mapping[str, Any]]:
     """The inputs that the start node asks for, as the file has them, by name."""
-    return {field["variable"]: {**field, "type": kind} for each in start_of(flow).form() for kind, field in each.items()}
+    return {
+        field["variable"]: {**field, "type": kind} for each in start_of(flow).form() for kind, field in each.items()
+    }
 
 
 def example(flow: Flow) -> dict[str, Value]:
@@ -67,7 +69,7 @@ def whole(text: str) -> dict[str, Value]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise Bad(f"{source}: is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Bad(f"{source}: must be a JSON object, like {{\"name\": \"value\"}}")
+        raise Bad(f'{source}: must be a JSON object, like {{"name": "value"}}')
     return cast("dict[str, Value]", value)
 
 

@@ -15,6 +15,8 @@ from headrace.errors import LoadError, Problem
 
 if TYPE_CHECKING:
     from headrace.main import Service
+    from headrace.node import Flow
+    from headrace.resources import Resources
 
 
 @click.command(short_help="Tell what is wrong with workflow files.")
@@ -25,8 +27,8 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
 
     It also tells what a file needs that is missing here: node types that Headrace does not run, and credentials.
 
-    Exits with 0 if every file can run here; 1 if one loads, but a run would fail on reaching something that is
-    missing; 2 if one cannot be loaded at all.
+    Exits with 0 if nothing was found; 1 if every file loads, but something in one will not work here or is not what
+    was meant; 2 if one cannot be loaded at all.
     """
     from headrace.main import service
 
@@ -76,10 +78,22 @@ def _count(number: int, noun: str) -> str:
 
 
 def _problems(running: Service, file: Path) -> Sequence[Problem]:
-    """What is wrong with a file: why it cannot be loaded, or what it lacks here."""
+    """What is wrong with a file: why it cannot be loaded, or what will not work here."""
+    from headrace.dsl.load import inspect
     from headrace.main import read_workflow
 
     try:
-        return running.apps.check(read_workflow(file), running.resources)
+        flow, problems = inspect(read_workflow(file), running.apps.registry, str(file))
     except LoadError as error:
         return error.problems
+    return problems if flow is None else [*problems, *lacks(flow, running.resources)]
+
+
+def lacks(flow: Flow, resources: Resources) -> list[Problem]:
+    """What a workflow's nodes need that is not here, credentials above all."""
+    return [
+        Problem(need, flow.graph.nodes[name].title or name, fatal=False)
+        for name, node in flow.nodes.items()
+        if name in flow.graph.nodes
+        for need in node.needs(resources)
+    ]

@@ -22,7 +22,6 @@ from headrace.cli.shared import (
     FAILED,
     INTERRUPTED,
     Bad,
-    data_option,
     demo_option,
     egress_option,
     level_option,
@@ -31,6 +30,7 @@ from headrace.cli.shared import (
     settings_of,
     wait_for,
 )
+from headrace.errors import RequestError
 
 if TYPE_CHECKING:
     from headrace.apps import Served
@@ -110,7 +110,10 @@ def run(
                 merged |= await _uploaded(running, served, uploads, merged)
                 return await _run(running, served, merged, user, as_json)
 
-        code = wait_for(once())
+        try:
+            code = wait_for(once())
+        except RequestError as error:
+            raise Bad(f"{file}: {error}") from error
     if code:
         sys.exit(code)
 
@@ -191,12 +194,14 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
 
 def _why(status: str, error: str | None, node: Mapping[str, Any] | None) -> str:
     """What is said of a run that did not succeed: the node and its error, where it was a node."""
+    from headrace.cli.screen import brief
+
     if status == "paused":
         return "the run waits for somebody's answer, which nobody can give it here"
     if node is None:
         return f"the run {'was ' if status == 'stopped' else ''}{status}: {error}"
     title = node["title"] or node["node_id"]
-    return f"the run failed at node '{title}' ({node['node_id']}): {node['error']}"
+    return f"the run failed at node '{title}' ({node['node_id']}): {brief(node['error'])}"
 
 
 def _pretty(outputs: bytes) -> str:

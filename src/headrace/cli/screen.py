@@ -6,7 +6,7 @@ Both go to stderr. `show` takes a record in, with the frames (api/frames) that i
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,12 +40,19 @@ def screen() -> Screen:
 
 def _used(data: dict[str, Any]) -> str:
     """The seconds and tokens of a node that ended."""
-    tokens = (data["execution_metadata"] or {}).get("total_tokens")
+    metadata: Mapping[str, Any] = data["execution_metadata"] or {}
+    tokens = metadata.get("total_tokens")
     return f"{data['elapsed_time']:.2f} s" + (f", {tokens} tokens" if tokens else "")
 
 
 def _label(data: dict[str, Any]) -> str:
     return data["title"] or data["node_id"]
+
+
+def brief(error: str) -> str:
+    """An error in one line: of the traceback of a code node's program, what was raised."""
+    lines = [line.strip() for line in error.strip().splitlines() if line.strip()] or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
 
 
 class Lines:
@@ -56,7 +63,7 @@ class Lines:
             if event == "node_started":
                 say(f"{_label(data)}: running")
             elif event in ("node_finished", "node_retry"):
-                error = f": {data['error']}" if data["error"] else ""
+                error = f": {brief(data['error'])}" if data["error"] else ""
                 say(f"{_label(data)}: {data['status']}, {_used(data)}{error}")
 
     def close(self) -> None:
@@ -124,12 +131,13 @@ class Live:
             self._console.print(Padding(Text(node.text.strip(), style="dim"), (0, 0, 0, 2)))
 
     def _print(self, data: dict[str, Any]) -> None:
+        from rich.padding import Padding
         from rich.text import Text
 
         mark, colour = _MARKS[data["status"]]
         self._console.print(self._line(Text(mark, style=colour), _label(data), _used(data)))
         if data["error"]:
-            self._console.print(Text(f"  {data['error']}", style=colour))
+            self._console.print(Padding(Text(data["error"].strip(), style=colour), (0, 0, 0, 2)))
 
     def _line(self, mark: RenderableType, title: str, used: str) -> RenderableType:
         from rich.table import Table
@@ -155,4 +163,4 @@ class Live:
                 shown.extend(Text("  ") + line for line in wrapped[-TAIL:])
         if len(self._running) > rows:
             shown.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
-        return Group(*shown)
+        return Group(*shown) if shown else Text()  # nothing at all would leave an empty line behind

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli.inputs import example
+from headrace.cli.lint import lacks
 from headrace.cli.shared import (
     Bad,
     data_option,
@@ -25,9 +26,11 @@ from headrace.cli.shared import (
     say,
     settings_of,
 )
+from headrace.errors import LoadError
 
 if TYPE_CHECKING:
     from headrace.apps import Served
+    from headrace.main import Service
 
 
 @click.command(short_help="Serve workflow files through Dify's API.")
@@ -75,11 +78,14 @@ def serve(
 
     until = _Until()
 
-    def on_ready(url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+    def on_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
         until.serving = True
-        say(_welcome(url, served))
+        say(_welcome(running, url, served))
 
-    until.run(main.serve(settings, each_once(files), ready_file, on_ready))
+    try:
+        until.run(main.serve(settings, each_once(files), ready_file, on_ready))
+    except LoadError as error:
+        raise Bad("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
 
 class _Until:
@@ -114,10 +120,11 @@ class _Until:
         task.result()
 
 
-def _welcome(url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
+def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
     lines = [f"Headrace is ready at {url} (what it answers: {url}/docs)"]
-    for _, each, key in served:
-        lines += ["", f"  {each.app.name}", f"    key   {key}", f"    call  {curl(url, each, key)}"]
+    for file, each, key in served:
+        lines += ["", f"  {each.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, each, key)}"]
+        lines += [f"    note  {problem}" for problem in lacks(each.flow, running.resources)]
     if not served:
         lines += ["", "  No workflow is served yet: name a file, or add one with `headrace apps add FILE`."]
     return "\n".join([*lines, ""])

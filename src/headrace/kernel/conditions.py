@@ -95,7 +95,10 @@ def _expected(expected: Expected, actual: Value, variables: Variables) -> Value:
 
 
 def _boolean(value: str | bool) -> bool:
-    loaded: object = json.loads(value) if isinstance(value, str) else value
+    try:
+        loaded: object = json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        loaded = None
     if isinstance(loaded, int):
         return bool(loaded)
     raise ValueError(f"{value!r} is no boolean")
@@ -198,9 +201,15 @@ def _in(actual: Value, expected: Value) -> bool:
 def _all_of(actual: Value, expected: Value) -> bool:
     if not isinstance(expected, list):
         raise ValueError("all of operator expects a list of strings or booleans")
-    if not actual or not isinstance(actual, list | str):
-        return False
-    return all(item in cast("list[Value]", actual) for item in cast("list[Value]", expected))
+    wanted = cast("list[Value]", expected)
+    match actual:
+        case str():
+            return bool(actual) and all(isinstance(item, str) and item in actual for item in wanted)
+        case list():
+            items = cast("list[Value]", actual)
+            return bool(items) and all(item in items for item in wanted)
+        case _:
+            return False
 
 
 def _unless_none(compare: Callable[[Value, Value], bool]) -> Callable[[Value, Value], bool]:

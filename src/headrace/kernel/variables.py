@@ -26,13 +26,13 @@ class Variables:
 
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """(found, value): a value that is None is found; one of a skipped node is not."""
-        if len(selector) < 2:
-            return False, None
         found, value = self.raw(selector)
         return found, values.unwrap(value)
 
     def raw(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """As `find`, with the provenance that an aggregator left (`values.Variable`) still in place."""
+        if len(selector) < 2:
+            return False, None
         scope = self._scopes.get(selector[0])
         if scope is None or selector[1] not in scope:
             return False, None

@@ -48,10 +48,7 @@ class End(Node[EndConfig]):
 
     async def run(self, ctx: Context) -> Result:
         # a node's report of its inputs shows an aggregator's groups with where their values are from; outputs do not
-        found = {
-            output.variable: ctx.variables.raw(output.value_selector)
-            for output in self.config.outputs
-            if output.value_selector
+        inputs = {
+            output.variable: values.held(ctx.variables.raw(output.value_selector)[1]) for output in self.config.outputs
         }
-        inputs = {name: values.held(value) for name, (_, value) in found.items()}
         return Result({name: values.unwrap(value) for name, value in inputs.items()}, inputs)

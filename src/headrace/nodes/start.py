@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field, field_validator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
+_INTEGERS = range(-(2**63), 2**64)  # what JSON encoders write
 
 
 class Input(Config):
@@ -72,7 +74,7 @@ class Input(Config):
         if isinstance(value, str):
             try:
                 return json.loads(value) if value.strip() else None
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"is no JSON: {error}") from error
         return value
 
@@ -80,10 +82,8 @@ class Input(Config):
     @classmethod
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
-            from jsonschema import (
-                Draft7Validator,
-                SchemaError,
-            )  # takes 60 ms to import, and few workflows have a schema
+            # takes 60 ms to import, and few workflows have a schema
+            from jsonschema import Draft7Validator, SchemaError
 
             try:
                 Draft7Validator.check_schema(value)
@@ -139,12 +139,20 @@ class Start(Node[StartConfig]):
 
 def _differs_from(schema: dict[str, Any]) -> Callable[[Value], str | None]:
     from jsonschema import Draft7Validator
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
-    validator = Draft7Validator(schema)
+    # a registry of its own: the usual one would fetch a schema that `$ref` names from the network
+    validator = Draft7Validator(schema, registry=Registry())
 
     def mismatch(value: Value) -> str | None:
         errors = cast("Iterator[ValidationError]", validator.iter_errors(value))  # pyright: ignore[reportUnknownMemberType]
-        return next((error.message for error in errors), None)
+        try:
+            return next((error.message for error in errors), None)
+        except Unresolvable as error:
+            return f"the schema refers to '{error.ref}', which is not in it"
+        except RecursionError:
+            return "the schema refers to itself without end, or the object is nested too deep"
 
     return mismatch
 
@@ -162,7 +170,7 @@ async def _accepted(field: Input, value: Value, resolve: Resolve) -> Value:
         case "number":
             return _number(field, value)
         case "checkbox":
-            return _checkbox(value)
+            return _checkbox(field, value)
         case "json_object":
             if value and not isinstance(value, dict):
                 raise InvalidParam(f"{field.variable} in input form must be a dict")
@@ -174,7 +182,7 @@ async def _accepted(field: Input, value: Value, resolve: Resolve) -> Value:
         case "file-list":
             return await _files(field, value, resolve)
         case "external_data_tool":
-            return value
+            return value.replace("\x00", "") if isinstance(value, str) else _flat(field, value)
 
 
 def _text(field: Input, value: Value) -> str:
@@ -188,23 +196,34 @@ def _text(field: Input, value: Value) -> str:
 
 
 def _number(field: Input, value: Value) -> int | float | None:
-    if isinstance(value, int | float):  # a boolean is a number to Dify, too
-        return value
+    number: Value = value  # a boolean is a number to Dify, too
     if isinstance(value, str):
         if not value.strip():
             return None
         try:
-            return float(value) if "." in value else int(value)
+            number = float(value) if "." in value else int(value)
         except ValueError:
-            pass
-    raise InvalidParam(f"{field.variable} in input form must be a valid number")
+            number = None
+    if isinstance(number, int) and number not in _INTEGERS:
+        number = float(number) if abs(number) < 10**300 else None  # as a JSON number of that size is read
+    if not isinstance(number, int | float) or not isfinite(number):
+        raise InvalidParam(f"{field.variable} in input form must be a valid number")
+    return number
 
 
-def _checkbox(value: Value) -> Value:
+def _checkbox(field: Input, value: Value) -> Value:
     word = value.strip().lower() if isinstance(value, str) else value
     if word in ("true", "1", "yes", "on", 1):
         return True
-    return False if word in ("false", "0", "no", "off", 0) else value
+    return False if word in ("false", "0", "no", "off", 0) else _flat(field, value)
+
+
+def _flat(field: Input, value: Value) -> Value:
+    """The value, if there is no object in it."""
+    items = cast("list[Value]", value) if isinstance(value, list) else [value]
+    if any(isinstance(item, dict) for item in items):
+        raise InvalidParam(f"Invalid input type for ['{field.variable}']")
+    return cast("Value", value)
 
 
 async def _files(field: Input, value: Value, resolve: Resolve) -> list[File]:

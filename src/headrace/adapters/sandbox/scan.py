@@ -107,7 +107,7 @@ def fits(code: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an unknown escape in a string: the author's own business
             tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):  # too deep, in several ways
         return False
     modules = {
         (alias.asname or alias.name): alias.name

@@ -17,6 +17,8 @@ from headrace.adapters.sandbox.zygote_wire import JOB, SIZE
 
 MEGABYTE = 1024 * 1024
 START_SECONDS = 20.0
+_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters do not start without; the zygote forgets it
 _BOOT = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -37,6 +39,22 @@ class NoConfinement(WorkerFailed):
     """This system cannot confine a process."""
 
 
+class _ZygoteDied(WorkerFailed):
+    """Not the code's fault: the process that jobs are forked from was killed."""
+
+
+_DIED = "The code ended without an answer: it used too much memory, crashed the interpreter, or ended it."
+
+
+def _has_died(process: subprocess.Popen[bytes]) -> bool:
+    """A process that is about to be gone is given a moment: its children hear of it before anybody else."""
+    try:
+        process.wait(0.05)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 class Workers:
     """Runs jobs in confined processes, at most `concurrent` at once. Memory in bytes."""
 
@@ -48,27 +66,38 @@ class Workers:
         self._answer = answer
         self._numbers = count(1)
         self._starting = asyncio.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._zygote: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._closed = False
 
     async def run(self, job: Mapping[str, Any], modules: list[str], seconds: float) -> bytes:
         """What the job answers, raw. The process is gone when this returns, however it returns."""
         async with self._slots:
-            control = await self._started()
             try:
-                connection, number = self._fork(control)
-            except OSError:  # the zygote was killed since
-                self._forget(control)
-                control = await self._started()
-                connection, number = self._fork(control)
-            try:
-                async with asyncio.timeout(seconds):
-                    return await self._converse(connection, job, modules, seconds)
-            except TimeoutError:
-                raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
-            finally:
-                connection.close()
-                self._kill(control, number)
+                return await self._once(job, modules, seconds)
+            except _ZygoteDied:
+                # a confined program leaves no trace, so it may as well run again
+                return await self._once(job, modules, seconds)
+
+    async def _once(self, job: Mapping[str, Any], modules: list[str], seconds: float) -> bytes:
+        process, control = await self._started()
+        try:
+            connection, number = self._fork(control)
+        except OSError:
+            self._forget(process)
+            raise _ZygoteDied(_DIED) from None
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._converse(connection, job, modules, seconds)
+        except TimeoutError:
+            raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
+        except EOFError:
+            if await asyncio.to_thread(_has_died, process):
+                self._forget(process)
+                raise _ZygoteDied(_DIED) from None
+            raise WorkerFailed(_DIED) from None
+        finally:
+            connection.close()
+            self._kill(control, number)
 
     def _fork(self, control: socket.socket) -> tuple[socket.socket, int]:
         mine, theirs = socket.socketpair()
@@ -96,10 +125,8 @@ class Workers:
             if size > 4 * self._answer:
                 raise WorkerFailed(f"The result is larger than {self._answer} bytes.")
             answer = await self._exactly(connection, size)
-        except (ConnectionError, EOFError):
-            raise WorkerFailed(
-                "The code ended without an answer: it used too much memory, crashed the interpreter, or ended it."
-            ) from None
+        except ConnectionError:
+            raise EOFError from None
         match sign:
             case b"R":
                 return answer
@@ -129,13 +156,15 @@ class Workers:
 
     # ------------------------------------------------------------------------------------------------- the zygote
 
-    async def _started(self) -> socket.socket:
+    async def _started(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         async with self._starting:
-            if self._process is not None and self._process.poll() is not None and self._control is not None:
-                self._forget(self._control)
-            if self._control is None:
-                self._process, self._control = await self._start()
-            return self._control
+            if self._closed:
+                raise WorkerFailed("The sandbox is closed.")
+            if self._zygote is not None and self._zygote[0].poll() is not None:
+                self._forget(self._zygote[0])
+            if self._zygote is None:
+                self._zygote = await self._start()
+            return self._zygote
 
     async def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         if sys.platform != "linux":
@@ -143,7 +172,7 @@ class Workers:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setblocking(False)
         try:
-            process = await asyncio.to_thread(self._spawn, theirs.fileno())
+            process = self._spawn(theirs.fileno())  # a millisecond or two, once
         except OSError as error:
             mine.close()
             raise NoConfinement(f"no process can be started: {error}") from None
@@ -172,29 +201,27 @@ class Workers:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
+            env=_ENVIRONMENT | {name: os.environ[name] for name in _NEEDED if name in os.environ},
             cwd="/",
             pass_fds=[descriptor],
             start_new_session=True,  # a Ctrl-C at the terminal is for the service
         )
 
-    def _forget(self, control: socket.socket) -> None:
-        """The zygote is dead: the next job starts another."""
-        if self._control is control:
-            control.close()
-            self._control = None
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        """It is dead, or does not listen: the next job starts another."""
+        if self._zygote is not None and self._zygote[0] is process:
+            self._zygote[1].close()
+            self._zygote = None
+            process.kill()
+            process.wait()
 
     async def aclose(self) -> None:
         """Ends the zygote, and with it every process that still runs."""
         async with self._starting:
-            process, control = self._process, self._control
-            self._process = self._control = None
-            if control is not None:
+            self._closed = True
+            zygote, self._zygote = self._zygote, None
+            if zygote is not None:
+                process, control = zygote
                 control.close()
-            if process is not None:
                 process.kill()
                 await asyncio.to_thread(process.wait)

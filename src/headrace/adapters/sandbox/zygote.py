@@ -56,7 +56,8 @@ def standard(modules: list[str]) -> list[str]:
 def _prepare() -> None:
     """Everything that needs files, while there are any."""
     for name in [*_PRELOADED.split(), "_quickjs", "jinja2.constants", "jinja2.debug"]:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # what lacks here lacks again, and is told, where it is used
+            importlib.import_module(name)
     for found in pkgutil.iter_modules(encodings.__path__):
         with contextlib.suppress(ImportError, LookupError):  # mbcs and oem are Windows'
             importlib.import_module(f"encodings.{found.name}")
@@ -148,6 +149,7 @@ def _trial(lock: Lock) -> str:
 
 def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
+    os.environ.pop("LD_LIBRARY_PATH", None)
     try:
         lock = Lock()
         _prepare()
