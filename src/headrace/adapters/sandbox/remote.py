@@ -97,7 +97,7 @@ class RemoteSandbox:
             why = str(error) or type(error).__name__
             raise NodeError(f"The sandbox service at {self._url} did not answer: {why}", FAILED) from None
         if status == 401:
-            raise NodeError("The sandbox service refused its API key; set HEADRACE_SANDBOX_KEY.", FAILED)
+            raise NodeError("The sandbox service refused its API key; set HEADRACE_SANDBOX_API_KEY.", FAILED)
         if status != 200:
             raise NodeError(f"The sandbox service answered with HTTP status {status}.", FAILED)
         return _printed(raw)

@@ -1,0 +1,56 @@
+"""The processes below this one, as the system tells of them."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def children() -> set[int]:
+    """This process's living children, and theirs."""
+    below: dict[int, set[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # it ended meanwhile
+        if state != "Z":
+            below.setdefault(int(parent), set()).add(int(stat.parent.name))
+    found, waiting = set[int](), [os.getpid()]
+    while waiting:
+        more = below.get(waiting.pop(), set())
+        found |= more
+        waiting.extend(more)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for what no event tells of."""
+
+    def wait() -> bool:
+        end = time.monotonic() + 5
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.002)
+        return True
+
+    assert await asyncio.to_thread(wait)
+
+
+async def until_gone(pids: set[int]) -> None:
+    await eventually(lambda: not any(map(alive, pids)))
+
+
+async def until_more_than(pids: set[int], count: int) -> set[int]:
+    """The children there are beyond `pids`, once they are more than `count`."""
+    await eventually(lambda: len(children() - pids) > count)
+    return children() - pids

@@ -1,0 +1,133 @@
+"""A dify-sandbox service in our place: what it is asked, and what becomes of its answers."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from headrace.adapters.sandbox import RemoteSandbox
+from headrace.errors import NodeError
+
+
+class Service:
+    """Answers as dify-sandbox does, running programs by this Python; or says `answer` instead."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.answer: web.Response | None = None
+        self.url = ""
+
+    async def run(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests.append(body)
+        self.keys.append(request.headers.get("X-Api-Key"))
+        if self.answer is not None:
+            return self.answer
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", body["code"], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        return web.json_response(
+            {"code": 0, "message": "success", "data": {"error": err.decode(), "stdout": out.decode()}}
+        )
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    made = Service()
+    app = web.Application()
+    app.router.add_post("/v1/sandbox/run", made.run)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def sandbox(service: Service) -> AsyncIterator[RemoteSandbox]:
+    made = RemoteSandbox(service.url + "/")
+    yield made
+    await made.aclose()
+
+
+async def test_python_is_sent_with_its_inputs(sandbox: RemoteSandbox, service: Service) -> None:
+    code = "def main(q, n):\n    print('<<noise>>')\n    return {'r': q + '中', 'n': n}"
+    assert await sandbox.run("python3", code, {"q": "hé'\"\\", "n": [1, None]}, 5) == {"r": "hé'\"\\中", "n": [1, None]}
+    (request,) = service.requests
+    assert request["language"] == "python3"
+    assert request["code"].startswith(code + "\n")  # so that the lines in its errors are true
+    assert request["preload"] == ""
+    assert request["enable_network"] is True
+    assert service.keys == ["dify-sandbox"]
+
+
+async def test_javascript_is_for_node(sandbox: RemoteSandbox, service: Service) -> None:
+    service.answer = web.json_response({"code": 0, "message": "success", "data": {"error": "", "stdout": "no mark"}})
+    with pytest.raises(NodeError, match="without a result"):
+        await sandbox.run("javascript", "function main({q}) { return {r: q} }", {"q": "hi"}, 5)
+    assert service.requests[0]["language"] == "nodejs"
+
+
+async def test_an_error_is_the_services_text(sandbox: RemoteSandbox) -> None:
+    with pytest.raises(NodeError, match=r"(?s)line 2, in main.*ValueError: boom") as failed:
+        await sandbox.run("python3", "def main():\n    raise ValueError('boom')", {}, 5)
+    assert failed.value.kind == "CodeExecutionError"
+
+
+async def test_templates_render_here_or_there(sandbox: RemoteSandbox, service: Service) -> None:
+    assert await sandbox.render("Hello {{ q }}", {"q": "x"}, 5) == "Hello x"
+    assert service.requests == []
+    assert await sandbox.render("{% for i in range(n) %}{{ i }}{% endfor %}'''", {"n": 3}, 5) == "012'''"
+    assert len(service.requests) == 1
+
+
+async def test_what_prints_a_result_does_not_forge_one(sandbox: RemoteSandbox) -> None:
+    code = "def main():\n    print('<<RESULT>>{\"r\": 1}<<RESULT>>')\n    return {'r': 2}"
+    assert await sandbox.run("python3", code, {}, 5) == {"r": 2}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda: web.Response(status=401, text="Unauthorized"), "API key"),
+        (lambda: web.Response(status=503), "HTTP status 503"),
+        (lambda: web.Response(text="<html>"), "not answer in its own form"),
+        (lambda: web.json_response([]), "not answer in its own form"),
+        (lambda: web.json_response({"code": 0, "data": 5}), "not answer in its own form"),
+        (lambda: web.json_response({"code": -400, "message": "queue is full", "data": None}), "queue is full"),
+        (lambda: web.json_response({"code": 0, "message": "", "data": None}), "without a result"),
+        (lambda: web.json_response({"code": 0, "message": "", "data": {"stdout": "", "error": "killed"}}), "killed"),
+    ],
+)
+async def test_a_service_in_trouble_is_told_of(
+    sandbox: RemoteSandbox, service: Service, answer: Any, error: str
+) -> None:
+    service.answer = answer()
+    with pytest.raises(NodeError, match=error) as failed:
+        await sandbox.run("python3", "def main():\n    return {}", {}, 5)
+    assert failed.value.kind == "CodeExecutionError"
+
+
+async def test_a_service_that_is_not_there() -> None:
+    sandbox = RemoteSandbox("http://127.0.0.1:9", "key")
+    with pytest.raises(NodeError, match=r"http://127\.0\.0\.1:9/v1/sandbox/run did not answer"):
+        await sandbox.run("python3", "def main():\n    return {}", {}, 5)
+    await sandbox.aclose()
+    await sandbox.aclose()
+
+
+async def test_the_key_is_sent(service: Service) -> None:
+    sandbox = RemoteSandbox(service.url, "s3cret")
+    assert await sandbox.run("python3", "def main():\n    return {'a': 1}", {}, 5) == json.loads('{"a": 1}')
+    assert service.keys == ["s3cret"]
+    with pytest.raises(NodeError, match="'ruby'"):
+        await sandbox.run("ruby", "", {}, 5)
+    await sandbox.aclose()
