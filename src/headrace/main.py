@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headrace.adapters.files import FileStore, limit_for
 from headrace.adapters.http import HttpClient
-from headrace.adapters.models import ModelClient, load_prices
+from headrace.adapters.models import ModelClient
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -89,8 +89,7 @@ async def service(
         files = FileStore(
             settings.data / "files", store, secret, http, lambda: running.public_url, lifetime=settings.file_url_seconds
         )
-        prices = load_prices(str(settings.prices)) if settings.prices else {}
-        models = ModelClient(environ, files, demo=settings.demo_model, prices=prices)
+        models = ModelClient(environ, files, demo=settings.demo_model)
         stack.push_async_callback(models.aclose)
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)

@@ -52,7 +52,7 @@ def list_(as_json: bool, data: Path | None) -> None:
     wait_for(work())
 
 
-@apps.command()
+@apps.command(short_help="Adds a workflow file, or its new version.")
 @click.argument("file", type=click.Path(path_type=Path))
 @data_option
 def add(file: Path, data: Path | None) -> None:

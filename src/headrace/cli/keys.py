@@ -42,7 +42,7 @@ def create(app: str, data: Path | None) -> None:
     click.echo(wait_for(work()))
 
 
-@keys.command("list")
+@keys.command("list", short_help="Lists the keys of an app, or of all.")
 @click.argument("app", required=False)
 @json_option
 @data_option
@@ -85,7 +85,7 @@ def list_(app: str | None, as_json: bool, data: Path | None) -> None:
     wait_for(work())
 
 
-@keys.command()
+@keys.command(short_help="Revokes a key.")
 @click.argument("key")
 @data_option
 def revoke(key: str, data: Path | None) -> None:

@@ -1,7 +1,7 @@
-"""Drives one run: asks the kernel what comes next, runs the nodes, writes down what happened.
+"""The driver of one run.
 
-One driver a run. It is the only one to number the run's events, so parallel branches need no lock; a second driver, or
-anyone who appends a command, is noticed by the journal's Conflict.
+It is the only one to number the run's events, so parallel branches need no lock; a second driver, or anyone who appends
+a command, is noticed by the journal's Conflict.
 
 The disk is waited for only where something leaves the process: before a node that may touch the world starts, and
 before a follower is told. Instant nodes run ahead of the journal, in line.
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 
+from headrace.engine.outbox import Outbox
+from headrace.engine.texts import FLUSH_SECONDS, Texts
+from headrace.engine.world import World
 from headrace.errors import Conflict, NodeError
 from headrace.kernel.events import (
     Delta,
@@ -33,48 +32,16 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE
-from headrace.kernel.masking import Mask, MaskedText
+from headrace.kernel.masking import Mask
 from headrace.kernel.plan import Start, ended, plan
 from headrace.kernel.state import State
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Flow, Node, Pause, Result
-from headrace.ports import Bus, Journal
-from headrace.resources import Limits, Resources
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.25  # streamed text is journaled in pieces of about this long
 TURN = 200  # instant nodes run in line before other runs get a turn
 GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a driver needs besides the run: where it writes, whom it tells, what its nodes may use."""
-
-    journal: Journal
-    bus: Bus
-    resources: Resources
-    limits: Limits = field(default_factory=Limits)
-    clock: Callable[[], float] = time.time  # seconds since the epoch
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Records on their way to followers, held until the journal has them."""
-
-    records: Sequence[Record]
-    safe: bool
-
-
-@dataclass(slots=True)
-class _Text:
-    """Streamed text of one output that the journal does not have yet; `at` characters of it went before."""
-
-    at: int = 0
-    pieces: list[str] = field(default_factory=list[str])
-    size: int = 0
 
 
 class Driver:
@@ -87,15 +54,11 @@ class Driver:
         self.state = State(flow.graph)
         self.state.variables["env"] = flow.environment
         self._variables = Variables(self.state.variables)
-        self._mask = Mask(flow.secrets)
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._fresh: list[Record] = []  # applied, not yet handed to the journal
-        self._outbox: deque[_Batch] = deque()
-        self._written: asyncio.Future[None] | None = None  # the newest append
-        self._broken: BaseException | None = None  # an append failed
-        self._texts: dict[tuple[Path, str], _Text] = {}
-        self._masked: dict[tuple[Path, str], MaskedText] = {}
+        self._outbox = Outbox(world.journal, world.bus, self._wake.set)
+        self._texts = Texts(Mask(flow.secrets))
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -122,15 +85,15 @@ class Driver:
                 else:
                     await self._wake.wait()
             self._write()
-            await self._durable()
+            await self._outbox.durable()
         finally:
             expiry.cancel()
             if self._flush_timer:
                 self._flush_timer.cancel()
             await self._cancel()
-        if self._broken is not None:
-            if not isinstance(self._broken, Conflict):
-                raise self._broken
+        if self._outbox.broken is not None:
+            if not isinstance(self._outbox.broken, Conflict):
+                raise self._outbox.broken
             return await self._overtaken()
         return self.state
 
@@ -141,7 +104,7 @@ class Driver:
             self._wake.set()
 
     def _over(self) -> bool:
-        if self.state.ended or self._broken is not None:
+        if self.state.ended or self._outbox.broken is not None:
             return True
         return self.state.paused is not None and not self._tasks and self.state.stop is None
 
@@ -151,7 +114,7 @@ class Driver:
         if self._expired and not self.state.ended:
             self._note(ended(self.state, "failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds"))
         taken = 0
-        while (steps := plan(self.state)) and taken < TURN and self._broken is None:
+        while (steps := plan(self.state)) and taken < TURN and self._outbox.broken is None:
             started = False
             for step in steps:
                 if not isinstance(step, Start):
@@ -175,7 +138,8 @@ class Driver:
     async def _overtaken(self) -> State:
         """Somebody else wrote to this run. A command (stop) is obeyed from the journal; a new owner is left alone."""
         records = await self.world.journal.read(self.run)
-        theirs = next((r.event for r in records if r.seq is not None and r.seq > self._safe_seq()), None)
+        lost = self._outbox.first_unsafe() or 0
+        theirs = next((r.event for r in records if r.seq is not None and r.seq >= lost), None)
         again = Driver(self.run, self.flow, self.world)
         if isinstance(theirs, StopRequested):
             return await again.drive(records)
@@ -183,11 +147,6 @@ class Driver:
         for record in records:
             again.state.apply(record)
         return again.state
-
-    def _safe_seq(self) -> int:
-        """The last number that is known to be ours and written."""
-        unsafe = [r.seq for batch in self._outbox if not batch.safe for r in batch.records if r.seq is not None]
-        return min(unsafe, default=self.state.seq + 1) - 1
 
     def _expire(self) -> None:
         self._expired = True
@@ -207,57 +166,19 @@ class Driver:
     def _note(self, *events: Event) -> None:
         """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
         now = self.world.clock()
-        for event in (*self._texts_to_note(), *events) if self._texts else events:
+        for event in (*self._texts.take(), *events) if self._texts else events:
             record = Record(self.run, self.state.seq + 1, now, event)
             self.state.apply(record)
             self._fresh.append(record)
 
     def _write(self) -> None:
-        if not self._fresh:
-            return
-        records, self._fresh = self._fresh, []
-        batch = _Batch(records, safe=False)
-        self._outbox.append(batch)
-        written = asyncio.ensure_future(self.world.journal.append(records))
-        self._written = written
-        if written.done():
-            self._on_written(batch, written)
-        else:
-            written.add_done_callback(lambda done: self._on_written(batch, done))
-
-    async def _durable(self) -> bool:
-        """Waits until all that was written is safe; False if it cannot be. (A bare `await` would let whoever is
-        cancelled take the append with it.)"""
-        if self._written is not None:
-            await asyncio.wait((self._written,))
-        return self._broken is None
-
-    def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is not None:
-            self._broken = self._broken or error
-            self._wake.set()
-            return
-        batch.safe = True
-        self._tell()
-
-    def _tell(self) -> None:
-        """Publishes, in order, what the journal has."""
-        while self._outbox and self._outbox[0].safe:
-            self.world.bus.publish(self._outbox.popleft().records)
-
-    def _texts_to_note(self) -> list[Event]:
-        noted: list[Event] = []
-        for (path, name), text in self._texts.items():
-            if text.pieces:
-                noted.append(Delta(path, name, text.at, "".join(text.pieces)))
-                text.at += text.size
-                text.pieces, text.size = [], 0
-        return noted
+        if self._fresh:
+            records, self._fresh = self._fresh, []
+            self._outbox.write(records)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        if not self.state.ended and self._broken is None:
+        if not self.state.ended and self._outbox.broken is None:
             self._note()
             self._write()
 
@@ -278,7 +199,7 @@ class Driver:
     async def _run(self, path: Path, node: Node[Config]) -> None:
         """Runs a node, attempt after attempt, and takes down how it ended."""
         try:
-            if not await self._durable():  # the start is on disk before the world is touched
+            if not await self._outbox.durable():  # the start is on disk before the world is touched
                 return
             retry = self.flow.graph.nodes[path].retry
             outcome = await self._attempt(path, node)
@@ -289,7 +210,7 @@ class Driver:
                 self._write()
                 await asyncio.sleep(retry.interval)
                 outcome = await self._attempt(path, node)
-            if not self.state.ended and self._broken is None:
+            if not self.state.ended and self._outbox.broken is None:
                 self._end(path, outcome)
         finally:
             self._tasks.pop(path, None)
@@ -348,39 +269,26 @@ class Driver:
 
     def _emitter(self, path: Path) -> Callable[[str, str], None]:
         def emit(name: str, text: str) -> None:
-            if (path, name) not in self.flow.graph.told or self.state.ended:
-                return
-            if self._mask:
-                text = self._masked.setdefault((path, name), MaskedText(self._mask)).feed(text)
-            if text:
-                self._grow(path, name, text)
+            if (path, name) in self.flow.graph.told and not self.state.ended:
+                self._tell(self._texts.grow(path, name, text))
 
         return emit
 
-    def _grow(self, path: Path, name: str, piece: str) -> None:
+    def _tell(self, delta: Delta | None) -> None:
         """Tells followers at once, and the journal soon."""
-        text = self._texts.setdefault((path, name), _Text())
-        delta = Delta(path, name, text.at + text.size, piece)
-        text.pieces.append(piece)
-        text.size += len(piece)
-        record = Record(self.run, None, self.world.clock(), delta)
-        if self._outbox:
-            self._outbox.append(_Batch((record,), safe=True))
-        else:
-            self.world.bus.publish((record,))
+        if delta is None:
+            return
+        self._outbox.tell(Record(self.run, None, self.world.clock(), delta))
         if self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _end_texts(self, path: Path) -> None:
         """An attempt is over: what it streamed is noted, and the next one begins anew."""
-        for key in [key for key in self._masked if key[0] == path]:
-            if rest := self._masked.pop(key).end():
-                self._grow(*key, rest)
-        mine = [key for key in self._texts if key[0] == path]
-        if mine:
+        if self._texts:
+            for delta in self._texts.end(path):
+                self._tell(delta)
             self._note()
-            for key in mine:
-                del self._texts[key]
+            self._texts.forget(path)
 
 
 def _finish_now(attempt: Coroutine[object, object, Result | Pause | NodeError]) -> Result | Pause | NodeError:
