@@ -37,7 +37,9 @@ class RunQueued:
     inputs: Mapping[str, Value]
     system: Mapping[str, Value]
     end_user: str | None = None
-    source: str = "service-api"
+    source: str = "service-api"  # or batch:ID
+    callback: str | None = None  # told when the run ends or pauses
+    retry_of: str | None = None  # the run whose finished nodes this one took over
 
 
 @dataclass(frozen=True, slots=True)
