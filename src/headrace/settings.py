@@ -28,9 +28,7 @@ class Settings(BaseSettings):
     egress_allow: Annotated[list[str], NoDecode] = Field(
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
-    user_agent: str = Field(
-        "python-httpx/0.27.2", description="How http-request introduces itself: as Dify 1.12 does"
-    )
+    user_agent: str = Field("python-httpx/0.27.2", description="How http-request introduces itself: as Dify 1.12 does")
     demo_model: bool = Field(False, description="Models without credentials answer from the built-in demo provider")
     prices: Path | None = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")

@@ -1,0 +1,174 @@
+"""`headrace run`: outputs on stdout, the rest on stderr, and an exit code that tells how it went."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
+
+DOUBLE = "def main(x):\n    return {'y': x * 2}\n"
+FAIL = "def main():\n    raise ValueError('no such luck')\n"
+
+
+def test_outputs_are_json_on_stdout(tmp_path: Path):
+    file = flow(
+        tmp_path / "double.yml",
+        code(DOUBLE, {"x": ("start", "n")}, y="number"),
+        variables=[field("n", "number")],
+        outputs={"y": ("code", "y")},
+    )
+    done = headrace("run", file, "-i", "n=21", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"y": 42})
+    assert [line.split(",")[0] for line in done.stderr.splitlines()] == [
+        "Start: running",
+        "Start: succeeded",
+        "Compute: running",
+        "Compute: succeeded",
+        "End: running",
+        "End: succeeded",
+    ]
+    assert os.listdir(tmp_path) == ["double.yml"]  # a run leaves nothing behind
+
+
+def test_inputs_of_every_type_can_be_typed(tmp_path: Path, invoke: Invoke):
+    variables = [
+        field("text"),
+        field("num", "number"),
+        field("chk", "checkbox"),
+        field("obj", "json_object"),
+        field("doc", "file", allowed_file_types=["document"], allowed_file_upload_methods=["local_file"]),
+        field("docs", "file-list", allowed_file_types=["document"], allowed_file_upload_methods=["local_file"]),
+    ]
+    file = flow(tmp_path / "all.yml", variables=variables)
+    notes = tmp_path / "筆記.txt"
+    notes.write_text("hello")
+    given = ["-i", "text=a=b 漢字", "-i", "num=12.5", "-i", "chk=true", "-i", 'obj={"a": [1]}']
+    uploads = ["--file", f"doc={notes}", "--file", f"docs={notes}", "--file", f"docs={notes}"]
+    done = invoke("run", file, *given, *uploads)
+    assert done.exit_code == 0, done.stderr
+    outputs = json.loads(done.stdout)
+    assert (outputs["text"], outputs["num"], outputs["obj"]) == ("a=b 漢字", 12.5, {"a": [1]})
+    assert outputs["chk"] in (True, 1)
+    assert (outputs["doc"]["filename"], outputs["doc"]["size"], outputs["doc"]["type"]) == ("筆記.txt", 5, "document")
+    assert [each["filename"] for each in outputs["docs"]] == ["筆記.txt", "筆記.txt"]
+
+
+@pytest.mark.parametrize("how", ["argument", "file", "stdin"])
+def test_inputs_as_one_object(tmp_path: Path, invoke: Invoke, how: str):
+    file = flow(tmp_path / "echo.yml", variables=[field("a"), field("b")])
+    text = '{"a": "1", "b": "2"}'
+    (tmp_path / "inputs.json").write_text(text)
+    inputs = {"argument": text, "file": "@inputs.json", "stdin": "@-"}[how]
+    done = invoke("run", file, "--inputs", inputs, "-i", "b=3", input=text)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"a": "1", "b": "3"})
+
+
+def test_json_tells_the_events_one_a_line(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs={"text": ("llm", "text")})
+    done = invoke("run", file, "-i", "query=hi", "--demo-model", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [event["event"] for event in events]
+    assert (names[0], names[-1]) == ("workflow_started", "workflow_finished")
+    streamed = "".join(event["data"]["text"] for event in events if event["event"] == "text_chunk")
+    assert streamed == events[-1]["data"]["outputs"]["text"] != ""
+    assert {event["workflow_run_id"] for event in events} == {events[-1]["data"]["id"]}
+
+
+def test_a_failed_run_names_the_node_and_its_error(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "fails.yml", code(FAIL, y="string"), outputs={"y": ("code", "y")})
+    done = invoke("run", file)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == "Error: the run failed at node 'Compute' (code): ValueError: no such luck"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "ask.yml", llm("deepseek"), variables=[field("query")], outputs={"t": ("llm", "text")})
+    done = invoke("run", file, "-i", "query=hi")
+    assert done.exit_code == 1
+    assert "DEEPSEEK_API_KEY" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["-i", "nmae=x"], "the workflow has no input 'nmae': it asks for name, obj"),
+        (["-i", "name"], "-i name: must be NAME=VALUE"),
+        (["-i", "name=a", "-i", "name=b"], "-i name: is given more than once"),
+        (["-i", "obj={"], "-i obj: is of type json_object, so its value must be JSON"),
+        (["--inputs", "[1]"], "--inputs: must be a JSON object"),
+        (["--inputs", "{"], "--inputs: is not JSON"),
+        (["--inputs", "@nowhere"], "--inputs @nowhere: cannot be read: No such file or directory"),
+        (["--file", "name=x.txt"], "--file name: the input is of type text-input, not a file"),
+        ([], "name is required in input form"),
+        (["-i", "name=12345678901"], "name in input form must be less than 10 characters"),
+    ],
+)
+def test_bad_inputs_are_told_in_a_line(tmp_path: Path, invoke: Invoke, arguments: list[str], told: str):
+    variables = [field("name", required=True, max_length=10), field("obj", "json_object")]
+    done = invoke("run", flow(tmp_path / "f.yml", variables=variables), *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "the file is empty"),
+        (b"just words", "is it an app exported by Dify?"),
+        (b"a: [", "no valid YAML"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_workflow(tmp_path: Path, invoke: Invoke, content: bytes | None, told: str):
+    file = tmp_path / "flow.yml"
+    if content is not None:
+        file.write_bytes(content)
+    done = invoke("run", file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "flow.yml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_is_no_workflow(tmp_path: Path, invoke: Invoke):
+    done = invoke("run", tmp_path)
+    assert (done.exit_code, "Is a directory" in done.stderr) == (2, True)
+
+
+def test_ctrl_c_stops_the_run(tmp_path: Path):
+    file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs={"text": ("llm", "text")})
+    command = [*HEADRACE, "run", str(file), "-i", f"query={'word ' * 80}", "--demo-model", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "text_chunk":
+                break
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert said == "Stopped.\n"
+    assert json.loads(rest.splitlines()[-1])["data"]["status"] == "stopped"
+
+
+def test_settings_from_the_environment_that_make_no_sense(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "f.yml")
+    done = invoke("run", file, HEADRACE_MAX_STEPS="many", HEADRACE_PORT="70000")
+    assert done.exit_code == 2
+    told = done.stderr.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("Error: HEADRACE_PORT: ")
+    assert told[1].startswith("Error: HEADRACE_MAX_STEPS: ")

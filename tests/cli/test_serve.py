@@ -1,0 +1,165 @@
+"""`headrace serve`, and `apps` and `keys` on the data folder of a server that runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.flows import Server, code, field, flow, headrace, llm
+
+
+def echo(path: Path, **more: str) -> Path:
+    return flow(path, variables=[field("query", required=True)], **more)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(echo(tmp_path / "echo.yml"), cwd=tmp_path)
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def test_it_says_what_is_served_and_how_to_call_it(server: Server):
+    (app,) = server.ready["apps"]
+    assert (app["name"], app["mode"]) == ("echo", "workflow")
+    assert server.call(app["key"], {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
+    assert server.stop() == 0
+    line = next(line for line in server.said.splitlines() if "curl" in line)
+    command = shlex.split(line.strip().removeprefix("call"))
+    assert command[:3] == ["curl", "-N", f"{server.url}/v1/workflows/run"]
+    assert f"Authorization: Bearer {app['key']}" in command
+    assert json.loads(command[-1])["inputs"] == {"query": "query"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(server: Server, how: signal.Signals):
+    assert server.stop(how) == 0
+    assert "Traceback" not in server.said
+
+
+def test_served_again_it_keeps_its_apps_and_keys(tmp_path: Path, server: Server):
+    before = server.ready["apps"]
+    server.stop()
+    again = Server(cwd=tmp_path)  # no file: what the data folder has
+    try:
+        assert again.ready["apps"] == before
+        assert again.call(before[0]["key"], {"query": "hi"})[0] == 200
+    finally:
+        again.stop()
+
+
+def test_what_a_workflow_lacks_is_said_at_the_start(tmp_path: Path):
+    file = flow(tmp_path / "ask.yml", llm("deepseek"), variables=[field("query")], outputs={"t": ("llm", "text")})
+    server = Server(file, file, cwd=tmp_path)
+    assert server.stop() == 0
+    assert "note  node 'Write': " in server.said
+    assert "DEEPSEEK_API_KEY" in server.said
+    assert f"{file} is given more than once; it counts once." in server.said
+
+
+def test_every_file_that_cannot_be_served_is_named(tmp_path: Path, invoke: Invoke):
+    (tmp_path / "words.yml").write_text("just words")
+    files = [echo(tmp_path / "echo.yml"), tmp_path / "words.yml", tmp_path / "gone.yml"]
+    ready = tmp_path / "ready.json"
+    ready.write_text("of a server that is gone")
+    done = invoke("serve", *files, "--port", "0", "--ready-file", ready)
+    assert (done.exit_code, done.stdout, ready.exists()) == (2, "", False)
+    told = done.stderr.splitlines()
+    assert len(told) == 2
+    assert "words.yml" in told[0]
+    assert "gone.yml: cannot be read: No such file or directory" in told[1]
+
+
+def test_a_port_that_is_taken(tmp_path: Path, invoke: Invoke):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = invoke("serve", "--port", str(port))
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "x"], ["--port", "70000"], ["--ready-file", "no/such/folder/r.json"], ["--what"]]
+)
+def test_bad_usage(tmp_path: Path, invoke: Invoke, arguments: list[str]):
+    done = invoke("serve", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_keys_are_made_and_revoked_while_it_serves(tmp_path: Path, invoke: Invoke, server: Server):
+    made = headrace("keys", "create", "echo", cwd=tmp_path)
+    key = made.stdout.strip()
+    assert key.startswith("app-")
+    assert server.call(key, {"query": "hi"})[0] == 200
+
+    listed = json.loads(invoke("keys", "list", "echo.yml", "--json").stdout)
+    assert [each["revoked_at"] for each in listed] == [None, None]
+    assert key not in json.dumps(listed)  # they cannot be read back
+
+    assert invoke("keys", "revoke", key).exit_code == 0
+    deadline = time.monotonic() + 5
+    while server.call(key, {"query": "hi"})[0] == 200:
+        assert time.monotonic() < deadline, "a revoked key still opens the app"
+    status, error = server.call(key, {"query": "hi"})
+    assert (status, error["code"]) == (401, "unauthorized")
+    assert server.call(server.ready["apps"][0]["key"], {"query": "hi"})[0] == 200
+
+    again = invoke("keys", "revoke", key)
+    assert (again.exit_code, again.stderr) == (2, "Error: that key is revoked already\n")
+    assert "revoked" in invoke("keys", "list").stdout
+
+
+def test_apps_are_added_changed_and_removed_while_it_serves(tmp_path: Path, invoke: Invoke, server: Server):
+    file = flow(
+        tmp_path / "more.yml",
+        code("def main():\n    return {'y': 'one'}\n", y="string"),
+        outputs={"y": ("code", "y")},
+    )
+    added = json.loads(invoke("apps", "add", file).stdout)
+    assert server.call(added["key"], {})[1]["data"]["outputs"] == {"y": "one"}
+
+    file.write_text(file.read_text().replace("'one'", "'two'"))
+    changed = json.loads(invoke("apps", "add", file).stdout)
+    assert (changed["app_id"], changed["key"], changed["version"]) == (added["app_id"], added["key"], 2)
+    deadline = time.monotonic() + 5
+    while server.call(added["key"], {})[1]["data"]["outputs"] != {"y": "two"}:
+        assert time.monotonic() < deadline, "the new version is not served"
+    old = server.call(added["key"], {}, version=added["workflow_id"])[1]
+    assert old["data"]["outputs"] == {"y": "one"}
+    versions = json.loads(invoke("apps", "versions", "more", "--json").stdout)
+    assert [(each["number"], each["current"]) for each in versions] == [(2, True), (1, False)]
+
+    assert invoke("apps", "remove", added["app_id"]).exit_code == 0
+    deadline = time.monotonic() + 5
+    while server.call(added["key"], {})[0] == 200:
+        assert time.monotonic() < deadline, "a removed app still answers"
+    listed = json.loads(invoke("apps", "list", "--json").stdout)
+    assert [each["name"] for each in listed] == ["echo"]
+
+
+def test_an_app_that_cannot_be_told_from_another(tmp_path: Path, invoke: Invoke):
+    for name in ("a.yml", "b.yml"):
+        assert invoke("apps", "add", echo(tmp_path / name, name="twin")).exit_code == 0
+    twins = invoke("keys", "create", "twin")
+    assert twins.exit_code == 2
+    assert twins.stderr.startswith("Error: 'twin' names 2 apps; say which by its id: ")
+    assert invoke("keys", "create", "b.yml").exit_code == 0
+    none = invoke("apps", "versions", "nobody")
+    assert (none.exit_code, "no app has the id, file or name 'nobody'" in none.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [["apps", "list"], ["keys", "list"], ["keys", "revoke", "app-x"]])
+def test_a_mistyped_data_folder_is_not_made(tmp_path: Path, invoke: Invoke, arguments: list[str]):
+    done = invoke(*arguments, "--data", "typo")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: typo: no such folder.")
+    assert not (tmp_path / "typo").exists()

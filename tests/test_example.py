@@ -1,0 +1,209 @@
+"""The example that a newcomer runs first: offline, with an image service, with a name that will not do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+import jinja2
+import pytest
+import yaml
+
+from tests.cli.flows import environ, headrace
+
+FOLDER = Path(__file__).parents[1] / "examples" / "product-detail"
+WORKFLOW = FOLDER / "product-detail.yml"
+NAME = "宜蘭礁溪五日遊"
+
+
+def node(name: str) -> dict[str, Any]:
+    document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    return next(each["data"] for each in document["workflow"]["graph"]["nodes"] if each["id"] == name)
+
+
+def program(name: str) -> Any:
+    """The `main` of a code node."""
+    namespace: dict[str, Any] = {}
+    exec(node(name)["code"], namespace)
+    return namespace["main"]
+
+
+def card(name: str, description: str) -> str:
+    """The picture that is drawn where there is no image service."""
+    return jinja2.Environment().from_string(node("card")["template"]).render(**program("layout")(name, description))
+
+
+@contextmanager
+def image_service(status: int, answer: Any) -> Iterator[tuple[str, list[Any]]]:
+    """(its URL, the bodies it was sent)."""
+    asked: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/images", asked
+        server.shutdown()
+
+
+def with_service(folder: Path, url: str) -> Path:
+    """The workflow with its environment variable set."""
+    document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    (variable,) = document["workflow"]["environment_variables"]
+    assert (variable["name"], variable["value"]) == ("IMAGE_API_URL", "")
+    variable["value"] = url
+    file = folder / "with-service.yml"
+    file.write_text(yaml.safe_dump(document, allow_unicode=True), "utf-8")
+    return file
+
+
+def test_offline_it_describes_the_product_and_draws_a_card(tmp_path: Path):
+    done = headrace("run", WORKFLOW, "-i", f"product_name={NAME}", "--demo-model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads(done.stdout)
+    assert sorted(outputs) == ["description", "image_url", "prompt_id"]
+    assert NAME in outputs["description"]
+    assert len(outputs["prompt_id"]) == 36
+    kind, _, picture = outputs["image_url"].partition(",")
+    assert kind == "data:image/svg+xml"
+    texts = [each.text for each in ElementTree.fromstring(unquote(picture)).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == NAME
+    assert len(texts) > 1
+
+
+def test_with_an_image_service_it_asks_that(tmp_path: Path):
+    with image_service(200, {"data": [{"url": "https://images.example/1.png"}]}) as (url, asked):
+        file = with_service(tmp_path, url)
+        allow = url.removeprefix("http://").partition("/")[0]
+        arguments = ["-i", f'product_name=5 "quoted" {NAME}', "--demo-model", "--egress-allow", allow]
+        done = headrace("run", file, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image_url"] == "https://images.example/1.png"
+    (body,) = asked
+    assert f'5 "quoted" {NAME}' in body["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "url"),
+    [
+        ({"url": "https://a/1.png"}, "https://a/1.png"),
+        ({"image_url": "https://a/2.png"}, "https://a/2.png"),
+        ({"data": [{"b64_json": "aGk="}]}, "data:image/png;base64,aGk="),
+    ],
+)
+def test_the_shapes_of_an_image_service_s_answer(answer: Any, url: str):
+    assert program("read")(200, json.dumps(answer)) == {"image_url": url}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(500, {"url": "x"}), (200, {"error": "no"}), (200, []), (200, {"data": []})]
+)
+def test_an_image_service_that_has_no_picture(status: int, answer: Any):
+    with pytest.raises(ValueError, match="image service"):
+        program("read")(status, json.dumps(answer))
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("宜蘭礁溪", 1, "product_name must have 5 to 30 characters; '宜蘭礁溪' has 4"),
+        ("  a   b  ", 1, "product_name must have 5 to 30 characters; 'a b' has 3"),
+        ("字" * 31, 2, "product_name in input form must be less than 30 characters"),
+    ],
+)
+def test_a_name_that_will_not_do(tmp_path: Path, name: str, code: int, told: str):
+    done = headrace("run", WORKFLOW, "-i", f"product_name={name}", "--demo-model", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>&\"'</svg>", "字" * 30, "W" * 30, "an ordinary english name here", "x   \t y z"]
+)
+@pytest.mark.parametrize("description", ["", "a < b & c", "很長的介紹。" * 100, "one\n\ntwo"])
+def test_a_card_can_be_drawn_of_any_text(name: str, description: str):
+    svg = ElementTree.fromstring(card(name, description))
+    texts = list(svg.iter("{http://www.w3.org/2000/svg}text"))
+    assert "".join((each.text or "") for each in texts)
+    assert all(0 < float(each.get("y", "0")) < 630 for each in texts)
+
+
+def load_demo(monkeypatch: pytest.MonkeyPatch, data: Path, **keys: str) -> ModuleType:
+    """demo.py as a module, in an environment with these keys."""
+    clean = environ(HEADRACE_DATA=str(data), **keys)
+    for name in os.environ.keys() - clean.keys():
+        monkeypatch.delenv(name)
+    for name, value in clean.items():
+        monkeypatch.setenv(name, value)
+    spec = importlib.util.spec_from_file_location("demo", FOLDER / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_demo_runs_once(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "demo.py")],
+        cwd=tmp_path,
+        env=environ(ONCE="1", HEADRACE_DATA=str(tmp_path / "data")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for told in (
+        "No model key is set",
+        "✓ 撰寫介紹",
+        "description  ",
+        "prompt_id  ",
+        "image_url  ",
+        "key  app-",
+        "curl -N ",
+    ):
+        assert told in done.stdout
+    assert "<svg" in (tmp_path / "data" / "picture.svg").read_text("utf-8")
+
+
+def test_a_model_key_in_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    openai = load_demo(monkeypatch, tmp_path, OPENAI_API_KEY="k")
+    workflow, flags, told = openai.choose_model()
+    assert (workflow, flags) == (WORKFLOW, [])
+    assert "gpt-4o-mini of openai" in told
+
+
+def test_the_key_of_another_provider_is_used_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    workflow, flags, told = load_demo(monkeypatch, tmp_path, DEEPSEEK_API_KEY="k").choose_model()
+    assert flags == []
+    assert "deepseek-chat of deepseek" in told
+    (write,) = (
+        each["data"]
+        for each in yaml.safe_load(workflow.read_text("utf-8"))["workflow"]["graph"]["nodes"]
+        if each["id"] == "write"
+    )
+    assert (write["model"]["provider"], write["model"]["name"]) == ("langgenius/deepseek/deepseek", "deepseek-chat")
