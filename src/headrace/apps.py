@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -40,8 +41,8 @@ def digest(text: str) -> str:
 class Apps:
     """Publishes workflow files, finds apps and versions, and knows keys.
 
-    `secret` is the installation's own (32 bytes): an app's first key is derived from it, so that it can be shown again
-    although only its hash is stored. `clock` gives seconds since the epoch.
+    `secret` is the installation's own (32 bytes): an app's own keys are derived from it, so that they can be shown
+    again although only their hashes are stored. `clock` gives seconds since the epoch.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Apps:
         if version not in known:
             await self.catalog.add_version(version)
         if app is None:
-            await self.add_key(described, self.first_key(described))
+            await self.add_key(described, self.own_key(described))
         self._flows[version.id] = (version, flow)
         self._keys.clear()
         return Served(described, version, flow)
@@ -131,9 +132,10 @@ class Apps:
             self._keys[hashed] = (self._clock() + KEY_SECONDS, served)
         return served
 
-    def first_key(self, app: App) -> str:
-        """The key an app is born with: the same whenever it is asked for."""
-        made = hmac.new(self._secret, f"key of {app.id}".encode(), hashlib.sha256).digest()
+    def own_key(self, app: App, number: int = 0) -> str:
+        """One of the keys an app is shown with: the same whenever it is asked for, although only its hash is stored.
+        The first is the one it is born with; the next takes its place once it is revoked."""
+        made = hmac.new(self._secret, f"key {number} of {app.id}".encode(), hashlib.sha256).digest()
         return KEY_PREFIX + base64.urlsafe_b64encode(made).decode().rstrip("=")[:32]
 
     def new_key(self) -> str:
@@ -146,14 +148,16 @@ class Apps:
         return added
 
     async def working_key(self, app: App) -> str:
-        """A key to show for an app: its first one, or (that revoked) a new one."""
-        key = self.first_key(app)
-        found = await self.catalog.key_of(digest(key))
-        if found is not None and found.revoked_at is not None:
-            key = self.new_key()
-        if found is None or found.revoked_at is not None:
-            await self.add_key(app, key)
-        return key
+        """A key to show for an app: the first of its own keys that is not revoked."""
+        for number in itertools.count():
+            key = self.own_key(app, number)
+            found = await self.catalog.key_of(digest(key))
+            if found is None:
+                await self.add_key(app, key)
+                return key
+            if found.revoked_at is None:
+                return key
+        raise AssertionError("counting does not end")
 
     async def revoke(self, key: str) -> bool:
         """Revokes by a key's id, its prefix, or the key itself; False if no live one is known."""

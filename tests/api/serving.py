@@ -300,7 +300,7 @@ async def serving(folder: Path, *, max_active: int = 0, **options: Any) -> Async
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
-            yield Serving(url, session, apps, runtime, store, files, lambda served: apps.first_key(served.app))
+            yield Serving(url, session, apps, runtime, store, files, lambda served: apps.own_key(served.app))
     finally:
         server.leave.set()
         await listening

@@ -86,6 +86,7 @@ async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
     other = await apps.working_key(served.app)
     assert other != key
     assert (await apps.authenticate(f"Bearer {other}")).app.id == served.app.id
+    assert await apps.working_key(served.app) == other, "and it stays"
     assert not await apps.revoke("no such key")
 
 
