@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from headrace.adapters.egress import Egress, EgressRefused, literal
-from headrace.adapters.http import REDIRECTS, Hop, Origin, failed
+from headrace.adapters.http_hop import REDIRECTS, Hop, Origin, failed
 from headrace.errors import NodeError
 from headrace.resources import HttpRequest, HttpResponse
 
