@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -177,6 +178,10 @@ async def serve(
             running.public_url = url
 
         def ready() -> None:
+            # what is there now stays: the collector need not go through the libraries again and again, in mid-request
+            gc.collect()
+            gc.freeze()
+            gc.enable()
             if ready_file:
                 tell_ready(ready_file, url, served)
             on_ready(running, url, served)

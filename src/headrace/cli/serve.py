@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shlex
 import signal
@@ -65,6 +66,7 @@ def serve(
     A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
     with Ctrl-C or SIGTERM: runs under way go on when it is started again.
     """
+    gc.disable()  # nothing of what is loaded now is garbage; `main.serve` turns it on again
     settings = settings_of(
         host=host, port=port, data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level
     )
