@@ -6,8 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from headrace.adapters.egress import Egress, EgressRefused, is_public, literal, split_setting
+from headrace.adapters.egress import Egress, EgressRefused, is_public, literal
 from headrace.errors import HeadraceError
+from headrace.settings import Settings
 
 PRIVATE = [
     "0.0.0.0",
@@ -129,7 +130,7 @@ def test_names_are_no_addresses(host: str):
     ],
 )
 def test_what_the_setting_allows(allow: str, host: str, port: int, address: str, permitted: bool):
-    assert Egress(split_setting(allow)).permits(host, port, ip_address(address)) is permitted
+    assert Egress(Settings(egress_allow=allow).egress_allow).permits(host, port, ip_address(address)) is permitted
 
 
 @pytest.mark.parametrize(

@@ -78,11 +78,6 @@ class EgressRefused(Exception):
         )
 
 
-def split_setting(text: str) -> list[str]:
-    """The entries of `HEADRACE_EGRESS_ALLOW`."""
-    return [entry for part in text.split(",") if (entry := part.strip())]
-
-
 def literal(host: str) -> Address | None:
     """The address that a host of a URL spells, in any spelling that some system would connect to (decimal, octal,
     hexadecimal, short, IPv4 in IPv6); None where it is a name."""

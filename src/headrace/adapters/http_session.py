@@ -167,7 +167,7 @@ class Session:
             heads = [(_decoded(name), _decoded(value)) for name, value in response.raw_headers]
             body = b""
             if not (limits.follow_redirects and response.status in REDIRECTS and "location" in response.headers):
-                body = await _read(response, hop.method, limits.max_size, watch)
+                body = await _read(response, hop.method, limits, watch)
             return HttpResponse(response.status, heads, body, str(url))
 
     def _target(self, text: str) -> URL:
@@ -200,17 +200,22 @@ class Session:
         )
 
 
-async def _read(response: aiohttp.ClientResponse, method: str, max_size: int, watch: Watch) -> bytes:
+async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpRequest, watch: Watch) -> bytes:
     """The body, unpacked; what a length that lies or a packed body grow to is cut off at `max_size`."""
+    max_size = limits.max_size
     told = response.content_length or 0
-    if told > max_size and method != "HEAD":
+    if told > max_size and method != "HEAD" and not limits.cut_off:
         raise _too_large(max_size, told)
     body = bytearray()
     watch.enter("read")
     async for chunk in response.content.iter_any():
         watch.enter("read")
         if len(body) + len(chunk) > max_size:
-            raise _too_large(max_size)
+            if not limits.cut_off:
+                raise _too_large(max_size)
+            body += chunk[: max_size - len(body)]
+            response.close()  # what is still to come is not waited for
+            break
         body += chunk
     return bytes(body)
 

@@ -66,9 +66,3 @@ class Variables:
 def selectors(template: str) -> list[Selector]:
     """The selectors that a template reads, in order, each once."""
     return list(dict.fromkeys(tuple(match.split(".")) for match in _PATTERN.findall(template)))
-
-
-def pieces(template: str) -> list[str | Selector]:
-    """The template cut into literal text and selectors."""
-    cut = _PATTERN.split(template)
-    return [tuple(part.split(".")) if index % 2 else part for index, part in enumerate(cut) if part]
