@@ -17,7 +17,7 @@ from headrace.errors import Conflict, StoreError
 from headrace.kernel.events import NodeStarted, NodeSucceeded, RunEnded, RunStarted, StopRequested
 from headrace.ports import Key, RunFilter
 from headrace.stores.sql import SqlStore, database
-from headrace.stores.sql.journal import Call
+from headrace.stores.sql.statements import Call
 from tests.contracts.examples import numbered, queued, whole
 
 

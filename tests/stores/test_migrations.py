@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from sqlalchemy.pool import NullPool
 
 import headrace.stores.sql
 from headrace.errors import StoreError
+from headrace.kernel.events import RunEnded, RunResumed
+from headrace.ports import RunFilter
 from headrace.stores.sql import SqlStore, database
 from headrace.stores.sql.schema import REVISIONS, metadata
-from tests.contracts.examples import whole
+from tests.contracts.examples import numbered, queued, whole
 
 MIGRATIONS = Path(headrace.stores.sql.__file__).parent / "migrations"
+DATABASES = Path(__file__).parents[1] / "data" / "databases"  # NNNN.sql: one that a version with that schema has made
 
 
 def _schema(file: Path) -> list[tuple[str, ...]]:
@@ -67,6 +71,51 @@ async def test_a_database_before_the_first_migration_is_migrated(tmp_path: Path)
     await store.append(whole("r1"))
     assert await store.read("r1") == whole("r1")
     await store.aclose()
+
+
+def _of_old(version: str, file: Path) -> None:
+    old = sqlite3.connect(file)
+    old.executescript((DATABASES / f"{version}.sql").read_text())
+    assert old.execute("SELECT version_num FROM alembic_version").fetchone() == (version,)
+    old.close()
+
+
+async def test_a_database_of_an_older_version_keeps_all_it_had(tmp_path: Path) -> None:
+    _of_old("0001", tmp_path / "old.db")
+    store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
+    app = await store.app("a1")
+    assert app is not None
+    assert (app.name, app.settings) == ("Product 商品", {"icon": "🤖"})
+    assert [version.id for version in await store.versions("a1")] == ["a1-v1"]
+    assert await store.key_of("d" * 64) is not None
+    assert await store.find_file("f1") is not None
+    total, runs = await store.list_runs(RunFilter("a1"))
+    assert (total, [(run.run, run.status) for run in runs]) == (
+        3,
+        [("paused", "paused"), ("open", "running"), ("ended", "succeeded")],
+    )
+    assert [len(await store.read(run)) for run in ("ended", "open", "paused")] == [5, 3, 3]
+    assert await store.unfinished() == ["open"]
+    assert await store.due_callbacks(1e12) == []
+    assert dict(await store.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
+    await store.aclose()
+
+
+async def test_a_database_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    _of_old("0001", tmp_path / "old.db")
+    # two at once: one migrates, the other waits for it
+    store, other = await asyncio.gather(*(SqlStore.open(f"sqlite:///{tmp_path}/old.db") for _ in range(2)))
+    await store.append(numbered("open", [RunEnded("stopped")], after=3))
+    await other.append(numbered("paused", [RunResumed(), RunEnded("succeeded")], after=3))
+    assert await store.unfinished() == []
+    asked = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b1")
+    await store.append(numbered("new", [asked, RunEnded("succeeded")]))
+    assert [callback.run for callback in await other.due_callbacks(1e12)] == ["new"]
+    assert dict(await other.count_runs("batch:b1")) == {"succeeded": 1}
+    await store.aclose()
+    await other.aclose()
+    _migrated(tmp_path / "migrated.db")
+    assert _schema(tmp_path / "old.db") == _schema(tmp_path / "migrated.db")
 
 
 def test_opening_at_the_newest_schema_does_not_import_alembic(tmp_path: Path) -> None:

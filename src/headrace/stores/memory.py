@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
 from headrace.errors import Conflict
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.ports import App, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
-from headrace.stores.projection import RunRow, check_numbers
+from headrace.stores.projection import RunRow, callback_of, check_numbers
+from headrace.stores.remembered import MemoryAnswers, MemoryBatches, MemoryCallbacks
 
 
-class MemoryJournal:
-    """Journal and Runs. Of the runs that have ended only the last `keep` are remembered."""
+class MemoryJournal(MemoryCallbacks):
+    """Journal, Runs and Callbacks. Of the runs that have ended only the last `keep` are remembered."""
 
     def __init__(self, keep: int = 10_000) -> None:
+        MemoryCallbacks.__init__(self, keep)
         self._keep = keep
         self._records: dict[RunId, list[Record]] = {}
         self._rows: dict[RunId, RunRow] = {}
@@ -58,11 +60,19 @@ class MemoryJournal:
             self._open[run] = None
         elif row := self._rows.get(run):
             row.apply(record)
+            if isinstance(record.event, RunEnded | RunPaused):
+                self._call_back(record)
             if isinstance(record.event, RunEnded):
                 self._open.pop(run, None)
                 self._ended[run] = None
                 if len(self._ended) > self._keep:
                     self._forget(self._ended.popitem(last=False)[0])
+
+    def _call_back(self, record: Record) -> None:
+        queued = self._records[record.run][0].event
+        callback = callback_of(queued, record) if isinstance(queued, RunQueued) else None
+        if callback is not None:
+            self._add_callback(callback)
 
     def _forget(self, run: RunId) -> None:
         del self._records[run]
@@ -87,6 +97,9 @@ class MemoryJournal:
 
     async def find_task(self, task: str) -> RunId | None:
         return self._tasks.get(task)
+
+    async def count_runs(self, source: str) -> Mapping[str, int]:
+        return Counter(row.status for row in self._rows.values() if row.source == source)
 
 
 def _shows(which: RunFilter, row: RunRow) -> bool:
@@ -177,12 +190,22 @@ class MemoryCatalog:
         return self._files.get(file)
 
 
-class MemoryStore(MemoryJournal, MemoryCatalog):
-    """Journal, Runs and Catalog in one."""
+class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches):
+    """All that is kept, in one: Journal, Runs, Callbacks, Catalog, Answers and Batches."""
 
     def __init__(self, keep: int = 10_000) -> None:
         MemoryJournal.__init__(self, keep)
         MemoryCatalog.__init__(self)
+        MemoryAnswers.__init__(self)
+        MemoryBatches.__init__(self, keep)
+
+    async def remove_app(self, app: str) -> bool:
+        if not await MemoryCatalog.remove_app(self, app):
+            return False
+        self._remove_answers(app)
+        self._remove_pending(app)
+        self._remove_batches(app)
+        return True
 
     async def aclose(self) -> None:
         """Nothing to close; here so that every store can be closed."""

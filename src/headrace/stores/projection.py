@@ -1,14 +1,18 @@
-"""One line of the list of runs, kept up to date from a run's events. Every store that lists runs uses this one."""
+"""What follows from a run's events besides them: its line in the list of runs, and the callbacks that it owes.
+
+Every store uses these, so that all say the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunResumed, RunStarted, StopRequested
-from headrace.ports import RunSummary
+from headrace.ports import Callback, RunSummary
 from headrace.values import Value, plain_default
 
 SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
@@ -98,6 +102,39 @@ class RunRow:
             created_at=self.created_at,
             finished_at=self.finished_at,
         )
+
+
+def callback_of(queued: RunQueued, record: Record) -> Callback | None:
+    """The message that a record makes due, where the run was asked for with a callback and ends or pauses with it.
+
+    Its id follows from the run and the record's number alone, so the same record never makes two.
+    """
+    match record.event:
+        case RunEnded(status=status):
+            pass
+        case RunPaused():
+            status = "paused"
+        case _:
+            return None
+    if queued.callback is None or record.seq is None:
+        return None
+    return Callback(
+        id=str(uuid5(_namespace(record.run), str(record.seq))),
+        app=queued.app,
+        run=record.run,
+        url=queued.callback,
+        event=f"run.{status}",
+        seq=record.seq,
+        created_at=record.at,
+        next_at=record.at,
+    )
+
+
+def _namespace(run: RunId) -> UUID:
+    try:
+        return UUID(run)
+    except ValueError:  # a run may be named otherwise; ending it must not fail for that
+        return uuid5(NAMESPACE_OID, run.encode("utf-8", "backslashreplace").decode())
 
 
 def check_numbers(records: Sequence[Record]) -> tuple[RunId, int]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from headrace.stores.sql.answers import SqlAnswers
+from headrace.stores.sql.batches import SqlBatches
+from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.database import Database, connect
 from headrace.stores.sql.journal import JournalWork, SqlJournal
@@ -12,8 +15,11 @@ from headrace.stores.sql.writer import Writer
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlJournal, SqlCatalog):
-    """Journal, Runs and Catalog in one. Made by `open`; belongs to the event loop it was opened in."""
+class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches):
+    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks and Batches.
+
+    Made by `open`; belongs to the event loop it was opened in.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,6 +35,14 @@ class SqlStore(SqlJournal, SqlCatalog):
         waiting for the disk at each commit. StoreError says why a database cannot be opened.
         """
         return cls(await asyncio.to_thread(connect, url, full_sync=full_sync))
+
+    async def remove_app(self, app: str) -> bool:
+        """See `Catalog.remove_app`; also what the asynchronous API remembers of it, but callbacks already delivered."""
+        theirs = await self.batches(app)
+        removed = await SqlCatalog.remove_app(self, app)
+        for batch in theirs:
+            await self.remove_lines(batch.id)
+        return removed
 
     async def aclose(self) -> None:
         """Writes what waits, and closes all connections."""

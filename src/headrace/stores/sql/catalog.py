@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Table, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, or_, select, text, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import App, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.sql.cache import Cache
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.journal import Call
-from headrace.stores.sql.schema import apps, end_users, files, keys, versions
+from headrace.stores.sql.schema import PENDING, answers, apps, batches, callbacks, end_users, files, keys, versions
+from headrace.stores.sql.statements import Part, add, inserting
 from headrace.stores.sql.writer import Writer
 
 FRESH = 1.0  # seconds after which what another process may have changed (keys, apps) is read again
 
-T = TypeVar("T")
 
-
-class SqlCatalog:
+class SqlCatalog(Part):
     """Catalog."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
-        self._database = database
-        self._writer = writer
+        super().__init__(database, writer)
         self._apps: Cache[App | None] = Cache(1000, FRESH)
         self._keys: Cache[Key | None] = Cache(10_000, FRESH)
         self._versions: Cache[Version | None] = Cache(16)  # never changed; some are megabytes
         self._end_users: Cache[EndUser] = Cache(10_000)
-
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await self._writer.submit(Call(work, self._database.name))
 
     # ------------------------------------------------------------------------------------------------------ apps
 
@@ -69,7 +60,7 @@ class SqlCatalog:
         }
 
         def work(connection: Connection) -> None:
-            insert = _inserting(connection, apps)
+            insert = inserting(connection, apps)
             rest = {name: insert.excluded[name] for name in values if name != "id"}
             connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=rest), values)
 
@@ -80,6 +71,9 @@ class SqlCatalog:
         def work(connection: Connection) -> bool:
             connection.execute(delete(keys).where(keys.c.app == app))
             connection.execute(delete(versions).where(versions.c.app == app))
+            connection.execute(delete(answers).where(answers.c.app == app))
+            connection.execute(delete(callbacks).where(callbacks.c.app == app, text(PENDING)))
+            connection.execute(delete(batches).where(batches.c.app == app))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0
 
         removed = await self._write(work)
@@ -102,7 +96,7 @@ class SqlCatalog:
         return await self._versions.get(version, load)
 
     async def add_version(self, version: Version) -> None:
-        await self._write(lambda connection: _add(connection, versions, asdict(version)))
+        await self._write(lambda connection: add(connection, versions, asdict(version)))
 
     # ------------------------------------------------------------------------------------------------------ keys
 
@@ -120,7 +114,7 @@ class SqlCatalog:
         return await self._keys.get(digest, load)
 
     async def add_key(self, key: Key) -> None:
-        await self._write(lambda connection: _add(connection, keys, asdict(key)))
+        await self._write(lambda connection: add(connection, keys, asdict(key)))
 
     async def revoke_key(self, key: str, at: float) -> bool:
         named = or_(keys.c.id == clean(key), keys.c.prefix == clean(key))
@@ -141,7 +135,7 @@ class SqlCatalog:
                 new = EndUser(str(uuid4()), app, name, at, at)
 
                 def work(connection: Connection) -> RowMapping:
-                    _add(connection, end_users, asdict(new))
+                    add(connection, end_users, asdict(new))
                     return connection.execute(found).mappings().one()
 
                 row = await self._write(work)
@@ -163,7 +157,7 @@ class SqlCatalog:
             "created_at": stored.created_at,
             "file": encode_value(stored.file),
         }
-        await self._write(lambda connection: _add(connection, files, values))
+        await self._write(lambda connection: add(connection, files, values))
 
     async def find_file(self, file: str) -> StoredFile | None:
         row = await self._database.row(select(files).where(files.c.id == clean(file)))
@@ -172,13 +166,3 @@ class SqlCatalog:
 
 def _app(row: RowMapping) -> App:
     return App(**{**row, "settings": decode_value(row["settings"])})
-
-
-def _inserting(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-
-
-def _add(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
-    """Adds a row; where one like it is there already, that one stays."""
-    cleaned = {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
-    connection.execute(_inserting(connection, table).on_conflict_do_nothing(), cleaned)

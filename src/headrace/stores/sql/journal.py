@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from headrace.errors import Conflict
@@ -22,16 +22,16 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import RunFilter, RunSummary
+from headrace.ports import Callback, RunFilter, RunSummary
 from headrace.stores.encoding import Row, clean, decode, encode
-from headrace.stores.projection import RunRow, check_numbers
+from headrace.stores.projection import RunRow, callback_of, check_numbers
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.schema import events, runs
+from headrace.stores.sql.schema import SERVICE, callbacks, events, runs
+from headrace.stores.sql.statements import Call, Statements
 from headrace.stores.sql.writer import Writer, write_error
 
 _LISTED = (RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded)
 _ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
-_NARROW, _WIDEST = 16, 256  # rows in one statement
 
 
 @dataclass(slots=True)
@@ -55,24 +55,14 @@ class Append:
 
 
 @dataclass(slots=True)
-class Call:
-    """Anything else to be written, in its turn."""
-
-    work: Callable[[Connection], object]
-    name: str
-    key: None = None
-
-    def refused(self, error: Exception) -> Exception:
-        return write_error(self.name, error)
-
-
-@dataclass(slots=True)
 class _Active:
-    """A run being written: its last number, and its line (None before RunQueued)."""
+    """A run being written: its last number, its line (None before RunQueued), and what it was asked for with where
+    there is a callback."""
 
     last: int
     row: RunRow | None
     ended: bool = False
+    queued: RunQueued | None = None
 
 
 class JournalWork:
@@ -81,13 +71,15 @@ class JournalWork:
     def __init__(self) -> None:
         self._active: OrderedDict[RunId, _Active] = OrderedDict()
         self._touched: dict[RunId, _Active] = {}
-        self._events = _Statements("events", ("run", "seq", "at", "type", "body"))
-        self._runs = _Statements("runs", _COLUMNS, _UPSERT)
+        self._events = Statements("events", ("run", "seq", "at", "type", "body"))
+        self._runs = Statements("runs", _COLUMNS, _UPSERT)
+        self._callbacks = Statements("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
 
     def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
         rows: list[Row] = []
         lines: dict[RunId, RunRow] = {}
+        due: list[Callback] = []
         refused: set[RunId] = set()
         for job in jobs:
             if isinstance(job, Call):
@@ -102,9 +94,13 @@ class JournalWork:
             rows += job.rows
             for record in job.listed:
                 self._list(active, record, lines)
+                if active.queued and (callback := callback_of(active.queued, record)):
+                    due.append(callback)
             results.append(None)
         self._events.execute(connection, rows)
-        self._runs.execute(connection, [_line(row) for row in lines.values()])
+        self._runs.execute(connection, [_values(row, _COLUMNS) for row in lines.values()])
+        if due:
+            self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
         return results
 
     def committed(self) -> None:
@@ -142,6 +138,7 @@ class JournalWork:
         event = record.event
         if isinstance(event, RunQueued):
             active.row = lines[record.run] = RunRow.of(record, event)
+            active.queued = _calling(event)
         elif active.row and active.row.apply(record):
             lines[record.run] = active.row
         active.ended = active.ended or isinstance(event, RunEnded)
@@ -152,7 +149,18 @@ def _load(connection: Connection, run: RunId) -> _Active:
     found = connection.execute(select(func.max(events.c.seq), started).where(events.c.run == run)).one()
     line = connection.execute(select(runs).where(runs.c.run == run)).mappings().first()
     row = RunRow(**line, started_at=found[1]) if line else None
-    return _Active(found[0] or 0, row)
+    active = _Active(found[0] or 0, row)
+    first = connection.execute(
+        select(events).where(events.c.run == run, events.c.seq == 1, events.c.type == RunQueued.__name__)
+    ).first()
+    if first is not None and isinstance(queued := decode(tuple(first)).event, RunQueued):
+        active.queued = _calling(queued)
+    return active
+
+
+def _calling(queued: RunQueued) -> RunQueued | None:
+    """What has to be known of a run until it ends, to call back: nothing, mostly."""
+    return replace(queued, inputs={}, system={}) if queued.callback is not None else None
 
 
 class SqlJournal:
@@ -216,6 +224,17 @@ class SqlJournal:
         row = await self._database.row(select(runs.c.run).where(runs.c.task == clean(task)))
         return row["run"] if row else None
 
+    async def count_runs(self, source: str) -> Mapping[str, int]:
+        wanted = [runs.c.source == clean(source)]
+        if source != SERVICE:
+            wanted.append(runs.c.source != literal_column(f"'{SERVICE}'"))  # so said, the index can be used
+        statement = select(runs.c.status, func.count()).where(*wanted).group_by(runs.c.status)
+
+        def work(connection: Connection) -> dict[str, int]:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
+        return await self._database.run(work)
+
 
 _SUMMARY = tuple(runs.c[field.name] for field in fields(RunSummary))
 
@@ -237,41 +256,16 @@ def _wanted(which: RunFilter) -> list[ColumnElement[bool]]:
     return wanted
 
 
-# ------------------------------------------------------------------------------------------------------ statements
+# ----------------------------------------------------------------------------------------------------------- lines
 
 _COLUMNS = tuple(column.name for column in runs.columns)
+_CALLBACK = tuple(column.name for column in callbacks.columns)
 _UPSERT = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}"
     for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at")
 )
 
 
-def _line(row: RunRow) -> tuple[Any, ...]:
-    values = (getattr(row, name) for name in _COLUMNS)
+def _values(row: object, names: Sequence[str]) -> tuple[Any, ...]:
+    values = (getattr(row, name) for name in names)
     return tuple([clean(value) if isinstance(value, str) else value for value in values])
-
-
-class _Statements:
-    """INSERTs of many rows, each width made once. Wide ones are powers of two, so that the driver keeps them all
-    prepared."""
-
-    def __init__(self, table: str, columns: Sequence[str], tail: str = "") -> None:
-        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
-        self._columns = len(columns)
-        self._tail = tail
-        self._made: dict[int, str] = {}
-
-    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        start = 0
-        while start < len(rows):
-            left = len(rows) - start
-            width = left if left <= _NARROW else min(_WIDEST, 1 << left.bit_length() - 1)
-            values = tuple([value for row in rows[start : start + width] for value in row])
-            connection.exec_driver_sql(self._made.get(width) or self._make(connection, width), values)
-            start += width
-
-    def _make(self, connection: Connection, width: int) -> str:
-        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-        row = f"({', '.join([mark] * self._columns)})"
-        made = self._made[width] = f"{self._head}{', '.join([row] * width)} {self._tail}".rstrip()
-        return made

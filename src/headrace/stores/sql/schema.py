@@ -17,9 +17,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -64,6 +65,10 @@ Index(
     sqlite_where=runs.c.finished_at.is_(None),
     postgresql_where=runs.c.finished_at.is_(None),
 )
+# nearly every run comes from the API itself: what counts a batch's runs shall cost those nothing
+SERVICE = "service-api"
+COUNTED = f"source <> '{SERVICE}'"
+Index("ix_runs_source", runs.c.source, runs.c.status, sqlite_where=text(COUNTED), postgresql_where=text(COUNTED))
 
 apps = Table(
     "apps",
@@ -120,4 +125,65 @@ files = Table(
     Column("owner", String),
     Column("created_at", Double, nullable=False),
     Column("file", LargeBinary, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("app", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+    Column("status", Integer),
+    Column("body", LargeBinary, nullable=False),
+)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("run", String, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event", String, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("status", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("delivered_at", Double),
+)
+Index("ix_callbacks_run", callbacks.c.run, callbacks.c.seq)
+# the courier asks every moment which are due: they are few among all
+PENDING = "status = 'pending'"
+Index("ix_callbacks_due", callbacks.c.next_at, sqlite_where=text(PENDING), postgresql_where=text(PENDING))
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("rpm", Integer),
+    Column("status", String, nullable=False),
+    Column("ended_at", Double),
+)
+Index("ix_batches_app_created_at", batches.c.app, batches.c.created_at)
+# which ones to go on with, at start
+RUNNING = "status = 'running'"
+Index("ix_batches_running", batches.c.created_at, sqlite_where=text(RUNNING), postgresql_where=text(RUNNING))
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("error", Text),
 )

@@ -1,0 +1,1 @@
+"""Benchmarks: `uv run python benchmarks/run.py` measures Headrace beside its peers."""

@@ -1,0 +1,104 @@
+"""Headrace: its engine, with the journal in memory (`memory`) or in SQLite (`sqlite FOLDER`, or `full-sync FOLDER`,
+which waits for the disk at each commit).
+
+A run is timed from its submission until its end is in the journal: with SQLite, until the transaction that holds it is
+committed. `waiting` nodes give way to the event loop once, so that each is a task of its own, as a node that calls out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar, cast
+
+from contest import Run, compete
+
+from headrace import __version__
+from headrace.brokers.local import LocalBus
+from headrace.engine import Driver, World
+from headrace.kernel.events import Record, RunQueued
+from headrace.kernel.graph import Edge, Graph, NodeSpec
+from headrace.node import Config, Context, Flow, Node, Result
+from headrace.ports import Journal
+from headrace.resources import Limits, Resources
+from headrace.stores.memory import MemoryJournal
+from headrace.stores.sql import SqlStore
+
+
+class Trivial(Node[Config]):
+    type = "trivial"
+    Config = Config
+    instant: ClassVar[bool] = True
+
+    async def run(self, ctx: Context) -> Result:
+        return Result({"text": "x"})
+
+
+class Waiting(Trivial):
+    instant: ClassVar[bool] = False
+
+    async def run(self, ctx: Context) -> Result:
+        await asyncio.sleep(0)
+        return Result({"text": "x"})
+
+
+def flow(shape: str, nodes: int) -> Flow:
+    """A chain, or a fan-out; "waiting_fan_out" has the nodes of its width wait."""
+    names = [f"n{i}" for i in range(nodes)]
+    kind = Waiting if shape.startswith("waiting") else Trivial
+    made: dict[str, Node[Config]] = {name: kind(Config()) for name in names}
+    if shape == "chain":
+        edges = [Edge(before, after) for before, after in pairwise(names)]
+    else:
+        made = {"start": Trivial(Config()), **made, "join": Trivial(Config())}
+        edges = [Edge("start", name) for name in names] + [Edge(name, "join") for name in names]
+    graph = Graph([NodeSpec(name, node.type, name) for name, node in made.items()], edges, next(iter(made)))
+    return Flow(graph, made, "benchmark", "workflow")
+
+
+def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[str, int], Callable[[], Run]]:
+    nothing = cast("Resources", None)  # trivial nodes use no resources
+    world = World(journal, LocalBus(), nothing, Limits(max_steps=1_000_000))
+
+    def build(shape: str, nodes: int) -> Callable[[], Run]:
+        made = flow(shape, nodes)
+
+        async def once() -> int:
+            run = str(uuid.uuid4())
+            record = Record(run, 1, world.clock(), RunQueued("app", "version", str(uuid.uuid4()), "user", {}, {}))
+            queued = journal.append([record])  # not waited for: the run's end is written after it
+            state = await Driver(run, made, world).drive([record])
+            await queued
+            return state.totals.steps if state.ended and state.ended.status == "succeeded" else -1
+
+        return lambda: lambda: loop.run_until_complete(once())
+
+    return build
+
+
+def main() -> None:
+    loop = asyncio.new_event_loop() if sys.platform == "win32" else _uvloop()
+    asyncio.set_event_loop(loop)
+    if sys.argv[1] == "memory":
+        compete("Headrace", __version__, build_with(MemoryJournal(), loop))
+        return
+    url = f"sqlite:///{Path(sys.argv[2]).absolute() / 'headrace.db'}"
+    store = loop.run_until_complete(SqlStore.open(url, full_sync=sys.argv[1] == "full-sync"))
+    try:
+        compete("Headrace, SQLite", __version__, build_with(store, loop))
+    finally:
+        loop.run_until_complete(store.aclose())
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The engine alone: what a trivial node costs, beside LangGraph, Burr and graphon."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import HERE, Missing, environment, python_for_graphon
+from benchmarks.table import Row, Target
+
+CONTESTANTS = HERE / "contestants"
+MEMORY, SQLITE, FULL_SYNC = "Headrace", "Headrace, SQLite", "Headrace, full sync"
+PEERS = ("graphon", "LangGraph", "Burr")
+SAVING_PEERS = ("LangGraph", "Burr")  # graphon leaves keeping its state to whoever embeds it
+GROUP = "Engine: trivial nodes, ms a node"
+
+
+class Contestant:
+    """A process that runs graphs when asked (see contestants/contest.py)."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.version: str = self._answer()["version"]
+
+    def ask(self, shape: str, nodes: int, times: int) -> list[float]:
+        """Milliseconds a node of each run. Missing where it has no such shape."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"shape": shape, "nodes": nodes, "times": times}) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        if "skipped" in answer:
+            raise Missing(answer["skipped"])
+        return answer["ms"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"contestant ended with {self._process.wait()}")
+        return json.loads(line)
+
+
+@contextmanager
+def contestant(python: Path | str, script: str, *arguments: str) -> Iterator[Contestant]:
+    command = [str(python), str(CONTESTANTS / script), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Contestant(process)
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def measure(quick: bool) -> list[Row]:
+    """Every contestant takes its turn in every round; a figure is the median of all its runs."""
+    rounds, times = (3, 3) if quick else (9, 5)
+    with ExitStack() as stack:
+        here: dict[str, Contestant] = {}
+        gone: dict[str, str] = {}
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        for name, how in ((MEMORY, "memory"), (SQLITE, "sqlite"), (FULL_SYNC, "full-sync")):
+            data = Path(folder) / how
+            data.mkdir()
+            here[name] = stack.enter_context(contestant(sys.executable, "with_headrace.py", how, str(data)))
+        for name in (*PEERS, *(f"{name}, SQLite" for name in SAVING_PEERS)):
+            try:
+                here[name] = stack.enter_context(_peer(name, folder))
+            except (Missing, RuntimeError) as reason:
+                gone[name] = f"({reason})"
+
+        figures = {shape: _rounds(here, shape, 100, rounds, times) for shape in ("chain", "fan_out")}
+        ours = {MEMORY: here[MEMORY], SQLITE: here[SQLITE], FULL_SYNC: here[FULL_SYNC]}
+        waiting = _rounds(ours, "waiting_fan_out", 100, rounds, times)
+        long = {name: statistics.median(_alternating(here[name], 3 if quick else 7)) for name in (MEMORY, SQLITE)}
+        versions = {name: f"{name} {each.version}" for name, each in here.items() if name in PEERS}
+
+    rows: list[Row] = []
+    for shape, what in (("chain", "chain of 100"), ("fan_out", "fan-out of 100")):
+        found = figures[shape]
+        beside = {versions.get(name, name): found.get(name) or gone.get(name, "-") for name in PEERS}
+        rows.append(Row(GROUP, f"{what}, in memory", found[MEMORY], "ms", Target(0.05), beside))
+        saving = {name: f"{name}, SQLite" for name in SAVING_PEERS}
+        beside = {name: found.get(each) or gone.get(each, "-") for name, each in saving.items()}
+        beside["Headrace with full sync"] = found[FULL_SYNC]
+        rows.append(Row(GROUP, f"{what}, SQLite", found[SQLITE], "ms", Target(0.10), beside))
+    rows.append(
+        Row(
+            GROUP,
+            "fan-out of 100 that each wait a turn, in memory",
+            waiting[MEMORY],
+            "ms",
+            None,
+            {"SQLite": waiting[SQLITE], "full sync": waiting[FULL_SYNC]},
+            "a task for each node, started once its start is in the journal",
+        )
+    )
+    what = "a node of a 10,000-node chain, as many times that of a 100-node one"
+    rows.append(Row(GROUP, f"{what}, in memory", long[MEMORY], "x", Target(1.5)))
+    rows.append(Row(GROUP, f"{what}, SQLite", long[SQLITE], "x", Target(1.5)))
+    return rows
+
+
+@contextmanager
+def _peer(which: str, folder: str) -> Iterator[Contestant]:
+    name, _, saving = which.partition(", ")
+    if name == "graphon":
+        python = environment(".venv-peers-graphon", "peers-graphon-requirements.txt", python_for_graphon())
+    else:
+        python = environment(".venv-peers", "peers-requirements.txt", sys.executable)
+    with contestant(python, f"with_{name.lower()}.py", *(("sqlite", folder) if saving else ())) as each:
+        yield each
+
+
+def _rounds(contestants: dict[str, Contestant], shape: str, nodes: int, rounds: int, times: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    able: dict[str, Contestant] = {}
+    for name, each in contestants.items():
+        with suppress(Missing):
+            each.ask(shape, nodes, 2)  # warm
+            able[name] = each
+    for _ in range(rounds):
+        for name, each in able.items():
+            found[name] += each.ask(shape, nodes, times)
+    return {name: statistics.median(found[name]) for name in able}
+
+
+def _alternating(each: Contestant, rounds: int) -> Iterator[float]:
+    """How many times a node of the long chain costs that of a short one, measured right before and after."""
+    each.ask("chain", 10_000, 1)
+    for _ in range(rounds):
+        before = each.ask("chain", 100, 20)
+        (long,) = each.ask("chain", 10_000, 1)
+        yield long / statistics.median(before + each.ask("chain", 100, 20))

@@ -1,0 +1,81 @@
+"""What flows call: a model that speaks the OpenAI chat protocol, and a service that takes its time. Prints its port.
+
+POST /v1/chat/completions streams; the model's name says what: "TOKENS-EVERY_MS", "500-0" being 500 tokens as fast as
+they can be sent, each as an event of its own. GET /slow/SECONDS answers after that long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+
+CHUNK = {
+    "id": "chatcmpl-benchmark",
+    "object": "chat.completion.chunk",
+    "created": 1_700_000_000,
+    "model": "benchmark",
+    "system_fingerprint": "fp_benchmark",
+}
+
+
+def _event(choices: list[object], **more: object) -> bytes:
+    data = b"data: " + json.dumps({**CHUNK, "choices": choices, **more}).encode() + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _choice(delta: dict[str, str], finish: str | None = None) -> list[object]:
+    return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+
+
+ROLE = _event(_choice({"role": "assistant", "content": ""}))
+TOKEN = _event(_choice({"content": " token"}))
+STOP = _event(_choice({}, "stop"))
+DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+SLOW = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while line := await reader.readline():
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            path = line.split()[1].decode()
+            if path.startswith("/slow/"):
+                await asyncio.sleep(float(path.rsplit("/", 1)[1]))
+                writer.write(SLOW)
+            else:
+                at = head.index(b"content-length:") + 15
+                asked = json.loads(await reader.readexactly(int(head[at : head.index(b"\r\n", at)])))
+                await _stream(writer, *map(int, asked["model"].split("-")))
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass  # the client has gone
+    finally:
+        writer.close()
+
+
+async def _stream(writer: asyncio.StreamWriter, tokens: int, every_ms: int) -> None:
+    writer.write(STREAM + ROLE)
+    for _ in range(tokens):
+        writer.write(TOKEN)
+        await writer.drain()
+        await asyncio.sleep(every_ms / 1000)
+    usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": tokens + 10}
+    writer.write(STOP + _event([], usage=usage) + DONE)
+
+
+async def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = await asyncio.start_server(serve, sock=listener, backlog=2048)
+    print(listener.getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    if sys.platform == "win32":
+        asyncio.run(main())
+    else:
+        import uvloop
+
+        uvloop.run(main())

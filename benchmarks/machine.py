@@ -1,0 +1,56 @@
+"""What the figures were measured on, and what processes take."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def facts() -> str:
+    """The machine in a line; nothing in it names a host, a user or a folder."""
+    parts = [f"{cores()} cores", _processor(), f"{platform.system()} {platform.machine()}"]
+    parts.append(f"{platform.python_implementation()} {platform.python_version()}")
+    return ", ".join(part for part in parts if part)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load() -> str:
+    """How busy the machine is already; the figures of a busy one are worse than its best."""
+    try:
+        return f"load average {os.getloadavg()[0]:.1f} at the start"
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that came from it."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def resident_mb(pid: int) -> float:
+    """What a process and its children hold in memory, in MB (10^6 bytes); pages that they share count in each."""
+    pids = ",".join(map(str, family(pid)))
+    listed = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False).stdout
+    return sum(int(line) for line in listed.split()) * 1024 / 1e6

@@ -1,0 +1,145 @@
+"""Headrace as users run it, and the processes around it: started, asked, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import HERE
+
+HELPERS = HERE / "helpers"
+FLOWS = HERE / "flows"
+READY_SECONDS = 30.0
+
+
+@dataclass
+class Served:
+    """A serving Headrace with one app. `ready` is the seconds from the start of the process to its ready file."""
+
+    port: int
+    key: str
+    pid: int
+    ready: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+
+    def runs_told(self) -> int:
+        """How many runs the app's log has."""
+        url = f"http://127.0.0.1:{self.port}/v1/workflows/logs?limit=1"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=self.headers), timeout=30) as answer:
+            return json.load(answer)["total"]
+
+
+@contextmanager
+def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str) -> Iterator[Served]:
+    """Serves flows/`flow` from a new data folder, with SQLite as it comes. `replaced`: NAME in the file -> text."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = (FLOWS / flow).read_text()
+        for name, value in replaced.items():
+            text = text.replace(name, value)
+        file = Path(folder) / flow
+        file.write_text(text)
+        ready = Path(folder) / "ready.json"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0"]
+        command += ["--data", str(Path(folder) / "data"), "--ready-file", str(ready), "--log-level", "warning"]
+        with (Path(folder) / "log").open("w+") as log:
+            began = time.perf_counter()
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**inherited, **(environ or {})})
+            try:
+                while not ready.exists():
+                    if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+                        log.seek(0)
+                        raise RuntimeError(f"Headrace did not start:\n{log.read()[-3000:]}")
+                    time.sleep(0.001)
+                elapsed = time.perf_counter() - began
+                told = json.loads(ready.read_text())
+                port = int(told["url"].rsplit(":", 1)[1])
+                yield Served(port, told["apps"][0]["key"], process.pid, elapsed)
+            finally:
+                end(process)
+
+
+@contextmanager
+def helper(script: str, *arguments: str) -> Iterator[int]:
+    """A helper that prints its port and serves."""
+    command = [sys.executable, str(HELPERS / script), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        end(process)
+        process.stdout.close()
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Load:
+    """The load generator (see helpers/load.py)."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, **job: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+
+    def finish(self) -> dict[str, Any]:
+        """What came of the job. RuntimeError unless every answer was right."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the load generator ended with {self._process.wait()}")
+        result = json.loads(line)
+        if result["wrong"] or result["unanswered"]:
+            raise RuntimeError(
+                f"{result['wrong']} answers were wrong and {result['unanswered']} never came: {result['example']}"
+            )
+        return result
+
+    def __call__(self, **job: Any) -> dict[str, Any]:
+        self.start(**job)
+        return self.finish()
+
+
+@contextmanager
+def load() -> Iterator[Load]:
+    command = [sys.executable, str(HELPERS / "load.py")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Load(process)
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        end(process)
+        process.stdout.close()
+
+
+def call(served: Served, inputs: Mapping[str, Any], mode: str = "blocking") -> dict[str, Any]:
+    """The part of a job that says whom to ask for what."""
+    body = json.dumps({"inputs": inputs, "response_mode": mode, "user": "benchmark"})
+    return {"port": served.port, "path": "/v1/workflows/run", "headers": served.headers, "body": body}

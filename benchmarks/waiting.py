@@ -1,0 +1,60 @@
+"""A thousand runs at once that each wait for somebody else: how long they take, and how much memory."""
+
+from __future__ import annotations
+
+import threading
+
+from benchmarks.machine import resident_mb
+from benchmarks.service import call, helper, load, serving
+from benchmarks.table import Row, Target
+
+GROUP = "Waiting: 1,000 runs of start -> http-request -> end at once, each 2 s on HTTP"
+RUNS, WAIT = 1_000, 2
+
+
+def measure(quick: bool) -> list[Row]:
+    """One shot of a thousand (and a few before, so that nothing is new to the service)."""
+    with helper("others.py") as port, load() as ask:
+        where = f"http://127.0.0.1:{port}/slow/{WAIT}"
+        with serving("http.yml", {"HEADRACE_EGRESS_ALLOW": "127.0.0.1"}, SERVICE_URL=where) as served:
+            job = {**call(served, {"query": "hello"}), "seconds": 60, "expect": '"status":200'}
+            ask(**job, connections=5, requests=5)
+            ask.start(**job, connections=RUNS, requests=RUNS)
+            peak = _Peak(served.pid)
+            result = ask.finish()
+            most = peak.stop()
+            if (told := served.runs_told()) != RUNS + 5:
+                raise RuntimeError(f"{RUNS + 5} runs were answered, and {told} are in the log")
+    first = min(result["latencies"])
+    return [
+        Row(
+            GROUP,
+            "until the last has ended",
+            result["elapsed"],
+            "s",
+            Target(4),
+            {"the wait itself": float(WAIT)},
+            f"the first after {first:.2f} s",
+        ),
+        Row(GROUP, "memory at most (RSS)", most, "MB", Target(250)),
+    ]
+
+
+class _Peak:
+    """Watches how much memory a process and its children hold, until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._most = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self._most = max(self._most, resident_mb(self._pid))
+
+    def stop(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return max(self._most, resident_mb(self._pid))

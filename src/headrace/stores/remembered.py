@@ -1,0 +1,159 @@
+"""What the asynchronous API remembers, in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace.kernel.events import RunId
+from headrace.ports import Batch, BatchLine, Callback, KeptAnswer
+
+FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is forgotten
+
+
+class MemoryAnswers:
+    """Answers."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, str], KeptAnswer] = {}  # oldest first
+
+    async def claim_answer(self, app: str, key: str, digest: str, at: float, expired: float) -> KeptAnswer | None:
+        known = self._answers.get((app, key))
+        if known is not None and known.created_at >= expired:
+            return known
+        self._answers.pop((app, key), None)
+        self._forget_answers(expired - FORGOTTEN)
+        self._answers[app, key] = KeptAnswer(app, key, digest, at)
+        return None
+
+    def _forget_answers(self, before: float) -> None:
+        old: list[tuple[str, str]] = []
+        for name, answer in self._answers.items():
+            if answer.created_at >= before:
+                break
+            old.append(name)
+        for name in old:
+            del self._answers[name]
+
+    async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None:
+        known = self._answers.get((app, key))
+        if known is not None and known.status is None:
+            self._answers[app, key] = replace(known, status=status, body=body)
+
+    async def release_answer(self, app: str, key: str) -> None:
+        known = self._answers.get((app, key))
+        if known is not None and known.status is None:
+            del self._answers[app, key]
+
+    async def find_answer(self, app: str, key: str) -> KeptAnswer | None:
+        return self._answers.get((app, key))
+
+    def _remove_answers(self, app: str) -> None:
+        self._answers = {name: answer for name, answer in self._answers.items() if answer.app != app}
+
+
+class MemoryCallbacks:
+    """Callbacks. Of those that are not to be tried any more only the last `keep` are remembered."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep_callbacks = keep
+        self._callbacks: dict[str, Callback] = {}
+        self._of_runs: dict[RunId, list[str]] = {}  # ids, oldest first
+        self._pending: dict[str, None] = {}
+        self._settled: dict[str, None] = {}  # in the order in which they were
+
+    def _add_callback(self, callback: Callback) -> None:
+        self._callbacks[callback.id] = callback
+        self._of_runs.setdefault(callback.run, []).append(callback.id)
+        self._pending[callback.id] = None
+
+    async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
+        due: list[tuple[float, str]] = []
+        for name in self._pending:
+            next_at = self._callbacks[name].next_at
+            if next_at is not None and next_at <= now:
+                due.append((next_at, name))
+        return [self._callbacks[name] for _, name in sorted(due)[: max(0, limit)]]
+
+    async def save_callback(self, callback: Callback) -> None:
+        if callback.id not in self._callbacks:
+            return  # removed with its app while it was being delivered
+        self._callbacks[callback.id] = callback
+        self._pending.pop(callback.id, None)
+        self._settled.pop(callback.id, None)
+        (self._pending if callback.status == "pending" else self._settled)[callback.id] = None
+        if len(self._settled) > self._keep_callbacks:
+            self._remove_callback(next(iter(self._settled)))
+
+    async def find_callback(self, callback: str) -> Callback | None:
+        return self._callbacks.get(callback)
+
+    async def callbacks_of(self, run: RunId) -> list[Callback]:
+        return [self._callbacks[name] for name in self._of_runs.get(run, ())]
+
+    def _remove_callback(self, name: str) -> None:
+        run = self._callbacks.pop(name).run
+        self._pending.pop(name, None)
+        self._settled.pop(name, None)
+        self._of_runs[run].remove(name)
+        if not self._of_runs[run]:
+            del self._of_runs[run]
+
+    def _remove_pending(self, app: str) -> None:
+        for name in [name for name in self._pending if self._callbacks[name].app == app]:
+            self._remove_callback(name)
+
+
+class MemoryBatches:
+    """Batches (all but `count_runs`). Of those that are over, the oldest are forgotten where they have more than
+    `keep` lines between them."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep_lines = keep
+        self._batches: dict[str, Batch] = {}
+        self._lines: dict[str, list[BatchLine]] = {}  # by batch, in order
+
+    async def add_batch(self, batch: Batch, lines: Sequence[BatchLine]) -> None:
+        if batch.id not in self._batches:
+            self._batches[batch.id] = batch
+            self._lines[batch.id] = sorted(lines, key=lambda line: line.index)
+
+    async def save_batch(self, batch: Batch) -> None:
+        if batch.id not in self._batches:
+            return  # removed with its app while it went on
+        self._batches[batch.id] = batch
+        over = sorted(
+            (each for each in self._batches.values() if each.status != "running"),
+            key=lambda each: (each.ended_at or 0.0, each.created_at),
+        )
+        room = self._keep_lines - sum(len(self._lines[each.id]) for each in over)
+        for each in over[:-1]:  # the last one stays, however large
+            if room >= 0:
+                break
+            room += len(self._lines[each.id])
+            self._remove_batch(each.id)
+
+    async def find_batch(self, batch: str) -> Batch | None:
+        return self._batches.get(batch)
+
+    async def batches(self, app: str | None = None, status: str | None = None) -> list[Batch]:
+        found = [
+            batch
+            for batch in self._batches.values()
+            if (app is None or batch.app == app) and (status is None or batch.status == status)
+        ]
+        return sorted(found, key=lambda batch: (batch.created_at, batch.id), reverse=True)
+
+    async def batch_lines(self, batch: str, start: int = 0, limit: int = 1000) -> list[BatchLine]:
+        lines = self._lines.get(batch, [])
+        first = bisect_left(lines, start, key=lambda line: line.index)
+        return lines[first : first + max(0, limit)]
+
+    def _remove_batch(self, batch: str) -> None:
+        del self._batches[batch]
+        del self._lines[batch]
+
+    def _remove_batches(self, app: str) -> None:
+        for batch in [each.id for each in self._batches.values() if each.app == app]:
+            self._remove_batch(batch)

@@ -1,0 +1,58 @@
+"""Answers in a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.engine import RowMapping
+
+from headrace.ports import KeptAnswer
+from headrace.stores.encoding import clean
+from headrace.stores.sql.schema import answers
+from headrace.stores.sql.statements import Part, inserting
+
+FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is deleted
+
+
+class SqlAnswers(Part):
+    """Answers. Of two processes that claim at once, the primary key makes one the first."""
+
+    async def claim_answer(self, app: str, key: str, digest: str, at: float, expired: float) -> KeptAnswer | None:
+        app, key = clean(app), clean(key)
+        new = {"app": app, "key": key, "digest": clean(digest), "created_at": at, "status": None, "body": b""}
+
+        def work(connection: Connection) -> RowMapping | None:
+            insert = inserting(connection, answers)
+            replaced = {name: insert.excluded[name] for name in ("digest", "created_at", "status", "body")}
+            claim = insert.on_conflict_do_update(
+                index_elements=["app", "key"], set_=replaced, where=answers.c.created_at < expired
+            )
+            if connection.execute(claim, new).rowcount:
+                connection.execute(delete(answers).where(answers.c.created_at < expired - FORGOTTEN))
+                return None
+            return connection.execute(_one(app, key)).mappings().one()
+
+        row = await self._write(work)
+        return KeptAnswer(**row) if row else None
+
+    async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None:
+        keep = update(answers).where(*_open(app, key)).values(status=status, body=body)
+        await self._write(lambda connection: connection.execute(keep).rowcount)
+
+    async def release_answer(self, app: str, key: str) -> None:
+        release = delete(answers).where(*_open(app, key))
+        await self._write(lambda connection: connection.execute(release).rowcount)
+
+    async def find_answer(self, app: str, key: str) -> KeptAnswer | None:
+        row = await self._database.row(_one(clean(app), clean(key)))
+        return KeptAnswer(**row) if row else None
+
+
+def _one(app: str, key: str) -> Any:
+    return select(answers).where(answers.c.app == app, answers.c.key == key)
+
+
+def _open(app: str, key: str) -> Any:
+    """Of a kept answer nothing changes any more."""
+    return (answers.c.app == clean(app), answers.c.key == clean(key), answers.c.status.is_(None))

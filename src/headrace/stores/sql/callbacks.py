@@ -1,0 +1,39 @@
+"""Callbacks in a database. They come into being in the journal's own transactions (`JournalWork`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import select, text, update
+
+from headrace.kernel.events import RunId
+from headrace.ports import Callback
+from headrace.stores.encoding import clean
+from headrace.stores.sql.schema import PENDING, callbacks
+from headrace.stores.sql.statements import Part, cleaned
+
+
+class SqlCallbacks(Part):
+    """Callbacks."""
+
+    async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
+        statement = (
+            select(callbacks)
+            .where(text(PENDING), callbacks.c.next_at <= now)
+            .order_by(callbacks.c.next_at, callbacks.c.id)
+            .limit(max(0, limit))
+        )
+        return [Callback(**row) for row in await self._database.rows(statement)]
+
+    async def save_callback(self, callback: Callback) -> None:
+        # one that is gone was removed with its app while it was being delivered: it stays so
+        statement = update(callbacks).where(callbacks.c.id == callback.id).values(cleaned(asdict(callback)))
+        await self._write(lambda connection: connection.execute(statement).rowcount)
+
+    async def find_callback(self, callback: str) -> Callback | None:
+        row = await self._database.row(select(callbacks).where(callbacks.c.id == clean(callback)))
+        return Callback(**row) if row else None
+
+    async def callbacks_of(self, run: RunId) -> list[Callback]:
+        statement = select(callbacks).where(callbacks.c.run == clean(run)).order_by(callbacks.c.seq)
+        return [Callback(**row) for row in await self._database.rows(statement)]

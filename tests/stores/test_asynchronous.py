@@ -1,0 +1,312 @@
+"""What the asynchronous API remembers, in a database that is killed, shared, full or busy."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event
+
+from headrace.errors import Conflict, StoreError
+from headrace.kernel.events import RunEnded, RunPaused, RunQueued, RunResumed, RunStarted
+from headrace.ports import Batch, BatchLine
+from headrace.stores.memory import MemoryStore
+from headrace.stores.sql import SqlStore
+from headrace.stores.sql.statements import Call
+from tests.contracts.examples import numbered, queued, whole
+
+BATCH = Batch("b1", "a1", "v1", "ada", 10_000, 1000.5)
+LINES = [BatchLine(n, {"name": f"line {n}", "text": "x" * 200}) for n in range(10_000)]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/headrace.db"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SqlStore]:
+    opened = await SqlStore.open(url)
+    yield opened
+    await opened.aclose()
+
+
+def asked(run: str) -> RunQueued:
+    return replace(queued(run), callback="http://example.com/hook")
+
+
+async def _killed(url: str, script: str, after: int) -> list[str]:
+    """Runs a script that is killed (SIGKILL) once it has told so many lines; all that it told."""
+    writing = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, stdout=asyncio.subprocess.PIPE)
+    assert writing.stdout
+    told: list[str] = []
+    while (line := await writing.stdout.readline()).endswith(b"\n"):
+        told.append(line.decode().strip())
+        if len(told) == after:
+            writing.kill()  # what it told before it died is read to the end
+    assert await writing.wait() == -9
+    return told
+
+
+# ------------------------------------------------------------------------------------------------------- callbacks
+
+RUNNING = """
+import asyncio, sys
+from itertools import count
+from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunResumed, RunStarted
+from headrace.stores.sql import SqlStore
+
+async def run(store, name):
+    events = [RunQueued('app', 'v', 't' + name, 'u', {}, {}, callback='http://example.com'), RunStarted(), RunPaused(),
+              RunResumed(), RunEnded('succeeded')]
+    for seq, event in enumerate(events, 1):
+        await store.append([Record(name, seq, 1.0, event)])
+    sys.stdout.write(name + '\\n')
+    sys.stdout.flush()
+
+async def forever(store, name):
+    for n in count():
+        await run(store, f'{name}-{n}')
+
+async def main():
+    store = await SqlStore.open(sys.argv[1])
+    await asyncio.gather(*(forever(store, f'r{n}') for n in range(8)))
+
+asyncio.run(main())
+"""
+
+
+async def test_after_kill_9_a_callback_is_there_exactly_where_its_record_is(url: str) -> None:
+    told = await _killed(url, RUNNING, 100)
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+    due = "SELECT run, seq FROM events WHERE type IN ('RunEnded', 'RunPaused') ORDER BY run, seq"
+    records = database.execute(due).fetchall()
+    owed = database.execute("SELECT run, seq FROM callbacks ORDER BY run, seq").fetchall()
+    database.close()
+    assert owed == records
+    assert {(run, seq) for run in told for seq in (3, 5)} <= set(owed), "what was acknowledged is there"
+
+
+async def test_a_run_that_ends_in_another_process_owes_its_callback_too(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    await store.append(numbered("r1", [asked("r1"), RunStarted()]))
+    await other.append(numbered("r1", [RunPaused()], after=2))
+    await store.append(numbered("r1", [RunResumed()], after=3))
+    await other.append(numbered("r1", [RunEnded("failed", {}, "boom")], after=4))
+    assert [each.event for each in await store.callbacks_of("r1")] == ["run.paused", "run.failed"]
+    await other.aclose()
+
+
+async def test_an_end_that_does_not_fit_on_the_disk_owes_nothing_yet(store: SqlStore) -> None:
+    def limit(pages: int) -> asyncio.Future[object]:
+        def work(connection: Connection) -> object:
+            return connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
+
+        return store._writer.submit(Call(work, "test"))
+
+    await store.append(numbered("r1", [asked("r1"), RunStarted()]))
+    await limit(1)  # as many as there are
+    huge = RunEnded("succeeded", {"text": "x" * 10**6})
+    with pytest.raises(StoreError, match="full"):
+        await store.append(numbered("r1", [huge], after=2))
+    assert await store.callbacks_of("r1") == []
+    await limit(10**6)
+    await store.append(numbered("r1", [huge], after=2))
+    assert len(await store.callbacks_of("r1")) == 1
+
+
+async def test_many_runs_that_end_at_once_owe_one_each(store: SqlStore) -> None:
+    appends = [store.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded("succeeded")])) for n in range(600)]
+    refused = store.append(numbered("r7", [RunEnded("failed")], after=1))
+    await asyncio.gather(*appends)
+    with pytest.raises(Conflict):
+        await refused
+    due = await store.due_callbacks(1e12, 1000)
+    assert sorted(callback.run for callback in due) == sorted(f"r{n}" for n in range(600))
+    assert {callback.event for callback in due} == {"run.succeeded"}
+
+
+async def test_runs_without_a_callback_cost_no_statement_more(store: SqlStore) -> None:
+    said: list[str] = []
+
+    @event.listens_for(store._database.engine, "before_cursor_execute")
+    def _(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        said.append(statement.split(" (")[0])
+
+    await store.append(whole("r1"))
+    assert said == ["BEGIN IMMEDIATE", "INSERT INTO events", "INSERT INTO runs", "COMMIT"]
+
+
+async def test_memory_forgets_old_callbacks_but_none_that_is_due() -> None:
+    store = MemoryStore(keep=3)
+    for n in range(10):
+        await store.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded("succeeded")]))
+    due = await store.due_callbacks(1e12)
+    assert len(due) == 10, "its runs may be forgotten, what they owe is not"
+    for callback in due[:8]:
+        await store.save_callback(replace(callback, status="delivered", next_at=None))
+    known = [bool(await store.find_callback(callback.id)) for callback in due]
+    assert known == [False] * 5 + [True] * 5
+
+
+# --------------------------------------------------------------------------------------------------------- answers
+
+
+async def test_of_claims_in_several_processes_one_is_the_first(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    for key in map(str, range(20)):
+        claims = [each.claim_answer("a1", key, "d", 100.0, 0.0) for each in (store, other) * 5]
+        assert (await asyncio.gather(*claims)).count(None) == 1
+    await store.keep_answer("a1", "3", 202, b"kept")
+    found = await other.claim_answer("a1", "3", "d", 101.0, 0.0)
+    assert found is not None
+    assert (found.status, found.body) == (202, b"kept")
+    await other.aclose()
+
+
+async def test_of_claims_of_an_expired_answer_one_is_the_first(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    await store.claim_answer("a1", "k", "old", 100.0, 0.0)
+    claims = [each.claim_answer("a1", "k", "new", 500.0, 200.0) for each in (store, other) * 5]
+    assert (await asyncio.gather(*claims)).count(None) == 1
+    await other.aclose()
+
+
+# --------------------------------------------------------------------------------------------------------- batches
+
+
+async def test_ten_thousand_lines_go_in_while_runs_go_on(store: SqlStore) -> None:
+    adding = asyncio.create_task(store.add_batch(BATCH, LINES))
+    appended = 0
+    while not adding.done():
+        await store.append(whole(f"r{appended}"))
+        appended += 1
+        assert (await store.find_batch("b1") is None) or adding.done() or len(await store.batch_lines("b1", 9_999))
+    await adding
+    assert appended >= 4, "the journal waited for a whole batch"
+    assert await store.batch_lines("b1", 0, 20_000) == LINES
+
+
+ADDING = """
+import asyncio, sys
+from headrace.ports import Batch, BatchLine
+from headrace.stores.sql import SqlStore, batches
+
+insert = batches._insert
+
+def telling(connection, chunk):
+    insert(connection, chunk)
+    sys.stdout.write(f'{len(chunk)}\\n')
+    sys.stdout.flush()
+
+async def main():
+    batches._insert = telling
+    store = await SqlStore.open(sys.argv[1])
+    lines = [BatchLine(n, {'name': f'first {n}'}) for n in range(200_000)]
+    await store.add_batch(Batch('b1', 'a1', 'v1', 'ada', len(lines), 1.0), lines)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_batch_that_was_cut_off_never_was_and_can_be_added_again(url: str) -> None:
+    await _killed(url, ADDING, 3)
+    store = await SqlStore.open(url)
+    assert await store.find_batch("b1") is None
+    assert await store.batches() == []
+    assert await store.batch_lines("b1", 0, 1), "some were written"
+    await store.add_batch(replace(BATCH, total=2), LINES[:2])
+    assert await store.batch_lines("b1") == LINES[:2]
+    await store.aclose()
+
+
+async def test_a_batch_with_a_line_that_cannot_be_kept_is_refused_whole(store: SqlStore) -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested more than 300 levels"):
+        await store.add_batch(BATCH, [*LINES[:1000], BatchLine(1000, {"deep": deep})])
+    assert await store.find_batch("b1") is None
+    await store.append(whole("r1"))  # whatever was enqueued before is written
+    assert await store.batch_lines("b1") == []
+
+
+async def test_a_batch_given_up_by_its_caller_leaves_nothing(store: SqlStore) -> None:
+    adding = asyncio.create_task(store.add_batch(BATCH, LINES))
+    while not await store.batch_lines("b1", 0, 1):
+        pass
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    await store.append(whole("r1"))
+    assert await store.find_batch("b1") is None
+    assert await store.batch_lines("b1") == []
+
+
+async def test_memory_forgets_the_oldest_batches_that_are_over() -> None:
+    store = MemoryStore(keep=25)
+    for n in range(4):
+        await store.add_batch(replace(BATCH, id=f"b{n}", created_at=float(n)), LINES[:10])
+    for n in (1, 0, 2):
+        ended = await store.find_batch(f"b{n}")
+        assert ended is not None
+        await store.save_batch(replace(ended, status="ended", ended_at=10.0 - n))
+    assert [batch.id for batch in await store.batches()] == ["b3", "b1", "b0"], "b2 was over first"
+    await store.add_batch(replace(BATCH, id="large"), LINES[:100])
+    await store.save_batch(replace(BATCH, id="large", status="stopped", ended_at=99.0))
+    assert [batch.id for batch in await store.batches()] == ["large", "b3"]
+    assert len(await store.batch_lines("large")) == 100
+    assert await store.batch_lines("b1") == []
+
+
+# ---------------------------------------------------------------------------------------------------------- indexes
+
+
+@pytest.mark.parametrize(
+    ("asking", "index"),
+    [
+        ("due_callbacks", "ix_callbacks_due"),
+        ("callbacks_of", "ix_callbacks_run"),
+        ("count_runs", "COVERING INDEX ix_runs_source"),
+        ("running", "ix_batches_running"),
+        ("of_app", "ix_batches_app_created_at"),
+        ("batch_lines", "batch=? AND number>?"),
+        ("claim_answer", "ix_answers_created_at"),
+    ],
+)
+async def test_what_is_asked_often_is_found_by_an_index(store: SqlStore, asking: str, index: str) -> None:
+    said: list[tuple[str, object]] = []
+
+    @event.listens_for(store._database.engine, "before_cursor_execute")
+    def _(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
+        said.append((statement, parameters))
+
+    match asking:
+        case "due_callbacks":
+            await store.due_callbacks(5.0)
+        case "callbacks_of":
+            await store.callbacks_of("r1")
+        case "count_runs":
+            await store.count_runs("batch:b1")
+        case "running":
+            await store.batches(status="running")
+        case "of_app":
+            await store.batches("a1")
+        case "batch_lines":
+            await store.batch_lines("b1", 5)
+        case _:
+            await store.claim_answer("a1", "k", "d", 5.0, 1.0)
+    statement, parameters = next(each for each in reversed(said) if each[0] != "COMMIT")
+
+    def work(connection: Connection) -> str:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return "\n".join(row[3] for row in plan)
+
+    plan = await store._database.run(work)
+    assert index in plan
+    assert not [line for line in plan.splitlines() if line.startswith("SCAN") and "INDEX" not in line]

@@ -1,0 +1,164 @@
+"""The benchmarks' table: what a reader of it sees. Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import machine, run, table
+from benchmarks.helpers import load
+from benchmarks.table import MET, MISSED, NOT_MEASURED, Row, Target
+
+ROOT = Path(__file__).parents[1]
+
+ROWS = [
+    Row("Engine", "chain", 0.0161, "ms", Target(0.05), {"Burr": 0.0288, "graphon": "(no Python 3.12 here)"}),
+    Row("Served", "64 connections", 1234.5, "runs/s", Target(1500, more=True, aim=3000), {}, "p50 | p99"),
+    Row("Served", "broken", None, "", Target(1), {}, "RuntimeError: boom"),
+    Row("Served", "by the way", 2.0, "s"),
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "figure", "verdict"),
+    [
+        (Target(3), 3.0, MET),
+        (Target(3), 3.001, MISSED),
+        (Target(3, aim=1), 2.0, MET),
+        (Target(1500, more=True), 1500.0, MET),
+        (Target(1500, more=True), 1499.9, MISSED),
+        (Target(3), None, NOT_MEASURED),
+        (None, 7.0, ""),
+    ],
+)
+def test_a_figure_is_judged_by_its_target(target: Target | None, figure: float | None, verdict: str):
+    assert Row("", "", figure, "", target).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.01609, "0.0161"), (0.00002, "2.0e-05"), (9.996, "10"), (99.96, "100"), (1234.5, "1,234")],
+)
+def test_numbers_have_three_figures(value: float, text: str):
+    assert table.number(value) == text
+
+
+def test_the_terminal_shows_each_figure_beside_target_and_peers():
+    lines = table.plain(ROWS).splitlines()
+    chain = next(line for line in lines if line.startswith("chain"))
+    assert [part.strip() for part in chain.split("  ") if part.strip()] == [
+        "chain",
+        "0.0161 ms",
+        "≤ 0.05 ms",
+        "met",
+        "Burr 0.0288, graphon (no Python 3.12 here)",
+    ]
+    assert any("1,234 runs/s" in line and "≥ 1,500 runs/s (aim: 3,000)  MISSED" in line for line in lines)
+    assert lines.count("Engine") == lines.count("Served") == 1
+
+
+def test_the_page_has_a_table_a_group_whose_cells_stay_cells():
+    lines = table.markdown(ROWS).splitlines()
+    assert [line for line in lines if line.startswith("###")] == ["### Engine", "### Served"]
+    rows = [line for line in lines if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {len(table.HEADINGS) + 1}
+    assert any("**MISSED**" in line for line in rows)
+
+
+def test_what_is_missed_is_said_in_a_line():
+    assert table.summary(ROWS) == ("1 of 3 targets met. Not met: 64 connections (MISSED); broken (not measured).")
+
+
+def test_new_figures_replace_the_old_and_nothing_else():
+    page = f"# Title\n\n{run.BEGIN}\nold\n{run.END}\n\nWhy it is so.\n"
+    new = run.with_figures(page, "new")
+    assert new == page.replace("old", "new")
+    assert run.with_figures(new, "new") == new
+    with pytest.raises(ValueError, match="lacks its marks"):
+        run.with_figures("# Title\n", "new")
+
+
+def test_the_page_in_the_repository_can_take_figures():
+    run.with_figures(run.PAGE.read_text("utf-8"), "new")
+
+
+def test_machine_facts_name_cores_and_python_and_no_place():
+    facts = machine.facts()
+    assert f"{machine.cores()} cores" in facts
+    assert "Python" in facts
+    assert "/" not in facts.replace("GNU/Linux", "")
+    assert machine.resident_mb(machine.os.getpid()) > 1
+
+
+def measured(rows: Sequence[Row] | Exception):
+    def measure(quick: bool) -> list[Row]:
+        if isinstance(rows, Exception):
+            raise rows
+        return list(rows)
+
+    return measure
+
+
+def test_a_missed_target_ends_well_and_a_broken_benchmark_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(run, "BENCHMARKS", {"missed": measured([ROWS[1]]), "broken": measured(OSError("boom"))})
+    assert run.main(["missed"]) == 0
+    assert "MISSED" in capsys.readouterr().out
+    assert run.main(["broken", "missed"]) == 1
+    out = capsys.readouterr().out
+    assert "OSError: boom" in out
+    assert "1,234 runs/s" in out
+
+
+def test_the_page_is_written_when_all_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"{run.BEGIN}\n{run.END}\n")
+    monkeypatch.setattr(run, "PAGE", page)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "BENCHMARKS", {"all": measured(ROWS[:2])})
+    assert run.main(["--write"]) == 0
+    assert "| chain | 0.0161 ms | ≤ 0.05 ms | met |" in page.read_text()
+    before = page.read_text()
+    monkeypatch.setattr(run, "BENCHMARKS", {"all": measured(OSError("boom"))})
+    assert run.main(["--write"]) == 1
+    assert page.read_text() == before
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--write", "--quick"], ["--write", "idle"]])
+def test_bad_usage_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        run.main(arguments)
+    assert ended.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_tokens_count_only_in_the_events_that_tell_them():
+    told = b'data: {"event":"text_chunk","text":" token token"}\n\n'
+    finished = b'data: {"event":"workflow_finished","text":" token token"}\n\n'
+    body = told + finished + told
+    chunks = [body[:30], body[30:100], body[100:]]  # cut anywhere
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    assert load.count(answer, {"event": '"event":"text_chunk"', "text": " token"}) == 4
+
+
+@pytest.mark.parametrize("journal", ["memory", "sqlite"])
+def test_the_engine_runs_the_graphs_it_is_timed_with(journal: str, tmp_path: Path):
+    asked = [{"shape": shape, "nodes": 5, "times": 2} for shape in ("chain", "fan_out", "waiting_fan_out")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "contestants" / "with_headrace.py"), journal, str(tmp_path)],
+        input="".join(json.dumps(each) + "\n" for each in asked),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    name, *answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert name["name"].startswith("Headrace")
+    assert [len(answer["ms"]) for answer in answers] == [2, 2, 2]
