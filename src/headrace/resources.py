@@ -141,6 +141,7 @@ class HttpRequest:
     verify: bool = True
     max_size: int = 10 * 1024 * 1024
     follow_redirects: bool = True
+    cut_off: bool = False  # only the status counts: a body that is larger, slow or broken is cut off, not refused
 
 
 @dataclass(frozen=True, slots=True)

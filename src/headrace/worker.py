@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from headrace.engine import Driver
@@ -24,11 +24,21 @@ BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is ful
 
 
 class Worker:
-    """Drives up to `concurrency` runs at once. `run` goes on until it is cancelled."""
+    """Drives up to `concurrency` runs at once. `run` goes on until it is cancelled.
 
-    def __init__(self, runtime: Runtime, name: str = "worker", concurrency: int = 10_000) -> None:
+    `call_back` is called whenever a run that was asked for with a callback ends or pauses.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str = "worker",
+        concurrency: int = 10_000,
+        call_back: Callable[[], None] = lambda: None,
+    ) -> None:
         self.runtime = runtime
         self.name = name
+        self._call_back = call_back
         self._room = asyncio.Semaphore(concurrency)
         self._runs: set[asyncio.Task[None]] = set()
 
@@ -76,6 +86,7 @@ class Worker:
         driver = runtime.driving[run] = Driver(run, flow, runtime.world)
         try:
             await driver.drive(records)
+            self._tell(records)
         except (OSError, StoreError) as error:
             logger.error("run %s cannot be written down: %s", run, error)
             await asyncio.sleep(BACK_OFF_SECONDS)
@@ -96,7 +107,14 @@ class Worker:
         record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
         await world.journal.append([record])
         world.bus.publish([record])
+        self._tell(records)
         return None
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        """The run has come to an end or a pause, or is driven elsewhere."""
+        queued = records[0].event
+        if isinstance(queued, RunQueued) and queued.callback is not None:
+            self._call_back()
 
     async def _reconcile(self) -> None:
         while True:

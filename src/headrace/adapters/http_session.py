@@ -24,6 +24,7 @@ Phase = Literal["connect", "write", "read"]
 
 _CHUNK = 64 * 1024
 _MAX_HEADER = 64 * 1024
+_SOON = 2.0  # seconds within which a body that may be cut off is to come
 # Everything that may stand in a path or query is left as it is written (signed URLs depend on it); the rest, and a
 # percent sign that begins no escape, is percent-encoded.
 _TO_ENCODE = re.compile(r"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
@@ -201,23 +202,38 @@ class Session:
 
 
 async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpRequest, watch: Watch) -> bytes:
-    """The body, unpacked; what a length that lies or a packed body grow to is cut off at `max_size`."""
+    """The body, unpacked; a length that lies, or what a packed body grows to, goes no further than `max_size`."""
     max_size = limits.max_size
+    if limits.cut_off:
+        return await _beginning(response, max_size)
     told = response.content_length or 0
-    if told > max_size and method != "HEAD" and not limits.cut_off:
+    if told > max_size and method != "HEAD":
         raise _too_large(max_size, told)
     body = bytearray()
     watch.enter("read")
     async for chunk in response.content.iter_any():
         watch.enter("read")
         if len(body) + len(chunk) > max_size:
-            if not limits.cut_off:
-                raise _too_large(max_size)
-            body += chunk[: max_size - len(body)]
-            response.close()  # what is still to come is not waited for
-            break
+            raise _too_large(max_size)
         body += chunk
     return bytes(body)
+
+
+async def _beginning(response: aiohttp.ClientResponse, max_size: int) -> bytes:
+    """As much of the body as comes soon and has room. Where it breaks off does not matter: the status is known."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_SOON):
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > max_size:
+                    break
+            else:
+                return bytes(body)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    response.close()  # the rest is not waited for
+    return bytes(body[:max_size])
 
 
 def _too_large(max_size: int, size: int | None = None) -> NodeError:

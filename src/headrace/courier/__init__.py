@@ -1,0 +1,8 @@
+"""Callbacks: whoever asked for it is told that a run ended or paused. `docs/callbacks.md` is what receivers go by."""
+
+from __future__ import annotations
+
+from headrace.courier.delivery import BACK_OFF, Courier, Pace
+from headrace.courier.message import signature
+
+__all__ = ["BACK_OFF", "Courier", "Pace", "signature"]
