@@ -21,7 +21,7 @@ help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
 
 demo: $(UV_HERE)
-	@$(UV) sync --locked --no-dev --inexact --quiet
+	@$(UV) sync --locked --no-dev --inexact --compile-bytecode --quiet
 	@$(RUN) python examples/product-detail/demo.py
 
 # The quick ones first, so that a mistake is told soon.
@@ -47,7 +47,7 @@ docs: sync
 	$(RUN) python docs/generate.py
 
 sync: $(UV_HERE)
-	@$(UV) sync --locked --quiet
+	@$(UV) sync --locked --compile-bytecode --quiet
 
 build/uv/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target build/uv uv

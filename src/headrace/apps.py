@@ -1,27 +1,32 @@
 """What is served, and to whom: apps, their versions, the keys that open them.
 
 A file is published under its source (where it was read from): the same source keeps its app and key, a changed content
-becomes a new version, an old one can still be called by its id.
+becomes a new version, an old one can still be called by its id, and be made the current one again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import itertools
+import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from headrace.dsl.load import load
-from headrace.errors import NotFound, Unauthorized
+from headrace.dsl.load import inspect, load
+from headrace.errors import LoadError, NotFound, Problem, RequestError, Unauthorized
 from headrace.node import Flow, Registry
 from headrace.ports import App, Catalog, EndUser, Key, Version
 
+logger = logging.getLogger(__name__)
+
 KEY_SECONDS = 0.5  # a key's answer is remembered this long: one revoked by another process is refused within a second
 KEY_PREFIX = "app-"
+_FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,16 @@ class Served:
     app: App
     version: Version
     flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A content that has become a version, or was one (`new` is False). `problems` are such as do not keep it from
+    running. `served.app` tells which version is the current one."""
+
+    served: Served
+    new: bool
+    problems: Sequence[Problem]
 
 
 def digest(text: str) -> str:
@@ -52,41 +67,117 @@ class Apps:
         self.registry = registry
         self._secret = secret
         self._clock = clock
+        self._publishing = asyncio.Lock()  # within this process, one looks and then writes at a time
         self._flows: dict[str, tuple[Version, Flow]] = {}  # by version id; a version never changes
         self._keys: dict[str, tuple[float, Served]] = {}  # by the key's digest, until when
 
     async def publish(self, source: str, content: str) -> Served:
-        """Serves a file's content under its source. LoadError if it cannot be loaded: then nothing changes."""
-        flow = load(content, self.registry, source)
-        now = self._clock()
-        app = await self.catalog.app_of_source(source)
-        app_id = app.id if app else str(uuid.uuid4())
-        known = await self.catalog.versions(app_id) if app else []
-        wanted = digest(content)
-        version = next((each for each in known if each.digest == wanted), None)
-        if version is None:
-            version = Version(str(uuid.uuid4()), app_id, len(known) + 1, wanted, content, now)
-        created_at = app.created_at if app else now
-        described = App(
-            app_id, flow.name, flow.mode, source, version.id, flow.description, created_at, dict(flow.settings)
-        )
-        if described != app:
+        """Serves a file's content under its source. LoadError if it cannot be loaded: then nothing changes.
+
+        A changed file becomes the current version, whatever was current before. A file that is as it was when it was
+        last served changes nothing: what was pinned, rolled back to or published since then stays current.
+        """
+        flow = await asyncio.to_thread(load, content, self.registry, source)
+        async with self._publishing:
+            app = await self.catalog.app_of_source(source)
+            wanted = digest(content)
+            if app is not None and app.settings.get(_FILE) == wanted:
+                served = await self.version(app, app.version)
+                if served.version.digest != wanted:
+                    logger.info("%s is unchanged; version %d stays the current one", source, served.version.number)
+                return served
+            app_id = app.id if app else str(uuid.uuid4())
+            version, new = await self._versioned(app_id, content)
+            described = App(
+                app_id,
+                flow.name,
+                flow.mode,
+                source,
+                version.id,
+                flow.description,
+                app.created_at if app else version.created_at,
+                {**flow.settings, _FILE: wanted},
+            )
+            if new:
+                await self.catalog.add_version(version)  # first: an app's current version is always there
             await self.catalog.save_app(described)
-        if version not in known:
-            await self.catalog.add_version(version)
-        if app is None:
-            await self.add_key(described, self.own_key(described))
-        self._flows[version.id] = (version, flow)
+            if app is None:
+                await self.add_key(described, self.own_key(described))
+            self._flows[version.id] = (version, flow)
+            self._keys.clear()
+            return Served(described, version, flow)
+
+    async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
+        """Adds a content to an app's versions, or finds it there, and makes it the current one unless told otherwise.
+        LoadError with all its problems if it cannot be loaded: then nothing changes."""
+        flow, problems = await asyncio.to_thread(inspect, content, self.registry, "content")
+        if flow is None:
+            raise LoadError("content", problems)
+        async with self._publishing:
+            version, new = await self._versioned(app.id, content)
+            if new:
+                await self.catalog.add_version(version)
+            self._flows[version.id] = (version, flow)
+            app = await self._make_current(app.id, version, flow) if current else await self._app(app.id)
+        return Published(Served(app, version, flow), new, problems)
+
+    async def pin(self, app: App, version: str) -> Served:
+        """Makes a version the one that the app's calls run. NotFound if the app has none of that id; LoadError if it
+        does not load any more."""
+        async with self._publishing:
+            found, flow = await self._version(app.id, version)
+            return Served(await self._make_current(app.id, found, flow), found, flow)
+
+    async def roll_back(self, app: App) -> Served:
+        """Makes the version before the current one, by their numbers, the current one. 409 `no_earlier_version` if
+        there is none."""
+        async with self._publishing:
+            known = await self.catalog.versions(app.id)
+            now = (await self._app(app.id)).version
+            at = next((index for index, each in enumerate(known) if each.id == now), len(known))
+            if at + 1 >= len(known):
+                raise RequestError("There is no version before the current one.", "no_earlier_version", 409)
+            found, flow = await self._version(app.id, known[at + 1].id)
+            return Served(await self._make_current(app.id, found, flow), found, flow)
+
+    async def _versioned(self, app: str, content: str) -> tuple[Version, bool]:
+        """(the version of an app that has this content, whether it is a new one). Its id follows from the content, so
+        that two processes that publish it at once make one."""
+        known = await self.catalog.versions(app)
+        wanted = digest(content)
+        found = next((each for each in known if each.digest == wanted), None)
+        if found is not None:
+            return found, False
+        number = 1 + max((each.number for each in known), default=0)
+        return Version(str(uuid.uuid5(uuid.UUID(app), wanted)), app, number, wanted, content, self._clock()), True
+
+    async def _make_current(self, app: str, version: Version, flow: Flow) -> App:
+        known = await self._app(app)
+        settings = {**flow.settings, **{key: known.settings[key] for key in (_FILE,) if key in known.settings}}
+        changed = replace(
+            known,
+            name=flow.name,
+            mode=flow.mode,
+            version=version.id,
+            description=flow.description,
+            settings=settings,
+        )
+        if changed != known:
+            await self.catalog.save_app(changed)
         self._keys.clear()
-        return Served(described, version, flow)
+        return changed
+
+    async def _app(self, app: str) -> App:
+        found = await self.catalog.app(app)
+        if found is None:
+            raise NotFound(f"App not found with id: {app}")
+        return found
 
     # ----------------------------------------------------------------------------------------------------- finding
 
     async def served(self, app: str) -> Served:
         """An app in its current version. NotFound if there is none of that id."""
-        found = await self.catalog.app(app)
-        if found is None:
-            raise NotFound(f"App not found with id: {app}")
+        found = await self._app(app)
         return await self.version(found, found.version)
 
     async def version(self, app: App, version: str) -> Served:
@@ -164,10 +255,3 @@ class Apps:
         found = await self.catalog.key_of(digest(key))
         self._keys.clear()
         return await self.catalog.revoke_key(found.id if found else key, self._clock())
-
-    async def current(self, app: App, version: Version) -> App:
-        """Makes a version the one that the app's calls run."""
-        changed = replace(app, version=version.id)
-        await self.catalog.save_app(changed)
-        self._keys.clear()
-        return changed

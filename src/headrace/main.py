@@ -21,9 +21,12 @@ from headrace.adapters.models import ModelClient
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.courier import Courier
+from headrace.dispatcher import Dispatcher
 from headrace.engine import World
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.nodes import registry
+from headrace.ports import Answers
 from headrace.resources import Resources
 from headrace.runtime import Runtime
 from headrace.settings import Settings
@@ -45,6 +48,9 @@ class Service:
     files: FileStore
     resources: Resources
     public_url: str
+    courier: Courier
+    dispatcher: Dispatcher
+    answers: Answers
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
@@ -102,10 +108,17 @@ async def service(
         world = World(store, LocalBus(), resources, settings.limits)
         apps = Apps(store, registry(), secret)
         runtime = Runtime(apps, world, LocalQueue(), store, settings.max_active_requests)
+        courier = Courier(runtime, store, http, secret)
+        dispatcher = Dispatcher(runtime, store)
         if work:
-            working = asyncio.create_task(Worker(runtime, concurrency=settings.concurrency).run(), name="worker")
+            delivering = asyncio.create_task(courier.run(), name="courier")
+            stack.push_async_callback(_let_go, delivering)
+            worker = Worker(runtime, concurrency=settings.concurrency, call_back=courier.poke)
+            working = asyncio.create_task(worker.run(), name="worker")
             stack.push_async_callback(_let_go, working)
-        running = Service(settings, apps, runtime, files, resources, public_url)
+            dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
+            stack.push_async_callback(_let_go, dispatching)
+        running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store)
         yield running
 
 
@@ -150,6 +163,7 @@ async def serve(
     import uvicorn  # the web side takes 0.4 s to import; `lint` and `run` do without
 
     from headrace.api.app import ApiOptions, create_app
+    from headrace.api.polling import Polling
 
     async with service(settings) as running:
         served: list[tuple[Path, Served, str]] = []
@@ -191,6 +205,7 @@ async def serve(
             running.runtime,
             running.files,
             ApiOptions(cors_origins=settings.cors_origins, ping_seconds=settings.ping_seconds, limit_for=limit_for),
+            Polling(running.answers, running.courier, running.dispatcher),
         )
 
         class Server(uvicorn.Server):

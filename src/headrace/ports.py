@@ -70,6 +70,10 @@ class RunFilter:
     keyword: str | None = None  # found in the inputs or outputs, or a run's id
     page: int = 1
     limit: int = 20
+    version: str | None = None
+    source: str | None = None
+    older: tuple[float, RunId] | None = None  # (created_at, id) of a run: those that come after it in the list
+    counted: bool = True  # False: how many there are in all is not asked for, and may be told wrong
 
 
 class Runs(Protocol):

@@ -11,11 +11,12 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from headrace.apps import Apps, Served
 from headrace.engine import Driver, World
-from headrace.errors import Conflict, NotFound, TooManyRequests
+from headrace.errors import Conflict, NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -27,8 +28,10 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
+from headrace.kernel.fork import fork
 from headrace.kernel.masking import Mask
 from headrace.kernel.state import State
+from headrace.node import Flow
 from headrace.ports import EndUser, Queue, Runs
 from headrace.values import File, Value
 
@@ -45,6 +48,16 @@ class Submission:
     files: Sequence[File] = ()
     end_user: EndUser | None = None
     source: str = "service-api"
+    callback: str | None = None  # a URL that is told when the run ends or pauses
+
+
+class Submitted(NamedTuple):
+    """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch."""
+
+    run: RunId
+    task: str
+    at: float
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Started:
     run: RunId
     task: str
     records: AsyncIterator[Record]
+    flow: Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +94,88 @@ class Runtime:
 
     # ------------------------------------------------------------------------------------------------------ submit
 
-    async def submit(self, submission: Submission) -> tuple[RunId, str]:
-        """Queues a run; once this returns, (its id, its task id) are safe in the journal."""
-        record, task = self._queued(submission)
-        await self.world.journal.append([record])
-        await self.queue.put(record.run)
-        return record.run, task
+    async def submit(self, submission: Submission, run: RunId | None = None) -> Submitted:
+        """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
+        there is already is left as it is, and told of."""
+        return await self._enqueue([self._queued(submission, run)])
+
+    async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
+        """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
+        had finished, and goes on from there, in the same version and with the same inputs.
+        NotFound for an unknown run; 409 `not_retryable` for one that has not ended, or ended well."""
+        records = await self.world.journal.read(run)
+        if not records:
+            raise NotFound(f"Workflow run not found with id: {run}")
+        old, end = records[0].event, _last(records)
+        assert isinstance(old, RunQueued)
+        if not isinstance(end, RunEnded) or end.status not in ("failed", "stopped"):
+            raise RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409)
+        new, now = new or str(uuid.uuid4()), self.world.clock()
+        queued = replace(
+            old,
+            task=str(uuid.uuid4()),
+            system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
+            source="service-api",  # a batch counts its lines' own runs
+            retry_of=run,
+        )
+        return await self._enqueue(fork(records, new, now, queued))
+
+    async def _enqueue(self, records: Sequence[Record]) -> Submitted:
+        """Writes down how a run begins, and wakes a worker for it."""
+        run = records[0].run
+        try:
+            await self.world.journal.append(records)
+        except Conflict:
+            records = await self.world.journal.read(run)
+            if not records:
+                raise
+        else:
+            await self.queue.put(run)
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        return Submitted(run, queued.task, records[0].at, queued.version)
 
     @asynccontextmanager
-    async def open(self, submission: Submission) -> AsyncGenerator[Started]:
-        """Queues a run and follows it from its first record. Leaving the block does not end the run.
-        TooManyRequests where the app has as many callers waiting as it may."""
+    async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[Started]:
+        """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
+        `submit`. TooManyRequests where the app has as many callers waiting as it may."""
         app = submission.served.app.id
         if self.max_active and self._active[app] >= self.max_active:
             raise TooManyRequests(
                 "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
                 f"{app} is {self.max_active}."
             )
-        record, task = self._queued(submission)
         self._active[app] += 1
+        if run is not None:
+            # there may be one already: nothing is to be driven before that is known
+            try:
+                known = await self.submit(submission, run)
+                flow = await self.apps.flow(app, known.version)
+                yield Started(known.run, known.task, self.follow(known.run), flow)
+            finally:
+                self._active[app] -= 1
+            return
+        record = self._queued(submission)
+        queued = record.event
+        assert isinstance(queued, RunQueued)
         async with self.world.bus.subscribe(record.run) as live:
             written = asyncio.ensure_future(self.world.journal.append([record]))
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
             await self.queue.put(record.run)
-            mask = Mask(submission.served.flow.secrets)
+            flow = submission.served.flow
+            records = self._live(record.run, live, [record], Mask(flow.secrets), 0, written=written)
             try:
-                yield Started(record.run, task, self._live(record.run, live, [record], mask, 0, written=written))
+                yield Started(record.run, queued.task, records, flow)
             finally:
                 self._active[app] -= 1
                 if not written.done():
                     await asyncio.wait((written,))
                 written.result()
 
-    def _queued(self, submission: Submission) -> tuple[Record, str]:
+    def _queued(self, submission: Submission, run: RunId | None = None) -> Record:
         served = submission.served
-        run, task, now = str(uuid.uuid4()), str(uuid.uuid4()), self.world.clock()
+        run, now = run or str(uuid.uuid4()), self.world.clock()
         system: dict[str, Value] = {
             "files": list(submission.files),
             "user_id": submission.user,
@@ -128,14 +188,15 @@ class Runtime:
         queued = RunQueued(
             served.app.id,
             served.version.id,
-            task,
+            str(uuid.uuid4()),
             submission.user,
             submission.inputs,
             system,
             end_user,
             submission.source,
+            submission.callback,
         )
-        return Record(run, 1, now, queued), task
+        return Record(run, 1, now, queued)
 
     def take(self, run: RunId) -> list[Record] | None:
         """The records of a run submitted in this process a moment ago; None: read the journal."""

@@ -240,3 +240,18 @@ def follow(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
         else:
             return False, None
     return True, value
+
+
+def nests_deeper(value: Value, levels: int) -> bool:
+    """Whether a JSON value nests deeper than that many levels; looks at it level by level, without recursion."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True

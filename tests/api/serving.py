@@ -21,8 +21,11 @@ import yaml
 
 from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
+from headrace.api.polling import Polling
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.courier import Courier
+from headrace.dispatcher import Dispatcher
 from headrace.engine import World
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Pause, Registry, Result
@@ -288,12 +291,14 @@ async def serving(folder: Path, *, max_active: int = 0, **options: Any) -> Async
     files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
     resources = Resources(cast("Any", None), NoHttp(), cast("Any", None), files)
     runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, max_active)
-    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}))
+    dispatcher = Dispatcher(runtime, store)
+    parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
+    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts)
     config = uvicorn.Config(
         api, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
     server = Quiet(config)
-    working = asyncio.create_task(Worker(runtime).run())
+    working = asyncio.gather(Worker(runtime).run(), dispatcher.run())
     listening = asyncio.create_task(server.serve())
     try:
         await server.listens.wait()

@@ -58,7 +58,7 @@ async def test_leaving_does_not_end_the_run(store: MemoryStore):
 
 async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: MemoryStore):
     where = runtime(store)
-    run, task = await where.submit(asked(await publish(where, ECHO), q="x"))
+    run, task, *_ = await where.submit(asked(await publish(where, ECHO), q="x"))
     assert len(await store.read(run)) == 1
     assert await store.find_task(task) == run
     async with working(where):
@@ -67,7 +67,7 @@ async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: M
 
 async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: MemoryStore):
     async with working(runtime(store)) as where:
-        run, _ = await where.submit(asked(await publish(where, GATED)))
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
         late = asyncio.create_task(heard(where, run))
         back = asyncio.create_task(heard(where, run, after=4))
@@ -99,7 +99,7 @@ class Deaf(LocalBus):
 
 async def test_what_the_bus_loses_comes_from_the_journal(store: MemoryStore):
     async with working(runtime(store, Deaf())) as where:
-        run, _ = await where.submit(asked(await publish(where, GATED)))
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
         Gate.opened.set()
@@ -140,7 +140,7 @@ async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Memo
 
 async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
     where = runtime(store)
-    run, _ = await where.submit(asked(await publish(where, GATED)))
+    run, *_ = await where.submit(asked(await publish(where, GATED)))
     await where.stop(run, "me")
     async with working(where):
         assert outcome(await heard(where, run)).status == "stopped"
@@ -149,7 +149,7 @@ async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
 
 async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: MemoryStore):
     async with working(runtime(store)) as where:
-        run, _ = await where.submit(asked(await publish(where, GATED)))
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
     assert not isinstance((await store.read(run))[-1].event, RunEnded)
     Gate.opened.set()
@@ -181,7 +181,7 @@ async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
 async def test_a_run_whose_app_is_gone_ends_and_says_so(store: MemoryStore):
     where = runtime(store)
     served = await publish(where, GATED)
-    run, _ = await where.submit(asked(served))
+    run, *_ = await where.submit(asked(served))
     await store.remove_app(served.app.id)
     again = runtime(store)
     async with again.world.bus.subscribe(run) as told, working(again):

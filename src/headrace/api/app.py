@@ -10,11 +10,14 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.api import errors, openapi, operations
+from headrace.api import errors, openapi, operations, polling
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.edge import Edge
+from headrace.api.polling.stability import Stability
 from headrace.api.v1_app import AppRoutes
 from headrace.api.v1_files import FileRoutes
 from headrace.api.v1_runs import RunRoutes
@@ -25,6 +28,7 @@ __all__ = ["ApiOptions", "FileStore", "create_app"]
 
 logger = logging.getLogger(__name__)
 
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}  # FastAPI's own: 10 us a request
 _READY_SECONDS = 2.0  # within which the journal must have answered
 
 
@@ -34,12 +38,39 @@ class RawRoute(APIRoute):
     def get_route_handler(self) -> Any:
         return self.endpoint
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        # most routes are ruled out by how their path begins, which is much cheaper than a regular expression
+        if not scope["path"].startswith(self.path.partition("{")[0]) and not scope.get("root_path"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
-def create_app(apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions | None = None) -> FastAPI:
-    """The API as an ASGI application. It starts and stops nothing: that is for whoever made its parts."""
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # past FastAPI's own handling, which opens stacks for dependencies that these endpoints do not have
+        if self.methods and scope["method"] not in self.methods:
+            await super().handle(scope, receive, send)
+            return
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def create_app(
+    apps: Apps,
+    runtime: Runtime,
+    files: FileStore,
+    options: ApiOptions | None = None,
+    parts: polling.Polling | None = None,
+) -> FastAPI:
+    """The API as an ASGI application; with the asynchronous one if it is given its parts. It starts and stops nothing:
+    that is for whoever made them."""
     options = options or ApiOptions()
     api = Api(apps, runtime, files, options)
-    app = FastAPI(title="Headrace", version=__version__, description=operations.DESCRIPTION, redirect_slashes=False)
+    app = FastAPI(
+        title="Headrace",
+        version=__version__,
+        description=operations.DESCRIPTION,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
     app.add_middleware(Edge, origins=options.cors_origins, headers=options.headers)
     errors.install(app)
 
@@ -49,14 +80,26 @@ def create_app(apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptio
     RunRoutes(api).add_to(v1)
     AppRoutes(api).add_to(v1)
     file_routes.add_to(v1)
-    app.include_router(v1)
+    app.router.routes.extend(v1.routes)  # not include_router, which looks for the route twice a request
+    if parts is not None:
+        app.add_middleware(Stability, prefixes=polling.PREFIXES, headers=polling.HEADERS)
+        told = polling.PREFIXES[0]
+        polled = [
+            APIRouter(
+                prefix=prefix, route_class=RawRoute, dependencies=[Depends(key)], include_in_schema=prefix == told
+            )
+            for prefix in polling.PREFIXES
+        ]
+        polling.add_routes(polled, api, parts)
+        for router in polled:
+            app.router.routes.extend(router.routes)
 
     rest = APIRouter(route_class=RawRoute)
     file_routes.add_signed_to(rest)
     health = HealthRoutes(api)
     openapi.add_get(rest, "/healthz", health.lives, operations.HEALTH)
     openapi.add_get(rest, "/readyz", health.ready, operations.READY)
-    app.include_router(rest)
+    app.router.routes.extend(rest.routes)
     return app
 
 

@@ -23,7 +23,7 @@ from headrace.errors import InvalidParam, RequestError
 from headrace.ports import App, EndUser, StoredFile
 from headrace.resources import Files
 from headrace.runtime import Runtime
-from headrace.values import Value
+from headrace.values import Value, nests_deeper
 
 _MB = 1024 * 1024
 _LONGEST_USER = 255  # as in Dify's database
@@ -92,14 +92,21 @@ class Api:
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared != "application/json" and not declared.endswith("+json"):
             raise of_status(415)
-        raw = await Body(request, self.options.max_body, of_status(413)).whole()
+        return self.object_of(await self.body(request))
+
+    async def body(self, request: Request) -> bytes:
+        """The body as it came. RequestError where it is too large."""
+        return await Body(request, self.options.max_body, of_status(413)).whole()
+
+    def object_of(self, raw: bytes) -> dict[str, Value]:
+        """A body as a JSON object. RequestError where it is anything else."""
         try:
             parsed: Any = orjson.loads(raw)
         except orjson.JSONDecodeError:
             raise of_status(400) from None
         if not isinstance(parsed, dict):
             raise of_status(400, "The request's body must be a JSON object.")
-        if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _deeper(parsed, _DEEPEST):
+        if raw.count(b"{") + raw.count(b"[") > _DEEPEST and nests_deeper(parsed, _DEEPEST):
             raise of_status(400, f"The request's body is nested more than {_DEEPEST} levels deep.")
         return cast("dict[str, Value]", parsed)
 
@@ -139,18 +146,3 @@ def flag(request: Request, name: str) -> bool:
     if text in {"", "false", "0", "no", "off"}:
         return False
     raise InvalidParam(f"{name} must be true or false")
-
-
-def _deeper(value: Value, levels: int) -> bool:
-    """Whether a value nests deeper than that many levels; looks at it level by level, without recursion."""
-    level = [value]
-    for _ in range(levels):
-        level = [
-            item
-            for each in level
-            for item in (each.values() if isinstance(each, dict) else each)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True

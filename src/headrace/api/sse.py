@@ -51,6 +51,10 @@ class EventStream(Response):
             if isinstance(ended[0], Exception):
                 raise ended[0]
 
+    async def drop(self) -> None:
+        """Lets go of a stream that is not sent after all."""
+        await self._lease.aclose()
+
     async def _gather(self) -> None:
         async with aclosing(self._events) as events:
             async for event in events:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headrace.api import operations
+from headrace.api.asking import accepted, last_event_id, payload, tell
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.bodies import Blocking, detail, log_line
 from headrace.api.encoding import encode
-from headrace.api.errors import INTERNAL, app_unavailable, not_workflow_app
+from headrace.api.errors import not_workflow_app
 from headrace.api.frames import START, Frames, Place
 from headrace.api.sse import EventStream
 from headrace.apps import Served
 from headrace.errors import InvalidParam, NotFound, RequestError
-from headrace.kernel.events import Record, RunPaused
-from headrace.nodes.start import Start
 from headrace.ports import RunFilter
 from headrace.runtime import RunView, Submission
 from headrace.values import Value
@@ -71,13 +68,7 @@ class RunRoutes:
         if workflow is not None:
             malformed = RequestError(f"Invalid workflow_id format: '{workflow}'. ", "bad_request", 400)
             served = await api.apps.version(served.app, as_uuid(workflow, malformed))
-        end_user = await api.end_user(served.app, user)
-        files = [await api.files.resolve(each, served.app.id) for each in mappings]
-        start = served.flow.nodes[served.flow.graph.root]
-        if not isinstance(start, Start):
-            raise app_unavailable()
-        accepted = await start.accept(inputs, partial(api.files.resolve, app=served.app.id))
-        submission = Submission(served, user, accepted, files, end_user)
+        submission = await accepted(api, served, user, inputs, mappings)
         return await (self._stream(submission) if streaming else self._block(submission))
 
     async def _block(self, submission: Submission) -> Response:
@@ -95,7 +86,7 @@ class RunRoutes:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.runtime.open(submission))
             frames = Frames(started.run, submission.served.flow)
-            told = _tell(frames, started.records, started.task)
+            told = tell(frames, started.records, started.task)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
     # ------------------------------------------------------------------------------------------------------ follow
@@ -110,7 +101,7 @@ class RunRoutes:
             raise NotFound(_NO_RUN)
         snapshot, on = flag(request, "include_state_snapshot"), flag(request, "continue_on_pause")
         last = view.state.seq
-        after = _last_event_id(request)
+        after = last_event_id(request)
         if after is None:
             # Dify: of a run that has ended only its end is told, of others what comes from now on
             after = Place(last - 1) if view.state.ended else START if snapshot else Place(last)
@@ -119,7 +110,7 @@ class RunRoutes:
         run = view.records[0].run
         records = self.api.runtime.follow(run, on_pause=True)
         close_from = None if on else max(last, after.seq + 1)
-        told = _tell(Frames(run, view.served.flow, after), records, queued.task, close_from)
+        told = tell(Frames(run, view.served.flow, after), records, queued.task, close_from)
         return EventStream(told, self.api.options.ping_seconds)
 
     # --------------------------------------------------------------------------------------------------- look, stop
@@ -169,45 +160,13 @@ class RunRoutes:
         return Response(encode(told), media_type=_JSON)
 
 
-async def _tell(
-    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0
-) -> AsyncGenerator[bytes]:
-    """The events of a stream. A pause ends it if its number is `close_from` or above. An error in mid-stream is told
-    as an event, because the answer's status is out already."""
-    try:
-        async for record in records:
-            for frame in frames.feed(record):
-                yield frames.encode(frame)
-            if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
-                return
-    except Exception as error:
-        logger.exception("the stream of run %s broke", frames.run)
-        told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
-        envelope = {"status": told.status, "code": told.code, "message": told.message}
-        yield b"data: %b\n\n" % encode({"event": "error", "workflow_run_id": frames.run, "task_id": task, **envelope})
-    finally:
-        if isinstance(records, AsyncGenerator):
-            await records.aclose()
-
-
 def _payload(asked: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[Mapping[str, Value]], bool]:
     """(inputs, files, streaming?) of a request to run. InvalidParam where one is of the wrong form."""
-    inputs, files, mode = asked.get("inputs"), asked.get("files"), asked.get("response_mode")
-    if "inputs" not in asked:
-        raise InvalidParam("inputs: Field required")
-    if not isinstance(inputs, dict):
-        raise InvalidParam("inputs: Input should be a valid dictionary")
-    mappings: Any = [] if files is None else files
-    if not isinstance(mappings, list) or any(not isinstance(each, dict) for each in cast("list[Value]", mappings)):
-        raise InvalidParam("files: Input should be a valid list of dictionaries")
+    inputs, files = payload(asked)
+    mode = asked.get("response_mode")
     if mode is not None and mode not in _MODES:
         raise InvalidParam("response_mode: Input should be 'blocking' or 'streaming'")
-    return cast("dict[str, Value]", inputs), cast("list[dict[str, Value]]", mappings), mode == "streaming"
-
-
-def _last_event_id(request: Request) -> Place | None:
-    told = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    return Place.parse(told) if told else None
+    return inputs, files, mode == "streaming"
 
 
 def _run_filter(app: str, query: Mapping[str, str]) -> RunFilter:

@@ -111,6 +111,12 @@ def _shows(which: RunFilter, row: RunRow) -> bool:
         return False
     if which.session is not None and row.session != which.session:
         return False
+    if which.version is not None and row.version != which.version:
+        return False
+    if which.source is not None and row.source != which.source:
+        return False
+    if which.older is not None and (row.created_at, row.run) >= which.older:
+        return False
     if not which.keyword:
         return True
     keyword = which.keyword.lower()

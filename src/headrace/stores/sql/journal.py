@@ -211,8 +211,10 @@ class SqlJournal:
         )
 
         def work(connection: Connection) -> tuple[int, list[RunSummary]]:
-            total = connection.execute(select(func.count()).select_from(runs).where(*wanted)).scalar_one()
-            return total, [RunSummary(**row) for row in connection.execute(page).mappings()]
+            found = [RunSummary(**row) for row in connection.execute(page).mappings()]
+            if not which.counted:
+                return len(found), found
+            return connection.execute(select(func.count()).select_from(runs).where(*wanted)).scalar_one(), found
 
         return await self._database.run(work)
 
@@ -249,6 +251,15 @@ def _wanted(which: RunFilter) -> list[ColumnElement[bool]]:
         wanted.append(runs.c.created_at >= which.after)
     if which.session is not None:
         wanted.append(runs.c.session == clean(which.session))
+    if which.version is not None:
+        wanted.append(runs.c.version == clean(which.version))
+    if which.source is not None:
+        wanted.append(runs.c.source == clean(which.source))
+    if which.older is not None:
+        at, run = which.older
+        # the first condition is for the index
+        wanted.append(runs.c.created_at <= at)
+        wanted.append(or_(runs.c.created_at < at, runs.c.run < clean(run)))
     if which.keyword:
         keyword = clean(which.keyword)
         searched = (runs.c.inputs, runs.c.outputs, runs.c.run)

@@ -1,0 +1,81 @@
+"""What dialects share about runs: to take one in, and to tell one as a stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from starlette.requests import Request
+
+from headrace.api.auth import Api
+from headrace.api.encoding import encode
+from headrace.api.errors import INTERNAL, app_unavailable
+from headrace.api.frames import Frames, Place
+from headrace.apps import Served
+from headrace.errors import InvalidParam, RequestError
+from headrace.kernel.events import Record, RunPaused
+from headrace.nodes.start import Start
+from headrace.runtime import Submission
+from headrace.values import Value
+
+logger = logging.getLogger(__name__)
+
+
+def payload(asked: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[Mapping[str, Value]]]:
+    """(inputs, files) of a request to run. InvalidParam where one is of the wrong form."""
+    inputs, files = asked.get("inputs"), asked.get("files")
+    if "inputs" not in asked:
+        raise InvalidParam("inputs: Field required")
+    if not isinstance(inputs, dict):
+        raise InvalidParam("inputs: Input should be a valid dictionary")
+    mappings: Any = [] if files is None else files
+    if not isinstance(mappings, list) or any(not isinstance(each, dict) for each in cast("list[Value]", mappings)):
+        raise InvalidParam("files: Input should be a valid list of dictionaries")
+    return cast("dict[str, Value]", inputs), cast("list[dict[str, Value]]", mappings)
+
+
+async def accepted(
+    api: Api,
+    served: Served,
+    user: str,
+    inputs: Mapping[str, Value],
+    files: Sequence[Mapping[str, Value]] = (),
+    callback: str | None = None,
+) -> Submission:
+    """A run asked for, its inputs and files checked. InvalidParam, NotFound or app_unavailable where it cannot be."""
+    end_user = await api.end_user(served.app, user)
+    found = [await api.files.resolve(each, served.app.id) for each in files]
+    start = served.flow.nodes[served.flow.graph.root]
+    if not isinstance(start, Start):
+        raise app_unavailable()
+    checked = await start.accept(inputs, partial(api.files.resolve, app=served.app.id))
+    return Submission(served, user, checked, found, end_user, callback=callback)
+
+
+async def tell(
+    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0
+) -> AsyncGenerator[bytes]:
+    """The events of a stream. A pause ends it if its number is `close_from` or above. An error in mid-stream is told
+    as an event, because the answer's status is out already."""
+    try:
+        async for record in records:
+            for frame in frames.feed(record):
+                yield frames.encode(frame)
+            if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
+                return
+    except Exception as error:
+        logger.exception("the stream of run %s broke", frames.run)
+        told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
+        envelope = {"status": told.status, "code": told.code, "message": told.message}
+        yield b"data: %b\n\n" % encode({"event": "error", "workflow_run_id": frames.run, "task_id": task, **envelope})
+    finally:
+        if isinstance(records, AsyncGenerator):
+            await records.aclose()
+
+
+def last_event_id(request: Request) -> Place | None:
+    """How far the reader of a stream has come; None where it does not say."""
+    told = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    return Place.parse(told) if told else None

@@ -1,0 +1,115 @@
+"""What callers may rely on: every answer names the API's version, and what is to go is announced long before.
+
+Plain ASGI, as `edge` is, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from email.utils import format_datetime
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.api.openapi import Operation
+
+NOTICE_MONTHS = 6  # between the announcement that a route will go and its going, at least
+_FOUND = "headrace.deprecation"  # in a request's scope: the headers that its route adds
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Stability:
+    """Wraps the whole API, `edge.Edge` included: answers to paths under one of `prefixes` get `headers`, and those of a
+    deprecated route its headers; also errors, and what nobody foresaw."""
+
+    def __init__(self, app: ASGIApp, prefixes: Sequence[str], headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._prefixes = tuple(prefixes)
+        self._always = _raw(headers)
+        self._always.append((b"access-control-expose-headers", ", ".join(headers).encode()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        ours = any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._prefixes)
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                always = self._always if ours else []
+                message["headers"] = [*message.get("headers", ()), *always, *scope.get(_FOUND, ())]
+            await send(message)
+
+        await self._app(scope, receive, telling)
+
+
+@dataclass(frozen=True, slots=True)
+class Deprecation:
+    """That a route should not be used any more; see `deprecated`. For the arguments of `add_api_route`:
+
+    router.add_api_route("/old", gone.endpoint(self.old), methods=["GET"], **gone.operation(OLD))
+    """
+
+    since: date
+    sunset: date
+    link: str
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Deprecation (RFC 9745), Sunset (RFC 8594), and where to read what to do instead."""
+        return {
+            "Deprecation": f"@{int(_midnight(self.since).timestamp())}",
+            "Sunset": format_datetime(_midnight(self.sunset), usegmt=True),
+            "Link": f'<{self.link}>; rel="deprecation"; type="text/html"',
+        }
+
+    def endpoint(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, whose every answer carries the headers."""
+        headers = _raw(self.headers)
+
+        async def told(request: Request) -> Response:
+            request.scope[_FOUND] = headers
+            return await endpoint(request)
+
+        return told
+
+    def operation(self, operation: Operation) -> Operation:
+        """The operation, as deprecated in `/docs`."""
+        until = f"Deprecated since {self.since}, answers until {self.sunset}: see {self.link}."
+        return {**operation, "deprecated": True, "description": f"{operation['description']}\n\n{until}"}
+
+
+def deprecated(since: date, sunset: date, link: str) -> Deprecation:
+    """Announces that a route goes at `sunset` (a day, UTC). `link` is a page that says what to use instead.
+
+    ValueError where that is less than six months after `since`, or the link is no http or https URL.
+    """
+    earliest = _months_after(since, NOTICE_MONTHS)
+    if sunset < earliest:
+        raise ValueError(f"a route deprecated on {since} is to answer until {earliest} at least, not {sunset}")
+    plain = link.isascii() and link.isprintable() and not set(link) & set(' <>"\\')
+    if not plain or urlsplit(link).scheme not in ("http", "https") or not urlsplit(link).hostname:
+        raise ValueError(f"{link!r} is no http or https URL")
+    return Deprecation(since, sunset, link)
+
+
+def _months_after(day: date, months: int) -> date:
+    """The same day of the month, or its last one where it is shorter."""
+    years, month = divmod(day.month - 1 + months, 12)
+    year, month = day.year + years, month + 1
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -1,0 +1,264 @@
+"""`headrace batch`: a workflow for many inputs, here and now, and on from where it was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+from uuid import UUID, uuid5
+
+import click
+
+from headrace.cli.inputs import start_of
+from headrace.cli.shared import (
+    FAILED,
+    Bad,
+    data_option,
+    demo_option,
+    egress_option,
+    level_option,
+    log_to_stderr,
+    say,
+    settings_of,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from headrace.apps import Served
+    from headrace.dispatcher import Dispatcher
+    from headrace.main import Service
+    from headrace.ports import Batch
+
+_BATCHES = UUID("6f1c2b53-9d0e-5c47-8a6e-3d1f0b7a9c24")  # the namespace of these batches' ids
+_SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between looks at how far it is, on a terminal and elsewhere
+
+
+@click.command(short_help="Run a workflow file for many inputs.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("lines", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    default="-",
+    show_default=True,
+    help="Where the results go.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="How many runs are under way at once.",
+)
+@click.option("--rpm", type=click.IntRange(1, 1_000_000), help="How many runs are begun a minute, at most.")
+@click.option("--user", default="cli", show_default=True, help="In whose name the workflow runs (sys.user_id).")
+@click.option("--restart", is_flag=True, help="Forget what was done before, and run every line again.")
+@demo_option
+@egress_option
+@data_option
+@level_option
+def batch(
+    file: Path,
+    lines: Path,
+    output: Path,
+    concurrency: int,
+    rpm: int | None,
+    user: str,
+    restart: bool,
+    demo_model: bool | None,
+    egress_allow: tuple[str, ...],
+    data: Path | None,
+    log_level: str | None,
+) -> None:
+    """Runs a workflow FILE once for each line of LINES (JSON Lines, each {"inputs": {...}}; - is stdin).
+
+    The results are JSON Lines in the same order: index, workflow_run_id, status, outputs, error, elapsed_time,
+    total_tokens. While it runs they gather in OUTPUT.partial, which becomes OUTPUT once all are there.
+
+    Cut off, by whatever it was, the same command goes on from there: the same workflow, the same lines, the same
+    OUTPUT and --user. What was run is kept in the data folder, under batches, until that is deleted. So a batch that is
+    done is not run again either, unless with --restart.
+
+    Exits with 0 if every line succeeded, 1 if one failed, 2 if the file is not fit to run, and 130 after Ctrl-C.
+    """
+    settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
+    told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
+    log_to_stderr(settings.log_level if told else "ERROR", brief=True)
+
+    from headrace.apps import digest
+    from headrace.main import read_workflow, service, source_of
+
+    content = read_workflow(file)
+    with ExitStack() as stack:
+        asked = stack.enter_context(tempfile.TemporaryFile())
+        where = "-" if str(output) == "-" else os.path.realpath(output)
+        if where == os.path.realpath(lines):
+            raise Bad(f"{output}: is the file that the lines are in")
+        name = str(uuid5(_BATCHES, "\n".join([digest(content), _take_in(lines, asked), where, user])))
+        database = stack.enter_context(_kept(settings.data / "batches", name, restart=restart))
+        # a database of its own: neither a server on this data folder nor another batch is to drive these runs
+        own = settings.model_copy(update={"database_url": f"sqlite:///{database.absolute()}"})
+        results = stack.enter_context(_results(output))
+
+        async def work() -> int:
+            async with service(own) as running:
+                served = await running.apps.publish(source_of(file), content)
+                if served.flow.mode != "workflow":
+                    raise Bad(f"{file}: is of mode '{served.flow.mode}'; only workflows run here")
+                batch = await _batch(running, served, name, asked, user, concurrency, rpm)
+                if batch is None:
+                    raise Bad(f'{lines}: has no lines. Each is to be a JSON object: {{"inputs": {{...}}}}')
+                return await _write(running.dispatcher, batch, results)
+
+        failed = wait_for(work())
+    if failed:
+        sys.exit(FAILED)
+
+
+def _take_in(lines: Path, file: IO[bytes]) -> str:
+    """Copies the lines to a file, because stdin can be read only once and others may change; returns their digest."""
+    with ExitStack() as stack:
+        source = cast("IO[bytes]", sys.stdin.buffer) if str(lines) == "-" else stack.enter_context(lines.open("rb"))
+        shutil.copyfileobj(source, file, 1024 * 1024)
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def _kept(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
+    """The database that a batch is kept in, while nobody else works at it. Bad if somebody does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder / f"{name}.db"
+    # a lock that ends with the process, however that ends, on every system
+    with closing(sqlite3.connect(folder / f"{name}.lock", timeout=0, isolation_level=None)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise OSError(f"{folder / name}.lock: {error}") from error
+            raise Bad("another process works at this very batch") from error
+        if restart:
+            for suffix in ("", "-wal", "-shm"):
+                database.with_name(database.name + suffix).unlink(missing_ok=True)
+        yield database
+
+
+@contextmanager
+def _results(output: Path) -> Generator[IO[bytes]]:
+    """Where results are written; a file is put in its place once all are there."""
+    if str(output) == "-":
+        yield sys.stdout.buffer
+        return
+    if output.exists() and not output.is_file():  # a device, a pipe: not to be replaced
+        with output.open("wb") as file:
+            yield file
+        return
+    partial = output.with_name(output.name + ".partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(os.path.realpath(output))
+
+
+async def _batch(
+    running: Service, served: Served, name: str, asked: IO[bytes], user: str, concurrency: int, rpm: int | None
+) -> Batch | None:
+    """The batch, new or as it was left; None where there are no lines."""
+    from headrace.dispatcher import Spool, read_lines
+    from headrace.ports import Batch
+
+    dispatcher = running.dispatcher
+    known = await dispatcher.batches.find_batch(name)
+    if known is not None:
+        done = (await dispatcher.lines.progress(known)).over
+        said = "was run before" if known.ended_at else "goes on"
+        say(f"The batch {said}: {done} of {known.total} lines are done. (--restart runs all of them again.)")
+        return await dispatcher.set_pace(known, concurrency, rpm)
+    accept = partial(start_of(served.flow).accept, resolve=partial(running.files.resolve, app=served.app.id))
+    with tempfile.TemporaryFile() as file:
+        lines = Spool(file)
+        asked.seek(0)
+        async with aclosing(read_lines(asked, accept)) as read:
+            async for line in read:
+                lines.append(line)
+        if not lines:
+            return None
+        now = running.runtime.world.clock()
+        new = Batch(name, served.app.id, served.version.id, user, len(lines), now, concurrency, rpm)
+        return await dispatcher.add(new, lines)
+
+
+async def _write(dispatcher: Dispatcher, batch: Batch, file: IO[bytes]) -> int:
+    """Writes the results as they become known; how many lines failed."""
+    from headrace.api.encoding import encode
+
+    written = failed = 0
+    try:
+        async with _shown(dispatcher, batch), aclosing(dispatcher.results(batch)) as results:
+            async for result in results:
+                file.write(encode(result.wire()) + b"\n")
+                file.flush()
+                written += 1
+                failed += result.status not in ("succeeded", "partial-succeeded")
+    except asyncio.CancelledError:
+        say(f"Cut off after {written} of {batch.total} results; the same command goes on from there.")
+        raise
+    say(f"{batch.total} lines: {batch.total - failed} succeeded, {failed} failed.")
+    return failed
+
+
+@asynccontextmanager
+async def _shown(dispatcher: Dispatcher, batch: Batch) -> AsyncGenerator[None]:
+    """Shows how far the batch is: a bar on a terminal, else a line now and then."""
+    shown = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(dispatcher, batch))
+    try:
+        yield
+    finally:
+        shown.cancel()
+        with suppress(asyncio.CancelledError):
+            await shown
+
+
+async def _lines(dispatcher: Dispatcher, batch: Batch) -> None:
+    while True:
+        await asyncio.sleep(_LINE_SECONDS)
+        progress = await dispatcher.lines.progress(batch)
+        say(f"{progress.over} of {batch.total} lines, {progress.failed} failed")
+
+
+async def _bar(dispatcher: Dispatcher, batch: Batch) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("[red]{task.fields[failed]}[/red] failed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), expand=True, transient=True) as bar:
+        task = bar.add_task("", total=batch.total, failed=0)
+        while True:
+            progress = await dispatcher.lines.progress(batch)
+            bar.update(task, completed=progress.over, failed=progress.failed)
+            await asyncio.sleep(_SCREEN_SECONDS)

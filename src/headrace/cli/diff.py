@@ -1,0 +1,124 @@
+"""`headrace diff`: what differs between two workflow files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from headrace.cli.shared import FAILED
+
+if TYPE_CHECKING:
+    from headrace.dsl.diff import Change, Diff, Things
+    from headrace.dsl.source import Document
+    from headrace.values import Value
+
+_LONGEST = 100  # characters of a value that are shown in a line
+_LONGEST_TEXT = 50_000  # characters of texts that are compared line by line; longer ones are only said to differ
+
+
+@click.command(short_help="Tell how two workflow files differ.")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object.")
+def diff(old: Path, new: Path, as_json: bool) -> None:
+    """Compares two workflow files, and prints which nodes, fields, edges, variables and features differ.
+
+    Where nodes stand on the canvas, their sizes, and notes are no difference. Values of secrets are not shown. Files
+    need not be such as can run.
+
+    Exits with 0 if the files say the same; 1 if they differ; 2 if one cannot be loaded.
+    """
+    from headrace.dsl.diff import diff as compare
+
+    found = compare(_read(old), _read(new))
+    if as_json:
+        click.echo(orjson.dumps(found.tell(), option=orjson.OPT_INDENT_2))
+    else:
+        for line in _lines(found):
+            click.echo(_printable(line))
+    click.get_current_context().exit(FAILED if found else 0)
+
+
+def _read(file: Path) -> Document:
+    from headrace.dsl.source import read
+    from headrace.errors import LoadError, Problem
+    from headrace.main import read_workflow
+
+    document = read(read_workflow(file), str(file))
+    if not document.value.keys() & {"app", "workflow", "model_config"}:
+        message = "the file has neither `app` nor `workflow`: is it an app exported by Dify?"
+        raise LoadError(str(file), [Problem(message)])
+    return document
+
+
+def _lines(found: Diff) -> Iterator[str]:
+    for change in found.app:
+        yield from _change(change)
+    yield from _things("node", found.nodes)
+    for sign, links in (("+", found.edges_added), ("-", found.edges_removed)):
+        for link in links:
+            by = "" if link.handle == "source" else f" (by {link.handle})"
+            yield f"{sign} edge {link.source} -> {link.target}{by}"
+    yield from _things("environment variable", found.environment_variables)
+    yield from _things("conversation variable", found.conversation_variables)
+    for change in found.features:
+        yield from _change(change, of="features.")
+
+
+def _things(what: str, things: Things) -> Iterator[str]:
+    for sign, all_ in (("+", things.added), ("-", things.removed), ("~", things.changed)):
+        for thing in all_:
+            about = thing.about
+            if "name" in about:
+                name = about["name"]
+            else:
+                name = f"{about['id']} '{about['title']}' ({about['type']})" if about["title"] else about["id"]
+            yield f"{sign} {what} {name}"
+            for change in thing.fields:
+                yield from _change(change, "    ")
+
+
+def _change(change: Change, indent: str = "", of: str = "") -> Iterator[str]:
+    name = of + change.field
+    match change.kind:
+        case "added":
+            yield f"{indent}+ {name}: {_shown(change.after)}"
+        case "removed":
+            yield f"{indent}- {name}: {_shown(change.before)}"
+        case "changed":
+            old, new = change.before, change.after
+            if old == new:
+                yield f"{indent}~ {name}: a secret in it differs"
+            elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+                yield f"{indent}~ {name}:"
+                yield from _text(old, new, indent + "    ")
+            else:
+                yield f"{indent}~ {name}: {_shown(old)} -> {_shown(new)}"
+
+
+def _text(old: str, new: str, indent: str) -> Iterator[str]:
+    """How two longer texts differ, line by line."""
+    if len(old) + len(new) > _LONGEST_TEXT:
+        yield f"{indent}{len(old)} characters -> {len(new)} characters"
+        return
+    lines = list(difflib.unified_diff(old.split("\n"), new.split("\n"), n=1, lineterm=""))
+    for line in lines[2:]:  # the first two name files
+        yield f"{indent}{line}"
+
+
+def _shown(value: Value) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _printable(line: str) -> str:
+    """A line that leaves a terminal as it is: what steers terminals is spelled out."""
+    steering = (unicodedata.category(letter) == "Cc" and letter != "\t" for letter in line)
+    return "".join(f"\\x{ord(letter):02x}" if steers else letter for letter, steers in zip(line, steering, strict=True))

@@ -1,0 +1,104 @@
+"""The lines of a batch as they come in: JSON Lines, each `{"inputs": {...}}`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import pickle
+from array import array
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import IO, Any, cast, overload
+
+import orjson
+
+from headrace.errors import RequestError
+from headrace.ports import BatchLine
+from headrace.values import Value, nests_deeper
+
+Accept = Callable[[Mapping[str, Value]], Awaitable[Mapping[str, Value]]]
+"""Checks the inputs of a run; raises RequestError for such as will not do."""
+
+_DEEPEST = 100  # levels of a line, as of any body
+_AT_ONCE = 50  # lines checked at once: to check a file's URL takes a request
+_BOM = b"\xef\xbb\xbf"
+
+
+async def read_lines(raw: Iterable[bytes], accept: Accept) -> AsyncGenerator[BatchLine]:
+    """The lines, numbered from 0; blank ones do not count. One that is not fit to become a run says why."""
+
+    async def line(index: int, text: bytes) -> BatchLine:
+        try:
+            return BatchLine(index, await accept(_inputs(text)))
+        except RequestError as error:
+            return BatchLine(index, {}, str(error))
+        except _Unfit as error:
+            return BatchLine(index, {}, str(error))
+
+    stripped = (text.strip() for text in _unmarked(raw))
+    numbered = enumerate(text for text in stripped if text)
+    while some := list(itertools.islice(numbered, _AT_ONCE)):
+        for each in await asyncio.gather(*(line(index, text) for index, text in some)):
+            yield each
+
+
+class _Unfit(Exception):
+    """A line is not of the form that lines have."""
+
+
+def _unmarked(raw: Iterable[bytes]) -> Iterable[bytes]:
+    """Without the mark that some editors begin a UTF-8 file with."""
+    lines = iter(raw)
+    for first in lines:
+        yield first.removeprefix(_BOM)
+        break
+    yield from lines
+
+
+def _inputs(text: bytes) -> dict[str, Value]:
+    try:
+        parsed: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _Unfit(f"The line is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise _Unfit('The line must be a JSON object: {"inputs": {...}}')
+    line = cast("dict[str, Value]", parsed)
+    if unknown := [name for name in line if name != "inputs"]:
+        raise _Unfit(f"{unknown[0]:.50}: unknown field; a line has inputs and nothing else")
+    if "inputs" not in line:
+        raise _Unfit("inputs: Field required")
+    inputs = line["inputs"]
+    if not isinstance(inputs, dict):
+        raise _Unfit("inputs: Input should be a valid dictionary")
+    if text.count(b"{") + text.count(b"[") > _DEEPEST and nests_deeper(line, _DEEPEST):
+        raise _Unfit(f"The line is nested more than {_DEEPEST} levels deep.")
+    return cast("dict[str, Value]", inputs)
+
+
+class Spool(Sequence[BatchLine]):
+    """Lines kept in a file, which is read and written by this process alone, so that it does not matter how many there
+    are."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._ends = array("Q", [0])
+
+    def append(self, line: BatchLine) -> None:
+        self._file.seek(0, io.SEEK_END)
+        # pickle, because there may be files among the inputs
+        self._file.write(pickle.dumps(line, pickle.HIGHEST_PROTOCOL))
+        self._ends.append(self._file.tell())
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> BatchLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[BatchLine]: ...
+    def __getitem__(self, index: int | slice) -> BatchLine | list[BatchLine]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        self._file.seek(self._ends[at])
+        return pickle.loads(self._file.read(self._ends[at + 1] - self._ends[at]))
