@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -38,9 +39,13 @@ class RawRoute(APIRoute):
     def get_route_handler(self) -> Any:
         return self.endpoint
 
+    @cached_property
+    def _begins(self) -> str:
+        return self.path.partition("{")[0]
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         # most routes are ruled out by how their path begins, which is much cheaper than a regular expression
-        if not scope["path"].startswith(self.path.partition("{")[0]) and not scope.get("root_path"):
+        if not scope["path"].startswith(self._begins) and not scope.get("root_path"):
             return Match.NONE, {}
         return super().matches(scope)
 
@@ -93,6 +98,8 @@ def create_app(
         polling.add_routes(polled, api, parts)
         for router in polled:
             app.router.routes.extend(router.routes)
+        # what is asked for again and again is to be found first
+        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != f"{told}{polling.POLLED}")
 
     rest = APIRouter(route_class=RawRoute)
     file_routes.add_signed_to(rest)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace.api.encoding import encode
-from headrace.errors import RequestError, StoreError
+from headrace.errors import LoadError, RequestError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ def install(app: FastAPI) -> None:
     """Makes an app answer its errors in the envelope. What is unforeseen is left to `edge.Edge`."""
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(StoreError, _on_store_error)
+    app.add_exception_handler(LoadError, _on_load_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid)
 
@@ -108,6 +109,12 @@ async def _on_request_error(_: Request, error: Exception) -> Response:
 async def _on_store_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
     return envelope(RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"}))
+
+
+async def _on_load_error(request: Request, error: Exception) -> Response:
+    # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
+    logger.error("%s %s: %s", request.method, request.url.path, error)
+    return envelope(app_unavailable())
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:

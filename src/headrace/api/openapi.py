@@ -18,10 +18,9 @@ def error(code: str, message: str, status: int) -> dict[str, Any]:
 def responses(errors: Sequence[Mapping[str, Any]], status: int = 200, **contents: Any) -> dict[int | str, Any]:
     """One good answer and the errors, each with its example. `contents`: json, stream, binary."""
     media = {"json": "application/json", "stream": "text/event-stream", "binary": "application/octet-stream"}
-    good = {
-        media[name]: {"schema": {"type": "object" if name == "json" else "string"}, "example": example}
-        for name, example in contents.items()
-    }
+    # a schema of a stream would be read as that of each of its events
+    schemas = {"json": {"schema": {"type": "object"}}, "stream": {}, "binary": {"schema": {"type": "string"}}}
+    good = {media[name]: {**schemas[name], "example": example} for name, example in contents.items()}
     told: dict[int | str, Any] = {status: {"description": "Done", "content": good}}
     for error in errors:
         at = told.setdefault(error["status"], {"description": "Refused", "content": {}})

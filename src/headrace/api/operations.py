@@ -30,6 +30,7 @@ _NO_USER = error("invalid_param", "Arg user must be provided.", 400)
 _WRONG_MODE = error("not_workflow_app", "Please check if your app mode matches the right API route.", 400)
 _MISSING_INPUT = error("invalid_param", "query is required in input form", 400)
 _BAD_JSON = error("bad_request", "The browser (or proxy) sent a request that this server could not understand.", 400)
+_NO_JSON = error("unsupported_media_type", "The request's Content-Type is not 'application/json'.", 415)
 _BUSY = error("too_many_requests", "Too many requests. Please try again later.", 429)
 _NO_RUN = error("not_found", "Workflow run not found", 404)
 _NO_FILE = error("file_not_found", "The requested file was not found.", 404)
@@ -83,7 +84,7 @@ _STREAM = (
     '"data":{"text":"Hello!","from_variable_selector":["llm","text"]}}\n\nid: 9\n\n'
 )
 _BLOCKING = {"task_id": _TASK_ID, "workflow_run_id": _RUN_ID, "data": _RESULT}
-_RUN_ERRORS = (_BAD_JSON, _NO_USER, _MISSING_INPUT, _WRONG_MODE, _NO_KEY, _BUSY)
+_RUN_ERRORS = (_BAD_JSON, _NO_USER, _MISSING_INPUT, _WRONG_MODE, _NO_KEY, _NO_JSON, _BUSY)
 
 RUN = operation(
     "runWorkflow",
@@ -137,7 +138,7 @@ STOP = operation(
     "Runs",
     "Stop a run",
     "Cancels the nodes under way. A task that is unknown or has ended is no error.",
-    responses((_NO_USER, _WRONG_MODE, _NO_KEY), json={"result": "success"}),
+    responses((_NO_USER, _WRONG_MODE, _NO_KEY, _NO_JSON), json={"result": "success"}),
     [parameter("path", "task_id", "A run's task id", _TEXT)],
     {"application/json": {"schema": {"type": "object", "required": ["user"]}, "example": {"user": _USER}}},
 )
@@ -294,7 +295,9 @@ CHAT = operation(
     "App",
     "Refused: not for workflow apps",
     "Chats are not served yet.",
-    responses((_WRONG_MODE | {"code": "not_chat_app"}, _NO_USER, error("not_implemented", "...", 501), _NO_KEY), 400),
+    responses(
+        (_WRONG_MODE | {"code": "not_chat_app"}, _NO_USER, error("not_implemented", "...", 501), _NO_KEY, _NO_JSON), 400
+    ),
     body=_MESSAGE_BODY,
 )
 COMPLETION = operation(

@@ -19,10 +19,13 @@ from headrace.api.polling.parts import Polling
 from headrace.api.polling.runs import PolledRunRoutes
 from headrace.api.polling.versions import VersionRoutes
 
-__all__ = ["HEADERS", "PREFIXES", "Polling", "add_routes"]
+__all__ = ["HEADERS", "POLLED", "PREFIXES", "Polling", "add_routes"]
 
 PREFIXES = ("/api/v1", "/api")
 """Where the dialect is found; all but the first are aliases that `/docs` does not tell of."""
+
+POLLED = "/workflow-runs/{workflow_run_id}"
+"""The path, after a prefix, that is asked for most."""
 
 HEADERS = {"Headrace-API-Version": "1"}
 """Sent with every answer of the dialect, errors too."""

@@ -87,7 +87,7 @@ class PolledRunRoutes:
             standing = Standing(started.run, started.flow)
             async for record in started.records:
                 standing.apply(record)
-        return _answer(standing.body())
+        return _answer(bytes(standing.answer().body))
 
     async def _stream(self, submission: Submission, run: RunId | None) -> Response:
         async with AsyncExitStack() as stack:
@@ -100,11 +100,10 @@ class PolledRunRoutes:
     async def detail(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
         standing = await self._standing(served, request.path_params["workflow_run_id"], _wait(request))
-        tag = f'"{standing.seq}"'
-        known = request.headers.get("if-none-match", "")
-        if tag in (each.strip().removeprefix("W/") for each in known.split(",")):
-            return Response(status_code=304, headers={"ETag": tag})
-        return Response(standing.body(), headers={"ETag": tag}, media_type=_JSON)
+        known = request.headers.get("if-none-match")
+        if known and standing.tag in (each.strip().removeprefix("W/") for each in known.split(",")):
+            return Response(status_code=304, headers={"ETag": standing.tag})
+        return standing.answer()
 
     async def node_executions(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
@@ -194,6 +193,8 @@ def _mode(asked: Mapping[str, Value]) -> str:
 
 def _wait(request: Request) -> float:
     """How many seconds a poll may be held."""
+    if not request.scope["query_string"]:
+        return 0.0
     text = request.query_params.get("wait", "")
     if not text:
         return 0.0

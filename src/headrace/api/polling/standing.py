@@ -16,6 +16,8 @@ from decimal import Decimal, InvalidOperation
 from typing import TypeVar, cast
 from uuid import UUID, uuid5
 
+from starlette.responses import Response
+
 from headrace.api.bodies import seconds
 from headrace.api.encoding import encode
 from headrace.errors import HeadraceError
@@ -42,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 _E = TypeVar("_E", RunQueued, RunEnded)
 
-_CHECK_SECONDS = 15.0  # a watch that hears nothing looks into the journal: the bus may have lost something
+_CHECK_SECONDS = 30.0  # a watch that hears nothing looks into the journal: the bus may have lost something
 _IDLE_SECONDS = 60.0  # a run that nobody asked for so long is not watched any more
 _MOST = 20_000  # runs watched at once; the one asked for longest ago gives way
 
@@ -103,7 +105,8 @@ class Standing:
         self._exceptions = 0
         self._bill = Bill()
         self._failed: NodeFailed | None = None
-        self._body: bytes | None = None
+        self._changed = 0  # the last record that the answer tells of
+        self._answer: Response | None = None
 
     def apply(self, record: Record) -> None:
         """Takes a record in; one without a number, or that was there before, changes nothing."""
@@ -137,7 +140,7 @@ class Standing:
                 self.ended, self.ended_at, self.paused = self._masked(event), record.at, False
             case _:
                 return
-        self._body = None
+        self._changed, self._answer = self.seq, None
 
     def _masked(self, event: _E) -> _E:
         return cast("_E", self._mask.event(event)) if self._mask else event
@@ -148,11 +151,16 @@ class Standing:
             return self.ended.status
         return "paused" if self.paused else "queued" if self.started_at is None else "running"
 
-    def body(self) -> bytes:
-        """What GET /workflow-runs/{id} answers."""
-        if self._body is None:
-            self._body = encode(self._wire())
-        return self._body
+    @property
+    def tag(self) -> str:
+        """The ETag of the answer."""
+        return f'"{self._changed}"'
+
+    def answer(self) -> Response:
+        """What GET /workflow-runs/{id} answers. It may be sent any number of times, and is not to be changed."""
+        if self._answer is None:
+            self._answer = Response(encode(self._wire()), headers={"ETag": self.tag}, media_type="application/json")
+        return self._answer
 
     def _wire(self) -> dict[str, Value]:
         queued, ended = self.queued, self.ended
