@@ -119,3 +119,23 @@ async def test_odd_inputs_do_not_hinder_listing(store: Any) -> None:
     assert summary.run == "r1"
     assert await _listed(store, session="u\0\ud800") == ["r1"]
     assert await _listed(store, keyword="\ud83d\0") == []
+
+
+async def test_what_comes_after_a_run_in_the_list(store: Any) -> None:
+    for n in range(5):
+        await store.append(whole(f"r{n}", at=1000 + n // 2))  # some at the very same time
+    found: list[str] = []
+    older = None
+    while True:
+        _, page = await store.list_runs(RunFilter("app", limit=2, older=older, counted=False))
+        if not page:
+            break
+        found += [summary.run for summary in page]
+        older = page[-1].created_at, page[-1].run
+    assert found == await _listed(store) == ["r4", "r3", "r2", "r1", "r0"]
+
+
+async def test_runs_are_found_by_version_and_source(store: Any) -> None:
+    await store.append(whole("r1"))
+    assert await _listed(store, version="v1", source="service-api") == ["r1"]
+    assert await _listed(store, version="v2") == await _listed(store, source="batch:b") == []

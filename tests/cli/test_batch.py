@@ -1,0 +1,181 @@
+"""`headrace batch`: JSON Lines in, JSON Lines out, and on from where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
+from tests.polling.counting import counting
+
+HALVES = "def main(n):\n    return {'y': 100 // n}\n"
+
+
+def lines(path: Path, *inputs: Any) -> Path:
+    path.write_text("".join(json.dumps({"inputs": each}) + "\n" for each in inputs))
+    return path
+
+
+def read(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    return flow(tmp_path / "echo.yml", variables=[field("q", required=True)])
+
+
+def test_results_go_to_a_file_in_the_order_of_the_lines(tmp_path: Path):
+    file = flow(
+        tmp_path / "f.yml",
+        code(HALVES, {"n": ("start", "n")}, y="number"),
+        variables=[field("n", "number")],
+        outputs={"y": ("code", "y")},
+    )
+    asked = lines(tmp_path / "in.jsonl", {"n": 1}, {"n": 0}, {"n": 4}, {"n": "many"})
+    done = headrace("batch", file, asked, "-o", "out.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "4 lines: 2 succeeded, 2 failed.\n"
+    found = read(tmp_path / "out.jsonl")
+    assert [each["index"] for each in found] == [0, 1, 2, 3]
+    assert [each["status"] for each in found] == ["succeeded", "failed", "succeeded", "failed"]
+    assert [each["outputs"] for each in found[::2]] == [{"y": 100}, {"y": 25}]
+    assert "ZeroDivisionError" in found[1]["error"]
+    assert (found[3]["workflow_run_id"], found[3]["error"]) == (None, "n in input form must be a valid number")
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_stdin_to_stdout(tmp_path: Path, echo: Path):
+    given = '{"inputs": {"q": "礁溪"}}\n{"inputs": {"q": "b"}}\n'
+    done = headrace("batch", echo, "-", cwd=tmp_path, stdin=given)
+    assert (done.returncode, done.stderr) == (0, "2 lines: 2 succeeded, 0 failed.\n")
+    assert [json.loads(line)["outputs"]["q"] for line in done.stdout.splitlines()] == ["礁溪", "b"]
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path, echo: Path, invoke: Invoke):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert invoke("batch", echo, lines(tmp_path / "in", {"q": "a"}), "-o", pipe).exit_code == 0
+    assert json.loads(reader.communicate(timeout=10)[0])["outputs"] == {"q": "a"}
+    assert pipe.is_fifo()
+
+
+def test_the_demo_model_and_the_user(tmp_path: Path, invoke: Invoke):
+    outputs = {"text": ("llm", "text"), "who": ("sys", "user_id")}
+    file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs=outputs)
+    asked = lines(tmp_path / "in", {"query": "hi"})
+    done = invoke("batch", file, asked, "-o", "out", "--demo-model", "--user", "ada", "--rpm", "600")
+    assert done.exit_code == 0, done.stderr
+    (found,) = read(tmp_path / "out")
+    assert found["outputs"]["who"] == "ada"
+    assert found["outputs"]["text"]
+    assert found["total_tokens"] > 0
+
+
+def test_what_is_done_is_not_done_again_unless_asked(tmp_path: Path, invoke: Invoke):
+    with counting() as peer:
+        file = peer.workflow(tmp_path / "flow.yml")
+        asked = lines(tmp_path / "in", {"n": 1}, {"n": 2})
+        egress = ("--egress-allow", peer.address)
+        assert invoke("batch", file, asked, "-o", "out", *egress).exit_code == 0
+        first = (tmp_path / "out").read_bytes()
+        (tmp_path / "out").unlink()
+        again = invoke("batch", file, asked, "-o", "out", *egress, "--concurrency", "1")
+        assert again.exit_code == 0
+        assert again.stderr.startswith("The batch was run before: 2 of 2 lines are done.")
+        assert (tmp_path / "out").read_bytes() == first
+        assert peer.hits == {"1": 1, "2": 1}
+        assert invoke("batch", file, asked, "-o", "out", *egress, "--restart").exit_code == 0
+        assert peer.hits == {"1": 2, "2": 2}
+        for other in (("-o", "other"), ("-o", "out", "--user", "eve"), ("-o", "out", "--data", "elsewhere")):
+            assert invoke("batch", file, asked, *other, *egress).exit_code == 0
+        assert peer.hits == {"1": 5, "2": 5}
+        asked.write_bytes(asked.read_bytes() + b"\n")
+        assert invoke("batch", file, asked, "-o", "out", *egress).exit_code == 0
+        assert peer.hits == {"1": 6, "2": 6}
+
+
+def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
+    total, before = 300, 120
+    asked = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(total)))
+    with counting(before) as peer:
+        file = peer.workflow(tmp_path / "flow.yml")
+        command = ("batch", str(file), str(asked), "-o", "out.jsonl", "--egress-allow", peer.address)
+        with subprocess.Popen([*HEADRACE, *command], cwd=tmp_path, env=environ()) as process:
+            assert peer.held.wait(20)
+            partial = tmp_path / "out.jsonl.partial"
+            first = min(int(name) for name in peer.hits)
+            assert first == 0
+            while partial.read_bytes().count(b"\n") < before - 10:
+                assert process.poll() is None
+            process.kill()
+        ended = [json.loads(line)["index"] for line in partial.read_bytes().split(b"\n")[:-1]]
+        assert before - 10 <= len(ended) < total
+        assert not (tmp_path / "out.jsonl").exists()
+        peer.gate.set()
+        done = headrace(*command, "--concurrency", "20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("The batch goes on: ")
+    assert done.stderr.endswith("300 lines: 300 succeeded, 0 failed.\n")
+    found = read(tmp_path / "out.jsonl")
+    assert [each["index"] for each in found] == list(range(total))
+    assert [each["outputs"] for each in found] == [{"n": str(n)} for n in range(total)]
+    assert not partial.exists()
+    assert all(peer.hits[str(index)] == 1 for index in ended), "a line that had ended is not run again"
+    assert sum(peer.hits.values()) <= total + 10, "only what was under way is done again"
+
+
+def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(tmp_path: Path):
+    asked = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(5)))
+    with counting(2) as peer:
+        file = peer.workflow(tmp_path / "flow.yml")
+        command = ("batch", file, asked, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
+        with subprocess.Popen(
+            [*HEADRACE, *map(str, command)], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert peer.held.wait(20)
+            second = headrace(*command, cwd=tmp_path)
+            assert (second.returncode, second.stderr) == (2, "Error: another process works at this very batch\n")
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=10)[1]
+        assert process.returncode == 130
+        assert said.endswith("of 5 results; the same command goes on from there.\nInterrupted.\n")
+        peer.gate.set()
+        assert headrace(*command, cwd=tmp_path).returncode == 0
+    assert [each["outputs"]["n"] for each in read(tmp_path / "out.jsonl")] == list("01234")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["gone.yml", "in"], "gone.yml: cannot be read: No such file or directory"),
+        (["echo.yml", "empty"], "empty: has no lines."),
+        (["echo.yml", "in", "-o", "./in"], "is the file that the lines are in"),
+        (["chat.yml", "in"], "only workflows run here"),
+        (["echo.yml", "in", "--concurrency", "0"], "concurrency"),
+        (["echo.yml", "in", "--rpm", "x"], "rpm"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, invoke: Invoke, echo: Path, arguments: list[str], says: str):
+    lines(tmp_path / "in", {"q": "a"})
+    lines(tmp_path / "empty")
+    flow(tmp_path / "chat.yml", variables=[field("q")], mode="advanced-chat")
+    done = invoke("batch", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["gone"], ["in", "-o", "no/such/folder"]])
+def test_files_that_cannot_be_had(tmp_path: Path, invoke: Invoke, echo: Path, arguments: list[str]):
+    lines(tmp_path / "in", {"q": "a"})
+    done = invoke("batch", echo, *arguments)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "No such file or directory" in done.stderr
