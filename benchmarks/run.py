@@ -16,13 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import engines, idle, machine, serving, streams, table, waiting  # noqa: E402 - needs the line above
+from benchmarks import engines, idle, machine, polling, serving, streams, table, waiting  # noqa: E402 - needs the line above
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
     "serving": serving.measure,
     "streams": streams.measure,
     "waiting": waiting.measure,
+    "polling": polling.measure,
     "idle": idle.measure,
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -28,6 +28,7 @@ class Served:
     """A serving Headrace with one app. `ready` is the seconds from the start of the process to its ready file."""
 
     port: int
+    app: str
     key: str
     pid: int
     ready: float
@@ -68,7 +69,8 @@ def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str
                 elapsed = time.perf_counter() - began
                 told = json.loads(ready.read_text())
                 port = int(told["url"].rsplit(":", 1)[1])
-                yield Served(port, told["apps"][0]["key"], process.pid, elapsed)
+                app = told["apps"][0]
+                yield Served(port, app["app_id"], app["key"], process.pid, elapsed)
             finally:
                 end(process)
 
@@ -76,11 +78,18 @@ def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str
 @contextmanager
 def helper(script: str, *arguments: str) -> Iterator[int]:
     """A helper that prints its port and serves."""
+    with helper_process(script, *arguments) as (port, _):
+        yield port
+
+
+@contextmanager
+def helper_process(script: str, *arguments: str) -> Iterator[tuple[int, int]]:
+    """(port, process id) of a helper."""
     command = [sys.executable, str(HELPERS / script), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline())
+        yield int(process.stdout.readline()), process.pid
     finally:
         end(process)
         process.stdout.close()
