@@ -30,7 +30,8 @@ class Stability:
 
     def __init__(self, app: ASGIApp, prefixes: Sequence[str], headers: Mapping[str, str]) -> None:
         self._app = app
-        self._prefixes = tuple(prefixes)
+        self._roots = tuple(prefixes)
+        self._under = tuple(f"{prefix}/" for prefix in prefixes)
         self._always = _raw(headers)
         self._always.append((b"access-control-expose-headers", ", ".join(headers).encode()))
 
@@ -39,7 +40,7 @@ class Stability:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        ours = any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._prefixes)
+        ours = path.startswith(self._under) or path in self._roots
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
