@@ -254,12 +254,12 @@ def cycles(nodes: Sequence[NodeId], edges: Iterable[Edge]) -> list[list[NodeId]]
         if start in done:
             continue
         path: dict[NodeId, None] = {start: None}
-        todo: list[tuple[NodeId, Iterator[NodeId]]] = [(start, iter(out[start]))]
-        while todo:
-            node, targets = todo[-1]
+        left: list[tuple[NodeId, Iterator[NodeId]]] = [(start, iter(out[start]))]
+        while left:
+            node, targets = left[-1]
             target = next(targets, None)
             if target is None:
-                todo.pop()
+                left.pop()
                 del path[node]
                 done.add(node)
             elif target in path:
@@ -269,7 +269,7 @@ def cycles(nodes: Sequence[NodeId], edges: Iterable[Edge]) -> list[list[NodeId]]
                     return found
             elif target not in done:
                 path[target] = None
-                todo.append((target, iter(out[target])))
+                left.append((target, iter(out[target])))
     return found
 
 
