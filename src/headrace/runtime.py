@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -140,21 +140,32 @@ class Runtime:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
         `submit`. TooManyRequests where the app has as many callers waiting as it may."""
         app = submission.served.app.id
+        with self._counted(app):
+            if run is None:
+                async with self._new(submission) as started:
+                    yield started
+            else:
+                # there may be one already: nothing is to be driven before that is known
+                known = await self.submit(submission, run)
+                flow = await self.apps.flow(app, known.version)
+                yield Started(known.run, known.task, self.follow(known.run), flow)
+
+    @contextmanager
+    def _counted(self, app: str) -> Generator[None]:
+        """One more caller of an app, as long as the block lasts. TooManyRequests if it has as many as it may."""
         if self.max_active and self._active[app] >= self.max_active:
             raise TooManyRequests(
                 "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
                 f"{app} is {self.max_active}."
             )
         self._active[app] += 1
-        if run is not None:
-            # there may be one already: nothing is to be driven before that is known
-            try:
-                known = await self.submit(submission, run)
-                flow = await self.apps.flow(app, known.version)
-                yield Started(known.run, known.task, self.follow(known.run), flow)
-            finally:
-                self._active[app] -= 1
-            return
+        try:
+            yield
+        finally:
+            self._active[app] -= 1
+
+    @asynccontextmanager
+    async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
         record = self._queued(submission)
         queued = record.event
         assert isinstance(queued, RunQueued)
@@ -168,7 +179,6 @@ class Runtime:
             try:
                 yield Started(record.run, queued.task, records, flow)
             finally:
-                self._active[app] -= 1
                 if not written.done():
                     await asyncio.wait((written,))
                 written.result()
