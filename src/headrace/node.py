@@ -15,9 +15,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
@@ -30,6 +30,17 @@ class Config(BaseModel):
     """Base of the nodes' config models: what the file has beyond them is none of our business."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+def null_is_default(*fields: str) -> Any:
+    """For a config model's body: a null in these fields stands for their default. Dify's editor writes null for much of
+    what was never set."""
+
+    def take_default(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        return cls.model_fields[info.field_name].get_default(call_default_factory=True) if value is None else value
+
+    return field_validator(*fields, mode="before")(classmethod(take_default))
 
 
 C = TypeVar("C", bound=Config)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.variables import selectors
-from headrace.node import Config, Context
+from headrace.node import Config, Context, null_is_default
 from headrace.resources import Message
 from headrace.values import File, Value
 
@@ -31,10 +31,7 @@ class Prompt(Config):
     edition_type: str | None = None
     jinja2_text: str | None = None
 
-    @field_validator("text", mode="before")
-    @classmethod
-    def _no_text(cls, value: Any) -> Any:
-        return "" if value is None else value
+    _null = null_is_default("text")
 
     @field_validator("role", mode="before")
     @classmethod
@@ -50,10 +47,7 @@ class JinjaVariable(Config):
 class PromptConfig(Config):
     jinja2_variables: Sequence[JinjaVariable] = ()
 
-    @field_validator("jinja2_variables", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return () if value is None else value
+    _null = null_is_default("jinja2_variables")
 
 
 class ContextConfig(Config):
@@ -62,20 +56,14 @@ class ContextConfig(Config):
     enabled: bool = False
     variable_selector: tuple[str, ...] = ()
 
-    @field_validator("variable_selector", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return () if value is None else value
+    _null = null_is_default("variable_selector")
 
 
 class VisionOptions(Config):
     variable_selector: tuple[str, ...] = ("sys", "files")
     detail: str = "high"
 
-    @field_validator("variable_selector", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return ("sys", "files") if value is None else value
+    _null = null_is_default("variable_selector")
 
     @field_validator("detail", mode="before")
     @classmethod
@@ -89,10 +77,7 @@ class VisionConfig(Config):
     enabled: bool = False
     configs: VisionOptions = Field(default_factory=VisionOptions)
 
-    @field_validator("configs", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return VisionOptions() if value is None else value
+    _null = null_is_default("configs")
 
 
 def require(ctx: Context, templates: Sequence[str]) -> None:

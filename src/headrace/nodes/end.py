@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from headrace import values
 from headrace.kernel.graph import Piece
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, Result, null_is_default
 
 BETWEEN = "\n"  # a stream tells each output, with this between two
 
@@ -18,19 +18,13 @@ class Output(Config):
     variable: str
     value_selector: list[str] = Field(default_factory=list[str])
 
-    @field_validator("value_selector", mode="before")
-    @classmethod
-    def _unset(cls, value: object) -> object:
-        return [] if value is None else value
+    _null = null_is_default("value_selector")
 
 
 class EndConfig(Config):
     outputs: list[Output] = Field(default_factory=list[Output])
 
-    @field_validator("outputs", mode="before")
-    @classmethod
-    def _none(cls, value: object) -> object:
-        return [] if value is None else value
+    _null = null_is_default("outputs")
 
 
 class End(Node[EndConfig]):

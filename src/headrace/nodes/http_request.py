@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from pydantic import ValidationInfo, field_validator
 
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._http_answer import Answer
 from headrace.nodes._http_body import Body, BodyItem, BodyType, build_body, key_values
 from headrace.resources import HttpRequest, HttpResponse
@@ -35,10 +35,7 @@ class AuthorizationConfig(Config):
     api_key: str = ""
     header: str = ""
 
-    @field_validator("api_key", "header", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return "" if value is None else value
+    _null = null_is_default("api_key", "header")
 
 
 class Authorization(Config):
@@ -86,10 +83,7 @@ class HttpRequestConfig(Config):
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("url", "headers", "params", "body", "timeout", "authorization", "ssl_verify", mode="before")
-    @classmethod
-    def _absent(cls, value: object, info: ValidationInfo) -> object:
-        return cls.model_fields[info.field_name or ""].get_default() if value is None else value
+    _null = null_is_default("url", "headers", "params", "body", "timeout", "authorization", "ssl_verify")
 
 
 class _Prepared(NamedTuple):

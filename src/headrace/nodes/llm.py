@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import AliasChoices, Field, field_validator
 
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._prompt import (
     HISTORIES,
     ContextConfig,
@@ -75,15 +75,7 @@ class LLMConfig(Config):
     )
     reasoning_format: Literal["tagged", "separated"] = "tagged"
 
-    @field_validator("prompt_template", mode="before")
-    @classmethod
-    def _no_prompt(cls, value: Any) -> Any:
-        return () if value is None else value
-
-    @field_validator("prompt_config", "context", "vision", mode="before")
-    @classmethod
-    def _defaults(cls, value: Any) -> Any:
-        return {} if value is None else value
+    _null = null_is_default("prompt_template", "prompt_config", "context", "vision")
 
     @field_validator("structured_output_enabled", mode="before")
     @classmethod

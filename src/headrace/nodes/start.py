@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.values import File, Value
 
 if TYPE_CHECKING:
@@ -51,17 +51,9 @@ class Input(Config):
     allowed_file_upload_methods: list[str] = Field(default_factory=list[str])
     json_schema: dict[str, Any] | None = None
 
-    @field_validator(
-        "options", "allowed_file_types", "allowed_file_extensions", "allowed_file_upload_methods", mode="before"
+    _null = null_is_default(
+        "required", "options", "allowed_file_types", "allowed_file_extensions", "allowed_file_upload_methods"
     )
-    @classmethod
-    def _unset(cls, value: object) -> object:
-        return [] if value is None else value
-
-    @field_validator("required", mode="before")
-    @classmethod
-    def _not_required(cls, value: object) -> object:
-        return False if value is None else value
 
     @field_validator("max_length", mode="before")
     @classmethod
@@ -95,10 +87,7 @@ class Input(Config):
 class StartConfig(Config):
     variables: list[Input] = Field(default_factory=list[Input])
 
-    @field_validator("variables", mode="before")
-    @classmethod
-    def _none(cls, value: object) -> object:
-        return [] if value is None else value
+    _null = null_is_default("variables")
 
 
 class Start(Node[StartConfig]):
