@@ -21,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
 from headrace.resources import Limits, Resources
-from headrace.values import Value
+from headrace.values import Selector, Value
 
 
 class Config(BaseModel):
@@ -51,7 +52,8 @@ class Result:
     """What a node made of its inputs.
 
     `outputs` are what later nodes read; `inputs` and `process` are shown in its node_finished; `handle` is the edge a
-    branching node leaves by; `usage` is what a model was paid (`resources.Usage.wire`).
+    branching node leaves by; `usage` is what a model was paid (`resources.Usage.wire`); `assigned` are the values it
+    wrote to other scopes (`conversation`, a loop's id): scope, name, value.
     """
 
     outputs: Mapping[str, Value]
@@ -59,6 +61,7 @@ class Result:
     process: Mapping[str, Value] = field(default_factory=dict[str, Value])
     handle: str = SOURCE
     usage: Mapping[str, Value] | None = None
+    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict[str, Mapping[str, Value]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,52 @@ class Node(ABC, Generic[C]):
         """The handles a branching node may leave by; None where any will do."""
         return None
 
+    def writes(self) -> Iterable[Selector]:
+        """The variables of other scopes that it assigns."""
+        return ()
+
     def needs(self, resources: Resources) -> Iterable[str]:
         """What lacks before this node can run here, in words (a credential to set); for `lint` and at start."""
         return ()
+
+
+class ContainerNode(Node[C]):
+    """A node with a graph inside: it answers the questions of `kernel.rounds.Container`, and is never run itself."""
+
+    async def run(self, ctx: Context) -> Result:
+        raise NodeError("A container is opened, not run; this is a defect.", "Defect")
+
+    @property
+    @abstractmethod
+    def at_once(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def tolerant(self) -> bool: ...
+
+    @abstractmethod
+    def begin(self, variables: Variables) -> Mapping[str, Value]: ...
+
+    @abstractmethod
+    def count(self, inputs: Mapping[str, Value]) -> int: ...
+
+    @abstractmethod
+    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]: ...
+
+    @abstractmethod
+    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]: ...
+
+    @abstractmethod
+    def over(self, variables: Variables) -> bool: ...
+
+    @abstractmethod
+    def kept(self, opened: Opened, variables: Variables) -> Value: ...
+
+    @abstractmethod
+    def collect(self, opened: Opened) -> Collected: ...
+
+    @abstractmethod
+    def failure(self, index: int, error: str) -> str: ...
 
 
 class Unknown(Node[Config]):
@@ -141,6 +187,17 @@ Registry = Mapping[str, type[Node[Config]]]
 """Node types by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A conversation variable as the file declares it. `value` is what every conversation begins with."""
+
+    id: str
+    name: str
+    type: str
+    description: str
+    value: Value
+
+
 @dataclass(frozen=True)
 class Flow:
     """A workflow version ready to run: its graph, a node for each of the graph's, and what the file says besides."""
@@ -154,3 +211,4 @@ class Flow:
     secrets: frozenset[str] = frozenset()  # values to be masked wherever anyone looks
     features: Mapping[str, Value] = field(default_factory=dict[str, Value])
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
+    conversation: Sequence[Declared] = ()

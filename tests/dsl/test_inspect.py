@@ -18,6 +18,7 @@ from headrace.dsl.load import inspect, load
 from headrace.errors import LoadError
 from headrace.kernel.graph import Edge, Retry
 from headrace.node import Config, Context, Node, Result
+from headrace.nodes.iteration import Iteration
 
 APPS = sorted((Path(__file__).parent.parent / "data" / "apps").glob("*.yml"))
 
@@ -72,7 +73,7 @@ class Picky(Plain):
         raise ValueError("the parts do not fit together")
 
 
-REGISTRY: Mapping[str, Any] = {cls.type: cls for cls in (Plain, Start, Choice, End, Picky)}
+REGISTRY: Mapping[str, Any] = {cls.type: cls for cls in (Plain, Start, Choice, End, Picky, Iteration)}
 
 
 def node(id: Any, type: str = "plain", **data: Any) -> dict[str, Any]:
@@ -207,7 +208,6 @@ BAD_APPS = [
     ({"app": {"name": "n"}}, "the app's mode is missing", True),
     ({"app": {"mode": "magic"}}, "'magic' is no mode of an app", True),
     ({"app": {"mode": ["x"]}}, "['x'] is no mode of an app", True),
-    ({"app": {"mode": "advanced-chat"}}, "mode advanced-chat is not run here yet", False),
     ({"app": 3}, "there is no `app` section: is it an app exported by Dify?", True),
     ({"workflow": None}, "there is no `workflow` section", True),
     ({"workflow": {}}, "the workflow has no graph", True),
@@ -222,13 +222,6 @@ def test_what_is_wrong_with_an_app(top: dict[str, Any], message: str, fatal: boo
     flow, problems = inspect(chain(node("end", "end"), **top), REGISTRY)
     assert [(each.message, each.fatal) for each in problems] == [(message, fatal)]
     assert (flow is None) is fatal
-
-
-@pytest.mark.parametrize("mode", ["chat", "completion", "agent-chat"])
-def test_an_app_without_a_graph_loads_as_what_it_is(mode: str) -> None:
-    text = yaml.safe_dump({"app": {"name": "n", "mode": mode}, "model_config": {}})
-    flow = load(text, REGISTRY)
-    assert (flow.mode, flow.graph.root, list(flow.nodes)) == (mode, "start", ["start"])
 
 
 def test_environment_settings_and_features() -> None:
@@ -283,8 +276,12 @@ GRAPHS = [
      "node 'B': no edge leads here from the start: the node is left out"),
     ([S, node("a", "strange")], [edge("start", "a")], False,
      "node 'A', field 'type': nodes of type 'strange' are not run here"),
-    ([S, node("a", "iteration")], [edge("start", "a")], False,
-     "node 'A', field 'type': nodes of type 'iteration' are not run here yet"),
+    ([S, node("a", "agent")], [edge("start", "a")], False,
+     "node 'A', field 'type': nodes of type 'agent' are not run here"),
+    ([S, node("a", "iteration", iterator_selector=["start", "q"])], [edge("start", "a")], True,
+     "node 'A': nothing begins what is inside this iteration"),
+    ([S, node("a[0]/b")], [], True,
+     "node 'A[0]/B', field 'id': the id 'a[0]/b' has a ']/' in it"),
     ([node("t", "trigger-webhook")], [], False,
      "node 'T', field 'type': nodes of type 'trigger-webhook' are not run here"),
     ([S, node("c", "choice"), node("a")], [edge("start", "c"), edge("c", "a", "a"), edge("c", "a", "zz")], False,
@@ -353,12 +350,13 @@ def test_ids_and_handles_that_lost_their_quotes() -> None:
 @pytest.mark.parametrize("where", ["parentId", "data"])
 def test_a_container_has_a_graph_of_its_own(where: str) -> None:
     mark = {"isInIteration": True, "iteration_id": "it"} if where == "data" else {}
-    nodes = [S, node("it", "iteration", start_node_id="is"), node("is", "iteration-start", **mark), node("in", **mark)]
+    it = node("it", "iteration", start_node_id="is", iterator_selector=["start", "q"])
+    nodes = [S, it, node("is", "iteration-start", **mark), node("in", **mark)]
     if where == "parentId":
         nodes[2:] = [{**each, "parentId": "it"} for each in nodes[2:]]
     nodes.append(node("end", "end"))
     flow = load(app(nodes, [edge("start", "it"), edge("is", "in"), edge("it", "end")]), REGISTRY)
-    body = flow.graph.bodies["it"]
+    body = flow.graph.bodies["it"].graph
     assert (list(flow.graph.nodes), list(body.nodes), body.root) == (["start", "it", "end"], ["is", "in"], "is")
     assert body.nodes["in"].parent == "it"
 

@@ -9,12 +9,11 @@ from typing import Any, cast
 
 from headrace.dsl.source import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import SOURCE, Edge, NodeId
+from headrace.kernel.graph import BODY_STARTS, ROUND_END, SOURCE, Edge, NodeId
 from headrace.kernel.variables import selectors
 from headrace.values import Selector, Value
 
 CONTAINERS = frozenset({"iteration", "loop"})
-BODY_STARTS = frozenset({"iteration-start", "loop-start"})
 MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
 _SCOPES = frozenset({"sys", "env", "conversation", "rag"})
 _SELECTORS = frozenset({"value_selector", "variable_selector"})
@@ -99,6 +98,9 @@ def drafts(document: Document, nodes: list[Value], report: Report) -> tuple[dict
             report(Problem(f"the node {lack}", title or id_, "type", document.line(data, "type")))
             continue
         if id_ is None:
+            continue
+        if ROUND_END in id_:
+            report(Problem(f"the id '{id_}' has a '{ROUND_END}' in it", title or id_, "id", line))
             continue
         if id_ in found:
             first = found[id_]

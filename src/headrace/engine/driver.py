@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from headrace.engine.outbox import Outbox
 from headrace.engine.texts import FLUSH_SECONDS, Texts
@@ -20,7 +20,6 @@ from headrace.errors import Conflict, NodeError
 from headrace.kernel.events import (
     Delta,
     Event,
-    NodeFailed,
     NodeRetried,
     NodeStarted,
     NodeSucceeded,
@@ -29,14 +28,14 @@ from headrace.kernel.events import (
     RunId,
     RunPaused,
     RunResumed,
+    RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE
 from headrace.kernel.masking import Mask
-from headrace.kernel.plan import Start, ended, plan
+from headrace.kernel.plan import Start, ended, failed, plan, still_due
 from headrace.kernel.state import State
-from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Flow, Node, Pause, Result
+from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +46,13 @@ GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
 class Driver:
     """Runs one run to its end, or as far as it can go. `drive` may be called once."""
 
-    def __init__(self, run: RunId, flow: Flow, world: World) -> None:
+    def __init__(self, run: RunId, flow: Flow, world: World, conversation: Mapping[str, Value] | None = None) -> None:
         self.run = run
         self.flow = flow
         self.world = world
         self.state = State(flow.graph)
         self.state.variables["env"] = flow.environment
-        self._variables = Variables(self.state.variables)
+        self._conversation = conversation or {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._fresh: list[Record] = []  # applied, not yet handed to the journal
@@ -117,6 +116,10 @@ class Driver:
         while (steps := plan(self.state)) and taken < TURN and self._outbox.broken is None:
             started = False
             for step in steps:
+                if isinstance(step, RunStarted):
+                    step = RunStarted(self._conversation)
+                if not still_due(self.state, step):
+                    continue
                 if not isinstance(step, Start):
                     self._note(step)
                     continue
@@ -128,8 +131,6 @@ class Driver:
                     break
                 taken += 1
                 started = self._start(step) or started
-                if self.state.failure:
-                    break
             if not started and all(isinstance(step, Start) for step in steps):
                 break
         self._write()
@@ -186,7 +187,7 @@ class Driver:
 
     def _start(self, step: Start) -> bool:
         """Starts a node; True if it has ended already (an instant one)."""
-        node = self.flow.nodes[step.path]
+        node = self.flow.nodes[self.state.locate(step.path)[1]]
         if not step.again:
             self._note(NodeStarted(step.path))
         if node.instant:
@@ -201,9 +202,15 @@ class Driver:
         try:
             if not await self._outbox.durable():  # the start is on disk before the world is touched
                 return
-            retry = self.flow.graph.nodes[path].retry
+            level, id_ = self.state.locate(path)
+            retry = level.graph.nodes[id_].retry
             outcome = await self._attempt(path, node)
-            while isinstance(outcome, NodeError) and retry and self.state.running[path].failures < retry.limit:
+            while (
+                isinstance(outcome, NodeError)
+                and retry
+                and self.state.running[path].failures < retry.limit
+                and not level.dead
+            ):
                 failed = self.state.running[path].failures + 1
                 self._end_texts(path)
                 self._note(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
@@ -230,12 +237,13 @@ class Driver:
         queued = self.state.queued
         assert queued is not None
         running = self.state.running[path]
+        level, id_ = self.state.locate(path)
         return Context(
             run=self.run,
             app=queued.app,
             user=queued.user,
-            spec=self.flow.graph.nodes[path],
-            variables=self._variables,
+            spec=level.graph.nodes[id_],
+            variables=level.variables,
             inputs=queued.inputs,
             resources=self.world.resources,
             limits=self.world.limits,
@@ -248,28 +256,29 @@ class Driver:
         """Takes down how a node ended."""
         self._end_texts(path)
         if isinstance(outcome, Result):
-            event = NodeSucceeded(path, outcome.outputs, outcome.inputs, outcome.process, outcome.handle, outcome.usage)
+            event = NodeSucceeded(
+                path,
+                outcome.outputs,
+                outcome.inputs,
+                outcome.process,
+                outcome.handle,
+                outcome.usage,
+                outcome.assigned,
+            )
         elif isinstance(outcome, Pause):
             event = RunPaused((outcome.reason,))
         else:
-            event = self._failed(path, outcome)
+            event = failed(self.state.spec(path), path, outcome)
         self._note(event)
-
-    def _failed(self, path: Path, error: NodeError) -> NodeFailed:
-        spec = self.flow.graph.nodes[path]
-        message = str(error)
-        outputs = dict(error.outputs)
-        if spec.strategy is not None:
-            outputs = dict(spec.defaults) if spec.strategy == DEFAULT_VALUE else {}
-            outputs |= {"error_message": message, "error_type": error.kind}
-        handle = FAIL_BRANCH if spec.strategy == FAIL_BRANCH else SOURCE
-        return NodeFailed(path, message, error.kind, error.inputs, error.process, outputs, spec.strategy, handle)
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
     def _emitter(self, path: Path) -> Callable[[str, str], None]:
+        level, id_ = self.state.locate(path)
+        told = bool(level.graph.told)
+
         def emit(name: str, text: str) -> None:
-            if (path, name) in self.flow.graph.told and not self.state.ended:
+            if told and not self.state.ended and (id_, name) in level.graph.told:
                 self._tell(self._texts.grow(path, name, text))
 
         return emit

@@ -4,13 +4,16 @@ A response node (end, answer) is a list of pieces: literal text and selectors. I
 reached: every branching node on some path to it has chosen that path. One speaks at a time, in the order in which they
 became sure; a piece that waits for a value holds back those after it. Text that a model streams is told as it comes.
 
+A node that assigns a variable which some response tells counts as a choice: nothing is said past it before it is done.
+Response nodes inside containers speak for themselves, round by round.
+
 Everything is folded from records, so that whoever joins late, or again after a cut, comes to the same text.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import ChainMap, deque
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
 from headrace.kernel.events import (
@@ -18,14 +21,17 @@ from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
     NodeSkipped,
+    NodeStarted,
     NodeSucceeded,
     Path,
     Record,
+    RoundStarted,
     RunQueued,
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.graph import FAIL_BRANCH, Graph, NodeId
+from headrace.kernel.graph import FAIL_BRANCH, ROUND_END, Graph, NodeId
+from headrace.kernel.rounds import ancestors
 from headrace.kernel.variables import Variables
 from headrace.values import Selector, Value, markdown
 
@@ -52,9 +58,84 @@ class Answer:
     """Folds a run's records into what it says. `scopes`: the values known before it starts (env)."""
 
     def __init__(self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None) -> None:
-        self._graph = graph
-        self._scopes: dict[str, Mapping[str, Value]] = dict(scopes or {})
-        self._variables = Variables(self._scopes)
+        self._top = _Level(graph, dict(scopes or {}))
+        self._levels: dict[Path, _Level] = {}  # of the rounds under way, by what their paths begin with
+        self._silent = not graph.responses and not graph.speaks_inside
+
+    @property
+    def unjournaled(self) -> int:
+        """Characters told that no journaled record has yet: what a stream's id adds to the sequence number."""
+        return self._top.unjournaled + sum(level.unjournaled for level in self._levels.values())
+
+    def apply(self, record: Record) -> list[Said]:
+        """Takes a record in (numbered or not); returns what can be told now that could not before."""
+        if self._silent:
+            return []
+        match record.event:
+            case RunQueued(system=system):
+                self._top.scopes["sys"] = system
+                return []
+            case RunStarted(conversation):
+                self._top.scopes["conversation"] = conversation
+                return self._top.begin()
+            case RunResumed(recovered=True):
+                return [said for level in (self._top, *self._levels.values()) for said in level.resumed()]
+            case RoundStarted() as event:
+                return self._round(event)
+            case NodeSucceeded(path) | NodeFailed(path) as event:
+                if isinstance(event, NodeSucceeded):
+                    for scope, values in event.assigned.items():
+                        self._assign(path, scope, values)
+                self._close(f"{path}[")
+                level = self._at(path)
+                return [] if level is None else level.apply(record)
+            case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path):
+                level = self._at(path)
+                return [] if level is None else level.apply(record)
+            case _:
+                return []
+
+    def _round(self, event: RoundStarted) -> list[Said]:
+        level = self._at(event.path)
+        if level is None:
+            return []
+        node = event.path[len(level.prefix) :]
+        body = level.graph.bodies[node]
+        if not body.graph.responses and not body.graph.speaks_inside:
+            return []
+        if body.container.at_once == 1:
+            self._close(f"{event.path}[")
+        scopes = ChainMap({node: event.inputs} if event.inputs else {}, level.scopes)
+        opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}")
+        self._levels[opened.prefix] = opened
+        return opened.begin()
+
+    def _close(self, prefix: Path) -> None:
+        for each in [each for each in self._levels if each.startswith(prefix)]:
+            del self._levels[each]
+
+    def _assign(self, path: Path, scope: str, values: Mapping[str, Value]) -> None:
+        home = self._top
+        for container in ancestors(path):
+            level = self._at(container)
+            if level is not None and container[len(level.prefix) :] == scope:
+                home = level
+        home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+
+    def _at(self, path: Path) -> _Level | None:
+        """The level that a path is in; None where nothing is ever said."""
+        at = path.rfind(ROUND_END)
+        return self._top if at < 0 else self._levels.get(path[: at + len(ROUND_END)])
+
+
+class _Level:
+    """What one graph says: the top one, or that of a round."""
+
+    def __init__(self, graph: Graph, scopes: MutableMapping[str, Mapping[str, Value]], prefix: Path = "") -> None:
+        self.graph = graph
+        self.scopes = scopes
+        self.prefix = prefix
+        self._variables = Variables(scopes)
         self._sure: set[NodeId] = set()
         self._skipped: set[NodeId] = set()
         self._ended: set[NodeId] = set()
@@ -67,36 +148,38 @@ class Answer:
         """Characters told that no journaled record has yet: what a stream's id adds to the sequence number."""
         return sum(max(0, stream.told - stream.journaled) for stream in self._streams.values())
 
+    def begin(self) -> list[Said]:
+        self._reach(self.graph.root)
+        return list(self._speak())
+
+    def resumed(self) -> list[Said]:
+        """What was running when the worker was lost begins anew."""
+        self._forget({selector[0] for selector in self._streams} - self._ended)
+        return list(self._speak())
+
     def apply(self, record: Record) -> list[Said]:
-        """Takes a record in (numbered or not); returns what can be told now that could not before."""
-        if not self._graph.responses:
-            return []
-        match record.event:
-            case Delta(path, name, at, text):
-                if not self._heard((path, name), at, text, journaled=record.seq is not None):
+        """Takes in what happened to a node of this level."""
+        event = record.event
+        assert isinstance(event, NodeStarted | NodeRetried | NodeSkipped | NodeSucceeded | NodeFailed | Delta)
+        node = event.path[len(self.prefix) :]
+        match event:
+            case Delta(_, name, at, text):
+                if not self._heard((node, name), at, text, journaled=record.seq is not None):
                     return []
-            case NodeSucceeded(path):
-                self._scopes[path] = record.event.outputs
-                self._ended.add(path)
-                self._reach_from(path, record.event.handle)
-            case NodeFailed(path, strategy=strategy):
-                if strategy is None:
+            case NodeStarted(inputs=inputs):
+                if not inputs:
                     return []
-                self._scopes[path] = record.event.outputs
-                self._ended.add(path)
-                self._reach_from(path, record.event.handle)
-            case NodeSkipped(path):
-                self._skipped.add(path)
-            case NodeRetried(path):
-                self._forget({path})
-            case RunResumed(recovered=True):
-                self._forget({selector[0] for selector in self._streams} - self._ended)
-            case RunQueued():
-                self._scopes["sys"] = record.event.system
-            case RunStarted():
-                self._reach(self._graph.root)
-            case _:
+                self.scopes[node] = inputs  # a loop's variables
+            case NodeFailed(strategy=None):
                 return []
+            case NodeSucceeded() | NodeFailed():
+                self.scopes[node] = event.outputs
+                self._ended.add(node)
+                self._reach_from(node, event.handle)
+            case NodeSkipped():
+                self._skipped.add(node)
+            case NodeRetried():
+                self._forget({node})
         return list(self._speak())
 
     def _heard(self, selector: Selector, at: int, text: str, *, journaled: bool) -> bool:
@@ -111,13 +194,13 @@ class Answer:
         stream.heard += text[known:]
         return True
 
-    def _forget(self, paths: set[Path]) -> None:
+    def _forget(self, nodes: set[NodeId]) -> None:
         """Their attempts are over: the next one's text begins anew."""
-        self._streams = {selector: stream for selector, stream in self._streams.items() if selector[0] not in paths}
+        self._streams = {selector: stream for selector, stream in self._streams.items() if selector[0] not in nodes}
 
     def _reach_from(self, node: NodeId, handle: str) -> None:
         if node in self._sure and self._chooses(node):
-            for edge in self._graph.leaves(node, handle)[0]:
+            for edge in self.graph.leaves(node, handle)[0]:
                 self._reach(edge.target)
 
     def _reach(self, node: NodeId) -> None:
@@ -128,19 +211,19 @@ class Answer:
             if node in self._sure:
                 continue
             self._sure.add(node)
-            if node in self._graph.responses:
+            if node in self.graph.responses:
                 self._waiting.append(node)
             if not self._chooses(node):
-                stack.extend(edge.target for edge in reversed(self._graph.out.get(node, ())))
+                stack.extend(edge.target for edge in reversed(self.graph.out.get(node, ())))
 
     def _chooses(self, node: NodeId) -> bool:
-        spec = self._graph.nodes[node]
-        return spec.branching or spec.strategy == FAIL_BRANCH
+        spec = self.graph.nodes[node]
+        return spec.branching or spec.strategy == FAIL_BRANCH or node in self.graph.holding
 
     def _speak(self) -> Iterator[Said]:
         while self._waiting:
             speaker = self._waiting[0]
-            pieces = self._graph.responses[speaker]
+            pieces = self.graph.responses[speaker]
             while self._at < len(pieces):
                 piece = pieces[self._at]
                 if isinstance(piece, str):
@@ -158,7 +241,7 @@ class Answer:
 
     def _known(self, selector: Selector) -> bool:
         scope = selector[0]
-        return self._variables.find(selector)[0] and (scope in self._ended or scope not in self._graph.nodes)
+        return self._variables.find(selector)[0] and (scope in self._ended or scope not in self.graph.nodes)
 
     def _tell(self, selector: Selector) -> Iterator[Said]:
         stream = self._streams.get(selector)

@@ -40,11 +40,14 @@ class RunQueued:
     source: str = "service-api"  # or batch:ID
     callback: str | None = None  # told when the run ends or pauses
     retry_of: str | None = None  # the run whose finished nodes this one took over
+    conversation: str | None = None  # the run is one exchange of it
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A worker took the run up for the first time."""
+    """A worker took the run up for the first time. `conversation`: the conversation's variables as they were then."""
+
+    conversation: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,10 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class NodeStarted:
+    """`inputs` are what a container works on; other nodes tell theirs at the end."""
+
     path: Path
+    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,8 @@ class NodeRetried:
 
 @dataclass(frozen=True, slots=True)
 class NodeSucceeded:
-    """`handle` is the edge it leaves by; `usage` is what a model was paid (see `resources.Usage.wire`)."""
+    """`handle` is the edge it leaves by; `usage` is what a model was paid (see `resources.Usage.wire`); `assigned` is
+    what it wrote to other scopes (`conversation`, a loop's id): scope, name, value."""
 
     path: Path
     outputs: Mapping[str, Value]
@@ -107,6 +114,7 @@ class NodeSucceeded:
     process: Mapping[str, Value] = field(default_factory=dict[str, Value])
     handle: str = "source"
     usage: Mapping[str, Value] | None = None
+    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict[str, Mapping[str, Value]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class NodeSkipped:
 
 @dataclass(frozen=True, slots=True)
 class RoundStarted:
-    """A container (iteration, loop) opened a round."""
+    """A container (iteration, loop) opened a round, from 0; `inputs` are what it sees under the container's id."""
 
     path: Path
     round: int

@@ -18,13 +18,15 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
+from headrace.kernel.rounds import ancestors
 
 
 def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:
     """The records that a new run begins with: `queued`, and those of the nodes that the old run finished.
 
     Finished is what succeeded, was skipped, or failed with a strategy that handled it. The others start again, as if
-    they never had. Copied records keep their times, but not what was paid for: the old run has that on its bill.
+    they never had; so does a container with all that is inside. Copied records keep their times, but not what was paid
+    for: the old run has that on its bill.
     """
     finished: set[Path] = {
         record.event.path
@@ -32,15 +34,21 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
         if isinstance(record.event, NodeSucceeded | NodeSkipped)
         or (isinstance(record.event, NodeFailed) and record.event.strategy is not None)
     }
+
+    def kept(path: Path) -> bool:
+        """Of what is inside a container all or nothing: one that had not finished begins anew."""
+        outermost = ancestors(path)[:1]
+        return (outermost[0] if outermost else path) in finished
+
     begun = [Record(run, 1, at, queued)]
     for record in records:
         match record.event:
             case RunStarted():
                 begun.append(Record(run, len(begun) + 1, at, record.event))
-            case NodeSucceeded() as event:
+            case NodeSucceeded(path) as event if kept(path):
                 begun.append(Record(run, len(begun) + 1, record.at, replace(event, usage=None)))
             case NodeStarted(path) | NodeRetried(path) | NodeFailed(path) | NodeSkipped(path) | RoundStarted(path):
-                if path in finished:
+                if kept(path):
                     begun.append(Record(run, len(begun) + 1, record.at, record.event))
             case _:
                 pass

@@ -10,9 +10,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from headrace.values import Selector, Value
+
+if TYPE_CHECKING:
+    from headrace.kernel.rounds import Body
 
 NodeId: TypeAlias = str
 Piece: TypeAlias = str | Selector
@@ -21,6 +24,11 @@ Piece: TypeAlias = str | Selector
 SOURCE = "source"
 FAIL_BRANCH = "fail-branch"
 DEFAULT_VALUE = "default-value"
+BODY_STARTS = frozenset({"iteration-start", "loop-start"})
+"""Types of the nodes that mark where the inside of a container begins; nobody runs them."""
+ROUND_END = "]/"
+"""What ends the part of a path that names a container's round (`it[3]/llm`); no node id contains it."""
+LOOP, LOOP_END = "loop", "loop-end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,8 @@ class NodeSpec:
     """A node as the file has it.
 
     `config` is its data, as written; `parent` the container it is in; `branching`: it chooses among its handles,
-    others leave by every edge; `strategy`: None (a failure ends the run), fail-branch or default-value with `defaults`.
+    others leave by every edge; `strategy`: None (a failure ends the run), fail-branch or default-value with `defaults`;
+    `writes`: variables of other scopes that it assigns.
     """
 
     id: NodeId
@@ -48,6 +57,7 @@ class NodeSpec:
     retry: Retry | None = None
     strategy: str | None = None
     defaults: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    writes: frozenset[Selector] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,7 @@ class Graph:
     """The nodes of one level, in the file's order, and their edges; `root` is where it begins.
 
     `responses`: what each response node (end, answer) tells, in pieces.
-    `bodies`: the graph inside each container node.
+    `bodies`: what is inside each container node.
     """
 
     def __init__(
@@ -70,7 +80,7 @@ class Graph:
         edges: Sequence[Edge],
         root: NodeId,
         responses: Mapping[NodeId, Sequence[Piece]] | None = None,
-        bodies: Mapping[NodeId, Graph] | None = None,
+        bodies: Mapping[NodeId, Body] | None = None,
     ) -> None:
         self.nodes: dict[NodeId, NodeSpec] = {node.id: node for node in nodes}
         self.edges = tuple(edges)
@@ -85,6 +95,14 @@ class Graph:
         self.out: Mapping[NodeId, Sequence[Edge]] = out
         self.arity: Mapping[NodeId, int] = arity
 
+    def within(self, path: str) -> tuple[Graph, NodeId]:
+        """The graph that a path of a run leads into, and the id of its node there."""
+        graph, node = self, path
+        while (at := node.find(ROUND_END)) >= 0:
+            graph = graph.bodies[node[: node.rindex("[", 0, at)]].graph
+            node = node[at + len(ROUND_END) :]
+        return graph, node
+
     def leaves(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:
         """(taken, skipped) edges of a node that ended with a handle."""
         edges = self.out.get(node, ())
@@ -98,3 +116,18 @@ class Graph:
     def told(self) -> frozenset[Selector]:
         """The selectors that some response tells: only these are worth streaming."""
         return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))
+
+    @cached_property
+    def speaks_inside(self) -> bool:
+        """Whether some response node is inside a container."""
+        return any(body.graph.responses or body.graph.speaks_inside for body in self.bodies.values())
+
+    @cached_property
+    def holding(self) -> frozenset[NodeId]:
+        """Nodes that assign a variable which some response here tells: what they make of it is to be waited for."""
+        return frozenset(id_ for id_ in self.nodes if self._writes(id_) & self.told)
+
+    def _writes(self, node: NodeId) -> frozenset[Selector]:
+        body = self.bodies.get(node)
+        inside = (body.graph._writes(each) for each in body.graph.nodes) if body else ()
+        return self.nodes[node].writes.union(*inside)

@@ -1,7 +1,8 @@
 """What comes next in a run: a pure function of its graph and state.
 
 Whoever drives a run asks again after every event; asking twice gives the same answer. `Start` is the one thing that
-cannot be written down before it is done; all else that `plan` returns are events to append.
+cannot be written down before it is done; all else that `plan` returns are events to append. Containers are among these:
+they open, go round and end without anything being done outside.
 """
 
 from __future__ import annotations
@@ -9,8 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from headrace.kernel.events import NodeSkipped, Path, RunEnded, RunStarted
+from headrace.errors import NodeError
+from headrace.kernel.events import (
+    NodeFailed,
+    NodeSkipped,
+    NodeStarted,
+    NodeSucceeded,
+    Path,
+    RoundStarted,
+    RunEnded,
+    RunStarted,
+)
+from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec
+from headrace.kernel.rounds import Body, Opened
 from headrace.kernel.state import State
+from headrace.values import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +35,7 @@ class Start:
     again: bool = False
 
 
-Step: TypeAlias = Start | NodeSkipped | RunStarted | RunEnded
+Step: TypeAlias = Start | NodeStarted | NodeSucceeded | NodeFailed | NodeSkipped | RoundStarted | RunStarted | RunEnded
 
 
 def plan(state: State) -> list[Step]:
@@ -39,15 +53,81 @@ def plan(state: State) -> list[Step]:
         if state.running:
             return [Start(path, again=True) for path in state.interrupted]
         return [ended(state, "failed", error=state.failure.error)]
-    if state.skips or state.ready or state.interrupted:
+    if state.skips or state.ready or state.interrupted or state.due:
         return [
             *(NodeSkipped(path) for path in state.skips),
             *(Start(path, again=True) for path in state.interrupted),
-            *(Start(path) for path in state.ready),
+            *(_begun(state, path) for path in state.ready),
+            *(step for path in state.due for step in _rounds(state.opened[path])),
         ]
     if state.running:
         return []
     return [ended(state, "partial-succeeded" if state.totals.exceptions else "succeeded")]
+
+
+def still_due(state: State, step: Step) -> bool:
+    """Whether a step that was planned a moment ago is still to be taken: those taken before it may have ended its
+    round, or the run."""
+    if state.failure and not (isinstance(step, Start) and step.again):
+        return isinstance(step, RunEnded)
+    match step:
+        case Start(path, again=True):
+            return path in state.interrupted
+        case Start(path) | NodeStarted(path):
+            return path in state.ready
+        case NodeSkipped(path):
+            return path in state.skips
+        case RoundStarted(path) | NodeSucceeded(path) | NodeFailed(path):
+            return path in state.due or path in state.ready
+        case RunStarted() | RunEnded():
+            return True
+
+
+def _begun(state: State, path: Path) -> Step:
+    level, node = state.locate(path)
+    body = level.graph.bodies.get(node)
+    if body is None:
+        return Start(path)
+    try:
+        return NodeStarted(path, body.container.begin(level.variables))
+    except NodeError as error:
+        return failed(level.graph.nodes[node], path, error)
+
+
+def _rounds(opened: Opened) -> list[Step]:
+    """What is to be done about a container that is due."""
+    container = opened.body.container
+    if not opened.closing:
+        last = min(opened.count, opened.rounds + container.at_once - len(opened.active))
+        rounds = range(opened.rounds, last)
+        return [RoundStarted(opened.path, index, container.seen(opened.inputs, index)) for index in rounds]
+    return [_closed(opened, opened.body)]
+
+
+def _closed(opened: Opened, body: Body) -> Step:
+    outputs, process = body.container.collect(opened)
+    usage: dict[str, Value] = {
+        "total_tokens": opened.tokens,
+        "total_price": str(opened.price) if opened.price else "0.0",
+        "currency": opened.currency,
+    }
+    if opened.failure is None:
+        return NodeSucceeded(opened.path, outputs, opened.inputs, process, SOURCE, usage)
+    index, failure = opened.failure
+    told = body.container.failure(index, failure.error)
+    error = NodeError(told, failure.kind, inputs=opened.inputs, process={**process, **usage}, outputs=outputs)
+    return failed(opened.level.graph.nodes[opened.node], opened.path, error)
+
+
+def failed(spec: NodeSpec, path: Path, error: NodeError) -> NodeFailed:
+    """A node's failure, and what its strategy makes of it."""
+    message = str(error)
+    outputs = dict(error.outputs)
+    if spec.strategy is not None:
+        outputs = dict(spec.defaults) if spec.strategy == DEFAULT_VALUE else {}
+        outputs |= {"error_message": message, "error_type": error.kind}
+    handle = FAIL_BRANCH if spec.strategy == FAIL_BRANCH else SOURCE
+    return NodeFailed(path, message, error.kind, error.inputs, error.process, outputs, spec.strategy, handle)
 
 
 def stopped_error(state: State) -> str:
@@ -55,7 +135,6 @@ def stopped_error(state: State) -> str:
 
 
 def ended(state: State, status: str, error: str | None = None) -> RunEnded:
-    """The run's last event, with what it used."""
+    """The run's last event, with what it put out until then and what it used."""
     totals = state.totals
-    outputs = state.outputs if error is None else {}
-    return RunEnded(status, dict(outputs), error, totals.tokens, totals.steps, totals.exceptions)
+    return RunEnded(status, dict(state.outputs), error, totals.tokens, totals.steps, totals.exceptions)

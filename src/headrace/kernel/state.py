@@ -1,16 +1,17 @@
-"""What the events of a run so far add up to.
+"""A run's state: what its events so far add up to, and what they leave ready to be done.
 
-The rules, in words:
+How a graph is walked (facts of Dify 1.12, from its recorded runs and its engine):
 
-- A node has as many waiting edges as lead to it. When its source ends, an edge is taken or skipped. Once none waits,
+- A node waits for all its incoming edges. When its source ends, an edge is taken or skipped. Once none waits,
   the node is ready if any was taken, else it is to be skipped; a skipped node skips all its edges.
 - A node that ended by a handle takes the edges of that handle and skips the others, if it branches; else it takes all.
 - The first failure that no strategy handles ends the run as failed, once the nodes already running have ended; none
-  starts after it.
-- Steps count every start and every retry; exceptions count every failed attempt, handled or not.
+  starts after it. Inside a container it ends the round in the same way, and the container says what that means.
+- Steps count every start and every retry; exceptions count every failed attempt, handled or not. Nodes inside
+  containers count in neither, but their tokens do.
 
-The frontier (`ready`, `skips`, `running`) is kept up to date by `apply`, so that planning costs what has changed and
-not what there is.
+The frontier (`ready`, `skips`, `running`, `due`) is kept up to date by `apply`, so that planning costs what has changed
+and not what there is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Edge, Graph, NodeId
+from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, ROUND_END, Graph, NodeId, NodeSpec
+from headrace.kernel.rounds import Level, Opened
 from headrace.values import Value
 
 
@@ -73,13 +75,27 @@ class State:
         self.ended_at: float | None = None
         self.totals = Totals()
         self.outputs: dict[str, Value] = {}
-        self.variables: dict[NodeId, Mapping[str, Value]] = {}
         self.ready: dict[Path, None] = {}
         self.skips: dict[Path, None] = {}
         self.running: dict[Path, Running] = {}
         self.interrupted: dict[Path, None] = {}
-        self._waiting: dict[NodeId, int] = {}
-        self._taken: set[NodeId] = set()
+        self.opened: dict[Path, Opened] = {}  # containers under way
+        self.due: dict[Path, None] = {}  # those about which there is something to be done
+        self._top = Level(graph)
+        self._levels: dict[Path, Level] = {"": self._top}
+        self.variables = self._top.scopes
+
+    def locate(self, path: Path) -> tuple[Level, NodeId]:
+        """The level that a path is in, and the id of its node there."""
+        at = path.rfind(ROUND_END)
+        if at < 0:
+            return self._top, path
+        at += len(ROUND_END)
+        return self._levels[path[:at]], path[at:]
+
+    def spec(self, path: Path) -> NodeSpec:
+        level, node = self.locate(path)
+        return level.graph.nodes[node]
 
     def apply(self, record: Record) -> None:
         """Takes one more event of the run in. Records without a number change nothing."""
@@ -87,29 +103,33 @@ class State:
             return
         self.seq = record.seq
         match record.event:
-            case NodeStarted(path):
-                self.ready.pop(path, None)
-                self.running[path] = Running(record.at)
-                self.totals.steps += 1
+            case NodeStarted(path, inputs):
+                self._started(path, inputs, record.at)
             case NodeSucceeded() as event:
                 self._succeeded(event)
             case NodeFailed() as event:
                 self._failed(event)
             case NodeRetried(path):
                 self.running[path].failures += 1
-                self.totals.steps += 1
-                self.totals.exceptions += 1
+                if ROUND_END not in path:
+                    self.totals.steps += 1
+                    self.totals.exceptions += 1
             case NodeSkipped(path):
                 del self.skips[path]
-                for edge in self.graph.out.get(path, ()):
-                    self._pass(edge, taken=False)
+                level, node = self.locate(path)
+                for edge in level.graph.out.get(node, ()):
+                    self._place(level, edge.target, level.pass_on(edge, taken=False))
+                self._gone(level)
+            case RoundStarted(path, index, seen):
+                self._round(self.opened[path], index, seen)
             case RunQueued() as event:
                 self.queued = event
                 self.queued_at = record.at
                 self.variables["sys"] = event.system
-            case RunStarted():
+            case RunStarted(conversation):
                 self.started_at = record.at
-                self.ready[self.graph.root] = None
+                self.variables["conversation"] = conversation
+                self._place(self._top, self.graph.root, True)
             case RunResumed():
                 self.paused = None
                 self.interrupted = dict.fromkeys(self.running)
@@ -120,47 +140,177 @@ class State:
             case RunEnded() as event:
                 self.ended = event
                 self.ended_at = record.at
-                self.ready.clear()
-                self.skips.clear()
-                self.running.clear()
-                self.interrupted.clear()
-            case RoundStarted() | Delta() | NodeLogged():
+                for frontier in (self.ready, self.skips, self.running, self.interrupted, self.opened, self.due):
+                    frontier.clear()
+            case Delta() | NodeLogged():
                 pass
 
+    # ------------------------------------------------------------------------------------------------------- nodes
+
+    def _started(self, path: Path, inputs: Mapping[str, Value], at: float) -> None:
+        self.ready.pop(path, None)
+        level, node = self.locate(path)
+        if level is self._top:
+            self.totals.steps += 1
+        body = level.graph.bodies.get(node)
+        if body is None:
+            self.running[path] = Running(at)
+            return
+        opened = self.opened[path] = Opened(path, node, level, body, inputs)
+        if scope := body.container.scope(inputs):
+            level.scopes[node] = scope
+        opened.over = body.container.over(level.variables)
+        self._look(opened)
+
     def _succeeded(self, event: NodeSucceeded) -> None:
-        self._end(event.path)
-        self.variables[event.path] = event.outputs
-        if event.usage:
-            self.totals.tokens += event.usage.get("total_tokens") or 0
-        if event.path in self.graph.responses:
-            self.outputs.update(event.outputs)
-        self._leave(event.path, event.handle)
+        level, node = self._end(event.path)
+        level.scopes[node] = event.outputs
+        for scope, values in event.assigned.items():
+            home = self._home(level, scope)
+            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+        if event.usage and node not in level.graph.bodies:  # a container's is the sum of what is counted already
+            self._spent(level, event.usage)
+        if node in level.graph.responses:
+            self._respond(event.outputs)
+        if level.opened is not None and level.graph.nodes[node].type == LOOP_END:
+            self._break(level)
+        self._leave(level, node, event.handle)
 
     def _failed(self, event: NodeFailed) -> None:
-        self._end(event.path)
-        self.totals.exceptions += 1
-        if event.strategy is None:
+        if event.path in self.ready:  # a container that had nothing to begin with
+            del self.ready[event.path]
+            self.totals.steps += ROUND_END not in event.path
+        level, node = self._end(event.path)
+        self.totals.exceptions += level is self._top
+        if event.strategy is not None:
+            level.scopes[node] = event.outputs
+            self._leave(level, node, event.handle)
+        elif level is self._top:
             self.failure = self.failure or event
-            return
-        self.variables[event.path] = event.outputs
-        self._leave(event.path, event.handle)
+        else:
+            level.failure = level.failure or event
+            self._kill(level)
+            self._gone(level)
 
-    def _end(self, path: Path) -> None:
-        del self.running[path]
+    def _end(self, path: Path) -> tuple[Level, NodeId]:
+        self.running.pop(path, None)
         self.interrupted.pop(path, None)
+        if self.opened.pop(path, None):
+            self.due.pop(path, None)
+        return self.locate(path)
 
-    def _leave(self, node: NodeId, handle: str) -> None:
-        taken, skipped = self.graph.leaves(node, handle)
+    def _respond(self, outputs: Mapping[str, Value]) -> None:
+        """What a response node says is added to what others said; other outputs take the place of theirs."""
+        said = self.outputs.get("answer")
+        self.outputs.update(outputs)
+        if isinstance(said, str) and said and isinstance(more := outputs.get("answer"), str):
+            self.outputs["answer"] = said + more
+
+    def _spent(self, level: Level, usage: Mapping[str, Value]) -> None:
+        self.totals.tokens += usage.get("total_tokens") or 0
+        opened = level.opened
+        while opened is not None:
+            opened.spent(usage)
+            opened = opened.level.opened
+
+    def _home(self, level: Level, scope: str) -> Level:
+        """The level that a scope belongs to: a loop's own for its variables, else the top one."""
+        opened = level.opened
+        while opened is not None:
+            if opened.node == scope:
+                return opened.level
+            opened = opened.level.opened
+        return self._top
+
+    def _leave(self, level: Level, node: NodeId, handle: str) -> None:
+        taken, skipped = level.graph.leaves(node, handle)
         for edge in taken:
-            self._pass(edge, taken=True)
+            self._place(level, edge.target, level.pass_on(edge, taken=True))
         for edge in skipped:
-            self._pass(edge, taken=False)
+            self._place(level, edge.target, level.pass_on(edge, taken=False))
+        self._gone(level)
 
-    def _pass(self, edge: Edge, *, taken: bool) -> None:
-        target = edge.target
-        waiting = self._waiting.get(target, self.graph.arity[target]) - 1
-        self._waiting[target] = waiting
-        if taken:
-            self._taken.add(target)
-        if waiting == 0:
-            (self.ready if target in self._taken else self.skips)[target] = None
+    def _place(self, level: Level, node: NodeId, ready: bool | None) -> None:
+        if ready is None or level.dead:
+            return
+        (self.ready if ready else self.skips)[level.prefix + node] = None
+        level.alive += 1
+
+    def _gone(self, level: Level) -> None:
+        """One node of a level is done with."""
+        level.alive -= 1
+        if level.alive <= 0 and level.opened is not None:
+            self._over(level, level.opened)
+
+    # ------------------------------------------------------------------------------------------------------ rounds
+
+    def _round(self, opened: Opened, index: int, seen: Mapping[str, Value]) -> None:
+        opened.rounds = index + 1
+        level = opened.active[index] = Level(opened.body.graph, opened, index)
+        self._levels[level.prefix] = level
+        if seen:
+            level.scopes[opened.node] = seen
+        self._place(level, level.graph.root, True)
+        root = level.graph.nodes[level.graph.root]
+        if root.type in BODY_STARTS:  # it only marks the place
+            del self.ready[level.prefix + root.id]
+            self._leave(level, root.id, "source")
+        self._look(opened)
+
+    def _over(self, level: Level, opened: Opened) -> None:
+        """A round is over."""
+        del self._levels[level.prefix], opened.active[level.index]
+        container = opened.body.container
+        if level.failure is None and not level.dead:
+            opened.kept[level.index] = container.kept(opened, level.variables)
+            opened.over = opened.over or opened.broken or container.over(level.variables)
+        else:
+            opened.failed.add(level.index)
+            if level.failure is not None and not container.tolerant and opened.failure is None:
+                opened.failure = (level.index, level.failure)
+                for other in list(opened.active.values()):
+                    self._kill(other)
+                    self._settle(other)
+        self._look(opened)
+
+    def _look(self, opened: Opened) -> None:
+        """Sees what there is to do about a container."""
+        if opened.path not in self.opened:
+            return
+        if opened.level.dead:
+            if not opened.active:  # it ends with the round that it is in, unheard
+                self._end(opened.path)
+                self._gone(opened.level)
+        elif opened.due:
+            self.due[opened.path] = None
+        else:
+            self.due.pop(opened.path, None)
+
+    def _kill(self, level: Level) -> None:
+        """Nothing more is to start in a level. What runs already is let to its end."""
+        for prefix, each in list(self._levels.items()):
+            if prefix.startswith(level.prefix):
+                each.dead = True
+        for frontier in (self.ready, self.skips):
+            for path in [path for path in frontier if path.startswith(level.prefix)]:
+                del frontier[path]
+                self.locate(path)[0].alive -= 1
+        inside = [opened for path, opened in self.opened.items() if path.startswith(level.prefix)]
+        for opened in reversed(inside):  # the innermost first
+            self.due.pop(opened.path, None)
+            for each in list(opened.active.values()):
+                self._settle(each)
+            self._look(opened)
+
+    def _settle(self, level: Level) -> None:
+        """Ends a level in which nothing is left."""
+        if level.alive <= 0 and level.opened is not None and level.index in level.opened.active:
+            self._over(level, level.opened)
+
+    def _break(self, level: Level) -> None:
+        """A loop's end was reached: the innermost loop around it opens no further round."""
+        opened = level.opened
+        while opened is not None and opened.level.graph.nodes[opened.node].type != LOOP:
+            opened = opened.level.opened
+        if opened is not None:
+            opened.broken = True

@@ -63,6 +63,17 @@ class Variables:
         return _PATTERN.sub(replace, template)
 
 
+def pieces(template: str) -> list[str | Selector]:
+    """The template taken apart: literal text, and the selectors between."""
+    found: list[str | Selector] = []
+    for index, part in enumerate(_PATTERN.split(template)):
+        if index % 2:
+            found.append(tuple(part.split(".")))
+        elif part:
+            found.append(part)
+    return found
+
+
 def selectors(template: str) -> list[Selector]:
     """The selectors that a template reads, in order, each once."""
     return list(dict.fromkeys(tuple(match.split(".")) for match in _PATTERN.findall(template)))

@@ -1,0 +1,37 @@
+"""answer: what a chat says, told as it becomes known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from headrace import values
+from headrace.kernel.graph import Piece
+from headrace.kernel.variables import pieces, selectors
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.values import File, Value
+
+
+class AnswerConfig(Config):
+    answer: str = ""
+
+    _null = null_is_default("answer")
+
+
+class Answer(Node[AnswerConfig]):
+    type = "answer"
+    Config = AnswerConfig
+    instant: ClassVar[bool] = True
+
+    def response(self) -> Sequence[Piece]:
+        return pieces(self.config.answer)
+
+    async def run(self, ctx: Context) -> Result:
+        files: list[File] = []
+        for selector in selectors(self.config.answer):
+            files += values.files_in({"value": ctx.variables.get(selector)})
+        outputs: dict[str, Value] = {
+            "answer": ctx.variables.render(self.config.answer, values.markdown),
+            "files": files,
+        }
+        return Result(outputs)

@@ -1,0 +1,257 @@
+"""assigner: changes conversation and loop variables.
+
+Facts: the first version of the node has one variable and three ways to write it; the second a list of operations, each
+of which sees what those before it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import Field
+
+from headrace import values
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.values import File, Selector, Value, kind
+
+ERROR = "VariableOperatorNodeError"
+UPDATED = "__updated_variables"
+_FIXED = frozenset({"sys", "env"})
+
+Operation = Literal[
+    "over-write", "clear", "append", "extend", "set", "+=", "-=", "*=", "/=", "remove-first", "remove-last"
+]
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+=": operator.add,
+    "-=": operator.sub,
+    "*=": operator.mul,
+    "/=": lambda old, value: old / value,
+}
+_ON_LISTS = frozenset({"append", "extend", "remove-first", "remove-last"})
+_WITHOUT_VALUE = frozenset({"clear", "remove-first", "remove-last"})
+_CONSTANT_ONLY = frozenset({"set", *_ARITHMETIC})
+_NUMBERS = frozenset({"integer", "float", "number"})
+_BLANK: Mapping[str, Value] = {"string": "", "integer": 0, "float": 0, "boolean": False}
+_ITEMS: Mapping[str, tuple[type, ...]] = {
+    "array[any]": (str, int, float, dict, File),
+    "array[string]": (str,),
+    "array[number]": (int, float),
+    "array[object]": (dict,),
+    "array[boolean]": (bool,),
+    "array[file]": (File,),
+}
+_PLAIN: Mapping[str, tuple[type, ...]] = {"string": (str,), "boolean": (bool,), "object": (dict,), "file": (File,)}
+
+
+class Item(Config):
+    variable_selector: list[str] = Field(min_length=2)
+    input_type: Literal["variable", "constant"] = "variable"
+    operation: Operation
+    value: Any = None
+
+    def told(self) -> dict[str, Value]:
+        return {
+            "variable_selector": self.variable_selector,
+            "input_type": self.input_type,
+            "operation": self.operation,
+            "value": self.value,
+        }
+
+
+class AssignerConfig(Config):
+    title: str = ""
+    desc: str | None = ""
+    version: str = "1"
+    items: list[Item] = Field(default_factory=list[Item])
+    assigned_variable_selector: list[str] = Field(default_factory=list[str])
+    input_variable_selector: list[str] = Field(default_factory=list[str])
+    write_mode: Literal["over-write", "append", "clear"] = "over-write"
+
+    _null = null_is_default(
+        "title", "version", "items", "assigned_variable_selector", "input_variable_selector", "write_mode"
+    )
+
+
+class Assigner(Node[AssignerConfig]):
+    type = "assigner"
+    Config = AssignerConfig
+    instant: ClassVar[bool] = True
+
+    def writes(self) -> Iterable[Selector]:
+        config = self.config
+        selectors = [item.variable_selector for item in config.items] or [config.assigned_variable_selector]
+        return [(selector[0], selector[1]) for selector in selectors if len(selector) > 1]
+
+    async def run(self, ctx: Context) -> Result:
+        written = _Written(ctx)
+        if self.config.version == "1" and not self.config.items:
+            inputs = self._first_version(written)
+            process: dict[str, Value] = {}
+        else:
+            inputs = self._told()
+            for item in self.config.items:
+                try:
+                    _apply(item, written)
+                except NodeError as error:
+                    raise NodeError(str(error), error.kind, inputs=inputs) from error
+            process = {name: value for (_, name), value in written.values.items()}
+        return Result({}, inputs, process | {UPDATED: written.told()}, assigned=written.assigned())
+
+    def _first_version(self, written: _Written) -> dict[str, Value]:
+        target, mode = self.config.assigned_variable_selector, self.config.write_mode
+        found, old = written.find(target)
+        if not found:
+            raise NodeError("assigned variable not found", ERROR)
+        if mode == "clear":
+            value = new = _blank(old)
+        else:
+            found, value = written.find(self.config.input_variable_selector)
+            if not found:
+                raise NodeError("input value not found", ERROR)
+            if mode == "append" and not isinstance(old, list):
+                raise NodeError("append mode requires an array variable", ERROR)
+            new = [*cast("list[Value]", old), value] if mode == "append" else value
+        written.put(target, new)
+        return {"value": value}
+
+    def _told(self) -> dict[str, Value]:
+        return {
+            "title": self.config.title,
+            "desc": self.config.desc,
+            "version": self.config.version,
+            "error_strategy": None,
+            "default_value": None,
+            "retry_config": {"max_retries": 0, "retry_interval": 0, "retry_enabled": False},
+            "items": [item.told() for item in self.config.items],
+        }
+
+
+class _Written:
+    """Variables as they are after the operations so far: nothing is changed before all have gone well."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.values: dict[tuple[str, str], Value] = {}
+
+    def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
+        key = (selector[0], selector[1]) if len(selector) > 1 else ("", "")
+        if key in self.values:
+            return values.follow(self.values[key], selector[2:])
+        return self._ctx.variables.find(selector)
+
+    def put(self, selector: Sequence[str], value: Value) -> None:
+        if selector[0] in _FIXED:
+            raise NodeError(f"Variable {list(selector)} cannot be assigned", ERROR)
+        self.values[selector[0], selector[1]] = value
+
+    def told(self) -> list[Value]:
+        return [
+            {"name": name, "selector": [scope, name], "value_type": kind(value), "new_value": value}
+            for (scope, name), value in self.values.items()
+        ]
+
+    def assigned(self) -> dict[str, dict[str, Value]]:
+        scopes: dict[str, dict[str, Value]] = {}
+        for (scope, name), value in self.values.items():
+            scopes.setdefault(scope, {})[name] = value
+        return scopes
+
+
+def _apply(item: Item, written: _Written) -> None:
+    target = item.variable_selector[:2]
+    found, old = written.find(target)
+    if not found:
+        raise _not_found(target)
+    what = kind(old)
+    _check(item, what)
+    value: Value = item.value
+    if item.input_type == "variable" and item.operation not in _WITHOUT_VALUE and value is not None:
+        selector = cast("list[str]", value) if isinstance(value, list) else [str(value)]
+        found, value = written.find(selector)
+        if not found:
+            raise _not_found(selector)
+        if value is None:
+            return  # nothing is written over by nothing
+    if item.operation == "set" and what == "object" and isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise _invalid(value) from None
+    if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value):
+        raise _invalid(value)
+    written.put(target, _made(item.operation, old, value))
+
+
+def _check(item: Item, what: str) -> None:
+    """Whether an operation goes with the variable's type and with where its value is from."""
+    operation = item.operation
+    listed = what.startswith("array")
+    supported = (
+        what in _NUMBERS
+        if operation in _ARITHMETIC
+        else listed
+        if operation in _ON_LISTS
+        else not listed and what != "file"
+        if operation == "set"
+        else True
+    )
+    if not supported:
+        raise NodeError(f"Operation {operation} is not supported for type {what}", ERROR)
+    if operation in _WITHOUT_VALUE:
+        return
+    if (item.input_type == "variable" and operation in _CONSTANT_ONLY) or (item.input_type == "constant" and listed):
+        raise NodeError(f"Input type {item.input_type} is not supported for operation {operation}", ERROR)
+
+
+def _fits(operation: str, what: str, value: Value) -> bool:
+    if what in _NUMBERS:
+        return isinstance(value, int | float) and not (operation == "/=" and value == 0)
+    if what == "none":
+        return True  # it has had no value yet that could tell its type
+    if what in _PLAIN:
+        return isinstance(value, _PLAIN[what])
+    items = _ITEMS.get(what, _ITEMS["array[any]"])
+    if operation == "append":
+        return isinstance(value, items)
+    if not isinstance(value, list):
+        return False
+    # an empty list does not tell what it is of, and what takes its place may be of anything
+    return operation == "over-write" or all(isinstance(each, items) for each in cast("list[Value]", value))
+
+
+def _made(operation: str, old: Value, value: Value) -> Value:
+    match operation:
+        case "clear":
+            return _blank(old)
+        case "append":
+            return [*old, value]
+        case "extend":
+            return [*old, *value]
+        case "remove-first":
+            return old[1:]
+        case "remove-last":
+            return old[:-1]
+        case "over-write" | "set":
+            return value
+        case _:
+            try:
+                return _ARITHMETIC[operation](old, value)
+            except (OverflowError, ArithmeticError):
+                raise _invalid(value) from None
+
+
+def _blank(value: Value) -> Value:
+    what = kind(value)
+    return [] if what.startswith("array") else {} if what == "object" else _BLANK.get(what)
+
+
+def _not_found(selector: Sequence[str]) -> NodeError:
+    return NodeError(f"Variable {list(selector)} not found", ERROR)
+
+
+def _invalid(value: Value) -> NodeError:
+    return NodeError(f"Invalid input value {str(value)[:200]}", ERROR)

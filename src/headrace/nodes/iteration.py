@@ -1,0 +1,103 @@
+"""iteration: what is inside, once for each item of a list; `output` is the list of what the rounds put out.
+
+Rounds run one after the other, or several at a time; the results keep the order of the items either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from pydantic import Field, field_validator
+
+from headrace.errors import NodeError
+from headrace.kernel.rounds import Collected, Opened
+from headrace.kernel.variables import Variables
+from headrace.node import Config, ContainerNode, null_is_default
+from headrace.values import Value, kind
+
+ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
+ERROR = "IterationNodeError"
+
+
+class IterationConfig(Config):
+    iterator_selector: list[str]
+    output_selector: list[str] = Field(default_factory=list[str])
+    is_parallel: bool = False
+    parallel_nums: int = Field(default=10, ge=1)
+    error_handle_mode: Literal["terminated", "continue-on-error", "remove-abnormal-output"] = "terminated"
+    flatten_output: bool = True
+
+    _null = null_is_default("output_selector", "is_parallel", "parallel_nums", "error_handle_mode", "flatten_output")
+
+    @field_validator("error_handle_mode", mode="before")
+    @classmethod
+    def _old_name(cls, value: Any) -> Any:
+        return {"continue_on_error": "continue-on-error", "remove_abnormal_output": "remove-abnormal-output"}.get(
+            value, value
+        )
+
+
+class Iteration(ContainerNode[IterationConfig]):
+    type = "iteration"
+    Config = IterationConfig
+
+    @property
+    def at_once(self) -> int:
+        return self.config.parallel_nums if self.config.is_parallel else 1
+
+    @property
+    def tolerant(self) -> bool:
+        return self.config.error_handle_mode != "terminated"
+
+    def begin(self, variables: Variables) -> Mapping[str, Value]:
+        selector = self.config.iterator_selector
+        found, items = variables.find(selector)
+        if not found:
+            raise NodeError(f"iterator variable {selector} not found", "IteratorVariableNotFoundError")
+        if items is None:
+            items = []
+        if not isinstance(items, list):
+            raise NodeError(
+                f"invalid iterator value: {kind(items)}, please provide a list.", "InvalidIteratorValueError"
+            )
+        return {ITEMS: cast("list[Value]", items)}
+
+    def count(self, inputs: Mapping[str, Value]) -> int:
+        return len(_items(inputs))
+
+    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {}
+
+    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
+        return {"item": _items(inputs)[index], "index": index}
+
+    def over(self, variables: Variables) -> bool:
+        return False
+
+    def kept(self, opened: Opened, variables: Variables) -> Value:
+        return variables.get(self.config.output_selector)
+
+    def collect(self, opened: Opened) -> Collected:
+        outputs: list[Value] = []
+        for index in range(opened.rounds):
+            if index in opened.kept:
+                outputs.append(opened.kept[index])
+            elif self.config.error_handle_mode == "continue-on-error":
+                outputs.append(None)
+        return Collected({"output": self._flat(outputs)}, {"steps": opened.count})
+
+    def failure(self, index: int, error: str) -> str:
+        """Of several rounds at once, the error alone would not tell which."""
+        return f"Item {index}: {error}" if self.config.is_parallel else error
+
+    def _flat(self, outputs: list[Value]) -> list[Value]:
+        """One list of all items, where every round put out a list; rounds that failed put out nothing then."""
+        lists = [each for each in outputs if each is not None]
+        if not self.config.flatten_output or not lists or not all(isinstance(each, list) for each in lists):
+            return outputs
+        return [item for each in lists for item in cast("list[Value]", each)]
+
+
+def _items(inputs: Mapping[str, Value]) -> Sequence[Value]:
+    return cast("Sequence[Value]", inputs[ITEMS])

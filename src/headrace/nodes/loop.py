@@ -1,0 +1,155 @@
+"""loop: what is inside, again and again, until a condition holds, its end node is reached, or it has gone round often
+enough. Its variables live as long as it does; assigner nodes inside change them. `loop_round` counts the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import Field, field_validator
+
+from headrace.errors import NodeError
+from headrace.kernel.conditions import decide
+from headrace.kernel.rounds import Collected, Opened
+from headrace.kernel.variables import Variables
+from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
+from headrace.nodes.if_else import ConditionConfig, Junction
+from headrace.values import Value
+
+COUNT = "loop_count"
+ERROR = "LoopNodeError"
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "float": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+}
+
+
+class LoopVariable(Config):
+    label: str
+    var_type: str = "string"
+    value_type: Literal["variable", "constant"] = "constant"
+    value: Any = None
+
+    def start(self, variables: Variables) -> Value:
+        """What it begins with. NodeError where that is not there, or not of its type."""
+        if self.value_type == "variable":
+            selector = cast("list[str]", self.value) if isinstance(self.value, list) else []
+            found, value = variables.find(selector)
+            if not found:
+                raise self._invalid()
+            return value
+        return self._constant()
+
+    def _constant(self) -> Value:
+        value: Value = self.value
+        listed = self.var_type.startswith("array")
+        if listed and not value:
+            return []
+        wanted = (list,) if listed else _TYPES.get(self.var_type, (object,))
+        if isinstance(value, str) and str not in wanted and wanted != (object,):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                raise self._invalid() from None
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted and wanted != (object,)):
+            raise self._invalid()
+        return value
+
+    def _invalid(self) -> NodeError:
+        return NodeError(f"Invalid value for loop variable {self.label}", ERROR)
+
+
+class LoopConfig(Config):
+    loop_count: int = Field(ge=1)
+    break_conditions: list[ConditionConfig] = Field(default_factory=list[ConditionConfig])
+    logical_operator: Junction = "and"
+    loop_variables: list[LoopVariable] = Field(default_factory=list[LoopVariable])
+
+    _null = null_is_default("break_conditions", "logical_operator", "loop_variables")
+
+    @field_validator("loop_count", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class Loop(ContainerNode[LoopConfig]):
+    type = "loop"
+    Config = LoopConfig
+
+    def __init__(self, config: LoopConfig) -> None:
+        super().__init__(config)
+        self._conditions = [each.condition() for each in config.break_conditions]
+
+    @property
+    def at_once(self) -> int:
+        return 1
+
+    @property
+    def tolerant(self) -> bool:
+        return False
+
+    def begin(self, variables: Variables) -> Mapping[str, Value]:
+        return {COUNT: self.config.loop_count} | {
+            each.label: each.start(variables) for each in self.config.loop_variables
+        }
+
+    def count(self, inputs: Mapping[str, Value]) -> int:
+        return cast("int", inputs[COUNT])
+
+    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {each.label: inputs[each.label] for each in self.config.loop_variables}
+
+    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
+        return {}
+
+    def over(self, variables: Variables) -> bool:
+        """A condition on what is not there yet does not hold."""
+        if not self._conditions:
+            return False
+        try:
+            return decide(self._conditions, variables, every=self.config.logical_operator == "and").holds
+        except (ValueError, TypeError):
+            return False
+
+    def kept(self, opened: Opened, variables: Variables) -> dict[str, Value]:
+        """Its variables as the round left them."""
+        scope = opened.scope()
+        return {each.label: scope.get(each.label) for each in self.config.loop_variables}
+
+    def collect(self, opened: Opened) -> Collected:
+        held = opened.over and not opened.broken
+        process: dict[str, Value] = {
+            "steps": opened.count if opened.rounds else 0,
+            "completed_reason": "loop_break" if held else "loop_completed",
+            "exhausted": not opened.over,
+            "loop_variable_map": {str(index): kept for index, kept in opened.kept.items()},
+        }
+        if opened.failure is not None:
+            return Collected({}, process | {"completed_reason": "error", "exhausted": False})
+        outputs = {**opened.kept[opened.rounds - 1], "loop_round": opened.rounds} if opened.rounds else {}
+        return Collected(outputs, process)
+
+    def failure(self, index: int, error: str) -> str:
+        return error
+
+
+class LoopEndConfig(Config):
+    pass
+
+
+class LoopEnd(Node[LoopEndConfig]):
+    """loop-end: the loop around it opens no further round (see `kernel.state`)."""
+
+    type = "loop-end"
+    Config = LoopEndConfig
+    instant: ClassVar[bool] = True
+
+    async def run(self, ctx: Context) -> Result:
+        return Result({})

@@ -1,0 +1,13 @@
+"""Resources for tests that need only some of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from headrace.resources import Resources
+
+
+def only(**given: Any) -> Resources:
+    """These resources, and nothing in place of the others: a test that reaches for one fails."""
+    return Resources(**{field.name: given.get(field.name) for field in fields(Resources)})
