@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.peers import HERE, Missing, environment, python_for_graphon
 from benchmarks.table import Row, Target
 
@@ -28,6 +29,11 @@ class Contestant:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.version: str = self._answer()["version"]
+
+    @property
+    def memory(self) -> float:
+        """Resident, in MB."""
+        return machine.resident_mb(self._process.pid)
 
     def ask(self, shape: str, nodes: int, times: int) -> list[float]:
         """Milliseconds a node of each run. Missing where it has no such shape."""
@@ -85,6 +91,8 @@ def measure(quick: bool) -> list[Row]:
         figures = {shape: _rounds(here, shape, 100, rounds, times) for shape in ("chain", "fan_out")}
         ours = {MEMORY: here[MEMORY], SQLITE: here[SQLITE], FULL_SYNC: here[FULL_SYNC]}
         waiting = _rounds(ours, "waiting_fan_out", 100, rounds, times)
+        inside = {shape: _rounds(ours, shape, 2000, 2, 5) for shape in ("rounds", "waiting_rounds")}
+        kept = _left_behind(here[SQLITE])
         long = {name: statistics.median(_alternating(here[name], 3 if quick else 7)) for name in (MEMORY, SQLITE)}
         versions = {name: f"{name} {each.version}" for name, each in here.items() if name in PEERS}
 
@@ -108,6 +116,14 @@ def measure(quick: bool) -> list[Row]:
             "a task for each node, started once its start is in the journal",
         )
     )
+    for shape, what in (("rounds", ""), ("waiting_rounds", " that wait a turn")):
+        found = inside[shape]
+        told = f"parallel iteration over 1,000 items, a node of the 2 inside{what}"
+        rows.append(Row(GROUP, f"{told}, in memory", found[MEMORY], "ms", Target(0.15)))
+        beside = {"Headrace with full sync": found[FULL_SYNC]}
+        rows.append(Row(GROUP, f"{told}, SQLite", found[SQLITE], "ms", Target(0.15), beside))
+    what = "memory (RSS) that an iteration over 50,000 items takes beyond one over 1,000, SQLite"
+    rows.append(Row(GROUP, what, kept, "MB", Target(50), note="its items and results are in it"))
     what = "a node of a 10,000-node chain, as many times that of a 100-node one"
     rows.append(Row(GROUP, f"{what}, in memory", long[MEMORY], "x", Target(1.5)))
     rows.append(Row(GROUP, f"{what}, SQLite", long[SQLITE], "x", Target(1.5)))
@@ -136,6 +152,14 @@ def _rounds(contestants: dict[str, Contestant], shape: str, nodes: int, rounds: 
         for name, each in able.items():
             found[name] += each.ask(shape, nodes, times)
     return {name: statistics.median(found[name]) for name in able}
+
+
+def _left_behind(each: Contestant) -> float:
+    """Megabytes by which the process is larger after many rounds than after few."""
+    each.ask("rounds", 2000, 3)
+    before = each.memory
+    each.ask("rounds", 100_000, 1)
+    return each.memory - before
 
 
 def _alternating(each: Contestant, rounds: int) -> Iterator[float]:

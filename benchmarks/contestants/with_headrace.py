@@ -22,7 +22,9 @@ from headrace.brokers.local import LocalBus
 from headrace.engine import Driver, World
 from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
+from headrace.kernel.rounds import Body
 from headrace.node import Config, Context, Flow, Node, Result
+from headrace.nodes.iteration import Iteration, IterationConfig
 from headrace.ports import Journal
 from headrace.resources import Limits, Resources
 from headrace.stores.memory import MemoryJournal
@@ -46,8 +48,37 @@ class Waiting(Trivial):
         return Result({"text": "x"})
 
 
+class Items(Trivial):
+    """What there is to iterate over."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(Config())
+        self.items = list(range(count))
+
+    async def run(self, ctx: Context) -> Result:
+        return Result({"items": self.items})
+
+
+def rounds(kind: type[Trivial], items: int) -> Flow:
+    """A parallel iteration over so many items, of two nodes."""
+    config = IterationConfig(iterator_selector=["items", "items"], output_selector=["b", "text"], is_parallel=True)
+    inside = Graph(
+        [NodeSpec("begin", "iteration-start"), NodeSpec("a", kind.type), NodeSpec("b", kind.type)],
+        [Edge("begin", "a"), Edge("a", "b")],
+        "begin",
+    )
+    iteration = Iteration(config)
+    made: dict[str, Node[Config]] = {"items": Items(items), "a": kind(Config()), "b": kind(Config())}
+    made["it"] = cast("Node[Config]", iteration)
+    top = [NodeSpec("items", "trivial"), NodeSpec("it", "iteration")]
+    graph = Graph(top, [Edge("items", "it")], "items", {"it": [("it", "output")]}, {"it": Body(inside, iteration)})
+    return Flow(graph, made, "benchmark", "workflow")
+
+
 def flow(shape: str, nodes: int) -> Flow:
-    """A chain, or a fan-out; "waiting_fan_out" has the nodes of its width wait."""
+    """A chain, a fan-out, or rounds of two nodes each; "waiting_..." has all nodes but the outermost wait."""
+    if shape.endswith("rounds"):
+        return rounds(Waiting if shape.startswith("waiting") else Trivial, nodes // 2)
     names = [f"n{i}" for i in range(nodes)]
     kind = Waiting if shape.startswith("waiting") else Trivial
     made: dict[str, Node[Config]] = {name: kind(Config()) for name in names}
@@ -73,7 +104,10 @@ def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[s
             queued = journal.append([record])  # not waited for: the run's end is written after it
             state = await Driver(run, made, world).drive([record])
             await queued
-            return state.totals.steps if state.ended and state.ended.status == "succeeded" else -1
+            if state.ended is None or state.ended.status != "succeeded":
+                return -1
+            inside = 2 * len(state.ended.outputs.get("output", ()))  # which is not among a run's steps
+            return state.totals.steps + inside
 
         return lambda: lambda: loop.run_until_complete(once())
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.engine import Driver
-from headrace.kernel.events import NodeStarted, NodeSucceeded, Record, RunEnded
+from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Retry
 from headrace.node import Context, Flow, Result
 from headrace.stores.memory import MemoryJournal
@@ -110,11 +110,10 @@ def plots(draw: st.DrawFn) -> Plot:
 
 
 def story(ended: RunEnded | None) -> tuple[object, ...]:
-    """How a run ended; what it counted is left out where a crash may repeat an attempt."""
+    """How a run ended; of several failures at once, which came first is a matter of time, and so are what a crash may
+    repeat."""
     assert ended is not None
-    # of several failures at once, which came first is a matter of time
-    error = None if ended.error and "boom" in ended.error else ended.error
-    return ended.status, dict(ended.outputs), error
+    return ended.status, dict(ended.outputs)
 
 
 async def killed_before(graph: Flow, first: Record, survives: int) -> tuple[bool, MemoryJournal]:
@@ -144,11 +143,9 @@ async def at_every_append(graph: Flow, first: Record) -> None:
         assert isinstance(last, RunEnded)
         assert story(last) == story(whole.ended)
         if last.status != "failed":  # how far others had come when a node failed is a matter of time
-            assert (last.steps, last.exceptions, last.tokens) == (
-                whole.totals.steps,
-                whole.totals.exceptions,
-                whole.totals.tokens,
-            )
+            assert (last.steps, last.exceptions) == (whole.totals.steps, whole.totals.exceptions)
+        if not any(isinstance(record.event, NodeFailed) for record in records):
+            assert last.tokens == whole.totals.tokens
         started = [record.event.path for record in records if isinstance(record.event, NodeStarted)]
         finished = [record.event.path for record in records if isinstance(record.event, NodeSucceeded)]
         assert len(started) == len(set(started)), "no node is told to start twice"

@@ -80,7 +80,7 @@ class Driver:
                 if self._over():
                     break
                 if turn_ended:
-                    await asyncio.sleep(0)
+                    await self._outbox.room()
                 else:
                     await self._wake.wait()
             self._write()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from headrace.kernel.events import Record
 from headrace.ports import Bus, Journal
 
+MOST_BATCHES = 10  # turns of instant nodes that one run may be ahead of the journal
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -55,6 +57,13 @@ class Outbox:
         if self._written is not None:
             await asyncio.wait((self._written,))
         return self.broken is None
+
+    async def room(self) -> None:
+        """Lets others have a turn; waits for the disk where too much is on its way to it."""
+        if len(self._batches) > MOST_BATCHES:
+            await self.durable()
+        else:
+            await asyncio.sleep(0)
 
     def first_unsafe(self) -> int | None:
         """The lowest number that the journal is not known to have; None where it has all."""
