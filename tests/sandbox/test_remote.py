@@ -58,6 +58,11 @@ async def sandbox(service: Service) -> AsyncIterator[RemoteSandbox]:
     await made.aclose()
 
 
+async def test_a_program_may_use_the_names_that_dify_imports_for_it(sandbox: RemoteSandbox) -> None:
+    code = "def main(s, t):\n    return {'r': json.loads(s), 'd': b64decode(t).decode()}\n"
+    assert await sandbox.run("python3", code, {"s": "[1]", "t": "aGk="}, 5) == {"r": [1], "d": "hi"}
+
+
 async def test_python_is_sent_with_its_inputs(sandbox: RemoteSandbox, service: Service) -> None:
     code = "def main(q, n):\n    print('<<noise>>')\n    return {'r': q + '中', 'n': n}"
     assert await sandbox.run("python3", code, {"q": "hé'\"\\", "n": [1, None]}, 5) == {"r": "hé'\"\\中", "n": [1, None]}
@@ -131,3 +136,9 @@ async def test_the_key_is_sent(service: Service) -> None:
     with pytest.raises(NodeError, match="'ruby'"):
         await sandbox.run("ruby", "", {}, 5)
     await sandbox.aclose()
+
+
+async def test_a_long_answer_comes_in_many_pieces(sandbox: RemoteSandbox) -> None:
+    code = "def main(n):\n    return {'r': 'x' * n}"
+    result = await sandbox.run("python3", code, {"n": 3_000_000}, 20)
+    assert len(result["r"]) == 3_000_000

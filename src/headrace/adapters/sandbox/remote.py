@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 DEFAULT_KEY = "dify-sandbox"
 _LONGEST = 64 * 1024 * 1024  # bytes of an answer
 
-# What surrounds the author's program, which comes first so that its line numbers are true.
+# What surrounds the author's program, which comes first so that its line numbers are true. It may use the names that
+# Dify's own lines import there.
 _PYTHON = """
 
 import base64 as _base64, json as _json
+import json
+from base64 import b64decode
 _given = _json.loads(_base64.b64decode('{inputs}').decode('utf-8'))
 print('{mark}' + _json.dumps(main(**_given)) + '{mark}')
 """
@@ -92,7 +95,7 @@ class RemoteSandbox:
                 self._url, json=body, headers={"X-Api-Key": self._key}, timeout=timeout
             ) as response:
                 status = response.status
-                raw = await response.content.read(_LONGEST) if status == 200 else b""
+                raw = await _whole(response.content) if status == 200 else b""
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise NodeError(f"The sandbox service at {self._url} did not answer: {why}", FAILED) from None
@@ -101,6 +104,16 @@ class RemoteSandbox:
         if status != 200:
             raise NodeError(f"The sandbox service answered with HTTP status {status}.", FAILED)
         return _printed(raw)
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """The answer, piece by piece as it comes. ValueError where it is too long."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > _LONGEST:
+            raise ValueError(f"an answer of more than {_LONGEST} bytes")
+    return bytes(body)
 
 
 def _printed(raw: bytes) -> str:
