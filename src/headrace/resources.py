@@ -17,13 +17,36 @@ from headrace.values import File, Value
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a prompt. `files` are shown to the model with `detail` (low, high) where it can see."""
+class ToolCall:
+    """A model's wish to have a tool called. `arguments` is JSON text, as the model wrote it (it may be broken)."""
 
-    role: Literal["system", "user", "assistant"]
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask for; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a prompt. `files` are shown to the model with `detail` (low, high) where it can see.
+
+    An assistant's message may hold `tool_calls`; a tool's answers the call that `tool_call` names.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     text: str
     files: Sequence[File] = ()
     detail: str = "high"
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +55,7 @@ class ChatRequest:
 
     `provider` is as the workflow writes it (`openai`, `langgenius/openai/openai`, ...): its last part names the
     provider. `parameters` are completion parameters (temperature, max_tokens, response_format ...); `schema` is a
-    JSON schema the answer must meet; `mode` is chat or completion.
+    JSON schema the answer must meet; `mode` is chat or completion; `tools` are what the model may ask for.
     """
 
     provider: str
@@ -43,6 +66,7 @@ class ChatRequest:
     schema: Mapping[str, Value] | None = None
     user: str | None = None
     mode: str = "chat"
+    tools: Sequence[Tool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +113,27 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+_WIDE = 0x2E80  # from here on (CJK and its neighbours) a character is about a token
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text is, where nobody counted: one for each CJK character, one for every four of the
+    others."""
+    if text.isascii():
+        return (len(text) + 3) // 4
+    wide = sum(1 for character in text if ord(character) >= _WIDE)
+    return wide + (len(text) - wide + 3) // 4
+
+
 @dataclass(frozen=True, slots=True)
 class ChatChunk:
-    """A piece of a model's answer: text, reasoning, or (last) why it ended and what it used."""
+    """A piece of a model's answer: text, reasoning, or (last) why it ended, what it used and the tools it asks for."""
 
     text: str = ""
     reasoning: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
+    tool_calls: Sequence[ToolCall] = ()
 
 
 class Models(Protocol):
@@ -110,6 +147,20 @@ class Models(Protocol):
 
     def missing(self, provider: str) -> str | None:
         """What to set so that this provider can be called, in words; None where nothing lacks."""
+        ...
+
+
+class Speech(Protocol):
+    """Speech of every provider, through its own API. `provider` and `model` may be empty: then the default ones."""
+
+    async def transcribe(
+        self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
+    ) -> str:
+        """The words spoken. NodeError as for `Models.chat`."""
+        ...
+
+    async def speak(self, text: str, *, voice: str = "", provider: str = "", model: str = "") -> tuple[bytes, str]:
+        """(audio, its MIME type). NodeError as for `Models.chat`."""
         ...
 
 
@@ -210,6 +261,73 @@ class Files(Protocol):
         ...
 
 
+# ------------------------------------------------------------------------------------- documents, knowledge, history
+
+
+class Documents(Protocol):
+    """Reads the text of documents."""
+
+    async def text(self, data: bytes, *, extension: str, mime_type: str | None) -> str:
+        """The document's text; `extension` begins with a dot (`.pdf`) or is empty. NodeError with kind
+        `UnsupportedFileTypeError` or `TextExtractionError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What is asked of a knowledge base. `settings` are Dify's `retrieval_model`; `conditions` its metadata filter
+    (`{logical_operator, conditions: [{name, comparison_operator, value}]}`)."""
+
+    dataset: str
+    query: str
+    top_k: int = 4
+    score_threshold: float | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    conditions: Mapping[str, Value] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a knowledge base that fits a query; `metadata` is what Dify's `result` items carry. `files` are
+    attached to it, as objects."""
+
+    content: str
+    title: str
+    score: float | None
+    metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    summary: str | None = None
+    files: Sequence[Mapping[str, Value]] = ()
+
+
+class Knowledge(Protocol):
+    """Knowledge bases elsewhere: a real Dify's, or any that speaks Dify's external knowledge API."""
+
+    async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
+        """The passages that fit, best first. NodeError with kind `KnowledgeRetrievalNodeError`."""
+        ...
+
+    def missing(self, dataset: str) -> str | None:
+        """What to set so that this knowledge base can be asked, in words; None where nothing lacks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange of a conversation; `files` came with the question."""
+
+    query: str
+    answer: str
+    files: Sequence[File] = ()
+
+
+class History(Protocol):
+    """What was said before in a conversation."""
+
+    async def turns(self, conversation: str, before: str, limit: int) -> Sequence[Turn]:
+        """The newest `limit` exchanges that came before a run and got an answer, oldest first."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """All that a node may use."""
@@ -218,6 +336,9 @@ class Resources:
     http: Http
     sandbox: Sandbox
     files: Files
+    documents: Documents
+    knowledge: Knowledge
+    history: History
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.code import Code, CodeConfig
-from headrace.resources import Files, Http, Limits, Models, Resources
+from headrace.resources import Limits
 from headrace.values import File
+from tests.resources import only
 
 
 class Scripted:
@@ -43,7 +44,7 @@ def context(sandbox: Any, limits: Limits | None = None, **scopes: Mapping[str, A
         spec=NodeSpec("c", "code"),
         variables=Variables(scopes),
         inputs={},
-        resources=Resources(cast("Models", None), cast("Http", None), sandbox, cast("Files", None)),
+        resources=only(sandbox=sandbox),
         limits=limits or Limits(),
         emit=lambda name, text: None,
         key="run/c/1",

@@ -24,10 +24,11 @@ from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes._http_answer import Answer
 from headrace.nodes.http_request import HttpRequestConfig, HttpRequestNode
-from headrace.resources import HttpResponse, Limits, Models, Resources, Sandbox
+from headrace.resources import HttpResponse, Limits
 from headrace.values import File
 from tests.files.catalog import FileCatalog
 from tests.http.servers import echo, heard, serve
+from tests.resources import only
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -46,7 +47,7 @@ async def files(tmp_path: Path) -> AsyncIterator[FileStore]:
 async def run(files: FileStore) -> AsyncIterator[Run]:
     """Runs the node with a config, and what `{{#start.NAME#}}` is."""
     http = HttpClient(["127.0.0.1"])
-    resources = Resources(cast("Models", None), http, cast("Sandbox", None), files)
+    resources = only(http=http, files=files)
     ids = (f"00000000-0000-0000-0000-{number:012}" for number in itertools.count())
 
     async def call(config: Mapping[str, Any], spec: NodeSpec | None = None, **start: Any) -> Result:

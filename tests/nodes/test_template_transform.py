@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,8 +13,9 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.template_transform import TemplateTransform, TemplateTransformConfig
-from headrace.resources import Files, Http, Limits, Models, Resources
+from headrace.resources import Limits
 from headrace.values import File
+from tests.resources import only
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def render(
         spec=NodeSpec("t", "template-transform"),
         variables=Variables({"start": start}),
         inputs={},
-        resources=Resources(cast("Models", None), cast("Http", None), sandbox, cast("Files", None)),
+        resources=only(sandbox=sandbox),
         limits=limits or Limits(),
         emit=lambda name, text: None,
         key="run/t/1",
