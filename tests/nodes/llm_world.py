@@ -1,4 +1,5 @@
-"""A world for the llm node: a model that says what it is told to, and a template engine that shows what it got."""
+"""A world for nodes that ask a model: one that says what it is told to, a template engine that shows what it got, and
+a conversation."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import pytest
 from headrace.errors import NodeError
 from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
-from headrace.node import Context, Result
+from headrace.node import Context, Node, Result
 from headrace.nodes.llm import LLM
-from headrace.resources import ChatChunk, ChatRequest, Limits, Resources, Usage
+from headrace.resources import ChatChunk, ChatRequest, Limits, Resources, Turn, Usage
 from headrace.values import File, Value
 
 USAGE = Usage(5, 3)
@@ -47,6 +48,18 @@ class Model:
         return None if provider == "p" else f"set the key of {provider}"
 
 
+@dataclass
+class Conversation:
+    """What was said before; it remembers what was asked of it."""
+
+    said: Sequence[Turn]
+    asked: list[tuple[str, str, int]] = field(default_factory=list)
+
+    async def turns(self, conversation: str, before: str, limit: int) -> Sequence[Turn]:
+        self.asked.append((conversation, before, limit))
+        return self.said[-limit:]
+
+
 class Jinja:
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float) -> str:
         return f"{template} with {dict(inputs)}"
@@ -69,12 +82,16 @@ def node(prompt: Any = None, **more: Any) -> LLM:
     return LLM(LLM.Config.model_validate(data))
 
 
-def resources(model: Model) -> Resources:
-    return cast("Resources", SimpleNamespace(models=model, sandbox=Jinja()))
+def resources(model: Model, history: Conversation | None = None) -> Resources:
+    return cast("Resources", SimpleNamespace(models=model, sandbox=Jinja(), history=history))
 
 
 async def run(
-    llm: LLM, model: Model | None = None, scopes: Mapping[str, Any] | None = None, limits: Limits | None = None
+    asking: Node[Any],
+    model: Model | None = None,
+    scopes: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+    history: Conversation | None = None,
 ) -> Ran:
     model = model or Model()
     told: list[str] = []
@@ -82,16 +99,17 @@ async def run(
         run="r",
         app="a",
         user="me",
-        spec=NodeSpec("llm", "llm"),
+        spec=NodeSpec("llm", asking.type),
         variables=Variables(scopes if scopes is not None else {"start": {"query": "good morning"}}),
         inputs={},
-        resources=resources(model),
+        resources=resources(model, history),
         limits=limits or Limits(),
         emit=lambda name, text: told.append(text) if name == "text" else None,
         key="k",
         new_id=lambda: "id",
     )
-    result = await llm.run(ctx)
+    result = await asking.run(ctx)
+    assert isinstance(result, Result)
     return Ran(result, told, model.asked[0])
 
 

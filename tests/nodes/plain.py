@@ -9,7 +9,7 @@ from typing import Any
 from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
-from headrace.resources import Limits
+from headrace.resources import Limits, Resources
 from headrace.values import Value
 from tests.engine.worlds import NOTHING
 
@@ -19,6 +19,7 @@ async def run(
     config: Mapping[str, Value],
     scopes: Mapping[str, Mapping[str, Value]] | None = None,
     inputs: Mapping[str, Value] | None = None,
+    resources: Resources = NOTHING,
 ) -> Result:
     """What a node of a type and config makes of what came before it."""
     ids = itertools.count(1)
@@ -30,7 +31,7 @@ async def run(
         spec=NodeSpec("n", kind.type),
         variables=Variables(scopes or {}),
         inputs=inputs or {},
-        resources=NOTHING,
+        resources=resources,
         limits=Limits(),
         emit=lambda name, text: None,
         key="run/n/0",

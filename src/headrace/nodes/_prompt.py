@@ -13,11 +13,12 @@ from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.variables import selectors
 from headrace.node import Config, Context, null_is_default
-from headrace.resources import Message
+from headrace.resources import Message, ToolCall
 from headrace.values import File, Value
 
 CONTEXT = "{{#context#}}"
 HISTORIES = "{{#histories#}}"
+_MARKS = re.compile(r"(\{\{#(?:context|histories)#\}\})")
 _SHOWABLE = frozenset({"image", "audio", "video", "document"})
 _REFERENCE = re.compile(r"\{\{#[^#]+#\}\}")
 _LONGEST_PARAMETER = 1024
@@ -139,13 +140,14 @@ def _content(item: Value) -> str:
     return f"{summary}\n{found['content']}" if summary else str(found["content"])
 
 
-async def rendered(ctx: Context, prompt: Prompt, context: str, jinja: Mapping[str, Value]) -> str:
-    """The text of a prompt. The context is put in after the variables: what it quotes is never read as a template."""
+async def rendered(ctx: Context, prompt: Prompt, marks: Mapping[str, str], jinja: Mapping[str, Value]) -> str:
+    """The text of a prompt. `marks` are what CONTEXT and HISTORIES stand for: what these quote is never read as a
+    template."""
     if prompt.edition_type == "jinja2":
         if not prompt.jinja2_text:
             return ""
         return await ctx.resources.sandbox.render(prompt.jinja2_text, jinja, ctx.limits.code_seconds)
-    return context.join(ctx.variables.render(part) for part in prompt.text.split(CONTEXT))
+    return "".join(marks[part] if part in marks else ctx.variables.render(part) for part in _MARKS.split(prompt.text))
 
 
 async def messages_of(
@@ -154,7 +156,7 @@ async def messages_of(
     """The messages of a chat prompt. Files that a text reads come in a message of their own after it."""
     messages: list[Message] = []
     for prompt in prompts:
-        text = await rendered(ctx, prompt, context, jinja)
+        text = await rendered(ctx, prompt, {CONTEXT: context}, jinja)
         if text:
             messages.append(Message(prompt.role, text))
         if prompt.edition_type != "jinja2" and (files := _files_in(ctx, prompt.text)):
@@ -207,8 +209,15 @@ def saved(messages: Sequence[Message], mode: str) -> list[dict[str, Value]]:
         files = [_saved(file, message.detail) for file in message.files]
         if files or mode == "chat":
             prompt["files"] = files
+        if message.tool_calls:
+            prompt["tool_calls"] = [call_of(call) for call in message.tool_calls]
         shown.append(prompt)
     return shown
+
+
+def call_of(call: ToolCall) -> dict[str, Value]:
+    """A model's call of a tool as process data shows it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _saved(file: File, detail: str) -> dict[str, Value]:

@@ -12,13 +12,14 @@ from typing import Any, cast
 from headrace.errors import NodeError
 from headrace.nodes import tolerant_json
 from headrace.nodes._thinking import without_thinking
-from headrace.values import Value
+from headrace.values import Value, nests_deeper
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)```", re.IGNORECASE | re.DOTALL)
 _START = re.compile(r"\{")
 _SHOWN = 500
 _ATTEMPTS = 50  # places in a text at which an object may begin
 _TOLERATED = 100_000  # characters of a text that is read generously
+_DEEPEST = 100  # levels; what is nested deeper is no answer, and more than stores take
 
 
 def object_in(text: str) -> dict[str, Value]:
@@ -29,6 +30,8 @@ def object_in(text: str) -> dict[str, Value]:
         if isinstance(found, list):
             found = next(filter(_is_object, cast("list[Any]", found)), None)
         if isinstance(found, dict):
+            if nests_deeper(found, _DEEPEST):
+                break
             return cast("dict[str, Value]", found)
     shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
     raise NodeError(f"Failed to parse structured output: {shown}", "LLMNodeError")

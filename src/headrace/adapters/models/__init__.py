@@ -1,7 +1,9 @@
-"""Language models: the OpenAI chat protocol as dozens of providers speak it, and a demo model that works offline."""
+"""Language models and speech: OpenAI's protocols as dozens of providers speak them, and a demo model that works
+offline."""
 
 from headrace.adapters.models.client import ModelClient
 from headrace.adapters.models.prices import load_prices
 from headrace.adapters.models.providers import PROVIDERS
+from headrace.adapters.models.speech import SpeechClient
 
-__all__ = ["PROVIDERS", "ModelClient", "load_prices"]
+__all__ = ["PROVIDERS", "ModelClient", "SpeechClient", "load_prices"]

@@ -6,34 +6,26 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from headrace.adapters.models.calls import Calls
 from headrace.adapters.models.failures import in_stream
 from headrace.adapters.models.prices import Price
-from headrace.resources import ChatChunk, ChatRequest, Usage
-
-_WIDE = 0x2E80  # from here on (CJK and its neighbours) a character is about a token
-
-
-def estimate(text: str) -> int:
-    """About how many tokens a text is, for providers that do not say: one for each CJK character, one for every four
-    of the others."""
-    if text.isascii():
-        return (len(text) + 3) // 4
-    wide = sum(1 for character in text if ord(character) >= _WIDE)
-    return wide + (len(text) - wide + 3) // 4
+from headrace.resources import ChatChunk, ChatRequest, Usage, estimate_tokens
 
 
 class Answer:
-    """One answer as it grows. `finished`: the provider said why it ended."""
+    """One answer as it grows. `finished`: the provider said why it ended; `begun`: something of it has come; `told`:
+    some of that was handed on, so it cannot be asked for again."""
 
-    __slots__ = ("_first", "_price", "_prompt", "_since", "_told", "_usage", "finish_reason")
+    __slots__ = ("_calls", "_first", "_price", "_request", "_since", "_told", "_usage", "finish_reason")
 
     def __init__(self, request: ChatRequest, price: Price) -> None:
         self._since = time.perf_counter()
-        self._prompt = request.messages
+        self._request = request
         self._price = price
         self._first: float | None = None
         self._usage: Mapping[str, Any] | None = None
         self._told: list[str] = []
+        self._calls = Calls()
         self.finish_reason: str | None = None
 
     @property
@@ -43,6 +35,15 @@ class Answer:
     @property
     def begun(self) -> bool:
         return self._first is not None
+
+    @property
+    def told(self) -> bool:
+        return bool(self._told)
+
+    def restart(self) -> None:
+        """It is asked for again: what came of its tool calls is forgotten."""
+        self._calls = Calls()
+        self._first = None
 
     def take(self, payload: Mapping[str, Any]) -> ChatChunk | None:
         """One event of the stream, or a whole answer. Failure where it tells of an error."""
@@ -56,37 +57,51 @@ class Answer:
         choice: Mapping[str, Any] = choices[0]
         if choice.get("index"):
             return None  # of several answers (`n`) the first is taken
-        if reason := choice.get("finish_reason"):
-            self.finish_reason = str(reason)
         delta: Mapping[str, Any] | None = choice.get("delta") or choice.get("message")
         if delta is None:
             text, reasoning = choice.get("text") or "", ""
         else:
+            if "tool_calls" in delta or "function_call" in delta:
+                self._call(delta, whole="delta" not in choice)
             text, reasoning = delta.get("content") or "", delta.get("reasoning_content") or delta.get("reasoning") or ""
             if text.__class__ is not str or reasoning.__class__ is not str:
                 text, reasoning = _told(text, reasoning)
             if not text and not reasoning:
                 text = str(delta.get("refusal") or "")
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
         if not text and not reasoning:
             if failure := in_stream(payload):
                 raise failure
             return None
-        if self._first is None:
-            self._first = time.perf_counter()
+        self._begin()
         self._told.append(text)
         if reasoning:
             self._told.append(reasoning)
         return ChatChunk(text, reasoning)
 
+    def _begin(self) -> None:
+        if self._first is None:
+            self._first = time.perf_counter()
+
+    def _call(self, delta: Mapping[str, Any], *, whole: bool) -> None:
+        self._calls.take(delta, whole=whole)
+        if self._calls:
+            self._begin()
+
     def last(self) -> ChatChunk:
-        """Why the answer ended and what it used: as the provider counts it, else by estimate."""
+        """Why the answer ended, the tools it asks for, and what it used: as the provider counts it, else by
+        estimate."""
         end = time.perf_counter()
         told = self._usage or {}
         prompt, completion = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+        calls = self._calls.made()
         if prompt is None:
-            prompt = sum(estimate(message.text) for message in self._prompt)
+            prompt = sum(estimate_tokens(message.text) for message in self._request.messages)
+            prompt += sum(estimate_tokens(f"{tool.description}{tool.parameters}") for tool in self._request.tools)
         if completion is None:
-            completion = estimate("".join(self._told))
+            completion = estimate_tokens("".join(self._told))
+            completion += sum(estimate_tokens(call.name + call.arguments) for call in calls)
         usage = Usage(
             prompt,
             completion,
@@ -97,7 +112,7 @@ class Answer:
             time_to_first_token=None if self._first is None else self._first - self._since,
             time_to_generate=None if self._first is None else end - self._first,
         )
-        return ChatChunk(finish_reason=self.finish_reason, usage=usage)
+        return ChatChunk(finish_reason=self.finish_reason, usage=usage, tool_calls=calls)
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:

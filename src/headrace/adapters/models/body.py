@@ -12,7 +12,7 @@ import orjson
 
 from headrace.adapters.models.providers import Provider
 from headrace.errors import NodeError
-from headrace.resources import ChatRequest, Files, Message
+from headrace.resources import ChatRequest, Files, Message, Tool
 from headrace.values import File, Value, plain
 
 _MAX_FILE = 50 * 1024 * 1024  # bytes; no provider takes more in a request
@@ -39,11 +39,15 @@ async def build(request: ChatRequest, provider: Provider, files: Files | None) -
     messages = list(request.messages)
     if request.schema is not None:
         _bind(body, messages, request.schema, provider)
+    if request.tools:
+        if request.mode == "completion":
+            raise NodeError("A model in completion mode takes no tools.", "InvokeBadRequestError")
+        body["tools"] = [_tool(tool) for tool in request.tools]
     if request.mode == "completion":
         body["prompt"] = "\n\n".join(message.text for message in messages if message.text)
     else:
         sent = [await _message(message, provider, files) for message in messages]
-        body["messages"] = [message for message in sent if message["content"]]
+        body["messages"] = [each for each in sent if each["content"] or "tool_calls" in each or "tool_call_id" in each]
     if not body.get("messages") and not body.get("prompt"):
         raise NodeError(f"Nothing to send: {provider.name} takes none of the prompt's parts.", "InvokeBadRequestError")
     return body
@@ -154,6 +158,14 @@ def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Va
 # -------------------------------------------------------------------------------------------------------- messages
 
 
+def _tool(tool: Tool) -> dict[str, Any]:
+    parameters = plain(dict(tool.parameters))
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
 async def _message(message: Message, provider: Provider, files: Files | None) -> dict[str, Any]:
     """A message with its files; those of a kind that the provider does not take are left out, as Dify does."""
     parts = [
@@ -161,6 +173,14 @@ async def _message(message: Message, provider: Provider, files: Files | None) ->
         for file in message.files
         if file.type in provider.media and (part := await _part(file, message.detail, files))
     ]
+    if message.tool_calls:
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+        return {"role": message.role, "content": message.text or None, "tool_calls": calls}
+    if message.tool_call is not None:
+        return {"role": message.role, "content": message.text, "tool_call_id": message.tool_call}
     if not parts:
         return {"role": message.role, "content": message.text}
     if message.text:

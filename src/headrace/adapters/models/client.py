@@ -112,12 +112,13 @@ class ModelClient:
             except Failure as failure:
                 if answer.finished:
                     break  # only the usage is lost, and that can be estimated
-                if not answer.begun and _simplified(body, failure, told_schema):
+                if not answer.told and _simplified(body, failure, told_schema):
                     continue
                 failures += 1
-                if answer.begun or not failure.retry or failures >= self._tries:
+                if answer.told or not failure.retry or failures >= self._tries:
                     raise failure.told(endpoint.secrets) from None
                 delay = self._delay(failures, failure)
+            answer.restart()
             await asyncio.sleep(delay)
         yield answer.last()
 

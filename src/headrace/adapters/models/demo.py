@@ -15,9 +15,8 @@ from typing import cast
 
 import orjson
 
-from headrace.adapters.models.answer import estimate
 from headrace.adapters.models.fitting import fitting
-from headrace.resources import ChatChunk, ChatRequest, Usage
+from headrace.resources import ChatChunk, ChatRequest, ToolCall, Usage, estimate_tokens
 from headrace.values import Value
 
 _QUOTED = 400  # characters of the prompt that are quoted
@@ -29,9 +28,11 @@ _PIECES = re.compile(f"\\s*[{_CJK}]|\\s*[^\\s{_CJK}]+|\\s+")
 
 async def answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk, None]:
     """Streams the demo's answer word by word (Chinese, Japanese and Korean character by character), `delay` seconds
-    apart. Bound to a schema or to JSON it is the smallest object that fits."""
+    apart. Bound to a schema or to JSON it is the smallest object that fits; where there are tools, it asks for the
+    first one, with the smallest arguments that fit."""
     since = time.perf_counter()
-    pieces = _PIECES.findall(_text(request))
+    calls = _calls(request)
+    pieces = [] if calls else _PIECES.findall(_text(request))
     limit = request.parameters.get("max_tokens")
     cut = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < len(pieces)
     if cut:
@@ -43,13 +44,22 @@ async def answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk
         yield ChatChunk(piece)
     end = time.perf_counter()
     usage = Usage(
-        prompt_tokens=sum(estimate(message.text) for message in request.messages),
-        completion_tokens=len(pieces),
+        prompt_tokens=sum(estimate_tokens(message.text) for message in request.messages),
+        completion_tokens=len(pieces) + sum(estimate_tokens(call.arguments) for call in calls),
         latency=end - since,
         time_to_first_token=None if first is None else first - since,
         time_to_generate=None if first is None else end - first,
     )
-    yield ChatChunk(finish_reason="length" if cut else "stop", usage=usage)
+    reason = "tool_calls" if calls else "length" if cut else "stop"
+    yield ChatChunk(finish_reason=reason, usage=usage, tool_calls=calls)
+
+
+def _calls(request: ChatRequest) -> tuple[ToolCall, ...]:
+    """The call of the first tool; none once a tool has answered: the conversation has to end somewhere."""
+    if not request.tools or (request.messages and request.messages[-1].role == "tool"):
+        return ()
+    tool = request.tools[0]
+    return (ToolCall("call_demo", tool.name, json.dumps(fitting(tool.parameters), ensure_ascii=False)),)
 
 
 def _text(request: ChatRequest) -> str:

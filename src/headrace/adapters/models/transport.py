@@ -45,12 +45,29 @@ class Transport:
 
     def post(self, who: str, url: str, headers: Mapping[str, str], body: bytes) -> Stream:
         """Sends a JSON body; entered, it is the stream of the answer's events. `who` names the provider in errors."""
-        request = self._session.post(
-            url,
-            data=body,
-            headers={**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
-            allow_redirects=False,
-            proxy=self._proxy(url),
+        told = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+        return self._send("POST", who, url, told, body)
+
+    async def whole(
+        self,
+        method: str,
+        who: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | aiohttp.FormData | None = None,
+        *,
+        max_size: int,
+    ) -> tuple[bytes, str]:
+        """(body, content type) of an answer that is no stream. Failure where the call fails, or the answer is larger
+        than `max_size` bytes."""
+        async with self._send(method, who, url, headers, body) as stream:
+            return await stream.whole(max_size)
+
+    def _send(
+        self, method: str, who: str, url: str, headers: Mapping[str, str], body: bytes | aiohttp.FormData | None
+    ) -> Stream:
+        request = self._session.request(
+            method, url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy(url)
         )
         return Stream(who, urlsplit(url).netloc.rpartition("@")[2], request, self._idle)
 
@@ -172,6 +189,18 @@ class Stream:
             raise Failure(f"{self._who} sent an answer that is no JSON object.", CONNECTION)
         self._events.done = True
         return [cast("dict[str, Any]", payload)]
+
+    async def whole(self, max_size: int) -> tuple[bytes, str]:
+        """(body, content type), read to its end."""
+        response = self._response
+        assert response is not None
+        try:
+            body = await _read_up_to(response, max_size + 1)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(error) from None
+        if len(body) > max_size:
+            raise Failure(f"{self._who} sent an answer of more than {max_size} bytes.", CONNECTION)
+        return body, response.content_type
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Failure:
         try:

@@ -1,0 +1,181 @@
+"""Speech through a provider's own API: OpenAI's `/audio/transcriptions` and `/audio/speech`, `resources.Speech`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from headrace.adapters.filetypes import extension_of
+from headrace.adapters.models.body import encode
+from headrace.adapters.models.failures import BAD_REQUEST, CONNECTION, Failure, message_of
+from headrace.adapters.models.providers import NOT_INITIALIZED, Endpoint, configured, last_part, resolve
+from headrace.errors import NodeError
+
+if TYPE_CHECKING:
+    from headrace.adapters.models.transport import Transport
+
+TRANSCRIPTION_MODEL = "whisper-1"
+SPEECH_MODEL = "tts-1"
+VOICE = "alloy"
+
+_DEFAULTS = ("openai", "openai_api_compatible")
+_PIECE = 4096  # characters that OpenAI speaks at once
+_MOST_PIECES = 32
+_LARGEST = 64 * 1024 * 1024  # bytes of an answer
+_MP3 = "audio/mpeg"
+_MIME_TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+")
+_SENTENCE_END = re.compile(r"[\n。！？；]|[.!?;]\s")
+
+
+class SpeechClient:
+    """Speech, with the credentials in `environ` that `ModelClient` takes too.
+
+    `provider` is asked where a call names none; "" is openai or else openai_api_compatible, whichever has credentials.
+    `transcription_model` and `speech_model` likewise, for what that provider calls its models. Times in seconds:
+    `connect` to get a connection, `idle` until an answer begins and between two pieces of it.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        provider: str = "",
+        transcription_model: str = "",
+        speech_model: str = "",
+        connect: float = 10.0,
+        idle: float = 120.0,
+    ) -> None:
+        self._environ = environ
+        self._provider = last_part(provider)
+        self._transcription_model = transcription_model or TRANSCRIPTION_MODEL
+        self._speech_model = speech_model or SPEECH_MODEL
+        self._connect = connect
+        self._idle = idle
+        self._transport: Transport | None = None
+
+    def missing(self, provider: str = "") -> str | None:
+        """What to set so that speech can be had of this provider, or of the default one; None where nothing lacks."""
+        try:
+            self._endpoint(provider)
+        except NodeError as error:
+            return str(error)
+        return None
+
+    async def transcribe(
+        self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
+    ) -> str:
+        """See `resources.Speech.transcribe`."""
+        endpoint = self._endpoint(provider)
+        transport = self._open()
+        from aiohttp import FormData
+
+        form = FormData()
+        form.add_field("model", model or self._transcription_model)
+        form.add_field("response_format", "json")
+        mime_type = mime_type.partition(";")[0].strip().lower()
+        mime_type = mime_type if _MIME_TYPE.fullmatch(mime_type) else _MP3
+        if not extension_of(filename):  # by which providers tell the format
+            filename = f"audio.{_ending(mime_type)}"
+        form.add_field("file", audio, filename=filename, content_type=mime_type)
+        name = endpoint.provider.name
+        url = endpoint.url(model or self._transcription_model, "audio/transcriptions")
+        try:
+            raw, _ = await transport.whole("POST", name, url, endpoint.headers, form, max_size=_LARGEST)
+            return _words(raw, name)
+        except Failure as failure:
+            raise failure.told(endpoint.secrets) from None
+
+    async def speak(self, text: str, *, voice: str = "", provider: str = "", model: str = "") -> tuple[bytes, str]:
+        """See `resources.Speech.speak`. A long text is spoken in pieces, cut between sentences; MP3s may be put one
+        after another."""
+        endpoint = self._endpoint(provider)
+        pieces = _pieces(text)
+        if not pieces:
+            raise NodeError("There is no text to speak.", BAD_REQUEST)
+        if len(pieces) > _MOST_PIECES:
+            raise NodeError(f"A text of {len(text)} characters is too long to be spoken.", BAD_REQUEST)
+        transport = self._open()
+        name = endpoint.provider.name
+        model = model or self._speech_model
+        headers = {**endpoint.headers, "Content-Type": "application/json"}
+        spoken: list[bytes] = []
+        mime_type = _MP3
+        try:
+            for piece in pieces:
+                body = {"model": model, "input": piece, "voice": voice or VOICE, "response_format": "mp3"}
+                url = endpoint.url(model, "audio/speech")
+                raw, told = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
+                mime_type = _audio(raw, told, name)
+                spoken.append(raw)
+        except Failure as failure:
+            raise failure.told(endpoint.secrets) from None
+        return b"".join(spoken), mime_type
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    def _endpoint(self, provider: str) -> Endpoint:
+        name = last_part(provider) or self._provider
+        if not name:
+            name = next((each for each in _DEFAULTS if configured(self._environ, each)), "")
+        if not name:
+            raise NodeError(
+                "provider_not_initialize: speech has no provider. Set OPENAI_API_KEY, or for a server "
+                "that speaks OpenAI's audio protocol OPENAI_API_COMPATIBLE_BASE_URL, in the environment.",
+                NOT_INITIALIZED,
+            )
+        return resolve(self._environ, name)
+
+    def _open(self) -> Transport:
+        if self._transport is None:
+            from headrace.adapters.models.transport import Transport
+
+            self._transport = Transport(self._environ, self._connect, self._idle)
+        return self._transport
+
+
+def _ending(mime_type: str) -> str:
+    """The usual ending of an audio file's name: for nearly all formats the MIME type has it."""
+    subtype = mime_type.rpartition("/")[2].removeprefix("x-")
+    return "mp3" if subtype == "mpeg" else subtype
+
+
+def _words(raw: bytes, who: str) -> str:
+    try:
+        answer: Any = orjson.loads(raw)
+        text = answer["text"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        text = None
+    if not isinstance(text, str):
+        raise Failure(f"{who} sent an answer that is no transcription.", CONNECTION)
+    return text.strip()
+
+
+def _audio(raw: bytes, content_type: str, who: str) -> str:
+    """The MIME type of what was spoken; Failure where it is no audio."""
+    if content_type == "application/json" or not raw:
+        try:
+            said = message_of(orjson.loads(raw))
+        except orjson.JSONDecodeError:
+            said = ""
+        raise Failure(said or f"{who} sent no audio.", CONNECTION)
+    return content_type if content_type.startswith("audio/") else _MP3
+
+
+def _pieces(text: str) -> list[str]:
+    """The text in pieces short enough to be spoken, cut after a sentence where there is one, else at a space."""
+    pieces: list[str] = []
+    rest = text.strip()
+    while len(rest) > _PIECE:
+        window = rest[:_PIECE]
+        cut = max((found.end() for found in _SENTENCE_END.finditer(window)), default=0) or window.rfind(" ") + 1
+        cut = cut or _PIECE
+        pieces.append(rest[:cut].strip())
+        rest = rest[cut:].lstrip()
+    return [piece for piece in (*pieces, rest) if piece]

@@ -1,0 +1,229 @@
+"""list-operator: filters, picks from, sorts and cuts a list of texts, numbers, booleans or files, in this order."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import Field, field_validator
+
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.values import File, Value, kind
+
+ERROR = "ListOperatorError"
+_KEY = "InvalidKeyError"
+_LISTS = frozenset({"array[string]", "array[number]", "array[boolean]", "array[file]"})
+
+Test = Callable[[Any], bool]
+
+
+class FilterCondition(Config):
+    """`key` names a part of a file; `value` is a template, or for a file's type and transfer method a list of those
+    allowed, or for booleans one."""
+
+    key: str = ""
+    comparison_operator: str = "contains"
+    value: str | Sequence[str] | bool = ""
+
+    _null = null_is_default("key", "comparison_operator", "value")
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class FilterBy(Config):
+    """All conditions must hold."""
+
+    enabled: bool = False
+    conditions: Sequence[FilterCondition] = ()
+
+    _null = null_is_default("enabled", "conditions")
+
+
+class OrderBy(Config):
+    enabled: bool = False
+    key: str = ""
+    value: Literal["asc", "desc"] = "asc"
+
+    _null = null_is_default("enabled", "key", "value")
+
+
+class Limit(Config):
+    enabled: bool = False
+    size: int = -1
+
+    _null = null_is_default("enabled", "size")
+
+
+class ExtractBy(Config):
+    """Picks one item; `serial` counts from 1 and may be a template."""
+
+    enabled: bool = False
+    serial: str = "1"
+
+    _null = null_is_default("enabled", "serial")
+
+    @field_validator("serial", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+
+class ListOperatorConfig(Config):
+    variable: tuple[str, ...] = ()
+    filter_by: FilterBy = Field(default_factory=FilterBy)
+    order_by: OrderBy = Field(default_factory=OrderBy)
+    limit: Limit = Field(default_factory=Limit)
+    extract_by: ExtractBy = Field(default_factory=ExtractBy)
+
+    _null = null_is_default("variable", "filter_by", "order_by", "limit", "extract_by")
+
+
+class ListOperator(Node[ListOperatorConfig]):
+    """Outputs `result`, and its ends as `first_record` and `last_record` (null where it is empty)."""
+
+    type = "list-operator"
+    Config = ListOperatorConfig
+    instant: ClassVar[bool] = True
+
+    async def run(self, ctx: Context) -> Result:
+        selector = self.config.variable
+        found, value = ctx.variables.find(selector)
+        if not found:
+            raise NodeError(f"Variable not found for selector: {list(selector)}", ERROR)
+        if not value:
+            return _result([], {"variable": []})
+        what = kind(value)
+        if what not in _LISTS:
+            raise NodeError(f"Variable {list(selector)} is not an array type, actual type: {what}", ERROR)
+        shown: dict[str, Value] = {"variable": value}
+        try:
+            return _result(self._operated(ctx, cast("list[Value]", value), what), shown)
+        except NodeError as error:
+            raise NodeError(str(error), error.kind, inputs=shown, process=shown) from None
+        except (ValueError, TypeError) as error:  # what cannot be compared or is no number
+            raise NodeError(str(error), type(error).__name__, inputs=shown, process=shown) from error
+
+    def _operated(self, ctx: Context, items: list[Value], what: str) -> list[Value]:
+        config = self.config
+        if config.filter_by.enabled:
+            for condition in config.filter_by.conditions:
+                test = _test(ctx, condition, what)
+                items = [item for item in items if test(item)]
+        if config.extract_by.enabled:
+            items = [_picked(items, int(ctx.variables.render(config.extract_by.serial)))]
+        if config.order_by.enabled:
+            key = _order_key(config.order_by.key) if what == "array[file]" else None
+            items = sorted(items, key=key, reverse=config.order_by.value == "desc")
+        return items[: config.limit.size] if config.limit.enabled else items
+
+
+def _result(items: list[Value], shown: Mapping[str, Value]) -> Result:
+    first, last = (items[0], items[-1]) if items else (None, None)
+    return Result({"result": items, "first_record": first, "last_record": last}, shown, shown)
+
+
+def _picked(items: Sequence[Value], serial: int) -> Value:
+    if serial < 1:
+        raise NodeError(f"Invalid serial index: must be >= 1, got {serial}", "ValueError")
+    if serial > len(items):
+        raise NodeError(f"Invalid serial index: must be <= {len(items)}, got {serial}", _KEY)
+    return items[serial - 1]
+
+
+# ------------------------------------------------------------------------------------------------------ conditions
+
+
+def _test(ctx: Context, condition: FilterCondition, what: str) -> Test:
+    """Whether an item of a list of some kind is kept."""
+    value, wanted = condition.value, condition.comparison_operator
+    if isinstance(value, str):
+        value = ctx.variables.render(value)
+    match what:
+        case "array[boolean]":
+            if not isinstance(value, bool):
+                raise NodeError(f"Boolean filter expects a boolean value, got {type(value)}", "TypeError")
+            return _compared(_BOOLEANS, wanted, value)
+        case "array[file]":
+            if isinstance(value, bool):
+                raise NodeError(f"File filter expects a string value, got {type(value)}", "TypeError")
+            return _file_test(condition.key, wanted, value)
+        case _ if not isinstance(value, str):
+            shown = value if isinstance(value, bool) else list(value)
+            raise NodeError(f"Invalid filter value: {shown}", "InvalidFilterValueError")
+        case "array[number]":
+            return _compared(_NUMBERS, wanted, float(value))
+        case _:
+            return _compared(_TEXTS, wanted, value)
+
+
+def _file_test(key: str, wanted: str, value: str | Sequence[str]) -> Test:
+    if key in _CHOSEN:
+        test = _compared(_CHOICES, wanted, value)
+    elif key == "size" and isinstance(value, str):
+        test = _compared(_NUMBERS, wanted, float(value))
+    elif key in _PARTS and key != "size" and isinstance(value, str):
+        test = _compared(_TEXTS, wanted, value)
+    else:
+        raise NodeError(f"Invalid key: {key}", _KEY)
+    part = _PARTS[key]
+    return lambda file: test(part(file))
+
+
+def _compared(known: Mapping[str, Callable[[Any, Any], bool]], wanted: str, value: Any) -> Test:
+    compare = known.get(wanted)
+    if compare is None:
+        raise NodeError(f"Invalid condition: {wanted}", "InvalidConditionError")
+    return lambda item: compare(item, value)
+
+
+_CHOICES: Mapping[str, Callable[[Any, Any], bool]] = {
+    "in": lambda item, value: item in value,
+    "not in": lambda item, value: item not in value,
+}
+_TEXTS: Mapping[str, Callable[[Any, Any], bool]] = {
+    **_CHOICES,  # of a text: whether it is a part of the value
+    "contains": lambda item, value: value in item,
+    "not contains": lambda item, value: value not in item,
+    "start with": str.startswith,
+    "end with": str.endswith,
+    "is": operator.eq,
+    "is not": operator.ne,
+    "empty": lambda item, _: not item,
+    "not empty": lambda item, _: bool(item),
+}
+_NUMBERS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "≠": operator.ne,
+    "<": operator.lt,
+    "≤": operator.le,
+    ">": operator.gt,
+    "≥": operator.ge,
+}
+_BOOLEANS: Mapping[str, Callable[[Any, Any], bool]] = {"is": operator.eq, "is not": operator.ne}
+
+
+# ------------------------------------------------------------------------------------------------- parts of a file
+
+_CHOSEN = frozenset({"type", "transfer_method"})
+_PARTS: Mapping[str, Callable[[File], Any]] = {
+    "name": lambda file: file.filename or "",
+    "type": lambda file: file.type,
+    "extension": lambda file: file.extension or "",
+    "mime_type": lambda file: file.mime_type or "",
+    "transfer_method": lambda file: file.transfer_method,
+    "url": lambda file: file.remote_url or "",
+    "related_id": lambda file: file.related_id or "",
+    "size": lambda file: file.size,
+}
+
+
+def _order_key(key: str) -> Callable[[File], Any]:
+    part = _PARTS.get(key)
+    if part is None:
+        raise NodeError(f"Invalid order key: {key}", _KEY)
+    return part

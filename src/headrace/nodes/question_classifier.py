@@ -1,0 +1,177 @@
+"""question-classifier: a model says which of several classes a question belongs to, and the run goes on there.
+
+Facts: edges leave by the id of the class. An answer that names none of the classes counts as the first one; one that
+holds no JSON at all is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from headrace import values
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.nodes._asking import ModelConfig, hear, process_of, request_of, showing
+from headrace.nodes._memory import MemoryConfig, recall, text_from
+from headrace.nodes._prompt import VisionConfig, files_of, show
+from headrace.nodes._structured import object_in
+from headrace.nodes._thinking import without_thinking
+from headrace.resources import Message, Resources
+from headrace.values import Value
+
+ERROR = "QuestionClassifierNodeError"
+_BARE = " \t\r\n\"'`.*"  # what models put around a word
+
+_TASK = """\
+You sort texts into categories.
+
+### Task
+Read `input_text` and choose the one entry of `categories` that fits it best. Never choose more than one, and never make
+one up. Also collect the words of the text that led you to it. Where `classification_instructions` are given, they
+decide in cases of doubt.
+
+### Input
+A JSON object with `input_text`, `categories` (a list of objects with `category_id` and `category_name`) and
+`classification_instructions`.
+
+### Output
+Nothing but one JSON object with `keywords`, `category_id` and `category_name`, the last two copied unchanged from the
+chosen entry of `categories`.
+"""
+_HISTORY = """
+### Conversation so far
+<histories>
+{histories}
+</histories>
+"""
+
+
+class Example:
+    """A question as the model is asked it, and the right answer."""
+
+    def __init__(self, text: str, classes: Mapping[str, str], hint: str, keywords: Sequence[str], right: str) -> None:
+        self.question = _question(text, classes, hint)
+        answer = {"keywords": keywords, "category_id": right, "category_name": classes[right]}
+        self.answer = json.dumps(answer, ensure_ascii=False)
+
+
+def _question(text: str, classes: Mapping[str, str], hint: str) -> str:
+    asked = {
+        "input_text": [text],
+        "categories": [{"category_id": id, "category_name": name} for id, name in classes.items()],
+        "classification_instructions": [hint] if hint else [],
+    }
+    return json.dumps(asked, ensure_ascii=False)
+
+
+_EXAMPLES = (
+    Example(
+        "The parcel was promised for Monday. It is Friday and nobody can tell me where it is.",
+        {"7f3a": "Billing", "c210": "Delivery", "e94b": "Product advice"},
+        "Complaints go by what they are about.",
+        ["parcel", "promised for Monday", "where it is"],
+        "c210",
+    ),
+    Example(
+        "Which of the two lamps is bright enough for a desk?",
+        {"15d0": "Returns", "a8c6": "Product advice"},
+        "",
+        ["which", "lamps", "bright enough"],
+        "a8c6",
+    ),
+)
+
+
+class ClassConfig(Config):
+    """`name` says what belongs here, and may read variables."""
+
+    id: str
+    name: str = ""
+
+    _null = null_is_default("name")
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+
+class QuestionClassifierConfig(Config):
+    query_variable_selector: tuple[str, ...] = ()
+    model: ModelConfig
+    classes: Sequence[ClassConfig] = ()
+    instruction: str = ""
+    memory: MemoryConfig | None = None
+    vision: VisionConfig = Field(default_factory=VisionConfig)
+
+    _null = null_is_default("query_variable_selector", "classes", "instruction", "vision")
+
+
+class QuestionClassifier(Node[QuestionClassifierConfig]):
+    """Outputs `class_name`, `class_id` and `usage`."""
+
+    type = "question-classifier"
+    Config = QuestionClassifierConfig
+    branching: ClassVar[bool] = True
+
+    def handles(self) -> Iterable[str]:
+        return [each.id for each in self.config.classes]
+
+    def needs(self, resources: Resources) -> Iterable[str]:
+        return self.config.model.missing(resources)
+
+    async def run(self, ctx: Context) -> Result:
+        query = ctx.variables.get(self.config.query_variable_selector)
+        inputs: dict[str, Value] = {"query": query}
+        with showing(inputs):
+            classes = {each.id: ctx.variables.render(each.name) for each in self.config.classes}
+            if not classes:
+                raise NodeError("There is no class to choose: add one to the question classifier.", ERROR)
+            request = request_of(ctx, self.config.model, await self._messages(ctx, values.text(query), classes))
+            answer = await hear(ctx, request, kind=ERROR)
+            chosen = _chosen(answer.text, classes)
+        usage = answer.usage.wire()
+        outputs: dict[str, Value] = {"class_name": classes[chosen], "class_id": chosen, "usage": usage}
+        return Result(outputs, inputs, process_of(request, answer), handle=chosen, usage=usage)
+
+    async def _messages(self, ctx: Context, query: str, classes: Mapping[str, str]) -> list[Message]:
+        config = self.config
+        files = files_of(ctx, config.vision.configs.variable_selector) if config.vision.enabled else []
+        question = _question(query, classes, ctx.variables.render(config.instruction))
+        histories = text_from(await recall(ctx, config.memory, config.model, _TASK + question))
+        task = _TASK + _HISTORY.format(histories=histories) if histories else _TASK
+        if config.model.completes:
+            parts = [task, "### Examples"]
+            parts += [f"Input: {each.question}\nOutput: {each.answer}" for each in _EXAMPLES]
+            messages = [Message("user", "\n".join([*parts, "### Now", f"Input: {question}\nOutput: "]))]
+        else:
+            messages = [Message("system", task)]
+            for each in _EXAMPLES:
+                messages += [Message("user", each.question), Message("assistant", each.answer)]
+            messages.append(Message("user", question))
+        show(messages, files, config.vision.configs.detail)
+        return messages
+
+
+def _chosen(text: str, classes: Mapping[str, str]) -> str:
+    """The id of the class that an answer names, by id or else by name; the first where it names none. NodeError where
+    there is nothing in the answer to go by."""
+    ids: dict[str, str] = {}
+    for id, name in classes.items():
+        ids.setdefault(name.strip(), id)
+    bare = without_thinking(text).strip(_BARE)
+    if bare in classes or (bare and bare in ids):
+        return bare if bare in classes else ids[bare]
+    try:
+        answer = object_in(text)
+    except NodeError:
+        raise NodeError("could not find json block in the output.", "OutputParserError") from None
+    id, name = str(answer.get("category_id")).strip(_BARE), answer.get("category_name")
+    if id in classes:
+        return id
+    first = next(iter(classes))
+    return ids.get(name.strip(), first) if isinstance(name, str) and name.strip() else first
