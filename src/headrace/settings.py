@@ -29,6 +29,16 @@ class Settings(BaseSettings):
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
     user_agent: str = Field("python-httpx/0.27.2", description="How http-request introduces itself: as Dify 1.12 does")
+    dify_url: str = Field("", description="A Dify whose knowledge bases knowledge-retrieval asks")
+    dify_dataset_key: str = Field("", description="Its key for knowledge bases")
+    knowledge_url: str = Field("", description="A server of Dify's external knowledge API, without /retrieval")
+    knowledge_api_key: str = Field("", description="Its key")
+    knowledge_ids: Annotated[list[str], NoDecode] = Field(
+        [], description="Where a file's knowledge bases are: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
+    )
+    speech_provider: str = Field("", description="Whose speech API is used; empty: openai or openai_api_compatible")
+    transcription_model: str = Field("", description="Its model that understands speech; empty: whisper-1")
+    speech_model: str = Field("", description="Its model that speaks; empty: tts-1")
     demo_model: bool = Field(False, description="Models without credentials answer from the built-in demo provider")
     prices: Path | None = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")
@@ -41,7 +51,7 @@ class Settings(BaseSettings):
     ping_seconds: float = Field(10, gt=0, description="A silent stream says so this often")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("cors_origins", "egress_allow", mode="before")
+    @field_validator("cors_origins", "egress_allow", "knowledge_ids", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -18,11 +18,20 @@ GROUP = "headrace.nodes"
 def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     """All node types by name: those of this package and those of installed plugins. HeadraceError for a plugin that
     cannot be imported, brings no node type, or one of a name that is taken."""
+    from headrace.nodes.answer import Answer
+    from headrace.nodes.assigner import Assigner
     from headrace.nodes.code import Code
+    from headrace.nodes.document_extractor import DocumentExtractor
     from headrace.nodes.end import End
     from headrace.nodes.http_request import HttpRequestNode
     from headrace.nodes.if_else import IfElse
+    from headrace.nodes.iteration import Iteration
+    from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
+    from headrace.nodes.list_operator import ListOperator
     from headrace.nodes.llm import LLM
+    from headrace.nodes.loop import Loop, LoopEnd
+    from headrace.nodes.parameter_extractor import ParameterExtractor
+    from headrace.nodes.question_classifier import QuestionClassifier
     from headrace.nodes.start import Start
     from headrace.nodes.template_transform import TemplateTransform
     from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
@@ -30,6 +39,11 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     own = (
         Start,
         End,
+        Answer,
+        Assigner,
+        Iteration,
+        Loop,
+        LoopEnd,
         LLM,
         IfElse,
         Code,
@@ -37,6 +51,11 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         HttpRequestNode,
         VariableAggregator,
         OldVariableAssigner,
+        DocumentExtractor,
+        KnowledgeRetrieval,
+        ListOperator,
+        QuestionClassifier,
+        ParameterExtractor,
     )
     known: dict[str, type[Node[Config]]] = {}
     for each in own:

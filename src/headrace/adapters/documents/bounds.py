@@ -1,0 +1,99 @@
+"""What reading a document may cost: characters, cells, seconds; and archives that are no bombs."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections.abc import Iterator
+
+_MB = 1024 * 1024
+_MOST_ENTRIES = 20_000
+_LARGEST_ARCHIVE = 300 * _MB  # bytes of all that is in it, unpacked
+_CHUNK = 1 * _MB
+_ENTITY = b"<!ENTITY"
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+TOO_MUCH_MEMORY = "it takes too much memory"
+
+
+class Unreadable(Exception):
+    """A document cannot be read; `str` says why."""
+
+
+def too_slow(seconds: float) -> str:
+    return f"it takes longer than {seconds:g} seconds"
+
+
+class Budget:
+    """What is left to spend on one document. Unreadable as soon as it is used up.
+
+    `characters` of text, `cells` of tables, `seconds` from now on.
+    """
+
+    def __init__(self, *, characters: int, cells: int, seconds: float) -> None:
+        self._characters = self._most_characters = characters
+        self._cells = self._most_cells = cells
+        self._until = time.monotonic() + seconds
+        self._seconds = seconds
+
+    def check(self) -> None:
+        if time.monotonic() > self._until:
+            raise Unreadable(too_slow(self._seconds))
+
+    def text(self, text: str) -> str:
+        """The text, once it is counted."""
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise Unreadable(f"its text is longer than {self._most_characters:,} characters")
+        self.check()
+        return text
+
+    def cells(self, count: int) -> None:
+        self._cells -= count
+        if self._cells < 0:
+            raise Unreadable(f"its tables have more than {self._most_cells:,} cells")
+
+
+def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
+    """A ZIP archive that is safe to read: its size unpacked is bounded, `most_xml` bytes of it may be XML, and no XML
+    in it declares entities. Unreadable where it is none."""
+    if data.startswith(_OLE):
+        raise Unreadable("it is encrypted, or in the binary format of Office 97")
+    if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # before all of them become objects
+        raise Unreadable(f"it has more than {_MOST_ENTRIES:,} parts")
+    try:
+        opened = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise Unreadable(f"it is damaged, or of another format ({error})") from None
+    entries = opened.infolist()
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise Unreadable("it is encrypted")
+    # what is read of an entry is never more than its told size
+    if sum(entry.file_size for entry in entries) > _LARGEST_ARCHIVE:
+        raise Unreadable(f"it is larger than {_LARGEST_ARCHIVE // _MB} MB unpacked")
+    marked = [entry for entry in entries if entry.filename.lower().endswith((".xml", ".rels", ".opf"))]
+    if sum(entry.file_size for entry in marked) > most_xml:
+        raise Unreadable(f"it has more than {most_xml // _MB} MB of XML")
+    for entry in marked:
+        try:
+            _refuse_entities(opened, entry)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+            raise Unreadable(f"it is damaged ({error})") from None
+    return opened
+
+
+def _refuse_entities(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    tail = b""
+    for chunk in _chunks(opened, entry):
+        seen = (tail + chunk).replace(b"\0", b"")  # UTF-16 is ASCII with NULs between
+        if _ENTITY in seen:
+            raise Unreadable("its XML declares entities")
+        tail = chunk[-2 * len(_ENTITY) :]
+
+
+def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with opened.open(entry) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

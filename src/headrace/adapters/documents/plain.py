@@ -1,0 +1,237 @@
+"""Formats that the standard library (and PyYAML) reads: text, JSON, YAML, CSV, properties, WebVTT, mail, EPUB."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
+
+import yaml
+
+from headrace.adapters.documents.bounds import Budget, Unreadable, archive
+from headrace.adapters.documents.encodings import decode
+from headrace.adapters.documents.markup import html_text
+from headrace.adapters.documents.tables import row as table_row
+
+_MB = 1024 * 1024
+_MOST_STRUCTURED = 20 * _MB  # bytes of JSON or YAML: objects take a multiple of it in memory
+_DEEPEST = 200  # levels of YAML
+_MOST_XML = 100 * _MB
+_MOST_MERGED = 100_000  # pairs that YAML's merge keys may add up to
+
+
+def text(data: bytes, budget: Budget) -> str:
+    return budget.text(decode(data))
+
+
+def json_text(data: bytes, budget: Budget) -> str:
+    """Indented by two, as Dify shows it."""
+    _bound(data)
+    try:
+        value: Any = json.loads(decode(data))
+    except ValueError as error:
+        raise Unreadable(f"it is no JSON ({error})") from None
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
+    return "".join(budget.text(piece) for piece in encoder.iterencode(value))
+
+
+def yaml_text(data: bytes, budget: Budget) -> str:
+    """Written anew, as Dify shows it: without comments, every document of the file."""
+    _bound(data)
+    written = _Written(budget)
+    source = decode(data)
+    try:
+        _refuse_depth(source, budget)
+        documents = yaml.load_all(source, _YamlLoader)  # a safe loader, see below
+        yaml.dump_all(documents, written, Dumper=yaml.SafeDumper, allow_unicode=True, sort_keys=False)
+    except yaml.YAMLError as error:
+        raise Unreadable(f"it is no YAML ({' '.join(str(error).split())})") from None
+    return written.getvalue()
+
+
+def _refuse_depth(source: str, budget: Budget) -> None:
+    """Of what nests deeply LibYAML makes a recursion, and a search that takes the square of the depth."""
+    depth = 0
+    for event in yaml.parse(source, yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            budget.check()
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise Unreadable("it nests too deeply")
+
+
+class _Written(io.StringIO):
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self._budget = budget
+
+    def write(self, text: str, /) -> int:
+        return super().write(self._budget.text(text))
+
+
+class _YamlLoader(yaml.CSafeLoader):
+    """Merge keys that multiply (`<<: [*a, *a, ...]`, level by level) are refused before they fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        targets = [
+            target
+            for value in merged
+            for target in (value.value if isinstance(value, yaml.SequenceNode) else [value])
+            if isinstance(target, yaml.MappingNode)
+        ]
+        for target in {id(each): each for each in targets}.values():
+            self.flatten_mapping(target)
+        if sum(len(target.value) for target in targets) > _MOST_MERGED:
+            raise Unreadable("its merge keys add up to too much")
+        super().flatten_mapping(node)
+
+
+def _bound(data: bytes) -> None:
+    if len(data) > _MOST_STRUCTURED:
+        raise Unreadable(f"it is larger than {_MOST_STRUCTURED // _MB} MB")
+
+
+def csv_text(data: bytes, budget: Budget) -> str:
+    """A Markdown table; the first line is its header."""
+    lines: list[str] = []
+    try:
+        for cells in csv.reader(io.StringIO(decode(data), newline="")):
+            budget.cells(len(cells) + 1)
+            shown = [cell.replace("\n", " ").replace("\r", "") for cell in cells]
+            lines.append(budget.text(table_row(shown) + "\n"))
+            if len(lines) == 1:
+                lines.append(budget.text(table_row(["-" * max(len(cell), 1) for cell in shown]) + "\n"))
+    except csv.Error as error:
+        raise Unreadable(f"it is no CSV ({error})") from None
+    return "".join(lines)
+
+
+def properties(data: bytes, budget: Budget) -> str:
+    """`key: value`, whatever was between them."""
+    return "\n".join(budget.text(_property(line.strip())) for line in decode(data).splitlines())
+
+
+def _property(line: str) -> str:
+    if not line or line.startswith(("#", "!")):
+        return line
+    mark = next((mark for mark in "=:" if mark in line), "=")
+    key, _, value = line.partition(mark)
+    return f"{key.strip()}: {value.strip()}"
+
+
+# ------------------------------------------------------------------------------------------------------------- WebVTT
+
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*+)?\s([^<>]*+)>")
+_TAG = re.compile(r"<[^<>]*+>")
+
+
+def vtt(data: bytes, budget: Budget) -> str:
+    """One line an utterance: the speaker and the words in quotes. What a speaker says in a row is one utterance."""
+    lines = decode(data).splitlines()
+    if not lines or not lines[0].lstrip("\ufeff").startswith("WEBVTT"):
+        raise Unreadable("it does not begin with WEBVTT")
+    told: list[tuple[str, list[str]]] = []
+    for speaker, words in _utterances(lines):
+        budget.text(words)
+        if told and speaker and told[-1][0] == speaker:
+            told[-1][1].append(words)
+        else:
+            told.append((speaker, [words]))
+    return "\n".join(f'{speaker} "{" ".join(words)}"'.lstrip() for speaker, words in told)
+
+
+def _utterances(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """(speaker or "", words) of every cue, in order."""
+    cue: list[str] | None = None
+    for line in [*lines, ""]:
+        if "-->" in line:
+            cue = []
+        elif line.strip():
+            if cue is not None:
+                cue.append(line)
+        elif cue is not None:
+            yield from _voices("\n".join(cue))
+            cue = None
+
+
+def _voices(cue: str) -> Iterator[tuple[str, str]]:
+    parts = _VOICE.split(cue)
+    for speaker, words in [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]:
+        if said := _TAG.sub("", words).strip():
+            yield speaker.strip(), said
+
+
+# --------------------------------------------------------------------------------------------------------------- mail
+
+
+def eml(data: bytes, budget: Budget) -> str:
+    """A message's body: its plain text, or the text of its HTML. Attachments are not read."""
+    message = message_from_bytes(data, EmailMessage, policy=policy.default)
+    body = message.get_body(("plain", "html"))
+    if body is None:
+        return ""
+    payload = body.get_payload(decode=True)
+    raw = payload if isinstance(payload, bytes) else b""
+    try:
+        words = raw.decode(body.get_content_charset() or "utf-8")
+    except (LookupError, UnicodeDecodeError):
+        words = decode(raw)
+    if body.get_content_type() == "text/html":
+        return html_text(words, budget)
+    return budget.text(words.replace("\r\n", "\n").strip())
+
+
+# --------------------------------------------------------------------------------------------------------------- EPUB
+
+
+def epub(data: bytes, budget: Budget) -> str:
+    """The chapters in reading order."""
+    opened = archive(data, _MOST_XML)
+    package_path = _full_path(_part(opened.read, "META-INF/container.xml"))
+    package = _xml(_part(opened.read, package_path))
+    manifest = {
+        item.attrib["id"]: item.attrib["href"]
+        for item in package.iterfind("{*}manifest/{*}item")
+        if "id" in item.attrib and "href" in item.attrib
+    }
+    chapters: list[str] = []
+    folder = posixpath.dirname(package_path)
+    for reference in package.iterfind("{*}spine/{*}itemref"):
+        href = manifest.get(reference.get("idref", ""))
+        if href is not None:
+            path = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(href).path))).lstrip("/")
+            chapters.append(html_text(decode(_part(opened.read, path)), budget))
+    return "\n".join(chapter for chapter in chapters if chapter)
+
+
+def _full_path(container: bytes) -> str:
+    root_file = _xml(container).find(".//{*}rootfile")
+    path = unquote(urlsplit(root_file.get("full-path", "")).path).lstrip("/") if root_file is not None else ""
+    if not path:
+        raise Unreadable("it does not say where its package is")
+    return path
+
+
+def _part(read: Any, path: str) -> bytes:
+    try:
+        return cast("bytes", read(path))
+    except KeyError:
+        raise Unreadable(f"its part {path!r} is missing") from None
+
+
+def _xml(data: bytes) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise Unreadable(f"its XML is damaged ({error})") from None

@@ -1,0 +1,328 @@
+"""Knowledge bases elsewhere: `resources.Knowledge` over HTTP.
+
+Two kinds of server can be set, and a knowledge base is asked of one of them:
+
+    dify      a real Dify: `POST {dify_url}/v1/datasets/{id}/retrieve`, with a key for its knowledge bases
+    external  any server of Dify's external knowledge API: `POST {url}/retrieval`
+
+The ids in a workflow file are those of the Dify that it comes from (which hides them when it exports a file).
+`HEADRACE_KNOWLEDGE_IDS` says which they are elsewhere: comma-separated `id in the file=id`, and where both servers are
+set `id in the file=dify:id` or `=external:id`. What it does not name is asked of the external server if there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from headrace.adapters.models.body import encode
+from headrace.adapters.models.failures import Failure, scrub
+from headrace.errors import HeadraceError, NodeError
+from headrace.resources import Passage, Retrieval
+from headrace.values import Value
+
+if TYPE_CHECKING:
+    from headrace.adapters.models.transport import Transport
+
+ERROR = "KnowledgeRetrievalNodeError"
+_LONGEST_QUERY = 250  # characters; a Dify refuses more
+_LARGEST = 32 * 1024 * 1024  # bytes of an answer
+_REMEMBERED = 300  # seconds that what a Dify says of a knowledge base is good for
+_SERVERS = ("dify", "external")
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """What a Dify says of a knowledge base: its name, and how it is searched unless somebody says otherwise."""
+
+    name: str
+    settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
+
+
+class KnowledgeClient:
+    """Implements `resources.Knowledge`.
+
+    `dify_url` with `dify_key` and `url` with `key` are the two servers, "" where there is none; `ids` says where a
+    knowledge base of a file is (see the module). `environ` has the proxies. `seconds`: how long an answer may take.
+    Connects when first needed. HeadraceError where a URL or `ids` is malformed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dify_url: str = "",
+        dify_key: str = "",
+        url: str = "",
+        key: str = "",
+        ids: Sequence[str] = (),
+        environ: Mapping[str, str] = os.environ,
+        connect: float = 10.0,
+        seconds: float = 60.0,
+    ) -> None:
+        self._dify = _base("HEADRACE_DIFY_URL", dify_url).removesuffix("/v1")
+        self._external = _base("HEADRACE_KNOWLEDGE_URL", url).removesuffix("/retrieval")
+        self._dify_key = _header("HEADRACE_DIFY_DATASET_KEY", dify_key)
+        self._key = _header("HEADRACE_KNOWLEDGE_API_KEY", key)
+        self._ids = dict(_pair(each) for each in ids)
+        self._environ = environ
+        self._connect = connect
+        self._seconds = seconds
+        self._transport: Transport | None = None
+        self._known: dict[str, tuple[float, _Dataset]] = {}
+
+    def missing(self, dataset: str) -> str | None:
+        """What to set so that this knowledge base can be asked, in words; None where nothing lacks."""
+        server, there = self._place(dataset)
+        if server == "external":
+            return None if self._external else f"Knowledge base '{dataset}': set HEADRACE_KNOWLEDGE_URL."
+        if not self._dify:
+            return (
+                f"Knowledge base '{dataset}': nothing says where it is. Set HEADRACE_DIFY_URL and "
+                "HEADRACE_DIFY_DATASET_KEY (a Dify's), or HEADRACE_KNOWLEDGE_URL (an external knowledge API)."
+            )
+        if not self._dify_key:
+            return f"Knowledge base '{dataset}': set HEADRACE_DIFY_DATASET_KEY."
+        if not _is_uuid(there):
+            return (
+                f"Knowledge base '{dataset}': Dify hides the ids of knowledge bases when it exports a file. "
+                f"Say which it is: add '{dataset}=ID' to HEADRACE_KNOWLEDGE_IDS."
+            )
+        return None
+
+    async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
+        """See `resources.Knowledge.retrieve`; the error names the knowledge base, and the status of the answer."""
+        dataset = retrieval.dataset
+        if missing := self.missing(dataset):
+            raise NodeError(missing, ERROR)
+        server, there = self._place(dataset)
+        try:
+            async with asyncio.timeout(self._seconds):
+                if server == "external":
+                    return await self._ask_external(retrieval, there)
+                return await self._ask_dify(retrieval, there)
+        except TimeoutError:
+            raise NodeError(f"Knowledge base '{dataset}': no answer within {self._seconds:g} seconds.", ERROR) from None
+        except Failure as failure:
+            status = f" (HTTP status {failure.status})" if failure.status else ""
+            told = scrub(failure.message, [secret for secret in (self._dify_key, self._key) if secret])[:2000]
+            raise NodeError(f"Knowledge base '{dataset}': {told}{status}", ERROR) from None
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    def _place(self, dataset: str) -> tuple[str, str]:
+        """(dify or external, the id there)."""
+        there = self._ids.get(dataset, dataset)
+        server, colon, rest = there.partition(":")
+        if colon and server in _SERVERS:
+            return server, rest
+        return ("external" if self._external else "dify"), there
+
+    # -------------------------------------------------------------------------------------------------- external
+
+    async def _ask_external(self, retrieval: Retrieval, there: str) -> list[Passage]:
+        body: dict[str, Value] = {
+            "knowledge_id": there,
+            "query": retrieval.query,
+            "retrieval_setting": {
+                "top_k": retrieval.top_k,
+                "score_threshold": retrieval.score_threshold or 0.0,
+            },
+        }
+        if retrieval.conditions:
+            body["metadata_condition"] = retrieval.conditions
+        answer = await self._call("POST", f"{self._external}/retrieval", self._key, body)
+        if answer.get("error_code"):  # some servers tell an error with status 200
+            raise Failure(str(answer.get("error_msg") or answer["error_code"]), ERROR)
+        return [_external_passage(each, retrieval.dataset) for each in _records(answer)]
+
+    # ------------------------------------------------------------------------------------------------------ dify
+
+    async def _ask_dify(self, retrieval: Retrieval, there: str) -> list[Passage]:
+        known = await self._dataset(there)
+        threshold = retrieval.score_threshold
+        model: dict[str, Value] = {
+            "search_method": "semantic_search",
+            "reranking_enable": False,
+            **known.settings,
+            **retrieval.settings,
+            "top_k": retrieval.top_k,
+            "score_threshold_enabled": threshold is not None,
+            "score_threshold": threshold,
+        }
+        if retrieval.conditions:
+            model["metadata_filtering_conditions"] = retrieval.conditions
+        body = {"query": retrieval.query[:_LONGEST_QUERY], "retrieval_model": model}
+        url = f"{self._dify}/v1/datasets/{quote(there, safe='')}/retrieve"
+        answer = await self._call("POST", url, self._dify_key, body)
+        return [_dify_passage(each, there, known.name) for each in _records(answer)]
+
+    async def _dataset(self, there: str) -> _Dataset:
+        """What the Dify says of a knowledge base. Old ones do not say it: then its id is its name."""
+        at, known = self._known.get(there, (0.0, None))
+        if known is not None and time.monotonic() - at < _REMEMBERED:
+            return known
+        try:
+            told = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}", self._dify_key)
+        except Failure as failure:
+            if failure.status not in (404, 405):
+                raise
+            return _Dataset(there)
+        settings = told.get("retrieval_model_dict")
+        own: dict[str, Any] = settings if _is_object(settings) else {}
+        wanted = ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights")
+        chosen = {name: own[name] for name in wanted if own.get(name) is not None}
+        known = _Dataset(str(told.get("name") or there), chosen)
+        self._known[there] = (time.monotonic(), known)
+        return known
+
+    # ------------------------------------------------------------------------------------------------------ http
+
+    async def _call(self, method: str, url: str, key: str, body: Mapping[str, Value] | None = None) -> dict[str, Any]:
+        """The object that a server answers with. Failure where it answers with anything else."""
+        if self._transport is None:
+            from headrace.adapters.models.transport import Transport
+
+            self._transport = Transport(self._environ, self._connect, self._seconds)
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        data = None if body is None else encode(body)
+        who = "the knowledge server"
+        raw, _ = await self._transport.whole(method, who, url, headers, data, max_size=_LARGEST)
+        try:
+            answer: Any = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            answer = None
+        if not _is_object(answer):
+            raise Failure(f"{who} sent an answer that is no JSON object.", ERROR)
+        return answer
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+
+
+def _records(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    records = answer.get("records")
+    if not isinstance(records, list):
+        raise Failure("the knowledge server's answer has no list of records.", ERROR)
+    found = cast("list[Any]", records)
+    if not all(_is_object(each) for each in found):
+        raise Failure("the knowledge server sent a record that is no object.", ERROR)
+    return found
+
+
+def _external_passage(record: Mapping[str, Any], dataset: str) -> Passage:
+    metadata = record.get("metadata")
+    own: dict[str, Any] = metadata if _is_object(metadata) else {}
+    title = _text(record.get("title"))
+    told: dict[str, Value] = {
+        "_source": "knowledge",
+        "dataset_id": dataset,
+        "dataset_name": dataset,
+        "document_id": _text(own.get("document_id")) or title,
+        "document_name": title,
+        "data_source_type": "external",
+        "doc_metadata": own,
+    }
+    return Passage(_text(record.get("content")), title, _number(record.get("score")), told)
+
+
+def _dify_passage(record: Mapping[str, Any], dataset: str, name: str) -> Passage:
+    segment = record.get("segment")
+    if not _is_object(segment):
+        raise Failure("the knowledge server sent a record without a segment.", ERROR)
+    document: Any = segment.get("document")
+    document = document if _is_object(document) else {}
+    title = _text(document.get("name"))
+    content = _text(segment.get("sign_content")) or _text(segment.get("content"))
+    if answer := _text(segment.get("answer")):
+        content = f"question:{content} \nanswer:{answer}"
+    children = record.get("child_chunks")
+    files = record.get("files")
+    told: dict[str, Value] = {
+        "_source": "knowledge",
+        "dataset_id": dataset,
+        "dataset_name": name,
+        "document_id": document.get("id") or segment.get("document_id"),
+        "document_name": title,
+        "data_source_type": document.get("data_source_type"),
+        "segment_id": segment.get("id"),
+        "child_chunks": children if isinstance(children, list) else [],
+        "segment_hit_count": segment.get("hit_count"),
+        "segment_word_count": segment.get("word_count"),
+        "segment_position": segment.get("position"),
+        "segment_index_node_hash": segment.get("index_node_hash"),
+        "doc_metadata": document.get("doc_metadata"),
+    }
+    return Passage(
+        content,
+        title,
+        _number(record.get("score")),
+        told,
+        _text(record.get("summary")) or None,
+        [each for each in cast("list[Any]", files) if _is_object(each)] if isinstance(files, list) else (),
+    )
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+# ----------------------------------------------------------------------------------------------------------- settings
+
+
+def _base(name: str, url: str) -> str:
+    """A base URL without the slash at its end; "" for none."""
+    url = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
+        if url and (not good or parts.query or parts.fragment):
+            raise ValueError
+    except ValueError:
+        raise HeadraceError(f"{name} is no base URL such as https://dify.example.com.") from None
+    return url
+
+
+def _header(name: str, key: str) -> str:
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise HeadraceError(f"{name} holds characters that no API key has.")
+    return key
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    """(id in the file, id elsewhere); the former may end in `=`, as a hidden id does."""
+    here, equals, there = (part.strip() for part in entry.rpartition("="))
+    if not (here and equals and re.sub(r"^(dify|external):", "", there)):
+        raise HeadraceError(f"HEADRACE_KNOWLEDGE_IDS: '{entry}' is not 'id in the file=id'.")
+    return here, there
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""document-extractor: the text of documents. Output `text`: a string for one file, a list of strings for a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.values import File, Value
+
+
+class DocumentExtractorConfig(Config):
+    variable_selector: tuple[str, ...] = ()
+
+    _null = null_is_default("variable_selector")
+
+
+class DocumentExtractor(Node[DocumentExtractorConfig]):
+    """Reads files one after another, so that only one is in memory. No file at all makes an empty list, as in Dify.
+
+    Fails with DocumentExtractorError (the variable), FileDownloadError (a file cannot be had), UnsupportedFileTypeError
+    or TextExtractionError (it cannot be read); the error names the file.
+    """
+
+    type = "document-extractor"
+    Config: ClassVar[type[Config]] = DocumentExtractorConfig
+
+    async def run(self, ctx: Context) -> Result:
+        selector = list(self.config.variable_selector)
+        found, value = ctx.variables.find(selector)
+        if not found:
+            raise NodeError(f"File variable not found for selector: {selector}", "DocumentExtractorError")
+        files = [item for item in _items(value) if item]
+        if any(not isinstance(file, File) for file in files):
+            raise NodeError(f"Variable {selector} is not an ArrayFileSegment", "DocumentExtractorError")
+        inputs: dict[str, Value] = {"variable_selector": selector}
+        process: dict[str, Value] = {"documents": files if isinstance(value, list) else [value]}
+        try:
+            texts = [await _text_of(ctx, file) for file in cast("list[File]", files)]
+        except NodeError as error:
+            raise NodeError(str(error), error.kind, inputs=inputs, process=process) from error
+        return Result({"text": texts[0] if isinstance(value, File) else texts}, inputs, process)
+
+
+def _items(value: Value) -> Sequence[Value]:
+    return cast("list[Value]", value) if isinstance(value, list) else [value]
+
+
+async def _text_of(ctx: Context, file: File) -> str:
+    name = file.filename or file.url or "without a name"
+    try:
+        data = await ctx.resources.files.read(file)
+    except NodeError as error:
+        raise NodeError(f"Error downloading file: {error}", "FileDownloadError") from error
+    extension = (file.extension or "").rstrip(".")
+    try:
+        return await ctx.resources.documents.text(data, extension=extension, mime_type=file.mime_type)
+    except NodeError as error:
+        raise NodeError(f"{error} (file '{name}')", error.kind) from error

@@ -1,0 +1,241 @@
+"""knowledge-retrieval: asks knowledge bases. Output `result`: the passages that fit best, of all bases together.
+
+Each item is `{metadata, title, content}`, and `files` and `summary` where there are any. An llm node takes the list as
+its context; `retriever_resources` tells the same as a chat answer's citations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import Field, field_validator
+
+from headrace.errors import NodeError
+from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.resources import Passage, Resources, Retrieval
+from headrace.values import Value
+
+ERROR = "KnowledgeRetrievalNodeError"
+_AUTOMATIC = (
+    "metadata_filtering_mode 'automatic' (a model thinks up the filter) does not run here: "
+    "choose manual conditions, or none."
+)
+_WHITESPACE = re.compile(r"[\r\n\t]+")
+
+
+class RerankingModel(Config):
+    provider: str = ""
+    model: str = ""
+
+    _null = null_is_default("provider", "model")
+
+
+class MultipleRetrieval(Config):
+    """How results are chosen: at most `top_k`, none with a score below the threshold; the rest is for the server."""
+
+    top_k: int = Field(default=4, ge=0)
+    score_threshold: float | None = None
+    reranking_enable: bool = True
+    reranking_mode: str | None = "reranking_model"
+    reranking_model: RerankingModel | None = None
+    weights: Mapping[str, Any] | None = None
+
+    _null = null_is_default("top_k", "reranking_enable")
+
+    def settings(self) -> dict[str, Value]:
+        """The part of Dify's `retrieval_model` that is said here; {} where the knowledge base's own is to count."""
+        if not self.reranking_enable:
+            return {"reranking_enable": False}
+        if self.reranking_mode == "weighted_score":
+            if not self.weights:
+                return {}
+            return {"reranking_enable": True, "reranking_mode": "weighted_score", "weights": dict(self.weights)}
+        model = self.reranking_model
+        if model is None or not (model.provider and model.model):
+            return {}
+        chosen = {"reranking_provider_name": model.provider, "reranking_model_name": model.model}
+        return {"reranking_enable": True, "reranking_mode": "reranking_model", "reranking_model": chosen}
+
+
+class MetadataCondition(Config):
+    name: str
+    comparison_operator: str
+    value: str | float | Sequence[str] | None = None
+
+
+class MetadataConditions(Config):
+    logical_operator: Literal["and", "or"] = "and"
+    conditions: Sequence[MetadataCondition] = ()
+
+    _null = null_is_default("logical_operator", "conditions")
+
+
+class KnowledgeRetrievalConfig(Config):
+    """`retrieval_mode` single once meant that a model chooses one of the bases; all of them are asked here."""
+
+    query_variable_selector: tuple[str, ...] = ()
+    dataset_ids: tuple[str, ...] = ()
+    multiple_retrieval_config: MultipleRetrieval = Field(default_factory=MultipleRetrieval)
+    metadata_filtering_mode: Literal["disabled", "automatic", "manual"] = "disabled"
+    metadata_filtering_conditions: MetadataConditions = Field(default_factory=MetadataConditions)
+
+    _null = null_is_default(
+        "query_variable_selector",
+        "dataset_ids",
+        "multiple_retrieval_config",
+        "metadata_filtering_mode",
+        "metadata_filtering_conditions",
+    )
+
+    @field_validator("dataset_ids")
+    @classmethod
+    def _each_once(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(ids))
+
+
+class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
+    """Asks every knowledge base at the same time; one that fails fails the node (KnowledgeRetrievalNodeError)."""
+
+    type = "knowledge-retrieval"
+    Config: ClassVar[type[Config]] = KnowledgeRetrievalConfig
+
+    def needs(self, resources: Resources) -> Iterable[str]:
+        lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
+        if self.config.metadata_filtering_mode == "automatic":
+            lacking.append(_AUTOMATIC)
+        return tuple(dict.fromkeys(need for need in lacking if need))
+
+    async def run(self, ctx: Context) -> Result:
+        config = self.config
+        if not config.query_variable_selector:
+            return Result({})  # as Dify has it where no query is wired up
+        query = ctx.variables.get(config.query_variable_selector)
+        if not isinstance(query, str):
+            raise NodeError("Query variable is not string type.", ERROR)
+        inputs = {"query": query}
+        try:
+            passages = await self._ask(ctx, query) if query.strip() else ()
+        except NodeError as error:
+            raise NodeError(str(error), error.kind, inputs=inputs) from error
+        return Result({"result": [_item(each, place) for place, each in enumerate(passages, 1)]}, inputs)
+
+    async def _ask(self, ctx: Context, query: str) -> Sequence[Passage]:
+        """The best passages of all knowledge bases, best first."""
+        wanted = self.config.multiple_retrieval_config
+        conditions = self._conditions(ctx)
+        retrievals = [
+            Retrieval(dataset, query, wanted.top_k, wanted.score_threshold, wanted.settings(), conditions)
+            for dataset in self.config.dataset_ids
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                asking = [group.create_task(_retrieved(ctx, each)) for each in retrievals]
+        except* NodeError as failed:
+            first = failed.exceptions[0]
+        else:
+            found = [passage for task in asking for passage in task.result()]
+            least = wanted.score_threshold
+            good = [each for each in found if least is None or each.score is None or each.score >= least]
+            return sorted(good, key=lambda each: each.score or 0.0, reverse=True)[: wanted.top_k]
+        raise first
+
+    def _conditions(self, ctx: Context) -> Mapping[str, Value] | None:
+        """The metadata filter, with the variables that its values read; None where there is none."""
+        config = self.config
+        if config.metadata_filtering_mode == "automatic":
+            raise NodeError(_AUTOMATIC, ERROR)
+        if config.metadata_filtering_mode == "disabled" or not config.metadata_filtering_conditions.conditions:
+            return None
+        filters = config.metadata_filtering_conditions
+        told = [
+            {
+                "name": each.name,
+                "comparison_operator": each.comparison_operator,
+                "value": _filled(ctx, each.value),
+            }
+            for each in filters.conditions
+        ]
+        return {"logical_operator": filters.logical_operator, "conditions": told}
+
+
+async def _retrieved(ctx: Context, retrieval: Retrieval) -> Sequence[Passage]:
+    return await ctx.resources.knowledge.retrieve(retrieval)
+
+
+def _filled(ctx: Context, value: str | float | Sequence[str] | None) -> Value:
+    """A condition's value; one that is nothing but a reference to a number stays a number."""
+    if isinstance(value, str):
+        reference = re.fullmatch(r"\{\{#([^#]+)#\}\}", value)
+        read = ctx.variables.get(reference[1].split(".")) if reference else None
+        if isinstance(read, int | float):
+            return read
+        return _WHITESPACE.sub(" ", ctx.variables.render(value)).strip()
+    return [ctx.variables.render(item) for item in value] if isinstance(value, Sequence) else value
+
+
+def _item(passage: Passage, position: int) -> dict[str, Value]:
+    item: dict[str, Value] = {
+        "metadata": {
+            "_source": "knowledge",
+            **passage.metadata,
+            "retriever_from": "workflow",
+            "score": passage.score or 0.0,
+            "position": position,
+        },
+        "title": passage.title,
+        "content": passage.content,
+    }
+    if passage.files:
+        item["files"] = list(passage.files)
+    if passage.summary:
+        item["summary"] = passage.summary
+    return item
+
+
+_RENAMED = {
+    "hit_count": "segment_hit_count",
+    "word_count": "segment_word_count",
+    "index_node_hash": "segment_index_node_hash",
+}
+_CITED = (
+    "position",
+    "dataset_id",
+    "dataset_name",
+    "document_id",
+    "document_name",
+    "data_source_type",
+    "segment_id",
+    "retriever_from",
+    "score",
+    "hit_count",
+    "word_count",
+    "segment_position",
+    "index_node_hash",
+    "page",
+    "doc_metadata",
+)
+
+
+def retriever_resources(outputs: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """What a chat answer's `metadata.retriever_resources` tells of the passages among a node's outputs, in order.
+
+    Passages are known by `metadata._source`; what is not known of one is left out. [] where there are none.
+    """
+    lists = [cast("list[Value]", value) for value in outputs.values() if isinstance(value, list)]
+    return [cited for items in lists for item in items if (cited := _cited(item)) is not None]
+
+
+def _cited(item: Value) -> dict[str, Value] | None:
+    if not isinstance(item, Mapping):
+        return None
+    found = cast("Mapping[str, Value]", item)
+    metadata = found.get("metadata")
+    if not isinstance(metadata, Mapping) or cast("Mapping[str, Value]", metadata).get("_source") != "knowledge":
+        return None
+    known = cast("Mapping[str, Value]", metadata)
+    cited = {name: known.get(_RENAMED.get(name, name)) for name in _CITED}
+    cited |= {name: found.get(name) for name in ("content", "title", "files", "summary")}
+    return {name: value for name, value in cited.items() if value is not None}

@@ -1,0 +1,344 @@
+"""Knowledge bases elsewhere: both protocols over loopback, and what becomes of servers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from headrace.adapters.knowledge import KnowledgeClient
+from headrace.errors import HeadraceError, NodeError
+from headrace.resources import Passage, Retrieval
+from headrace.settings import Settings
+from tests.http.servers import serve
+
+ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
+HIDDEN = "mJ3+x/9Qdw=="  # as a Dify hides ids in its exports
+CONDITIONS = {"logical_operator": "and", "conditions": [{"name": "a", "comparison_operator": "is", "value": "b"}]}
+
+
+@dataclass
+class Server:
+    """Says `answer` to every retrieval, and `about` of every knowledge base; remembers what it was asked."""
+
+    url: str = ""
+    answer: Any = None
+    status: int = 200
+    about: Any = None
+    about_status: int = 200
+    asked: list[tuple[str, str, str | None, Any]] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+
+    async def reply(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.method == "POST" else None
+        self.asked.append((request.method, request.path, request.headers.get("Authorization"), body))
+        if self.hold is not None:
+            await self.hold.wait()
+        told, status = (self.about, self.about_status) if request.method == "GET" else (self.answer, self.status)
+        raw = told if isinstance(told, bytes) else json.dumps(told).encode()
+        return web.Response(body=raw, status=status, content_type="application/json")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    paths = ("/retrieval", "/kb/retrieval", "/v1/datasets/{id}", "/v1/datasets/{id}/retrieve")
+    async with serve(dict.fromkeys(paths, made.reply)) as made.url:
+        yield made
+
+
+@asynccontextmanager
+async def client(**settings: Any) -> AsyncIterator[KnowledgeClient]:
+    made = KnowledgeClient(environ={}, **settings)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def external(server: Server, dataset: str = "kb", **more: Any) -> Sequence[Passage]:
+    async with client(url=server.url, key="sk-ext") as knowledge:
+        return await knowledge.retrieve(Retrieval(dataset, "why?", **more))
+
+
+async def dify(server: Server, **more: Any) -> Sequence[Passage]:
+    async with client(dify_url=server.url, dify_key="dataset-secret") as knowledge:
+        return await knowledge.retrieve(Retrieval(ID, more.pop("query", "why?"), **more))
+
+
+async def refused(server: Server, ask: Any = external, **more: Any) -> str:
+    with pytest.raises(NodeError) as raised:
+        await ask(server, **more)
+    assert raised.value.kind == "KnowledgeRetrievalNodeError"
+    return str(raised.value)
+
+
+# ----------------------------------------------------------------------------------------------------------- external
+
+
+async def test_an_external_knowledge_api(server: Server) -> None:
+    server.answer = {
+        "records": [
+            {"content": "It is so.", "score": 0.98, "title": "a.txt", "metadata": {"path": "s3://a", "document_id": 7}},
+            {"content": "Or so.", "title": None, "metadata": None},
+        ]
+    }
+    found = await external(server, top_k=3, score_threshold=0.5, conditions=CONDITIONS)
+    assert server.asked == [
+        (
+            "POST",
+            "/retrieval",
+            "Bearer sk-ext",
+            {
+                "knowledge_id": "kb",
+                "query": "why?",
+                "retrieval_setting": {"top_k": 3, "score_threshold": 0.5},
+                "metadata_condition": CONDITIONS,
+            },
+        )
+    ]
+    first = {
+        "_source": "knowledge",
+        "dataset_id": "kb",
+        "dataset_name": "kb",
+        "document_id": "7",
+        "document_name": "a.txt",
+        "data_source_type": "external",
+        "doc_metadata": {"path": "s3://a", "document_id": 7},
+    }
+    assert found[0] == Passage("It is so.", "a.txt", 0.98, first)
+    assert (found[1].content, found[1].title, found[1].score) == ("Or so.", "", None)
+
+
+async def test_without_threshold_key_or_conditions(server: Server) -> None:
+    server.answer = {"records": []}
+    async with client(url=f"{server.url}/kb/retrieval/") as knowledge:
+        assert await knowledge.retrieve(Retrieval("kb", "why? \ud800")) == []
+    _, path, authorization, body = server.asked[0]
+    assert (path, authorization) == ("/kb/retrieval", None)
+    assert body["retrieval_setting"] == {"top_k": 4, "score_threshold": 0.0}
+    assert "metadata_condition" not in body
+
+
+# --------------------------------------------------------------------------------------------------------------- dify
+
+SEGMENT = {
+    "id": "seg",
+    "position": 2,
+    "document_id": "doc",
+    "content": "Dify is a platform.",
+    "sign_content": "",
+    "answer": "",
+    "word_count": 9,
+    "index_node_hash": "abc",
+    "hit_count": 1,
+    "document": {"id": "doc", "data_source_type": "upload_file", "name": "guide.txt", "doc_metadata": {"a": 1}},
+}
+ABOUT = {
+    "name": "Docs",
+    "retrieval_model_dict": {
+        "search_method": "hybrid_search",
+        "reranking_enable": True,
+        "reranking_mode": "reranking_model",
+        "reranking_model": {"reranking_provider_name": "cohere", "reranking_model_name": "r"},
+        "weights": None,
+        "top_k": 99,
+        "score_threshold_enabled": True,
+        "score_threshold": 0.9,
+    },
+}
+
+
+async def test_a_real_dify(server: Server) -> None:
+    server.about = ABOUT
+    child = {"id": "c", "content": "x", "position": 1, "score": 0.5}
+    server.answer = {
+        "query": {"content": "why?"},
+        "records": [
+            {"segment": SEGMENT, "child_chunks": [child], "score": 0.92, "files": [{"id": "f"}], "summary": "short"},
+            {"segment": {**SEGMENT, "content": "Q", "answer": "A"}, "child_chunks": None, "score": None},
+        ],
+    }
+    found = await dify(server, top_k=3, score_threshold=0.2, conditions=CONDITIONS)
+    assert [asked[:3] for asked in server.asked] == [
+        ("GET", f"/v1/datasets/{ID}", "Bearer dataset-secret"),
+        ("POST", f"/v1/datasets/{ID}/retrieve", "Bearer dataset-secret"),
+    ]
+    assert server.asked[1][3] == {
+        "query": "why?",
+        "retrieval_model": {
+            "search_method": "hybrid_search",
+            "reranking_enable": True,
+            "reranking_mode": "reranking_model",
+            "reranking_model": {"reranking_provider_name": "cohere", "reranking_model_name": "r"},
+            "top_k": 3,
+            "score_threshold_enabled": True,
+            "score_threshold": 0.2,
+            "metadata_filtering_conditions": CONDITIONS,
+        },
+    }
+    told = {
+        "_source": "knowledge",
+        "dataset_id": ID,
+        "dataset_name": "Docs",
+        "document_id": "doc",
+        "document_name": "guide.txt",
+        "data_source_type": "upload_file",
+        "segment_id": "seg",
+        "child_chunks": [child],
+        "segment_hit_count": 1,
+        "segment_word_count": 9,
+        "segment_position": 2,
+        "segment_index_node_hash": "abc",
+        "doc_metadata": {"a": 1},
+    }
+    assert found[0] == Passage("Dify is a platform.", "guide.txt", 0.92, told, "short", [{"id": "f"}])
+    assert found[1].content == "question:Q \nanswer:A"
+    assert (found[1].score, found[1].metadata["child_chunks"]) == (None, [])
+
+
+async def test_the_node_decides_over_the_base(server: Server) -> None:
+    server.about, server.answer = ABOUT, {"records": []}
+    await dify(server, settings={"reranking_enable": False})
+    model = server.asked[1][3]["retrieval_model"]
+    assert (model["reranking_enable"], model["search_method"]) == (False, "hybrid_search")
+    assert (model["score_threshold_enabled"], model["score_threshold"]) == (False, None)
+
+
+async def test_an_old_dify_that_tells_nothing_of_its_bases(server: Server) -> None:
+    server.about, server.about_status, server.answer = {}, 405, {"records": [{"segment": SEGMENT, "score": 1}]}
+    found = await dify(server)
+    assert found[0].metadata["dataset_name"] == ID
+    assert server.asked[1][3]["retrieval_model"]["search_method"] == "semantic_search"
+
+
+async def test_what_a_dify_says_of_a_base_is_remembered(server: Server) -> None:
+    server.about, server.answer = ABOUT, {"records": []}
+    async with client(dify_url=f"{server.url}/v1/", dify_key="k") as knowledge:
+        for _ in range(3):
+            await knowledge.retrieve(Retrieval(ID, "why?"))
+    assert [asked[0] for asked in server.asked] == ["GET", "POST", "POST", "POST"]
+
+
+async def test_a_query_longer_than_a_dify_takes_is_cut(server: Server) -> None:
+    server.about, server.answer = ABOUT, {"records": []}
+    await dify(server, query="ä" * 1000)
+    assert server.asked[1][3]["query"] == "ä" * 250
+
+
+# ---------------------------------------------------------------------------------------------------- which is where
+
+
+async def test_the_external_server_is_asked_unless_the_ids_say_otherwise(server: Server) -> None:
+    server.about, server.answer = ABOUT, {"records": []}
+    ids = [f"{HIDDEN} = dify:{ID}", "old=new", "kb:1=external:x:y"]
+    async with client(url=server.url, dify_url=server.url, dify_key="k", ids=ids) as knowledge:
+        for dataset in (ID, "old", "kb:1", HIDDEN):
+            assert knowledge.missing(dataset) is None
+            await knowledge.retrieve(Retrieval(dataset, "why?"))
+    asked = [body.get("knowledge_id", path) for _, path, _, body in server.asked if body]
+    assert asked == [ID, "new", "x:y", f"/v1/datasets/{ID}/retrieve"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "dataset", "lacks"),
+    [
+        ({}, ID, "Set HEADRACE_DIFY_URL and HEADRACE_DIFY_DATASET_KEY"),
+        ({"dify_url": "http://x"}, ID, "set HEADRACE_DIFY_DATASET_KEY"),
+        ({"dify_url": "http://x", "dify_key": "k"}, HIDDEN, f"add '{HIDDEN}=ID' to HEADRACE_KNOWLEDGE_IDS"),
+        ({"dify_url": "http://x", "dify_key": "k", "ids": ["a=external:b"]}, "a", "set HEADRACE_KNOWLEDGE_URL"),
+    ],
+)
+async def test_what_lacks_is_said(settings: dict[str, Any], dataset: str, lacks: str) -> None:
+    async with client(**settings) as knowledge:
+        told = knowledge.missing(dataset)
+        assert told is not None
+        assert lacks in told
+        assert f"'{dataset}'" in told
+        with pytest.raises(NodeError) as raised:
+            await knowledge.retrieve(Retrieval(dataset, "why?"))
+        assert str(raised.value) == told
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"url": "example.com"},
+        {"url": "http://"},
+        {"dify_url": "http://x:0"},
+        {"dify_url": "ftp://x"},
+        {"url": "http://x?a=1"},
+        {"key": "kéy"},
+        {"dify_key": "a\nb"},
+        {"ids": ["a"]},
+        {"ids": ["=b"]},
+        {"ids": ["a=dify:"]},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(HeadraceError, match="HEADRACE_"):
+        KnowledgeClient(**settings)
+
+
+def test_ids_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_KNOWLEDGE_IDS", f"{HIDDEN}={ID}, a=b")
+    assert Settings().knowledge_ids == [f"{HIDDEN}={ID}", "a=b"]
+
+
+# ----------------------------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told"),
+    [
+        (403, {"error_code": 1001, "error_msg": "Bad key sk-ext"}, "Bad key *** (HTTP status 403)"),
+        (404, {"code": "not_found", "message": "Dataset not found.", "status": 404}, "not found. (HTTP status 404)"),
+        (500, b"<html>", "the knowledge server answered 500 Internal Server Error. (HTTP status 500)"),
+        (302, {}, "(HTTP status 302)"),
+        (200, {"error_code": 2001, "error_msg": "No such knowledge"}, "No such knowledge"),
+        (200, b"{", "no JSON object"),
+        (200, [], "no JSON object"),
+        (200, {}, "no list of records"),
+        (200, {"records": None}, "no list of records"),
+        (200, {"records": ["x"]}, "a record that is no object"),
+    ],
+)
+async def test_a_server_that_fails(server: Server, status: int, answer: Any, told: str) -> None:
+    server.status, server.answer = status, answer
+    error = await refused(server)
+    assert error.startswith("Knowledge base 'kb': ")
+    assert told in error
+
+
+async def test_a_dify_that_refuses(server: Server) -> None:
+    server.about, server.about_status = {"message": "Access token is invalid"}, 401
+    assert "Access token is invalid (HTTP status 401)" in await refused(server, dify)
+    server.about_status, server.status, server.answer = 404, 404, {"message": "Dataset not found."}
+    assert f"'{ID}': Dataset not found. (HTTP status 404)" in await refused(server, dify)
+    server.status, server.answer = 200, {"records": [{"score": 1}]}
+    assert "a record without a segment" in await refused(server, dify)
+
+
+async def test_a_server_that_does_not_answer(server: Server) -> None:
+    server.hold = asyncio.Event()
+    async with client(url=server.url, seconds=0.05) as knowledge:
+        with pytest.raises(NodeError, match=r"'kb': no answer within 0\.05 seconds"):
+            await knowledge.retrieve(Retrieval("kb", "why?"))
+    server.hold.set()
+
+
+async def test_a_server_that_is_not_there(server: Server) -> None:
+    gone = Server(url="http://127.0.0.1:1")
+    assert "Knowledge base 'kb': the knowledge server (127.0.0.1:1) could not be reached" in await refused(gone)
+
+
+async def test_an_answer_that_never_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.adapters.knowledge._LARGEST", 1000)
+    server.answer = {"records": [{"content": "x" * 2000}]}
+    assert "an answer of more than 1000 bytes" in await refused(server)

@@ -1,0 +1,238 @@
+"""The knowledge-retrieval node: whom it asks, what it makes of the answers, and what others make of its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace.errors import NodeError
+from headrace.node import Result
+from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
+from headrace.resources import Passage, Retrieval
+from headrace.values import Value
+from tests.nodes import llm_world, plain
+from tests.resources import only
+
+
+@dataclass
+class Base:
+    """Knowledge bases by id; a base that is not there fails."""
+
+    bases: Mapping[str, Sequence[Passage]]
+    asked: list[Retrieval] = field(default_factory=list)
+    gate: asyncio.Barrier | None = None
+
+    async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
+        self.asked.append(retrieval)
+        if self.gate is not None:
+            await self.gate.wait()
+        if retrieval.dataset not in self.bases:
+            raise NodeError(f"Knowledge base '{retrieval.dataset}': gone", "KnowledgeRetrievalNodeError")
+        return self.bases[retrieval.dataset]
+
+    def missing(self, dataset: str) -> str | None:
+        return None if dataset in self.bases else "set HEADRACE_KNOWLEDGE_URL"
+
+
+def passage(said: str, score: float | None, **metadata: Value) -> Passage:
+    return Passage(said, f"{said}.txt", score, {"_source": "knowledge", "dataset_id": "d", **metadata})
+
+
+def config(*datasets: str, **more: Any) -> dict[str, Value]:
+    return {
+        "query_variable_selector": ["start", "q"],
+        "dataset_ids": list(datasets),
+        "retrieval_mode": "multiple",
+    } | more
+
+
+async def retrieve(base: Base, data: Mapping[str, Value], query: Value = "why?", **start: Value) -> Result:
+    scopes = {"start": {"q": query, **start}}
+    return await plain.run(KnowledgeRetrieval, data, scopes, resources=only(knowledge=base))
+
+
+async def failure(base: Base, data: Mapping[str, Value], query: Value = "why?") -> NodeError:
+    with pytest.raises(NodeError) as raised:
+        await retrieve(base, data, query)
+    return raised.value
+
+
+async def test_the_best_of_all_bases_in_order() -> None:
+    base = Base({"a": [passage("x", 0.9), passage("y", 0.2)], "b": [passage("z", 0.5, segment_id="s")]})
+    result = await retrieve(base, config("a", "b", "a", multiple_retrieval_config={"top_k": 2}))
+    assert result.inputs == {"query": "why?"}
+    assert result.outputs == {
+        "result": [
+            {
+                "metadata": {
+                    "_source": "knowledge",
+                    "dataset_id": "d",
+                    "retriever_from": "workflow",
+                    "score": 0.9,
+                    "position": 1,
+                },
+                "title": "x.txt",
+                "content": "x",
+            },
+            {
+                "metadata": {
+                    "_source": "knowledge",
+                    "dataset_id": "d",
+                    "segment_id": "s",
+                    "retriever_from": "workflow",
+                    "score": 0.5,
+                    "position": 2,
+                },
+                "title": "z.txt",
+                "content": "z",
+            },
+        ]
+    }
+    assert [each.dataset for each in base.asked] == ["a", "b"]  # each once
+
+
+async def test_bases_are_asked_at_the_same_time() -> None:
+    base = Base({"a": [], "b": [], "c": []}, gate=asyncio.Barrier(3))
+    async with asyncio.timeout(1):
+        assert (await retrieve(base, config("a", "b", "c"))).outputs == {"result": []}
+
+
+async def test_the_threshold_keeps_what_has_no_score() -> None:
+    base = Base({"a": [passage("x", 0.3), passage("y", None), passage("z", 0.7)]})
+    result = await retrieve(base, config("a", multiple_retrieval_config={"top_k": 9, "score_threshold": 0.5}))
+    assert [item["content"] for item in result.outputs["result"]] == ["z", "y"]
+    assert base.asked[0].score_threshold == 0.5
+
+
+@pytest.mark.parametrize("query", ["", " \n"])
+async def test_nothing_asked_is_nothing_found(query: str) -> None:
+    base = Base({"a": [passage("x", 1)]})
+    assert (await retrieve(base, config("a"), query)).outputs == {"result": []}
+    assert base.asked == []
+
+
+async def test_no_bases_and_no_query() -> None:
+    assert (await retrieve(Base({}), config())).outputs == {"result": []}
+    assert (await retrieve(Base({}), {"dataset_ids": ["a"], "query_variable_selector": None})).outputs == {}
+
+
+@pytest.mark.parametrize("query", [1, None, ["q"], {"q": 1}])
+async def test_a_query_that_is_no_text(query: Value) -> None:
+    error = await failure(Base({"a": []}), config("a"), query)
+    assert str(error) == "Query variable is not string type."
+    assert error.kind == "KnowledgeRetrievalNodeError"
+
+
+async def test_a_base_that_fails_fails_the_node_and_is_named() -> None:
+    error = await failure(Base({"a": []}), config("a", "b"))
+    assert str(error) == "Knowledge base 'b': gone"
+    assert error.inputs == {"query": "why?"}
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"reranking_enable": False}, {"reranking_enable": False}),
+        (
+            {"reranking_model": {"provider": "cohere", "model": "r"}},
+            {
+                "reranking_enable": True,
+                "reranking_mode": "reranking_model",
+                "reranking_model": {"reranking_provider_name": "cohere", "reranking_model_name": "r"},
+            },
+        ),
+        (
+            {"reranking_mode": "weighted_score", "weights": {"keyword_setting": {"keyword_weight": 0.3}}},
+            {
+                "reranking_enable": True,
+                "reranking_mode": "weighted_score",
+                "weights": {"keyword_setting": {"keyword_weight": 0.3}},
+            },
+        ),
+        ({"reranking_model": {"provider": "", "model": None}}, {}),
+        ({"reranking_mode": "weighted_score", "weights": None}, {}),
+        (None, {}),
+    ],
+)
+async def test_reranking_is_handed_on(written: Value, told: Mapping[str, Value]) -> None:
+    base = Base({"a": []})
+    await retrieve(base, config("a", multiple_retrieval_config=written))
+    assert base.asked[0].settings == told
+
+
+async def test_metadata_conditions_read_variables() -> None:
+    base = Base({"a": []})
+    conditions = [
+        {"id": "1", "name": "author", "comparison_operator": "is", "value": "the {{#start.who#}}\n!"},
+        {"name": "year", "comparison_operator": "≥", "value": "{{#start.year#}}"},
+        {"name": "kind", "comparison_operator": "in", "value": ["x", "{{#start.who#}}"]},
+        {"name": "note", "comparison_operator": "empty"},
+        {"name": "pages", "comparison_operator": "<", "value": 5},
+    ]
+    data = config(
+        "a",
+        metadata_filtering_mode="manual",
+        metadata_filtering_conditions={"logical_operator": "or", "conditions": conditions},
+    )
+    await retrieve(base, data, who="cat", year=2024)
+    assert base.asked[0].conditions == {
+        "logical_operator": "or",
+        "conditions": [
+            {"name": "author", "comparison_operator": "is", "value": "the cat !"},
+            {"name": "year", "comparison_operator": "≥", "value": 2024},
+            {"name": "kind", "comparison_operator": "in", "value": ["x", "cat"]},
+            {"name": "note", "comparison_operator": "empty", "value": None},
+            {"name": "pages", "comparison_operator": "<", "value": 5},
+        ],
+    }
+    await retrieve(base, data | {"metadata_filtering_mode": "disabled"})
+    assert base.asked[1].conditions is None
+
+
+async def test_what_lacks_is_told_before_a_run() -> None:
+    data = config("a", "b", "c", metadata_filtering_mode="automatic")
+    node = KnowledgeRetrieval(KnowledgeRetrieval.Config.model_validate(data))
+    needs = list(node.needs(only(knowledge=Base({"a": []}))))
+    assert needs[0] == "set HEADRACE_KNOWLEDGE_URL"
+    assert len(needs) == 2
+    assert "'automatic'" in needs[1]
+    assert str(await failure(Base({"a": []}), data)) == needs[1]
+
+
+async def test_an_llm_takes_the_result_as_its_context() -> None:
+    found = Passage("two", "t", 0.1, {"_source": "knowledge"}, summary="in short", files=({"id": "f"},))
+    result = await retrieve(Base({"a": [passage("one", 0.9), found]}), config("a"))
+    assert result.outputs["result"][1]["files"] == [{"id": "f"}]
+    llm = llm_world.node(
+        [{"role": "system", "text": "Use: {{#context#}}"}],
+        context={"enabled": True, "variable_selector": ["know", "result"]},
+    )
+    ran = await llm_world.run(llm, scopes={"know": result.outputs})
+    assert ran.request.messages[0].text == "Use: one\nin short\ntwo"
+
+
+async def test_citations_of_a_chat_answer() -> None:
+    known = passage(
+        "one", 0.9, dataset_name="D", document_id="i", document_name="one.txt", segment_id=None, segment_hit_count=3
+    )
+    result = await retrieve(Base({"a": [known]}), config("a"))
+    assert retriever_resources(result.outputs) == [
+        {
+            "position": 1,
+            "dataset_id": "d",
+            "dataset_name": "D",
+            "document_id": "i",
+            "document_name": "one.txt",
+            "retriever_from": "workflow",
+            "score": 0.9,
+            "hit_count": 3,
+            "content": "one",
+            "title": "one.txt",
+        }
+    ]
+    others = {"text": "x", "list": ["x", {"metadata": None}, {"metadata": {"_source": "else"}}, {"a": 1}]}
+    assert retriever_resources(others) == []
