@@ -35,6 +35,9 @@ class Scripted:
     async def render(self, template: str, inputs: Mapping[str, Any], seconds: float) -> str:
         raise AssertionError
 
+    def missing(self, language: str, code: str) -> str | None:
+        return f"no {code}" if language == "javascript" else None
+
 
 def context(sandbox: Any, limits: Limits | None = None, **scopes: Mapping[str, Any]) -> Context:
     return Context(
@@ -262,3 +265,11 @@ async def test_text_has_a_limit() -> None:
 def test_a_malformed_node_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CodeConfig.model_validate({"code": "", "outputs": {}, **wrong})
+
+
+def test_what_the_sandbox_lacks_is_told_before_a_run():
+    def needs(language: str) -> list[str]:
+        config = CodeConfig.model_validate({"code": "x", "code_language": language})
+        return list(Code(config).needs(only(sandbox=Scripted({}))))
+
+    assert (needs("javascript"), needs("python3")) == (["no x"], [])

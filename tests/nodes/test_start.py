@@ -127,6 +127,19 @@ async def test_outputs_are_the_inputs_and_then_the_system_variables():
     assert result.inputs == result.outputs
 
 
+async def test_a_chat_shows_its_question_and_its_conversation_but_not_the_time():
+    said: dict[str, Value] = {
+        "files": [],
+        "user_id": "abc-123",
+        "query": "hey",
+        "conversation_id": "13fa1b84",
+        "dialogue_count": 1,
+    }
+    result = await run(Start, {"variables": FORM}, {"sys": {**said, "timestamp": 1}}, {"text": "t"})
+    assert list(result.outputs.items()) == [("text", "t"), *((f"sys.{name}", value) for name, value in said.items())]
+    assert result.inputs == result.outputs
+
+
 SCHEMA = {"type": "object", "properties": {"a": {"type": "number"}}, "required": ["a"]}
 
 

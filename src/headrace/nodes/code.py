@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, NoReturn, cast
 
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
-from headrace.resources import Limits
+from headrace.resources import Limits, Resources
 from headrace.values import Value, plain
 
 MAX_PRECISION = 20  # digits after the point; Dify's
@@ -57,6 +57,10 @@ class Code(Node[CodeConfig]):
 
     type = "code"
     Config: ClassVar[type[Config]] = CodeConfig
+
+    def needs(self, resources: Resources) -> Iterable[str]:
+        told = resources.sandbox.missing(self.config.code_language, self.config.code)
+        return (told,) if told else ()
 
     async def run(self, ctx: Context) -> Result:
         inputs = {each.variable: _given(ctx.variables, each.value_selector) for each in self.config.variables}

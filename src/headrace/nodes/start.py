@@ -1,7 +1,7 @@
 """start: where a run begins, and what it may be asked with.
 
 Facts: before a run, Dify's API checks inputs against the form (`accept`, recorded messages); an object's schema is
-checked in the node itself, so that a bad one is a failed run.
+checked in the node itself, so that a bad one is a failed run. A chat's start node shows no `sys.timestamp`.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ class Start(Node[StartConfig]):
         }
 
     async def run(self, ctx: Context) -> Result:
-        system = {f"sys.{name}": value for name, value in ctx.variables.scope("sys").items()}
-        values = {**ctx.inputs, **system}
+        system = ctx.variables.scope("sys")
+        hidden = {"timestamp"} if "conversation_id" in system else set[str]()
+        told = {f"sys.{name}": value for name, value in system.items() if name not in hidden}
+        values = {**ctx.inputs, **told}
         for name, mismatch in self._schemas.items():
             if (value := ctx.inputs.get(name)) and (error := mismatch(value)):
                 message = f"JSON object for '{name}' does not match schema: {error}"

@@ -1,0 +1,176 @@
+"""assigner: every operation on every type, in both versions of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from headrace.errors import NodeError
+from headrace.node import Result
+from headrace.nodes.assigner import Assigner
+from headrace.values import File
+from tests.nodes.plain import run
+
+PICTURE = File("image", "remote_url", "a.png", url="http://h/a.png")
+SCOPES: Mapping[str, Mapping[str, Any]] = {
+    "conversation": {
+        "text": "old", "number": 8, "ratio": 0.5, "flag": True, "object": {"a": 1}, "none": None,
+        "texts": ["a", "b"], "numbers": [1, 2], "objects": [{"a": 1}], "flags": [True], "files": [], "empty": [],
+    },
+    "n": {"text": "new", "number": 3, "list": ["x", "y"], "numbers": [7], "object": {"b": 2}, "none": None,
+          "file": PICTURE, "deep": {"in": {"side": "found"}}, "flag": False},
+    "env": {"KEY": "k"},
+}  # fmt: skip
+
+
+async def assign(name: str, operation: str, value: Any = None, kind: str | None = None) -> Result:
+    """One operation on a conversation variable; a list that names a scope is a selector."""
+    source = kind or ("variable" if isinstance(value, list) and value and value[0] in SCOPES else "constant")
+    item = {
+        "variable_selector": ["conversation", name],
+        "operation": operation,
+        "input_type": source,
+        "value": value,
+    }
+    return await run(Assigner, {"version": "2", "items": [item]}, SCOPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "value", "made"),
+    [
+        ("text", "over-write", ["n", "text"], "new"),
+        ("text", "over-write", "typed", "typed"),
+        ("text", "set", "typed", "typed"),
+        ("text", "over-write", ["n", "deep", "in", "side"], "found"),
+        ("text", "clear", None, ""),
+        ("number", "over-write", ["n", "number"], 3),
+        ("number", "set", 5, 5),
+        ("number", "+=", 2, 10),
+        ("number", "-=", 2, 6),
+        ("number", "*=", 2.5, 20.0),
+        ("number", "/=", 4, 2.0),
+        ("ratio", "+=", 1, 1.5),
+        ("number", "clear", None, 0),
+        ("flag", "set", False, False),
+        ("flag", "over-write", ["n", "flag"], False),
+        ("flag", "clear", None, False),
+        ("object", "set", '{"c": [3]}', {"c": [3]}),
+        ("object", "set", {"c": 3}, {"c": 3}),
+        ("object", "over-write", ["n", "object"], {"b": 2}),
+        ("object", "clear", None, {}),
+        ("texts", "over-write", ["n", "list"], ["x", "y"]),
+        ("texts", "append", ["n", "text"], ["a", "b", "new"]),
+        ("texts", "extend", ["n", "list"], ["a", "b", "x", "y"]),
+        ("texts", "remove-first", None, ["b"]),
+        ("texts", "remove-last", None, ["a"]),
+        ("texts", "clear", None, []),
+        ("numbers", "append", ["n", "number"], [1, 2, 3]),
+        ("numbers", "extend", ["n", "numbers"], [1, 2, 7]),
+        ("objects", "append", ["n", "object"], [{"a": 1}, {"b": 2}]),
+        ("flags", "append", ["n", "flag"], [True, False]),
+        ("files", "append", ["n", "file"], [PICTURE]),
+        ("empty", "append", ["n", "text"], ["new"]),
+        ("empty", "remove-first", None, []),
+        ("none", "over-write", ["n", "text"], "new"),
+    ],
+)
+async def test_operations(name: str, operation: str, value: Any, made: Any):
+    result = await assign(name, operation, value)
+    assert result.assigned == {"conversation": {name: made}}
+    assert result.outputs == {}
+    assert result.process[name] == made
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "value", "error"),
+    [
+        ("text", "+=", 1, "Operation += is not supported for type string"),
+        ("text", "append", ["n", "text"], "Operation append is not supported for type string"),
+        ("texts", "set", ["n", "list"], "Operation set is not supported for type array[string]"),
+        ("texts", "append", "typed", "Input type constant is not supported for operation append"),
+        ("number", "+=", ["n", "number"], "Input type variable is not supported for operation +="),
+        ("number", "over-write", ["n", "text"], "Invalid input value new"),
+        ("number", "set", "5", "Invalid input value 5"),
+        ("number", "/=", 0, "Invalid input value 0"),
+        ("texts", "append", ["n", "number"], "Invalid input value 3"),
+        ("texts", "extend", ["n", "numbers"], "Invalid input value [7]"),
+        ("texts", "extend", ["n", "text"], "Invalid input value new"),
+        ("object", "set", "{", "Invalid input value {"),
+        ("flag", "set", "true", "Invalid input value true"),
+        ("gone", "clear", None, "Variable ['conversation', 'gone'] not found"),
+        ("text", "over-write", ["n", "gone"], "Variable ['n', 'gone'] not found"),
+    ],
+)
+async def test_what_does_not_go(name: str, operation: str, value: Any, error: str):
+    with pytest.raises(NodeError) as failed:
+        await assign(name, operation, value, "variable" if error.startswith("Input type v") else None)
+    assert (str(failed.value), failed.value.kind) == (error, "VariableOperatorNodeError")
+    assert failed.value.inputs["items"][0]["operation"] == operation
+
+
+async def test_nothing_takes_nothings_place():
+    assert (await assign("text", "over-write", ["n", "none"])).assigned == {}
+
+
+async def test_each_operation_sees_what_those_before_wrote_and_all_or_none_holds():
+    items = [
+        {"variable_selector": ["conversation", "number"], "operation": "+=", "input_type": "constant", "value": 1},
+        {"variable_selector": ["conversation", "number"], "operation": "*=", "input_type": "constant", "value": 2},
+        {"variable_selector": ["lp", "n"], "operation": "over-write", "input_type": "variable",
+         "value": ["conversation", "number"]},
+    ]  # fmt: skip
+    result = await run(Assigner, {"version": "2", "title": "A", "items": items}, {**SCOPES, "lp": {"n": 0}})
+    assert result.assigned == {"conversation": {"number": 18}, "lp": {"n": 18}}
+    assert result.process["__updated_variables"] == [
+        {"name": "number", "selector": ["conversation", "number"], "value_type": "integer", "new_value": 18},
+        {"name": "n", "selector": ["lp", "n"], "value_type": "integer", "new_value": 18},
+    ]
+    bad = {"variable_selector": ["conversation", "text"], "operation": "+=", "input_type": "constant", "value": 1}
+    with pytest.raises(NodeError):
+        await run(Assigner, {"version": "2", "items": [*items, bad]}, {**SCOPES, "lp": {"n": 0}})
+
+
+@pytest.mark.parametrize("scope", ["env", "sys"])
+async def test_what_cannot_be_assigned(scope: str):
+    item = {"variable_selector": [scope, "KEY"], "operation": "clear", "input_type": "constant"}
+    with pytest.raises(NodeError, match="cannot be assigned"):
+        await run(Assigner, {"version": "2", "items": [item]}, {**SCOPES, "sys": {"KEY": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "source", "value", "made"),
+    [
+        ("text", "over-write", ["n", "text"], "new", "new"),
+        ("texts", "append", ["n", "text"], "new", ["a", "b", "new"]),
+        ("texts", "append", ["n", "list"], ["x", "y"], ["a", "b", ["x", "y"]]),
+        ("number", "clear", [], 0, 0),
+    ],
+)
+async def test_the_first_version_of_the_node(name: str, mode: str, source: list[str], value: Any, made: Any):
+    config = {
+        "assigned_variable_selector": ["conversation", name],
+        "write_mode": mode,
+        "input_variable_selector": source,
+    }
+    result = await run(Assigner, config, SCOPES)
+    assert (result.assigned, result.inputs) == ({"conversation": {name: made}}, {"value": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "source", "error"),
+    [
+        ("gone", "over-write", ["n", "text"], "assigned variable not found"),
+        ("text", "over-write", ["n", "gone"], "input value not found"),
+        ("text", "append", ["n", "text"], "append mode requires an array variable"),
+    ],
+)
+async def test_what_the_first_version_refuses(name: str, mode: str, source: list[str], error: str):
+    config = {
+        "assigned_variable_selector": ["conversation", name],
+        "write_mode": mode,
+        "input_variable_selector": source,
+    }
+    with pytest.raises(NodeError, match=error):
+        await run(Assigner, config, SCOPES)
