@@ -78,15 +78,35 @@ objects = st.dictionaries(keys, values, max_size=4)
 counts = st.integers(0, 2**40)
 
 events: dict[type[Event], st.SearchStrategy[Event]] = {
-    RunQueued: st.builds(RunQueued, texts, texts, texts, texts, objects, objects, st.none() | texts, texts),
-    RunStarted: st.builds(RunStarted),
+    RunQueued: st.builds(
+        RunQueued,
+        texts,
+        texts,
+        texts,
+        texts,
+        objects,
+        objects | st.fixed_dictionaries({"query": values, "files": values, "dialogue_count": values}),
+        st.none() | texts,
+        texts,
+        conversation=st.none() | texts,
+    ),
+    RunStarted: st.builds(RunStarted, objects),
     RunPaused: st.builds(RunPaused, st.lists(objects, max_size=3).map(tuple)),
     RunResumed: st.builds(RunResumed, st.booleans()),
     StopRequested: st.builds(StopRequested, texts),
     RunEnded: st.builds(RunEnded, texts, objects, st.none() | texts, counts, counts, counts),
-    NodeStarted: st.builds(NodeStarted, texts),
+    NodeStarted: st.builds(NodeStarted, texts, objects),
     NodeRetried: st.builds(NodeRetried, texts, counts, texts, texts, objects, objects),
-    NodeSucceeded: st.builds(NodeSucceeded, texts, objects, objects, objects, texts, st.none() | objects),
+    NodeSucceeded: st.builds(
+        NodeSucceeded,
+        texts,
+        objects,
+        objects,
+        objects,
+        texts,
+        st.none() | objects,
+        st.dictionaries(texts | st.just("conversation"), objects, max_size=2),
+    ),
     NodeFailed: st.builds(
         NodeFailed, texts, texts, texts, objects, objects, objects, st.sampled_from([None, "fail-branch"]), texts
     ),

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 import headrace.stores.sql
 from headrace.errors import StoreError
 from headrace.kernel.events import RunEnded, RunResumed
-from headrace.ports import RunFilter
+from headrace.ports import Conversation, KeptAnswer, RunFilter
 from headrace.stores.sql import SqlStore, database
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
@@ -80,8 +80,12 @@ def _of_old(version: str, file: Path) -> None:
     old.close()
 
 
-async def test_a_database_of_an_older_version_keeps_all_it_had(tmp_path: Path) -> None:
-    _of_old("0001", tmp_path / "old.db")
+OLDER = sorted(file.stem for file in DATABASES.glob("*.sql"))
+
+
+@pytest.mark.parametrize("version", OLDER)
+async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp_path: Path) -> None:
+    _of_old(version, tmp_path / "old.db")
     store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
     app = await store.app("a1")
     assert app is not None
@@ -89,29 +93,43 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(tmp_path: Path) -
     assert [version.id for version in await store.versions("a1")] == ["a1-v1"]
     assert await store.key_of("d" * 64) is not None
     assert await store.find_file("f1") is not None
-    total, runs = await store.list_runs(RunFilter("a1"))
+    total, runs = await store.list_runs(RunFilter("a1", source="service-api"))
     assert (total, [(run.run, run.status) for run in runs]) == (
         3,
         [("paused", "paused"), ("open", "running"), ("ended", "succeeded")],
     )
     assert [len(await store.read(run)) for run in ("ended", "open", "paused")] == [5, 3, 3]
     assert await store.unfinished() == ["open"]
-    assert await store.due_callbacks(1e12) == []
     assert dict(await store.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
+    if version > "0001":
+        assert [(due.run, due.url) for due in await store.due_callbacks(1e12)] == [("line", "http://example.com/hook")]
+        assert (await store.find_answer("a1", "kept")) == KeptAnswer("a1", "kept", "digest", 9.0, 202, b'{"a": 1}')
+        assert [batch.id for batch in await store.batches("a1")] == ["b1"]
+        assert [line.error for line in await store.batch_lines("b1")] == [None, "line 2: no JSON"]
+        assert dict(await store.count_runs("batch:b1")) == {"failed": 1}
+    else:
+        assert await store.due_callbacks(1e12) == []
+    assert await store.conversations("a1", "end-ada") == ([], False)
+    assert await store.find_exchange("ended") is None
     await store.aclose()
 
 
-async def test_a_database_of_an_older_version_goes_on(tmp_path: Path) -> None:
-    _of_old("0001", tmp_path / "old.db")
+@pytest.mark.parametrize("version", OLDER)
+async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Path) -> None:
+    _of_old(version, tmp_path / "old.db")
     # two at once: one migrates, the other waits for it
     store, other = await asyncio.gather(*(SqlStore.open(f"sqlite:///{tmp_path}/old.db") for _ in range(2)))
     await store.append(numbered("open", [RunEnded("stopped")], after=3))
     await other.append(numbered("paused", [RunResumed(), RunEnded("succeeded")], after=3))
     assert await store.unfinished() == []
-    asked = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b1")
+    asked = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b2")
     await store.append(numbered("new", [asked, RunEnded("succeeded")]))
-    assert [callback.run for callback in await other.due_callbacks(1e12)] == ["new"]
-    assert dict(await other.count_runs("batch:b1")) == {"succeeded": 1}
+    assert "new" in [callback.run for callback in await other.due_callbacks(1e12)]
+    assert dict(await other.count_runs("batch:b2")) == {"succeeded": 1}
+    await store.add_conversation(Conversation("c1", "a1", "end-ada", "New", {}, "", 10.0, 10.0), [])
+    said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
+    await store.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
+    assert [exchange.answer for exchange in (await other.exchanges("c1"))[0]] == ["Hi!"]
     await store.aclose()
     await other.aclose()
     _migrated(tmp_path / "migrated.db")

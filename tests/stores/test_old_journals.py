@@ -86,6 +86,16 @@ EXPECTED: list[Event] = [
 ]
 
 
+CHAT: list[Event] = [
+    RunQueued("app", "v1", "task", "ada", {}, {"query": "Hi?", "dialogue_count": 2}, "end-user", conversation="c1"),
+    RunStarted({"mood": "calm", "seen": [PICTURE]}),
+    NodeStarted("iter", {"items": [1, 2]}),
+    NodeSucceeded("set", {}, assigned={"conversation": {"mood": "glad", "below": -math.inf}, "loop": {"n": 2**70}}),
+    RunEnded("succeeded", {"answer": "Hi!", "files": []}, None, 7, 1, 0),
+]
+"""What is in the journals from 0003 on besides."""
+
+
 def _restore(journal: Path, file: Path) -> None:
     """A database with the schema and the rows that a version had."""
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -108,10 +118,12 @@ async def test_an_old_journal_is_read_as_it_was_written(journal: Path, tmp_path:
     store = await SqlStore.open(f"sqlite:///{file}")
     records = await store.read("golden")
     shorter = await store.read("shorter")
+    chat = await store.read("chat")
     await store.aclose()
     assert [record.event for record in records] == EXPECTED
     assert [record.at for record in records] == [1760000000.25 + seq for seq in range(1, len(EXPECTED) + 1)]
     assert [record.event for record in shorter] == [RunEnded("succeeded", {"a": 1})], "later fields take their defaults"
+    assert [record.event for record in chat] == (CHAT if journal.stem >= "0003" else [])
 
 
 def test_the_old_journal_holds_every_type_of_event() -> None:

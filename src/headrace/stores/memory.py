@@ -11,15 +11,18 @@ from uuid import uuid4
 from headrace.errors import Conflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.ports import App, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
-from headrace.stores.projection import RunRow, callback_of, check_numbers
+from headrace.stores.conversing import MemoryConversations
+from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers
 from headrace.stores.remembered import MemoryAnswers, MemoryBatches, MemoryCallbacks
 
 
-class MemoryJournal(MemoryCallbacks):
-    """Journal, Runs and Callbacks. Of the runs that have ended only the last `keep` are remembered."""
+class MemoryJournal(MemoryCallbacks, MemoryConversations):
+    """Journal, Runs, Callbacks and Conversations. Of the runs that have ended only the last `keep` are remembered, and
+    with them their exchanges."""
 
     def __init__(self, keep: int = 10_000) -> None:
         MemoryCallbacks.__init__(self, keep)
+        MemoryConversations.__init__(self)
         self._keep = keep
         self._records: dict[RunId, list[Record]] = {}
         self._rows: dict[RunId, RunRow] = {}
@@ -44,6 +47,10 @@ class MemoryJournal(MemoryCallbacks):
                 known.extend(records)
             for record in records:
                 self._project(record)
+            if assigned := assignments(records):
+                queued = self._records[run][0].event
+                if isinstance(queued, RunQueued) and queued.conversation is not None:
+                    self._assign(queued.conversation, assigned)
         done.set_result(None)
         return done
 
@@ -58,23 +65,29 @@ class MemoryJournal(MemoryCallbacks):
             self._rows[run] = RunRow.of(record, record.event)
             self._tasks[record.event.task] = run
             self._open[run] = None
+            self._begin_exchange(record, record.event)
         elif row := self._rows.get(run):
-            row.apply(record)
+            if row.apply(record):
+                self._change_exchange(record, row.status)
             if isinstance(record.event, RunEnded | RunPaused):
-                self._call_back(record)
+                self._leave(record)
             if isinstance(record.event, RunEnded):
                 self._open.pop(run, None)
                 self._ended[run] = None
                 if len(self._ended) > self._keep:
                     self._forget(self._ended.popitem(last=False)[0])
 
-    def _call_back(self, record: Record) -> None:
+    def _leave(self, record: Record) -> None:
         queued = self._records[record.run][0].event
-        callback = callback_of(queued, record) if isinstance(queued, RunQueued) else None
-        if callback is not None:
+        if not isinstance(queued, RunQueued):
+            return
+        if callback := callback_of(queued, record):
             self._add_callback(callback)
+        if isinstance(record.event, RunEnded) and queued.conversation is not None:
+            self._move(queued.conversation, record.at)
 
     def _forget(self, run: RunId) -> None:
+        self._forget_exchange(run)
         del self._records[run]
         self._tasks.pop(self._rows.pop(run).task, None)
 
@@ -197,7 +210,7 @@ class MemoryCatalog:
 
 
 class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches):
-    """All that is kept, in one: Journal, Runs, Callbacks, Catalog, Answers and Batches."""
+    """All that is kept, in one: Journal, Runs, Callbacks, Conversations, Catalog, Answers and Batches."""
 
     def __init__(self, keep: int = 10_000) -> None:
         MemoryJournal.__init__(self, keep)
@@ -211,6 +224,7 @@ class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches):
         self._remove_answers(app)
         self._remove_pending(app)
         self._remove_batches(app)
+        self._remove_annotations(app)
         return True
 
     async def aclose(self) -> None:

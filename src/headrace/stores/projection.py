@@ -1,4 +1,5 @@
-"""What follows from a run's events besides them: its line in the list of runs, and the callbacks that it owes.
+"""What follows from a run's events besides them: its line in the list of runs, the callbacks that it owes, its exchange
+of a conversation, and what it assigns to the conversation's variables.
 
 Every store uses these, so that all say the same.
 """
@@ -6,16 +7,29 @@ Every store uses these, so that all say the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunResumed, RunStarted, StopRequested
-from headrace.ports import Callback, RunSummary
-from headrace.values import Value, plain_default
+from headrace.kernel.events import (
+    Event,
+    NodeSucceeded,
+    Record,
+    RunEnded,
+    RunId,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    RunStarted,
+    StopRequested,
+)
+from headrace.ports import Callback, Exchange, RunSummary
+from headrace.stores.encoding import clean
+from headrace.values import File, Value, files_in, plain_default
 
 SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
+CONVERSATION = "conversation"  # the scope of a conversation's variables
 
 
 @dataclass(slots=True)
@@ -135,6 +149,76 @@ def _namespace(run: RunId) -> UUID:
         return UUID(run)
     except ValueError:  # a run may be named otherwise; ending it must not fail for that
         return uuid5(NAMESPACE_OID, run.encode("utf-8", "backslashreplace").decode())
+
+
+def exchange_of(record: Record, event: RunQueued) -> Exchange | None:
+    """The exchange that a run just asked for is; None where nobody said anything (`query`), as in a workflow's run."""
+    query, number = event.system.get("query"), event.system.get("dialogue_count")
+    if not isinstance(query, str):
+        return None
+    return Exchange(
+        id=record.run,
+        app=event.app,
+        conversation=event.conversation,
+        end_user=event.end_user,
+        inputs=event.inputs,
+        query=clean(query),
+        files=_files(event.system),
+        number=number if isinstance(number, int) and 0 <= number < 2**31 else 0,  # what the column takes
+        created_at=record.at,
+    )
+
+
+def exchange_after(exchange: Exchange, event: Event, status: str) -> Exchange:
+    """The exchange after an event that changed its run's status to this one (`RunRow.apply`)."""
+    if not isinstance(event, RunEnded):
+        return replace(exchange, status=status)
+    answer = event.outputs.get("answer")
+    return replace(
+        exchange,
+        status=status,
+        answer=clean(answer) if isinstance(answer, str) else "",
+        answer_files=_files(event.outputs),
+        error=None if event.error is None else clean(event.error),
+    )
+
+
+def _files(values: Mapping[str, Value]) -> tuple[File, ...]:
+    return tuple(files_in({"files": values.get("files")}))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A value that a run gave to a variable of its conversation."""
+
+    name: str
+    value: Value
+    at: float
+
+
+def assignments(records: Sequence[Record]) -> list[Assignment]:
+    """What the records of one append assign to variables of the run's conversation, in order.
+
+    A retry begins with a copy of what the run before it had done. That was assigned then, and may be out of date.
+    """
+    found: list[Assignment] = []
+    for record in records:
+        event = record.event
+        if isinstance(event, NodeSucceeded):
+            if event.assigned:
+                values = event.assigned.get(CONVERSATION, {})
+                found += [Assignment(name, value, record.at) for name, value in values.items()]
+        elif isinstance(event, RunQueued) and event.retry_of is not None:
+            return []
+    return found
+
+
+def order_of(order: str) -> tuple[str, bool]:
+    """(field, whether the newest come first) of an order that conversations are listed in. ValueError for any other."""
+    field = order.removeprefix("-")
+    if field not in ("created_at", "updated_at"):
+        raise ValueError(f"Conversations are listed by created_at or updated_at, not by {order!r}.")
+    return field, order != field
 
 
 def check_numbers(records: Sequence[Record]) -> tuple[RunId, int]:

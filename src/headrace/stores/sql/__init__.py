@@ -8,6 +8,7 @@ from headrace.stores.sql.answers import SqlAnswers
 from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
+from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.writer import Writer
@@ -15,8 +16,8 @@ from headrace.stores.sql.writer import Writer
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches):
-    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks and Batches.
+class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations):
+    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches and Conversations.
 
     Made by `open`; belongs to the event loop it was opened in.
     """

@@ -27,8 +27,8 @@ class SqlAnswers(Part):
             replaced = {name: insert.excluded[name] for name in ("digest", "created_at", "status", "body")}
             claim = insert.on_conflict_do_update(
                 index_elements=["app", "key"], set_=replaced, where=answers.c.created_at < expired
-            )
-            if connection.execute(claim, new).rowcount:
+            ).returning(answers.c.app)  # not every driver counts the rows of an INSERT
+            if connection.execute(claim, new).first() is not None:
                 connection.execute(delete(answers).where(answers.c.created_at < expired - FORGOTTEN))
                 return None
             return connection.execute(_one(app, key)).mappings().one()

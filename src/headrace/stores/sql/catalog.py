@@ -12,8 +12,20 @@ from headrace.ports import App, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.sql.cache import Cache
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.schema import PENDING, answers, apps, batches, callbacks, end_users, files, keys, versions
-from headrace.stores.sql.statements import Part, add, inserting
+from headrace.stores.sql.schema import (
+    PENDING,
+    annotation_replies,
+    answers,
+    app_annotations,
+    apps,
+    batches,
+    callbacks,
+    end_users,
+    files,
+    keys,
+    versions,
+)
+from headrace.stores.sql.statements import Part, add, put
 from headrace.stores.sql.writer import Writer
 
 FRESH = 1.0  # seconds after which what another process may have changed (keys, apps) is read again
@@ -50,28 +62,23 @@ class SqlCatalog(Part):
     async def save_app(self, app: App) -> None:
         values = {
             "id": app.id,
-            "name": clean(app.name),
+            "name": app.name,
             "mode": app.mode,
-            "source": clean(app.source),
+            "source": app.source,
             "version": app.version,
-            "description": clean(app.description),
+            "description": app.description,
             "created_at": app.created_at,
             "settings": encode_value(dict(app.settings)),
         }
-
-        def work(connection: Connection) -> None:
-            insert = inserting(connection, apps)
-            rest = {name: insert.excluded[name] for name in values if name != "id"}
-            connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=rest), values)
-
-        await self._write(work)
+        await self._write(lambda connection: put(connection, apps, values))
         self._apps.clear()
 
     async def remove_app(self, app: str) -> bool:
         def work(connection: Connection) -> bool:
             connection.execute(delete(keys).where(keys.c.app == app))
             connection.execute(delete(versions).where(versions.c.app == app))
-            connection.execute(delete(answers).where(answers.c.app == app))
+            for table in (answers, app_annotations, annotation_replies):
+                connection.execute(delete(table).where(table.c.app == app))
             connection.execute(delete(callbacks).where(callbacks.c.app == app, text(PENDING)))
             connection.execute(delete(batches).where(batches.c.app == app))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0

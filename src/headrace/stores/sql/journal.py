@@ -22,26 +22,29 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Callback, RunFilter, RunSummary
+from headrace.ports import Callback, Exchange, RunFilter, RunSummary
 from headrace.stores.encoding import Row, clean, decode, encode
-from headrace.stores.projection import RunRow, callback_of, check_numbers
+from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
 from headrace.stores.sql.database import Database
+from headrace.stores.sql.exchanges import Assigned, ExchangeWork, light
 from headrace.stores.sql.schema import SERVICE, callbacks, events, runs
 from headrace.stores.sql.statements import Call, Statements
 from headrace.stores.sql.writer import Writer, write_error
 
-_LISTED = (RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded)
+_LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
 _ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
 
 
 @dataclass(slots=True)
 class Append:
-    """Records of one run to be written, and those of them that change its line in the list of runs."""
+    """Records of one run to be written, those of them that change its line in the list of runs, and what they assign
+    to variables of its conversation."""
 
     run: RunId
     first: int
     rows: list[Row]
     listed: list[Record]
+    assigned: list[Assigned]
     name: str  # of the database
 
     @property
@@ -56,13 +59,15 @@ class Append:
 
 @dataclass(slots=True)
 class _Active:
-    """A run being written: its last number, its line (None before RunQueued), and what it was asked for with where
-    there is a callback."""
+    """A run being written: its last number, its line (None before RunQueued), what it was asked for with where there
+    is a callback, and the exchange that it is of which conversation."""
 
     last: int
     row: RunRow | None
     ended: bool = False
     queued: RunQueued | None = None
+    exchange: Exchange | None = None
+    conversation: str | None = None
 
 
 class JournalWork:
@@ -74,6 +79,7 @@ class JournalWork:
         self._events = Statements("events", ("run", "seq", "at", "type", "body"))
         self._runs = Statements("runs", _COLUMNS, _UPSERT)
         self._callbacks = Statements("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
+        self._exchanges = ExchangeWork()
 
     def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
@@ -81,8 +87,10 @@ class JournalWork:
         lines: dict[RunId, RunRow] = {}
         due: list[Callback] = []
         refused: set[RunId] = set()
+        self._exchanges.clear()
         for job in jobs:
             if isinstance(job, Call):
+                self._exchanges.write(connection)  # a call may replace what was changed before it, and not be undone
                 results.append(job.work(connection))
                 continue
             active = self._at_hand(connection, job)
@@ -96,11 +104,14 @@ class JournalWork:
                 self._list(active, record, lines)
                 if active.queued and (callback := callback_of(active.queued, record)):
                     due.append(callback)
+            if job.assigned and active.conversation is not None:
+                self._exchanges.assign(active.conversation, job.assigned)
             results.append(None)
         self._events.execute(connection, rows)
         self._runs.execute(connection, [_values(row, _COLUMNS) for row in lines.values()])
         if due:
             self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
+        self._exchanges.write(connection)
         return results
 
     def committed(self) -> None:
@@ -139,9 +150,15 @@ class JournalWork:
         if isinstance(event, RunQueued):
             active.row = lines[record.run] = RunRow.of(record, event)
             active.queued = _calling(event)
+            active.exchange = self._exchanges.begin(record, event)
+            active.conversation = event.conversation
         elif active.row and active.row.apply(record):
             lines[record.run] = active.row
+            if active.exchange:
+                self._exchanges.change(active.exchange, record, active.row.status)
         active.ended = active.ended or isinstance(event, RunEnded)
+        if active.conversation is not None and isinstance(event, RunQueued | RunEnded):
+            self._exchanges.move(active.conversation, record.at)
 
 
 def _load(connection: Connection, run: RunId) -> _Active:
@@ -153,8 +170,10 @@ def _load(connection: Connection, run: RunId) -> _Active:
     first = connection.execute(
         select(events).where(events.c.run == run, events.c.seq == 1, events.c.type == RunQueued.__name__)
     ).first()
-    if first is not None and isinstance(queued := decode(tuple(first)).event, RunQueued):
+    if first is not None and isinstance(queued := (record := decode(tuple(first))).event, RunQueued):
         active.queued = _calling(queued)
+        active.exchange = light(exchange) if (exchange := exchange_of(record, queued)) else None
+        active.conversation = queued.conversation
     return active
 
 
@@ -183,8 +202,9 @@ class SqlJournal:
         rows = [
             (run, seq, at, type(event).__name__, encode(event)) for seq, (_, _, at, event) in enumerate(records, first)
         ]
-        listed = [record for record in records if isinstance(record.event, _LISTED)]
-        return self._writer.submit(Append(run, first, rows, listed, self._database.name))
+        listed = [record for record in records if type(record.event) in _LISTED]
+        assigned = [Assigned.of(each) for each in assignments(records)]
+        return self._writer.submit(Append(run, first, rows, listed, assigned, self._database.name))
 
     async def read(self, run: RunId, after: int = 0) -> list[Record]:
         """See `Journal.read`. StoreError where a record is damaged or of a newer version."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -186,4 +187,109 @@ batch_lines = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("inputs", LargeBinary, nullable=False),
     Column("error", Text),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("end_user", String, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("introduction", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+)
+# an end user's are listed in either order, from any place in it
+LISTED = "NOT deleted"
+for order in (conversations.c.created_at, conversations.c.updated_at):
+    Index(
+        f"ix_conversations_{order.name}",
+        conversations.c.app,
+        conversations.c.end_user,
+        order,
+        conversations.c.id,
+        sqlite_where=text(LISTED),
+        postgresql_where=text(LISTED),
+    )
+
+conversation_variables = Table(
+    "conversation_variables",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("conversation", String, nullable=False),
+    Column("number", Integer, nullable=False),  # those made together keep their order
+    Column("name", Text, nullable=False),
+    Column("type", String, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+Index("ix_conversation_variables_name", conversation_variables.c.conversation, conversation_variables.c.name)
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("conversation", String),
+    Column("end_user", String),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("files", LargeBinary, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("status", String, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("answer_files", LargeBinary, nullable=False),
+    Column("error", Text),
+)
+PLACE = (exchanges.c.number, exchanges.c.created_at, exchanges.c.id)
+"""What puts the exchanges of a conversation in order."""
+Index("ix_exchanges_place", exchanges.c.conversation, *PLACE)
+# asked before and after every run of a conversation: which one is to run. With the status in it, SQLite prefers it to
+# the one above
+Index(
+    "ix_exchanges_running",
+    exchanges.c.conversation,
+    exchanges.c.status,
+    *PLACE,
+    sqlite_where=text(RUNNING),
+    postgresql_where=text(RUNNING),
+)
+
+feedbacks = Table(
+    "feedbacks",
+    metadata,
+    Column("message", String, primary_key=True),
+    Column("end_user", String, primary_key=True),
+    Column("id", String, nullable=False),
+    Column("app", String, nullable=False),
+    Column("rating", String, nullable=False),
+    Column("content", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+Index("ix_feedbacks_app_created_at", feedbacks.c.app, feedbacks.c.created_at, feedbacks.c.id)
+
+app_annotations = Table(
+    "annotations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("hits", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("ix_annotations_app_created_at", app_annotations.c.app, app_annotations.c.created_at, app_annotations.c.id)
+
+annotation_replies = Table(
+    "annotation_replies",
+    metadata,
+    Column("app", String, primary_key=True),
+    Column("setting", LargeBinary, nullable=False),
 )

@@ -56,6 +56,14 @@ def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> None
     connection.execute(inserting(connection, table).on_conflict_do_nothing(), cleaned(values))
 
 
+def put(connection: Connection, table: Table, values: Mapping[str, Any], *, keep: Sequence[str] = ()) -> None:
+    """Adds a row, or replaces the one of the same primary key, but for the columns to `keep`."""
+    insert = inserting(connection, table)
+    key = [column.name for column in table.primary_key]
+    rest = {name: insert.excluded[name] for name in values if name not in key and name not in keep}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=rest), cleaned(values))
+
+
 class Statements:
     """INSERTs of many rows, each width made once. Wide ones are powers of two, so that the driver keeps them all
     prepared."""

@@ -1,0 +1,269 @@
+"""Conversations in a database. What runs do to them is written with the journal (`ExchangeWork`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, or_, select, text, tuple_, update
+from sqlalchemy.engine import RowMapping
+
+from headrace.kernel.events import RunId
+from headrace.ports import Annotation, Conversation, ConversationVariable, Exchange, Feedback
+from headrace.resources import Turn
+from headrace.stores.encoding import clean, decode_value, encode_value
+from headrace.stores.projection import order_of
+from headrace.stores.sql.schema import (
+    LISTED,
+    PLACE,
+    RUNNING,
+    annotation_replies,
+    app_annotations,
+    conversation_variables,
+    conversations,
+    exchanges,
+    feedbacks,
+)
+from headrace.stores.sql.statements import Part, cleaned, inserting, put
+from headrace.values import Value
+
+_MOST = 2**31 - 1  # rows that a statement may be asked for
+_ASKED = 500  # messages asked for in one statement
+
+
+class SqlConversations(Part):
+    """Conversations."""
+
+    # --------------------------------------------------------------------------------------------- conversations
+
+    async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None:
+        """See `Conversations`; one of the same id stays as it is, with its variables."""
+        values = cleaned(_conversation_values(conversation))
+        rows = [_variable_values(variable, number) for number, variable in enumerate(variables)]
+
+        def work(connection: Connection) -> None:
+            insert = inserting(connection, conversations).on_conflict_do_nothing().returning(conversations.c.id)
+            if connection.execute(insert, values).first() is not None:
+                for row in rows:
+                    put(connection, conversation_variables, row)
+
+        await self._write(work)
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        values = cleaned(_conversation_values(conversation))
+        statement = update(conversations).where(conversations.c.id == values["id"]).values(values)
+        await self._write(lambda connection: connection.execute(statement).rowcount)
+
+    async def find_conversation(self, conversation: str) -> Conversation | None:
+        row = await self._database.row(select(conversations).where(conversations.c.id == clean(conversation)))
+        return _conversation(row) if row else None
+
+    async def conversations(
+        self, app: str, end_user: str, *, after: str | None = None, limit: int = 20, order: str = "-updated_at"
+    ) -> tuple[list[Conversation], bool]:
+        """See `Conversations`; nothing comes after one that is unknown, or another end user's. ValueError for an
+        order that there is not."""
+        field, newest_first = order_of(order)
+        of = (conversations.c.app == clean(app), conversations.c.end_user == clean(end_user))
+        place = (conversations.c[field], conversations.c.id)
+        # so said, the index can be used
+        statement = select(conversations).where(*of, text(LISTED))
+        statement = statement.order_by(*((each.desc() for each in place) if newest_first else place))
+
+        def work(connection: Connection) -> tuple[list[RowMapping], bool]:
+            asked = statement
+            if after is not None:
+                start = connection.execute(select(*place).where(*of, conversations.c.id == clean(after))).first()
+                if start is None:
+                    return [], False
+                here = tuple_(*place)
+                asked = asked.where(here < tuple(start) if newest_first else here > tuple(start))
+            return _page(connection, asked, limit)
+
+        rows, more = await self._database.run(work)
+        return [_conversation(row) for row in rows], more
+
+    async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
+        variables = conversation_variables.c
+        statement = (
+            select(conversation_variables)
+            .where(variables.conversation == clean(conversation))
+            .order_by(variables.created_at, variables.number, variables.id)
+        )
+        return [_variable(row) for row in await self._database.rows(statement)]
+
+    async def save_conversation_variable(self, variable: ConversationVariable) -> None:
+        variables = conversation_variables.c
+        values = _variable_values(variable, 0)
+        last = select(func.max(variables.number)).where(variables.conversation == clean(variable.conversation))
+
+        def work(connection: Connection) -> None:
+            number = connection.execute(last).scalar()
+            values["number"] = 0 if number is None else number + 1
+            put(connection, conversation_variables, values, keep=("number",))
+
+        await self._write(work)
+
+    # ------------------------------------------------------------------------------------------------- exchanges
+
+    async def exchanges(
+        self, conversation: str, *, before: RunId | None = None, limit: int = 20
+    ) -> tuple[list[Exchange], bool]:
+        """See `Conversations`; nothing comes before one that is unknown, or of another conversation."""
+
+        def work(connection: Connection) -> tuple[list[RowMapping], bool]:
+            asked = _older(connection, conversation, before)
+            return ([], False) if asked is None else _page(connection, asked, limit)
+
+        rows, more = await self._database.run(work)
+        return [_exchange(row) for row in rows], more
+
+    async def find_exchange(self, message: RunId) -> Exchange | None:
+        row = await self._database.row(select(exchanges).where(exchanges.c.id == clean(message)))
+        return _exchange(row) if row else None
+
+    async def next_exchange(self, conversation: str) -> RunId | None:
+        of = exchanges.c.conversation == clean(conversation)
+        row = await self._database.row(select(exchanges.c.id).where(of, text(RUNNING)).order_by(*PLACE).limit(1))
+        return row["id"] if row else None
+
+    async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
+        def work(connection: Connection) -> list[RowMapping]:
+            asked = _older(connection, conversation, before)
+            return [] if asked is None else _page(connection, asked.where(exchanges.c.answer != ""), limit)[0]
+
+        rows = await self._database.run(work)
+        return [Turn(row["query"], row["answer"], tuple(decode_value(row["files"]))) for row in reversed(rows)]
+
+    # ------------------------------------------------------------------------------------------------- feedbacks
+
+    async def save_feedback(self, feedback: Feedback) -> None:
+        await self._write(lambda connection: put(connection, feedbacks, asdict(feedback)))
+
+    async def remove_feedback(self, message: RunId, end_user: str) -> None:
+        theirs = (feedbacks.c.message == clean(message), feedbacks.c.end_user == clean(end_user))
+        statement = delete(feedbacks).where(*theirs)
+        await self._write(lambda connection: connection.execute(statement).rowcount)
+
+    async def feedback_of(self, messages: Sequence[RunId], end_user: str) -> Mapping[RunId, Feedback]:
+        ids = [clean(message) for message in messages]
+        parts = [ids[start : start + _ASKED] for start in range(0, len(ids), _ASKED)]
+        statement = select(feedbacks).where(feedbacks.c.end_user == clean(end_user))
+
+        def work(connection: Connection) -> list[Feedback]:
+            found = (connection.execute(statement.where(feedbacks.c.message.in_(part))).mappings() for part in parts)
+            return [Feedback(**row) for rows in found for row in rows]
+
+        return {feedback.message: feedback for feedback in await self._database.run(work)}
+
+    async def feedbacks(self, app: str, page: int = 1, limit: int = 20) -> list[Feedback]:
+        statement = (
+            select(feedbacks)
+            .where(feedbacks.c.app == clean(app))
+            .order_by(feedbacks.c.created_at.desc(), feedbacks.c.id.desc())
+        )
+        return [Feedback(**row) for row in await self._database.rows(_numbered(statement, page, limit))]
+
+    # ----------------------------------------------------------------------------------------------- annotations
+
+    async def annotations(
+        self, app: str, keyword: str = "", page: int = 1, limit: int = 20
+    ) -> tuple[int, list[Annotation]]:
+        notes = app_annotations.c
+        wanted = [notes.app == clean(app)]
+        if keyword:
+            texts = (notes.question, notes.answer)
+            wanted.append(or_(*(column.icontains(clean(keyword), autoescape=True) for column in texts)))
+        asked = select(app_annotations).where(*wanted).order_by(notes.created_at.desc(), notes.id.desc())
+        counted = select(func.count()).select_from(app_annotations).where(*wanted)
+
+        def work(connection: Connection) -> tuple[int, list[Annotation]]:
+            found = [Annotation(**row) for row in connection.execute(_numbered(asked, page, limit)).mappings()]
+            return connection.execute(counted).scalar_one(), found
+
+        return await self._database.run(work)
+
+    async def find_annotation(self, annotation: str) -> Annotation | None:
+        row = await self._database.row(select(app_annotations).where(app_annotations.c.id == clean(annotation)))
+        return Annotation(**row) if row else None
+
+    async def save_annotation(self, annotation: Annotation) -> None:
+        await self._write(lambda connection: put(connection, app_annotations, asdict(annotation)))
+
+    async def remove_annotation(self, annotation: str) -> bool:
+        statement = delete(app_annotations).where(app_annotations.c.id == clean(annotation))
+        return await self._write(lambda connection: connection.execute(statement).rowcount > 0)
+
+    async def annotation_reply(self, app: str) -> Mapping[str, Value] | None:
+        row = await self._database.row(select(annotation_replies).where(annotation_replies.c.app == clean(app)))
+        return decode_value(row["setting"]) if row else None
+
+    async def save_annotation_reply(self, app: str, setting: Mapping[str, Value] | None) -> None:
+        if setting is None:
+            statement = delete(annotation_replies).where(annotation_replies.c.app == clean(app))
+            await self._write(lambda connection: connection.execute(statement).rowcount)
+        else:
+            values = {"app": app, "setting": encode_value(dict(setting))}
+            await self._write(lambda connection: put(connection, annotation_replies, values))
+
+
+# --------------------------------------------------------------------------------------------------------- pages
+
+
+def _page(connection: Connection, statement: Select[Any], limit: int) -> tuple[list[RowMapping], bool]:
+    """(the first rows, whether there are more)."""
+    limit = min(max(0, limit), _MOST - 1)
+    rows = list(connection.execute(statement.limit(limit + 1)).mappings())
+    return rows[:limit], len(rows) > limit
+
+
+def _numbered(statement: Select[Any], page: int, limit: int) -> Select[Any]:
+    """A page, counted from 1."""
+    limit = min(max(0, limit), _MOST)
+    return statement.limit(limit).offset(min(max(0, page - 1) * limit, _MOST))
+
+
+def _older(connection: Connection, conversation: str, before: RunId | None) -> Select[Any] | None:
+    """The exchanges of a conversation, newest first: all, or those before one. None where that one is not in it."""
+    of = exchanges.c.conversation == clean(conversation)
+    older = select(exchanges).where(of).order_by(*(each.desc() for each in PLACE))
+    if before is None:
+        return older
+    start = connection.execute(select(*PLACE).where(of, exchanges.c.id == clean(before))).first()
+    return None if start is None else older.where(tuple_(*PLACE) < tuple(start))
+
+
+# ---------------------------------------------------------------------------------------------------------- rows
+
+_VARIABLE = tuple(field.name for field in fields(ConversationVariable))
+
+
+def _conversation_values(conversation: Conversation) -> dict[str, Any]:
+    return {**_shallow(conversation), "inputs": encode_value(dict(conversation.inputs))}
+
+
+def _conversation(row: RowMapping) -> Conversation:
+    return Conversation(**{**row, "inputs": decode_value(row["inputs"])})
+
+
+def _variable_values(variable: ConversationVariable, number: int) -> dict[str, Any]:
+    return {**_shallow(variable), "value": encode_value(variable.value), "number": number}
+
+
+def _variable(row: RowMapping) -> ConversationVariable:
+    return ConversationVariable(**{**{name: row[name] for name in _VARIABLE}, "value": decode_value(row["value"])})
+
+
+def _exchange(row: RowMapping) -> Exchange:
+    parts: dict[str, Any] = {
+        "inputs": decode_value(row["inputs"]),
+        "files": tuple(decode_value(row["files"])),
+        "answer_files": tuple(decode_value(row["answer_files"])),
+    }
+    return Exchange(**{**row, **parts})
+
+
+def _shallow(row: Conversation | ConversationVariable) -> dict[str, Any]:
+    """A row's values as they are: `asdict` would take files among them apart."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}

@@ -1,0 +1,305 @@
+"""Conversations in a database that is killed, shared, full or large."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from headrace.errors import Conflict, StoreError
+from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted
+from headrace.ports import Feedback
+from headrace.resources import Turn
+from headrace.stores.encoding import decode_value
+from headrace.stores.memory import MemoryStore
+from headrace.stores.sql import SqlStore, journal
+from headrace.stores.sql.statements import Call
+from tests.contracts.examples import numbered, queued
+from tests.contracts.talking import CONVERSATION, answered, assigning, said, variable
+
+MOOD = variable("mood", "calm")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/headrace.db"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SqlStore]:
+    opened = await SqlStore.open(url)
+    yield opened
+    await opened.aclose()
+
+
+@contextmanager
+def listening(store: SqlStore) -> Iterator[list[tuple[str, Any]]]:
+    """The statements that the database is told, with their parameters."""
+    told: list[tuple[str, Any]] = []
+
+    def listen(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
+        told.append((statement, parameters))
+
+    event.listen(store._database.engine, "before_cursor_execute", listen)
+    yield told
+    event.remove(store._database.engine, "before_cursor_execute", listen)
+
+
+# ---------------------------------------------------------------------------------------------- killed, shared, full
+
+TALKING = """
+import asyncio, sys
+from itertools import count
+from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunQueued, RunStarted
+from headrace.ports import Conversation, ConversationVariable
+from headrace.stores.sql import SqlStore
+
+async def talk(store, name):
+    await store.add_conversation(
+        Conversation(name, 'a1', 'ada', '', {}, '', 0.0, 0.0),
+        [ConversationVariable('v' + name, name, 'last', 'string', '', None, 0.0, 0.0)],
+    )
+    for n in count(1):
+        run = f'{name}-{n}'
+        system = {'query': run, 'dialogue_count': n}
+        events = [RunQueued('a1', 'v', 't' + run, 'u', {}, system, conversation=name), RunStarted(),
+                  NodeSucceeded('set', {}, assigned={'conversation': {'last': run}}),
+                  RunEnded('succeeded', {'answer': run})]
+        for seq, event in enumerate(events, 1):
+            await store.append([Record(run, seq, 1.0 * n, event)])
+        sys.stdout.write(run + '\\n')
+        sys.stdout.flush()
+
+async def main():
+    store = await SqlStore.open(sys.argv[1])
+    await asyncio.gather(*(talk(store, f'c{n}') for n in range(8)))
+
+asyncio.run(main())
+"""
+
+
+async def test_after_kill_9_conversations_say_what_the_journal_says(url: str) -> None:
+    talking = await asyncio.create_subprocess_exec(sys.executable, "-c", TALKING, url, stdout=asyncio.subprocess.PIPE)
+    assert talking.stdout
+    told: list[str] = []
+    while (line := await talking.stdout.readline()).endswith(b"\n"):
+        told.append(line.decode().strip())
+        if len(told) == 100:
+            talking.kill()  # what it told before it died is read to the end
+    assert await talking.wait() == -9
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+
+    def journaled(kind: str) -> set[str]:
+        return {run for (run,) in database.execute("SELECT run FROM events WHERE type = ?", [kind])}
+
+    rows = dict(database.execute("SELECT id, answer FROM exchanges").fetchall())
+    assert set(rows) == journaled("RunQueued")
+    assert {run for run, answer in rows.items() if answer == run} == journaled("RunEnded") >= set(told)
+    held = "SELECT conversation, value FROM conversation_variables"
+    last = {name: decode_value(value) for name, value in database.execute(held)}
+    moved = dict(database.execute("SELECT id, updated_at FROM conversations").fetchall())
+    for name in last:
+        assigned = [int(run.split("-")[1]) for run in journaled("NodeSucceeded") if run.startswith(f"{name}-")]
+        assert last[name] == (f"{name}-{max(assigned)}" if assigned else None)
+        assert moved[name] == max([0.0, *(float(run.split("-")[1]) for run in rows if run.startswith(f"{name}-"))])
+    database.close()
+
+
+async def test_a_message_may_go_on_in_another_process(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("m1", [said("m1"), RunStarted()], at=20.0))
+    assert await other.next_exchange("c1") == "m1"
+    await other.append(numbered("m1", [assigning(mood="glad"), RunPaused()], after=2, at=20.0))
+    assert await store.next_exchange("c1") is None
+    assert [each.value for each in await store.conversation_variables("c1")] == ["glad"]
+    await store.append(numbered("m1", [RunResumed(), assigning(mood="merry")], after=4, at=20.0))
+    assert await other.next_exchange("c1") == "m1"
+    await other.append(numbered("m1", [answered("Hello!")], after=6, at=20.0))
+    for each in (store, other):
+        assert [(one.query, one.answer) for one in (await each.exchanges("c1"))[0]] == [("question 1", "Hello!")]
+        assert [(one.value, one.updated_at) for one in await each.conversation_variables("c1")] == [("merry", 23.0)]
+        assert [one.updated_at for one in (await each.conversations("a1", "end-ada"))[0]] == [23.5]
+    await other.append(numbered("m2", [said("m2", 2)], at=30.0))
+    assert await store.turns("c1", "m2", 9) == [Turn("question 1", "Hello!")]
+    await other.aclose()
+
+
+async def test_two_processes_talk_in_the_same_conversations(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    names = [f"c{n}" for n in range(20)]
+    for name in names:
+        await store.add_conversation(replace(CONVERSATION, id=name), [replace(MOOD, id=name, conversation=name)])
+
+    async def talk(which: SqlStore, who: str, order: list[str]) -> None:
+        for n, name in enumerate(order):
+            run = f"{who}-{name}"
+            written = [said(run, n, conversation=name), RunStarted(), assigning(mood=who), answered(run)]
+            await asyncio.gather(*(which.append([record]) for record in numbered(run, written)))
+
+    await asyncio.gather(talk(store, "one", names), talk(other, "two", names[::-1]))
+    for name in names:
+        assert {each.answer for each in (await store.exchanges(name))[0]} == {f"one-{name}", f"two-{name}"}
+        assert [each.value in ("one", "two") for each in await store.conversation_variables(name)] == [True]
+    await other.aclose()
+
+
+async def test_what_does_not_fit_on_the_disk_changes_nothing(store: SqlStore) -> None:
+    def limit(pages: int) -> asyncio.Future[object]:
+        def work(connection: Connection) -> object:
+            return connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
+
+        return store._writer.submit(Call(work, "test"))
+
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("m1", [said("m1"), RunStarted()], at=20.0))
+    await limit(1)  # as many as there are
+    written = numbered("m1", [assigning(mood="x" * 10**6), answered("x" * 10**6)], after=2, at=20.0)
+    with pytest.raises(StoreError, match="full"):
+        await store.append(written)
+    assert await store.conversation_variables("c1") == [MOOD]
+    assert await store.next_exchange("c1") == "m1"
+    assert await store.find_conversation("c1") == replace(CONVERSATION, updated_at=20.5)
+    await limit(10**6)
+    await store.append(written)
+    assert [len(each.value) for each in await store.conversation_variables("c1")] == [10**6]
+    assert await store.next_exchange("c1") is None
+
+
+async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: SqlStore) -> None:
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("m0", [said("m0", 0), assigning(mood=0), answered("answer 0")]))
+    appends = [
+        store.append(numbered(f"m{n}", [said(f"m{n}", n), assigning(mood=n), answered(f"answer {n}")], at=2000.0 + n))
+        for n in range(1, 100)
+    ]
+    refused = store.append(numbered("m0", [said("m0", 7), assigning(mood="wrong"), answered("wrong")], at=9000.0))
+    await asyncio.gather(*appends)
+    with pytest.raises(Conflict):
+        await refused
+    found, _ = await store.exchanges("c1", limit=1000)
+    assert [each.answer for each in reversed(found)] == [f"answer {n}" for n in range(100)]
+    assert [each.value for each in await store.conversation_variables("c1")] == [99]
+    conversation = await store.find_conversation("c1")
+    assert conversation is not None
+    assert conversation.updated_at == 2100.5
+
+
+# ------------------------------------------------------------------------------------------------------- what it costs
+
+
+async def test_a_node_of_a_conversation_costs_what_any_node_does(store: SqlStore) -> None:
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("m1", [said("m1"), RunStarted()]))
+    with listening(store) as told:
+        await store.append(numbered("m1", [NodeSucceeded("llm", {"text": "x"})], after=2))
+    assert [statement.split(" (")[0] for statement, _ in told] == ["BEGIN IMMEDIATE", "INSERT INTO events", "COMMIT"]
+    with listening(store) as told:
+        await store.append(numbered("m1", [assigning(mood="glad")], after=3))
+    assert [statement.split(" SET")[0].split(" (")[0] for statement, _ in told] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO events",
+        "UPDATE conversation_variables",
+        "COMMIT",
+    ]
+
+
+async def test_a_conversation_forgotten_among_many_runs_is_looked_up(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_ACTIVE", 2)
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("m1", [said("m1"), RunStarted()]))
+    for n in range(5):
+        await store.append(numbered(f"r{n}", [queued(f"r{n}"), RunStarted()]))
+    await store.append(numbered("m1", [assigning(mood="glad")], after=2))
+    assert [each.value for each in await store.conversation_variables("c1")] == ["glad"]
+    for n in range(5):
+        await store.append(numbered(f"s{n}", [queued(f"s{n}"), RunStarted()]))
+    await store.append(numbered("m1", [answered("Hello!")], after=3))
+    exchange = await store.find_exchange("m1")
+    assert exchange is not None
+    assert (exchange.query, exchange.answer, exchange.number) == ("question 1", "Hello!", 1)
+
+
+@pytest.mark.parametrize(
+    ("asking", "index"),
+    [
+        ("by updated_at", "ix_conversations_updated_at (app=? AND end_user=? AND (updated_at,id)<(?,?))"),
+        ("by created_at", "ix_conversations_created_at (app=? AND end_user=? AND (created_at,id)>(?,?))"),
+        ("exchanges", "ix_exchanges_place (conversation=? AND (number,created_at,id)<(?,?,?))"),
+        ("turns", "ix_exchanges_place (conversation=? AND (number,created_at,id)<(?,?,?))"),
+        ("next_exchange", "COVERING INDEX ix_exchanges_running (conversation=? AND status=?)"),
+        ("assigned", "ix_conversation_variables_name (conversation=? AND name=?)"),
+        ("feedback_of", "(message=? AND end_user=?)"),
+        ("feedbacks", "ix_feedbacks_app_created_at (app=?)"),
+        ("annotations", "ix_annotations_app_created_at (app=?)"),
+    ],
+)
+async def test_nothing_is_sorted_or_read_through(store: SqlStore, asking: str, index: str) -> None:
+    for n in (1, 2):
+        await store.add_conversation(replace(CONVERSATION, id=f"c{n}"), [replace(MOOD, id=f"v{n}")])
+        await store.append(numbered(f"m{n}", [said(f"m{n}", n)]))
+    with listening(store) as told:
+        match asking:
+            case "by updated_at":
+                await store.conversations("a1", "end-ada", after="c1")
+            case "by created_at":
+                await store.conversations("a1", "end-ada", after="c1", order="created_at")
+            case "exchanges":
+                await store.exchanges("c1", before="m1")
+            case "turns":
+                await store.turns("c1", "m1", 10)
+            case "next_exchange":
+                await store.next_exchange("c1")
+            case "assigned":
+                await store.append(numbered("m1", [assigning(mood=1)], after=1))
+            case "feedback_of":
+                await store.feedback_of(["m1", "m2"], "end-ada")
+            case "feedbacks":
+                await store.feedbacks("a1")
+            case _:
+                await store.annotations("a1")
+    asked = [each for each in told if each[0] not in ("BEGIN IMMEDIATE", "COMMIT") and "count(" not in each[0]]
+    statement, parameters = asked[-1]
+
+    def work(connection: Connection) -> list[str]:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return [row[3] for row in plan]
+
+    [step] = await store._database.run(work)
+    assert step.startswith("SEARCH")
+    assert index in step
+
+
+async def test_memory_forgets_old_exchanges_but_no_conversation() -> None:
+    store = MemoryStore(keep=3)
+    await store.add_conversation(CONVERSATION, [MOOD])
+    await store.append(numbered("open", [said("open", 0)], at=1.0))
+    for n in range(1, 8):
+        name = "c1" if n % 2 else "c2"
+        events = [said(f"m{n}", n, conversation=name), assigning(mood=n), answered("done")]
+        await store.append(numbered(f"m{n}", events, at=10.0 * n))
+        await store.save_feedback(Feedback(f"f{n}", "a1", f"m{n}", "like", None, "end-ada", float(n), float(n)))
+    assert [each.id for each in (await store.exchanges("c1"))[0]] == ["m7", "m5", "open"]
+    assert [each.id for each in (await store.exchanges("c2"))[0]] == ["m6"]
+    assert await store.find_exchange("m3") is None
+    assert await store.next_exchange("c1") == "open"
+    assert await store.next_exchange("c2") is None
+    assert [each.message for each in await store.feedbacks("a1")] == ["m7", "m6", "m5"]
+    assert await store.conversation_variables("c1") == [replace(MOOD, value=7, updated_at=71.0)]
+    for n in range(3):
+        await store.append(numbered(f"r{n}", [queued(f"r{n}"), RunEnded("succeeded")]))
+    assert [each.id for each in (await store.exchanges("c1"))[0]] == ["open"]
+    assert await store.exchanges("c2") == ([], False)
+    assert await store.find_conversation("c1") is not None
+    await store.append(numbered("again", [said("again", conversation="c2"), answered("done")]))
+    assert [each.id for each in (await store.exchanges("c2"))[0]] == ["again"]
