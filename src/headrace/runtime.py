@@ -11,8 +11,9 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from headrace.apps import Apps, Served
 from headrace.engine import Driver, World
@@ -32,7 +33,7 @@ from headrace.kernel.fork import fork
 from headrace.kernel.masking import Mask
 from headrace.kernel.state import State
 from headrace.node import Flow
-from headrace.ports import EndUser, Queue, Runs
+from headrace.ports import Conversations, EndUser, Queue, Runs
 from headrace.values import File, Value
 
 POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
@@ -49,6 +50,10 @@ class Submission:
     end_user: EndUser | None = None
     source: str = "service-api"
     callback: str | None = None  # a URL that is told when the run ends or pauses
+    query: str | None = None  # of a chat or completion app
+    conversation: str | None = None
+    system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
+    answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
 
 
 class Submitted(NamedTuple):
@@ -82,22 +87,38 @@ class RunView:
 class Runtime:
     """Takes runs in, and tells what becomes of them. Workers (worker.py) do them."""
 
-    def __init__(self, apps: Apps, world: World, queue: Queue, runs: Runs, max_active: int = 0) -> None:
+    def __init__(
+        self,
+        apps: Apps,
+        world: World,
+        queue: Queue,
+        runs: Runs,
+        conversations: Conversations,
+        max_active: int = 0,
+    ) -> None:
         self.apps = apps
         self.world = world
         self.queue = queue
         self.runs = runs
+        self.conversations = conversations
         self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
         self._active: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by this process's workers
         self._handover: dict[RunId, list[Record]] = {}
+        self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
 
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission, run: RunId | None = None) -> Submitted:
         """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
         there is already is left as it is, and told of."""
-        return await self._enqueue([self._queued(submission, run)])
+        if submission.conversation is None:
+            return await self._enqueue(self._begun(submission, run))
+        lock = self._numbering.setdefault(submission.conversation, asyncio.Lock())
+        async with lock:  # two messages at once get two numbers, and run in their order
+            newest, _ = await self.conversations.exchanges(submission.conversation, limit=1)
+            number = newest[0].number + 1 if newest else 1
+            return await self._enqueue(self._begun(submission, run, number))
 
     async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
         """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
@@ -141,11 +162,11 @@ class Runtime:
         `submit`. TooManyRequests where the app has as many callers waiting as it may."""
         app = submission.served.app.id
         with self._counted(app):
-            if run is None:
+            if run is None and submission.conversation is None and submission.answer is None:
                 async with self._new(submission) as started:
                     yield started
             else:
-                # there may be one already: nothing is to be driven before that is known
+                # there may be one already, or one before it: nothing is to be driven before that is known
                 known = await self.submit(submission, run)
                 flow = await self.apps.flow(app, known.version)
                 yield Started(known.run, known.task, self.follow(known.run), flow)
@@ -183,7 +204,14 @@ class Runtime:
                     await asyncio.wait((written,))
                 written.result()
 
-    def _queued(self, submission: Submission, run: RunId | None = None) -> Record:
+    def _begun(self, submission: Submission, run: RunId | None = None, number: int = 0) -> list[Record]:
+        """How a run begins; one that has its answer ends there, too."""
+        queued = self._queued(submission, run, number)
+        if submission.answer is None:
+            return [queued]
+        return [queued, Record(queued.run, 2, queued.at, RunEnded("succeeded", submission.answer))]
+
+    def _queued(self, submission: Submission, run: RunId | None = None, number: int = 0) -> Record:
         served = submission.served
         run, now = run or str(uuid.uuid4()), self.world.clock()
         system: dict[str, Value] = {
@@ -192,8 +220,13 @@ class Runtime:
             "app_id": served.app.id,
             "workflow_id": served.version.id,
             "workflow_run_id": run,
-            "timestamp": int(now),
         }
+        if submission.query is not None:
+            system["query"] = submission.query
+        if submission.conversation is not None:
+            system |= {"conversation_id": submission.conversation, "dialogue_count": number}
+        system |= submission.system
+        system["timestamp"] = int(now)
         end_user = submission.end_user.id if submission.end_user else None
         queued = RunQueued(
             served.app.id,
@@ -205,6 +238,7 @@ class Runtime:
             end_user,
             submission.source,
             submission.callback,
+            conversation=submission.conversation,
         )
         return Record(run, 1, now, queued)
 

@@ -13,9 +13,10 @@ from contextlib import AsyncExitStack
 
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
 from headrace.node import Flow
 from headrace.runtime import Runtime
+from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +81,32 @@ class Worker:
         records = runtime.take(run) or await runtime.world.journal.read(run)
         if not records or isinstance(records[-1].event, RunEnded):
             return
-        flow = await self._flow(run, records)
-        if flow is None:
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        conversation = queued.conversation
+        if conversation is not None and not await self._has_turn(run, conversation, records):
             return
-        driver = runtime.driving[run] = Driver(run, flow, runtime.world)
+        flow = await self._flow(run, records)
+        if flow is not None:
+            await self._driven(run, flow, records, queued)
+        if conversation is not None and (next_ := await runtime.conversations.next_exchange(conversation)):
+            await runtime.queue.put(next_)
+
+    async def _has_turn(self, run: RunId, conversation: str, records: Sequence[Record]) -> bool:
+        """Messages of one conversation are answered one after the other: whoever answers the one before puts this one
+        back into the queue. One that is to be stopped need not wait."""
+        if any(isinstance(record.event, StopRequested) for record in records):
+            return True
+        return await self.runtime.conversations.next_exchange(conversation) in (run, None)
+
+    async def _driven(self, run: RunId, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
+        runtime = self.runtime
+        variables: dict[str, Value] = {}
+        if queued.conversation is not None:
+            variables = {each.name: each.value for each in flow.conversation}
+            known = await runtime.conversations.conversation_variables(queued.conversation)
+            variables |= {each.name: each.value for each in known}
+        driver = runtime.driving[run] = Driver(run, flow, runtime.world, variables)
         try:
             await driver.drive(records)
             self._tell(records)

@@ -84,7 +84,7 @@ workflow:
 
 def runtime(store: MemoryStore, bus: LocalBus | None = None, max_active: int = 0) -> Runtime:
     world = World(store, bus or LocalBus(), NOTHING)
-    return Runtime(Apps(store, REGISTRY, SECRET), world, LocalQueue(), store, max_active)
+    return Runtime(Apps(store, REGISTRY, SECRET), world, LocalQueue(), store, store, max_active)
 
 
 @asynccontextmanager

@@ -1,29 +1,31 @@
 """From a file exported by Dify to a workflow that can run, with every problem found on the way.
 
 Files of every DSL version up to `NEWEST` load, and newer ones as far as they are alike. What Headrace does not run (an
-unknown node type, a chat app) loads all the same and is named: only what no run could make sense of is fatal.
+unknown node type, an agent's tools) loads all the same and is named: only what no run could make sense of is fatal.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from pydantic import ValidationError
 
-from headrace.dsl.check import BODY_STARTS, CONTAINERS, Draft, Level, Levels, drafts, links, mapping, unread
+from headrace.dsl import graphless
+from headrace.dsl.check import Draft, Level, Levels, drafts, links, mapping, unread
 from headrace.dsl.handling import Handling
 from headrace.dsl.source import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
-from headrace.node import Config, Flow, Node, Registry, Unknown
+from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
+from headrace.kernel.rounds import Body
+from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
 
 NEWEST = "0.6.0"
-RUN_HERE = "workflow"
-MODES = frozenset({RUN_HERE, "advanced-chat", "chat", "completion", "agent-chat"})
-_GRAPHLESS = frozenset({"chat", "completion", "agent-chat"})
+_WORKFLOW = "workflow"
+MODES = frozenset({_WORKFLOW, "advanced-chat", *graphless.MODES})
+_BLANK: Mapping[str, Value] = {"string": "", "number": 0, "object": {}, "boolean": False}
 _SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
 
 
@@ -72,23 +74,29 @@ class _Loader:
         environment: dict[str, Value] = {}
         secrets: frozenset[str] = frozenset()
         features: Mapping[str, Value] = {}
+        conversation: list[Declared] = []
         workflow = mapping(self._file.get("workflow"))
         name = _text(app.get("name")) or "Untitled"
-        if workflow is None and mode in _GRAPHLESS:
-            graph = self._empty(mode, name)
+        tools: Sequence[str] = ()
+        if workflow is None and mode in graphless.MODES:
+            if made := graphless.converted(self._document, mode, self.problems.append):
+                self._document, workflow, tools = made.document, made.workflow, made.tools
         elif workflow is None:
             self._tell("there is no `workflow` section", self._file, "workflow")
+        if workflow is None:
             graph = None
+        elif tools:
+            features = mapping(workflow.get("features")) or {}
+            graph = self._agent(mode, name, tools)
         else:
             environment, secrets = self._environment(workflow)
             features = mapping(workflow.get("features")) or {}
-            if conversation := workflow.get("conversation_variables"):
-                settings["conversation_variables"] = conversation
+            conversation = self._conversation(workflow)
             graph = self._graph(workflow)
         if graph is None:
             return None
         description = _text(app.get("description"))
-        return Flow(graph, self._nodes, name, mode, description, environment, secrets, features, settings)
+        return Flow(graph, self._nodes, name, mode, description, environment, secrets, features, settings, conversation)
 
     def _tell(
         self,
@@ -131,9 +139,7 @@ class _Loader:
             self._tell("the app's mode is missing", app, "mode", field="app.mode")
         elif app and not (isinstance(mode, str) and mode in MODES):
             self._tell(f"{_shown(mode)} is no mode of an app", app, "mode", field="app.mode")
-        elif app and mode != RUN_HERE:
-            self._tell(f"mode {mode} is not run here yet", app, "mode", field="app.mode", fatal=False)
-        return mode if isinstance(mode, str) else RUN_HERE
+        return mode if isinstance(mode, str) else _WORKFLOW
 
     def _environment(self, workflow: dict[str, Value]) -> tuple[dict[str, Value], frozenset[str]]:
         """(values by name, those to be masked)."""
@@ -165,6 +171,25 @@ class _Loader:
             values[name] = value
         return values, frozenset(secrets)
 
+    def _conversation(self, workflow: dict[str, Value]) -> list[Declared]:
+        """The conversation variables, in the order of the file."""
+        found: dict[str, Declared] = {}
+        for index, item in enumerate(self._list(workflow, "conversation_variables")):
+            field = f"conversation_variables.{index}"
+            entry = mapping(item)
+            name = _text(entry.get("name")) if entry else ""
+            if entry is None or not name:
+                message = "a conversation variable is to be a mapping with a name"
+                self._tell(message, workflow["conversation_variables"], index, field=field)
+                continue
+            if name in found:
+                self._tell(f"the conversation variable '{name}' stands twice", entry, "name", field=f"{field}.name")
+            kind = _text(entry.get("value_type")) or "string"
+            value = entry.get("value", _BLANK.get(kind, [] if kind.startswith("array") else None))
+            id_ = _text(entry.get("id")) or name
+            found[name] = Declared(id_, name, kind, _text(entry.get("description")), value)
+        return list(found.values())
+
     def _list(self, holder: dict[str, Value], key: str, *, wanted: bool = False) -> list[Value]:
         value = holder.get(key)
         if isinstance(value, list):
@@ -173,9 +198,11 @@ class _Loader:
             self._tell(f"`{key}` {'is missing' if value is None else 'is to be a list'}", holder, key)
         return []
 
-    def _empty(self, mode: str, title: str) -> Graph:
-        """Stands for the graph that apps without one do not have."""
-        self._nodes["start"] = Unknown(mode, title)
+    def _agent(self, mode: str, title: str, tools: Sequence[str]) -> Graph:
+        """Stands for what an agent would do with its tools."""
+        told = f"{mode} with tools ({', '.join(tools)})"
+        self._tell(f"mode {told} is not run here", self._file["app"], "mode", field="app.mode", fatal=False)
+        self._nodes["start"] = Unknown(told, title)
         return Graph([NodeSpec("start", "start", title)], [], "start")
 
     # ------------------------------------------------------------------------------------------------- the graph
@@ -201,7 +228,7 @@ class _Loader:
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
         specs: list[NodeSpec] = []
         responses: dict[NodeId, list[str | tuple[str, ...]]] = {}
-        bodies: dict[NodeId, Graph] = {}
+        bodies: dict[NodeId, Body] = {}
         for draft in level.nodes:
             node = self._node(draft)
             if node is None:
@@ -219,15 +246,16 @@ class _Loader:
                     told.retry(),
                     told.strategy,
                     told.defaults(),
+                    frozenset(node.writes()),
                 )
             )
             pieces = node.response()
             if pieces is not None:
                 responses[draft.id] = list(pieces)
             body = levels.body(draft)
-            if body is not None:
-                bodies[draft.id] = self._built(body, levels, draft.id)
-            elif draft.type in CONTAINERS and draft.type in self._registry:
+            if body is not None and isinstance(node, ContainerNode):
+                bodies[draft.id] = Body(self._built(body, levels, draft.id), node)
+            elif isinstance(node, ContainerNode):
                 self._tell(f"nothing begins what is inside this {draft.type}", draft.data, node=draft.name)
         self._handles(level, {spec.id: spec for spec in specs})
         edges = [link.edge for link in level.links]
@@ -239,8 +267,7 @@ class _Loader:
         cls = self._registry.get(draft.type)
         if cls is None:
             if draft.type not in BODY_STARTS:
-                yet = " yet" if draft.type in CONTAINERS else ""
-                message = f"nodes of type '{draft.type}' are not run here{yet}"
+                message = f"nodes of type '{draft.type}' are not run here"
                 self._tell(message, draft.data, "type", node=draft.name, fatal=False)
             return Unknown(draft.type, draft.name)
         try:
