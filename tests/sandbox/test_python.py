@@ -188,6 +188,11 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"x": None},
         {"r": None},
     ),
+    "names that Dify imports for it": (
+        "def main(s, t):\n    return {'r': json.loads(s), 'd': b64decode(t).decode()}\n",
+        {"s": "[1]", "t": "aGk="},
+        {"r": [1], "d": "hi"},
+    ),
     "large and odd numbers": (
         "def main(n, f):\n    return {'n': n * 10, 'f': f, 'i': float('inf') > n, 's': str(f),\n"
         "            'd': 7 // -2, 'm': -7 % 3}\n",
@@ -249,3 +254,36 @@ async def test_what_is_wrong_with_a_program_is_said(sandbox: LocalSandbox, code:
     with pytest.raises(NodeError, match=error) as failed:
         await sandbox.run("python3", code, {"q": "hi"}, 5)
     assert failed.value.kind == "CodeExecutionError"
+
+
+async def test_a_package_that_is_not_here_is_told_with_what_to_set(sandbox: LocalSandbox) -> None:
+    with pytest.raises(NodeError) as failed:
+        await sandbox.run("python3", "def main():\n    import nothing_here\n    return {}\n", {}, 5)
+    assert str(failed.value).endswith(
+        "ModuleNotFoundError: No module named 'nothing_here'\n"
+        "Set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "lacking"),
+    [
+        ("import json, os.path\nfrom collections.abc import Mapping\nimport yaml\ndef main(): return {}", []),
+        ("import nothing.at.all as n, json\ndef main():\n    from nowhere import x\n", ["'nothing'", "'nowhere'"]),
+        ("try:\n    import nothing\nexcept ImportError:\n    import nowhere\nelse:\n    import neither", ["'neither'"]),
+        ("from . import x\nfrom .nothing import y", []),
+        ("text = 'import nothing'\n# import nothing", []),
+        ("import nothing\ndef main(:", []),
+        ("import nothing\nimport nothing", ["'nothing'"]),
+        ("(" * 10_000, []),
+        ("import 数据", ["'数据'"]),
+        ("", []),
+    ],
+)
+async def test_what_a_program_needs_is_known_without_running_it(code: str, lacking: list[str]) -> None:
+    told = LocalSandbox().missing("python3", code)
+    expected = f"the code imports {' and '.join(lacking)}, which the built-in sandbox does not have. "
+    assert told == (
+        f"{expected}Set HEADRACE_SANDBOX_URL to a sandbox service that has it installed." if lacking else None
+    )
+    assert LocalSandbox().missing("javascript", code) is None

@@ -5,6 +5,7 @@ Nothing here is a wall: whoever wrote the code may change any of it under its ow
 
 from __future__ import annotations
 
+import base64
 import builtins
 import contextlib
 import importlib
@@ -50,6 +51,8 @@ def run_python(code: str, inputs: Mapping[str, Any]) -> str:
         exec(compile(code, FILENAME, "exec", dont_inherit=True), module.__dict__)
         if "main" not in module.__dict__:
             raise NameError("name 'main' is not defined")
+        # Dify's own lines below the author's import these, and many an author relies on it without knowing
+        module.__dict__.update(json=json, b64decode=base64.b64decode)
         return json.dumps(module.__dict__["main"](**inputs))
     except BaseException as error:
         raise CodeFailed(_told(error)) from None

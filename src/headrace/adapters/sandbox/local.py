@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import importlib.util
 import json
 import os
 import re
+import sys
 import time
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -22,6 +26,8 @@ LANGUAGES = ("python3", "javascript")
 MOST_RENDERED = 2_000_000  # characters
 _COMPILED_AT_ONCE = 2_000  # a longer template is made ready in a thread
 
+_ELSEWHERE = "Set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
+_NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named .*\n\Z", re.MULTILINE)
 _IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import|import[ \t]+([\w., \t]+))")
 
 
@@ -59,6 +65,14 @@ class LocalSandbox:
         job = {"language": "jinja2", "code": template, "inputs": given, "most": MOST_RENDERED}
         return await self._confined(job, [], seconds)
 
+    def missing(self, language: str, code: str) -> str | None:
+        """See `resources.Sandbox.missing`: the packages that the code imports and that are not installed."""
+        lacking = [name for name in needed(code) if not _here(name)] if language == "python3" else []
+        if not lacking:
+            return None
+        names = " and ".join(f"'{name}'" for name in lacking)
+        return f"the code imports {names}, which the built-in sandbox does not have. {_ELSEWHERE}"
+
     async def start(self) -> None:
         """Makes the confined processes ready before the first of them is needed. NodeError where there can be none."""
         await self._confined({"language": "jinja2", "code": "", "inputs": {}}, [], 20)
@@ -79,7 +93,8 @@ class LocalSandbox:
                 FAILED,
             ) from None
         except WorkerFailed as error:
-            raise NodeError(str(error), FAILED) from None
+            lacking = _NO_MODULE.search(str(error))
+            raise NodeError(f"{error}{_ELSEWHERE}" if lacking else str(error), FAILED) from None
         except UnicodeDecodeError:
             raise NodeError("The code's process did not answer in UTF-8.", FAILED) from None
 
@@ -124,6 +139,37 @@ def _imported(code: str) -> tuple[str, ...]:
             if words := part.split():
                 names[words[0]] = None
     return tuple(names)[:100]
+
+
+def needed(code: str) -> list[str]:
+    """The packages that a Python program cannot do without: what it imports, but for what it tries to."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an unknown escape in a string: the author's own business
+            tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):  # running it says so
+        return []
+    names: dict[str, None] = {}
+    stack: list[ast.AST] = [tree]
+    while stack:
+        node = stack.pop()
+        match node:
+            case ast.Import():
+                names |= {alias.name.partition(".")[0]: None for alias in node.names}
+            case ast.ImportFrom(module=str(module), level=0):
+                names[module.partition(".")[0]] = None
+            case ast.Try():
+                stack += [*node.finalbody, *node.orelse]
+            case _:
+                stack += reversed(list(ast.iter_child_nodes(node)))
+    return list(names)
+
+
+def _here(module: str) -> bool:
+    try:
+        return module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def imported(code: str) -> list[str]:

@@ -74,6 +74,10 @@ class RemoteSandbox:
             raise NodeError(f"The template's output is longer than {MOST_RENDERED} characters.", FAILED)
         return text
 
+    def missing(self, language: str, code: str) -> str | None:
+        """None: what the service has installed is its own affair."""
+        return None
+
     async def start(self) -> None:
         """Nothing to be made ready."""
 
