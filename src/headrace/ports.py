@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import Record, RunId
 from headrace.resources import Turn
@@ -118,6 +118,33 @@ class Bus(Protocol):
 # --------------------------------------------------------------------------------------------------------- catalog
 
 
+WORKSPACE = "default"
+"""The workspace that everything is in where nobody speaks of workspaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a key, or somebody whom an identity provider vouches for.
+
+    `id` is the key's, or the issuer's name for the caller; `permissions` are of run, read and manage; `apps` are those
+    it may call, None for all of the workspace; `app` is the one that an app's own key opens.
+    """
+
+    id: str
+    workspace: str
+    permissions: frozenset[str]
+    apps: frozenset[str] | None = None
+    app: str | None = None
+
+
+class Identity(Protocol):
+    """An identity provider: bearer tokens that are no keys of ours."""
+
+    async def principal(self, token: str) -> Principal:
+        """Whom a token stands for. Unauthorized where it is not valid here and now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """A served workflow file. `source` is where it was read from (an absolute path, or any name)."""
@@ -130,6 +157,7 @@ class App:
     description: str = ""
     created_at: float = 0.0
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
+    workspace: str = WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +174,34 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key, as far as it may be known again: only its hash is stored."""
+    """An API key, as far as it may be known again: only its hash is stored. `app` is the one that it opens; without it,
+    it is a workspace's key, for `apps` (None: all of the workspace)."""
 
     id: str
-    app: str
+    app: str | None
     digest: str  # sha256 of the key, hex
     prefix: str  # its first characters, to tell it from others
     created_at: float
     revoked_at: float | None = None
+    workspace: str = WORKSPACE
+    name: str = ""
+    permissions: frozenset[str] = frozenset({"run", "read", "manage"})
+    apps: frozenset[str] | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Something that was done to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id,
+    or `cli`."""
+
+    id: str
+    workspace: str
+    at: float
+    action: str
+    by: str
+    key: str
+    about: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +265,33 @@ class Catalog(Protocol):
 
     async def add_file(self, stored: StoredFile) -> None: ...
     async def find_file(self, file: str) -> StoredFile | None: ...
+
+
+# ---------------------------------------------------------------------------------------------------------- limits
+
+
+class Bucket(NamedTuple):
+    """A token bucket: `rate` tokens a second flow into it, until there are `capacity`."""
+
+    name: str
+    capacity: float
+    rate: float
+
+
+class Taken(NamedTuple):
+    """Whether a token could be taken, how many are left, and otherwise in how many seconds one can be."""
+
+    taken: bool
+    left: float
+    wait: float
+
+
+class Buckets(Protocol):
+    """Token buckets that hold for every process on the same database."""
+
+    async def take(self, buckets: Sequence[Bucket], now: float) -> list[Taken]:
+        """Takes one token of each, or of none where one of them is empty; tells of each, in order."""
+        ...
 
 
 # --------------------------------------------------------------------------------------------------- conversations

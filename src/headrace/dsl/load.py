@@ -85,14 +85,13 @@ class _Loader:
             self._tell("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
             graph = None
-        elif tools:
-            features = mapping(workflow.get("features")) or {}
-            graph = self._agent(mode, name, tools)
         else:
             environment, secrets = self._environment(workflow)
             features = mapping(workflow.get("features")) or {}
             conversation = self._conversation(workflow)
             graph = self._graph(workflow)
+        if tools:
+            self._agent(app, name, tools)
         if graph is None:
             return None
         description = _text(app.get("description"))
@@ -198,12 +197,11 @@ class _Loader:
             self._tell(f"`{key}` {'is missing' if value is None else 'is to be a list'}", holder, key)
         return []
 
-    def _agent(self, mode: str, title: str, tools: Sequence[str]) -> Graph:
-        """Stands for what an agent would do with its tools."""
-        told = f"{mode} with tools ({', '.join(tools)})"
-        self._tell(f"mode {told} is not run here", self._file["app"], "mode", field="app.mode", fatal=False)
-        self._nodes["start"] = Unknown(told, title)
-        return Graph([NodeSpec("start", "start", title)], [], "start")
+    def _agent(self, app: dict[str, Value], title: str, tools: Sequence[str]) -> None:
+        """Puts what is told of it in place of an agent's model: it would use tools."""
+        told = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
+        self._tell(f"mode {told} is not run here", app, "mode", field="app.mode", fatal=False)
+        self._nodes[graphless.MODEL] = Unknown(told, title)
 
     # ------------------------------------------------------------------------------------------------- the graph
 
