@@ -134,10 +134,16 @@ def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, st
 
 def curl(url: str, served: Served, key: str) -> str:
     """A call of the app, to be pasted into a shell."""
+    from headrace.chat import CHATS, COMPLETION
+
     body = {"inputs": example(served.flow), "response_mode": "streaming", "user": "me"}
+    path = "workflows/run"
+    if served.app.mode in CHATS or served.app.mode == COMPLETION:
+        path = "chat-messages" if served.app.mode in CHATS else "completion-messages"
+        body["query"] = "Hello"
     return " ".join(
         [
-            f"curl -N {url}/v1/workflows/run",
+            f"curl -N {url}/v1/{path}",
             f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'",
             f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}",
         ]

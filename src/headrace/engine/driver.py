@@ -141,7 +141,7 @@ class Driver:
         records = await self.world.journal.read(self.run)
         lost = self._outbox.first_unsafe() or 0
         theirs = next((r.event for r in records if r.seq is not None and r.seq >= lost), None)
-        again = Driver(self.run, self.flow, self.world)
+        again = Driver(self.run, self.flow, self.world, self._conversation)
         if isinstance(theirs, StopRequested):
             return await again.drive(records)
         logger.info("run %s is driven elsewhere now", self.run)
