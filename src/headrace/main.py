@@ -15,9 +15,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.adapters.documents import DocumentReader
 from headrace.adapters.files import FileStore, limit_for
 from headrace.adapters.http import HttpClient
-from headrace.adapters.models import ModelClient
+from headrace.adapters.knowledge import KnowledgeClient
+from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -27,7 +29,7 @@ from headrace.engine import World
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.nodes import registry
 from headrace.ports import Answers
-from headrace.resources import Resources
+from headrace.resources import Resources, Speech
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryStore
@@ -51,6 +53,7 @@ class Service:
     courier: Courier
     dispatcher: Dispatcher
     answers: Answers
+    speech: Speech
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
@@ -104,10 +107,27 @@ async def service(
             sandbox = LocalSandbox()
         stack.push_async_callback(sandbox.aclose)
 
-        resources = Resources(models, http, sandbox, files)
+        documents = DocumentReader()
+        knowledge = KnowledgeClient(
+            dify_url=settings.dify_url,
+            dify_key=settings.dify_dataset_key,
+            url=settings.knowledge_url,
+            key=settings.knowledge_api_key,
+            ids=settings.knowledge_ids,
+            environ=environ,
+        )
+        stack.push_async_callback(knowledge.aclose)
+        speech = SpeechClient(
+            environ,
+            provider=settings.speech_provider,
+            transcription_model=settings.transcription_model,
+            speech_model=settings.speech_model,
+        )
+        stack.push_async_callback(speech.aclose)
+        resources = Resources(models, http, sandbox, files, documents, knowledge, store)
         world = World(store, LocalBus(), resources, settings.limits)
         apps = Apps(store, registry(), secret)
-        runtime = Runtime(apps, world, LocalQueue(), store, settings.max_active_requests)
+        runtime = Runtime(apps, world, LocalQueue(), store, store, settings.max_active_requests)
         courier = Courier(runtime, store, http, secret)
         dispatcher = Dispatcher(runtime, store)
         if work:
@@ -118,7 +138,7 @@ async def service(
             stack.push_async_callback(_let_go, working)
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
             stack.push_async_callback(_let_go, dispatching)
-        running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store)
+        running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store, speech)
         yield running
 
 
@@ -206,6 +226,7 @@ async def serve(
             running.files,
             ApiOptions(cors_origins=settings.cors_origins, ping_seconds=settings.ping_seconds, limit_for=limit_for),
             Polling(running.answers, running.courier, running.dispatcher),
+            speech=running.speech,
         )
 
         class Server(uvicorn.Server):

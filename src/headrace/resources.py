@@ -229,6 +229,11 @@ class Sandbox(Protocol):
         """Renders a Jinja2 template. NodeError with kind `CodeExecutionError` where it cannot be."""
         ...
 
+    def missing(self, language: str, code: str) -> str | None:
+        """What lacks before this code can run here, and what to set, in words; None if nothing does, as far as can be
+        told without running it."""
+        ...
+
 
 # ----------------------------------------------------------------------------------------------------------- files
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import aiohttp
 import uvicorn
@@ -29,12 +29,14 @@ from headrace.dispatcher import Dispatcher
 from headrace.engine import World
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Pause, Registry, Result
+from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.resources import Http, HttpRequest, HttpResponse, Resources
+from headrace.resources import Http, HttpRequest, HttpResponse
 from headrace.runtime import Runtime
 from headrace.stores.memory import MemoryStore
 from headrace.worker import Worker
+from tests.resources import only
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -56,10 +58,6 @@ class Scripted(Node[ScriptConfig]):
 
     async def run(self, ctx: Context) -> Result | Pause:
         return await self.scripts[self.config.script](ctx)
-
-
-class Answer(End):
-    type = "answer"
 
 
 REGISTRY: Registry = {"start": Start, "end": End, "answer": Answer, "scripted": Scripted}
@@ -284,16 +282,24 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, max_active: int = 0, **options: Any) -> AsyncGenerator[Serving]:
+async def serving(
+    folder: Path,
+    *,
+    max_active: int = 0,
+    models: Any = None,
+    speech: Any = None,
+    registry: Registry = REGISTRY,
+    **options: Any,
+) -> AsyncGenerator[Serving]:
     store = MemoryStore()
-    apps = Apps(store, REGISTRY, b"s" * 32)
+    apps = Apps(store, registry, b"s" * 32)
     url = ""
     files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
-    resources = Resources(cast("Any", None), NoHttp(), cast("Any", None), files)
-    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, max_active)
+    resources = only(http=NoHttp(), files=files, models=models, history=store)
+    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active)
     dispatcher = Dispatcher(runtime, store)
     parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
-    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts)
+    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )

@@ -20,6 +20,13 @@ ENDPOINTS = {
     "/v1/files/upload": ["post"],
     "/v1/files/{file_id}/preview": ["get"],
     "/v1/end-users/{end_user_id}": ["get"],
+    "/v1/chat-messages": ["post"],
+    "/v1/chat-messages/{task_id}/stop": ["post"],
+    "/v1/completion-messages": ["post"],
+    "/v1/completion-messages/{task_id}/stop": ["post"],
+    "/v1/openai/chat/completions": ["post"],
+    "/v1/openai/models": ["get"],
+    "/v1/openai/models/{model}": ["get"],
 }
 
 

@@ -23,11 +23,9 @@ REQUESTS = DATA / "requests"
 ELSEWHERE = {
     "rate_limit_after": "test_runs.py",
     "rate_limit_streaming": "test_runs.py",
-    "chat_bad_conversation_id": "chats are not served",
-    "chat_query_missing": "chats are not served",
-    "chat_unknown_conversation": "chats are not served",
 }
 BETTER = {  # (status, code) where Dify's own is worse
+    "chat_unknown_conversation": (404, "not_found"),  # no guesses of what URL was meant
     "detail_not_uuid": (404, "not_found"),
     "detail_unknown": (404, "not_found"),
     "input_number_list": (400, "invalid_param"),

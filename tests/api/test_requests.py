@@ -120,14 +120,6 @@ async def test_paths_and_methods_that_are_not_there(
     assert (got[0], got[1]["code"], got[1]["status"]) == (status, code, status)
 
 
-async def test_chat_apps_are_told_that_they_are_not_served(server: Serving) -> None:
-    chat = await server.add("chat.yml", workflow(mode="advanced-chat"))
-    status, body = await chat.call("POST", "/v1/chat-messages", json={"user": "u", "query": "hi", "inputs": {}})
-    assert (status, body["code"]) == (501, "not_implemented")
-    status, body = await chat.run()
-    assert (status, body["code"]) == (400, "not_workflow_app")
-
-
 @pytest.mark.parametrize(
     "query",
     [

@@ -20,6 +20,7 @@ from typing import Any
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MASKED = {  # present, but its value is free
     "created_at",
+    "updated_at",
     "finished_at",
     "elapsed_time",
     "latency",

@@ -209,3 +209,20 @@ async def test_what_somebody_wrote_is_no_place_for_them():
         start={"query": "{{#histories#}}"},
     )
     assert texts(ran) == ["{{#histories#}} Human: one?\nAssistant: one four?"]
+
+
+async def test_what_a_caller_says_was_said_stands_for_the_conversation():
+    given = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "one?"},
+        {"role": "user", "content": "or two?"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "three?"},
+        {"role": "assistant", "content": "three"},
+    ]
+    said = {"query": "four?", "conversation_id": "c1", "history": given}
+    ran, history = await ask(remembering(), sys=said)
+    assert texts(ran) == ["Be terse.", "one?\n\nor two?", "one", "three?", "three", "four?"]
+    assert history.asked == []
+    ran, _ = await ask(remembering(window={"enabled": True, "size": 1}), sys=said)
+    assert texts(ran) == ["Be terse.", "three?", "three", "four?"]

@@ -33,6 +33,6 @@ def parts_of(there: Any) -> Polling:
 def api_of(apps: Apps) -> ASGIApp:
     """The API of a process that serves these apps."""
     store = cast("MemoryStore", apps.catalog)
-    runtime = Runtime(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store)
+    runtime = Runtime(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
     parts = parts_of(SimpleNamespace(answers=store, courier=SimpleNamespace()))
     return create_app(apps, runtime, cast("Any", None), parts=parts)

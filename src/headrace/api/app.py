@@ -18,11 +18,19 @@ from headrace import __version__
 from headrace.api import errors, openapi, operations, polling
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.edge import Edge
+from headrace.api.openai_facade import OpenAIRoutes
 from headrace.api.polling.stability import Stability
+from headrace.api.v1_annotations import AnnotationRoutes
 from headrace.api.v1_app import AppRoutes
+from headrace.api.v1_audio import AudioRoutes
+from headrace.api.v1_chat import ChatRoutes
+from headrace.api.v1_conversations import ConversationRoutes
 from headrace.api.v1_files import FileRoutes
+from headrace.api.v1_messages import MessageRoutes
 from headrace.api.v1_runs import RunRoutes
 from headrace.apps import Apps
+from headrace.chat import Chats
+from headrace.resources import Speech
 from headrace.runtime import Runtime
 
 __all__ = ["ApiOptions", "FileStore", "create_app"]
@@ -64,11 +72,13 @@ def create_app(
     files: FileStore,
     options: ApiOptions | None = None,
     parts: polling.Polling | None = None,
+    *,
+    speech: Speech | None = None,
 ) -> FastAPI:
     """The API as an ASGI application; with the asynchronous one if it is given its parts. It starts and stops nothing:
     that is for whoever made them."""
     options = options or ApiOptions()
-    api = Api(apps, runtime, files, options)
+    api = Api(apps, runtime, files, options, speech)
     app = FastAPI(
         title="Headrace",
         version=__version__,
@@ -84,6 +94,13 @@ def create_app(
     file_routes = FileRoutes(api)
     RunRoutes(api).add_to(v1)
     AppRoutes(api).add_to(v1)
+    chats = Chats(runtime, api.annotations.answer)
+    ChatRoutes(api, chats).add_to(v1)
+    OpenAIRoutes(api, chats).add_to(v1)
+    MessageRoutes(api, chats).add_to(v1)
+    ConversationRoutes(api, chats).add_to(v1)
+    AnnotationRoutes(api).add_to(v1)
+    AudioRoutes(api).add_to(v1)
     file_routes.add_to(v1)
     app.router.routes.extend(v1.routes)  # not include_router, which looks for the route twice a request
     if parts is not None:

@@ -11,16 +11,29 @@ from starlette.requests import Request
 
 from headrace.api.auth import Api
 from headrace.api.encoding import encode
-from headrace.api.errors import INTERNAL, app_unavailable
+from headrace.api.errors import INTERNAL, app_unavailable, no_agents
 from headrace.api.frames import Frames, Place
 from headrace.apps import Served
+from headrace.chat import BASIC
 from headrace.errors import InvalidParam, RequestError
 from headrace.kernel.events import Record, RunPaused
+from headrace.node import Unknown
 from headrace.nodes.start import Start
 from headrace.runtime import Submission
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
+
+
+MODES = ("blocking", "streaming")
+
+
+def streaming(asked: Mapping[str, Value]) -> bool:
+    """Whether the answer is to be streamed. InvalidParam where `response_mode` is neither of the two."""
+    mode = asked.get("response_mode")
+    if mode is not None and mode not in MODES:
+        raise InvalidParam("response_mode: Input should be 'blocking' or 'streaming'")
+    return mode == "streaming"
 
 
 def payload(asked: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[Mapping[str, Value]]]:
@@ -47,11 +60,23 @@ async def accepted(
     """A run asked for, its inputs and files checked. InvalidParam, NotFound or app_unavailable where it cannot be."""
     end_user = await api.end_user(served.app, user)
     found = [await api.files.resolve(each, served.app.id) for each in files]
-    start = served.flow.nodes[served.flow.graph.root]
+    flow = served.flow
+    start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()
+    agent = next((each for each in flow.nodes.values() if isinstance(each, Unknown)), None)
+    if agent is not None and served.app.mode in BASIC:
+        raise no_agents(agent.kind)
     checked = await start.accept(inputs, partial(api.files.resolve, app=served.app.id))
     return Submission(served, user, checked, found, end_user, callback=callback)
+
+
+async def stop(api: Api, served: Served, task: str, user: str) -> None:
+    """Stops whatever run a task is of. An unknown task is no error, as in Dify: it may have ended long ago."""
+    run = await api.runtime.runs.find_task(task)
+    summary = await api.runtime.runs.find_run(run) if run else None
+    if run and summary and summary.app == served.app.id:
+        await api.runtime.stop(run, user)
 
 
 async def tell(

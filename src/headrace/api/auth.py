@@ -16,12 +16,14 @@ from uuid import UUID
 import orjson
 from starlette.requests import Request
 
+from headrace.annotations import Annotations
+from headrace.api.bodies import ANONYMOUS
 from headrace.api.body import Body
 from headrace.api.errors import of_status
 from headrace.apps import Apps, Served
 from headrace.errors import InvalidParam, RequestError
 from headrace.ports import App, EndUser, StoredFile
-from headrace.resources import Files
+from headrace.resources import Files, Speech
 from headrace.runtime import Runtime
 from headrace.values import Value, nests_deeper
 
@@ -64,13 +66,17 @@ class ApiOptions:
 
 
 class Api:
-    """What every endpoint works with."""
+    """What every endpoint works with; `speech` is None where there is none to be had."""
 
-    def __init__(self, apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions) -> None:
+    def __init__(
+        self, apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions, speech: Speech | None = None
+    ) -> None:
         self.apps = apps
         self.runtime = runtime
         self.files = files
         self.options = options
+        self.speech = speech
+        self.annotations = Annotations(runtime.conversations)
         self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
     async def authenticate(self, request: Request) -> Served:
@@ -86,6 +92,10 @@ class Api:
             if len(self._end_users) > _REMEMBERED:
                 self._end_users.popitem(last=False)
         return known
+
+    async def caller(self, app: App, user: Value) -> EndUser:
+        """As `end_user`; whoever does not say whom it calls for is the anonymous one."""
+        return await self.end_user(app, named_user(user) or ANONYMOUS)
 
     async def json(self, request: Request) -> dict[str, Value]:
         """The body as a JSON object. RequestError where it is too large or anything else."""

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import orjson
@@ -48,6 +49,11 @@ def _dumps(value: Any, default: Callable[[object], Value]) -> str:
 def encode_text(value: Any) -> str:
     """JSON within JSON (the inputs and outputs of a run's detail): spaced, as Dify stores it."""
     return json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(plain_default(item)))
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _finite(value: Value) -> Value:

@@ -58,8 +58,8 @@ def app_unavailable() -> RequestError:
     return RequestError("App unavailable, please check your app configurations.", "app_unavailable", 400)
 
 
-def no_chat_yet() -> RequestError:
-    return RequestError("This version of Headrace serves workflow apps only, no chats.", "not_implemented", 501)
+def no_agents(kind: str) -> RequestError:
+    return RequestError(f"Headrace does not run apps of mode {kind}.", "not_implemented", 501)
 
 
 def file_not_found() -> RequestError:
@@ -94,27 +94,26 @@ def envelope(error: RequestError) -> Response:
 
 def install(app: FastAPI) -> None:
     """Makes an app answer its errors in the envelope. What is unforeseen is left to `edge.Edge`."""
-    app.add_exception_handler(RequestError, _on_request_error)
-    app.add_exception_handler(StoreError, _on_store_error)
-    app.add_exception_handler(LoadError, _on_load_error)
+    for kind in (RequestError, StoreError, LoadError):
+        app.add_exception_handler(kind, _on_foreseen)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid)
 
 
-async def _on_request_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return envelope(error)
-
-
-async def _on_store_error(request: Request, error: Exception) -> Response:
+def foreseen(request: Request, error: Exception) -> RequestError:
+    """What a request's error is told as."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, LoadError):
+        # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+        return app_unavailable()
     logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-    return envelope(RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"}))
+    return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
 
 
-async def _on_load_error(request: Request, error: Exception) -> Response:
-    # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
-    logger.error("%s %s: %s", request.method, request.url.path, error)
-    return envelope(app_unavailable())
+async def _on_foreseen(request: Request, error: Exception) -> Response:
+    return envelope(foreseen(request, error))
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:

@@ -12,15 +12,16 @@ follows it, and nothing twice: records up to the number are folded in silence, a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from headrace.api.bodies import outcome, seconds
+from headrace.api.container_frames import ContainerFrames
 from headrace.api.encoding import Inputs, encode
 from headrace.errors import InvalidParam
-from headrace.kernel.answer import Answer
+from headrace.kernel.answer import Answer, Said
 from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
@@ -28,6 +29,7 @@ from headrace.kernel.events import (
     NodeSucceeded,
     Path,
     Record,
+    RoundStarted,
     RunEnded,
     RunId,
     RunPaused,
@@ -35,6 +37,7 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
+from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
 from headrace.node import Flow
 from headrace.values import Value, files_in
@@ -89,6 +92,7 @@ class Frames:
         self.task = ""
         self._uuid = UUID(run)
         self._graph = flow.graph
+        self._containers = ContainerFrames(flow.graph)
         # what a response tells straight from the environment never was a record, so it is masked here
         self._answer = Answer(flow.graph, {"env": Mask(flow.secrets).value(dict(flow.environment))})
         self._after = after.seq
@@ -99,6 +103,7 @@ class Frames:
         self._since: float | None = None
         self._begun: dict[Path, _Begun] = {}
         self._led: dict[Path, str] = {}
+        self._nodes = 0
         self._steps = 0
         self._tokens = 0
 
@@ -108,7 +113,8 @@ class Frames:
             return []  # the journal brings it again
         at, told = self._seq, self._answer.unjournaled
         texts = self._answer.apply(record)
-        told_of = self._event(record)
+        self._heard(texts, record.at)
+        told_of = list(self._events(record))
         if record.seq is not None:
             self._seq = record.seq
             if record.seq <= self._after:
@@ -116,6 +122,9 @@ class Frames:
             if isinstance(record.event, NodeRetried) or record.event == _TAKEN_UP:
                 self._skip = 0  # what was told of an attempt that is over is no part of the next one's text
         frames: list[Frame] = []
+        # the end of a container is told before the text that it makes certain
+        closed = isinstance(record.event, NodeSucceeded | NodeFailed) and self._containers.holds(record.event.path)
+        frames += [Frame(*each, Place(at, told)) for each in told_of if closed]
         for text, selector in texts:
             told += len(text)
             rest = text[self._skip :]
@@ -123,12 +132,14 @@ class Frames:
             if rest:
                 data = {"text": rest, "from_variable_selector": list(selector)}
                 frames.append(Frame("text_chunk", data, Place(at, told)))
-        if told_of is not None:
-            frames.append(Frame(*told_of, Place(at, told)))
+        frames += [Frame(*each, Place(at, told)) for each in told_of if not closed]
         if frames:
             # only the last one leads past the record: a reader cut off before it needs the record again
             frames[-1] = frames[-1]._replace(place=Place(self._seq, self._answer.unjournaled))
         return frames
+
+    def _heard(self, texts: Sequence[Said], at: float) -> None:
+        """For dialects that tell more of the text than the text; also of what is not told again."""
 
     def encode(self, frame: Frame) -> bytes:
         """The frame as it goes over the wire."""
@@ -138,36 +149,52 @@ class Frames:
 
     # ------------------------------------------------------------------------------------------------------- events
 
-    def _event(self, record: Record) -> tuple[str, dict[str, Value]] | None:
-        """What the record itself is told as; None where it is not."""
+    def _events(self, record: Record) -> Iterable[tuple[str, dict[str, Value]]]:
+        """What the record itself is told as; nothing where it is not."""
         match record.event:
-            case NodeStarted(path):
-                return "node_started", self._node_started(path, record.at)
-            case NodeSucceeded() as event:
-                self._tokens += (event.usage or {}).get("total_tokens") or 0
-                self._lead(event.path, event.handle)
-                return "node_finished", self._node_finished(event, record.at)
-            case NodeFailed() as event:
-                if event.strategy is not None:
-                    self._lead(event.path, event.handle)
-                return "node_finished", self._node_finished(event, record.at)
+            case NodeStarted() as event:
+                return self._started(event, record.at)
+            case NodeSucceeded() | NodeFailed() as event:
+                return self._ended(event, record.at)
+            case RoundStarted() as event:
+                return self._containers.round(event, record.at)
             case NodeRetried() as event:
-                self._steps += 1
-                return "node_retry", self._node_retry(event, record.at)
+                self._steps += ROUND_END not in event.path
+                return [("node_retry", self._node_retry(event, record.at))]
             case RunQueued() as event:
                 self._queued, self._queued_at, self.task = event, record.at, event.task
-                return "workflow_started", self._workflow_started(event)
+                return [("workflow_started", self._workflow_started(event))]
             case RunStarted():
                 self._since = record.at
             case RunPaused() as event:
-                return "workflow_paused", self._workflow_paused(event, record.at)
+                return [("workflow_paused", self._workflow_paused(event, record.at))]
             case RunResumed(recovered=False):
-                return "workflow_started", {**self._workflow_started(self._asked), "reason": "resumption"}
+                return [("workflow_started", {**self._workflow_started(self._asked), "reason": "resumption"})]
             case RunEnded() as event:
-                return "workflow_finished", self._workflow_finished(event, record.at)
+                return [("workflow_finished", self._workflow_finished(event, record.at))]
             case _:
                 pass
-        return None
+        return ()
+
+    def _started(self, event: NodeStarted, at: float) -> Iterable[tuple[str, dict[str, Value]]]:
+        self._steps += ROUND_END not in event.path
+        if self._containers.holds(event.path):
+            return self._containers.started(event, at)
+        return [("node_started", self._node_started(event.path, at))]
+
+    def _ended(self, event: NodeSucceeded | NodeFailed, at: float) -> Iterable[tuple[str, dict[str, Value]]]:
+        fatal = isinstance(event, NodeFailed) and event.strategy is None
+        if not fatal:
+            self._lead(event.path, event.handle)
+        if ROUND_END in event.path:
+            self._containers.heard(event.path, at, failed=fatal)
+        if self._containers.holds(event.path):
+            return self._containers.ended(event, at)
+        if isinstance(event, NodeSucceeded):
+            self._tokens += (event.usage or {}).get("total_tokens") or 0
+        told = ("node_finished", self._node_finished(event, at))
+        del self._begun[event.path]
+        return [told]
 
     @property
     def _asked(self) -> RunQueued:
@@ -208,12 +235,14 @@ class Frames:
         }
 
     def _lead(self, path: Path, handle: str) -> None:
-        for edge in self._graph.leaves(path, handle)[0]:
-            self._led[edge.target] = path
+        graph, node = self._graph.within(path)
+        prefix = path[: len(path) - len(node)]
+        for edge in graph.leaves(node, handle)[0]:
+            self._led[prefix + edge.target] = node
 
     def _node(self, path: Path) -> dict[str, Value]:
         """What all events of a node begin with. Its id is the same wherever it is asked for: none is stored."""
-        spec, begun = self._graph.nodes[path], self._begun[path]
+        spec, begun = self._containers.spec(path), self._begun[path]
         return {
             "id": str(uuid5(self._uuid, path)),
             "node_id": spec.id,
@@ -224,15 +253,14 @@ class Frames:
         }
 
     def _node_started(self, path: Path, at: float) -> dict[str, Value]:
-        self._steps += 1
-        self._begun[path] = _Begun(len(self._begun) + 1, at, self._led.get(path))
+        self._nodes += 1
+        self._begun[path] = _Begun(self._nodes, at, self._led.pop(path, None))
         return self._node(path) | {
             "inputs": None,
             "inputs_truncated": False,
             "created_at": int(at),
             "extras": {},
-            "iteration_id": None,
-            "loop_id": None,
+            **self._containers.place(path),
             "agent_strategy": None,
         }
 
@@ -244,6 +272,8 @@ class Frames:
         else:
             status, error = ("failed" if event.strategy is None else "exception"), event.error
             metadata = None if event.strategy is None else {"error_strategy": event.strategy}
+        if ROUND_END in event.path:
+            metadata = {**self._containers.metadata(event.path), **(metadata or {})}
         return self._node_ended(event, status, error, metadata, at)
 
     def _node_retry(self, event: NodeRetried, at: float) -> dict[str, Value]:
@@ -273,6 +303,5 @@ class Frames:
             "created_at": int(since),
             "finished_at": int(at),
             "files": files_in(outputs),
-            "iteration_id": None,
-            "loop_id": None,
+            **self._containers.place(event.path),
         }

@@ -12,12 +12,16 @@ from tempfile import SpooledTemporaryFile
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
+from headrace.api.body import Body
+from headrace.api.errors import of_status
 from headrace.errors import RequestError
 
 _IN_MEMORY = 1024 * 1024  # bytes of a file that are kept off the disk
 _LONGEST_FIELD = 64 * 1024  # bytes of a field, or of a part's headers
 _PARTS = 100
+_BESIDES = 1024 * 1024  # bytes of an upload's request beyond the file itself
 
 
 class MalformedForm(Exception):
@@ -148,3 +152,19 @@ class FormReader:
 
     def _on_end(self) -> None:
         self._whole = True
+
+
+async def form_of(
+    request: Request, largest: int, refusal: RequestError, too_large: Callable[[str, int], RequestError | None]
+) -> Form:
+    """A request's form, with a file of at most `largest` bytes: else it is refused. `too_large`: see `FormReader`.
+    What is refused is read to its end, so that the client gets to hear of it."""
+    body = Body(request, largest + _BESIDES, refusal)
+    try:
+        return await FormReader(request.headers.get("content-type", ""), too_large).read(body)
+    except MalformedForm:
+        await body.drain()
+        raise of_status(400) from None
+    except RequestError:
+        await body.drain()
+        raise

@@ -16,10 +16,17 @@ def error(code: str, message: str, status: int) -> dict[str, Any]:
 
 
 def responses(errors: Sequence[Mapping[str, Any]], status: int = 200, **contents: Any) -> dict[int | str, Any]:
-    """One good answer and the errors, each with its example. `contents`: json, stream, binary."""
-    media = {"json": "application/json", "stream": "text/event-stream", "binary": "application/octet-stream"}
+    """One good answer and the errors, each with its example. `contents`: json, stream, binary,
+    audio."""
+    media = {
+        "json": "application/json",
+        "stream": "text/event-stream",
+        "binary": "application/octet-stream",
+        "audio": "audio/mpeg",
+    }
+    bytes_ = {"schema": {"type": "string"}}
     # a schema of a stream would be read as that of each of its events
-    schemas = {"json": {"schema": {"type": "object"}}, "stream": {}, "binary": {"schema": {"type": "string"}}}
+    schemas = {"json": {"schema": {"type": "object"}}, "stream": {}, "binary": bytes_, "audio": bytes_}
     good = {media[name]: {**schemas[name], "example": example} for name, example in contents.items()}
     told: dict[int | str, Any] = {status: {"description": "Done", "content": good}}
     for error in errors:

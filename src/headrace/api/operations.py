@@ -287,35 +287,6 @@ SITE = operation(
     "Title and icon, as the file has them.",
     responses((_NO_KEY,), json={"title": "echo", "icon_type": "emoji", "icon": "🤖", "icon_background": "#FFEAD5"}),
 )
-_MESSAGE_BODY: Mapping[str, Any] = {
-    "application/json": {"schema": {"type": "object"}, "example": {"inputs": {}, "query": "hello", "user": _USER}}
-}
-CHAT = operation(
-    "sendChatMessage",
-    "App",
-    "Refused: not for workflow apps",
-    "Chats are not served yet.",
-    responses(
-        (_WRONG_MODE | {"code": "not_chat_app"}, _NO_USER, error("not_implemented", "...", 501), _NO_KEY, _NO_JSON), 400
-    ),
-    body=_MESSAGE_BODY,
-)
-COMPLETION = operation(
-    "sendCompletionMessage",
-    "App",
-    "Refused: not for workflow apps",
-    "Completion apps are not served.",
-    responses(
-        (
-            error("app_unavailable", "App unavailable, please check your app configurations.", 400),
-            _NO_USER,
-            error("not_implemented", "...", 501),
-            _NO_KEY,
-        ),
-        400,
-    ),
-    body=_MESSAGE_BODY,
-)
 
 # ---------------------------------------------------------------------------------------------------------- health
 

@@ -23,13 +23,17 @@ _ROOM = 256 * 1024  # bytes that may wait for a slow client before its run's rec
 
 
 class EventStream(Response):
-    """Sends what `events` yields. `lease` is closed at the end, whatever the end is. `ping`: seconds of silence."""
+    """Sends what `events` yields. `lease` is closed at the end, whatever the end is. `ping`: seconds of silence, after
+    which `beat` is sent."""
 
-    def __init__(self, events: AsyncGenerator[bytes], ping: float, lease: AsyncExitStack | None = None) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes], ping: float, lease: AsyncExitStack | None = None, beat: bytes = PING
+    ) -> None:
         super().__init__(headers=dict(HEADERS))
         del self.headers["content-length"]
         self._events = events
         self._ping = ping
+        self._beat = beat
         self._lease = lease or AsyncExitStack()
         self._waiting: list[bytes] = []
         self._size = 0
@@ -74,7 +78,7 @@ class EventStream(Response):
                     async with asyncio.timeout(self._ping):
                         await self._news.wait()
                 except TimeoutError:
-                    self._waiting.append(PING)
+                    self._waiting.append(self._beat)
             if self._waiting:
                 body, self._waiting, self._size = b"".join(self._waiting), [], 0
                 self._room.set()

@@ -1,4 +1,4 @@
-"""What an app says of itself, and the routes that a workflow app refuses."""
+"""What an app says of itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headrace.api import operations
-from headrace.api.auth import Api, user_of
+from headrace.api.auth import Api
 from headrace.api.encoding import encode
-from headrace.api.errors import app_unavailable, no_chat_yet, not_chat_app
 from headrace.node import Flow
 from headrace.values import Value
 
@@ -31,11 +30,10 @@ _USUAL: Mapping[str, Value] = {
     "annotation_reply": _OFF,
     "more_like_this": _OFF,
 }
-_CHATS = ("chat", "agent-chat", "advanced-chat")
 
 
 class AppRoutes:
-    """`/v1/info`, `/v1/parameters`, `/v1/meta`, `/v1/site`, and the messages of chat and completion apps."""
+    """`/v1/info`, `/v1/parameters`, `/v1/meta`, `/v1/site`."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -53,8 +51,6 @@ class AppRoutes:
         router.add_api_route("/parameters", self.parameters, methods=["GET"], **operations.PARAMETERS)
         router.add_api_route("/meta", self.meta, methods=["GET"], **operations.META)
         router.add_api_route("/site", self.site, methods=["GET"], **operations.SITE)
-        router.add_api_route("/chat-messages", self.chat, methods=["POST"], **operations.CHAT)
-        router.add_api_route("/completion-messages", self.completion, methods=["POST"], **operations.COMPLETION)
 
     async def info(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app
@@ -63,11 +59,13 @@ class AppRoutes:
         )
 
     async def parameters(self, request: Request) -> Response:
-        flow = (await self.api.authenticate(request)).flow
+        served = await self.api.authenticate(request)
+        flow, annotated = served.flow, await self.api.runtime.conversations.annotation_reply(served.app.id)
         features = flow.features
         told = {name: features.get(name, usual) for name, usual in _USUAL.items()}
         told |= {
             "user_input_form": _form(flow),
+            "annotation_reply": {"enabled": annotated is not None},  # whatever the file says: it is no part of it
             "sensitive_word_avoidance": features.get("sensitive_word_avoidance", _OFF),
             "file_upload": features.get("file_upload", _NO_FILES),
             "system_parameters": self._system,
@@ -99,17 +97,6 @@ class AppRoutes:
                 "icon_url": None,
             }
         )
-
-    async def chat(self, request: Request) -> Response:
-        """Refused, as Dify refuses it to an app of another mode."""
-        served = await self.api.authenticate(request)
-        user_of(await self.api.json(request))
-        raise no_chat_yet() if served.app.mode in _CHATS else not_chat_app()
-
-    async def completion(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
-        user_of(await self.api.json(request))
-        raise no_chat_yet() if served.app.mode == "completion" else app_unavailable()
 
 
 def _form(flow: Flow) -> list[dict[str, Value]]:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import PurePath
 
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
 from headrace.api import openapi, operations
-from headrace.api.auth import Api, as_uuid, flag, named_user
+from headrace.api.auth import Api, as_uuid, flag
 from headrace.api.bodies import ANONYMOUS
-from headrace.api.body import Body
-from headrace.api.encoding import encode
+from headrace.api.encoding import encode, iso
 from headrace.api.errors import (
     end_user_not_found,
     file_not_found,
     file_too_large,
     no_file_uploaded,
     no_filename,
-    of_status,
     unsupported_file_type,
 )
-from headrace.api.multipart import Form, FormReader, MalformedForm
+from headrace.api.multipart import Form, form_of
 from headrace.errors import Forbidden, NotFound, RequestError
 from headrace.ports import StoredFile
-
-_MB = 1024 * 1024
-_FORM = _MB  # bytes of an upload's request beyond the file itself
 
 # What a browser may show in place: types that cannot run anything in our origin.
 _SHOWN = frozenset({"application/pdf", "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"})
@@ -64,7 +58,7 @@ class FileRoutes:
             raise no_file_uploaded()
         form = await self._form(request)
         with form.file:
-            end_user = await self.api.end_user(served.app, named_user(form.fields.get("user")) or ANONYMOUS)
+            end_user = await self.api.caller(served.app, form.fields.get("user"))
             if form.filename is None:
                 raise no_file_uploaded()
             if not form.filename:
@@ -99,15 +93,7 @@ class FileRoutes:
         return Response(encode(told), 201, media_type="application/json")
 
     async def _form(self, request: Request) -> Form:
-        body = Body(request, self._largest + _FORM, file_too_large(self._largest))
-        try:
-            return await FormReader(request.headers["content-type"], self._too_large).read(body)
-        except MalformedForm:
-            await body.drain()
-            raise of_status(400) from None
-        except RequestError:
-            await body.drain()
-            raise
+        return await form_of(request, self._largest, file_too_large(self._largest), self._too_large)
 
     def _too_large(self, filename: str, size: int) -> RequestError | None:
         limit = self.api.options.limit_for(PurePath(filename).suffix)
@@ -168,8 +154,8 @@ class FileRoutes:
             "name": None,
             "is_anonymous": found.session == ANONYMOUS,
             "session_id": found.session,
-            "created_at": _iso(found.created_at),
-            "updated_at": _iso(found.updated_at),
+            "created_at": iso(found.created_at),
+            "updated_at": iso(found.updated_at),
         }
         return Response(encode(told), media_type="application/json")
 
@@ -184,7 +170,3 @@ def _presented(stored: StoredFile, *, attachment: bool) -> tuple[str, str]:
     if mime_type in _TEXT:
         return f"{mime_type}; charset=utf-8", "inline"
     return (mime_type if mime_type == _SVG else _BINARY), "attachment"
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

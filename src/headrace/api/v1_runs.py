@@ -11,9 +11,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headrace.api import operations
-from headrace.api.asking import accepted, last_event_id, payload, tell
+from headrace.api.arguments import number
+from headrace.api.asking import accepted, last_event_id, payload, stop, streaming, tell
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.bodies import Blocking, detail, log_line
+from headrace.api.chat_frames import frames_for
 from headrace.api.encoding import encode
 from headrace.api.errors import not_workflow_app
 from headrace.api.frames import START, Frames, Place
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _SUCCESS = b'{"result": "success"}'
-_MODES = ("blocking", "streaming")
+_FLOWING = ("workflow", "advanced-chat")  # modes of apps that show their workflow
 _STATUSES = ("succeeded", "failed", "stopped")
 _NO_RUN = "Workflow run not found"
 
@@ -64,12 +66,12 @@ class RunRoutes:
         user = user_of(asked)
         if served.app.mode != "workflow":
             raise not_workflow_app()
-        inputs, mappings, streaming = _payload(asked)
+        inputs, mappings, streamed = _payload(asked)
         if workflow is not None:
             malformed = RequestError(f"Invalid workflow_id format: '{workflow}'. ", "bad_request", 400)
             served = await api.apps.version(served.app, as_uuid(workflow, malformed))
         submission = await accepted(api, served, user, inputs, mappings)
-        return await (self._stream(submission) if streaming else self._block(submission))
+        return await (self._stream(submission) if streamed else self._block(submission))
 
     async def _block(self, submission: Submission) -> Response:
         """Waits for the run's end, also if the caller hangs up meanwhile: the run goes on either way."""
@@ -94,7 +96,7 @@ class RunRoutes:
     async def events(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
         user = user_of(request.query_params)
-        view = await self._view(served, request.path_params["workflow_run_id"])
+        view = await self._view(served, request.path_params["workflow_run_id"], of=None)
         queued = view.state.queued
         assert queued is not None
         if queued.user != user:
@@ -110,7 +112,7 @@ class RunRoutes:
         run = view.records[0].run
         records = self.api.runtime.follow(run, on_pause=True)
         close_from = None if on else max(last, after.seq + 1)
-        told = tell(Frames(run, view.served.flow, after), records, queued.task, close_from)
+        told = tell(frames_for(run, view.served.flow, after), records, queued.task, close_from)
         return EventStream(told, self.api.options.ping_seconds)
 
     # --------------------------------------------------------------------------------------------------- look, stop
@@ -120,9 +122,10 @@ class RunRoutes:
         view = await self._view(served, request.path_params["workflow_run_id"])
         return Response(detail(view.records[0].run, view), media_type=_JSON)
 
-    async def _view(self, served: Served, run: str) -> RunView:
-        """A run of this app. NotFound for an unknown one, a malformed id, and another app's."""
-        if served.app.mode not in ("workflow", "advanced-chat"):
+    async def _view(self, served: Served, run: str, of: Sequence[str] | None = _FLOWING) -> RunView:
+        """A run of this app, if it is of one of these modes. NotFound for an unknown one, a malformed id, and another
+        app's."""
+        if of is not None and served.app.mode not in of:
             raise not_workflow_app()
         view = await self.api.runtime.get(as_uuid(run, NotFound(_NO_RUN)))
         if view is None or view.served.app.id != served.app.id:
@@ -130,21 +133,16 @@ class RunRoutes:
         return view
 
     async def stop(self, request: Request) -> Response:
-        """Stops whatever run the task is of. An unknown task is no error, as in Dify: it may have ended long ago."""
         served = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
         if served.app.mode != "workflow":
             raise not_workflow_app()
-        runtime = self.api.runtime
-        run = await runtime.runs.find_task(request.path_params["task_id"])
-        summary = await runtime.runs.find_run(run) if run else None
-        if run and summary and summary.app == served.app.id:
-            await runtime.stop(run, user)
+        await stop(self.api, served, request.path_params["task_id"], user)
         return Response(_SUCCESS, media_type=_JSON)
 
     async def logs(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
-        if served.app.mode not in ("workflow", "advanced-chat"):
+        if served.app.mode not in _FLOWING:
             raise not_workflow_app()
         which = _run_filter(served.app.id, request.query_params)
         total, found = await self.api.runtime.runs.list_runs(which)
@@ -162,11 +160,7 @@ class RunRoutes:
 
 def _payload(asked: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[Mapping[str, Value]], bool]:
     """(inputs, files, streaming?) of a request to run. InvalidParam where one is of the wrong form."""
-    inputs, files = payload(asked)
-    mode = asked.get("response_mode")
-    if mode is not None and mode not in _MODES:
-        raise InvalidParam("response_mode: Input should be 'blocking' or 'streaming'")
-    return inputs, files, mode == "streaming"
+    return *payload(asked), streaming(asked)
 
 
 def _run_filter(app: str, query: Mapping[str, str]) -> RunFilter:
@@ -183,18 +177,9 @@ def _run_filter(app: str, query: Mapping[str, str]) -> RunFilter:
         after=_time(query, "created_at__after"),
         session=query.get("created_by_end_user_session_id") or None,
         keyword=query.get("keyword") or None,
-        page=_number(query, "page", 1, 99999),
-        limit=_number(query, "limit", 20, 100),
+        page=number(query, "page", 1, 99999),
+        limit=number(query, "limit", 20, 100),
     )
-
-
-def _number(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
-    text = query.get(name, "")
-    if not text:
-        return usual
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
-        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
-    return int(text)
 
 
 def _time(query: Mapping[str, str], name: str) -> float | None:

@@ -1,0 +1,51 @@
+"""Arguments of requests, checked: each InvalidParam says which one it is about, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.api.auth import as_uuid
+from headrace.errors import InvalidParam
+from headrace.values import Value
+
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def number(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
+    """A query parameter from 1 to `most`; `usual` where it is not given."""
+    text = query.get(name, "")
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
+        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
+    return int(text)
+
+
+def maybe_id(query: Mapping[str, str], name: str) -> str | None:
+    """A query parameter that is an id; None where it is empty or not there."""
+    text = query.get(name, "").strip()
+    return as_uuid(text, InvalidParam(f"{name}: {text[:50]!r} is not a valid uuid")) if text else None
+
+
+def text(asked: Mapping[str, Value], name: str) -> str:
+    """A string that is to be there. It loses its NULs, which no database takes."""
+    if name not in asked:
+        raise InvalidParam(f"{name}: Field required")
+    value = asked[name]
+    if not isinstance(value, str):
+        raise InvalidParam(f"{name}: Input should be a valid string")
+    return value.replace("\0", "")
+
+
+def maybe_text(asked: Mapping[str, Value], name: str) -> str | None:
+    """As `text`; None where it is not there, or null."""
+    return None if asked.get(name) is None else text(asked, name)
+
+
+def truth(asked: Mapping[str, Value], name: str, usual: bool) -> bool:
+    """A boolean, or the words and numbers that stand for one; `usual` where it is not there."""
+    value = asked.get(name, usual)
+    word = value.strip().lower() if isinstance(value, str) else str(value).lower()
+    if word not in _TRUTH or not isinstance(value, str | bool | int):
+        raise InvalidParam(f"{name}: Input should be a valid boolean")
+    return _TRUTH[word]

@@ -1,0 +1,168 @@
+"""OpenAI's chat completions: the app that a key opens answers as a model, so that every client of OpenAI's can call it.
+
+The last user message is the query of a chat, or fills the form of a workflow; what was said before it is told to the
+run as `sys.history`, unless the request goes on with a conversation that is kept here (`conversation_id`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from headrace.api import chat_operations as operations
+from headrace.api.asking import accepted
+from headrace.api.auth import Api
+from headrace.api.encoding import encode
+from headrace.api.errors import file_too_large, foreseen
+from headrace.api.openai_answers import BEAT, Completion, chunks, error_body
+from headrace.api.openai_asked import Asked, BadParameter, Picture, place, read
+from headrace.api.sse import EventStream
+from headrace.api.uploads import Uploads
+from headrace.apps import Served
+from headrace.chat import CHATS, COMPLETION, Chats
+from headrace.errors import LoadError, RequestError, StoreError
+from headrace.nodes.start import Start
+from headrace.ports import App, EndUser
+from headrace.runtime import Submission
+from headrace.values import Value
+
+_JSON = "application/json"
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class OpenAIRoutes:
+    """`/v1/openai/chat/completions` and `/v1/openai/models`."""
+
+    def __init__(self, api: Api, chats: Chats) -> None:
+        self.api = api
+        self.chats = chats
+
+    def add_to(self, router: APIRouter) -> None:
+        completions = _in_openai_words(self.completions)
+        router.add_api_route("/openai/chat/completions", completions, methods=["POST"], **operations.COMPLETIONS)
+        router.add_api_route("/openai/models", _in_openai_words(self.models), methods=["GET"], **operations.MODELS)
+        router.add_api_route(
+            "/openai/models/{model:path}", _in_openai_words(self.model), methods=["GET"], **operations.MODEL
+        )
+
+    async def models(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        return Response(encode({"object": "list", "data": [_model(served.app)]}), media_type=_JSON)
+
+    async def model(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        _check_model(request.path_params["model"], served.app)
+        return Response(encode(_model(served.app)), media_type=_JSON)
+
+    async def completions(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        asked = read(await self.api.json(request))
+        _check_model(asked.model, served.app)
+        submission = await self._submission(served, asked)
+        runtime, flow = self.api.runtime, served.flow
+        if asked.streamed:
+            async with AsyncExitStack() as stack:
+                started = await stack.enter_async_context(runtime.open(submission))
+                told = chunks(Completion(started.run, flow, asked.model), started.records, with_usage=asked.with_usage)
+                return EventStream(told, self.api.options.ping_seconds, stack.pop_all(), BEAT)
+        async with runtime.open(submission) as started:
+            completion = Completion(started.run, flow, asked.model)
+            async for record in started.records:
+                completion.feed(record)
+        if completion.error is not None:
+            raise completion.error
+        return Response(encode(completion.whole()), media_type=_JSON)
+
+    async def _submission(self, served: Served, asked: Asked) -> Submission:
+        app = served.app
+        start = served.flow.nodes[served.flow.graph.root]
+        form = start.form() if isinstance(start, Start) else ()
+        chatting = app.mode in CHATS
+        if chatting and not asked.text:
+            raise BadParameter("The last user message has no text.", "messages")
+        end_user = await self.api.end_user(app, asked.user)
+        conversation = None
+        if chatting and asked.conversation is not None:
+            conversation = await self.chats.find(app.id, end_user.id, asked.conversation)
+        names = {field["variable"] for entry in form for field in entry.values()}
+        inputs = {**{name: each for name, each in asked.metadata.items() if name in names}, **asked.inputs}
+        pictures = [await self._mapping(each, app, end_user) for each in asked.pictures]
+        inputs, files = _with_pictures(pictures, form, inputs, Uploads(served.flow))
+        inputs = inputs if chatting else place(asked.text, form, inputs)
+        submission = await accepted(self.api, served, asked.user, inputs, files)
+        system: dict[str, Value] = {}
+        if asked.history and conversation is None:
+            system["history"] = list(asked.history)
+            if chatting:
+                system["dialogue_count"] = 1 + sum(each["role"] == "user" for each in asked.history)
+        submission = replace(submission, system=system)
+        if chatting:
+            return await self.chats.message(replace(submission, query=asked.text), conversation)
+        return replace(submission, query=asked.text) if app.mode == COMPLETION else submission
+
+    async def _mapping(self, picture: Picture, app: App, end_user: EndUser) -> Mapping[str, Value]:
+        """A picture as a caller of Dify's API would give it; one that came with the request is stored."""
+        if not picture.data:
+            return {"type": "image", "transfer_method": "remote_url", "url": picture.url}
+        limit = self.api.options.limit_for(f".{picture.filename.rpartition('.')[2]}")
+        if len(picture.data) > limit:
+            raise file_too_large(limit)
+        stored = await self.api.files.save(
+            picture.data,
+            filename=picture.filename,
+            mime_type=picture.mime_type,
+            transfer_method="local_file",
+            app=app.id,
+            owner=end_user.id,
+        )
+        return {"type": "image", "transfer_method": "local_file", "upload_file_id": stored.related_id}
+
+
+def _with_pictures(
+    pictures: Sequence[Mapping[str, Value]],
+    form: Sequence[Mapping[str, Value]],
+    inputs: Mapping[str, Value],
+    uploads: Uploads,
+) -> tuple[dict[str, Value], Sequence[Mapping[str, Value]]]:
+    """(inputs, files) with the pictures in the first file fields of the form that are free; else, where the app takes
+    files, beside the inputs. BadParameter where there is no place for them."""
+    placed, left = dict(inputs), list(pictures)
+    for entry in form:
+        for kind, field in entry.items():
+            if left and field["variable"] not in placed and "image" in (field.get("allowed_file_types") or ["image"]):
+                if kind == "file":
+                    placed[field["variable"]] = left.pop(0)
+                elif kind == "file-list":
+                    placed[field["variable"]], left = left, []
+    if left and not uploads.on:
+        raise BadParameter("This app takes no images.", "messages", "unsupported_content")
+    return placed, uploads.taken(left)
+
+
+def _model(app: App) -> dict[str, Value]:
+    return {"id": app.name, "object": "model", "created": int(app.created_at), "owned_by": "headrace"}
+
+
+def _check_model(model: str, app: App) -> None:
+    if model not in (app.name, app.id):
+        message = f"The model '{model}' does not exist. This key opens the app '{app.name}': that is its model."
+        raise RequestError(message, "model_not_found", 404)
+
+
+def _in_openai_words(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, its errors in OpenAI's envelope."""
+
+    async def told(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (RequestError, StoreError, LoadError) as error:
+            found = foreseen(request, error)
+            body = error_body(found, found.param if isinstance(found, BadParameter) else None)
+            return Response(encode(body), found.status, dict(found.headers), _JSON)
+
+    told.__name__ = endpoint.__name__
+    return told

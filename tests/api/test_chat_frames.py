@@ -1,0 +1,160 @@
+"""What goes with a chat's text, and streams of chats that are cut off and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.api.chat_bodies import BlockingReply, Reply
+from headrace.api.chat_frames import ChatFrames, frames_for
+from headrace.api.frames import START, Frame, Frames, Place
+from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
+from headrace.node import Config, Flow, Node
+from headrace.resources import Usage
+from headrace.values import File
+from tests.api import test_resume
+from tests.api.test_resume import FLOW, RUN, lived
+
+MODES = ("advanced-chat", "chat")
+
+
+def flow(mode: str, features: Mapping[str, Any] | None = None, **kinds: str) -> Flow:
+    """The flow of test_resume as a chat; `kinds`: types of its nodes."""
+    nodes = cast(
+        "Mapping[str, Node[Config]]", {name: type("Plain", (), {"type": kind})() for name, kind in kinds.items()}
+    )
+    return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
+
+
+def shown(frames: Sequence[Frame]) -> list[list[Any]]:
+    """What a client makes of frames: text that comes piece by piece is one text."""
+    seen: list[list[Any]] = []
+    for frame in frames:
+        if frame.event == "message" and seen and seen[-1][0] == "message":
+            seen[-1][1] += frame.data["answer"]
+        elif frame.event == "message":
+            seen.append(["message", frame.data["answer"]])
+        else:
+            seen.append([frame.event, frame.data.get("node_id"), frame.data.get("status")])
+    return seen
+
+
+_MOVES = st.lists(
+    st.tuples(st.sampled_from(["say a", "say b", "flush", "retry a", "retry b"]), st.text("xyz", min_size=1)),
+    max_size=14,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_MOVES, st.sampled_from("ab"), st.integers(0, 3), st.sampled_from(MODES))
+def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
+    moves: list[tuple[str, str]], last: str, late: int, mode: str
+) -> None:
+    story, chat = lived(moves, last), flow(mode)
+    whole = ChatFrames(RUN, chat)
+    told = [(count, frame) for count, record in enumerate(story.heard, 1) for frame in whole.feed(record)]
+    assert told[-1][1].event == "message_end"
+    for index, (count, frame) in enumerate(told):
+        rest = ChatFrames(RUN, chat, Place.parse(str(frame.place)))
+        again = [each for record in test_resume.heard_again(story, count, late) for each in rest.feed(record)]
+        assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
+
+
+@settings(max_examples=50, deadline=None)
+@given(_MOVES, st.sampled_from("ab"), st.sampled_from(MODES))
+def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str, mode: str) -> None:
+    """Cut, resumed, cut again at the next frame, and so on to the end."""
+    story, chat = lived(moves, last), flow(mode)
+    whole = ChatFrames(RUN, chat)
+    everything = [frame for record in story.heard for frame in whole.feed(record)]
+    place, got = START, list[Frame]()
+    for _ in range(len(story.heard) + 50):
+        frames = ChatFrames(RUN, chat, place)
+        found = next((new for record in story.heard if (new := frames.feed(record))), None)
+        if found is None:
+            break
+        got.append(found[0])
+        place = found[0].place
+    assert shown(got) == shown(everything)
+
+
+def test_each_app_is_told_in_its_own_dialect() -> None:
+    kinds = {mode: type(frames_for(RUN, flow(mode))) for mode in ("workflow", "advanced-chat", "chat", "completion")}
+    assert kinds == {"workflow": Frames, "advanced-chat": ChatFrames, "chat": ChatFrames, "completion": ChatFrames}
+
+
+# --------------------------------------------------------------------------------------------- what goes with a text
+
+QUEUED = RunQueued("app", "v1", "task", "u1", {}, {"query": "x"}, conversation="c")
+
+
+def folded(chat: Flow, *events: Any) -> Reply:
+    reply = Reply(chat)
+    for seq, event in enumerate((QUEUED, *events), 1):
+        reply.take(Record(RUN, seq, float(seq), event))
+    return reply
+
+
+def passage(document: str, **more: Any) -> dict[str, Any]:
+    metadata = {"_source": "knowledge", "dataset_id": "d", "document_id": document, "score": 0.5}
+    return {"content": f"of {document}", "title": document, "metadata": metadata, **more}
+
+
+def test_sources_are_told_once_a_document_and_numbered() -> None:
+    found = [passage("one"), passage("two"), passage("one")]
+    events = [NodeSucceeded("a", {"result": found}), NodeSucceeded("b", {"result": [passage("two"), passage("three")]})]
+    kinds = {"a": "knowledge-retrieval", "b": "knowledge-retrieval"}
+    on = flow("chat", {"retriever_resource": {"enabled": True}}, **kinds)
+    sources = folded(on, *events).metadata["retriever_resources"]
+    assert [(each["position"], each["document_id"]) for each in sources] == [(1, "one"), (2, "two"), (3, "three")]
+    assert folded(flow("chat", **kinds), *events).metadata["retriever_resources"] == []
+    passed_on = flow("chat", {"retriever_resource": {"enabled": True}}, a="code", b="code")
+    assert folded(passed_on, *events).metadata["retriever_resources"] == []
+
+
+def test_what_a_container_paid_is_not_counted_twice() -> None:
+    paid = Usage(6, 4).wire()
+    inside, around = NodeSucceeded("a[0]/llm", {}, usage=paid), NodeSucceeded("a", {}, usage={"total_tokens": 10})
+    usage = folded(flow("advanced-chat"), RoundStarted("a", 0), inside, around).usage
+    assert (usage["total_tokens"], usage["prompt_tokens"]) == (10, 6)
+
+
+def test_times_count_from_the_question_to_the_first_text() -> None:
+    reply = folded(flow("chat"))
+    assert reply.usage["time_to_first_token"] is None
+    reply.heard([("\n", ("a", "text"))], 2.0)  # pyright: ignore[reportArgumentType]
+    reply.heard([("Hi", ("a", "text"))], 3.5)  # pyright: ignore[reportArgumentType]
+    reply.heard([("!", ("a", "text"))], 4.0)  # pyright: ignore[reportArgumentType]
+    assert (reply.usage["time_to_first_token"], reply.usage["time_to_generate"]) == (2.5, 0.5)
+
+
+@pytest.mark.parametrize(("mode", "told"), [("chat", ["message_file", "message_end"]), ("advanced-chat", [])])
+def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
+    file = File("image", "tool_file", "a.png", ".png", "image/png", 3, related_id="f1", url="http://x/a.png")
+    chat = flow(mode, a="llm", b="answer")
+    frames = ChatFrames(RUN, chat)
+    story = lived([], "b").heard
+    events = [record.event for record in story if record.seq is not None]
+    events = [
+        replace(each, outputs={"files": [file]}) if isinstance(each, NodeSucceeded) and each.path in "ab" else each
+        for each in events
+    ]
+    records = [Record(RUN, seq, float(seq), event) for seq, event in enumerate(events, 1)]
+    got = [frame for record in records for frame in frames.feed(record)]
+    assert [each.event for each in got if each.event.startswith("message_")] == (told or ["message_end"])
+    assert got[-1].data["files"] == [file]
+    if told:
+        assert got[-2].data == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
+
+
+def test_a_run_that_fails_without_a_word() -> None:
+    reply = BlockingReply(RUN, "task", flow("chat"))
+    assert reply.feed(Record(RUN, 1, 1.0, QUEUED)) is None
+    assert reply.feed(Record(RUN, 2, 2.0, RunEnded("failed"))) is None
+    assert reply.error is not None
+    assert (reply.error.status, reply.error.code, str(reply.error)) == (400, "invalid_param", "The run failed.")

@@ -1,0 +1,59 @@
+"""A served app, called by OpenAI's own client for Node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from headrace.node import Context, Result
+from headrace.resources import Usage
+from tests.api.chats import chatflow
+from tests.api.serving import Scripted, Serving
+
+HERE = Path(__file__).parent.parent / "openai_node"
+NODE, NPM = shutil.which("node"), shutil.which("npm")
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node, with the client that the lock file names."""
+    if NODE is None or NPM is None:
+        pytest.skip("Node and npm are not installed: OpenAI's client for Node is NOT tested")
+    wanted = json.loads((HERE / "package-lock.json").read_text())["packages"]["node_modules/openai"]["version"]
+    installed = HERE / "node_modules" / "openai" / "package.json"
+    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+        subprocess.run([NPM, "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True, capture_output=True, timeout=120)
+    return NODE
+
+
+async def test_the_node_client_chats_and_streams(server: Serving, node: str) -> None:
+    async def ask(ctx: Context) -> Result:
+        for word in ("one ", "two ", "three"):
+            ctx.emit("text", word)
+        return Result({"text": "one two three"}, usage=Usage(6, 4).wire())
+
+    Scripted.scripts["ask"] = ask
+    app = await server.add("chat.yml", chatflow("{{#ask.text#}} ☕ {{#sys.query#}}", ["ask"]))
+    running = await asyncio.create_subprocess_exec(
+        node, "chat.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        told, wrong = await running.communicate()
+    assert running.returncode == 0, wrong.decode()
+    got = json.loads(told)
+    pieces = got.pop("pieces")
+    assert got == {
+        "model": "chat",
+        "whole": "one two three ☕ Who am I?",
+        "streamed": "one two three ☕ Who am I?",
+        "finish": ["stop"],
+        "usage": {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10},
+        "final": "one two three ☕ Who am I?",
+        "refused": {"status": 400, "param": "n", "code": "unsupported_parameter"},
+    }
+    assert pieces > 3
