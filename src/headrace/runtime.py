@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from headrace.apps import Apps, Served
 from headrace.engine import Driver, World
-from headrace.errors import Conflict, NotFound, RequestError, TooManyRequests
+from headrace.errors import Conflict, Draining, NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -54,6 +54,7 @@ class Submission:
     conversation: str | None = None
     system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
     answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
+    trace: str | None = None  # the caller's W3C `traceparent`
 
 
 class Submitted(NamedTuple):
@@ -104,6 +105,7 @@ class Runtime:
         self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
         self._active: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by this process's workers
+        self.draining = False  # the process is about to end: no more runs are taken in
         self._handover: dict[RunId, list[Record]] = {}
         self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
 
@@ -142,7 +144,9 @@ class Runtime:
         return await self._enqueue(fork(records, new, now, queued))
 
     async def _enqueue(self, records: Sequence[Record]) -> Submitted:
-        """Writes down how a run begins, and wakes a worker for it."""
+        """Writes down how a run begins, and wakes a worker for it. Draining where none are taken in any more."""
+        if self.draining:
+            raise Draining
         run = records[0].run
         try:
             await self.world.journal.append(records)
@@ -187,6 +191,8 @@ class Runtime:
 
     @asynccontextmanager
     async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
+        if self.draining:
+            raise Draining
         record = self._queued(submission)
         queued = record.event
         assert isinstance(queued, RunQueued)
@@ -195,14 +201,12 @@ class Runtime:
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
             await self.queue.put(record.run)
+            await asyncio.shield(
+                written
+            )  # whoever is told of a run can ask for it; a caller who leaves does not end it
             flow = submission.served.flow
-            records = self._live(record.run, live, [record], Mask(flow.secrets), 0, written=written)
-            try:
-                yield Started(record.run, queued.task, records, flow)
-            finally:
-                if not written.done():
-                    await asyncio.wait((written,))
-                written.result()
+            records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
+            yield Started(record.run, queued.task, records, flow)
 
     def _begun(self, submission: Submission, run: RunId | None = None, number: int = 0) -> list[Record]:
         """How a run begins; one that has its answer ends there, too."""
@@ -239,6 +243,7 @@ class Runtime:
             submission.source,
             submission.callback,
             conversation=submission.conversation,
+            trace=submission.trace,
         )
         return Record(run, 1, now, queued)
 
@@ -269,7 +274,6 @@ class Runtime:
         after: int,
         *,
         on_pause: bool = False,
-        written: asyncio.Future[None] | None = None,
     ) -> AsyncIterator[Record]:
         last = 0
         waiting = known
@@ -292,8 +296,6 @@ class Runtime:
                     async with asyncio.timeout(POLL_SECONDS):
                         waiting = await anext(live)
                 except TimeoutError:
-                    if written is not None and written.done():
-                        written.result()  # a run that could not be written down will never be heard of
                     waiting = await self.world.journal.read(run, last)
 
     async def _mask(self, records: Sequence[Record]) -> Mask:
