@@ -18,6 +18,7 @@ from aiohttp import web
 from headrace.adapters.http import HttpClient
 from headrace.errors import NodeError
 from headrace.resources import HttpRequest, Part
+from tests.certificates import Authority
 from tests.http.servers import echo, head_of, heard, serve, speak
 
 
@@ -562,11 +563,8 @@ async def test_two_hundred_slow_requests_wait_together(http: HttpClient):
 @pytest.fixture
 def certified(tmp_path: Path) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate that nobody vouches for."""
-    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
-    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(Authority(tmp_path).issue("server").both)
     return context
 
 

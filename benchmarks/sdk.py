@@ -1,0 +1,129 @@
+"""What the Python SDK adds to a call: beside bare httpx, against the same Headrace.
+
+    uv run python -m benchmarks.sdk            prints a table; exit 1 if a target is missed
+
+Calls: `run_workflow` and a poll, one after another, in turn with the same request by a bare httpx client. Streams: a
+hundred at once in one AsyncClient, and how many events a second it takes in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from headrace_client import AsyncClient, Client
+
+from benchmarks.service import Served, helper, serving
+
+CALLS, ROUNDS = 200, 7
+STREAMS, TOKENS = 100, 200
+MOST = 1.3
+LEAST = 15_000.0
+_TOKEN = " token"
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    """Milliseconds a call, of CALLS."""
+    gc.collect()
+    began = time.perf_counter()
+    for _ in range(CALLS):
+        call()
+    return (time.perf_counter() - began) / CALLS * 1000
+
+
+def _beside(ours: Callable[[], Any], bare: Callable[[], Any]) -> tuple[float, float, float]:
+    """(ours, bare, ours by bare): medians of rounds in turn, so that noise meets both alike."""
+    ours(), bare()
+    pairs = [(_timed(ours), _timed(bare)) for _ in range(ROUNDS)]
+    ratio = statistics.median(first / second for first, second in pairs)
+    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs), ratio
+
+
+def calls() -> list[tuple[str, float, float, float]]:
+    with serving("start_end.yml") as served:
+        url = f"http://127.0.0.1:{served.port}"
+        body = {"inputs": {"query": "hello"}, "user": "u"}
+        with Client(served.key, url, user="u") as client, httpx.Client(headers=served.headers) as bare:
+            run = client.create_workflow_run(served.app, {"query": "hello"}).workflow_run_id
+            client.wait(run)
+
+            def bare_run() -> Any:
+                answer = bare.post(f"{url}/v1/workflows/run", json={**body, "response_mode": "blocking"})
+                return answer.raise_for_status().json()["data"]["outputs"]
+
+            def bare_poll() -> Any:
+                return bare.get(f"{url}/api/workflow-runs/{run}").raise_for_status().json()["status"]
+
+            return [
+                ("run, blocking", *_beside(lambda: client.run_workflow({"query": "hello"}).outputs, bare_run)),
+                ("poll", *_beside(lambda: client.get_workflow_run_status(run).status, bare_poll)),
+            ]
+
+
+async def _streamed(served: Served) -> tuple[float, float]:
+    """(events a second through the SDK, lines a second through bare httpx), STREAMS at once."""
+    url = f"http://127.0.0.1:{served.port}"
+    inputs = {"query": "hello"}
+
+    async def one(client: AsyncClient) -> int:
+        count = 0
+        async for event in client.stream_workflow(inputs):
+            count += event.text.count(_TOKEN)
+        return count
+
+    async def bare_one(client: httpx.AsyncClient) -> int:
+        body = {"inputs": inputs, "user": "u", "response_mode": "streaming"}
+        count = 0
+        async with client.stream("POST", f"{url}/v1/workflows/run", json=body) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("data:") and (event := json.loads(line[5:]))["event"] == "text_chunk":
+                    count += event["data"]["text"].count(_TOKEN)
+        return count
+
+    rates: list[float] = []
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        AsyncClient(served.key, url) as client,
+        httpx.AsyncClient(headers=served.headers, limits=limits, timeout=60) as bare,
+    ):
+        for work in (lambda: one(client), lambda: bare_one(bare)):
+            await work()
+            took: list[float] = []
+            for _ in range(3):
+                began = time.perf_counter()
+                counts = await asyncio.gather(*(work() for _ in range(STREAMS)))
+                if set(counts) != {TOKENS}:
+                    raise RuntimeError(f"a stream told {min(counts)} of {TOKENS} tokens")
+                took.append(sum(counts) / (time.perf_counter() - began))
+            rates.append(statistics.median(took))
+    return rates[0], rates[1]
+
+
+def streams() -> tuple[float, float]:
+    with helper("others.py") as port:
+        environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+        with serving("model.yml", environ, MODEL_NAME=f"{TOKENS}-0") as served:
+            return asyncio.run(_streamed(served))
+
+
+def main() -> int:
+    missed = False
+    print(f"{'call':<16}{'SDK':>10}{'httpx':>10}{'ratio':>8}   target: at most {MOST}")
+    for name, ours, bare, ratio in calls():
+        missed |= ratio > MOST
+        print(f"{name:<16}{ours:>7.2f} ms{bare:>7.2f} ms{ratio:>8.2f}")
+    rate, bare_rate = streams()
+    missed |= rate < LEAST
+    print(f"{STREAMS} streams: {rate:,.0f} tokens/s; bare httpx {bare_rate:,.0f}   target: at least {LEAST:,.0f}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

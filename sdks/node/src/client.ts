@@ -1,0 +1,102 @@
+import { Chats } from './chats.js';
+import { segment } from './core.js';
+import type { UserOptions } from './core.js';
+import { ServerError } from './errors.js';
+import type { AppInfo, AppMeta, AppSite, Done, Health, HumanInputForm, Retrieved, Values } from './models.js';
+import type { CallOptions } from './options.js';
+import { parse } from './transport.js';
+
+export interface RetrieveOptions extends CallOptions {
+  /** `search_method`, `reranking_enable`, `top_k`, `score_threshold_enabled` ..., as the server names them. */
+  retrievalModel?: Values | undefined;
+  externalRetrievalModel?: Values | undefined;
+  attachmentIds?: readonly string[] | undefined;
+}
+
+/**
+ * Calls one app of a Headrace or Dify server.
+ *
+ * Keep one client, and share it: it remembers which kind of server it speaks with.
+ */
+export class DifyClient extends Chats {
+  // -------------------------------------------------------------------------------------------------------- the app
+
+  /** The app's name, description and mode. */
+  async getInfo(options: CallOptions = {}): Promise<AppInfo> {
+    return this.get<AppInfo>('/v1/info', options);
+  }
+
+  /** The icons of the tools that the app uses. */
+  async getMeta(options: CallOptions = {}): Promise<AppMeta> {
+    return this.get<AppMeta>('/v1/meta', options);
+  }
+
+  /** How the app's own web page presents itself. */
+  async getSite(options: CallOptions = {}): Promise<AppSite> {
+    return this.get<AppSite>('/v1/site', options);
+  }
+
+  /** The bytes of an uploaded file. */
+  async downloadFile(fileId: string, options: UserOptions = {}): Promise<Uint8Array> {
+    const { signal, timeout } = options;
+    const path = `/v1/files/${segment(fileId)}/preview`;
+    const query = { user: this.userOf(options) };
+    return (await this.transport.send({ method: 'GET', path, query, repeat: 'always', signal, timeout })).bytes;
+  }
+
+  // ------------------------------------------------------------------------------------------------- forms, datasets
+
+  /** What a paused run asks a person for. `formToken` is in the event human_input_required. */
+  async getHumanInputForm(formToken: string, options: CallOptions = {}): Promise<HumanInputForm> {
+    return this.get<HumanInputForm>(`/v1/form/human_input/${segment(formToken)}`, options);
+  }
+
+  /** Answers a form; the run goes on. `action`: the id of one of its `user_actions`. */
+  async submitHumanInputForm(
+    formToken: string,
+    answer: UserOptions & { action: string; inputs?: Values | undefined },
+  ): Promise<Done> {
+    const body = { inputs: answer.inputs ?? {}, action: answer.action, user: this.userOf(answer) };
+    return this.post<Done>(`/v1/form/human_input/${segment(formToken)}`, body, answer, 'unsent');
+  }
+
+  /** What a dataset has on a query. Needs a dataset key. */
+  async retrieve(datasetId: string, query: string, options: RetrieveOptions = {}): Promise<Retrieved> {
+    const body = {
+      query,
+      retrieval_model: options.retrievalModel,
+      external_retrieval_model: options.externalRetrievalModel,
+      attachment_ids: options.attachmentIds,
+    };
+    return this.post<Retrieved>(`/v1/datasets/${segment(datasetId)}/retrieve`, body, options);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- health
+
+  /** Whether the server is alive (Headrace: /healthz). */
+  async getHealth(options: CallOptions = {}): Promise<Health> {
+    return this.#health('/healthz', options);
+  }
+
+  /** Whether the server takes requests (Headrace: /readyz). One that does not is an answer, too. */
+  async getReadiness(options: CallOptions = {}): Promise<Health> {
+    return this.#health('/readyz', options);
+  }
+
+  async #health(path: string, { signal, timeout }: CallOptions): Promise<Health> {
+    const answer = await this.transport.send({
+      method: 'GET',
+      path,
+      repeat: 'unsent',
+      accept: (status, headers) => status === 503 && /json/.test(headers.get('content-type') ?? ''),
+      signal,
+      timeout,
+    });
+    const told = parse<Values>(answer);
+    if (typeof told['status'] !== 'string')
+      throw new ServerError('The server does not tell its health.', { body: told });
+    return { ...told, status: told['status'], healthy: answer.status < 300 };
+  }
+}
+
+export { DifyClient as Client };

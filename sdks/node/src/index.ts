@@ -1,0 +1,50 @@
+/** Calls workflows and chats of Headrace, Dify Cloud and self-hosted Dify. */
+
+export { Client, DifyClient } from './client.js';
+export type { RetrieveOptions } from './client.js';
+export type { ChatRequest, CompletionRequest, ListOptions } from './chats.js';
+export type { UserOptions } from './core.js';
+export {
+  AuthenticationError,
+  ConflictError,
+  ConnectionError,
+  HeadraceError,
+  NotFoundError,
+  PermissionDeniedError,
+  RateLimitError,
+  RunFailedError,
+  ServerError,
+  StreamInterruptedError,
+  TimeoutError,
+  ValidationError,
+  WaitTimeoutError,
+} from './errors.js';
+export type { ErrorDetails, ErrorNode, Interruption } from './errors.js';
+export { isEvent } from './events.js';
+export type * from './events.js';
+export { LocalFile } from './files.js';
+export type { FileContent, FileInput, FileMapping, FileOptions, FileType } from './files.js';
+export { isFinal, raiseForStatus } from './models.js';
+export type * from './models.js';
+export { VERSION } from './options.js';
+export type {
+  AnswerHeaders,
+  CallOptions,
+  ClientOptions,
+  Fetch,
+  FetchAnswer,
+  FetchInit,
+  PollingPlan,
+  RetryPolicy,
+} from './options.js';
+export { Pages } from './pages.js';
+export type {
+  CreateRunRequest,
+  FailureOptions,
+  LogFilter,
+  RunFilter,
+  RunRef,
+  RunRequest,
+  WaitOptions,
+} from './requests.js';
+export { EventStream } from './streams.js';

@@ -1,0 +1,262 @@
+/** What servers answer. Fields keep the server's names; those that this version does not know are there too. */
+
+import { RunFailedError, isObject } from './errors.js';
+import type { ErrorNode } from './errors.js';
+import type { Fields, RunStatus } from './events.js';
+
+export type Values = Readonly<Record<string, unknown>>;
+
+/** A run that was begun. */
+export interface CreatedRun extends Fields {
+  readonly workflow_run_id: string;
+  readonly task_id: string;
+  readonly status: RunStatus;
+  readonly created_at?: number;
+}
+
+export interface Usage extends Fields {
+  readonly prompt_tokens?: number;
+  readonly completion_tokens?: number;
+  readonly total_tokens?: number;
+  readonly total_price?: string | number | null;
+  readonly currency?: string | null;
+}
+
+/** A run as it stands. Times are seconds since the epoch, or that it took. */
+export interface WorkflowRun extends Fields {
+  readonly id: string;
+  readonly workflow_run_id: string;
+  readonly status: RunStatus;
+  readonly workflow_id?: string;
+  readonly task_id?: string;
+  readonly inputs?: Values | null;
+  /** Null until the run has ended, and where a failed run has none. */
+  readonly outputs?: Values | null;
+  readonly error?: string | null;
+  /** The node whose failure ended the run (Headrace). */
+  readonly error_node?: ErrorNode | null;
+  readonly usage?: Usage | null;
+  readonly total_tokens?: number;
+  readonly total_steps?: number;
+  readonly exceptions_count?: number;
+  readonly created_at?: number;
+  readonly started_at?: number | null;
+  readonly finished_at?: number | null;
+  readonly elapsed_time?: number | null;
+}
+
+/** A run's end, also as Dify tells it, under `data`. */
+export interface FinishedRun extends WorkflowRun {
+  readonly task_id: string;
+  readonly data: Values;
+}
+
+export interface NodeExecution extends Fields {
+  readonly id: string;
+  readonly node_id: string;
+  readonly node_type: string;
+  readonly title: string;
+  readonly index: number;
+  readonly status: string;
+  readonly inputs: Values | null;
+  readonly outputs: Values | null;
+  readonly error: string | null;
+  readonly started_at: number;
+  readonly finished_at: number | null;
+  readonly elapsed_time: number | null;
+}
+
+/** The run that a line of the log is about. */
+export interface LoggedRun extends Fields {
+  readonly id: string;
+  readonly status: RunStatus;
+  readonly error: string | null;
+  readonly elapsed_time: number;
+  readonly total_tokens: number;
+  readonly total_steps: number;
+  readonly created_at: number;
+  readonly finished_at: number | null;
+}
+
+export interface WorkflowLog extends Fields {
+  readonly id: string;
+  readonly workflow_run: LoggedRun;
+  readonly created_from: string;
+  readonly created_by_role: string;
+  readonly created_at: number;
+}
+
+export interface Page<T> extends Fields {
+  readonly data: readonly T[];
+  readonly limit?: number;
+  readonly has_more?: boolean;
+  readonly page?: number;
+  readonly total?: number;
+}
+
+/** `result` is `success`. */
+export interface Done extends Fields {
+  readonly result: string;
+}
+
+export interface AppInfo extends Fields {
+  readonly name: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly mode: string;
+  readonly author_name?: string;
+}
+
+/** What an app takes and offers. `user_input_form`: `{[type]: {variable, label, required, ...}}` each. */
+export interface AppParameters extends Fields {
+  readonly user_input_form: readonly Readonly<Record<string, Values>>[];
+  readonly file_upload?: Values;
+  readonly opening_statement?: string | null;
+  readonly suggested_questions?: readonly string[];
+  readonly system_parameters?: Readonly<Record<string, number>>;
+}
+
+export interface AppMeta extends Fields {
+  readonly tool_icons: Values;
+}
+
+export interface AppSite extends Fields {
+  readonly title: string;
+  readonly description?: string | null;
+  readonly icon_type?: string | null;
+  readonly icon?: string | null;
+}
+
+/** A file that the server has; may be given as a value in `inputs` and `files`. */
+export interface UploadedFile extends Fields {
+  readonly id: string;
+  readonly name: string;
+  readonly size: number;
+  readonly extension: string;
+  readonly mime_type: string;
+  readonly created_by: string;
+  readonly created_at: number;
+}
+
+/** The answer of a chat or a completion. */
+export interface Message extends Fields {
+  readonly message_id: string;
+  readonly answer: string;
+  readonly task_id: string;
+  readonly conversation_id?: string;
+  readonly mode?: string;
+  readonly metadata?: Values;
+  readonly created_at?: number;
+}
+
+/** A question and its answer in a conversation's history. */
+export interface PastMessage extends Fields {
+  readonly id: string;
+  readonly conversation_id: string;
+  readonly inputs: Values;
+  readonly query: string;
+  readonly answer: string;
+  readonly status?: string;
+  readonly error?: string | null;
+  readonly feedback?: Values | null;
+  readonly created_at: number;
+}
+
+export interface Conversation extends Fields {
+  readonly id: string;
+  readonly name: string;
+  readonly inputs: Values;
+  readonly status: string;
+  readonly introduction?: string | null;
+  readonly created_at: number;
+  readonly updated_at?: number;
+}
+
+export interface ConversationVariable extends Fields {
+  readonly id: string;
+  readonly name: string;
+  readonly value_type: string;
+  readonly value: unknown;
+  readonly description?: string;
+}
+
+export interface Feedback extends Fields {
+  readonly id: string;
+  readonly message_id: string;
+  readonly rating: string | null;
+  readonly content?: string | null;
+}
+
+export interface SuggestedQuestions extends Fields {
+  readonly result: string;
+  readonly data: readonly string[];
+}
+
+export interface Transcript extends Fields {
+  readonly text: string;
+}
+
+/** A piece of knowledge that was found. */
+export interface RetrievedRecord extends Fields {
+  readonly segment: Values;
+  readonly score: number | null;
+}
+
+export interface Retrieved extends Fields {
+  readonly query: Values;
+  readonly records: readonly RetrievedRecord[];
+}
+
+/** What a paused run asks a person for. */
+export interface HumanInputForm extends Fields {
+  readonly form_content: string;
+  readonly inputs: readonly Values[];
+  readonly user_actions: readonly Values[];
+  readonly resolved_default_values?: Values;
+  readonly expiration_time?: number;
+}
+
+/** `status` is the server's word for it, `ok` or `ready`. */
+export interface Health extends Fields {
+  readonly status: string;
+  readonly healthy: boolean;
+}
+
+const FINAL: ReadonlySet<string> = new Set(['succeeded', 'failed', 'stopped', 'partial-succeeded']);
+
+/** Whether a status is a run's last. */
+export function isFinal(status: string | null | undefined): boolean {
+  return FINAL.has(status ?? '');
+}
+
+/** What any server tells of a run, in one form. Dify tells inputs and outputs as JSON within JSON. */
+export function runOf(told: Values): WorkflowRun {
+  const data = isObject(told['data']) ? told['data'] : {};
+  const flat: Record<string, unknown> = { ...data, ...told };
+  for (const name of ['inputs', 'outputs']) if (name in flat) flat[name] = unpacked(flat[name]);
+  const id = flat['workflow_run_id'] ?? flat['id'];
+  return { ...flat, id, workflow_run_id: id } as WorkflowRun;
+}
+
+function unpacked(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value; // as it was sent
+  }
+}
+
+/** The run itself. RunFailedError if it failed or was stopped. */
+export function raiseForStatus<R extends WorkflowRun>(run: R): R {
+  if (run.status !== 'failed' && run.status !== 'stopped') return run;
+  const { error_node: node } = run;
+  const where = node ? `${node.title || node.node_id}: ` : '';
+  throw new RunFailedError(`${where}${run.error || `The run ${run.status}.`}`, {
+    code: run.status,
+    runId: run.workflow_run_id,
+    taskId: run.task_id,
+    node,
+    run,
+  });
+}

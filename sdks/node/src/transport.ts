@@ -1,0 +1,230 @@
+import {
+  ConflictError,
+  ConnectionError,
+  HeadraceError,
+  RateLimitError,
+  ServerError,
+  TimeoutError,
+  errorOf,
+  isObject,
+  requestIdOf,
+  retryAfterOf,
+} from './errors.js';
+import { Exchange, reachOf, spoken } from './exchange.js';
+import type { Answer, Stream } from './exchange.js';
+import { DIFY_CLOUD, VERSION, numberOf, rootOf, sleep } from './options.js';
+import type { Form } from './multipart.js';
+import type { AnswerHeaders, CallOptions, ClientOptions, Fetch, FetchInit } from './options.js';
+
+export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
+
+export interface Call extends CallOptions {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** From the server's root, such as `/v1/info`. */
+  readonly path: string;
+  readonly query?: Query;
+  /** Sent as JSON. */
+  readonly json?: unknown;
+  readonly form?: Form;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** `unsent`: repeated only where it surely did not arrive, or was refused for coming too soon. */
+  readonly repeat: 'always' | 'unsent';
+  /** Statuses that are answers too: what they mean is for the caller to say. */
+  readonly accept?: (status: number, headers: AnswerHeaders) => boolean;
+}
+
+/** Sends calls: key, time-outs, repetitions, errors. One a client. */
+export class Transport {
+  readonly root: string;
+  readonly clock: () => number;
+  readonly sleep: (seconds: number, signal?: AbortSignal) => Promise<void>;
+  readonly maxRetries: number;
+  readonly #key: string;
+  readonly #fetch: Fetch;
+  readonly #dispatcher: object | undefined;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #timeout: number;
+  readonly #silence: number;
+  readonly #retry: { readonly delay: number; readonly factor: number; readonly jitter: number; readonly most: number };
+
+  constructor(options: ClientOptions) {
+    const key = (options.apiKey ?? process.env['API_KEY'] ?? '').trim();
+    if (!key) throw new HeadraceError('No API key: give apiKey, or set API_KEY in the environment.');
+    if (!/^[\x21-\x7e]+$/.test(key)) throw new HeadraceError('The API key holds characters that no key has.');
+    this.#key = key;
+    this.root = rootOf(options.baseUrl || process.env['API_BASE_URL'] || DIFY_CLOUD);
+    this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
+    this.#dispatcher = options.dispatcher;
+    this.#headers = { ...options.headers };
+    this.#timeout = numberOf('timeout', options.timeout, 60);
+    this.#silence = numberOf('streamSilence', options.streamSilence, 60);
+    const retry = options.retry ?? {};
+    this.maxRetries = numberOf('maxRetries', options.maxRetries ?? retry.maxRetries, 3);
+    this.#retry = {
+      delay: numberOf('delay', retry.delay, 1),
+      factor: numberOf('factor', retry.factor, 2, 1),
+      jitter: numberOf('jitter', retry.jitter, 0.25),
+      most: numberOf('maxRetryAfter', retry.maxRetryAfter, 60),
+    };
+    this.sleep = options.sleep ?? sleep;
+    this.clock = options.clock ?? (() => performance.now() / 1000);
+  }
+
+  /** Sends a call and reads the answer. */
+  send(call: Call): Promise<Answer> {
+    return this.#repeated(call, async (timeout) => {
+      const exchange = this.#exchange(call, timeout);
+      try {
+        const response = await exchange.response();
+        const answer = await exchange.whole(response);
+        this.#check(call, answer);
+        return answer;
+      } finally {
+        exchange.end();
+      }
+    });
+  }
+
+  /** Sends a call whose answer is JSON. */
+  async json<T>(call: Call): Promise<T> {
+    return parse<T>(await this.send(call));
+  }
+
+  /** Sends a call whose answer comes bit by bit. `timeout` is until it begins. */
+  open(call: Call): Promise<Stream> {
+    return this.#repeated(call, async (timeout) => {
+      const exchange = this.#exchange(call, timeout);
+      try {
+        const response = await exchange.response();
+        if (response.status >= 300) {
+          const answer = await exchange.whole(response);
+          this.#check(call, answer);
+          exchange.end();
+          return spoken(answer);
+        }
+        return exchange.stream(response, this.#silence);
+      } catch (error) {
+        exchange.end();
+        throw error;
+      }
+    });
+  }
+
+  /** The pause before the `attempt`th repetition (from 0), in seconds. */
+  pause(attempt: number): number {
+    const { delay, factor, jitter } = this.#retry;
+    return delay * factor ** attempt * (1 + jitter * Math.random());
+  }
+
+  #exchange(call: Call, timeout: number): Exchange {
+    const url = `${this.root}${call.path}${queryOf(call.query)}`;
+    const headers: Record<string, string> = {
+      Accept: 'application/json, text/event-stream, */*',
+      'User-Agent': `headrace-client-node/${VERSION}`,
+      ...this.#headers,
+      ...call.headers,
+      Authorization: `Bearer ${this.#key}`,
+    };
+    const init: FetchInit = { method: call.method, headers, redirect: 'manual' };
+    if (call.json !== undefined) {
+      headers['Content-Type'] = 'application/json';
+      init.body = JSON.stringify(call.json);
+    } else if (call.form) {
+      headers['Content-Type'] = call.form.type;
+      init.body = call.form.body;
+    }
+    if (this.#dispatcher) Object.assign(init, { dispatcher: this.#dispatcher });
+    return new Exchange(this.#fetch, url, init, call.signal, timeout);
+  }
+
+  #check(call: Call, answer: Answer): void {
+    const { status, headers } = answer;
+    if (status < 300 || call.accept?.(status, headers)) return;
+    const error = errorOf({ ...answer, text: answer.text.replaceAll(this.#key, '***') });
+    const retryAfter = retryAfterOf(headers);
+    if (retryAfter !== null) retryAfters.set(error, retryAfter);
+    throw error;
+  }
+
+  /** `attempt` is given its time-out in seconds. One that the call states is for all attempts and pauses together. */
+  async #repeated<T>(call: Call, attempt: (timeout: number) => Promise<T>): Promise<T> {
+    const limit = numberOf('timeout', call.timeout, 0);
+    const until = limit ? this.clock() + limit : Infinity;
+    for (let repeated = 0; ; repeated++) {
+      call.signal?.throwIfAborted();
+      try {
+        return await attempt(limit ? Math.max(0.001, until - this.clock()) : this.#timeout);
+      } catch (error) {
+        const pause = repeated < this.maxRetries ? this.#pauseAfter(error, call, repeated) : null;
+        if (pause === null) throw error;
+        if (this.clock() + pause >= until) throw timedOut(error, limit);
+        await this.sleep(pause, call.signal);
+      }
+    }
+  }
+
+  /** Seconds until a call is repeated after an error; null where it is not. */
+  #pauseAfter(error: unknown, call: Call, repeated: number): number | null {
+    const usual = this.pause(repeated);
+    if (error instanceof RateLimitError) return this.#asked(error.retryAfter, usual);
+    if (error instanceof ServerError && error.status !== null && error.status >= 500) {
+      return call.repeat === 'always' ? this.#asked(retryAfters.get(error) ?? null, usual) : null;
+    }
+    if (error instanceof ConflictError) {
+      // our own first attempt is still being answered
+      const waiting = repeated > 0 && error.code === 'idempotency_in_progress';
+      return waiting ? this.#asked(retryAfters.get(error) ?? null, usual) : null;
+    }
+    if (error instanceof ConnectionError) {
+      const reach = reachOf(error);
+      if (reach === 'hopeless') return null;
+      return call.repeat === 'always' || reach === 'nothing' ? usual : null;
+    }
+    return null;
+  }
+
+  #asked(retryAfter: number | null, usual: number): number | null {
+    if (retryAfter === null) return usual;
+    return retryAfter > this.#retry.most ? null : retryAfter;
+  }
+
+  /** The client is shown without its key. */
+  toJSON(): object {
+    return { root: this.root };
+  }
+}
+
+function timedOut(error: unknown, limit: number): unknown {
+  if (error instanceof TimeoutError || !(error instanceof HeadraceError)) return error;
+  const { status, code, requestId } = error;
+  return new TimeoutError(`${error.message} (and ${limit} s are over)`, { status, code, requestId, cause: error });
+}
+
+const retryAfters = new WeakMap<HeadraceError, number>();
+
+/** An answer's JSON object. ServerError where it is anything else. */
+export function parse<T>(answer: Answer): T {
+  let told: unknown;
+  try {
+    told = JSON.parse(answer.text);
+  } catch {
+    told = null;
+  }
+  if (isObject(told)) return told as T;
+  throw new ServerError('The server answered with something that is no JSON object.', {
+    status: answer.status,
+    code: 'invalid_response',
+    requestId: requestIdOf(answer.headers),
+    body: answer.text,
+  });
+}
+
+function queryOf(query: Query | undefined): string {
+  const told = new URLSearchParams();
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value === undefined || value === null) continue;
+    for (const each of Array.isArray(value) ? (value as readonly string[]) : [value]) told.append(name, String(each));
+  }
+  const text = told.toString();
+  return text ? `?${text}` : '';
+}

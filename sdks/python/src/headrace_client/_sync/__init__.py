@@ -1,0 +1,1 @@
+"""The synchronous half: all but `runtime` is made from `_async` by `generate_sync.py`."""

@@ -1,0 +1,184 @@
+# Made by generate_sync.py from _async/streams.py: change that one.
+"""Streams: a run's events as they come, over as many connections as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+import httpx
+
+from headrace_client.errors import APIConnectionError, HeadraceError, StreamInterruptedError
+from headrace_client.events import Event
+from headrace_client.models import WorkflowRun, workflow_run
+from headrace_client.reading import Reader
+from headrace_client.wire import connection_error, typed
+
+_GET_ON = 1.0  # seconds, doubled, between tries to go on that brought nothing
+_TRIES = 4
+
+Open = Callable[[], httpx.Response]
+
+
+class Recovery(Protocol):
+    """How a stream goes on after a cut."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def resume(self, reader: Reader) -> httpx.Response | None:
+        """The stream from where it was cut; None where the server has no such thing."""
+        ...
+
+    def outcome(self, reader: Reader) -> list[dict[str, Any]]:
+        """The events that the stream would have ended with, made from what can be asked now."""
+        ...
+
+
+class Stream:
+    """The events of a run, as they come: an iterator and a context manager.
+
+    It begins when it is first asked for an event. A cut connection is resumed where the server can; where it cannot,
+    the run's outcome is fetched, and told as one event (`synthesized`). StreamInterruptedError where that fails, too.
+    What it has learned can be read at any time: `run_id`, `task_id`, `message_id`, `conversation_id`, `text`,
+    `last_event`, and `run` once the run has ended.
+    """
+
+    def __init__(self, start: Open, recovery: Recovery, reader: Reader) -> None:
+        self._reader = reader
+        self._events = _events(start, recovery, reader)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        return self._events.__next__()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the connection go. The run goes on."""
+        self._events.close()
+
+    def until_done(self) -> Stream:
+        """Reads on to the end."""
+        for _ in self:
+            pass
+        return self
+
+    @property
+    def run_id(self) -> str | None:
+        return self._reader.run_id
+
+    @property
+    def task_id(self) -> str | None:
+        return self._reader.task_id
+
+    @property
+    def message_id(self) -> str | None:
+        return self._reader.message_id
+
+    @property
+    def conversation_id(self) -> str | None:
+        return self._reader.conversation_id
+
+    @property
+    def text(self) -> str:
+        """All text that has been streamed so far."""
+        return self._reader.text
+
+    @property
+    def last_event(self) -> Event | None:
+        return self._reader.last
+
+    @property
+    def run(self) -> WorkflowRun | None:
+        """How the run ended, once that was told."""
+        finished = self._reader.finished
+        if finished is None:
+            return None
+        told: dict[str, Any] = {"workflow_run_id": self.run_id, "task_id": self.task_id, "data": dict(finished["data"])}
+        node = self._reader.failed
+        if node is not None and told["data"].get("status") == "failed":
+            told["error_node"] = {"id": node.id, "node_id": node.node_id, "title": node.title, "type": node.node_type}
+        return typed(WorkflowRun, workflow_run(told))
+
+
+def _events(start: Open, recovery: Recovery, reader: Reader) -> Generator[Event, None, None]:
+    """All events. Knows nothing of the Stream that it is for, so that one that is dropped ends it."""
+    response = start()
+    fruitless = 0
+    while True:
+        before = reader.told
+        broken: Exception | None = None
+        try:
+            chunks = response.iter_bytes()
+            while True:
+                try:
+                    chunk = chunks.__next__()
+                except StopIteration:
+                    break
+                except httpx.TransportError as error:
+                    broken = connection_error(error, response.request.method, str(response.request.url))
+                    broken.__cause__ = error
+                    break
+                over, count = reader.over, reader.told
+                for event in _fed(reader, chunk):
+                    yield event
+                if over and reader.told == count:
+                    return  # pings after the end: nothing more will come
+            if broken is None:
+                for event in reader.end():
+                    yield event
+        finally:
+            response.close()
+        if reader.over:
+            return
+        reader.cut()
+        fruitless = 0 if reader.told > before else fruitless + 1
+        try:
+            if fruitless:
+                if fruitless == _TRIES:
+                    raise APIConnectionError("the stream broke again and again", run_id=reader.run_id)
+                recovery.sleep(_GET_ON * 2 ** (fruitless - 1))
+            resumed = recovery.resume(reader)
+            ending = [] if resumed is not None else recovery.outcome(reader)
+        except HeadraceError as error:
+            raise _interrupted(reader, error) from (broken or error)
+        if resumed is None:
+            for told in ending:
+                yield reader.synthesized(told)
+            return
+        response = resumed
+
+
+def _fed(reader: Reader, chunk: bytes) -> list[Event]:
+    try:
+        return reader.feed(chunk)
+    except ValueError as error:
+        raise _interrupted(reader, HeadraceError(str(error))) from error
+
+
+def _interrupted(reader: Reader, error: HeadraceError) -> StreamInterruptedError:
+    known = reader.run_id or reader.message_id
+    what = f"The stream of {known} was cut" if known else "The stream was cut before anything was known of its run"
+    last = f" after {reader.last.event}" if reader.last is not None else ""
+    interrupted = StreamInterruptedError(
+        f"{what}{last}: {error.message}",
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id,
+        run_id=reader.run_id,
+        task_id=reader.task_id,
+    )
+    interrupted.last_event = reader.last
+    interrupted.text = reader.text
+    interrupted.message_id = reader.message_id
+    interrupted.conversation_id = reader.conversation_id
+    return interrupted

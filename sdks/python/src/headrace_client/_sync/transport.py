@@ -1,0 +1,154 @@
+# Made by generate_sync.py from _async/transport.py: change that one.
+"""Requests: sent, repeated where that does no harm, and answered or told of as an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from random import random
+from typing import Any
+
+import httpx
+from pydantic_core import to_json
+
+from headrace_client._sync import runtime
+from headrace_client.errors import APITimeoutError, HeadraceError
+from headrace_client.options import RetryPolicy
+from headrace_client.wire import VERSION, arrived, connection_error, error_of, hopeless, object_of, retry_after
+
+Timeout = float | httpx.Timeout | None
+Form = Callable[[], dict[str, Any]]
+"""Makes a multipart form's parts anew, for each time that it is sent: `data` and `files`, as httpx takes them."""
+
+
+class Transport:
+    """One server, one key, one pool of connections."""
+
+    def __init__(
+        self,
+        root: str,
+        key: str,
+        http: httpx.Client,
+        *,
+        timeout: httpx.Timeout,
+        silence: httpx.Timeout,
+        retry: RetryPolicy,
+        headers: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = runtime.sleep,
+        chance: Callable[[], float] = random,
+    ) -> None:
+        self.root = root
+        self.http = http
+        self.retry = retry
+        self.clock = clock
+        self.sleep = sleep
+        self.silence = silence
+        self._timeout = timeout
+        self._chance = chance
+        self._key = key
+        self._headers = {
+            "Authorization": f"Bearer {key}",
+            "User-Agent": f"headrace-client-python/{VERSION}",
+            "Accept": "application/json, text/event-stream",
+            **headers,
+        }
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> dict[str, Any]:
+        """The JSON object that a GET answers."""
+        return object_of(self.request("GET", path, params=params, timeout=timeout))
+
+    def post(
+        self, path: str, body: Mapping[str, Any], timeout: Timeout = None, *, repeat: bool = True
+    ) -> dict[str, Any]:
+        """The JSON object that a POST answers. `repeat`: whether it may be sent again although it may have arrived."""
+        return object_of(self.request("POST", path, json=body, timeout=timeout, repeat=repeat))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        form: Form | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Timeout = None,
+        repeat: bool = True,
+        stream: bool = False,
+        refused: Callable[[httpx.Response], bool] | None = None,
+    ) -> httpx.Response:
+        """The answer to a request: its body read, unless `stream`, which may be silent as long as `silence` says. An
+        error of the tree for any status but 2xx, except where `refused` takes it as an answer.
+
+        `timeout`: seconds within which there must be an answer, repeats and the waits between them included; or an
+        httpx.Timeout for each single try.
+        """
+        url = self.root + path
+        sent: dict[str, str] = {**self._headers, **headers} if headers else self._headers
+        content: bytes | None = None
+        if json is not None:
+            content = to_json(json)
+            sent = {**sent, "Content-Type": "application/json"}
+        query = {name: value for name, value in params.items() if value is not None} if params else None
+        limit = timeout if isinstance(timeout, (int, float)) else None
+        until = None if limit is None else self.clock() + limit
+        attempt = 0
+        while True:
+            after: float | None = None
+            error: HeadraceError
+            try:
+                request = self.http.build_request(
+                    method,
+                    url,
+                    content=content,
+                    params=query,
+                    headers=sent,
+                    timeout=self._try_timeout(timeout, until, stream),
+                    **(form() if form else {}),
+                )
+                response = self.http.send(request, stream=stream)
+            except httpx.TransportError as broken:
+                error = connection_error(broken, method, url)
+                error.__cause__ = broken
+                again = not hopeless(broken) and (repeat or not arrived(broken))
+            except (httpx.InvalidURL, httpx.DecodingError) as broken:
+                raise HeadraceError(f"{method} {url}: {broken}") from broken
+            else:
+                if response.is_success or (refused is not None and refused(response)):
+                    return response
+                if stream:
+                    self._read(response)
+                error = error_of(response, self._key)
+                again = response.status_code == 429 or (response.status_code >= 500 and repeat)
+                after = retry_after(response)
+            wait = self.retry.wait(attempt, self._chance(), after) if again else None
+            if wait is None:
+                raise error
+            if until is not None and self.clock() + wait >= until:
+                if isinstance(error, APITimeoutError):
+                    raise error
+                raise APITimeoutError(f"{error.message} (and {limit:g} s are over)", status=error.status) from error
+            self.sleep(wait)
+            attempt += 1
+
+    def _read(self, response: httpx.Response) -> None:
+        """Reads the body of an error that was to be a stream; what cannot be read is left out."""
+        try:
+            response.read()
+        except httpx.TransportError as broken:
+            raise connection_error(broken, response.request.method, str(response.request.url)) from broken
+        finally:
+            response.close()
+
+    def _try_timeout(self, timeout: Timeout, until: float | None, stream: bool) -> httpx.Timeout:
+        usual = self.silence if stream else self._timeout
+        if until is None:
+            return timeout if isinstance(timeout, httpx.Timeout) else usual
+        rest = max(0.001, until - self.clock())
+        connect = rest if usual.connect is None else min(rest, usual.connect)
+        if not stream:
+            return httpx.Timeout(rest, connect=connect)
+        # what is left for the stream to begin in is no measure for how long it may be silent later
+        read = None if usual.read is None else max(rest, usual.read)
+        return httpx.Timeout(rest, connect=connect, read=read)

@@ -1,0 +1,371 @@
+"""What servers answer: typed objects that also read as mappings, and keep the fields that they do not know."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import from_json
+
+from headrace_client.errors import RunFailedError
+
+_T = TypeVar("_T")
+
+FINAL = frozenset({"succeeded", "failed", "stopped", "partial-succeeded"})
+"""The statuses of a run that has ended."""
+
+
+class Answer(BaseModel):
+    """An answer of the server. `answer.field`, `answer["field"]`, `"field" in answer`, `.get`, `dict(answer)`.
+
+    As a mapping it has the fields that were sent, by the names they were sent with.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=False, protected_namespaces=(), defer_build=True)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.model_fields_set:
+            extra = self.model_extra
+            return extra[name] if extra is not None and name in extra else self.__dict__[name]
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.model_fields_set
+
+    # a mapping is iterated by its keys; pydantic's own iteration is by pairs, which `items()` has
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self.model_fields_set)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _names(self) -> list[str]:
+        """Declared fields first, in their order, then the others as they came."""
+        told = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return told + list(self.model_extra or ())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def keys(self) -> KeysView[str]:
+        return dict.fromkeys(self._names()).keys()
+
+    def values(self) -> ValuesView[Any]:
+        return {name: self[name] for name in self._names()}.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        return {name: self[name] for name in self._names()}.items()
+
+
+cast("ABCMeta", Mapping).register(Answer)
+
+
+def _object(value: Any) -> Any:
+    """Dify tells the inputs and outputs of a run's detail as JSON within JSON."""
+    if isinstance(value, str):
+        try:
+            return from_json(value)
+        except ValueError:
+            return value
+    return value
+
+
+Values = Annotated[Any, BeforeValidator(_object)]
+
+
+class Usage(Answer):
+    """What models took."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    total_price: str | float | None = None
+    currency: str | None = None
+
+
+class ErrorNode(Answer):
+    """The node whose failure ended a run."""
+
+    id: str | None = None
+    node_id: str | None = None
+    title: str | None = None
+    type: str | None = None
+    error_type: str | None = None
+
+
+class CreatedRun(Answer):
+    """A run that has been asked for."""
+
+    workflow_run_id: str
+    task_id: str | None = None
+    status: str = "queued"
+    created_at: float | None = None
+
+
+class WorkflowRun(Answer):
+    """A run as it stands. Times in seconds (since the epoch, or that it took).
+
+    `outputs` is None until the run has ended, and where a failed run has none.
+    """
+
+    id: str
+    workflow_run_id: str
+    status: str
+    workflow_id: str | None = None
+    task_id: str | None = None
+    inputs: Values = None
+    outputs: Values = None
+    error: str | None = None
+    error_node: ErrorNode | None = None
+    usage: Usage | None = None
+    total_tokens: int | None = None
+    total_steps: int | None = None
+    exceptions_count: int | None = None
+    created_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    elapsed_time: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def succeeded(self) -> bool:
+        """Also where nodes failed whose failure the workflow handles."""
+        return self.status in ("succeeded", "partial-succeeded")
+
+    def raise_for_status(self) -> WorkflowRun:
+        """The run itself; RunFailedError if it failed or was stopped."""
+        if self.status not in ("failed", "stopped"):
+            return self
+        node = self.error_node
+        said = self.error or f"The run {self.status}."
+        where = f"{node.title or node.node_id}: " if node is not None and (node.title or node.node_id) else ""
+        error = RunFailedError(
+            f"{where}{said}",
+            code=self.status,
+            run_id=self.workflow_run_id,
+            task_id=self.task_id,
+            node=None if node is None else dict(node),
+        )
+        error.run = self
+        raise error
+
+
+def workflow_run(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What any server tells of a run, in one form: Dify's blocking answer has it under `data`, which stays there."""
+    data: Any = told.get("data")
+    flat: dict[str, Any] = {**cast("dict[str, Any]", data), **told} if isinstance(data, dict) else dict(told)
+    run = flat.get("workflow_run_id") or flat.get("id")
+    return {**flat, "id": run, "workflow_run_id": run}
+
+
+class NodeExecution(Answer):
+    """What one node of a run did (Headrace)."""
+
+    id: str | None = None
+    node_id: str | None = None
+    node_type: str | None = None
+    title: str | None = None
+    index: int | None = None
+    predecessor_node_id: str | None = None
+    status: str | None = None
+    inputs: Any = None
+    process_data: Any = None
+    outputs: Any = None
+    error: str | None = None
+    error_type: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    elapsed_time: float | None = None
+
+
+class Page(Answer, Generic[_T]):
+    """A page of a list."""
+
+    data: list[_T]
+    limit: int | None = None
+    has_more: bool | None = None
+    page: int | None = None
+    total: int | None = None
+    next_cursor: str | None = None
+
+
+class LoggedRun(Answer):
+    """The run that a line of the log is about."""
+
+    id: str | None = None
+    status: str | None = None
+    error: str | None = None
+    elapsed_time: float | None = None
+    total_tokens: int | None = None
+    total_steps: int | None = None
+    created_at: float | None = None
+    finished_at: float | None = None
+    exceptions_count: int | None = None
+
+
+class WorkflowLog(Answer):
+    """A line of the log of runs."""
+
+    id: str | None = None
+    workflow_run: LoggedRun | None = None
+    created_from: str | None = None
+    created_by_role: str | None = None
+    created_at: float | None = None
+
+
+class Result(Answer):
+    """`result` is "success"."""
+
+    result: str | None = None
+
+
+class StoppedRun(Answer):
+    """A run that was told to stop, and what it is now."""
+
+    workflow_run_id: str | None = None
+    task_id: str | None = None
+    status: str | None = None
+    result: str | None = None
+
+
+class AppInfo(Answer):
+    name: str | None = None
+    description: str | None = None
+    tags: list[Any] | None = None
+    mode: str | None = None
+    author_name: str | None = None
+
+
+class AppParameters(Answer):
+    """What an app takes, and what it offers. `user_input_form`: a list of `{kind: {"variable", "label", ...}}`."""
+
+    user_input_form: list[dict[str, dict[str, Any]]] = []
+    opening_statement: str | None = None
+    suggested_questions: list[str] | None = None
+    file_upload: dict[str, Any] | None = None
+    system_parameters: dict[str, Any] | None = None
+
+
+class AppMeta(Answer):
+    tool_icons: dict[str, Any] | None = None
+
+
+class AppSite(Answer):
+    title: str | None = None
+    description: str | None = None
+    icon: str | None = None
+    icon_type: str | None = None
+    icon_background: str | None = None
+    icon_url: str | None = None
+    default_language: str | None = None
+
+
+class UploadedFile(Answer):
+    """A file that the server has; may be given as a value in `inputs` or `files`."""
+
+    id: str
+    name: str | None = None
+    size: int | None = None
+    extension: str | None = None
+    mime_type: str | None = None
+    created_by: str | None = None
+    created_at: float | None = None
+    source_url: str | None = None
+
+
+class Message(Answer):
+    """An answer in a chat, or of a completion app, whole."""
+
+    answer: str
+    message_id: str | None = None
+    conversation_id: str | None = None
+    task_id: str | None = None
+    workflow_run_id: str | None = None
+    mode: str | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: float | None = None
+
+
+class PastMessage(Answer):
+    """A question and its answer in a conversation's history."""
+
+    id: str
+    conversation_id: str | None = None
+    query: str | None = None
+    answer: str | None = None
+    inputs: dict[str, Any] | None = None
+    feedback: dict[str, Any] | None = None
+    status: str | None = None
+    error: str | None = None
+    created_at: float | None = None
+
+
+class Conversation(Answer):
+    id: str
+    name: str | None = None
+    inputs: dict[str, Any] | None = None
+    status: str | None = None
+    introduction: str | None = None
+    created_at: float | None = None
+    updated_at: float | None = None
+
+
+class ConversationVariable(Answer):
+    id: str
+    name: str | None = None
+    value_type: str | None = None
+    value: Any = None
+    description: str | None = None
+
+
+class SuggestedQuestions(Answer):
+    data: list[str] = []
+
+
+class Feedback(Answer):
+    id: str | None = None
+    message_id: str | None = None
+    conversation_id: str | None = None
+    rating: str | None = None
+    content: str | None = None
+
+
+class Transcript(Answer):
+    """What was said."""
+
+    text: str
+
+
+class Retrieved(Answer):
+    """What a dataset has on a query: `records` of `{"segment": {"content", ...}, "score"}`, best first."""
+
+    query: dict[str, Any] | None = None
+    records: list[dict[str, Any]] = []
+
+
+class HumanInputForm(Answer):
+    """What a paused run asks a person for."""
+
+    form_content: str | None = None
+    inputs: list[dict[str, Any]] = []
+    resolved_default_values: dict[str, Any] | None = None
+    user_actions: list[dict[str, Any]] = []
+    expiration_time: float | None = None
+
+
+class Health(Answer):
+    """`status` is "ok" or "ready"; `healthy` says so."""
+
+    status: str | None = None
+    healthy: bool = True

@@ -1,0 +1,218 @@
+"""What goes over the wire and comes back, without the wire: bodies, errors, waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from ssl import SSLContext, create_default_context
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import httpx
+from pydantic import ValidationError as Mismatch
+from pydantic_core import from_json
+
+from headrace_client.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    ConflictError,
+    HeadraceError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RunFailedError,
+    ServerError,
+    ValidationError,
+)
+from headrace_client.models import Answer
+
+_A = TypeVar("_A", bound=Answer)
+
+MARK = "headrace-api-version"
+"""The header that every answer of Headrace's asynchronous API has."""
+
+Cert = str | tuple[str, str] | tuple[str, str, str]
+
+_BY_STATUS: Mapping[int, type[HeadraceError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitError,
+}
+_RUN_FAILED = "Run failed:"
+_TOO_MANY = "Too many requests"
+_SHOWN = 300  # characters of an answer that is no JSON
+
+
+def _version() -> str:
+    try:
+        return version("headrace-client")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "0"
+
+
+VERSION = _version()
+
+
+def tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
+    """What httpx is to verify servers with, and show itself to them. `verify`: a CA bundle (a file or a folder)."""
+    if isinstance(verify, SSLContext):
+        context = verify
+    elif isinstance(verify, bool):
+        if cert is None:
+            return verify
+        context = httpx.create_ssl_context(verify=verify)
+    else:
+        path = Path(verify)
+        if not path.exists():
+            raise ValueError(f"There is no CA bundle at {path}")
+        folder = path.is_dir()
+        context = create_default_context(cafile=None if folder else str(path), capath=str(path) if folder else None)
+    if isinstance(cert, str):
+        context.load_cert_chain(cert)
+    elif cert is not None:
+        context.load_cert_chain(*cert)
+    return context
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_json(response: httpx.Response) -> bool:
+    declared = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return declared == "application/json" or declared.endswith("+json")
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from a number or a date; None where the server says nothing that can be understood."""
+    told = response.headers.get("retry-after", "").strip()
+    if not told:
+        return None
+    try:
+        return max(0.0, float(told)) if told[0].isdigit() else _until(told)
+    except ValueError:
+        return None
+
+
+def _until(date: str) -> float:
+    return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+
+
+def object_of(response: httpx.Response) -> dict[str, Any]:
+    """The answer's JSON object. ServerError where it is anything else."""
+    try:
+        told = from_json(response.content)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        said = _words(response)
+        raise ServerError(
+            f"{_asked(response)}: the answer is no JSON object: {said}",
+            status=response.status_code,
+            request_id=_request_id(response),
+            body=said,
+        )
+    return cast("dict[str, Any]", told)
+
+
+def typed(kind: type[_A], told: Mapping[str, Any]) -> _A:
+    """An answer as its type. ServerError where it is of another form."""
+    try:
+        return kind.model_validate(told)
+    except Mismatch as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
+        raise ServerError(f"The server's answer is not what was expected: {wrong}", body=dict(told)) from error
+
+
+def error_of(response: httpx.Response, key: str = "") -> HeadraceError:
+    """The error that an answer (its body read) tells of. `key` is never shown, whatever the server says."""
+    status = response.status_code
+    body: Any = None
+    if response.content:
+        try:
+            body = from_json(response.content)
+        except ValueError:
+            body = None
+    code = message = None
+    if isinstance(body, dict):
+        told = cast("dict[str, Any]", body)
+        code = str(told["code"]) if told.get("code") else None
+        message = _message(told)
+    else:
+        body = _words(response)
+    if not message:
+        message = f"{_asked(response)}: {_words(response) if not isinstance(body, dict) else response.reason_phrase}"
+    if 300 <= status < 400:
+        message = f"{_asked(response)}: the server redirects to {response.headers.get('location', 'nowhere')}"
+    if key:
+        message = message.replace(key, "***")
+    kind = _BY_STATUS.get(status) or (ServerError if status >= 500 or status < 400 else ValidationError)
+    if status == 400 and message.startswith(_RUN_FAILED):
+        kind = RunFailedError
+    elif status == 400 and message.startswith(_TOO_MANY):
+        kind = RateLimitError  # Dify tells of its limit of concurrent requests so
+    error = kind(message, status=status, code=code, request_id=_request_id(response), body=body)
+    if isinstance(error, RateLimitError):
+        error.retry_after = retry_after(response)
+    return error
+
+
+def _message(told: Mapping[str, Any]) -> str | None:
+    message = told.get("message", told.get("detail", told.get("error")))
+    if isinstance(message, dict):  # {"error": {"message": ...}}, as some gateways have it
+        message = cast("dict[str, Any]", message).get("message")
+    return None if message is None else str(message)
+
+
+def _request_id(response: httpx.Response) -> str | None:
+    told = response.headers.get("x-request-id") or response.headers.get("x-trace-id")
+    return str(told) if told else None
+
+
+def _asked(response: httpx.Response) -> str:
+    request = response.request
+    return f"{request.method} {request.url.path} answered {response.status_code}"
+
+
+def _words(response: httpx.Response) -> str:
+    """A body that is no JSON, as far as it can be told in a line."""
+    if not response.content:
+        return response.reason_phrase or "nothing"
+    text = response.content[:20_000].decode("utf-8", "replace")
+    if "<" in text and "html" in text[:1000].lower():
+        title = text.lower().find("<title>")
+        end = text.lower().find("</title>", title)
+        if 0 <= title < end:
+            return f"an HTML page, {text[title + 7 : end].strip()[:_SHOWN]!r}"
+        return "an HTML page"
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def connection_error(error: httpx.TransportError, method: str, url: str) -> APIConnectionError:
+    """What httpx says went wrong, in this tree."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        return APITimeoutError(f"{method} {url}: no answer in time ({type(error).__name__})")
+    return APIConnectionError(f"{method} {url}: {said}")
+
+
+def arrived(error: httpx.TransportError) -> bool:
+    """Whether the request may have reached the server."""
+    return not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+
+
+def hopeless(error: httpx.TransportError) -> bool:
+    """Whether it would go wrong again."""
+    return isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.certificates import Authority
+from tests.sdk_contract.dify_server import Dify, cases, key_of
+from tests.sdk_contract.serving import Running
+from tests.sdk_node import package
+from tests.serve.process import Serve
+
+_FLOWS = package.ROOT / "tests" / "sdk_contract" / "flows"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def node() -> Iterator[None]:
+    if (reason := package.missing()) is not None:
+        pytest.skip(reason)
+    with package.alone():
+        package.install()
+        yield
+
+
+@pytest.fixture(scope="session")
+def tarball(node: None, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return package.pack(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="session")
+def project(tarball: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A project of a user who has installed the package."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "package.json").write_text('{"name": "shop", "private": true}')
+    package.done("npm", "install", "--offline", "--no-audit", "--no-fund", tarball, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    with Serve(tmp_path_factory.mktemp("served"), sorted(_FLOWS.glob("*.yml"))) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def dify() -> Iterator[str]:
+    with Running(Dify().app()) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def outcomes(
+    tarball: pathlib.Path, headrace: Serve, dify: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str | None]:
+    """What became of each test of the package (the tarball has been built, so it is)."""
+    certificates = tmp_path_factory.mktemp("tls")
+    authority = Authority(certificates)
+    authority.issue("server")
+    authority.issue("client")
+    return package.outcomes(
+        {
+            "headrace": {"url": headrace.url, "apps": list(headrace.apps.values())},
+            "dify": {"url": dify, "keys": {case: key_of(case) for case in cases()}},
+        },
+        certificates,
+    )

@@ -1,0 +1,126 @@
+"""The package as users get it: packed, installed where there is no network, required, imported and type-checked."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pathlib
+import re
+import shutil
+import tarfile
+from typing import Any
+
+import pytest
+
+from tests.sdk_node.package import ROOT, SDK, done
+from tests.serve.process import Serve
+
+_USER_CODE = pathlib.Path(__file__).parent / "user_code"
+_BIN = SDK / "node_modules" / ".bin"
+_DEV = {"typescript", "@types/node", "@arethetypeswrong/cli", "prettier"}
+
+
+def _ran(project: pathlib.Path, name: str, key: str, url: str) -> Any:
+    """What the issue's snippet tells, run as it stands but for its key."""
+    text = (_USER_CODE / name).read_text()
+    assert text.count("'your-api-key'") == 1
+    (project / name).write_text(text.replace("your-api-key", key))
+    return json.loads(done("node", name, cwd=project, environ={"API_BASE_URL": url}))
+
+
+@pytest.mark.parametrize("name", ["snippet.cjs", "snippet.mjs"])
+def test_snippet_runs_against_headrace(project: pathlib.Path, headrace: Serve, name: str) -> None:
+    told = _ran(project, name, headrace.keys["hello"], headrace.url)
+    assert told["ended"]["status"] == "succeeded"
+    assert told["ended"]["outputs"] == {"text": "You said: Hello World"}
+    assert told["status"]["id"] == told["ended"]["id"]
+
+
+@pytest.mark.parametrize("name", ["snippet.cjs", "snippet.mjs"])
+def test_snippet_runs_against_a_server_that_speaks_only_v1(project: pathlib.Path, dify: str, name: str) -> None:
+    told = _ran(project, name, "app-02_template", f"{dify}/v1")
+    assert told["ended"] == told["status"]
+    assert told["status"]["outputs"] == {"text": "Hello hi! 12"}
+
+
+@pytest.mark.parametrize(
+    ("module", "resolution", "kind"),
+    [("node16", "node16", "module"), ("node16", "node16", "commonjs"), ("esnext", "bundler", "module")],
+)
+def test_user_code_passes_strict_type_checks(project: pathlib.Path, module: str, resolution: str, kind: str) -> None:
+    folder = project / f"{module}-{resolution}-{kind}"
+    folder.mkdir()
+    shutil.copy(_USER_CODE / "sample.ts", folder)
+    (folder / "package.json").write_text(json.dumps({"type": kind}))
+    options = {"strict": True, "noEmit": True, "target": "es2022", "module": module, "moduleResolution": resolution}
+    options |= {"exactOptionalPropertyTypes": True, "noUncheckedIndexedAccess": True, "skipLibCheck": False}
+    for libraries in ({"lib": ["es2022", "dom", "dom.iterable"], "types": []}, _node_types()):
+        (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | libraries}))
+        done(_BIN / "tsc", "-p", ".", cwd=folder)
+
+
+def _node_types() -> dict[str, Any]:
+    return {"lib": ["es2022"], "types": ["node"], "typeRoots": [str(SDK / "node_modules" / "@types")]}
+
+
+def test_types_are_right_for_every_way_to_import(tarball: pathlib.Path) -> None:
+    assert "No problems found" in done(_BIN / "attw", tarball)
+
+
+def test_sources_are_formatted() -> None:
+    done(_BIN / "prettier", "--check", "src", "test", "scripts")
+
+
+def test_tarball_has_what_is_needed_and_no_more(tarball: pathlib.Path) -> None:
+    with tarfile.open(tarball) as packed:
+        names = {name.removeprefix("package/") for name in packed.getnames()}
+    assert {"package.json", "README.md", "dist/esm/index.js", "dist/cjs/index.js", "dist/cjs/index.d.ts"} <= names
+    assert not [name for name in names if not re.fullmatch(r"package\.json|README\.md|dist/(esm|cjs)/.+", name)]
+
+
+def test_nothing_is_needed_at_run_time() -> None:
+    told = json.loads((SDK / "package.json").read_text())
+    assert "dependencies" not in told
+    assert set(told["devDependencies"]) == _DEV
+    assert told["engines"] == {"node": ">=18"}
+    locked = (SDK / "package-lock.json").read_text()
+    assert '"resolved"' not in locked
+    assert "://registry" not in locked
+
+
+def _python_names() -> set[str]:
+    """The public methods of the Python client, in camel case."""
+    found: set[str] = set()
+    folder = ROOT / "sdks" / "python" / "src" / "headrace_client" / "_async"
+    for module in ("apps", "chats", "client", "runs"):
+        for each in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
+            if isinstance(each, ast.ClassDef):
+                methods = (each for each in each.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+                found |= {method.name for method in methods if not method.name.startswith("_")}
+    camel = {re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) for name in found}
+    return camel - {"aclose"}  # there is nothing to close: Node's own pool is used
+
+
+def _node_names() -> set[str]:
+    found: set[str] = set()
+    for module in ("client", "chats", "runs", "core"):
+        told = (SDK / "dist" / "esm" / f"{module}.d.ts").read_text()
+        found |= set(re.findall(r"^    (\w+)(?:<.*>)?\(", told, re.MULTILINE))
+    return found - {"constructor", "toJSON"}
+
+
+def test_methods_are_called_as_in_python(tarball: pathlib.Path) -> None:
+    assert _node_names() == _python_names()
+
+
+def test_examples_of_the_readme_pass_type_checks(project: pathlib.Path) -> None:
+    blocks = re.findall(r"^```ts\n(.*?)^```", (SDK / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 3
+    folder = project / "readme"
+    folder.mkdir()
+    for number, block in enumerate(blocks):
+        (folder / f"block{number}.ts").write_text(block)
+    (folder / "package.json").write_text('{"type": "module"}')
+    options = {"strict": True, "noEmit": True, "target": "es2022", "module": "node16", "moduleResolution": "node16"}
+    (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | _node_types()}))
+    done(_BIN / "tsc", "-p", ".", cwd=folder)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pathlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.sdk_contract.dify_server import Dify
+from tests.sdk_contract.fault_server import Faults
+from tests.sdk_contract.serving import Running
+from tests.sdk_python.clients import Fault, Maker
+from tests.serve.process import Serve
+
+_FLOWS = pathlib.Path(__file__).parent.parent / "sdk_contract" / "flows"
+_RECORDED = pathlib.Path(__file__).parent.parent / "conformance" / "runs"
+
+
+@pytest.fixture(scope="session")
+def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    files = [
+        *sorted(_FLOWS.glob("*.yml")),
+        *(_RECORDED / name / "dsl.yml" for name in ("19_chain20_template", "16_fail_code")),
+    ]
+    with Serve(tmp_path_factory.mktemp("served"), files) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def dify() -> Iterator[str]:
+    with Running(Dify().app()) as running:
+        yield running.url
+
+
+def _faults(upstream: str | None) -> Iterator[Fault]:
+    with Running(Faults(upstream).app()) as running:
+        fault = Fault(running.url)
+        yield fault
+        fault.close()
+
+
+@pytest.fixture(scope="session")
+def fault() -> Iterator[Fault]:
+    """A server of faults alone."""
+    yield from _faults(None)
+
+
+@pytest.fixture(scope="session")
+def faulty_headrace(headrace: Serve) -> Iterator[Fault]:
+    yield from _faults(headrace.url)
+
+
+@pytest.fixture(scope="session")
+def faulty_dify(dify: str) -> Iterator[Fault]:
+    yield from _faults(dify)
+
+
+@pytest.fixture(params=["sync", "async"])
+async def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Maker]:
+    for name in ("API_KEY", "API_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    maker = Maker(request.param)
+    yield maker
+    await maker.close()

@@ -1,0 +1,75 @@
+"""A transport for httpx that answers from recorded streams, and cuts them. For what would take too many sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+
+
+class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    def __init__(self, data: bytes, broken: bool, piece: int) -> None:
+        self._data, self._broken, self._piece = data, broken, piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self._data), self._piece):
+            yield self._data[start : start + self._piece]
+        if self._broken:
+            raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+
+class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Cuts the n-th connection's stream after `cuts[n]` bytes; what is over is sent whole.
+
+    `resumes`: as Headrace does, which tells what follows a Last-Event-ID; otherwise as Dify, which has a run's detail.
+    """
+
+    def __init__(self, stream: bytes, cuts: list[int], *, resumes: bool, piece: int = 4096) -> None:
+        self.stream = stream
+        self.cuts = cuts
+        self.resumes = resumes
+        self.piece = piece
+        self.asked: list[str] = []
+        self.detail: dict[str, Any] | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        self.asked.append(f"{request.method} {path}")
+        if path == "/v1/workflows/run":
+            return self._streamed(self.stream)
+        if path.startswith("/v1/workflow/") and self.resumes:
+            return self._streamed(self._after(request.headers["last-event-id"]))
+        if path.startswith("/api/workflow-runs/") and self.resumes:
+            return httpx.Response(200, json={}, headers={"Headrace-API-Version": "1"})
+        if path.startswith("/v1/workflows/run/") and self.detail is not None:
+            return httpx.Response(200, json=self.detail)
+        return httpx.Response(404, text="<title>Not Found</title>", headers={"Content-Type": "text/html"})
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.handle_request(request)
+
+    def _streamed(self, data: bytes) -> httpx.Response:
+        cut = self.cuts.pop(0) if self.cuts else None
+        body = _Body(data if cut is None else data[:cut], cut is not None and cut < len(data), self.piece)
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=body)
+
+    def _after(self, place: str) -> bytes:
+        mark = f"id: {place}\n\n".encode()
+        at = self.stream.find(mark)
+        return self.stream[at + len(mark) :] if at >= 0 else self.stream
+
+
+def with_places(stream: bytes) -> bytes:
+    """A recorded stream of Dify's as Headrace would send it."""
+    blocks = [block for block in stream.split(b"\n\n") if block.startswith(b"data:")]
+    return b"".join(b"%b\n\nid: %d\n\n" % (block, number) for number, block in enumerate(blocks, 1))
+
+
+def events_in(stream: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in stream.split(b"\n") if line.startswith(b"data: ")]

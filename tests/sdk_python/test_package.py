@@ -1,0 +1,111 @@
+"""The package itself: generated code, types, and the wheel in a clean environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.sdk_contract.dify_server import key_of
+from tests.sdk_python.test_runs import SNIPPET
+from tests.serve.process import Serve
+
+_ROOT = pathlib.Path(__file__).parent.parent.parent
+_SDK = _ROOT / "sdks" / "python"
+_USER = pathlib.Path(__file__).parent / "typed_user.py"
+
+
+def test_synchronous_half_is_what_is_generated() -> None:
+    ran = subprocess.run(
+        [sys.executable, str(_SDK / "generate_sync.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_generation_check_sees_a_change(tmp_path: pathlib.Path) -> None:
+    copied = tmp_path / "sdks" / "python"
+    shutil.copytree(_SDK, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    changed = copied / "src" / "headrace_client" / "_sync" / "pages.py"
+    changed.write_text(changed.read_text() + "\n# a change\n")
+    (changed.parent / "left.py").write_text("")
+    ran = subprocess.run(
+        [sys.executable, str(copied / "generate_sync.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert "pages.py" in ran.stderr
+    assert "left.py" in ran.stderr
+
+
+def test_types_mypy() -> None:
+    what = [str(_USER), str(_SDK / "src" / "headrace_client")]
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.10", *what]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize("what", [_USER, _SDK / "src"])
+def test_types_pyright(tmp_path: pathlib.Path, what: pathlib.Path) -> None:
+    options = {"include": [str(what)], "pythonVersion": "3.10", "typeCheckingMode": "strict"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+    command = [sys.executable, "-m", "basedpyright", "-p", str(tmp_path), "--pythonpath", sys.executable]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The Python of an environment that has the packed wheel, what it needs, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    uv = shutil.which("uv")
+    assert uv is not None, "uv packs the wheel and makes the environment"
+    environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+
+    def run(*command: str) -> None:
+        ran = subprocess.run([uv, *command], capture_output=True, text=True, cwd=folder, env=environ, check=False)
+        assert ran.returncode == 0, ran.stderr
+
+    run("build", "--quiet", "--wheel", "--out-dir", str(folder / "dist"), str(_SDK))
+    run("venv", "--quiet", "--no-project", "--python", sys.executable, str(folder / "venv"))
+    python = folder / "venv" / "bin" / "python"
+    (wheel,) = (folder / "dist").glob("*.whl")
+    run("pip", "install", "--quiet", "--python", str(python), str(wheel))
+    return python
+
+
+_THEN = """
+import importlib.util, json, time
+assert importlib.util.find_spec("headrace") is None
+while result.status not in ("succeeded", "failed"):
+    time.sleep(0.02)
+    result = client.get_workflow_run_status(response["workflow_run_id"])
+print(json.dumps(result.outputs))
+"""
+
+
+def _ran(python: pathlib.Path, url: str, key: str) -> object:
+    program = SNIPPET.replace("your-api-key", key) + _THEN
+    command = [str(python), "-I", "-W", "error", "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, env={"API_BASE_URL": url}, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_wheel_runs_the_snippet_against_headrace(clean_python: pathlib.Path, headrace: Serve) -> None:
+    assert _ran(clean_python, headrace.url, headrace.keys["hello"]) == {"text": "You said: Hello World"}
+
+
+def test_wheel_runs_the_snippet_against_dify(clean_python: pathlib.Path, dify: str) -> None:
+    assert _ran(clean_python, f"{dify}/v1", key_of("02_template")) == {"text": "Hello hi! 12"}
+
+
+def test_wheel_tells_its_types(clean_python: pathlib.Path) -> None:
+    program = "from importlib.resources import files; print(files('headrace_client').joinpath('py.typed').is_file())"
+
+    ran = subprocess.run([str(clean_python), "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"

@@ -1,0 +1,410 @@
+"""The contract's `base`, `snippet` and `runs`, against a real headrace and the recorded Dify."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import pathlib
+from contextlib import redirect_stderr
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from headrace_client import (
+    AuthenticationError,
+    HeadraceError,
+    NotFoundError,
+    PollingPlan,
+    RunFailedError,
+    WaitTimeoutError,
+)
+
+from tests.sdk_contract.dify_server import Dify, events_of, key_of
+from tests.sdk_contract.serving import Running
+from tests.sdk_python.clients import Fault, Maker, collected
+from tests.serve.process import Serve
+
+TEMPLATE = key_of("02_template")
+
+
+@pytest.fixture(params=["headrace", "dify"])
+def server(request: pytest.FixtureRequest, headrace: Serve, dify: str) -> tuple[str, str, str | None, str]:
+    """(url, key, workflow id, the text that comes of "hi")."""
+    if request.param == "headrace":
+        return headrace.url, headrace.keys["hello"], headrace.apps["hello"]["app_id"], "You said: hi"
+    return dify, TEMPLATE, events_of("02_template")[0]["data"]["workflow_id"], "Hello hi! 12"
+
+
+# ----------------------------------------------------------------------------------------------------------------- base
+
+
+async def test_base_argument_then_environment_then_dify_cloud(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make("app-x", None).base_url == "https://api.dify.ai"
+    monkeypatch.setenv("API_BASE_URL", "http://127.0.0.1:9/v1")
+    assert make("app-x", None).base_url == "http://127.0.0.1:9"
+    assert make("app-x", "http://127.0.0.1:8").base_url == "http://127.0.0.1:8"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/api", "/api/v1"])
+async def test_base_v1_api_api_v1_or_none(make: Maker, dify: str, path: str) -> None:
+    assert (await make(TEMPLATE, dify + path).get_info()).mode == "workflow"
+    assert make("app-x", f"https://example.org/dify{path}").base_url == "https://example.org/dify"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "example.org", "http://", "http://x/v1?a=b"])
+async def test_base_url_that_is_none_is_refused(make: Maker, url: str) -> None:
+    with pytest.raises(ValueError, match="base URL"):
+        make("app-x", url)
+
+
+async def test_base_key_is_sent_as_bearer(make: Maker, fault: Fault) -> None:
+    fault.script({"status": 200, "body": {"name": "x"}})
+    await make("app-secret", fault.url).get_info()
+    sent = fault.requests[0]["headers"]
+    assert sent["authorization"] == "Bearer app-secret"
+    assert sent["user-agent"].startswith("headrace-client-python/")
+
+
+async def test_base_key_missing_is_an_error(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in (None, "", "  ", "app-ä", "app\nx"):
+        with pytest.raises(ValueError, match=r"API[ _]key"):
+            make(key, fault.url)
+    monkeypatch.setenv("API_KEY", "app-env")
+    fault.script({"status": 200, "body": {}})
+    await make(None, fault.url).get_info()
+    assert fault.requests[0]["headers"]["authorization"] == "Bearer app-env"
+
+
+async def test_base_key_never_shows(make: Maker, fault: Fault) -> None:
+    client = make("app-secret", fault.url)
+    fault.script({"status": 401, "body": {"code": "unauthorized", "message": "no such key: app-secret"}})
+    with pytest.raises(AuthenticationError) as raised:
+        await client.get_info()
+    assert "app-secret" not in str(raised.value) + repr(raised.value) + repr(client)
+
+
+# -------------------------------------------------------------------------------------------------------------- snippet
+
+SNIPPET = """
+from headrace_client import Client
+client = Client(api_key="your-api-key")
+response = client.create_workflow_run(workflow_id="your-workflow-id", inputs={"text": "Hello World"}, timeout=300)
+result = client.get_workflow_run_status(response["workflow_run_id"])
+"""
+
+
+def _run_snippet(url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("API_BASE_URL", url)
+    names: dict[str, Any] = {}
+    with redirect_stderr(io.StringIO()):
+        exec(SNIPPET.replace("your-api-key", key), names)
+    names["run"] = names["client"].wait(names["response"], polling=PollingPlan(first=0.05))
+    names["client"].close()
+    return names
+
+
+def test_snippet_headrace(headrace: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _run_snippet(f"{headrace.url}/v1", headrace.keys["hello"], monkeypatch)
+    assert told["result"]["status"] in ("queued", "running", "succeeded")
+    assert told["run"].outputs == {"text": "You said: Hello World"}
+
+
+def test_snippet_dify(dify: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _run_snippet(f"{dify}/v1", TEMPLATE, monkeypatch)
+    assert told["result"]["workflow_run_id"] == told["response"].workflow_run_id
+    assert told["run"]["outputs"] == {"text": "Hello hi! 12"}
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_runs_blocking_answers_outputs(make: Maker, server: Any, named: bool) -> None:
+    url, key, workflow, text = server
+    client = make(key, url)
+    run = await client.run_workflow({"text": "hi", "query": "hi"}, workflow_id=workflow if named else None)
+    assert run.status == "succeeded"
+    assert run.outputs == {"text": text}
+    assert run.workflow_run_id == run["workflow_run_id"] == run.id
+    assert run.task_id
+    if not named:
+        assert run["data"]["outputs"] == {"text": text}
+
+
+async def test_runs_blocking_failed_run_is_an_answer(make: Maker, headrace: Serve, dify: str) -> None:
+    for url, key in ((headrace.url, headrace.keys["16_fail_code"]), (dify, key_of("16_fail_code"))):
+        client = make(key, url)
+        run = await client.run_workflow({"query": "boom"})
+        assert run.status == "failed"
+        assert run.ended
+        assert not run.succeeded
+        with pytest.raises(RunFailedError) as raised:
+            await client.run_workflow({"query": "boom"}, raise_on_failure=True)
+        assert raised.value.run_id
+        assert run.error in raised.value.message
+        with pytest.raises(RunFailedError) as raised:
+            await client.run_and_wait({"query": "boom"}, raise_on_failure=True)
+        assert raised.value.node is not None, "its stream tells"
+        assert raised.value.node["type"] == "code"
+    named = make(headrace.keys["16_fail_code"], headrace.url)
+    with pytest.raises(RunFailedError) as raised:
+        await named.run_and_wait(
+            {"query": "boom"}, workflow_id=headrace.apps["16_fail_code"]["app_id"], raise_on_failure=True
+        )
+    assert raised.value.node is not None
+    assert raised.value.node["type"] == "code"
+
+
+async def test_runs_create_answers_ids(make: Maker, server: Any) -> None:
+    url, key, workflow, _ = server
+    created = await make(key, url).create_workflow_run(workflow, {"text": "hi"})
+    assert set(created) >= {"workflow_run_id", "task_id", "status"}
+    assert created["workflow_run_id"] == created.workflow_run_id
+    assert created.status in ("queued", "running")
+    assert created.get("nothing") is None
+    assert "nothing" not in created
+
+
+async def test_runs_create_finds_the_server_out_once(make: Maker, faulty_dify: Fault, faulty_headrace: Fault) -> None:
+    workflow = events_of("02_template")[0]["data"]["workflow_id"]
+    client = make(TEMPLATE, faulty_dify.url)
+    faulty_dify.script()
+    await client.create_workflow_run(workflow, {"query": "x"})
+    assert len(faulty_dify.requests) == 2
+    faulty_dify.script()
+    created = await client.create_workflow_run(workflow, {"query": "x"})
+    await client.get_workflow_run_status(created)
+    assert faulty_dify.asked() == [
+        f"POST /v1/workflows/{workflow}/run",
+        f"GET /v1/workflows/run/{created.workflow_run_id}",
+    ]
+
+
+async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
+    app = headrace.apps["hello"]
+    client = make(app["key"], faulty_headrace.url)
+    faulty_headrace.script(
+        {"status": 502, "body": "<html>bad gateway</html>"}, {"pass": True, "cut": 5}, {"pass": True}
+    )
+    created = await client.create_workflow_run(app["app_id"], {"text": "hi"}, user=(user := str(uuid4())))
+    keys = {each["headers"].get("idempotency-key") for each in faulty_headrace.requests}
+    assert len(faulty_headrace.requests) == 3
+    assert len(keys) == 1
+    assert None not in keys
+    runs = [run.id async for run in client.list_workflow_runs(user=user)]
+    assert runs == [created.workflow_run_id]
+
+
+async def test_runs_create_lets_go_of_the_stream(make: Maker) -> None:
+    dify = Dify(pause=0.05)
+    with Running(dify.app()) as running:
+        created = await make(TEMPLATE, running.url).create_workflow_run(None, {"query": "x"})
+        assert created.workflow_run_id == events_of("02_template")[0]["workflow_run_id"]
+        for _ in range(100):
+            if dify.closed.is_set():
+                break
+            await asyncio.sleep(0.01)
+        assert dify.closed.is_set()
+
+
+async def test_runs_create_takes_an_id_that_is_no_uuid(
+    make: Maker, server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, key, _, text = server
+    client = make(key, url, real_time=True)
+    for _ in range(2):
+        created = await client.create_workflow_run("your-workflow-id", {"text": "hi"})
+        assert (await client.wait(created, polling=PollingPlan(first=0))).outputs == {"text": text}
+    assert caplog.text.count("your-workflow-id") == 1, "said once"
+
+
+async def test_runs_create_unknown_uuid_is_not_found(make: Maker, server: Any) -> None:
+    url, key, _, _ = server
+    with pytest.raises(NotFoundError, match="Workflow not found") as raised:
+        await make(key, url).create_workflow_run(str(uuid4()), {"text": "hi"})
+    assert raised.value.status == 404
+    assert raised.value.code == "not_found"
+    if key == TEMPLATE:
+        assert "leave workflow_id out" in raised.value.message
+
+
+async def test_runs_status_reads_both(make: Maker, server: Any) -> None:
+    url, key, workflow, text = server
+    client = make(key, url, real_time=True)
+    created = await client.create_workflow_run(workflow, {"text": "hi", "query": "hi"})
+    run = await client.wait(created.workflow_run_id, polling=PollingPlan(first=0.01))
+    assert run.id == run["id"] == created.workflow_run_id
+    assert run.outputs == {"text": text}
+    assert "hi" in run.inputs.values()
+    again = await client.get_workflow_run(created)
+    assert again.outputs == run.outputs
+    assert isinstance(again.inputs, dict)
+
+
+async def test_runs_status_unknown_is_not_found(make: Maker, server: Any) -> None:
+    url, key, _, _ = server
+    for call in ("get_workflow_run_status", "get_workflow_run"):
+        with pytest.raises(NotFoundError):
+            await getattr(make(key, url), call)(str(uuid4()))
+    for nothing in ("", {}, {"id": None}):
+        with pytest.raises(ValueError, match="id"):
+            await make(key, url).get_workflow_run_status(nothing)
+
+
+async def test_runs_status_of_one_that_cannot_be_read_yet(make: Maker, fault: Fault) -> None:
+    """A stream may tell of a run before the run's record can be read."""
+    begun = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
+    stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": begun}
+    nothing = {"status": 404, "body": {"code": "not_found", "message": "m"}}
+    client = make("app-x", fault.url)
+    fault.script(stream, nothing, nothing, nothing, {"status": 200, "body": {"id": "r1", "status": "running"}}, nothing)
+    created = await client.create_workflow_run()
+    assert (await client.get_workflow_run_status(created)).status == "running"
+    assert make.time.slept == [0.1, 0.2]
+    with pytest.raises(NotFoundError):
+        await client.get_workflow_run_status(created)
+
+
+async def test_runs_server_once_known_is_not_doubted(make: Maker, fault: Fault) -> None:
+    """A page of a proxy in between does not make a Headrace a Dify."""
+    client = make("app-x", fault.url)
+    created = {"status": 202, "body": {"workflow_run_id": "r1", "status": "queued"}}
+    fault.script(created, {"status": 404, "body": "<html>"}, {"status": 200, "body": {"id": "r1", "status": "running"}})
+    run = await client.create_workflow_run("wf", {})
+    with pytest.raises(NotFoundError):
+        await client.get_workflow_run_status(run)
+    assert (await client.get_workflow_run_status(run)).status == "running"
+    assert fault.asked()[1:] == ["GET /api/workflow-runs/r1"] * 2
+
+
+async def test_runs_wait_follows_the_plan(make: Maker, fault: Fault) -> None:
+    client = make("app-x", fault.url)
+    told = {"id": "r1", "status": "running"}
+    mark = {"Headrace-API-Version": "1"}
+    fault.script(*[{"status": 200, "headers": mark, "body": told}] * 200)
+    with pytest.raises(WaitTimeoutError):
+        await client.wait("r1")
+    slept = make.time.slept
+    assert slept[:6] == [1.0, 1.5, 2.25, 3.375, 5.0, 5.0]
+    assert max(slept) == 5.0
+    assert sum(slept) == pytest.approx(300)
+    slept.clear()
+    with pytest.raises(WaitTimeoutError):
+        await client.wait("r1", polling=PollingPlan(first=2, factor=2, longest=6, timeout=20))
+    assert slept == [2, 4, 6, 6, 2]
+
+
+async def test_runs_wait_ends_with_what_is_known(make: Maker, fault: Fault) -> None:
+    mark = {"Headrace-API-Version": "1"}
+    fault.script(*[{"status": 200, "headers": mark, "body": {"id": "r1", "status": "paused"}}] * 4)
+    with pytest.raises(WaitTimeoutError, match="paused") as raised:
+        await make("app-x", fault.url).wait("r1", polling=PollingPlan(timeout=3))
+    assert raised.value.run_id == "r1"
+    assert raised.value.run_status == "paused"
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "stopped", "partial-succeeded"])
+async def test_runs_wait_ends_at_every_final_status(make: Maker, fault: Fault, status: str) -> None:
+    mark = {"Headrace-API-Version": "1"}
+    steps = [
+        {"status": 200, "headers": mark, "body": {"id": "r1", "status": each}}
+        for each in ("queued", "running", "paused", status)
+    ]
+    fault.script(*steps)
+    run = await make("app-x", fault.url).wait("r1")
+    assert run.status == status
+    assert len(fault.requests) == 4
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_runs_run_and_wait(make: Maker, server: Any, named: bool) -> None:
+    url, key, workflow, text = server
+    client = make(key, url, real_time=True)
+    run = await client.run_and_wait({"text": "hi"}, workflow_id=workflow if named else None)
+    assert run.outputs == {"text": text}
+    assert run.succeeded
+
+
+async def test_runs_run_and_wait_on_a_server_that_does_not_hold(make: Maker, fault: Fault) -> None:
+    mark = {"Headrace-API-Version": "1"}
+    created = {"status": 202, "headers": mark, "body": {"workflow_run_id": "r1", "task_id": "t", "status": "queued"}}
+    steps = [
+        {"status": 200, "headers": mark, "body": {"id": "r1", "status": each}}
+        for each in ("running", "running", "succeeded")
+    ]
+    fault.script(created, *steps)
+    run = await make("app-x", fault.url).run_and_wait({}, workflow_id="wf")
+    assert run.status == "succeeded"
+    assert make.time.slept == [1.0, 1.5], "it is asked to hold once; then the plan is followed"
+
+
+async def test_runs_stop(make: Maker, headrace: Serve) -> None:
+    app = headrace.apps["slow"]
+    client = make(app["key"], headrace.url, real_time=True)
+    created = await client.create_workflow_run(app["app_id"], {"seconds": 30})
+    assert (await client.stop_workflow(created.task_id)).result == "success"
+    run = await client.wait(created, polling=PollingPlan(first=0.02))
+    assert run.status == "stopped"
+    with pytest.raises(RunFailedError):
+        run.raise_for_status()
+    other = await client.create_workflow_run(app["app_id"], {"seconds": 30})
+    assert (await client.stop_workflow_run(other)).status == "stopped"
+    nodes = await client.list_node_executions(other)
+    assert nodes[0].node_type == "start"
+    again = await client.retry_workflow_run(other)
+    assert again.workflow_run_id != other.workflow_run_id
+    await client.stop_workflow_run(again)
+
+
+async def test_runs_logs_page_by_page(make: Maker, dify: str, headrace: Serve) -> None:
+    pages = make(TEMPLATE, dify).list_workflow_logs(limit=20)
+    assert [log.id async for log in pages] == [f"log-{number}" for number in range(45)]
+    assert [len(page.data) async for page in pages.pages()] == [20, 20, 5]
+    assert (await pages.first()).total == 45
+    client = make(headrace.keys["hello"], headrace.url)
+    ids = {(await client.run_workflow({"text": "logged"})).id for _ in range(3)}
+    logged = [log.workflow_run.id async for log in client.list_workflow_logs(limit=2)]
+    assert set(logged) >= ids
+    assert len(logged) == len(set(logged))
+
+
+async def test_runs_parameters_and_info(make: Maker, server: Any) -> None:
+    url, key, _, _ = server
+    client = make(key, url)
+    assert (await client.get_info()).mode == "workflow"
+    form = (await client.get_parameters()).user_input_form
+    assert [list(each) for each in form] == [["text-input"]]
+    assert (await client.get_meta()).tool_icons == {}
+    assert (await client.get_site()).title
+
+
+async def test_runs_fields_unknown_are_kept(make: Maker, fault: Fault) -> None:
+    body = {"name": "x", "new_thing": {"deep": [1]}, "tags": None}
+    fault.script({"status": 200, "body": body})
+    info = await make("app-x", fault.url).get_info()
+    assert info["new_thing"] == info.new_thing == {"deep": [1]}
+    assert dict(info) == body
+    assert list(info) == ["name", "tags", "new_thing"]
+    assert "mode" not in info
+    assert info.mode is None
+    assert json.loads(info.model_dump_json(exclude_unset=True)) == body
+
+
+async def test_runs_unusual_ids_name_no_other_path(make: Maker, fault: Fault) -> None:
+    client = make("app-x", fault.url)
+    fault.script()
+    with pytest.raises(HeadraceError):
+        await client.get_workflow_run("../../x?y=1#z")
+    assert fault.asked() == ["GET /v1/workflows/run/../../x?y=1#z"]
+    with pytest.raises(ValueError, match="id"):
+        await client.get_workflow_run("..")
+
+
+async def test_runs_are_told_from_the_start_to_whoever_follows(make: Maker, headrace: Serve) -> None:
+    app = headrace.apps["hello"]
+    client = make(app["key"], headrace.url)
+    created = await client.create_workflow_run(app["app_id"], {"text": "hi"})
+    events = await collected(client.follow_workflow_run(created))
+    assert [events[0].event, events[-1].event] == ["workflow_started", "workflow_finished"]
+    assert pathlib.Path(app["file"]).name == "hello.yml"
