@@ -1,4 +1,5 @@
-"""Writes what in the documentation follows from the code: docs/cli.md, and the configuration table of README.md.
+"""Writes what in the documentation follows from the code: docs/cli.md, the configuration table of README.md, and the
+tables of docs/compatibility.md.
 
 make docs            write it
 (tests/cli/test_docs.py fails where somebody forgot)
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 
 import click
@@ -17,18 +19,31 @@ from headrace.settings import Settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTH = 100
-BEGIN, END = "<!-- configuration: written by docs/generate.py -->", "<!-- end of configuration -->"
 
 
 def generated() -> dict[pathlib.Path, str]:
     """The whole text of each file that has generated parts, as it should be."""
-    readme = ROOT / "README.md"
-    table = f"{BEGIN}\n{configuration()}\n{END}"
-    own = readme.read_text("utf-8")
+    sys.path.insert(0, str(ROOT))  # so that the tables find what the tests know of the official description
+    from docs.compatibility import TABLES
+
+    readme, compatibility = ROOT / "README.md", ROOT / "docs" / "compatibility.md"
+    told = compatibility.read_text("utf-8")
+    for name, table in TABLES.items():
+        told = filled(told, name, table())
     return {
         ROOT / "docs" / "cli.md": command_line(),
-        readme: re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: table, own, flags=re.DOTALL),
+        readme: filled(readme.read_text("utf-8"), "configuration", configuration()),
+        compatibility: told,
     }
+
+
+def filled(text: str, name: str, table: str) -> str:
+    """The text with this between the marks of that name. ValueError where it has no such marks."""
+    begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
+    pattern = f"{re.escape(begin)}.*{re.escape(end)}"
+    if len(re.findall(pattern, text, flags=re.DOTALL)) != 1:
+        raise ValueError(f"the marks of {name!r} are not there once")
+    return re.sub(pattern, lambda _: f"{begin}\n{table}\n{end}", text, flags=re.DOTALL)
 
 
 def configuration() -> str:

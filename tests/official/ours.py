@@ -1,0 +1,21 @@
+"""What Headrace says of its own API, and which operations of the official description it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.stores.memory import MemoryStore
+from tests.official.described import ALL, Described
+from tests.polling.world import api_of, apps_of
+
+_API: Any = api_of(apps_of(MemoryStore()))
+_PATHS: Mapping[str, Any] = _API.openapi()["paths"]
+
+
+def ours(operation: Described) -> Mapping[str, Any] | None:
+    """Our own description of an operation; None where there is none here."""
+    return _PATHS.get(f"/v1{operation.path}", {}).get(operation.method.lower())
+
+
+HERE = [each for each in ALL if ours(each) is not None]

@@ -1,0 +1,261 @@
+"""What Dify's official description of its Service API tells of, held against what Headrace says and answers.
+
+`facts.json` is that description without its sentences (`extract.py`). Of each operation that there is here, right
+requests get an answer as described, wrong ones an error, and every event of a stream is as described. Where it is not
+so, `differs.py` says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from docs.compatibility import done_events
+from tests.official import differs
+from tests.official.described import ALL, FACTS, Described, Held
+from tests.official.making import Request, right, wrong
+from tests.official.ours import HERE, ours
+from tests.official.world import App, World, events_of, world
+from tests.polling.calling import Answer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+EXAMPLES = 12
+BY_NAME = {each.name: each for each in ALL}
+ALWAYS = {400: {"invalid_param", "bad_request"}, 401: {"unauthorized"}, 415: {"unsupported_media_type"}}
+CHAT = BY_NAME[differs.CHAT]
+FOLLOWED = BY_NAME[differs.EVENTS]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
+    async with world(tmp_path_factory.mktemp("official")) as made:
+        yield made
+
+
+def apps_for(operation: Described) -> tuple[str, ...]:
+    """The apps that an operation is for."""
+    match operation.path.split("/")[1]:
+        case "workflows" if operation.path != "/workflows/run/{workflow_run_id}":
+            return ("workflow",)
+        case "workflows" | "workflow":
+            return ("workflow", "advanced-chat")
+        case "completion-messages":
+            return ("completion",)
+        case "chat-messages" | "messages":
+            return ("advanced-chat", "chat")
+        case "info" | "parameters" | "meta" | "site":
+            return ("workflow", "advanced-chat", "chat", "completion")
+        case _:
+            return ("advanced-chat",)
+
+
+# ------------------------------------------------------------------------------------------------------ what it says
+
+
+def as_documented(operation: Described) -> set[str]:
+    """What our own description of an operation lacks, or asks for beyond the official one."""
+    told = ours(operation)
+    assert told is not None
+    taken = {(each["in"], each["name"]): each["required"] for each in told.get("parameters", ())}
+    found: set[str] = set()
+    for each in operation.parameters:
+        required = taken.pop((each["in"], each["name"]), None)
+        if required is None:
+            found.add(f"parameter {each['name']}: unknown")
+        elif required and not each["required"]:
+            found.add(f"parameter {each['name']}: required")
+    found |= {f"parameter {name}: required" for (_, name), required in taken.items() if required}
+    if operation.body is not None:
+        schema = told["requestBody"]["content"][operation.body[0]]["schema"]
+        fields, required = operation.fields()
+        example = told["requestBody"]["content"][operation.body[0]].get("example", {})
+        known = schema.get("properties", example)
+        found |= {f"field {name}: unknown" for name in fields.keys() - known.keys()}
+        found |= {f"field {name}: required" for name in set(schema.get("required", ())) - required}
+    statuses = {int(status) for status in told["responses"]}
+    return found | {f"status {status}" for status in statuses - operation.answers.keys() - ALWAYS.keys()}
+
+
+# --------------------------------------------------------------------------------------------------- what it answers
+
+
+def made(operation: Described, app: App, url: str) -> list[Request]:
+    found: list[Request] = []
+
+    @seed(1)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(right(operation, app, url))
+    def collect(each: Request) -> None:
+        found.append(each)
+
+    collect()
+    return found
+
+
+async def send(there: World, app: App, request: Request) -> Answer:
+    operation = request.operation
+    if operation.method == "DELETE":
+        request = request.at(await there.renew(app, operation.path))
+    target, body, headers = request.wire()
+    return await app.call(operation.method, target, body=body, headers=headers)
+
+
+async def as_answered(there: World, operation: Described) -> set[str]:
+    """Where the answers to right and to wrong requests are not as described."""
+    held = Held()
+    for name in apps_for(operation):
+        app, good = there.apps[name], 0
+        requests = made(operation, app, there.url)
+        for request in requests:
+            answer = await send(there, app, request)
+            if answer.status == operation.good:
+                good += 1
+                hold(held, operation, answer, app.mode)
+            elif (problem := unlike(operation, answer)) is not None:
+                held.problems.add(f"right: {problem}")
+        assert good, f"nothing that is right was taken from {name}"
+        for request in wrong(operation, requests[0]):
+            if (problem := unlike(operation, await send(there, app, request))) is not None:
+                held.problems.add(f"wrong {request.wrong}: {problem}")
+    return held.all()
+
+
+def hold(held: Held, operation: Described, answer: Answer, mode: str) -> None:
+    """Holds a good answer against its description."""
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    described = operation.answers[operation.good]
+    if kind == "text/event-stream":
+        # whoever follows a chatflow is told what is told to whoever asked it
+        known = CHAT if operation == FOLLOWED and mode == "advanced-chat" else operation
+        for event in events_of(answer.body):
+            held.event(known.events(), event)
+    elif kind in described:
+        if kind == "application/json":
+            held.value(described[kind], answer.json)
+    elif not any(each.get("format") == "binary" for each in described.values()) and (described or answer.body):
+        held.problems.add(f"answer: {kind}")
+
+
+def unlike(operation: Described, answer: Answer) -> str | None:
+    """What is wrong with the refusal of a request; None if nothing is."""
+    if answer.status < 400:
+        return str(answer.status)
+    told = answer.json
+    assert told.keys() == {"code", "message", "status"}, told
+    assert told["status"] == answer.status
+    assert told["message"]
+    codes = {*operation.answers.get(answer.status, {}).get("codes", ()), *ALWAYS.get(answer.status, ())}
+    return None if told["code"] in codes else f"{answer.status} {told['code']}"
+
+
+@pytest.mark.parametrize("operation", HERE, ids=lambda each: each.name)
+async def test_it_is_as_described(there: World, operation: Described):
+    found = as_documented(operation) | await as_answered(there, operation)
+    known = differs.of(operation.name)
+    assert found == known, {"not known": found - known, "known, and not so any more": known - found}
+
+
+async def test_there_is_something_to_hold():
+    assert len(HERE) > 30
+    assert {name for each in differs.DIFFERENCES for name in each.operations} <= {each.name for each in HERE}
+
+
+# ----------------------------------------------------------------------------------------------------------- streams
+
+
+PATHS = {
+    "workflow": "/workflows/run",
+    "advanced-chat": "/chat-messages",
+    "chat": "/chat-messages",
+    "agent-chat": "/chat-messages",
+    "completion": "/completion-messages",
+    "failing": "/chat-messages",
+}
+ELSEWHERE = {"message_file", "workflow_paused"}  # tests/api: they take a model that draws, and a node type that pauses
+
+
+async def test_every_event_that_the_page_tells_of_comes_as_described(there: World):
+    seen: set[str] = set()
+    for app, path in PATHS.items():
+        held = Held()
+        body = {"inputs": {}, "query": "hello", "user": "u1", "response_mode": "streaming"}
+        answer = await there.apps[app].call("POST", f"/v1{path}", json=body)
+        for event in events_of(answer.body):
+            held.event(BY_NAME[f"POST {path}"].events(), event)
+        assert held.problems <= differs.of(f"POST {path}")
+        seen |= held.seen_events
+    assert seen | ELSEWHERE == done_events()
+
+
+# -------------------------------------------------------------------------------------------------------- recordings
+
+
+def recordings(difference: differs.Difference) -> Iterable[tuple[bool, Any]]:
+    """(whether it is an event, value) of each value in a recording."""
+    folder = Path(__file__).parent / difference.recorded
+    if folder.suffix == ".json":
+        yield False, json.loads(folder.read_text("utf-8"))
+    if (exchange := folder / "response.txt").exists():
+        yield False, json.loads(exchange.read_text("utf-8").partition("\n\n")[2])
+    if (blocking := folder / "response.blocking.json").exists():
+        yield False, json.loads(blocking.read_text("utf-8"))
+    if (stream := folder / "response.stream.txt").exists():
+        yield from ((True, event) for event in events_of(stream.read_bytes()))
+
+
+@pytest.mark.parametrize("difference", differs.recorded(), ids=lambda each: f"{each.operations[0]} {each.what}")
+async def test_dify_itself_differs(difference: differs.Difference):
+    held, operation = Held(), BY_NAME[difference.operations[0]]
+    for is_event, value in recordings(difference):
+        if is_event:
+            held.event(operation.events(), value)
+        else:
+            held.value(operation.answers[operation.good]["application/json"], value)
+    assert difference.what in held.all()
+
+
+# -------------------------------------------------------------------------------------------------------- the checks
+
+
+async def test_a_wrong_value_would_be_found():
+    described = BY_NAME["GET /info"].answers[200]["application/json"]
+    held = Held()
+    held.value(described, {"name": 1, "tags": "none"})
+    assert held.all() >= {"answer name: type", "answer tags: type", "never told: answer mode"}
+
+
+async def test_a_wrong_event_would_be_found():
+    held = Held()
+    held.event(CHAT.events(), {"event": "message", "answer": 7, "message_id": "x"})
+    held.event(CHAT.events(), {"event": "surprise"})
+    assert held.problems == {"message answer: type", "message message_id: format", "event surprise: unknown"}
+
+
+async def test_the_facts_hold_no_sentences():
+    def texts(value: Any) -> Iterable[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from value
+            yield from (text for each in value.values() for text in texts(each))
+        elif isinstance(value, list):
+            yield from (text for each in value for text in texts(each))
+
+    assert {text for text in texts(FACTS) if len(text.split()) > 2} == set()
+
+
+async def test_a_wrong_refusal_would_be_found():
+    body = json.dumps({"code": "teapot", "message": "no", "status": 418}).encode()
+    assert unlike(CHAT, Answer(418, {}, body)) == "418 teapot"
