@@ -1,5 +1,5 @@
-"""Writes what in the documentation follows from the code: docs/cli.md, the configuration table of README.md, and the
-tables of docs/compatibility.md.
+"""Writes what in the documentation follows from the code: docs/cli.md, docs/configuration.md, and the tables of
+docs/compatibility.md.
 
 make docs            write it
 (tests/cli/test_docs.py fails where somebody forgot)
@@ -26,13 +26,13 @@ def generated() -> dict[pathlib.Path, str]:
     sys.path.insert(0, str(ROOT))  # so that the tables find what the tests know of the official description
     from docs.compatibility import TABLES
 
-    readme, compatibility = ROOT / "README.md", ROOT / "docs" / "compatibility.md"
+    compatibility = ROOT / "docs" / "compatibility.md"
     told = compatibility.read_text("utf-8")
     for name, table in TABLES.items():
         told = filled(told, name, table())
     return {
         ROOT / "docs" / "cli.md": command_line(),
-        readme: filled(readme.read_text("utf-8"), "configuration", configuration()),
+        ROOT / "docs" / "configuration.md": configuration(),
         compatibility: told,
     }
 
@@ -47,16 +47,24 @@ def filled(text: str, name: str, table: str) -> str:
 
 
 def configuration() -> str:
-    """A table of every setting: its environment variable, default, flag of `serve` and meaning."""
+    """Every setting: its environment variable, default, flag of `serve` and meaning."""
     flags = {parameter.name: parameter.opts[0] for parameter in cli.commands["serve"].params}
-    lines = ["| variable | flag of `serve` | default | what it is |", "|---|---|---|---|"]
+    lines = [
+        "# Configuration",
+        "",
+        "Written by `make docs` from `headrace/settings.py`. Environment variables; flags of `serve` win over them.",
+        "Models find their credentials in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`.",
+        "",
+        "| variable | flag of `serve` | default | what it is |",
+        "|---|---|---|---|",
+    ]
     for name, field in Settings.model_fields.items():
         value = field.default
         shown = ",".join(value) if isinstance(value, list) else "" if value is None else str(value)
         flag = f"`{flags[name]}`" if name in flags else ""
         default = f"`{shown}`" if shown else ""
         lines.append(f"| `HEADRACE_{name.upper()}` | {flag} | {default} | {field.description} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def command_line() -> str:

@@ -31,8 +31,10 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
+from headrace.kernel.graph import NodeId
 from headrace.kernel.masking import Mask
 from headrace.kernel.plan import Start, ended, failed, plan, still_due
+from headrace.kernel.rounds import Level
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node, Pause, Result
 from headrace.values import Value
@@ -116,12 +118,10 @@ class Driver:
         while (steps := plan(self.state)) and taken < TURN and self._outbox.broken is None:
             started = False
             for step in steps:
-                if isinstance(step, RunStarted):
-                    step = RunStarted(self._conversation)
                 if not still_due(self.state, step):
                     continue
                 if not isinstance(step, Start):
-                    self._note(step)
+                    self._note(RunStarted(self._conversation) if isinstance(step, RunStarted) else step)
                     continue
                 if step.path in self._tasks:
                     continue
@@ -247,7 +247,7 @@ class Driver:
             inputs=queued.inputs,
             resources=self.world.resources,
             limits=self.world.limits,
-            emit=self._emitter(path),
+            emit=self._emitter(path, level, id_) if level.graph.told else _unheard,
             key=f"{self.run}/{path}/{running.failures}",
             new_id=self.world.new_id,
         )
@@ -273,12 +273,11 @@ class Driver:
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
-    def _emitter(self, path: Path) -> Callable[[str, str], None]:
-        level, id_ = self.state.locate(path)
-        told = bool(level.graph.told)
+    def _emitter(self, path: Path, level: Level, id_: NodeId) -> Callable[[str, str], None]:
+        told = level.graph.told
 
         def emit(name: str, text: str) -> None:
-            if told and not self.state.ended and (id_, name) in level.graph.told:
+            if (id_, name) in told and not self.state.ended:
                 self._tell(self._texts.grow(path, name, text))
 
         return emit
@@ -298,6 +297,10 @@ class Driver:
                 self._tell(delta)
             self._note()
             self._texts.forget(path)
+
+
+def _unheard(name: str, text: str) -> None:
+    """Nothing that this node streams is ever told."""
 
 
 def _finish_now(attempt: Coroutine[object, object, Result | Pause | NodeError]) -> Result | Pause | NodeError:

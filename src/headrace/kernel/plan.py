@@ -57,7 +57,7 @@ def plan(state: State) -> list[Step]:
         return [
             *(NodeSkipped(path) for path in state.skips),
             *(Start(path, again=True) for path in state.interrupted),
-            *(_begun(state, path) for path in state.ready),
+            *([_begun(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)),
             *(step for path in state.due for step in _rounds(state.opened[path])),
         ]
     if state.running:
@@ -68,12 +68,12 @@ def plan(state: State) -> list[Step]:
 def still_due(state: State, step: Step) -> bool:
     """Whether a step that was planned a moment ago is still to be taken: those taken before it may have ended its
     round, or the run."""
-    if state.failure and not (isinstance(step, Start) and step.again):
+    if isinstance(step, Start):
+        return step.path in state.interrupted if step.again else step.path in state.ready and not state.failure
+    if state.failure:
         return isinstance(step, RunEnded)
     match step:
-        case Start(path, again=True):
-            return path in state.interrupted
-        case Start(path) | NodeStarted(path):
+        case NodeStarted(path):
             return path in state.ready
         case NodeSkipped(path):
             return path in state.skips

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import NodeFailed, Path
-from headrace.kernel.graph import ROUND_END, Edge, Graph, NodeId
+from headrace.kernel.graph import ROUND_END, Graph, NodeId
 from headrace.kernel.variables import Variables
 from headrace.values import Value
 
@@ -83,8 +83,6 @@ class Level:
     """
 
     __slots__ = (
-        "_taken",
-        "_waiting",
         "alive",
         "dead",
         "failure",
@@ -93,7 +91,9 @@ class Level:
         "opened",
         "prefix",
         "scopes",
+        "taken",
         "variables",
+        "waiting",
     )
 
     def __init__(self, graph: Graph, opened: Opened | None = None, index: int = 0) -> None:
@@ -106,17 +106,8 @@ class Level:
         self.alive = 0
         self.dead = False
         self.failure: NodeFailed | None = None
-        self._waiting: dict[NodeId, int] = {}
-        self._taken: set[NodeId] = set()
-
-    def pass_on(self, edge: Edge, *, taken: bool) -> bool | None:
-        """An edge is taken or skipped. True: its target is ready now; False: it is to be skipped; None: it waits."""
-        target = edge.target
-        waiting = self._waiting.get(target, self.graph.arity[target]) - 1
-        self._waiting[target] = waiting
-        if taken:
-            self._taken.add(target)
-        return target in self._taken if waiting == 0 else None
+        self.waiting: dict[NodeId, int] = {}  # how many edges a node still waits for, once one has been decided
+        self.taken: set[NodeId] = set()  # nodes that an edge leads to
 
 
 class Opened:

@@ -118,7 +118,7 @@ class State:
                 del self.skips[path]
                 level, node = self.locate(path)
                 for edge in level.graph.out.get(node, ()):
-                    self._place(level, edge.target, level.pass_on(edge, taken=False))
+                    self._pass(level, edge.target, taken=False)
                 self._gone(level)
             case RoundStarted(path, index, seen):
                 self._round(self.opened[path], index, seen)
@@ -129,7 +129,7 @@ class State:
             case RunStarted(conversation):
                 self.started_at = record.at
                 self.variables["conversation"] = conversation
-                self._place(self._top, self.graph.root, True)
+                self._ready(self._top, self.graph.root)
             case RunResumed():
                 self.paused = None
                 self.interrupted = dict.fromkeys(self.running)
@@ -165,9 +165,8 @@ class State:
     def _succeeded(self, event: NodeSucceeded) -> None:
         level, node = self._end(event.path)
         level.scopes[node] = event.outputs
-        for scope, values in event.assigned.items():
-            home = self._home(level, scope)
-            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+        if event.assigned:
+            self._assign(level, event.assigned)
         if event.usage and node not in level.graph.bodies:  # a container's is the sum of what is counted already
             self._spent(level, event.usage)
         if node in level.graph.responses:
@@ -213,6 +212,11 @@ class State:
             opened.spent(usage)
             opened = opened.level.opened
 
+    def _assign(self, level: Level, assigned: Mapping[str, Mapping[str, Value]]) -> None:
+        for scope, values in assigned.items():
+            home = self._home(level, scope)
+            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+
     def _home(self, level: Level, scope: str) -> Level:
         """The level that a scope belongs to: a loop's own for its variables, else the top one."""
         opened = level.opened
@@ -225,15 +229,26 @@ class State:
     def _leave(self, level: Level, node: NodeId, handle: str) -> None:
         taken, skipped = level.graph.leaves(node, handle)
         for edge in taken:
-            self._place(level, edge.target, level.pass_on(edge, taken=True))
+            self._pass(level, edge.target, taken=True)
         for edge in skipped:
-            self._place(level, edge.target, level.pass_on(edge, taken=False))
+            self._pass(level, edge.target, taken=False)
         self._gone(level)
 
-    def _place(self, level: Level, node: NodeId, ready: bool | None) -> None:
-        if ready is None or level.dead:
-            return
-        (self.ready if ready else self.skips)[level.prefix + node] = None
+    def _pass(self, level: Level, target: NodeId, *, taken: bool) -> None:
+        """An edge is taken or skipped; once none is waited for, its target is ready or is to be skipped."""
+        waiting = level.waiting.get(target, level.graph.arity[target]) - 1
+        level.waiting[target] = waiting
+        if taken:
+            level.taken.add(target)
+        if waiting == 0 and not level.dead:
+            if target in level.taken:
+                self._ready(level, target)
+            else:
+                self.skips[level.prefix + target] = None
+                level.alive += 1
+
+    def _ready(self, level: Level, node: NodeId) -> None:
+        self.ready[level.prefix + node] = None
         level.alive += 1
 
     def _gone(self, level: Level) -> None:
@@ -250,7 +265,7 @@ class State:
         self._levels[level.prefix] = level
         if seen:
             level.scopes[opened.node] = seen
-        self._place(level, level.graph.root, True)
+        self._ready(level, level.graph.root)
         root = level.graph.nodes[level.graph.root]
         if root.type in BODY_STARTS:  # it only marks the place
             del self.ready[level.prefix + root.id]
