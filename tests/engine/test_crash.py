@@ -110,10 +110,9 @@ def plots(draw: st.DrawFn) -> Plot:
 
 
 def story(ended: RunEnded | None) -> tuple[object, ...]:
-    """How a run ended; of several failures at once, which came first is a matter of time, and so are what a crash may
-    repeat."""
+    """How a run ended; of one that failed, which failure came first and how far others had come is a matter of time."""
     assert ended is not None
-    return ended.status, dict(ended.outputs)
+    return ended.status, {} if ended.status == "failed" else dict(ended.outputs)
 
 
 async def killed_before(graph: Flow, first: Record, survives: int) -> tuple[bool, MemoryJournal]:

@@ -21,6 +21,10 @@ class LocalQueue:
         self._claimed: dict[RunId, bool] = {}  # whether it was put again since
         self._idle: deque[asyncio.Future[RunId]] = deque()
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     async def put(self, run: RunId) -> None:
         self._put(run)
 

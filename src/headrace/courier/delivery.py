@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -85,17 +85,25 @@ class _Outcome:
 class Courier:
     """Delivers the callbacks that are due. `run` goes on until it is cancelled.
 
-    `secret` is the installation's own: the apps' signing secrets are derived from it.
+    `secret` is the installation's own: the apps' signing secrets are derived from it. `watch` is told of every callback
+    that was tried, as it stands then.
     """
 
     def __init__(
-        self, runtime: Runtime, callbacks: Callbacks, http: Http, secret: bytes, pace: Pace | None = None
+        self,
+        runtime: Runtime,
+        callbacks: Callbacks,
+        http: Http,
+        secret: bytes,
+        pace: Pace | None = None,
+        watch: Callable[[Callback], None] | None = None,
     ) -> None:
         self.callbacks = callbacks
         self._runtime = runtime
         self._http = http
         self._secret = secret
         self._pace = pace or Pace()
+        self._watch = watch
         self._clock = runtime.world.clock
         self._room = asyncio.Semaphore(self._pace.concurrency)
         self._receivers: dict[str, _Receiver] = {}
@@ -241,6 +249,8 @@ class Courier:
             except StoreError as error:
                 logger.error("callback %s cannot be written down: %s", callback.id, error)
                 await asyncio.sleep(self._pace.poll_seconds)
+        if self._watch:
+            self._watch(callback)
         if callback.status == "failed":
             logger.warning("callback %s of run %s failed: %s", callback.id, callback.run, callback.last_error)
         if callback.next_at is not None and (left := callback.next_at - self._clock()) < self._pace.poll_seconds:

@@ -41,6 +41,7 @@ class RunQueued:
     callback: str | None = None  # told when the run ends or pauses
     retry_of: str | None = None  # the run whose finished nodes this one took over
     conversation: str | None = None  # the run is one exchange of it
+    trace: str | None = None  # the caller's W3C `traceparent`
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,149 @@
+"""What a workflow takes: the start node's form as a model, and objects with a schema as models within it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from headrace.cli.generating.text import Choice, FieldSpec, Model, class_name_of, literal, name_of, union, words
+from headrace.nodes.start import Input
+from headrace.values import Value
+
+FILE, INPUTS = "FileValue", "Inputs"
+_DEEPEST, _MOST = 8, 100  # levels of a schema, and models in all: what goes beyond is Any
+_PLAIN: Mapping[Value, str] = {
+    "string": "str",
+    "integer": "int",
+    "number": "int | float",
+    "boolean": "bool",
+    "null": "None",
+    "object": "dict[str, Any]",
+}
+_ELSEWHERE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if"})
+"""What says more of a value than its type does."""
+
+
+class Form:
+    """The models of a form, in the order in which Python can read them: `choices`, then `models`."""
+
+    def __init__(self, fields: Sequence[Input], reserved: frozenset[str]) -> None:
+        self._taken = set(reserved)
+        self.choices: list[Choice] = []
+        self.models: list[Model] = []
+        wanted = {each.variable: each for each in fields}  # of two that bear one name, the last
+        names = self._names(wanted)
+        made = [self._field(field, names[wire]) for wire, field in wanted.items()]
+        self.required = any(each.default is None for each in made)
+        about = "What the workflow takes." if made else "The workflow takes no inputs."
+        # those that have to be given come first, as everywhere in Python
+        made.sort(key=lambda each: each.default is not None)
+        self.models.append(Model(INPUTS, about, "forbid", made))
+
+    def _names(self, wires: Mapping[str, Any]) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for wire in wires:
+            names[wire] = name_of(wire, names.values())
+        self._taken |= set(names.values())
+        return names
+
+    def _field(self, field: Input, name: str) -> FieldSpec:
+        kind = self._kind(field)
+        default = _default(field)
+        if default is None and not field.required:
+            kind, default = union([kind, "None"]), "None"
+        limits: list[str] = []
+        if field.max_length and field.max_length > 0 and field.type in ("text-input", "paragraph", "file-list"):
+            limits.append(f"max_length={field.max_length}")
+        label = getattr(field, "label", None)
+        return FieldSpec(name, field.variable, kind, words(label) if isinstance(label, str) else "", default, limits)
+
+    def _kind(self, field: Input) -> str:
+        match field.type:
+            case "text-input" | "paragraph":
+                return "str"
+            case "select":
+                return self._choice(field.variable, list(dict.fromkeys(field.options))) if field.options else "str"
+            case "number":
+                return "int | float"
+            case "checkbox":
+                return "bool"
+            case "file":
+                return FILE
+            case "file-list":
+                return f"list[{FILE}]"
+            case "json_object":
+                made = self._schema(field.json_schema, field.variable) if field.json_schema else "Any"
+                return made if made in {model.name for model in self.models} else "dict[str, Any]"
+            case "external_data_tool":
+                return "Any"
+
+    def _choice(self, wire: str, values: Sequence[str | float]) -> str:
+        name = class_name_of(wire, self._taken)
+        self._taken.add(name)
+        self.choices.append(Choice(name, values))
+        return name
+
+    def _schema(self, schema: Value, wire: str, depth: int = 0) -> str:
+        """The type that a JSON schema describes; Any where it says more than types can."""
+        if not isinstance(schema, dict) or depth > _DEEPEST or _ELSEWHERE & schema.keys():
+            return "Any"
+        told = cast("dict[str, Value]", schema)
+        if "enum" in told or "const" in told:
+            values: list[Value] = told["enum"] if "enum" in told else [told["const"]]
+            plain = [each for each in values if isinstance(each, str | int)]
+            return self._choice(wire, plain) if plain and len(plain) == len(values) else "Any"
+        kinds = told.get("type", "object" if "properties" in told else None)
+        if isinstance(kinds, list):
+            return union(self._typed(each, told, wire, depth) for each in cast("list[Value]", kinds)) or "Any"
+        return self._typed(kinds, told, wire, depth)
+
+    def _typed(self, kind: Value, schema: Mapping[str, Value], wire: str, depth: int) -> str:
+        if kind == "array":
+            item = self._schema(schema.get("items"), f"{wire}_item", depth + 1)
+            return f"list[{item}]"
+        properties = schema.get("properties")
+        if kind == "object" and isinstance(properties, dict) and len(self.models) < _MOST:
+            return self._model(cast("dict[str, Value]", properties), schema, wire, depth)
+        return _PLAIN.get(kind, "Any") if isinstance(kind, str) else "Any"
+
+    def _model(self, properties: Mapping[str, Value], schema: Mapping[str, Value], wire: str, depth: int) -> str:
+        name = class_name_of(wire, self._taken)
+        self._taken.add(name)
+        names = self._names(properties)
+        required: Sequence[Value] = cast("list[Value]", schema.get("required") or [])
+        fields: list[FieldSpec] = []
+        for key, told in properties.items():
+            kind = self._schema(told, key, depth + 1)
+            default = None if key in required else "None"
+            about = cast("dict[str, Value]", told).get("description") if isinstance(told, dict) else None
+            kind = kind if default is None else union([kind, "None"])
+            fields.append(FieldSpec(names[key], key, kind, words(about) if isinstance(about, str) else "", default))
+        fields.sort(key=lambda each: each.default is not None)
+        about = schema.get("description")
+        extra = "forbid" if schema.get("additionalProperties") is False else "allow"
+        self.models.append(Model(name, words(about) if isinstance(about, str) else f"{name}.", extra, fields))
+        return name
+
+
+def _default(field: Input) -> str | None:
+    """Python's source of what a field is where nothing is given; None if the file says nothing, or nothing that will
+    do. Objects and files are left to the server."""
+    value = field.default
+    match field.type:
+        case "text-input" | "paragraph" if isinstance(value, str) and value:
+            return literal(value)
+        case "select" if isinstance(value, str) and value in field.options:
+            return literal(value)
+        case "number" if isinstance(value, int | float) and not isinstance(value, bool):
+            return literal(value)
+        case "number" if isinstance(value, str):
+            try:
+                return literal(float(value) if "." in value else int(value))
+            except ValueError:
+                return None
+        case "checkbox" if isinstance(value, bool):
+            return literal(value)
+        case "checkbox" if isinstance(value, str) and value.lower() in ("true", "false"):
+            return literal(value.lower() == "true")
+        case _:
+            return None

@@ -1,0 +1,151 @@
+"""What is counted, in Prometheus' words. Labels are bounded: apps, node types, models, routes; never a run or a user.
+
+The runs and nodes counted are those that this process drove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from headrace import __version__
+from headrace.kernel.events import NodeRetried, NodeSucceeded, Path, Record, RunEnded
+from headrace.ports import Callback
+from headrace.telemetry.following import Followed, Outcome, Round, cost_of
+from headrace.telemetry.tally import Counted, Labels, Spread
+
+_SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
+_APP = ("app", "name")
+_MODEL = ("provider", "model")
+
+
+class Metrics:
+    """Counts runs and nodes (it is a sink of `Following`), requests and callbacks, and tells of them.
+
+    `gauges` are read when somebody asks: name, what it is, and how to get it.
+    """
+
+    def __init__(self) -> None:
+        self.runs = Counted("headrace_runs", "Runs that ended here.", (*_APP, "status"))
+        self.run_seconds = Spread(
+            "headrace_run_duration_seconds",
+            "From when a run was asked for until it ended, waiting and pauses included.",
+            (*_APP, "status"),
+            _LONG,
+        )
+        self.wait_seconds = Spread(
+            "headrace_run_wait_seconds", "From when a run was asked for until it was first taken up.", (), _SHORT
+        )
+        self.nodes = Counted("headrace_nodes", "Nodes that ended, or were skipped.", ("type", "status"))
+        self.node_seconds = Spread("headrace_node_duration_seconds", "How long nodes took.", ("type",), _LONG)
+        self.retries = Counted("headrace_node_retries", "Attempts that failed and were followed by another.", ("type",))
+        self.tokens = Counted("headrace_tokens", "Tokens that models were sent and answered with.", (*_MODEL, "kind"))
+        self.cost = Counted("headrace_cost", "What models were paid.", (*_MODEL, "currency"))
+        self.requests = Counted("headrace_http_requests", "Requests answered.", ("route", "method", "status"))
+        self.request_seconds = Spread(
+            "headrace_http_request_duration_seconds",
+            "How long requests took: until the answer's end, or the beginning of a stream.",
+            ("route", "method"),
+            _SHORT,
+        )
+        self.callbacks = Counted("headrace_callbacks", "Callbacks delivered, or given up.", ("status",))
+        self.streams = 0
+        self.gauges: list[tuple[str, str, Callable[[], float | None]]] = [
+            ("headrace_http_streams_open", "Event streams that are being sent.", lambda: self.streams)
+        ]
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format. To be called where the counting is done."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """For the library."""
+        version = GaugeMetricFamily("headrace_info", "The version that runs.", labels=("version",))
+        version.add_metric((__version__,), 1)
+        yield version
+        for name, told, value in self.gauges:
+            now = value()
+            if now is not None:
+                yield GaugeMetricFamily(name, told, value=now)
+        for each in vars(self).values():
+            if isinstance(each, Counted | Spread):
+                yield each.family()
+
+    def describe(self) -> Sequence[Metric]:
+        """Nothing is asked for when it is registered."""
+        return ()
+
+    # ------------------------------------------------------------------------------------------------ runs and nodes
+
+    def taken(self, run: Followed, records: Sequence[Record]) -> None:
+        pass
+
+    def started(self, run: Followed, at: float) -> None:
+        self.wait_seconds.add((), at - run.began)
+
+    def retried(self, run: Followed, record: Record) -> None:
+        assert isinstance(record.event, NodeRetried)
+        self.retries.add((run.kind(record.event.path),))
+
+    def skipped(self, run: Followed, path: Path) -> None:
+        self.nodes.add((run.kind(path), "skipped"))
+
+    def node(self, run: Followed, path: Path, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
+        if not live:
+            return
+        kind = run.kind(path)
+        self.nodes.add((kind, status_of(outcome)))
+        self.node_seconds.add((kind,), at - began)
+        if isinstance(outcome, NodeSucceeded) and outcome.usage and not run.container(path):
+            self._spent(outcome)
+
+    def _spent(self, outcome: NodeSucceeded) -> None:
+        usage: Any = outcome.usage
+        model = model_of(outcome)
+        self.tokens.add((*model, "prompt"), usage.get("prompt_tokens") or 0)
+        self.tokens.add((*model, "completion"), usage.get("completion_tokens") or 0)
+        currency, price = cost_of(usage)
+        self.cost.add((*model, currency), price)
+
+    def round(self, run: Followed, container: Path, index: int, which: Round, *, live: bool) -> None:
+        pass
+
+    def ended(self, run: Followed, at: float, event: RunEnded) -> None:
+        labels = (run.queued.app, run.name, event.status)
+        self.runs.add(labels)
+        self.run_seconds.add(labels, at - run.began)
+
+    def left(self, run: Followed) -> None:
+        pass
+
+    # ----------------------------------------------------------------------------------------------------- callbacks
+
+    def called_back(self, callback: Callback) -> None:
+        """A callback has been tried."""
+        if callback.status != "pending":
+            self.callbacks.add((callback.status,))
+
+
+def status_of(outcome: Outcome | None) -> str:
+    """As lists of nodes tell it: `exception` is a failure that the workflow handled, `stopped` one that the run did
+    not wait for."""
+    if outcome is None:
+        return "stopped"
+    if isinstance(outcome, NodeSucceeded):
+        return "succeeded"
+    return "failed" if outcome.strategy is None else "exception"
+
+
+def model_of(outcome: Outcome) -> Labels:
+    """(provider, model) that a node asked; the provider by the last part of its name."""
+    process = outcome.process
+    return str(process.get("model_provider") or "").rpartition("/")[2], str(process.get("model_name") or "")

@@ -1,0 +1,146 @@
+"""What is told of runs, from records alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.dsl.load import load
+from headrace.errors import HeadraceError
+from headrace.kernel.events import (
+    NodeFailed,
+    NodeStarted,
+    NodeSucceeded,
+    Record,
+    RoundStarted,
+    RunEnded,
+    RunQueued,
+    RunStarted,
+)
+from headrace.node import Flow
+from headrace.nodes import registry
+from headrace.settings import Settings
+from headrace.telemetry.assembled import Telemetry
+from headrace.telemetry.following import Followed, Following, Outcome, Round
+from headrace.telemetry.metrics import status_of
+from headrace.telemetry.scrubbing import Scrubber
+from tests.telemetry import flows
+
+QUEUED = RunQueued("app", "v", "t", "u", {}, {})
+
+
+class Heard:
+    """A sink that writes down what it is told: (what, began, ended, status, live)."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def taken(self, run: Followed, records: Any) -> None: ...
+    def started(self, run: Followed, at: float) -> None: ...
+    def retried(self, run: Followed, record: Record) -> None: ...
+    def skipped(self, run: Followed, path: str) -> None: ...
+    def left(self, run: Followed) -> None: ...
+
+    def node(self, run: Followed, path: str, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
+        self.told.append((path, began, at, status_of(outcome), live))
+
+    def round(self, run: Followed, container: str, index: int, which: Round, *, live: bool) -> None:
+        self.told.append((f"{container}[{index}]", which.began, which.ended, "failed" if which.failed else "", live))
+
+    def ended(self, run: Followed, at: float, event: RunEnded) -> None:
+        self.told.append(("", run.began, at, event.status, True))
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Flow:
+    container, begin = flows.rounds(["start", "q"], ["inner", "text"])
+    file = flows.write(
+        tmp_path, "rounds", [flows.start("q"), container, flows.end()], [begin, flows.llm("inner", "x", "it")]
+    )
+    return load(file.read_text(), registry(), "rounds")
+
+
+def records(*events: Any) -> list[Record]:
+    return [Record("run", number, float(number), event) for number, event in enumerate(events, 1)]
+
+
+NESTED = records(
+    QUEUED,
+    RunStarted(),
+    NodeStarted("it"),
+    RoundStarted("it", 0),
+    NodeStarted("it[0]/inner"),
+    NodeFailed("it[0]/inner", "no", "Boom"),
+    RoundStarted("it", 1),
+    NodeStarted("it[1]/inner"),
+    NodeSucceeded("it[1]/inner", {}),
+    NodeSucceeded("it", {}),
+    RunEnded("succeeded"),
+)
+TOLD = [
+    ("it[0]/inner", 5.0, 6.0, "failed"),
+    ("it[1]/inner", 8.0, 9.0, "succeeded"),
+    ("it", 3.0, 10.0, "succeeded"),
+    ("it[0]", 4.0, 6.0, "failed"),
+    ("it[1]", 7.0, 9.0, ""),
+    ("", 1.0, 11.0, "succeeded"),
+]
+
+
+@pytest.mark.parametrize("known", range(1, len(NESTED)))
+def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
+    heard = Heard()
+    following = Following([heard])
+    following.take_up(NESTED[:known], flow)
+    for record in NESTED[known:]:
+        following.publish([record])
+    following.let_go("run")
+    assert [each[:4] for each in heard.told] == TOLD
+    nodes = [each for each in heard.told if not each[0].endswith("]")]  # a round is told with its container
+    assert [live for *_, live in nodes] == [ended > known for _, _, ended, *_ in nodes]
+    assert len(following) == 0
+
+
+def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
+    heard = Heard()
+    following = Following([heard])
+    following.take_up(NESTED[:1], flow)
+    following.publish([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
+    assert heard.told[1:] == [
+        ("it[1]/inner", 8.0, 9.0, "stopped", True),
+        ("it", 3.0, 9.0, "stopped", True),
+        ("it[0]", 4.0, 6.0, "failed", True),
+        ("it[1]", 7.0, 9.0, "", True),
+        ("", 1.0, 9.0, "stopped", True),
+    ]
+
+
+def test_a_run_whose_workflow_is_gone_is_told_as_failed():
+    heard = Heard()
+    following = Following([heard])
+    following.take_up(NESTED[:6], None)
+    following.publish(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
+    assert heard.told[-1] == ("", 1.0, 7.0, "failed", True)
+
+
+def test_what_nobody_here_drives_is_not_remembered():
+    following = Following([Heard()])
+    following.publish(NESTED)
+    following.let_go("run")
+    assert len(following) == 0
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.delitem(sys.modules, "headrace.telemetry.spans", raising=False)
+    for settings, environ in (
+        (Settings(otel_endpoint="http://localhost:4318"), {}),
+        (Settings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}),
+    ):
+        with pytest.raises(HeadraceError, match=r'pip install "headrace\[otel\]"'):
+            Telemetry(settings, environ, Scrubber())
+        Telemetry(settings, {**environ, "OTEL_SDK_DISABLED": "true"}, Scrubber())
+    Telemetry(Settings(), {}, Scrubber())
