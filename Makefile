@@ -1,8 +1,8 @@
-# make demo [ONCE=1] [PORT=8040]   serves the example, calls it once, and stays up (ONCE=1: ends)
+# make demo [ONCE=1] [PORT=8040]   serves the example and a page that uses it, calls it once, and stays up (ONCE=1: ends)
 # make test                        what must hold before anything is merged
 # make bench                       the table of docs/benchmarks.md
 # make docs                        writes what in the docs is generated
-# Needs Python 3.11 or later with pip, and nothing else that is not here.
+# Needs Python 3.11 or later with pip, and nothing else that is not here; for the page also Node 20.19 or later.
 
 # uv makes the environment, from the lock. Where there is none, one is put into build/ and touches nothing else.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
@@ -15,14 +15,27 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types floors check bench docs sync clean
+.PHONY: help demo page test lint types floors check browser bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
 
 demo: $(UV_HERE)
-	@$(UV) sync --locked --no-dev --inexact --compile-bytecode --quiet
+	@$(UV) sync --locked --no-dev --all-packages --inexact --compile-bytecode --quiet
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory page || true; fi
 	@$(RUN) python examples/product-detail/demo.py
+
+# Product Studio's page. Where it cannot be built, the demo says so and serves the rest.
+WEB := examples/product-studio/web
+page: $(WEB)/dist/index.html
+	@:
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB)/index.html $(shell find $(WEB)/src $(WEB)/public $(WEB)/*.ts -type f)
+	@cd $(WEB) && npm run build --silent -- --logLevel warn
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	@echo "Getting what the page is built with (once) ..."
+	@cd $(WEB) && npm ci --omit=dev --loglevel=error --fetch-retries=1
 
 # The quick ones first, so that a mistake is told soon.
 test: lint floors types check
@@ -37,14 +50,23 @@ floors: sync
 types: sync
 	$(RUN) basedpyright
 
-check: sync
+check: sync browser
 	$(RUN) pytest -q
+
+# What the page of Product Studio is driven in. Where it can be neither found nor installed, its tests say loudly that
+# they were skipped.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk; } \
+	>/dev/null 2>&1 || true
 
 bench: sync
 	$(RUN) python benchmarks/run.py
 
 docs: sync
 	$(RUN) python docs/generate.py
+	$(RUN) python examples/collection/generate.py
 
 sync: $(UV_HERE)
 	@$(UV) sync --locked --compile-bytecode --quiet

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,7 +190,71 @@ def test_the_demo_runs_once(tmp_path: Path):
         "curl -N ",
     ):
         assert told in done.stdout
+    page, api = "Product Studio a page that uses the workflow: http://", "there is its API alone, at http://"
+    assert page in done.stdout or api in done.stdout
     assert "<svg" in (tmp_path / "data" / "picture.svg").read_text("utf-8")
+
+
+def test_the_demo_serves_the_workflow_and_the_page_until_it_is_told_to_end(tmp_path: Path):
+    with subprocess.Popen(
+        [sys.executable, str(FOLDER / "demo.py")],
+        cwd=tmp_path,
+        env=environ(HEADRACE_DATA=str(tmp_path / "data")),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        told = ""
+        for line in demo.stdout:
+            told += line
+            if "until Ctrl-C" in line:
+                break
+        addresses = re.findall(r"(?:Served at|the workflow:|API alone, at) (http://\S+)", told)
+        try:
+            assert len(addresses) == 2, told
+            body = json.dumps({"product_name": NAME}).encode()
+            request = urllib.request.Request(
+                f"{addresses[1]}/api/Dify/CreateProductDetail", body, {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert json.load(answer)["isSuccess"]
+        finally:
+            demo.terminate()
+    assert demo.returncode == 143
+    for address in addresses:
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(address, timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("line", "built", "told"),
+    [
+        (
+            "Product Studio is at http://127.0.0.1:1",
+            True,
+            "Product Studio a page that uses the workflow: http://127.0.0.1:1",
+        ),
+        ("Product Studio is at http://127.0.0.1:1", False, "is not built: that needs Node 20.19"),
+        ("", True, "did not start: no such module"),
+    ],
+)
+def test_a_page_that_is_not_there_is_told_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    built: bool,
+    told: str,
+):
+    demo = load_demo(monkeypatch, tmp_path)
+    monkeypatch.setattr(demo, "STUDIO", tmp_path)
+    (tmp_path / "studio.log").write_text("no such module", "utf-8")
+    if built:
+        (tmp_path / "web" / "dist").mkdir(parents=True)
+        (tmp_path / "web" / "dist" / "index.html").touch()
+    with subprocess.Popen(["echo", line], stdout=subprocess.PIPE, text=True) as process:
+        demo.show_studio(process)
+    assert told in capsys.readouterr().out
 
 
 def test_a_model_key_in_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

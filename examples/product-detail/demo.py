@@ -1,9 +1,10 @@
-"""Serves the workflow beside this file with a real `headrace serve`, and calls it once as any client would.
+"""Serves the workflow beside this file with a real `headrace serve`, and calls it once as any client would. Beside it
+runs Product Studio, a web application that uses the workflow.
 
     python examples/product-detail/demo.py [PRODUCT NAME]
 
-The server stays up until Ctrl-C. Environment: ONCE=1 ends after the call, PORT (default: a free one), MODEL (another
-model of the same provider), HEADRACE_DATA (default: .headrace/demo). With a model key (OPENAI_API_KEY,
+Both stay up until Ctrl-C. Environment: ONCE=1 ends after the call, PORT and STUDIO_PORT (default: free ones), MODEL
+(another model of the same provider), HEADRACE_DATA (default: .headrace/demo). With a model key (OPENAI_API_KEY,
 DEEPSEEK_API_KEY ...) that model writes the text, else the demo model that is built in.
 
 Standard library only: this is also what a client of the API looks like.
@@ -25,12 +26,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = pathlib.Path(os.environ.get("HEADRACE_DATA") or ROOT / ".headrace" / "demo").absolute()
 WORKFLOW = HERE / "product-detail.yml"
+STUDIO = HERE.parent / "product-studio"
 READY_SECONDS = 60.0
 RUN_SECONDS = 300.0
 
@@ -81,12 +84,14 @@ def main() -> int:
         try:
             ready = wait_until_ready(server, ready_file, log)
             app = ready["apps"][0]
-            show_run(call(ready["url"], app["key"], {"product_name": name}))
-            show_address(ready["url"], app["key"], name)
-            if os.environ.get("ONCE"):
-                return 0
-            say(dim("It stays up until Ctrl-C."))
-            return server.wait()
+            with studio(ready["url"], app["key"]) as page:
+                show_run(call(ready["url"], app["key"], {"product_name": name}))
+                show_address(ready["url"], app["key"], name)
+                show_studio(page)
+                if os.environ.get("ONCE"):
+                    return 0
+                say(dim("All of it stays up until Ctrl-C."))
+                return server.wait()
         except DemoFailed as error:
             say(red("Failed:"), str(error))
             return 1
@@ -132,6 +137,36 @@ def wait_until_ready(server: subprocess.Popen[bytes], ready_file: pathlib.Path, 
             raise DemoFailed(f"the server did not get ready within {READY_SECONDS:g} s")
         time.sleep(0.05)
     return json.loads(ready_file.read_text("utf-8"))
+
+
+@contextmanager
+def studio(url: str, key: str) -> Iterator[subprocess.Popen[str]]:
+    """Product Studio, using the workflow that is served at `url`. The first line that it prints has its address."""
+    told = {
+        "DIFY_WORKFLOW_API_ENDPOINT": url,
+        "DIFY_CREATE_PRODUCT_DETAIL_API_KEY": key,
+        "ENVIRONMENT": "demo",
+        "LOG_LEVEL": "WARNING",
+        "STUDIO_PORT": os.environ.get("STUDIO_PORT") or "0",
+        "STUDIO_DATABASE": str(DATA / "products.db"),
+    }
+    command = [sys.executable, "-m", "product_studio"]
+    with (
+        (DATA / "studio.log").open("wb") as stderr,
+        subprocess.Popen(
+            command,
+            cwd=STUDIO,
+            env=os.environ | told,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def call(url: str, key: str, inputs: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -204,6 +239,20 @@ def show_address(url: str, key: str, name: str) -> None:
     say("  key ", key)
     headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
     say("  call", f"curl -N {url}/v1/workflows/run {headers} -d {shlex.quote(body)}")
+    say()
+
+
+def show_studio(process: subprocess.Popen[str]) -> None:
+    """Where the page is; or, loudly, that there is none. The workflow is served in any case."""
+    assert process.stdout is not None
+    address = process.stdout.readline().strip().rpartition(" ")[2]
+    if not address:
+        say(red("Product Studio did not start:"), (DATA / "studio.log").read_text("utf-8", "replace").strip())
+    elif not (STUDIO / "web" / "dist" / "index.html").exists():
+        say(red("The page of Product Studio is not built: that needs Node 20.19 or later, with npm and its packages."))
+        say("  Without it there is its API alone, at", address)
+    else:
+        say(bold("Product Studio"), dim("a page that uses the workflow:"), bold(address))
     say()
 
 

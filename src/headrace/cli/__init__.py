@@ -1,4 +1,4 @@
-"""The command line: `headrace serve | run | batch | lint | diff | keys | apps`.
+"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps | db`.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot be
 loaded, 130 interrupted. Commands import what they need when they are called, so that `--help` answers at once.
@@ -11,7 +11,9 @@ import click
 from headrace import __version__
 from headrace.cli.apps import apps
 from headrace.cli.batch import batch
+from headrace.cli.db import db
 from headrace.cli.diff import diff
+from headrace.cli.generate import generate
 from headrace.cli.keys import keys
 from headrace.cli.lint import lint
 from headrace.cli.run import run
@@ -29,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run, batch, lint, diff, apps, keys):
+for _command in (serve, run, batch, lint, diff, generate, apps, keys, db):
     cli.add_command(_command)
 
 

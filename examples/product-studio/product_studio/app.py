@@ -1,0 +1,165 @@
+"""The HTTP API, and the built page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import uuid4
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.sse import EventSourceResponse
+from fastapi.staticfiles import StaticFiles
+from headrace_client import HeadraceError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp
+
+from product_studio.models import (
+    MESSAGE,
+    DetailRequest,
+    DetailResponse,
+    NewProduct,
+    Picture,
+    Product,
+    Products,
+    Progress,
+    Stopped,
+    StopRequest,
+)
+from product_studio.pictures import LARGEST, PictureError, chosen
+from product_studio.security import Guard
+from product_studio.service import Generation, ProductDetailService, failed
+from product_studio.settings import Settings
+from product_studio.store import Store, UnknownPicture, picture_url
+
+DETAIL = "/api/Dify/CreateProductDetail"
+_NOT_BUILT = "The page is not built. It needs Node 20.19 or later: npm ci && npm run build, in the folder web.\n"
+_PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # an SVG may bring styles, but does nothing
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    store = Store(settings.studio_database)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=200)) as http:
+            app.state.service = ProductDetailService(settings, http, store)
+            yield
+
+    # FastAPI's own pages of documentation load their scripts from elsewhere, which the policy forbids
+    app = FastAPI(title="Product Studio", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=LARGEST)
+    _add_generation(app)
+    _add_products(app, store)
+    if settings.studio_page.joinpath("index.html").is_file():
+        app.mount("/", StaticFiles(directory=settings.studio_page, html=True))
+    else:
+        app.add_api_route("/", lambda: PlainTextResponse(_NOT_BUILT, 503), include_in_schema=False)
+    return Guard(app)
+
+
+def _service(request: Request) -> ProductDetailService:
+    return request.app.state.service
+
+
+Service = Annotated[ProductDetailService, Depends(_service)]
+
+
+async def _generation(asked: DetailRequest, service: Service) -> AsyncGenerator[Generation]:
+    """Left when the answer is sent, and when the browser goes away before."""
+    async with service.generate(asked.product_name) as generation:
+        yield generation
+
+
+def _error(status: int) -> JSONResponse:
+    return JSONResponse(DetailResponse(isSuccess=False, code=500, body=MESSAGE).model_dump(), status)
+
+
+def _add_generation(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    def unprocessable(request: Request, error: RequestValidationError) -> Response:
+        if request.url.path == DETAIL:
+            return _error(422)
+        # not what was sent: it may be anything
+        return JSONResponse({"detail": [{"loc": each["loc"], "msg": each["msg"]} for each in error.errors()]}, 422)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException) -> Response:
+        """A body that is too large, or no text."""
+        return _error(error.status_code) if request.url.path == DETAIL else await http_exception_handler(request, error)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        """It is raised on, too, so it gets into the log."""
+        return _error(500)
+
+    @app.post(DETAIL, response_model=DetailResponse)
+    async def create_product_detail(asked: DetailRequest, service: Service) -> DetailResponse | JSONResponse:
+        """Runs the workflow and waits for its end."""
+        try:
+            outputs = await service.create(asked.product_name)
+        except HeadraceError as error:
+            failed(error)
+            return _error(500)
+        return DetailResponse(isSuccess=True, code=200, body=outputs)
+
+    @app.post(f"{DETAIL}/stream", response_class=EventSourceResponse)
+    async def stream_product_detail(
+        generation: Annotated[Generation, Depends(_generation)],
+    ) -> AsyncIterable[Progress]:
+        """Runs the workflow and tells what happens. Whoever hangs up stops the run."""
+        async for progress in generation:
+            yield progress
+
+    @app.post(f"{DETAIL}/stop")
+    async def stop_product_detail(asked: StopRequest, service: Service) -> Stopped:
+        """Stops a run, by the `task_id` that its stream began with."""
+        try:
+            await service.stop(asked.task_id)
+        except HeadraceError as error:
+            failed(error)
+            raise HTTPException(502, "The run could not be stopped.") from error
+        return Stopped()
+
+
+def _add_products(app: FastAPI, store: Store) -> None:
+    @app.get("/api/products")
+    def list_products(
+        limit: Annotated[int, Query(ge=1, le=100)] = 20, before: Annotated[int | None, Query(ge=1)] = None
+    ) -> Products:
+        """Products, newest first; `before`: the id of the last one that is known."""
+        products, has_more = store.products(limit, before)
+        return Products(products=products, has_more=has_more)
+
+    @app.post("/api/products", status_code=201)
+    def add_product(new: NewProduct) -> Product:
+        try:
+            return store.add_product(new)
+        except UnknownPicture as error:
+            raise HTTPException(422, "There is no such picture.") from error
+
+    @app.post("/api/pictures", status_code=201)
+    async def add_picture(request: Request) -> Picture:
+        """A picture as the body itself; its Content-Type is image/... ."""
+        # a type that no form of another site can send
+        if not request.headers.get("content-type", "").startswith("image/"):
+            raise HTTPException(415, "The body must be a picture.")
+        try:
+            picture = chosen(await request.body())
+        except PictureError as error:
+            raise HTTPException(415, str(error)) from error
+        name = str(uuid4())
+        await run_in_threadpool(store.add_picture, name, picture)
+        return Picture(picture_id=name, picture_url=picture_url(name))
+
+    @app.get("/api/pictures/{picture_id}", response_class=Response)
+    def get_picture(picture_id: str) -> Response:
+        picture = store.picture(picture_id)
+        if picture is None:
+            raise HTTPException(404, "There is no such picture.")
+        headers = {"Content-Security-Policy": _PICTURE_POLICY, "Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(picture.data, media_type=picture.media_type, headers=headers)
