@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from headrace.ids import new_id
 from headrace.ports import Bus, Journal
 from headrace.resources import Limits, Resources
 
@@ -20,4 +20,4 @@ class World:
     resources: Resources
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time  # seconds since the epoch
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    new_id: Callable[[], str] = new_id
