@@ -1,0 +1,110 @@
+"""Behind a reverse proxy: who really calls, under which name, and which path is meant.
+
+What a proxy says (X-Forwarded-For, -Proto, -Host, -Prefix) is heeded only if it comes from a trusted one. With a root
+path, `/api` say, `/api/v1/info` and `/v1/info` are the same, so that it does not matter whether a proxy takes the
+prefix off. It matters where both readings of a path are routes of ours, because our own begin like the root path:
+see `Forwarded._meant`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+logger = logging.getLogger(__name__)
+
+ROOT = "app_root_path"
+"""In a request's scope: what callers put before our paths, "" or "/api", as Starlette calls it."""
+
+_BEGINS = b"x-forwarded-"
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+class Forwarded:
+    """Wraps the API. `root` is its root path, "/api", or "": as the proxy says. `trusted` are addresses and networks of
+    proxies, ["*"] for all; `routes` are the API's. `linked`: links are known to lead where callers reach us."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Sequence[BaseRoute],
+        root: str = "",
+        trusted: Sequence[str] = (),
+        *,
+        linked: bool = True,
+    ) -> None:
+        # it sees to -For and -Proto
+        self._app = ProxyHeadersMiddleware(cast("Any", app), list(trusted))
+        self._routes = routes
+        self._root = root
+        self._linked = linked
+        self._firsts = {getattr(route, "path", "").split("/")[1] for route in routes if getattr(route, "path", "")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = self._root
+        forwarded = stripped = False
+        if (scope["client"] or ("",))[0] in self._app.trusted_hosts:
+            prefix: str | None = None
+            for at, (name, value) in enumerate(scope["headers"]):
+                if name.startswith(_BEGINS):
+                    forwarded = True
+                    if name == b"x-forwarded-host":
+                        self._rename(scope, value, at)
+                    elif name == b"x-forwarded-prefix":
+                        prefix = _last(value).rstrip("/")
+            if prefix is not None and _PREFIX.fullmatch(prefix):
+                root, stripped = root or prefix, True
+        scope[ROOT] = root
+        if root and scope["path"].startswith(root):
+            self._meant(scope, root, forwarded=forwarded, stripped=stripped)
+        await self._app(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    def _rename(self, scope: Scope, value: bytes, at: int) -> None:
+        """The host that the caller named takes the place of the one that the proxy did."""
+        host = _last(value)
+        if not _HOST.fullmatch(host):
+            return
+        rest = [each for each in scope["headers"] if each[0] != b"host"]
+        scope["headers"] = [(b"host", host.encode()), *rest]
+        if not self._linked:
+            self._linked = True
+            logger.warning(
+                "a proxy forwards requests for %s: set HEADRACE_PUBLIC_URL, or links to files will not lead there", host
+            )
+
+    def _meant(self, scope: Scope, root: str, *, forwarded: bool, stripped: bool) -> None:
+        """Takes the root path off, if it is there.
+
+        It may only seem to be: with the root `/api`, `/api/v1/workflows/X/run` is Dify's `/v1/...` behind a proxy that
+        leaves the prefix on, and ours behind one that takes it off. The latter says so, with X-Forwarded-Prefix, and so
+        does who calls past all proxies, by sending none of their headers. What is no route in that reading is read the
+        other way.
+        """
+        path: str = scope["path"]
+        cut = path[len(root) :]
+        if cut and not cut.startswith("/"):
+            return  # /apis
+        cut = cut or "/"
+        if root.split("/")[1] in self._firsts:
+            first, other = (cut, path) if forwarded and not stripped else (path, cut)
+            if (other if self._is_route(scope, other) and not self._is_route(scope, first) else first) == path:
+                return
+        scope["path"] = cut
+        scope["raw_path"] = scope["raw_path"].removeprefix(root.encode()) or b"/"
+
+    def _is_route(self, scope: Scope, path: str) -> bool:
+        asked = {"type": "http", "path": path, "method": scope["method"], "root_path": "", "headers": ()}
+        enough = {Match.FULL, Match.PARTIAL} if scope["method"] == "OPTIONS" else {Match.FULL}
+        return any(route.matches(asked)[0] in enough for route in self._routes)
+
+
+def _last(value: bytes) -> str:
+    """What the nearest proxy says; those before it, and the caller, may have said something, too."""
+    return value.decode("latin-1").rpartition(",")[2].strip()

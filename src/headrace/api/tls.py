@@ -1,0 +1,121 @@
+"""The server's certificate, and which certificates it asks of its callers."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from headrace.errors import HeadraceError
+from headrace.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CERTIFICATE, _KEY, _CLIENT_CA = "HEADRACE_TLS_CERTIFICATE", "HEADRACE_TLS_KEY", "HEADRACE_TLS_CLIENT_CA"
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """What an installation is told; None: it speaks plain HTTP. HeadraceError where it cannot do as it is told."""
+    if settings.tls_certificate is None:
+        for name, given in ((_KEY, settings.tls_key), (_CLIENT_CA, settings.tls_client_ca)):
+            if given is not None:
+                raise HeadraceError(f"{name} is set, and {_CERTIFICATE} is not")
+        return None
+    return Tls(
+        settings.tls_certificate,
+        settings.tls_key,
+        settings.tls_key_password,
+        settings.tls_client_ca,
+        client_required=settings.tls_client_required,
+    )
+
+
+class Tls:
+    """TLS 1.2 and later, from PEM files.
+
+    `certificate` holds the chain, the server's own first; without `key` it holds the private key as well. With
+    `client_ca` callers show a certificate that one of its authorities has signed, or, unless `client_required`, none.
+    HeadraceError, in one line, where a file is not what it should be.
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path | None = None,
+        password: str = "",
+        client_ca: Path | None = None,
+        *,
+        client_required: bool = True,
+    ) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._password = password
+        _readable(_CERTIFICATE, certificate)
+        if key is not None:
+            _readable(_KEY, key)
+        self.context = _bare()
+        self._load(self.context)
+        if client_ca is not None:
+            _readable(_CLIENT_CA, client_ca)
+            try:
+                self.context.load_verify_locations(client_ca)
+            except (ssl.SSLError, OSError) as error:
+                raise HeadraceError(f"{_CLIENT_CA}: {client_ca} holds no certificate in PEM") from error
+            self.context.verify_mode = ssl.CERT_REQUIRED if client_required else ssl.CERT_OPTIONAL
+        self._seen = self._changed_at()
+
+    def reload(self) -> None:
+        """Takes up a renewed certificate, for connections from now on; keeps the one there is while the new one is
+        not whole. Cheap while nothing has changed."""
+        now = self._changed_at()
+        if now == self._seen or None in now:  # one is being replaced this very moment
+            return
+        self._seen = now
+        try:
+            self._load(_bare())  # a key that does not fit would spoil the context in use
+            self._load(self.context)
+        except HeadraceError as error:
+            logger.error("the certificate has changed, and is not taken up: %s", error)
+        else:
+            logger.info("the certificate has changed, and is taken up")
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        try:
+            # without a password it would be asked for at the terminal
+            context.load_cert_chain(self._certificate, self._key, self._password)
+        except ssl.SSLError as error:
+            key = f"{_KEY}: {self._key}" if self._key else f"{_CERTIFICATE}: {self._certificate}"
+            if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+                told = f"{key} is not the key of the certificate in {self._certificate}"
+            elif b"ENCRYPTED" in (self._key or self._certificate).read_bytes():  # nothing else tells a wrong password
+                told = f"{key} has a password, and HEADRACE_TLS_KEY_PASSWORD is not it"
+            else:
+                told = f"{_CERTIFICATE}: {self._certificate} and {self._key or 'the key in it'} cannot be used: "
+                told += f"no certificate and key in PEM ({error.reason or error})"
+            raise HeadraceError(told) from error
+        except (OSError, ValueError) as error:
+            raise HeadraceError(f"{_CERTIFICATE}: {self._certificate} cannot be used: {error}") from error
+
+    def _changed_at(self) -> tuple[int | None, ...]:
+        return tuple(_changed_at(file) for file in (self._certificate, self._key) if file is not None)
+
+
+def _bare() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _readable(setting: str, file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise HeadraceError(f"{setting}: {file} cannot be read: {error.strerror}") from error
+
+
+def _changed_at(file: Path) -> int | None:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
