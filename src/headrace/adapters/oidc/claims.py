@@ -1,0 +1,172 @@
+"""What a token says: whether it is for us, here and now, and whom it stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from headrace.adapters.oidc.token import Refused, brief
+from headrace.errors import HeadraceError
+from headrace.ports import WORKSPACE_NAME, Principal
+
+PERMISSIONS = frozenset({"run", "read", "manage"})
+EVERY_APP = "*"
+_LONGEST_SUBJECT = 255  # characters; OpenID Connect allows no more
+_LATEST = 2**53  # seconds since the epoch: beyond, numbers are not exact
+_ELSEWHERE = ("cnf", "events")  # of tokens that need a proof beside them, and of those that tell of something
+
+
+@dataclass(frozen=True, slots=True)
+class OidcOptions:
+    """Whose tokens are believed, and what their claims mean.
+
+    `issuer` is compared as it is, down to its last slash. A token is for us if one of `audiences` is in its `aud`.
+    Claims are named by a path (`realm_access.roles`): `workspace_claim` (a text or a list, of which the first counts;
+    "": every token is of `workspace`), `permission_claims` (texts of words, or lists) and `apps_claim` (ids of apps,
+    `*` for all; "": every token may call all). `workspace` is that of a token without the claim, "" refuses it.
+    `permissions` says what values mean, as `VALUE=run` or `VALUE=run+read`; `default_permissions` are every token's.
+    `leeway`: seconds that clocks may differ by. `allow_http`: the issuer may be reached unencrypted on other machines.
+    """
+
+    issuer: str
+    audiences: Sequence[str]
+    algorithms: Sequence[str]
+    permission_claims: Sequence[str]
+    permissions: Sequence[str]
+    default_permissions: Sequence[str] = ()
+    workspace_claim: str = ""
+    workspace: str = ""
+    apps_claim: str = ""
+    leeway: float = 30
+    allow_http: bool = False
+
+
+class Claims:
+    """Reads claims as the options say. HeadraceError where those make no sense."""
+
+    def __init__(self, options: OidcOptions) -> None:
+        if not options.audiences:
+            raise HeadraceError("HEADRACE_OIDC_AUDIENCE: say whom the issuer's tokens must be for.")
+        if not (options.workspace_claim or options.workspace):
+            raise HeadraceError("HEADRACE_OIDC_WORKSPACE_CLAIM or HEADRACE_OIDC_WORKSPACE: one must be set.")
+        self._options = options
+        self._audiences = frozenset(options.audiences)
+        self._meaning = _meaning(options.permissions)
+        self._default = _permissions("HEADRACE_OIDC_DEFAULT_PERMISSIONS", options.default_permissions)
+
+    def check(self, claims: Mapping[str, Any], now: float) -> float:
+        """Until when (seconds since the epoch) a token with these claims is good. Refused where it is not now."""
+        options = self._options
+        if claims.get("iss") != options.issuer:
+            raise Refused(f"its issuer is {brief(claims.get('iss'))}")
+        if not self._audiences.intersection(_audience(claims.get("aud"))):
+            raise Refused(f"it is for {brief(claims.get('aud'))}")
+        for name in _ELSEWHERE:
+            if name in claims:
+                raise Refused(f"a token with the claim {name} is not good by itself")
+        expires = _time(claims, "exp")
+        if expires is None:
+            raise Refused("it does not say when it expires")
+        if now >= expires + options.leeway:
+            raise Refused(f"it expired {now - expires:.0f} seconds ago")
+        for name in ("nbf", "iat"):
+            begins = _time(claims, name)
+            if begins is not None and now < begins - options.leeway:
+                raise Refused(f"it is not good yet: its {name} is {begins - now:.0f} seconds from now")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
+            raise Refused("it does not say whom it stands for (sub)")
+        return expires + options.leeway
+
+    def principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Whom checked claims stand for. Refused where they name no workspace."""
+        found = set(self._default)
+        for path in self._options.permission_claims:
+            for value in _values(_at(claims, path)):
+                found |= self._meaning.get(value, frozenset())
+        identity = f"{self._options.issuer}#{claims['sub']}"
+        return Principal(identity, self._workspace(claims), frozenset(found), self._apps(claims))
+
+    def _workspace(self, claims: Mapping[str, Any]) -> str:
+        if not self._options.workspace_claim:
+            return self._options.workspace
+        told = _at(claims, self._options.workspace_claim)
+        if isinstance(told, list):
+            told = next(iter(cast("list[Any]", told)), None)
+        if told is None and self._options.workspace:
+            return self._options.workspace
+        if not isinstance(told, str) or not re.fullmatch(WORKSPACE_NAME, told):
+            raise Refused(f"its workspace ({self._options.workspace_claim}) is {brief(told)}")
+        return told
+
+    def _apps(self, claims: Mapping[str, Any]) -> frozenset[str] | None:
+        if not self._options.apps_claim:
+            return None
+        told = set(_values(_at(claims, self._options.apps_claim)))
+        return None if EVERY_APP in told else frozenset(_ids(told))
+
+
+def _audience(told: Any) -> Iterable[str]:
+    audiences: list[Any] = cast("list[Any]", told) if isinstance(told, list) else [told]
+    return [each for each in audiences if isinstance(each, str)]
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    told = claims.get(name)
+    if told is None and name not in claims:
+        return None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= _LATEST:
+        raise Refused(f"its {name} is no time: {brief(told)}")
+    return told
+
+
+def _at(claims: Any, path: str) -> Any:
+    """What is at a path; names may have dots themselves, as URLs have. None where there is nothing."""
+    if not isinstance(claims, dict):
+        return None
+    inside = cast("dict[str, Any]", claims)
+    if path in inside:
+        return inside[path]
+    parts = path.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:length])
+        if name in inside:
+            return _at(inside[name], ".".join(parts[length:]))
+    return None
+
+
+def _values(told: Any) -> list[str]:
+    """The texts of a list; of a text, itself and its words."""
+    if isinstance(told, str):
+        return [told, *told.split()]
+    return [each for each in cast("list[Any]", told) if isinstance(each, str)] if isinstance(told, list) else []
+
+
+def _ids(told: Iterable[str]) -> Iterable[str]:
+    for each in told:
+        try:
+            yield str(UUID(each))
+        except ValueError:
+            continue  # no app has such an id
+
+
+def _meaning(entries: Sequence[str]) -> dict[str, frozenset[str]]:
+    """What `VALUE=run+read` and so on say; a value may be there more than once, and have an `=` itself."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in entries:
+        value, equals, given = (part.strip() for part in entry.rpartition("="))
+        if not (equals and value):
+            raise HeadraceError(f"HEADRACE_OIDC_PERMISSIONS: '{entry}' is not VALUE=PERMISSION.")
+        permissions = _permissions("HEADRACE_OIDC_PERMISSIONS", given.split("+"))
+        found[value] = found.get(value, frozenset()) | permissions
+    return found
+
+
+def _permissions(setting: str, names: Iterable[str]) -> frozenset[str]:
+    found = frozenset(name.strip() for name in names)
+    if unknown := found - PERMISSIONS:
+        raise HeadraceError(f"{setting}: '{min(unknown)}' is none of run, read and manage.")
+    return found

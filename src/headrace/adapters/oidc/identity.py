@@ -1,0 +1,103 @@
+"""Whom a bearer token stands for: `ports.Identity`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from headrace.adapters.oidc.claims import Claims, OidcOptions
+from headrace.adapters.oidc.issuer import Issuer
+from headrace.adapters.oidc.keys import ALGORITHMS, Keys
+from headrace.adapters.oidc.token import Refused, brief, read
+from headrace.errors import HeadraceError, Unauthorized
+from headrace.ports import Principal
+
+logger = logging.getLogger(__name__)
+
+INVALID = "Access token is invalid"
+_REMEMBERED = 10_000  # tokens
+
+
+class _Known(NamedTuple):
+    principal: Principal
+    until: float  # seconds since the epoch
+
+
+class OidcIdentity:
+    """Implements `ports.Identity` for the tokens of one issuer.
+
+    A token that was verified is remembered until it expires, or the issuer's keys change. `clock` gives seconds since
+    the epoch, `monotonic` those of a clock that nobody sets. HeadraceError where the options make no sense, or what the
+    extra `oidc` brings is not installed. The issuer need not be there yet.
+    """
+
+    def __init__(
+        self,
+        options: OidcOptions,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _see_installed()
+        if not options.algorithms or (set(options.algorithms) - set(ALGORITHMS)):
+            raise HeadraceError(f"HEADRACE_OIDC_ALGORITHMS: name some of {', '.join(ALGORITHMS)}.")
+        self._algorithms = frozenset(options.algorithms)
+        self._claims = Claims(options)
+        self._issuer = Issuer(
+            options.issuer, self._algorithms, allow_http=options.allow_http, environ=environ, clock=monotonic
+        )
+        self._clock = clock
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by the token's digest
+        self._by = Keys()  # what those were verified with
+
+    async def principal(self, token: str) -> Principal:
+        """See `ports.Identity`; 503 `service_unavailable` where the issuer's keys cannot be had."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        try:
+            known = self._known.get(digest)
+            if known is not None:
+                await self._issuer.freshen()
+                if self._issuer.keys is self._by and self._clock() < known.until:
+                    self._known.move_to_end(digest)
+                    return known.principal
+            known = await self._verified(token)
+        except Refused as refused:
+            # one message for all: whoever tries tokens learns nothing from it
+            logger.info("a bearer token was refused: %s", refused)
+            raise Unauthorized(INVALID) from None
+        if self._issuer.keys is not self._by:
+            self._known.clear()
+            self._by = self._issuer.keys
+        self._known[digest] = known
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known.principal
+
+    async def _verified(self, text: str) -> _Known:
+        token = read(text)
+        if token.alg not in self._algorithms:
+            raise Refused(f"its algorithm is {brief(token.alg)}")
+        # what is not for us is not worth a look at the issuer; none of this is believed before the signature is
+        until = self._claims.check(token.claims, self._clock())
+        if not await self._issuer.has(token.kid, token.alg, lambda key: key.verifies(token.signed, token.signature)):
+            raise Refused(f"no key {brief(token.kid)} of the issuer for {token.alg} verifies it")
+        return _Known(self._claims.principal(token.claims), until)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._issuer.aclose()
+
+
+def _see_installed() -> None:
+    try:
+        for name in ("cryptography", "jwt.api_jwk"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise HeadraceError('Single sign-on needs an extra: pip install "headrace[oidc]"') from error

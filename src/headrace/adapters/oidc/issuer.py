@@ -1,0 +1,214 @@
+"""An OpenID Connect issuer over HTTP: where its keys are, and what they are now."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from headrace.adapters.models.failures import Failure
+from headrace.adapters.oidc.keys import Key, Keys, keys_of
+from headrace.adapters.oidc.token import brief
+from headrace.errors import HeadraceError, RequestError
+
+if TYPE_CHECKING:
+    from headrace.adapters.models.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+LONGEST, SHORTEST = 3600.0, 60.0  # seconds that an answer is good for, whatever it says itself
+USUAL = 600.0  # the same, where it says nothing
+GRACE = 3600.0  # seconds that known keys go on for where the issuer does not answer
+ASKED_AGAIN = 10.0  # seconds between two looks for a key that is not known
+_SLOWEST = 10.0  # seconds between two tries while the issuer does not answer; the first come sooner
+_LARGEST = 256 * 1024  # bytes of an answer
+_SHOWN = 300  # characters of what went wrong
+_CONNECT, _SECONDS = 3.0, 8.0
+_WHO = "the OpenID Connect issuer"
+_DISCOVERY = "/.well-known/openid-configuration"
+
+
+class Unreachable(RequestError):
+    """503: the issuer does not answer, so whether a token is good cannot be told."""
+
+    def __init__(self) -> None:
+        message = "The identity provider cannot be reached. Please try again."
+        super().__init__(message, "service_unavailable", 503, {"Retry-After": "5"})
+
+
+class Issuer:
+    """Knows the issuer's keys. They are fetched when first needed, again once they are no longer fresh, and when a
+    token needs one that is not among them. `keys` is another object whenever they have changed.
+
+    `algorithms` are those that keys are wanted for; `clock` is monotonic, in seconds; `environ` has the proxies.
+    HeadraceError where the URL is none that an issuer can have.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        algorithms: Collection[str],
+        *,
+        allow_http: bool = False,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._algorithms = algorithms
+        self._allow_http = allow_http
+        self._environ = environ
+        self._clock = clock
+        if problem := self._problem(url):
+            raise HeadraceError(f"HEADRACE_OIDC_ISSUER: {problem}.")
+        self.keys = Keys()
+        self._place = ""  # of the keys
+        self._place_fresh = self._fresh = self._usable = self._tried = self._asked = float("-inf")
+        self._failures = 0
+        self._fetching: asyncio.Task[None] | None = None
+        self._transport: Transport | None = None
+
+    async def freshen(self) -> None:
+        """Sees to it that `keys` are the issuer's. Unreachable where they cannot be had."""
+        now = self._clock()
+        if now < self._fresh:
+            return
+        wait = min(_SLOWEST, 2.0 ** (self._failures - 1)) if self._failures else 0.0
+        if self._fetching or now >= self._tried + wait:
+            fetching = self._fetch()
+            if not self._failures or now >= self._usable:
+                # otherwise it failed before, and who has a good token need not wait for it to fail again
+                await asyncio.shield(fetching)
+        if self._clock() >= self._usable:
+            self.keys = Keys()
+            raise Unreachable
+
+    async def has(self, kid: str | None, alg: str, verifies: Callable[[Key], bool]) -> bool:
+        """Whether one of the keys that a token's header can mean verifies it. Unreachable where the issuer cannot be
+        asked."""
+        await self.freshen()
+        known = self.keys.matching(kid, alg)
+        if any(map(verifies, known)):
+            return True
+        if known and kid is not None:
+            return False
+        # a new key, or one that somebody made up: not worth asking more often than now and then
+        now = self._clock()
+        if self._fetching is None and now < self._asked + ASKED_AGAIN:
+            asked = False
+        else:
+            self._asked = self._asked if self._fetching else now
+            await asyncio.shield(self._fetch())
+            asked = any(map(verifies, self.keys.matching(kid, alg)))
+        if not asked and self._failures:
+            raise Unreachable
+        return asked
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if self._fetching:
+            self._fetching.cancel()
+            await asyncio.wait((self._fetching,))
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
+
+    # ---------------------------------------------------------------------------------------------------- fetching
+
+    def _fetch(self) -> asyncio.Task[None]:
+        """The fetching of the keys that is under way, begun if there is none. It raises nothing."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._update(), name="keys of the issuer")
+            self._fetching.add_done_callback(self._fetched)
+        return self._fetching
+
+    def _fetched(self, _task: asyncio.Task[None]) -> None:
+        self._fetching = None
+
+    async def _update(self) -> None:
+        self._tried = self._clock()
+        try:
+            async with asyncio.timeout(_SECONDS):
+                keys, seconds = await self._ask()
+        except (HeadraceError, Failure, TimeoutError) as error:
+            self._failures += 1
+            self._place_fresh = float("-inf")  # they may have moved
+            said = str(error) or f"no answer within {_SECONDS:g} seconds"
+            logger.warning("the keys of %s cannot be fetched: %s", self._url, said[:_SHOWN])
+            return
+        if keys.digest != self.keys.digest:
+            known = ", ".join(sorted({str(key.kid) for key in keys.keys}))
+            logger.info("the keys of %s are: %s", self._url, brief(known))
+            self.keys = keys
+        self._failures = 0
+        self._fresh = self._clock() + seconds
+        self._usable = self._fresh + GRACE
+
+    async def _ask(self) -> tuple[Keys, float]:
+        """(the keys, for how many seconds they are fresh)."""
+        if self._clock() >= self._place_fresh:
+            about, seconds = await self._get(self._url.rstrip("/") + _DISCOVERY)
+            if about.get("issuer") != self._url:
+                raise HeadraceError(f"it calls itself {brief(about.get('issuer'))}: the setting must be just that")
+            place = about.get("jwks_uri")
+            if not isinstance(place, str):
+                raise HeadraceError("it does not say where its keys are (jwks_uri)")
+            if problem := self._problem(place, keys=True):
+                raise HeadraceError(f"its jwks_uri {problem}")
+            self._place, self._place_fresh = place, self._clock() + seconds
+        answer, seconds = await self._get(self._place)
+        return keys_of(answer, self._algorithms), seconds
+
+    async def _get(self, url: str) -> tuple[dict[str, Any], float]:
+        """(the object that the issuer answers with, for how many seconds it is fresh)."""
+        if self._transport is None:
+            from headrace.adapters.models.transport import Transport
+
+            self._transport = Transport(self._environ, _CONNECT, _SECONDS)
+        async with self._transport.get(_WHO, url, {"Accept": "application/json"}) as stream:
+            raw, _ = await stream.whole(_LARGEST)
+            seconds = fresh_seconds(stream.headers.get("Cache-Control", ""))
+        try:
+            answer: Any = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise HeadraceError(f"{url} is no JSON object")
+        return cast("dict[str, Any]", answer), seconds
+
+    def _problem(self, url: str, *, keys: bool = False) -> str:
+        """What is wrong with a URL, in words; "" if nothing is."""
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname if parts.port != 0 else None
+        except ValueError:
+            host, parts = None, urlsplit("")
+        odd = parts.fragment or parts.username is not None or (parts.query and not keys)
+        if parts.scheme not in ("http", "https") or not host or odd or not url.isprintable() or " " in url:
+            return "must be a URL such as https://id.example.com/realms/main"
+        if parts.scheme == "http" and not (self._allow_http or _is_loopback(host)):
+            return "must begin with https:// (or set HEADRACE_OIDC_ALLOW_HTTP, where the network is trusted)"
+        return ""
+
+
+def fresh_seconds(cache_control: str) -> float:
+    """For how long an answer is fresh, by its Cache-Control."""
+    told = cache_control.lower()
+    if re.search(r"\bno-(store|cache)\b", told):
+        return SHORTEST
+    found = re.search(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", told)
+    return min(max(float(found[1]), SHORTEST), LONGEST) if found else USUAL
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

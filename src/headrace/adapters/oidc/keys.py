@@ -1,0 +1,120 @@
+"""The keys that an issuer publishes (a JSON Web Key Set), each with what it may verify."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from headrace.adapters.oidc.token import brief
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
+logger = logging.getLogger(__name__)
+
+ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+"""Every algorithm there may be, with the type and the curve of its keys. All are asymmetric: what is published cannot
+sign."""
+
+_PUBLIC: Mapping[str, tuple[str, ...]] = {
+    "RSA": ("kty", "n", "e"),
+    "EC": ("kty", "crv", "x", "y"),
+    "OKP": ("kty", "crv", "x"),
+}
+_MOST = 100  # keys of a set
+_LONGEST_ID = 256  # characters of a key's id
+_RSA_BITS = range(2048, 8193)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key for one algorithm."""
+
+    kid: str | None
+    alg: str
+    jwk: PyJWK
+
+    def verifies(self, signed: bytes, signature: bytes) -> bool:
+        """Whether the signature was made of these bytes with the other half of this key."""
+        return self.jwk.Algorithm.verify(signed, self.jwk.key, signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """An issuer's keys at some moment. `digest` tells two sets apart."""
+
+    keys: Sequence[Key] = ()
+    digest: str = ""
+
+    def matching(self, kid: str | None, alg: str) -> list[Key]:
+        """The keys that a token's header can mean. A token that names none means the only one there is."""
+        fitting = [key for key in self.keys if key.alg == alg]
+        if kid is None:
+            return fitting if len(fitting) == 1 else []
+        return [key for key in fitting if key.kid == kid]
+
+
+def keys_of(answer: Mapping[str, Any], allowed: Collection[str]) -> Keys:
+    """The keys of a set that can verify signatures of the allowed algorithms; what else is in it is left out.
+    HeadraceError where it is no set of keys."""
+    listed = answer.get("keys")
+    if not isinstance(listed, list):
+        raise HeadraceError("the issuer's answer has no list of keys")
+    found: list[Key] = []
+    for each in cast("list[Any]", listed)[:_MOST]:
+        if isinstance(each, dict):
+            found += _keys(cast("dict[str, Any]", each), allowed)
+    told = orjson.dumps(listed, option=orjson.OPT_SORT_KEYS)
+    return Keys(tuple(found), hashlib.sha256(told).hexdigest())
+
+
+def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
+    """One for each algorithm that a published key is for: the one it names, else all that fit its type."""
+    kid, kind, curve, named = (jwk.get(name) for name in ("kid", "kty", "crv", "alg"))
+    if not (kid is None or (isinstance(kid, str) and len(kid) <= _LONGEST_ID)):
+        return []
+    if jwk.get("use", "sig") != "sig" or "verify" not in _operations(jwk):
+        return []
+    algorithms = [
+        alg
+        for alg, (type_, on) in ALGORITHMS.items()
+        if alg in allowed and type_ == kind and on in (None, curve) and named in (None, alg)
+    ]
+    if algorithms and "d" in jwk:
+        logger.warning("the issuer's key %s is not used: its private half is published too", brief(kid))
+        return []
+    return [Key(kid, alg, made) for alg in algorithms if (made := _made(jwk, kid, alg)) is not None]
+
+
+def _operations(jwk: Mapping[str, Any]) -> Collection[Any]:
+    operations = jwk.get("key_ops", ["verify"])
+    return cast("list[Any]", operations) if isinstance(operations, list) else ()
+
+
+def _made(jwk: Mapping[str, Any], kid: str | None, alg: str) -> PyJWK | None:
+    """The key, from its public members alone; None where it is malformed or weak."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from jwt import PyJWK
+    from jwt.exceptions import PyJWTError
+
+    try:
+        made = PyJWK({name: jwk[name] for name in _PUBLIC[jwk["kty"]]}, alg)
+    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("the issuer's key %s is not used: it is malformed (%s)", brief(kid), type(error).__name__)
+        return None
+    if isinstance(made.key, RSAPublicKey) and made.key.key_size not in _RSA_BITS:
+        logger.warning("the issuer's key %s is not used: it has %d bits", brief(kid), made.key.key_size)
+        return None
+    return made

@@ -1,0 +1,116 @@
+"""A JSON Web Token in its compact form, taken apart. Whatever could be read in two ways is refused.
+
+Nothing here says that a token is genuine: its signature is verified in `identity`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+from headrace.errors import HeadraceError
+
+LARGEST = 8 * 1024  # characters of a token
+_LONGEST_NUMBER = 20  # digits: no time and no count has more
+_PART = re.compile(r"[A-Za-z0-9_-]+")
+_TYPES = frozenset({"", "jwt", "at+jwt"})  # of tokens that are borne; others have the same form and another purpose
+
+
+class Refused(HeadraceError):
+    """Why a token is not believed: for the log, never for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`signed` is what `signature` is of; `alg` and `kid` are the header's, the latter None where it names no key."""
+
+    alg: str
+    kid: str | None
+    claims: Mapping[str, Any]
+    signed: bytes
+    signature: bytes
+
+
+def read(text: str) -> Token:
+    """A token's parts. Refused where it is none, or one that is not for us to understand."""
+    if len(text) > LARGEST:
+        raise Refused(f"it is longer than {LARGEST} characters")
+    parts = text.split(".")
+    if len(parts) != 3:
+        raise Refused(f"it has {len(parts)} parts instead of 3")
+    head, body, signature = (_decoded(part) for part in parts)
+    header = _object(head, "header")
+    if "crit" in header:
+        raise Refused("its header has extensions that must be understood (crit)")
+    kind = header.get("typ", "")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
+        raise Refused(f"it is of another type: {brief(kind)}")
+    alg, kid = header.get("alg"), header.get("kid")
+    if not isinstance(alg, str):
+        raise Refused("its header names no algorithm")
+    if kid is not None and not isinstance(kid, str):
+        raise Refused("its key id is no text")
+    signed = text[: text.rindex(".")].encode("ascii")
+    return Token(alg, kid, _object(body, "payload"), signed, signature)
+
+
+def brief(value: object) -> str:
+    """A stranger's value, fit for one line of a log."""
+    shown = ascii(value)
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."
+
+
+def _decoded(part: str) -> bytes:
+    """A part's bytes, which have just one spelling: no padding, no stray bits at the end."""
+    if not _PART.fullmatch(part) or len(part) % 4 == 1:
+        raise Refused("a part of it is no base64url")
+    raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
+        raise Refused("a part of it is spelled in an unusual way")
+    return raw
+
+
+def _object(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        # bytes would be taken for UTF-16 where they look like it
+        found: Any = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_int=_whole,
+            parse_float=_finite,
+            parse_constant=_no_number,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"its {what} is no JSON: {brief(str(error))}") from None
+    if not isinstance(found, dict):
+        raise Refused(f"its {what} is no object")
+    return cast("dict[str, Any]", found)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError("a number is too large")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    found = float(digits)
+    if not math.isfinite(found):
+        raise ValueError("a number is too large")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
