@@ -1,0 +1,273 @@
+"""A backup: one tar file of an installation's database, secret and stored files, with checksums.
+
+    manifest.json   first: what it is of, so that what cannot be restored is refused before it is unpacked
+    headrace.db     the database, as it was at one moment
+    secret          the installation's secret
+    files/ab/ID     the stored files that the database knows
+    SHA256SUMS      last, as sha256sum writes it: an archive that was cut off has none
+
+An archive is not trusted: only these names are unpacked, only plain files, each once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, cast
+
+from headrace.errors import HeadraceError
+
+__all__ = ["DATABASE", "FILES", "FORMAT", "SECRET", "Manifest", "Packed", "pack", "unpack"]
+
+FORMAT = 1
+MANIFEST, DATABASE, SECRET, FILES, SUMS = "manifest.json", "headrace.db", "secret", "files", "SHA256SUMS"
+
+_FILE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+_SMALL = {MANIFEST: 100_000, SECRET: 1000}  # bytes that these may have
+_PIECE = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup is of. `revision` is the database's schema; `created_at` in seconds since the epoch."""
+
+    format: int
+    headrace: str
+    revision: str
+    created_at: float
+    files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is in a backup: how many stored files, how many of those that were due were not there, and the bytes of all
+    before they were compressed."""
+
+    manifest: Manifest
+    files: int
+    missing: int
+    size: int
+
+
+# -------------------------------------------------------------------------------------------------------------- pack
+
+
+def pack(
+    target: Path, manifest: Manifest, database: Path, secret: Path | None, files: Iterable[tuple[str, Path]]
+) -> Packed:
+    """Writes a backup, compressed if its name ends in .gz or .tgz: whole or not at all, and readable by its owner only.
+    A file (id, path) that is not there is passed over. HeadraceError where it cannot be written."""
+    with (
+        _written(target) as raw,
+        _compressed(raw, target) as out,
+        tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        sums: list[str] = []
+        size = 0
+
+        def add(name: str, content: IO[bytes], length: int, at: float) -> None:
+            nonlocal size
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mtime, entry.mode = length, int(at), 0o600
+            hashed = _Hashed(content)
+            tar.addfile(entry, cast("IO[bytes]", hashed))
+            vars(tar)["members"].clear()  # it would remember them all
+            sums.append(f"{hashed.digest.hexdigest()}  {name}\n")
+            size += length
+
+        def add_file(name: str, path: Path) -> None:
+            with path.open("rb") as content:
+                found = os.fstat(content.fileno())
+                add(name, content, found.st_size, found.st_mtime)
+
+        told = json.dumps(asdict(manifest)).encode()
+        add(MANIFEST, BytesIO(told), len(told), manifest.created_at)
+        add_file(DATABASE, database)
+        if secret is not None:
+            add_file(SECRET, secret)
+        packed = missing = 0
+        for file, path in files:
+            try:
+                add_file(f"{FILES}/{file[:2]}/{file}", path)
+            except FileNotFoundError:
+                missing += 1
+            else:
+                packed += 1
+        told = "".join(sums).encode()
+        add(SUMS, BytesIO(told), len(told), manifest.created_at)
+    return Packed(manifest, packed, missing, size)
+
+
+class _Hashed:
+    """A file to read from that knows the checksum of what was read."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content = content
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._content.read(size)
+        self.digest.update(data)
+        return data
+
+
+@contextmanager
+def _written(target: Path) -> Generator[IO[bytes]]:
+    """A new file, which takes its name once it is whole and on the disk."""
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
+            yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        partial.replace(target)
+    except OSError as error:
+        raise HeadraceError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _compressed(raw: IO[bytes], target: Path) -> Generator[IO[bytes]]:
+    if target.name.endswith((".gz", ".tgz")):
+        with gzip.GzipFile("", "wb", 6, raw) as out:
+            yield cast("IO[bytes]", out)
+    else:
+        yield raw
+
+
+# ------------------------------------------------------------------------------------------------------------ unpack
+
+
+class _Plain(tarfile.TarInfo):
+    """A member that is a plain file: no link, no device, and no header that is as long as it likes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Plain:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or entry.size < 0:
+            raise HeadraceError(f"it has something that is no plain file ({entry.name[:100]!r})")
+        return entry
+
+
+def unpack(source: Path, into: Path, accept: Callable[[Manifest], None]) -> Packed:
+    """Unpacks a backup into an empty folder, and checks that it is whole: all its checksums are right, and nothing else
+    is in it. `accept` may refuse what it is of by a HeadraceError. HeadraceError where it is no backup, is damaged, or
+    does not fit; then what is in the folder is worth nothing."""
+    try:
+        with source.open("rb") as raw:
+            gzipped = raw.read(2) == _GZIP
+            raw.seek(0)
+            content = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if gzipped else raw
+            with tarfile.open(fileobj=content, mode="r|", tarinfo=_Plain, encoding="utf-8") as tar:
+                packed = _unpack(tar, into, accept)
+                while content.read(_PIECE):  # the compression's own checksum is at its end
+                    pass
+            return packed
+    except HeadraceError as error:
+        raise HeadraceError(f"{source} cannot be restored: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise HeadraceError(f"{source} is no backup of Headrace, or it is cut off or damaged ({error})") from error
+
+
+def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]) -> Packed:
+    manifest: Manifest | None = None
+    digests: dict[str, str] = {}
+    size = 0
+    while (entry := tar.next()) is not None:
+        name = entry.name
+        vars(tar)["members"].clear()  # it would remember them all
+        if manifest is None and name != MANIFEST:
+            raise HeadraceError("it is no backup of Headrace: it has no manifest")
+        content = tar.extractfile(entry)
+        assert content is not None  # it is a plain file
+        if name == SUMS:
+            _compare(content, digests)
+            if tar.next() is not None:
+                raise HeadraceError("it goes on after its end")
+            assert manifest is not None
+            if DATABASE not in digests:
+                raise HeadraceError("it has no database")
+            files = sum(name.startswith(f"{FILES}/") for name in digests)
+            return Packed(manifest, files, 0, size)
+        if name in digests:
+            raise HeadraceError(f"it has {name[:100]!r} twice")
+        if name not in (MANIFEST, DATABASE, SECRET) and not _FILE.fullmatch(name):
+            raise HeadraceError(f"it has something that does not belong there ({name[:100]!r})")
+        if entry.size > _SMALL.get(name, entry.size):
+            raise HeadraceError(f"its {name} is too large")
+        path = into / name
+        digests[name] = _copy(content, path, entry)
+        size += entry.size
+        if name == MANIFEST:
+            manifest = _manifest(path)
+            accept(manifest)
+            path.unlink()
+    raise HeadraceError("it is cut off: its checksums are missing")
+
+
+def _copy(content: IO[bytes], path: Path, entry: tarfile.TarInfo) -> str:
+    """Writes a member's content, readable by its owner only; its checksum."""
+    digest = hashlib.sha256()
+    try:
+        for folder in (path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if entry.size > shutil.disk_usage(path.parent).free:
+            raise HeadraceError(f"there is no room for {entry.name} ({entry.size} bytes) in {path.parent}")
+        out = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        raise HeadraceError(f"{path} cannot be written: {error.strerror or error}") from error
+    with out:
+        while data := content.read(_PIECE):
+            digest.update(data)
+            try:
+                out.write(data)
+            except OSError as error:
+                raise HeadraceError(f"{path} cannot be written: {error.strerror or error}") from error
+        if out.tell() != entry.size:
+            raise HeadraceError(f"it is cut off in {entry.name}")
+    # when a stored file was last used is to be known after this, too
+    os.utime(path, (time.time(), max(0.0, min(float(entry.mtime), time.time()))))
+    return digest.hexdigest()
+
+
+def _manifest(path: Path) -> Manifest:
+    wrong = HeadraceError("its manifest cannot be read")
+    try:
+        told = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise wrong from error
+    if not isinstance(told, dict):
+        raise wrong
+    values = cast("dict[str, Any]", told)
+    if values.get("format") != FORMAT:
+        raise HeadraceError("another version of Headrace made it (its format is unknown)")
+    types = {"format": int, "headrace": str, "revision": str, "created_at": int | float, "files": bool}
+    if any(not isinstance(values.get(name), kind) for name, kind in types.items()):
+        raise wrong
+    return Manifest(**{each.name: values[each.name] for each in fields(Manifest)})
+
+
+def _compare(content: IO[bytes], digests: dict[str, str]) -> None:
+    """Whether the checksums are those of all that was unpacked, and of nothing else."""
+    due = dict(digests)
+    while line := content.readline(300):
+        digest, _, name = line.decode("utf-8", "replace").rstrip("\n").partition("  ")
+        if due.pop(name, None) != digest:
+            raise HeadraceError(f"it is damaged: the checksum of {name[:100]!r} is wrong")
+    if due:
+        raise HeadraceError(f"it is damaged: the checksum of {min(due)!r} is missing")

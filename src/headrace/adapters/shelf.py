@@ -1,0 +1,147 @@
+"""Where the bytes of stored files are: a folder, a file each, under its id.
+
+A file's modification time is when it was last begun to be used (its content never changes): see `ports.Shelf`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_ASIDE = re.compile(r"\.([0-9a-f-]{36})\.aside")
+_PARTIAL = re.compile(r"\.[0-9a-f-]{36}\.[0-9a-f]{8}")
+
+
+class FileShelf:
+    """Implements `ports.Shelf`. `folder` is made when first written to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, file: str) -> Path:
+        return self.folder / file[:2] / file
+
+    def _aside(self, file: str) -> Path:
+        return self.folder / file[:2] / f".{file}.aside"
+
+    def write(self, file: str, data: bytes) -> None:
+        """All of it or nothing, and on the disk before it is spoken of."""
+        path = self.path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    async def touch(self, file: str) -> bool:
+        """Says that a file is about to be used. False where there is none."""
+        return await asyncio.to_thread(self._touch, file)
+
+    def _touch(self, file: str) -> bool:
+        try:
+            os.utime(self.path(file))
+        except FileNotFoundError:
+            return False
+        except OSError:  # somebody else's, or on a disk that is not to be written to: then nobody deletes it either
+            return self.path(file).is_file()
+        return True
+
+    # --------------------------------------------------------------------------------------------------- deleting
+
+    async def idle(self, files: Sequence[str], since: float) -> list[str]:
+        return await asyncio.to_thread(lambda: [file for file in files if not _used(self.path(file), since)])
+
+    async def set_aside(self, file: str, since: float) -> bool:
+        return await asyncio.to_thread(self._set_aside, file, since)
+
+    def _set_aside(self, file: str, since: float) -> bool:
+        path, aside = self.path(file), self._aside(file)
+        if _used(path, since):
+            return False
+        try:
+            path.replace(aside)
+        except FileNotFoundError:
+            return True  # its bytes are gone already, or set aside by one who did not come to an end with it
+        # whoever touched it did so before it went, or finds none
+        if _used(aside, since):
+            aside.replace(path)
+            return False
+        return True
+
+    async def put_back(self, file: str) -> None:
+        await asyncio.to_thread(self._put_back, file)
+
+    def _put_back(self, file: str) -> None:
+        try:
+            self._aside(file).replace(self.path(file))
+        except FileNotFoundError:
+            return  # somebody else has
+
+    async def remove(self, file: str) -> int:
+        return await asyncio.to_thread(_remove, self._aside(file))
+
+    async def size(self, file: str) -> int:
+        def work() -> int:
+            try:
+                return self.path(file).stat().st_size
+            except FileNotFoundError:
+                return 0
+
+        return await asyncio.to_thread(work)
+
+    async def left_over(self, before: float) -> list[str]:
+        def work() -> list[str]:
+            found: list[str] = []
+            for entry in self._hidden():
+                aside = _ASIDE.fullmatch(entry.name)
+                if not (aside or _PARTIAL.fullmatch(entry.name)) or _changed(entry) >= before:
+                    continue
+                if aside:
+                    found.append(aside[1])
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+            return found
+
+        return await asyncio.to_thread(work)
+
+    def _hidden(self) -> Iterator[os.DirEntry[str]]:
+        if not self.folder.is_dir():
+            return
+        for part in sorted(self.folder.iterdir()):
+            if len(part.name) == 2 and part.is_dir():
+                with os.scandir(part) as entries:
+                    yield from (entry for entry in entries if entry.name.startswith("."))
+
+
+def _used(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
+
+
+def _changed(entry: os.DirEntry[str]) -> float:
+    """When an entry came to have its name, at the earliest."""
+    try:
+        return entry.stat(follow_symlinks=False).st_ctime
+    except FileNotFoundError:
+        return float("inf")  # gone meanwhile
+
+
+def _remove(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size

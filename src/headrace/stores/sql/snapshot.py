@@ -1,0 +1,144 @@
+"""A database as a whole: which schema it has, what is in it, and a copy of it as it is at one moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, func, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from headrace.errors import StoreError
+from headrace.stores.sql.database import engine_of, reason, revision_of
+from headrace.stores.sql.schema import REVISIONS, metadata
+
+_PAGES = 2048  # copied at once
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a database stands. `revision` is None where it has no tables yet; `size` is in bytes, -1 where nobody knows;
+    `rows` are counted by table."""
+
+    revision: str | None
+    newest: str
+    size: int
+    rows: Mapping[str, int]
+
+    @property
+    def due(self) -> list[str]:
+        """The migrations that are still to be done, in order."""
+        return [*REVISIONS[0 if self.revision is None else REVISIONS.index(self.revision) + 1 :]]
+
+
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None for another one."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database.removeprefix("file:"))
+
+
+def standing(url: str, *, count: bool = True) -> Standing:
+    """How the database of a URL stands, without changing anything about it. StoreError where it cannot be read, or is
+    of a newer version."""
+    file = file_of(url)
+    if file is not None and not file.is_file():
+        return Standing(None, REVISIONS[-1], 0, {})
+    with _connected(url) as connection:
+        revision = revision_of(connection, _name(connection.engine))
+        there = set(inspect(connection).get_table_names()) if count else set[str]()
+        rows = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+            if table.name in there
+        }
+        if connection.dialect.name == "postgresql":
+            size = int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+        else:
+            size = sum(each.stat().st_size for each in sqlite_files(file)) if file is not None else -1
+        return Standing(revision, REVISIONS[-1], size, rows)
+
+
+def sqlite_files(file: Path) -> list[Path]:
+    """An SQLite database's files that there are: itself, and what it keeps beside it."""
+    return [each for end in ("", "-wal", "-shm") if (each := file.with_name(file.name + end)).is_file()]
+
+
+def snapshot(url: str, target: Path) -> None:
+    """Copies an SQLite database, as it is at this moment, while others go on writing to it.
+
+    One read transaction spans the whole copy: without it every write of another process would start it anew.
+    StoreError where either cannot be read or written; `target` may then be left in part.
+    """
+    with _connected(url) as connection:
+        source = connection.connection.driver_connection
+        assert isinstance(source, sqlite3.Connection)
+        try:
+            with closing(sqlite3.connect(target)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # whoever wants it synced does so
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                try:
+                    source.backup(copy, pages=_PAGES)
+                finally:
+                    source.execute("ROLLBACK")
+                # one file, which needs none beside it; it becomes what it was when it is opened by a store
+                copy.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.Error as error:
+            raise StoreError(f"{_name(connection.engine)} cannot be copied: {error}") from error
+
+
+def checked(file: Path) -> tuple[str | None, set[str]]:
+    """(its revision, the ids of the stored files it knows) of an SQLite database that nobody uses. StoreError where it
+    is damaged or of a newer version."""
+    with _connected(f"sqlite:///{file}") as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise StoreError(f"the database is damaged: {found}")
+        revision = revision_of(connection, file.name)
+        known = set(connection.execute(select(metadata.tables["files"].c.id)).scalars()) if revision else set[str]()
+        connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+        return revision, known
+
+
+def in_use(file: Path) -> bool:
+    """Whether another process has an SQLite database open. One that nobody has is left without files beside it."""
+    try:
+        with closing(sqlite3.connect(file, timeout=0)) as connection:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    except sqlite3.DatabaseError:
+        return False  # it is no database at all
+    return False
+
+
+def backed_up_by(url: str) -> tuple[str, str]:
+    """The commands that copy a PostgreSQL database and bring the copy back. Passwords are not repeated."""
+    where = make_url(url)._replace(drivername="postgresql", password=None).render_as_string()
+    return (
+        f"pg_dump --format=custom --file=headrace.dump '{where}'",
+        f"pg_restore --clean --if-exists --dbname='{where}' headrace.dump",
+    )
+
+
+@contextmanager
+def _connected(url: str) -> Generator[Connection]:
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise StoreError(f"{_name(engine)} cannot be read: {reason(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def _name(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
