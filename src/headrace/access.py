@@ -1,0 +1,259 @@
+"""Who may call: keys, what each of them may do and to which apps, and what was done to them.
+
+A key is 192 random bits, so a plain hash of it is as good as a slow one. Only that is stored: a key is shown once, when
+it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError, StoreError, Unauthorized
+from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, Audited, Catalog, Identity, Key, Principal
+from headrace.values import Value
+
+logger = logging.getLogger(__name__)
+
+PERMISSIONS = ("run", "read", "manage")
+"""run: start and stop runs, chat, upload, rate; read: see what was asked and what came of it; manage: versions,
+annotations, keys."""
+
+APP_PREFIX, WORKSPACE_PREFIX = "app-", "ws-"
+KEY_SECONDS = 0.25  # a key's answer is remembered this long; with what a store remembers, less than a second
+OVERLAP, LONGEST_OVERLAP = 24 * 3600.0, 30 * 24 * 3600.0  # seconds that a rotated key goes on for
+ITSELF = "headrace"  # who made the keys that come with an app
+_SHOWN = 8  # characters of a key by which it is told from others
+_USED_SECONDS = 60.0  # that a key is used is written down once in so many
+_REMEMBERED = 10_000
+_LONGEST_NAME = 100
+
+
+class Rights(NamedTuple):
+    """What a new key may do: in a workspace, to `apps` (None: all of it), or, with `app`, as that app's own."""
+
+    workspace: str = WORKSPACE
+    permissions: frozenset[str] = frozenset(PERMISSIONS)
+    apps: frozenset[str] | None = None
+    app: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    until: float  # on the monotonic clock
+    expires_at: float | None
+
+
+def digest(text: str) -> str:
+    """sha256 of a key or a file's content, hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def new_key(prefix: str) -> str:
+    return prefix + secrets.token_urlsafe(24)
+
+
+def reaches(principal: Principal, app: App) -> bool:
+    """Whether an app is one that a principal may call."""
+    return app.workspace == principal.workspace and (principal.apps is None or app.id in principal.apps)
+
+
+def oversees(principal: Principal, key: Key) -> bool:
+    """Whether a key is for nothing but what a principal may call."""
+    if key.workspace != principal.workspace:
+        return False
+    if principal.apps is None:
+        return True
+    mine = key.apps if key.app is None else {key.app}
+    return mine is not None and mine <= principal.apps
+
+
+class Access:
+    """Knows keys, makes them, and ends them. With an `identity` other bearer tokens are asked about there.
+
+    `clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self, catalog: Catalog, clock: Callable[[], float] = time.time, identity: Identity | None = None
+    ) -> None:
+        self.catalog = catalog
+        self.identity = identity
+        self.clock = clock
+        self._known: dict[str, _Known] = {}  # by the key's digest
+        self._used: dict[str, float] = {}  # by the key's id, when that was last written down
+        self._writing: set[asyncio.Task[None]] = set()
+
+    # ----------------------------------------------------------------------------------------------------- knowing
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Who calls with an `Authorization: Bearer KEY` header. Unauthorized where that is nobody."""
+        scheme, _, key = (authorization or "").strip().partition(" ")
+        key = key.strip()
+        if not key:
+            raise Unauthorized("Authorization header must be provided and start with 'Bearer'")
+        if scheme.lower() != "bearer":
+            raise Unauthorized("Authorization scheme must be 'Bearer'")
+        hashed = digest(key)
+        known = self._known.get(hashed)
+        if known is not None and time.monotonic() < known.until:
+            if known.expires_at is None or self.clock() < known.expires_at:
+                return known.principal
+        elif self.identity is not None and _is_token(key):
+            return await self.identity.principal(key)
+        return await self._find(hashed)
+
+    async def _find(self, hashed: str) -> Principal:
+        at, now = time.monotonic(), self.clock()
+        key = await self.catalog.key_of(hashed)
+        if key is None or not hmac.compare_digest(key.digest, hashed) or not key.live(now):
+            self._known.pop(hashed, None)
+            raise Unauthorized("Access token is invalid")
+        apps = key.apps if key.app is None else frozenset({key.app})
+        principal = Principal(key.id, key.workspace, key.permissions, apps, key.app)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[hashed] = _Known(principal, at + KEY_SECONDS, key.expires_at)
+        self._touch(key, now)
+        return principal
+
+    def _touch(self, key: Key, now: float) -> None:
+        """Has it written down that a key is used; nobody waits for that."""
+        if now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) < _USED_SECONDS:
+            return
+        if len(self._used) >= _REMEMBERED:
+            self._used.clear()
+        self._used[key.id] = now
+        writing = asyncio.create_task(self._write_used(key, now))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    async def _write_used(self, key: Key, now: float) -> None:
+        try:
+            await self.catalog.touch_key(key.id, now)
+        except StoreError as error:
+            # a disk that is full is no reason to refuse who only reads
+            logger.warning("when key %s was used last could not be written down: %s", key.id, error)
+
+    # ---------------------------------------------------------------------------------------------------- changing
+
+    async def create(
+        self, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None
+    ) -> tuple[Key, str]:
+        """(what is stored of a new key, the key itself). InvalidParam for rights that make no sense, NotFound for an
+        app that the workspace does not have."""
+        await self._check(rights)
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise InvalidParam(f"name: Input should be at most {_LONGEST_NAME} printable characters")
+        if expires_at is not None and expires_at <= self.clock():
+            raise InvalidParam("expires_at: Input should be in the future")
+        key = new_key(WORKSPACE_PREFIX if rights.app is None else APP_PREFIX)
+        return await self.keep(key, rights, by, name=name, expires_at=expires_at), key
+
+    async def keep(self, key: str, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None) -> Key:
+        """Lets a key open something. Only its hash is stored."""
+        made = Key(
+            str(uuid.uuid4()),
+            rights.app,
+            digest(key),
+            key[:_SHOWN],
+            self.clock(),
+            None,
+            rights.workspace,
+            name,
+            rights.permissions,
+            None if rights.app is not None else rights.apps,
+            expires_at,
+        )
+        about: dict[str, Value] = {
+            "prefix": made.prefix,
+            "name": name,
+            "permissions": in_order(made.permissions),
+            "apps": None if made.apps is None else sorted(made.apps),
+            "app_id": made.app,
+            "expires_at": expires_at,
+        }
+        await self.catalog.add_key(made, self._audited("created", by, made, about))
+        return made
+
+    async def rotate(self, key: Key, by: str, overlap: float = OVERLAP) -> tuple[Key, str]:
+        """A new key with the rights of an old one, which goes on for `overlap` seconds; see `create`. One that was to
+        expire gets as long a life again. 409 `key_not_live` where the old one was revoked, has expired, or has been
+        rotated."""
+        if not 0 <= overlap <= LONGEST_OVERLAP:
+            raise InvalidParam(f"overlap: Input should be from 0 to {LONGEST_OVERLAP:.0f} seconds")
+        secret, now = new_key(APP_PREFIX if key.app is not None else WORKSPACE_PREFIX), self.clock()
+        new = replace(
+            key,
+            id=str(uuid.uuid4()),
+            digest=digest(secret),
+            prefix=secret[:_SHOWN],
+            created_at=now,
+            expires_at=None if key.expires_at is None else now + (key.expires_at - key.created_at),
+            used_at=None,
+        )
+        until = now + overlap
+        about: dict[str, Value] = {"replaced_by": new.id, "prefix": new.prefix, "expires_at": until}
+        if not await self.catalog.replace_key(key.id, new, until, self._audited("rotated", by, key, about)):
+            raise await self._not_live(key.id)
+        self._known.clear()
+        return new, secret
+
+    async def revoke(self, key: Key, by: str) -> bool:
+        """Ends a key for good; False if it was revoked already."""
+        revoked = await self.catalog.revoke_key(key.id, self.clock(), self._audited("revoked", by, key, {}))
+        self._known.clear()
+        return revoked
+
+    async def _check(self, rights: Rights) -> None:
+        if not re.fullmatch(WORKSPACE_NAME, rights.workspace):
+            raise InvalidParam("workspace: Input should be 1 to 100 letters, digits, '.', '_' or '-'")
+        if not rights.permissions or not rights.permissions <= set(PERMISSIONS):
+            raise InvalidParam(f"permissions: Input should be one or more of {', '.join(PERMISSIONS)}")
+        if rights.apps is not None and not rights.apps:
+            raise InvalidParam("apps: Input should name an app, or be null for all of the workspace")
+        for app in sorted(rights.apps or ()) if rights.app is None else [rights.app]:
+            found = await self.catalog.app(app)
+            if found is None or found.workspace != rights.workspace:
+                raise NotFound(f"App not found with id: {app}")
+
+    async def _not_live(self, key: str) -> RequestError:
+        found = await self.catalog.find_key(key)
+        if found is not None and found.replaced_by is not None:
+            told = f"This key was rotated already: its successor is {found.replaced_by}."
+        else:
+            told = "This key was revoked, or has expired."
+        return RequestError(told, "key_not_live", 409)
+
+    def _audited(self, action: str, by: str, key: Key, about: Mapping[str, Value]) -> Audited:
+        return Audited(str(uuid.uuid4()), key.workspace, self.clock(), action, by, key.id, about)
+
+
+def may_give(principal: Principal, rights: Rights) -> None:
+    """Forbidden where a principal would give rights that it does not have."""
+    if beyond := rights.permissions & set(PERMISSIONS) - principal.permissions:  # what there is none of, none can give
+        raise Forbidden(f"This key cannot give what it may not do itself: {', '.join(in_order(beyond))}.")
+    wanted = rights.apps if rights.app is None else {rights.app}
+    if principal.apps is not None and (wanted is None or not wanted <= principal.apps):
+        raise Forbidden("This key cannot give access to apps that it has no access to itself.")
+
+
+def in_order(permissions: Iterable[str]) -> list[Value]:
+    """Permissions as they are told."""
+    given = set(permissions)
+    return [each for each in PERMISSIONS if each in given]
+
+
+def _is_token(bearer: str) -> bool:
+    """Whether a bearer is to be shown to the identity provider: three parts, as a JSON Web Token has."""
+    return bearer.count(".") == 2 and not bearer.startswith((APP_PREFIX, WORKSPACE_PREFIX))
