@@ -15,7 +15,7 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test lint types floors check browser bench docs sync clean
+.PHONY: help demo page test lint types floors check browser proxy bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -50,7 +50,7 @@ floors: sync
 types: sync
 	$(RUN) basedpyright
 
-check: sync browser
+check: sync browser proxy
 	$(RUN) pytest -q
 
 # What the page of Product Studio is driven in. Where it can be neither found nor installed, its tests say loudly that
@@ -60,6 +60,12 @@ browser:
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk; } \
 	>/dev/null 2>&1 || true
+
+# What stands before the installed package in the deployment's tests; without it they say loudly that they were skipped.
+proxy:
+	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light; } >/dev/null 2>&1 || true
 
 bench: sync
 	$(RUN) python benchmarks/run.py

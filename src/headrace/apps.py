@@ -1,4 +1,4 @@
-"""What is served, and to whom: apps, their versions, the keys that open them.
+"""What is served: apps and their versions, each to those who may call it.
 
 A file is published under its source (where it was read from): the same source keeps its app and key, a changed content
 becomes a new version, an old one can still be called by its id, and be made the current one again.
@@ -17,15 +17,15 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from headrace.access import APP_PREFIX, ITSELF, KEY_SECONDS, Access, Rights, digest, reaches
 from headrace.dsl.load import inspect, load
-from headrace.errors import LoadError, NotFound, Problem, RequestError, Unauthorized
+from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.node import Flow, Registry
-from headrace.ports import App, Catalog, EndUser, Key, Version
+from headrace.ports import WORKSPACE, App, Catalog, EndUser, Principal, Version
 
 logger = logging.getLogger(__name__)
 
-KEY_SECONDS = 0.5  # a key's answer is remembered this long: one revoked by another process is refused within a second
-KEY_PREFIX = "app-"
+_REMEMBERED = 10_000  # apps
 _FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
 
 
@@ -48,13 +48,8 @@ class Published:
     problems: Sequence[Problem]
 
 
-def digest(text: str) -> str:
-    """sha256 of a key or a file's content, hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Apps:
-    """Publishes workflow files, finds apps and versions, and knows keys.
+    """Publishes workflow files, and finds apps and versions. `access` knows who may call them.
 
     `secret` is the installation's own (32 bytes): an app's own keys are derived from it, so that they can be shown
     again although only their hashes are stored. `clock` gives seconds since the epoch.
@@ -69,17 +64,20 @@ class Apps:
         self._clock = clock
         self._publishing = asyncio.Lock()  # within this process, one looks and then writes at a time
         self._flows: dict[str, tuple[Version, Flow]] = {}  # by version id; a version never changes
-        self._keys: dict[str, tuple[float, Served]] = {}  # by the key's digest, until when
+        self.access = Access(catalog, clock)
+        self._current: dict[str, tuple[float, Served]] = {}  # by the app's id, until when on the monotonic clock
+        self._members: dict[str, tuple[float, list[App]]] = {}  # by workspace, the same
 
-    async def publish(self, source: str, content: str) -> Served:
-        """Serves a file's content under its source. LoadError if it cannot be loaded: then nothing changes.
+    async def publish(self, source: str, content: str, workspace: str = WORKSPACE) -> Served:
+        """Serves a file's content under its source, which is another app in every workspace. LoadError if it cannot be
+        loaded: then nothing changes.
 
         A changed file becomes the current version, whatever was current before. A file that is as it was when it was
         last served changes nothing: what was pinned, rolled back to or published since then stays current.
         """
         flow = await asyncio.to_thread(load, content, self.registry, source)
         async with self._publishing:
-            app = await self.catalog.app_of_source(source)
+            app = await self.catalog.app_of_source(source, workspace)
             wanted = digest(content)
             if app is not None and app.settings.get(_FILE) == wanted:
                 served = await self.version(app, app.version)
@@ -97,14 +95,15 @@ class Apps:
                 flow.description,
                 app.created_at if app else version.created_at,
                 {**flow.settings, _FILE: wanted},
+                workspace,
             )
             if new:
                 await self.catalog.add_version(version)  # first: an app's current version is always there
             await self.catalog.save_app(described)
             if app is None:
-                await self.add_key(described, self.own_key(described))
+                await self._keep_key(described, self.own_key(described))
             self._flows[version.id] = (version, flow)
-            self._keys.clear()
+            self._forget()
             return Served(described, version, flow)
 
     async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
@@ -164,13 +163,13 @@ class Apps:
         )
         if changed != known:
             await self.catalog.save_app(changed)
-        self._keys.clear()
+        self._forget()
         return changed
 
     async def _app(self, app: str) -> App:
         found = await self.catalog.app(app)
         if found is None:
-            raise NotFound(f"App not found with id: {app}")
+            raise _no_app(app)
         return found
 
     # ----------------------------------------------------------------------------------------------------- finding
@@ -203,55 +202,66 @@ class Apps:
         """The end user that a call's `user` names, made if new."""
         return await self.catalog.end_user(app.id, session, self._clock())
 
-    # -------------------------------------------------------------------------------------------------------- keys
+    # ------------------------------------------------------------------------------------------------------ opening
 
-    async def authenticate(self, authorization: str | None) -> Served:
-        """The app that an `Authorization: Bearer KEY` header opens, in its current version. Unauthorized otherwise."""
-        scheme, _, key = (authorization or "").strip().partition(" ")
-        if not key.strip():
-            raise Unauthorized("Authorization header must be provided and start with 'Bearer'")
-        if scheme.lower() != "bearer":
-            raise Unauthorized("Authorization scheme must be 'Bearer'")
-        hashed = digest(key.strip())
-        until, served = self._keys.get(hashed, (0.0, None))
-        if served is None or until < self._clock():
-            found = await self.catalog.key_of(hashed)
-            if found is None or found.revoked_at is not None:
-                self._keys.pop(hashed, None)
-                raise Unauthorized("Access token is invalid")
-            served = await self.served(found.app)
-            self._keys[hashed] = (self._clock() + KEY_SECONDS, served)
+    async def opened(self, principal: Principal, wanted: str | None = None) -> Served:
+        """The app that a principal calls, in its current version: the one of the id that it names, or else the only
+        one that it may call. NotFound if there is none of that id, or none that it may call; InvalidParam where it
+        should have named one."""
+        app = wanted or principal.app or await self._only(principal)
+        until, served = self._current.get(app, (0.0, None))
+        if served is None or until < time.monotonic():
+            found = await self.catalog.app(app)
+            if found is None or not reaches(principal, found):
+                raise _no_app(app)
+            served = await self.version(found, found.version)
+            if len(self._current) >= _REMEMBERED:
+                self._current.clear()
+            self._current[app] = (time.monotonic() + KEY_SECONDS, served)
+        elif not reaches(principal, served.app):
+            raise _no_app(app)
         return served
+
+    async def _only(self, principal: Principal) -> str:
+        if principal.apps is not None and len(principal.apps) == 1:
+            return next(iter(principal.apps))
+        until, members = self._members.get(principal.workspace, (0.0, []))
+        if until < time.monotonic():
+            members = await self.catalog.apps(principal.workspace)
+            self._members[principal.workspace] = (time.monotonic() + KEY_SECONDS, members)
+        open_ = [app.id for app in members if reaches(principal, app)]
+        if len(open_) != 1:
+            told = f"{len(open_)} apps" if open_ else "no app"
+            raise InvalidParam(f"This key opens {told}: name the one that you mean in the header Headrace-App.")
+        return open_[0]
+
+    def _forget(self) -> None:
+        self._current.clear()
+        self._members.clear()
+
+    # ------------------------------------------------------------------------------------------------------ own keys
 
     def own_key(self, app: App, number: int = 0) -> str:
         """One of the keys an app is shown with: the same whenever it is asked for, although only its hash is stored.
-        The first is the one it is born with; the next takes its place once it is revoked."""
+        The first is the one it is born with; the next takes its place once it is revoked or rotated."""
         made = hmac.new(self._secret, f"key {number} of {app.id}".encode(), hashlib.sha256).digest()
-        return KEY_PREFIX + base64.urlsafe_b64encode(made).decode().rstrip("=")[:32]
-
-    def new_key(self) -> str:
-        return KEY_PREFIX + base64.urlsafe_b64encode(uuid.uuid4().bytes + uuid.uuid4().bytes).decode()[:32]
-
-    async def add_key(self, app: App, key: str) -> Key:
-        """Lets a key open an app. Only its hash is stored."""
-        added = Key(str(uuid.uuid4()), app.id, digest(key), key[:8], self._clock())
-        await self.catalog.add_key(added)
-        return added
+        return APP_PREFIX + base64.urlsafe_b64encode(made).decode().rstrip("=")[:32]
 
     async def working_key(self, app: App) -> str:
-        """A key to show for an app: the first of its own keys that is not revoked."""
+        """A key to show for an app: the first of its own keys that is good, and to stay so."""
         for number in itertools.count():
             key = self.own_key(app, number)
             found = await self.catalog.key_of(digest(key))
             if found is None:
-                await self.add_key(app, key)
+                await self._keep_key(app, key)
                 return key
-            if found.revoked_at is None:
+            if found.live(self._clock()) and found.replaced_by is None:
                 return key
         raise AssertionError("counting does not end")
 
-    async def revoke(self, key: str) -> bool:
-        """Revokes by a key's id, its prefix, or the key itself; False if no live one is known."""
-        found = await self.catalog.key_of(digest(key))
-        self._keys.clear()
-        return await self.catalog.revoke_key(found.id if found else key, self._clock())
+    async def _keep_key(self, app: App, key: str) -> None:
+        await self.access.keep(key, Rights(app.workspace, app=app.id), ITSELF)
+
+
+def _no_app(app: str) -> NotFound:
+    return NotFound(f"App not found with id: {app}")

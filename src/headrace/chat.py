@@ -15,7 +15,7 @@ from headrace import values
 from headrace.errors import NotFound
 from headrace.node import Declared, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
-from headrace.runtime import Runtime, Submission
+from headrace.runtime import Begun, Runtime, Submission
 from headrace.values import Value
 
 CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})
@@ -58,17 +58,18 @@ class Chats:
         assert submission.query is not None
         assert submission.end_user is not None
         if conversation is None:
-            conversation = await self._begin(submission, named=named)
+            begun = self._begun(submission, named=named)
+            said = replace(submission, conversation=begun.conversation.id, begun=begun)
         else:
             await self._go_on(conversation, submission.served.flow)
-        said = replace(submission, conversation=conversation.id)
+            said = replace(submission, conversation=conversation.id)
         annotation = await self.annotated(submission.served.app.id, submission.query) if self.annotated else None
         if annotation is None:
             return said
         system = {**submission.system, ANNOTATION: annotation.id}
         return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
 
-    async def _begin(self, submission: Submission, *, named: bool) -> Conversation:
+    def _begun(self, submission: Submission, *, named: bool) -> Begun:
         served, now = submission.served, self.runtime.world.clock()
         assert submission.end_user is not None
         made = Conversation(
@@ -81,9 +82,7 @@ class Chats:
             now,
             now,
         )
-        variables = [_variable(made.id, declared, now) for declared in served.flow.conversation]
-        await self.runtime.conversations.add_conversation(made, variables)
-        return made
+        return Begun(made, [_variable(made.id, declared, now) for declared in served.flow.conversation])
 
     async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
         """A conversation is used again, maybe with a version of the app that declares other variables than before."""

@@ -10,7 +10,8 @@
         ├── Unauthorized     401 unauthorized
         ├── Forbidden        403 forbidden
         ├── NotFound         404 not_found
-        └── TooManyRequests  429 too_many_requests
+        ├── TooManyRequests  429 too_many_requests
+        └── Draining         503 service_unavailable
 
 An error says what happened, where (run, node, field) and what to do about it.
 """
@@ -135,3 +136,11 @@ class TooManyRequests(RequestError):
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message, "too_many_requests", 429, {"Retry-After": str(retry_after)})
+
+
+class Draining(RequestError):
+    """503: this process is about to end, and takes in no more runs."""
+
+    def __init__(self) -> None:
+        message = "The server is shutting down. Please try again."
+        super().__init__(message, "service_unavailable", 503, {"Retry-After": "1", "Connection": "close"})

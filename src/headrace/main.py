@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.files import FileStore, limit_for
@@ -27,13 +28,20 @@ from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.engine import World
 from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
-from headrace.ports import Answers
+from headrace.ports import Answers, Keeping
 from headrace.resources import Resources, Speech
+from headrace.retention import Retention
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryStore
+from headrace.telemetry.scrubbing import Scrubber, secrets_in
 from headrace.worker import Worker
+
+if TYPE_CHECKING:
+    from headrace.adapters.oidc import OidcIdentity
+    from headrace.telemetry.assembled import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +62,22 @@ class Service:
     dispatcher: Dispatcher
     answers: Answers
     speech: Speech
+    worker: Worker | None = None
+    dispatching: asyncio.Task[None] | None = None
+
+    def drain(self) -> None:
+        """Takes no more runs in, and begins no more lines of batches; what is under way goes on."""
+        self.runtime.draining = True
+        if self.dispatching is not None:
+            self.dispatching.cancel()
+
+    def at_rest(self) -> bool:
+        """Drives no more runs but those under way, the others are left to the next start. Whether none is."""
+        return self.worker is None or self.worker.drain()
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
-        return await self.apps.publish(source_of(file), read_workflow(file))
+        return await self.apps.publish(source_of(file), read_workflow(file), self.settings.workspace)
 
 
 def source_of(file: Path) -> str:
@@ -79,18 +99,33 @@ def read_workflow(file: Path) -> str:
 
 @asynccontextmanager
 async def service(
-    settings: Settings, environ: Mapping[str, str] = os.environ, *, memory: bool = False, work: bool = True
+    settings: Settings,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    memory: bool = False,
+    work: bool = True,
+    limited: bool = False,
+    telemetry: Telemetry | None = None,
+    identity: OidcIdentity | None = None,
 ) -> AsyncGenerator[Service]:
-    """A running Headrace: with a worker if `work`, and nothing kept on disk but files if `memory`."""
+    """A running Headrace: with a worker if `work`, and nothing kept on disk but files if `memory`; plans hold if
+    `limited`. `telemetry` hears of what it does, `identity` knows bearer tokens that are no keys; both are closed with
+    it."""
+    file = _plans(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
         settings.data.mkdir(parents=True, exist_ok=True)
         secret = installation_secret(settings.data)
+        if telemetry:
+            stack.push_async_callback(telemetry.aclose)
+        if identity:
+            stack.push_async_callback(identity.aclose)
+        keeping: Keeping | None = None
         if memory:
             store = MemoryStore()
         else:
             from headrace.stores.sql import SqlStore  # takes 0.2 s to import; a one-off run does without
 
-            store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+            store = keeping = await SqlStore.open(settings.database, full_sync=settings.full_sync)
         stack.push_async_callback(store.aclose)
 
         http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
@@ -125,21 +160,64 @@ async def service(
         )
         stack.push_async_callback(speech.aclose)
         resources = Resources(models, http, sandbox, files, documents, knowledge, store)
-        world = World(store, LocalBus(), resources, settings.limits)
+        bus = telemetry.bus(LocalBus()) if telemetry else LocalBus()
+        world = World(store, bus, resources, settings.limits)
         apps = Apps(store, registry(), secret)
-        runtime = Runtime(apps, world, LocalQueue(), store, store, settings.max_active_requests)
-        courier = Courier(runtime, store, http, secret)
+        apps.access.identity = identity
+        queue = LocalQueue()
+        limiter = Limiter(file, store) if file is not None else None
+        runtime = Runtime(apps, world, queue, store, store, settings.max_active_requests, limiter)
+        courier = Courier(runtime, store, http, secret, watch=telemetry.called_back if telemetry else None)
+        if telemetry:
+            telemetry.look_at(runtime, queue)
         dispatcher = Dispatcher(runtime, store)
+        worker = dispatching = None
         if work:
+            if keeping is not None and settings.retention:
+                retention = Retention(keeping, files.shelf, settings.retention, pause=0.02)
+                pruning = asyncio.create_task(retention.run(), name="retention")
+                stack.push_async_callback(_let_go, pruning)
             delivering = asyncio.create_task(courier.run(), name="courier")
             stack.push_async_callback(_let_go, delivering)
-            worker = Worker(runtime, concurrency=settings.concurrency, call_back=courier.poke)
+            worker = Worker(runtime, concurrency=settings.concurrency, call_back=courier.poke, watch=telemetry)
             working = asyncio.create_task(worker.run(), name="worker")
             stack.push_async_callback(_let_go, working)
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
             stack.push_async_callback(_let_go, dispatching)
         running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store, speech)
+        running.worker, running.dispatching = worker, dispatching
         yield running
+
+
+def identity_of(settings: Settings) -> OidcIdentity | None:
+    """The OpenID Connect issuer whose tokens are taken; None without one. HeadraceError where the settings make no
+    sense, or what it needs is not installed."""
+    if not settings.oidc_issuer:
+        return None
+    from headrace.adapters.oidc import OidcIdentity, OidcOptions  # takes 0.1 s to import
+
+    return OidcIdentity(
+        OidcOptions(
+            issuer=settings.oidc_issuer,
+            audiences=settings.oidc_audience,
+            algorithms=settings.oidc_algorithms,
+            permission_claims=settings.oidc_permissions_claim,
+            permissions=settings.oidc_permissions,
+            default_permissions=settings.oidc_default_permissions,
+            workspace_claim=settings.oidc_workspace_claim,
+            workspace=settings.oidc_workspace or ("" if settings.oidc_workspace_claim else settings.workspace),
+            apps_claim=settings.oidc_apps_claim,
+            leeway=settings.oidc_leeway,
+            allow_http=settings.oidc_allow_http,
+        )
+    )
+
+
+def _plans(path: Path) -> PlanFile:
+    try:
+        return PlanFile(path)
+    except LoadError as error:
+        raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error
 
 
 async def _let_go(task: asyncio.Task[None]) -> None:
@@ -174,18 +252,24 @@ async def serve(
     workflows: Sequence[Path],
     ready_file: Path | None = None,
     on_ready: Callable[[Service, str, Sequence[tuple[Path, Served, str]]], None] = lambda running, url, served: None,
+    scrubber: Scrubber | None = None,
 ) -> None:
     """Serves workflow files, and what is served already, until the process is told to stop.
 
     `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are taken: of the
-    files that were named, or, if none was, of all that is served.
+    files that were named, or, if none was, of all that is served. `scrubber` learns what must not be logged.
     """
-    import uvicorn  # the web side takes 0.4 s to import; `lint` and `run` do without
-
+    # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.polling import Polling
+    from headrace.api.proxies import Forwarded
+    from headrace.api.server import Server, Serving
+    from headrace.api.tls import tls_of
+    from headrace.telemetry.assembled import METRICS_PATH, Telemetry
 
-    async with service(settings) as running:
+    tls, identity = tls_of(settings), identity_of(settings)
+    telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
+    async with service(settings, limited=True, telemetry=telemetry, identity=identity) as running:
         served: list[tuple[Path, Served, str]] = []
         problems: list[Problem] = []
         for file in workflows:
@@ -207,9 +291,9 @@ async def serve(
 
         listener = listen(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         if not settings.public_url:
-            running.public_url = url
+            running.public_url = url + settings.root
 
         def ready() -> None:
             # what is there now stays: the collector need not go through the libraries again and again, in mid-request
@@ -224,26 +308,35 @@ async def serve(
             running.apps,
             running.runtime,
             running.files,
-            ApiOptions(cors_origins=settings.cors_origins, ping_seconds=settings.ping_seconds, limit_for=limit_for),
+            ApiOptions(
+                cors_origins=settings.cors_origins,
+                ping_seconds=settings.ping_seconds,
+                max_body=settings.max_body,
+                limit_for=limit_for,
+                ready=lambda: not running.runtime.draining,
+                watch=telemetry.web,
+                public_url=settings.public_url,
+                secure=tls is not None or settings.public_url.startswith("https:"),
+            ),
             Polling(running.answers, running.courier, running.dispatcher),
             speech=running.speech,
         )
 
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                ready()
+        if telemetry.route:
+            api.add_api_route(METRICS_PATH, telemetry.route.answer, include_in_schema=False)
 
-        config = uvicorn.Config(
-            api,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            proxy_headers=True,
+        serving = Serving(
+            tls=tls,
+            request_seconds=settings.request_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
+            drain_seconds=settings.drain_seconds,
+            ready=ready,
+            drain=running.drain,
+            at_rest=running.at_rest,
         )
-        await Server(config).serve([listener])
+        trusted, linked = settings.trusted_proxies, bool(settings.public_url)
+        front = Forwarded(api, api.router.routes, settings.root, trusted, linked=linked)
+        await Server(front, serving).serve([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

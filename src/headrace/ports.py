@@ -7,7 +7,7 @@ brings back.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -121,6 +121,9 @@ class Bus(Protocol):
 WORKSPACE = "default"
 """The workspace that everything is in where nobody speaks of workspaces."""
 
+WORKSPACE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""What a workspace may be called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -175,7 +178,9 @@ class Version:
 @dataclass(frozen=True, slots=True)
 class Key:
     """An API key, as far as it may be known again: only its hash is stored. `app` is the one that it opens; without it,
-    it is a workspace's key, for `apps` (None: all of the workspace)."""
+    it is a workspace's key, for `apps` (None: all of the workspace). `permissions` are of run, read and manage;
+    `replaced_by` is the id of the key that it was rotated to, `used_at` when it last opened something, within a minute
+    or so."""
 
     id: str
     app: str | None
@@ -188,12 +193,18 @@ class Key:
     permissions: frozenset[str] = frozenset({"run", "read", "manage"})
     apps: frozenset[str] | None = None
     expires_at: float | None = None
+    replaced_by: str | None = None
+    used_at: float | None = None
+
+    def live(self, now: float) -> bool:
+        """Whether it opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
     """Something that was done to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id,
-    or `cli`."""
+    `cli`, or `headrace` for keys that come with an app; `key` is the id of the key that it was done to."""
 
     id: str
     workspace: str
@@ -229,9 +240,12 @@ class StoredFile:
 class Catalog(Protocol):
     """What is served, to whom, and the files that came in."""
 
-    async def apps(self) -> list[App]: ...
+    async def apps(self, workspace: str | None = None) -> list[App]:
+        """Oldest first; None: those of every workspace."""
+        ...
+
     async def app(self, app: str) -> App | None: ...
-    async def app_of_source(self, source: str) -> App | None: ...
+    async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None: ...
     async def save_app(self, app: App) -> None:
         """Adds or replaces."""
         ...
@@ -247,14 +261,41 @@ class Catalog(Protocol):
     async def version(self, version: str) -> Version | None: ...
     async def add_version(self, version: Version) -> None: ...
 
-    async def keys(self, app: str | None = None) -> list[Key]: ...
-    async def key_of(self, digest: str) -> Key | None: ...
-    async def add_key(self, key: Key) -> None:
-        """Adds; one with the same digest is left as it is."""
+    async def keys(self, app: str | None = None) -> list[Key]:
+        """The keys that open just this app, or all keys of every workspace; oldest first."""
         ...
 
-    async def revoke_key(self, key: str, at: float) -> bool:
-        """By id or by prefix; False if no live key of it is known."""
+    async def keys_of_workspace(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[Key]:
+        """Newest first, those that come after the key of this (created_at, id)."""
+        ...
+
+    async def key_of(self, digest: str) -> Key | None: ...
+
+    async def find_key(self, key: str) -> Key | None:
+        """By its id, as it is this very moment."""
+        ...
+
+    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+        """Adds; one with the same digest is left as it is, and then nothing is audited."""
+        ...
+
+    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+        """Adds `new`, and lets the key of an id end at `until`, or when it would have anyway. False, and nothing is
+        done, if there is none that is neither revoked, expired (at `audited.at`) nor replaced already."""
+        ...
+
+    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+        """By id. False, and nothing is audited, if there is none that is not revoked already."""
+        ...
+
+    async def touch_key(self, key: str, at: float) -> None:
+        """That a key, by id, has opened something."""
+        ...
+
+    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+        """What was done to a workspace's keys, newest first, from after the entry of this (at, id)."""
         ...
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
@@ -286,11 +327,26 @@ class Taken(NamedTuple):
     wait: float
 
 
+class Slot(NamedTuple):
+    """Room for runs that have not ended, `limit` of them."""
+
+    name: str
+    limit: int
+
+
 class Buckets(Protocol):
-    """Token buckets that hold for every process on the same database."""
+    """Token buckets, and room for runs, that hold for every process on the same database."""
 
     async def take(self, buckets: Sequence[Bucket], now: float) -> list[Taken]:
         """Takes one token of each, or of none where one of them is empty; tells of each, in order."""
+        ...
+
+    async def admit(
+        self, run: RunId, buckets: Sequence[Bucket], slots: Sequence[Slot], now: float, *, known: bool = False
+    ) -> list[Taken]:
+        """As `take`, and takes a place of each slot too, or of none: tells of the buckets, then of the slots. A run
+        has its places from now until it ends; while it is paused they are free for others, and if it does not come to
+        be, after a minute. `known`: where there is a run of this id already, nothing is taken, and [] told."""
         ...
 
 
@@ -526,7 +582,8 @@ class Callbacks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Many runs of one version, asked for at once. `status` is running, stopped or ended."""
+    """Many runs of one version, asked for at once. `status` is running, stopped or ended; `key` is the id of the
+    principal who asked, where its plan counts."""
 
     id: str
     app: str
@@ -538,6 +595,7 @@ class Batch:
     rpm: int | None = None  # runs begun a minute, at most
     status: str = "running"
     ended_at: float | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,4 +624,105 @@ class Batches(Protocol):
 
     async def count_runs(self, source: str) -> Mapping[str, int]:
         """How many runs of a source (`RunQueued.source`) there are of each status."""
+        ...
+
+
+# --------------------------------------------------------------------------------------- what is kept, and what is not
+
+
+class Pruned(NamedTuple):
+    """How many of each were deleted, or would be."""
+
+    runs: int = 0
+    events: int = 0
+    messages: int = 0
+    feedbacks: int = 0
+    callbacks: int = 0
+    conversations: int = 0
+    batches: int = 0
+    files: int = 0
+    file_bytes: int = 0
+
+    def plus(self, other: Pruned) -> Pruned:
+        return Pruned(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The moment at which a search for unused files began: what was written before it is found by the search."""
+
+    at: float
+    open: frozenset[RunId]  # runs that had not ended then, and may write more
+
+
+class Keeping(Protocol):
+    """Deleting what nobody needs any more, a little at a time: what else is written does not wait for it.
+
+    Whoever gives up a generator, or is killed, leaves nothing half deleted but what the next one takes away. With
+    `dry_run` nothing is deleted, and the same is told.
+    """
+
+    def prune(
+        self, ended_before: Mapping[str, float], all_before: float | None = None, *, dry_run: bool = False
+    ) -> AsyncGenerator[tuple[Sequence[RunId], Pruned]]:
+        """Deletes the runs that ended with a status before its time, with their events, messages, feedbacks and
+        callbacks; yields which, and how much of each. Those with callbacks to be delivered stay until they are.
+
+        Besides, batches that ended before `all_before`, with their lines, and conversations that have no messages any
+        more and in which nothing has happened since then. Runs of a batch stay as long as the batch.
+        """
+        ...
+
+    async def began(self) -> Began: ...
+
+    async def old_files(self, added_before: float) -> list[str]:
+        """The ids of stored files from before a time."""
+        ...
+
+    async def known_files(self, ids: Collection[str]) -> set[str]:
+        """Those of these files that there are."""
+        ...
+
+    async def mentioned(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
+        """Those of these files that anything speaks of, in whatever way, but for these runs."""
+        ...
+
+    async def mentioned_since(self, ids: Collection[str], began: Began) -> set[str]:
+        """Those of these files that runs have come to speak of since a search for them began."""
+        ...
+
+    async def remove_files(self, ids: Collection[str]) -> None: ...
+
+    async def give_back(self) -> int:
+        """Gives the room of what was deleted back to the file system, where the database can while it is used; how
+        many bytes."""
+        ...
+
+    async def vacuum(self) -> None:
+        """Writes the database anew, without gaps. It cannot be written to meanwhile."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where the bytes of stored files are. A file that is about to be used is touched first, so that of a file that is
+    set aside nobody has just begun to make use."""
+
+    async def idle(self, files: Sequence[str], since: float) -> list[str]:
+        """Those that were not used since a time, and those of which there is nothing."""
+        ...
+
+    async def set_aside(self, file: str, since: float) -> bool:
+        """Makes a file one that there is not. False, and it stays, if it was used since a time."""
+        ...
+
+    async def put_back(self, file: str) -> None: ...
+
+    async def remove(self, file: str) -> int:
+        """Deletes a file that was set aside; how many bytes."""
+        ...
+
+    async def size(self, file: str) -> int: ...
+
+    async def left_over(self, before: float) -> list[str]:
+        """Files set aside before a time, by one who did not come to an end with it; what else such leave is deleted."""
         ...

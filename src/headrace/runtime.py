@@ -7,7 +7,6 @@ of here has the workflow's secrets masked.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,6 +17,7 @@ from weakref import WeakValueDictionary
 from headrace.apps import Apps, Served
 from headrace.engine import Driver, World
 from headrace.errors import Conflict, Draining, NotFound, RequestError, TooManyRequests
+from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -32,11 +32,19 @@ from headrace.kernel.events import (
 from headrace.kernel.fork import fork
 from headrace.kernel.masking import Mask
 from headrace.kernel.state import State
+from headrace.limits import Limiter
 from headrace.node import Flow
-from headrace.ports import Conversations, EndUser, Queue, Runs
+from headrace.ports import Conversation, Conversations, ConversationVariable, EndUser, Queue, Runs
 from headrace.values import File, Value
 
 POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
+
+
+class Begun(NamedTuple):
+    """A conversation that is to begin with a run."""
+
+    conversation: Conversation
+    variables: Sequence[ConversationVariable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Submission:
     callback: str | None = None  # a URL that is told when the run ends or pauses
     query: str | None = None  # of a chat or completion app
     conversation: str | None = None
+    begun: Begun | None = None  # that conversation, where this is its first message
     system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
     answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
     trace: str | None = None  # the caller's W3C `traceparent`
@@ -96,6 +105,7 @@ class Runtime:
         runs: Runs,
         conversations: Conversations,
         max_active: int = 0,
+        limiter: Limiter | None = None,
     ) -> None:
         self.apps = apps
         self.world = world
@@ -103,6 +113,7 @@ class Runtime:
         self.runs = runs
         self.conversations = conversations
         self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
+        self.limiter = limiter  # None: nothing else is limited
         self._active: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by this process's workers
         self.draining = False  # the process is about to end: no more runs are taken in
@@ -115,12 +126,13 @@ class Runtime:
         """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
         there is already is left as it is, and told of."""
         if submission.conversation is None:
-            return await self._enqueue(self._begun(submission, run))
+            return await self._enqueue(self._begun(submission, run), known=run is not None)
         lock = self._numbering.setdefault(submission.conversation, asyncio.Lock())
         async with lock:  # two messages at once get two numbers, and run in their order
             newest, _ = await self.conversations.exchanges(submission.conversation, limit=1)
             number = newest[0].number + 1 if newest else 1
-            return await self._enqueue(self._begun(submission, run, number))
+            records = self._begun(submission, run, number)
+            return await self._enqueue(records, known=run is not None, begun=submission.begun)
 
     async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
         """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
@@ -133,21 +145,26 @@ class Runtime:
         assert isinstance(old, RunQueued)
         if not isinstance(end, RunEnded) or end.status not in ("failed", "stopped"):
             raise RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409)
-        new, now = new or str(uuid.uuid4()), self.world.clock()
+        known, new, now = new is not None, new or new_id(), self.world.clock()
         queued = replace(
             old,
-            task=str(uuid.uuid4()),
+            task=new_id(),
             system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
             source="service-api",  # a batch counts its lines' own runs
             retry_of=run,
         )
-        return await self._enqueue(fork(records, new, now, queued))
+        return await self._enqueue(fork(records, new, now, queued), known=known)
 
-    async def _enqueue(self, records: Sequence[Record]) -> Submitted:
-        """Writes down how a run begins, and wakes a worker for it. Draining where none are taken in any more."""
+    async def _enqueue(self, records: Sequence[Record], *, known: bool, begun: Begun | None = None) -> Submitted:
+        """Writes down how a run begins, and wakes a worker for it. Draining where none are taken in any more. `known`:
+        there may be one of this id."""
         if self.draining:
             raise Draining
         run = records[0].run
+        if self.limiter is not None:
+            await self._admit(self.limiter, records[0], known=known)
+        if begun is not None:  # what is refused leaves no conversation behind
+            await self.conversations.add_conversation(*begun)
         try:
             await self.world.journal.append(records)
         except Conflict:
@@ -197,6 +214,8 @@ class Runtime:
         queued = record.event
         assert isinstance(queued, RunQueued)
         async with self.world.bus.subscribe(record.run) as live:
+            if self.limiter is not None:
+                await self._admit(self.limiter, record)
             written = asyncio.ensure_future(self.world.journal.append([record]))
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
@@ -208,6 +227,13 @@ class Runtime:
             records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
             yield Started(record.run, queued.task, records, flow)
 
+    async def _admit(self, limiter: Limiter, record: Record, *, known: bool = False) -> None:
+        """LimitReached where a plan allows no more runs. `known`: there may be the run already."""
+        assert isinstance(record.event, RunQueued)
+        app = await self.apps.catalog.app(record.event.app)
+        if app is not None:
+            await limiter.admit(record.run, app, known=known)
+
     def _begun(self, submission: Submission, run: RunId | None = None, number: int = 0) -> list[Record]:
         """How a run begins; one that has its answer ends there, too."""
         queued = self._queued(submission, run, number)
@@ -217,7 +243,7 @@ class Runtime:
 
     def _queued(self, submission: Submission, run: RunId | None = None, number: int = 0) -> Record:
         served = submission.served
-        run, now = run or str(uuid.uuid4()), self.world.clock()
+        run, now = run or new_id(), self.world.clock()
         system: dict[str, Value] = {
             "files": list(submission.files),
             "user_id": submission.user,
@@ -235,7 +261,7 @@ class Runtime:
         queued = RunQueued(
             served.app.id,
             served.version.id,
-            str(uuid.uuid4()),
+            new_id(),
             submission.user,
             submission.inputs,
             system,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from headrace.ports import WORKSPACE, WORKSPACE_NAME
 from headrace.resources import Limits
+from headrace.retention import DAY, days_kept
+
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -17,11 +24,27 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
     data: Path = Field(Path(".headrace"), description="Folder of the database, the files and the installation's secret")
+    workspace: str = Field(
+        WORKSPACE, pattern=WORKSPACE_NAME, description="Workspace of the files that are served: letters, digits, . _ -"
+    )
     database_url: str = Field("", description="sqlite:///PATH; empty: headrace.db in the data folder")
     full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     public_url: str = Field("", description="Where callers reach this server, for the links in answers")
+    root_path: str = Field("", description="Path that a proxy has before ours, such as /api; empty: the public URL's")
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        ["127.0.0.1", "::1"], description="Addresses or CIDRs whose X-Forwarded headers are believed; *: everybody's"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
+    tls_key: Path | None = Field(None, description="PEM file of its key; unset: it is in the certificate's file")
+    tls_key_password: str = Field("", description="What the key's file is encrypted with")
+    tls_client_ca: Path | None = Field(None, description="PEM file of the authorities that sign callers' certificates")
+    tls_client_required: bool = Field(True, description="Callers without a certificate are refused, if there are any")
+    max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, uploads of files aside")
+    request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
+    keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may lie idle; longer than a proxy's")
+    drain_seconds: float = Field(10, ge=0, description="How long runs and streams may go on after SIGTERM")
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
@@ -46,15 +69,105 @@ class Settings(BaseSettings):
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
     max_active_requests: int = Field(0, ge=0, description="Callers that may wait for one app at once; 0: any number")
+    plans: Path | None = Field(None, description="A YAML or JSON file: what workspaces, apps and keys may ask for")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
+    retention_days: str = Field(
+        "",
+        description="How many days runs are kept after they end: 30, or by status as failed=90, or 30,failed=90; "
+        "empty: for ever",
+    )
     file_url_seconds: float | None = Field(None, description="How long a file's link works; unset: as long as the file")
     ping_seconds: float = Field(10, gt=0, description="A silent stream says so this often")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field("console", pattern="^(json|console)$", description="How `serve` logs: json or console")
+    access_log: bool = Field(False, description="A line of log for each request")
+    metrics: str = Field("on", description="Prometheus metrics at /metrics: on, off, or a token that must be borne")
+    otel_endpoint: str = Field(
+        "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT is heeded as well"
+    )
+    oidc_issuer: str = Field("", description="An OpenID Connect issuer whose bearer tokens open what is served")
+    oidc_audience: Annotated[list[str], NoDecode] = Field([], description="Whom its tokens must be for: any of these")
+    oidc_workspace_claim: str = Field("", description="Claim that names a token's workspace; empty: all are in one")
+    oidc_workspace: str = Field(
+        "",
+        pattern=rf"^$|{WORKSPACE_NAME}",
+        description="Workspace of tokens without that claim; empty: they are refused, or HEADRACE_WORKSPACE if no "
+        "claim is set",
+    )
+    oidc_permissions_claim: Annotated[list[str], NoDecode] = Field(
+        ["scope", "scp", "roles", "permissions"],
+        description="Claims that permissions come from; dots lead inwards, as in realm_access.roles",
+    )
+    oidc_permissions: Annotated[list[str], NoDecode] = Field(
+        ["headrace.run=run", "headrace.read=read", "headrace.manage=manage"],
+        description="What their values permit: VALUE=run, also VALUE=run+read+manage",
+    )
+    oidc_default_permissions: Annotated[list[str], NoDecode] = Field(
+        [], description="Permissions of every valid token, whatever it claims"
+    )
+    oidc_apps_claim: str = Field("", description="Claim with the ids of the apps a token opens, * for all; empty: all")
+    oidc_algorithms: Annotated[list[str], NoDecode] = Field(
+        ["RS256", "PS256", "ES256", "EdDSA"], description="Signature algorithms that are accepted"
+    )
+    oidc_leeway: float = Field(30, ge=0, le=600, description="Seconds that the issuer's clock may differ by")
+    oidc_allow_http: bool = Field(False, description="The issuer may be reached without TLS on other machines too")
 
-    @field_validator("cors_origins", "egress_allow", "knowledge_ids", mode="before")
+    @field_validator(
+        "cors_origins",
+        "egress_allow",
+        "knowledge_ids",
+        "oidc_algorithms",
+        "oidc_audience",
+        "oidc_default_permissions",
+        "oidc_permissions",
+        "oidc_permissions_claim",
+        "trusted_proxies",
+        mode="before",
+    )
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_base(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("must be an http or https URL without a query")
+        return value.rstrip("/")
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if not _ROOT_PATH.fullmatch(value):
+            raise ValueError("must be a path such as /api")
+        return value.rstrip("/")
+
+    @field_validator("retention_days")
+    @classmethod
+    def _is_retention(cls, value: str) -> str:
+        days_kept(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for each in value if value != ["*"] else []:
+            try:
+                ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"{each} is no address and no CIDR ({error})") from None
+        return value
+
+    @property
+    def root(self) -> str:
+        """What callers put before our paths: "", or a path without a slash at its end."""
+        return self.root_path or urlsplit(self.public_url).path
+
+    @property
+    def retention(self) -> dict[str, float]:
+        """How many seconds runs are kept, by the status they end with; for ever where there is none."""
+        return {status: days * DAY for status, days in days_kept(self.retention_days).items()}
 
     @property
     def database(self) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
@@ -20,6 +21,17 @@ from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
+
+class Watch(Protocol):
+    """Hears which runs are driven here. Nothing of it may fail or wait."""
+
+    def take_up(self, records: Sequence[Record], flow: Flow | None) -> None:
+        """A run is about to be driven; what it does from now on is told on the bus. No `flow`: it only ends."""
+        ...
+
+    def let_go(self, run: RunId) -> None: ...
+
+
 RECONCILE_SECONDS = 5.0
 BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is full, say) is given back
 
@@ -27,7 +39,7 @@ BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is ful
 class Worker:
     """Drives up to `concurrency` runs at once. `run` goes on until it is cancelled.
 
-    `call_back` is called whenever a run that was asked for with a callback ends or pauses.
+    `call_back` is called whenever a run that was asked for with a callback ends or pauses; `watch` hears of every run.
     """
 
     def __init__(
@@ -36,24 +48,43 @@ class Worker:
         name: str = "worker",
         concurrency: int = 10_000,
         call_back: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
     ) -> None:
         self.runtime = runtime
         self.name = name
         self._call_back = call_back
+        self._watch = watch
         self._room = asyncio.Semaphore(concurrency)
-        self._runs: set[asyncio.Task[None]] = set()
+        self._runs: dict[asyncio.Task[None], None] = {}  # in the order in which they were claimed
+        self._claiming: asyncio.Task[None] | None = None
+        self._drained = False
 
     async def run(self) -> None:
-        """Works until cancelled; then lets go of the runs under way, which go on elsewhere or after a restart."""
+        """Works until cancelled; then gives back the runs under way, the first first. They go on elsewhere or after a
+        restart."""
         reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
+        claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
         try:
-            while True:
-                await self._claim()
+            await asyncio.wait((claiming,))
+            if not claiming.cancelled():
+                claiming.result()
+            await asyncio.get_running_loop().create_future()  # drained: what is under way goes on
         finally:
-            reconciling.cancel()
-            for task in self._runs:
+            tasks = (reconciling, claiming, *self._runs)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reconciling, *self._runs, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def drain(self) -> bool:
+        """Takes no more runs; those under way go on. True once there are none."""
+        self._drained = True
+        if self._claiming is not None:
+            self._claiming.cancel()
+        return not self._runs
+
+    async def _claim_all(self) -> None:
+        while not self._drained:
+            await self._claim()
 
     async def _claim(self) -> None:
         """Waits for room and for a run, and sets about it."""
@@ -62,7 +93,7 @@ class Worker:
             stack.callback(self._room.release)
             run = await stack.enter_async_context(self.runtime.queue.claim(self.name))
             task = asyncio.create_task(self._hold(stack.pop_all(), run), name=f"{self.name}: {run}")
-            self._runs.add(task)
+            self._runs[task] = None
             task.add_done_callback(self._done)
 
     async def _hold(self, lease: AsyncExitStack, run: RunId) -> None:
@@ -70,7 +101,7 @@ class Worker:
             await self._drive(run)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._runs.discard(task)
+        del self._runs[task]
         if not task.cancelled() and (error := task.exception()):
             logger.error("%s gave the run back: %s", task.get_name(), error, exc_info=error)
 
@@ -107,6 +138,8 @@ class Worker:
             known = await runtime.conversations.conversation_variables(queued.conversation)
             variables |= {each.name: each.value for each in known}
         driver = runtime.driving[run] = Driver(run, flow, runtime.world, variables)
+        if self._watch:
+            self._watch.take_up(records, flow)
         try:
             await driver.drive(records)
             self._tell(records)
@@ -116,6 +149,8 @@ class Worker:
             raise
         finally:
             del runtime.driving[run]
+            if self._watch:
+                self._watch.let_go(run)
 
     async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
         """The workflow of a run; one that is gone, or that no longer loads, ends the run."""
@@ -129,7 +164,11 @@ class Worker:
         world = self.runtime.world
         record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
         await world.journal.append([record])
+        if self._watch:
+            self._watch.take_up(records, None)
         world.bus.publish([record])
+        if self._watch:
+            self._watch.let_go(run)
         self._tell(records)
         return None
 

@@ -28,6 +28,7 @@ from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.engine import World
 from headrace.errors import NodeError
+from headrace.limits import Limiter, PlanFile
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
@@ -289,6 +290,7 @@ async def serving(
     models: Any = None,
     speech: Any = None,
     registry: Registry = REGISTRY,
+    plans: Path | None = None,
     **options: Any,
 ) -> AsyncGenerator[Serving]:
     store = MemoryStore()
@@ -296,7 +298,8 @@ async def serving(
     url = ""
     files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
     resources = only(http=NoHttp(), files=files, models=models, history=store)
-    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active)
+    limiter = Limiter(PlanFile(plans), store) if plans else None
+    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
     dispatcher = Dispatcher(runtime, store)
     parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
     api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)

@@ -225,7 +225,7 @@ async def test_browsers_may_call_from_anywhere(app: Client, server: Serving) -> 
     async with server.session.get(f"{server.url}/v1/info") as answer:
         assert answer.status == 401
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        assert answer.headers["Access-Control-Expose-Headers"] == "X-Version, X-Env"
+        assert answer.headers["Access-Control-Expose-Headers"] == "X-Version, X-Env, X-Request-Id"
 
 
 async def test_browsers_may_call_from_where_it_is_allowed(tmp_path: Path) -> None:

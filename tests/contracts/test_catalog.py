@@ -11,6 +11,20 @@ from .examples import PICTURE
 
 APP = App("a1", "Product 商品", "workflow", "/flows/product.yml", "v1", "Says hello.", 5.0, {"icon": "🤖", "n": [1.5]})
 KEY = Key("k1", "a1", "d" * 64, "app-1234", 6.0)
+TEAM_KEY = Key(
+    "k9",
+    None,
+    "f" * 64,
+    "ws-12345",
+    6.0,
+    None,
+    "team",
+    "nightly 商品",
+    frozenset({"run", "read"}),
+    frozenset({"a1", "a2"}),
+    99.5,
+    "k10",
+)
 
 
 def _version(number: int, app: str = "a1") -> Version:
@@ -91,9 +105,50 @@ async def test_a_revoked_key_is_known_as_revoked_at_once(store: Catalog) -> None
     assert await store.revoke_key("k1", 9.0)
     assert await store.key_of(KEY.digest) == replace(KEY, revoked_at=9.0)
     assert not await store.revoke_key("k1", 10.0), "it is revoked already"
-    assert await store.revoke_key("app-5678", 11.0)
-    assert [key.revoked_at for key in await store.keys()] == [9.0, 11.0]
+    assert not await store.revoke_key("app-5678", 11.0), "only its id names one key"
+    assert [key.revoked_at for key in await store.keys()] == [9.0, None]
     assert not await store.revoke_key("no such", 12.0)
+
+
+async def test_a_key_keeps_all_that_is_said_of_it(store: Catalog) -> None:
+    await store.add_key(TEAM_KEY)
+    await store.add_key(replace(TEAM_KEY, id="k2", digest="e" * 64, permissions=frozenset({"read"}), apps=None))
+    assert await store.find_key("k9") == TEAM_KEY
+    assert await store.key_of(TEAM_KEY.digest) == TEAM_KEY
+    other = await store.find_key("k2")
+    assert other is not None
+    assert (other.permissions, other.apps) == (frozenset({"read"}), None)
+    assert await store.find_key("no such") is None
+    assert await store.find_key("\ud800") is None
+    await store.touch_key("k9", 77.0)
+    await store.touch_key("no such", 77.0)
+    assert await store.find_key("k9") == replace(TEAM_KEY, used_at=77.0)
+
+
+async def test_a_workspace_s_keys_page_by_page(store: Catalog) -> None:
+    for n in range(5):
+        at = float(n // 2)  # two of a time: their ids decide
+        await store.add_key(replace(TEAM_KEY, id=f"k{n}", digest=f"{n:064}", created_at=at))
+    await store.add_key(replace(KEY, id="theirs"))
+    page = await store.keys_of_workspace("team", limit=2)
+    assert [key.id for key in page] == ["k4", "k3"]
+    rest = await store.keys_of_workspace("team", older=(page[-1].created_at, page[-1].id), limit=9)
+    assert [key.id for key in rest] == ["k2", "k1", "k0"]
+    assert [key.id for key in await store.keys_of_workspace("default")] == ["theirs"]
+    assert await store.keys_of_workspace("no such") == []
+
+
+async def test_workspaces_are_kept_apart(store: Catalog) -> None:
+    ours, theirs = replace(APP, workspace="team"), replace(APP, id="a2", workspace="others")
+    await store.save_app(ours)
+    await store.save_app(theirs)
+    assert await store.apps("team") == [ours]
+    assert await store.apps("others") == [theirs]
+    assert await store.apps("default") == []
+    assert len(await store.apps()) == 2
+    assert await store.app_of_source(APP.source, "team") == ours
+    assert await store.app_of_source(APP.source, "others") == theirs
+    assert await store.app_of_source(APP.source) is None
 
 
 async def test_an_end_user_is_made_once(store: Catalog) -> None:

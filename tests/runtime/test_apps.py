@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.apps import Apps, Served
 from headrace.errors import LoadError, NotFound, Unauthorized
 from headrace.stores.memory import MemoryStore
 from tests.runtime.service import ECHO, GATED, runtime
@@ -49,12 +50,16 @@ async def test_two_files_of_one_content_are_two_apps():
         await apps.version(first.app, second.version.id)
 
 
+async def _opened(apps: Apps, authorization: str) -> Served:
+    return await apps.opened(await apps.access.principal(authorization))
+
+
 async def test_a_key_opens_its_app_and_no_other():
     apps = runtime(MemoryStore()).apps
     first, second = await apps.publish("a.yml", ECHO), await apps.publish("b.yml", GATED)
     key = await apps.working_key(second.app)
     for scheme in ("Bearer", "bearer", "BEARER"):
-        assert (await apps.authenticate(f"{scheme} {key}")).app.id == second.app.id
+        assert (await _opened(apps, f"{scheme} {key}")).app.id == second.app.id
     assert first.app.id != second.app.id
 
 
@@ -71,7 +76,7 @@ async def test_a_key_opens_its_app_and_no_other():
 async def test_what_opens_nothing(header: str | None, message: str):
     apps = runtime(MemoryStore()).apps
     with pytest.raises(Unauthorized) as refused:
-        await apps.authenticate(header)
+        await apps.access.principal(header)
     assert (refused.value.message, refused.value.status) == (message, 401)
 
 
@@ -79,15 +84,17 @@ async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
     apps = runtime(MemoryStore()).apps
     served = await apps.publish("a.yml", ECHO)
     key = await apps.working_key(served.app)
-    await apps.authenticate(f"Bearer {key}")
-    assert await apps.revoke(key)
+    principal = await apps.access.principal(f"Bearer {key}")
+    [stored] = await apps.catalog.keys()
+    assert principal.id == stored.id
+    assert await apps.access.revoke(stored, "cli")
     with pytest.raises(Unauthorized):
-        await apps.authenticate(f"Bearer {key}")
+        await apps.access.principal(f"Bearer {key}")
     other = await apps.working_key(served.app)
     assert other != key
-    assert (await apps.authenticate(f"Bearer {other}")).app.id == served.app.id
+    assert (await _opened(apps, f"Bearer {other}")).app.id == served.app.id
     assert await apps.working_key(served.app) == other, "and it stays"
-    assert not await apps.revoke("no such key")
+    assert not await apps.access.revoke(stored, "cli"), "it is revoked already"
 
 
 async def test_only_the_hash_of_a_key_is_stored():

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 import headrace.stores.sql
 from headrace.errors import StoreError
 from headrace.kernel.events import RunEnded, RunResumed
-from headrace.ports import Conversation, KeptAnswer, RunFilter
+from headrace.ports import Audited, Conversation, KeptAnswer, Key, RunFilter
 from headrace.stores.sql import SqlStore, database
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
@@ -91,7 +91,9 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
     assert app is not None
     assert (app.name, app.settings) == ("Product 商品", {"icon": "🤖"})
     assert [version.id for version in await store.versions("a1")] == ["a1-v1"]
-    assert await store.key_of("d" * 64) is not None
+    assert app.workspace == "default"
+    assert await store.key_of("d" * 64) == Key("k1", "a1", "d" * 64, "app-1234", 7.0)
+    assert await store.audit("default") == []
     assert await store.find_file("f1") is not None
     total, runs = await store.list_runs(RunFilter("a1", source="service-api"))
     assert (total, [(run.run, run.status) for run in runs]) == (
@@ -109,8 +111,17 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
         assert dict(await store.count_runs("batch:b1")) == {"failed": 1}
     else:
         assert await store.due_callbacks(1e12) == []
-    assert await store.conversations("a1", "end-ada") == ([], False)
+    talked, _ = await store.conversations("a1", "end-ada")
     assert await store.find_exchange("ended") is None
+    if version > "0002":
+        assert [(each.id, each.inputs) for each in talked] == [("c0", {"name": "礁溪"})]
+        assert [variable.value for variable in await store.conversation_variables("c0")] == ["good"]
+        assert [exchange.answer for exchange in (await store.exchanges("c0"))[0]] == ["Hi!"]
+        assert [feedback.id for feedback in await store.feedbacks("a1")] == ["fb1"]
+        assert [annotation.hits for annotation in (await store.annotations("a1"))[1]] == [2]
+        assert await store.annotation_reply("a1") == {"score_threshold": 0.9}
+    else:
+        assert talked == []
     await store.aclose()
 
 
@@ -130,6 +141,10 @@ async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Pa
     said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
     await store.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
     assert [exchange.answer for exchange in (await other.exchanges("c1"))[0]] == ["Hi!"]
+    made = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
+    await store.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), made)
+    assert [key.id for key in await other.keys()] == ["k1", "k2"]
+    assert await other.audit("team") == [made]
     await store.aclose()
     await other.aclose()
     _migrated(tmp_path / "migrated.db")

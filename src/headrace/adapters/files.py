@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from headrace.adapters.filetypes import extension_of, guess_extension, guess_type, kind_of
+from headrace.adapters.shelf import FileShelf
 from headrace.errors import InvalidParam, NodeError, NotFound
 from headrace.ports import Catalog, StoredFile
 from headrace.resources import Http, HttpRequest, HttpResponse
@@ -72,7 +72,7 @@ class FileStore:
         clock: Callable[[], float] = time.time,
         lifetime: float | None = None,
     ) -> None:
-        self._folder = folder
+        self.shelf = FileShelf(folder)
         self._catalog = catalog
         self._secret = secret
         self._http = http
@@ -113,19 +113,18 @@ class FileStore:
             size=len(data),
             related_id=key,
         )
-        path = self._path(key)
-        await asyncio.to_thread(_write, path, data)
+        await asyncio.to_thread(self.shelf.write, key, data)
         try:
             await self._catalog.add_file(StoredFile(key, file, app, owner, now))
         except BaseException:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await asyncio.to_thread(self.shelf.path(key).unlink, missing_ok=True)
             raise
         return self._signed(file, now)
 
     async def open(self, file_id: str) -> tuple[StoredFile, Path]:
         """What is known of a stored file, with fresh URLs, and where its bytes are. NotFound where there is none."""
         stored = await self._find(file_id)
-        path = self._path(stored.id) if stored else None
+        path = self.shelf.path(stored.id) if stored else None
         if stored is None or path is None or not await asyncio.to_thread(path.is_file):
             raise NotFound("File not found")
         return replace(stored, file=self._signed(stored.file, stored.created_at)), path
@@ -140,7 +139,7 @@ class FileStore:
             if stored.file.size > max_size:
                 raise _too_large(file, max_size)
             try:
-                return await asyncio.to_thread(self._path(stored.id).read_bytes)
+                return await asyncio.to_thread(self.shelf.path(stored.id).read_bytes)
             except OSError as error:
                 reason = f"File '{file.filename}' ({key}) cannot be read: {error.strerror or error}"
                 raise NodeError(reason, "FileFetchError") from error
@@ -157,8 +156,10 @@ class FileStore:
     async def _find(self, key: str) -> StoredFile | None:
         return await self._catalog.find_file(str(uuid.UUID(key))) if _is_uuid(key) else None
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / key
+    async def _use(self, key: str) -> StoredFile | None:
+        """As `_find`, of one that a run is about to use: from now on it is not one that nobody uses."""
+        stored = await self._find(key)
+        return stored if stored and await self.shelf.touch(stored.id) else None
 
     # ------------------------------------------------------------------------------------------------ signing
 
@@ -234,14 +235,14 @@ class FileStore:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
         if not isinstance(key, str) or not _is_uuid(key):
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id format")
-        stored = await self._find(key)
+        stored = await self._use(key)
         if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
             raise InvalidParam(unknown)
         file = self._signed(stored.file, stored.created_at)
         return replace(file, type=_checked(file.type, wanted))
 
     async def _remote(self, url: str, wanted: str | None) -> File:
-        if (own := self._own(url)) and (stored := await self._find(own)):  # no need to call ourselves
+        if (own := self._own(url)) and (stored := await self._use(own)):  # no need to call ourselves
             file = replace(stored.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
             return replace(file, type=_checked(file.type, wanted))
         if not url.startswith(("http://", "https://")):
@@ -316,18 +317,3 @@ def _told_name(disposition: str) -> str:
     header = Message()
     header["Content-Disposition"] = disposition
     return _basename(header.get_filename(""))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, and on the disk before it is spoken of."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -17,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from headrace import __version__
 from headrace.api import errors, openapi, operations, polling
 from headrace.api.auth import Api, ApiOptions, FileStore
+from headrace.api.documentation import DocumentationRoutes
 from headrace.api.edge import Edge
+from headrace.api.limiting import Limiting
 from headrace.api.openai_facade import OpenAIRoutes
 from headrace.api.polling.stability import Stability
 from headrace.api.v1_annotations import AnnotationRoutes
@@ -84,12 +86,17 @@ def create_app(
         version=__version__,
         description=operations.DESCRIPTION,
         redirect_slashes=False,
+        openapi_url=None,  # `documentation` sees to it
         telemetry=_NO_TELEMETRY,
     )
-    app.add_middleware(Edge, origins=options.cors_origins, headers=options.headers)
+    app.add_middleware(
+        Edge, origins=options.cors_origins, headers=options.headers, watch=options.watch, secure=options.secure
+    )
+    if runtime.limiter is not None:
+        app.add_middleware(Limiting)
     errors.install(app)
 
-    key = HTTPBearer(scheme_name="App key", description="`app-...`, printed when the app is served")
+    key = HTTPBearer(scheme_name="App key", description=openapi.KEY)
     v1 = APIRouter(prefix="/v1", route_class=RawRoute, dependencies=[Depends(key)])  # documents; `auth` checks
     file_routes = FileRoutes(api)
     RunRoutes(api).add_to(v1)
@@ -124,6 +131,7 @@ def create_app(
     openapi.add_get(rest, "/healthz", health.lives, operations.HEALTH)
     openapi.add_get(rest, "/readyz", health.ready, operations.READY)
     app.router.routes.extend(rest.routes)
+    DocumentationRoutes(app, options.public_url).add_to(app)
     return app
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from starlette.requests import Request
 
 from headrace.api.auth import Api
+from headrace.api.edge import TRACE
 from headrace.api.encoding import encode
 from headrace.api.errors import INTERNAL, app_unavailable, no_agents
 from headrace.api.frames import Frames, Place
@@ -59,7 +60,7 @@ async def accepted(
 ) -> Submission:
     """A run asked for, its inputs and files checked. InvalidParam, NotFound or app_unavailable where it cannot be."""
     end_user = await api.end_user(served.app, user)
-    found = [await api.files.resolve(each, served.app.id) for each in files]
+    found = [await api.resolve(each, served.app.id) for each in files]
     flow = served.flow
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
@@ -67,8 +68,8 @@ async def accepted(
     agent = next((each for each in flow.nodes.values() if isinstance(each, Unknown)), None)
     if agent is not None and served.app.mode in BASIC:
         raise no_agents(agent.kind)
-    checked = await start.accept(inputs, partial(api.files.resolve, app=served.app.id))
-    return Submission(served, user, checked, found, end_user, callback=callback)
+    checked = await start.accept(inputs, partial(api.resolve, app=served.app.id))
+    return Submission(served, user, checked, found, end_user, callback=callback, trace=TRACE.get())
 
 
 async def stop(api: Api, served: Served, task: str, user: str) -> None:

@@ -1,7 +1,7 @@
 """Who is calling, and with what: keys, end users, JSON bodies.
 
-The order of checks is Dify's, and clients see it in which error they get: the key, then the body's form, then `user`,
-then the app's mode, then everything else.
+The order of checks is Dify's, and clients see it in which error they get: the key (who, may it, which app), then the
+body's form, then `user`, then the app's mode, then everything else.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from starlette.requests import Request
 from headrace.annotations import Annotations
 from headrace.api.bodies import ANONYMOUS
 from headrace.api.body import Body
-from headrace.api.errors import of_status
+from headrace.api.edge import Watch
+from headrace.api.errors import file_too_large, of_status
 from headrace.apps import Apps, Served
-from headrace.errors import InvalidParam, RequestError
-from headrace.ports import App, EndUser, StoredFile
+from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError
+from headrace.ports import App, EndUser, Principal, StoredFile
 from headrace.resources import Files, Speech
 from headrace.runtime import Runtime
-from headrace.values import Value, nests_deeper
+from headrace.values import File, Value, nests_deeper
 
 _MB = 1024 * 1024
 _LONGEST_USER = 255  # as in Dify's database
 _DEEPEST = 100  # levels of a body: what follows (encoders, nodes) recurses
+_READING = frozenset({"GET", "HEAD"})
+_APP = "app_id"
+_APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
 _REMEMBERED = 10_000  # end users, so that not every call asks the catalog for one it knows
 
 
@@ -54,7 +58,8 @@ class ApiOptions:
     """How the API presents itself. Sizes in bytes, times in seconds.
 
     `headers` go with every answer: X-Version names the version of Dify whose API this is. `limit_for` tells how large
-    an upload may be, by its name's extension. `ready`: whether requests are to be sent here.
+    an upload may be, by its name's extension. `ready`: whether requests are to be sent here. `watch` hears of them all.
+    `public_url` is where callers reach the API, "" if that is not known; `secure`: by HTTPS, and nothing else.
     """
 
     cors_origins: Sequence[str] = ("*",)
@@ -63,6 +68,9 @@ class ApiOptions:
     max_body: int = 10 * _MB
     limit_for: Callable[[str], int] = _usual_limit
     ready: Callable[[], bool] = lambda: True
+    watch: Watch | None = None
+    public_url: str = ""
+    secure: bool = False
 
 
 class Api:
@@ -79,9 +87,51 @@ class Api:
         self.annotations = Annotations(runtime.conversations)
         self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
-    async def authenticate(self, request: Request) -> Served:
-        """The app that the request's key opens. Unauthorized otherwise."""
-        return await self.apps.authenticate(request.headers.get("authorization"))
+    async def authenticate(self, request: Request, permission: str | None = None) -> Served:
+        """The app that the request is for, if its key opens it and has the permission: by default read for a GET, run
+        for everything else.
+
+        An app's own key is for that app. Any other names it: in the path, in the header Headrace-App or in the query's
+        `app_id`, in this order; one that opens only one app need not. Unauthorized, Forbidden, NotFound (an app that
+        the key does not open is as unknown as one that is not there), or InvalidParam where none is named.
+        """
+        principal = await self._caller(request, permission)
+        served = await self.apps.opened(principal, _named_app(request))
+        if (limiter := self.runtime.limiter) is not None:
+            await limiter.request(principal, served.app)
+        return served
+
+    async def principal(self, request: Request, permission: str | None = None) -> Principal:
+        """Who calls, for what is no app's. As `authenticate` otherwise."""
+        principal = await self._caller(request, permission)
+        if (limiter := self.runtime.limiter) is not None:
+            await limiter.request(principal)
+        return principal
+
+    async def _caller(self, request: Request, permission: str | None) -> Principal:
+        principal = await self.apps.access.principal(_header(request, _KEY_HEADER))
+        wanted = permission or ("read" if request.method in _READING else "run")
+        if wanted not in principal.permissions:
+            raise Forbidden(f"This key lacks the permission '{wanted}'.")
+        return principal
+
+    def upload_limit(self, extension: str, most: int | None = None) -> int:
+        """Bytes that a file of the caller's may have, by its name's extension; `most` instead where a kind of upload
+        has a limit of its own."""
+        usual = self.options.limit_for(extension) if most is None else most
+        limiter = self.runtime.limiter
+        allowed = limiter.largest_upload() if limiter is not None else None
+        return usual if allowed is None else min(usual, allowed)
+
+    async def resolve(self, mapping: Mapping[str, Value], app: str) -> File:
+        """See `Files.resolve`. 413 where a file elsewhere says it is larger than the caller may upload."""
+        file = await self.files.resolve(mapping, app)
+        limiter = self.runtime.limiter
+        if limiter is not None and file.transfer_method == "remote_url":
+            allowed = limiter.largest_upload()
+            if allowed is not None and file.size > allowed:
+                raise file_too_large(allowed)
+        return file
 
     async def end_user(self, app: App, user: str) -> EndUser:
         """The end user that a caller's `user` names."""
@@ -119,6 +169,22 @@ class Api:
         if raw.count(b"{") + raw.count(b"[") > _DEEPEST and nests_deeper(parsed, _DEEPEST):
             raise of_status(400, f"The request's body is nested more than {_DEEPEST} levels deep.")
         return cast("dict[str, Value]", parsed)
+
+
+def _header(request: Request, name: bytes) -> str | None:
+    """As `request.headers.get`, of which every call would have two."""
+    for each, value in request.scope["headers"]:
+        if each == name:
+            return value.decode("latin-1")
+    return None
+
+
+def _named_app(request: Request) -> str | None:
+    """The id of the app that a request names."""
+    named = request.path_params.get(_APP) or _header(request, _APP_HEADER)
+    if not named and request.scope["query_string"]:
+        named = request.query_params.get(_APP)
+    return as_uuid(named, NotFound(f"App not found with id: {named[:50]}")) if named else None
 
 
 def user_of(values: Mapping[str, Value]) -> str:

@@ -104,7 +104,7 @@ class Reply:
                 pass
 
     def heard(self, texts: Sequence[Said], at: float) -> None:
-        if any(text.strip() for text, _ in texts):
+        if any(text.strip() for text, *_ in texts):
             self._first = at if self._first is None else self._first
             self._last = at
 
@@ -196,7 +196,7 @@ class Text:
     def feed(self, record: Record) -> Sequence[Said]:
         """What the answer grew by."""
         texts = self._answer.apply(record)
-        self._pieces += [text for text, _ in texts]
+        self._pieces += [text for text, *_ in texts]
         return texts
 
     def add(self, text: str) -> str:

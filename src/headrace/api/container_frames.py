@@ -15,6 +15,7 @@ from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Path,
 from headrace.kernel.graph import LOOP, ROUND_END, Graph, NodeSpec
 from headrace.values import Value
 
+_UNPAID: Mapping[str, Value] = {"total_tokens": 0, "total_price": "0.0", "currency": "USD"}  # of a run done again
 Told = tuple[str, dict[str, Value]]
 """(event, its data)."""
 
@@ -50,8 +51,7 @@ class ContainerFrames:
 
     def holds(self, path: Path) -> bool:
         """Whether the node is a container."""
-        graph, node = self._graph.within(path)
-        return node in graph.bodies
+        return self._graph.contains_rounds(path)
 
     def started(self, event: NodeStarted, at: float) -> Iterator[Told]:
         spec = self.spec(event.path)
@@ -88,7 +88,7 @@ class ContainerFrames:
         spent = cast("dict[str, Any]", event.usage if done and event.usage else event.process)
         if event.process.get("exhausted"):
             yield _again(spec, len(under.rounds), at)
-        metadata = {name: spent.get(name) for name in ("total_tokens", "total_price", "currency")}
+        metadata = {name: spent.get(name, nothing) for name, nothing in _UNPAID.items()}
         lasted = {
             str(index): seconds(each.since, each.until)
             for index, each in under.rounds.items()

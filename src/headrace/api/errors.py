@@ -31,12 +31,15 @@ _STATUSES: Mapping[int, tuple[str, str]] = {
         "If you entered the URL manually please check your spelling and try again.",
     ),
     405: ("method_not_allowed", "The method is not allowed for the requested URL."),
+    408: ("request_timeout", "The request took too long to arrive."),
     413: ("request_entity_too_large", "The data value transmitted exceeds the capacity limit."),
     415: (
         "unsupported_media_type",
         "Did not attempt to load JSON data because the request Content-Type was not 'application/json'.",
     ),
     416: ("requested_range_not_satisfiable", "The server cannot provide the requested range."),
+    431: ("request_header_fields_too_large", "The request's headers are too large."),
+    503: ("service_unavailable", "The server is shutting down. Please try again."),
 }
 
 
@@ -83,7 +86,7 @@ def unsupported_file_type() -> RequestError:
 
 
 def file_too_large(limit: int) -> RequestError:
-    message = f"File size exceeded: this kind of file may have {limit // 1024 // 1024} MB at most."
+    message = f"File size exceeded: this kind of file may have {limit / 1024 / 1024:g} MB at most."
     return RequestError(message, "file_too_large", 413)
 
 

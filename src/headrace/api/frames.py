@@ -6,7 +6,8 @@ a strategy handles has the status `exception`.
 
 **Places.** Every frame carries the place in the run that its reader has come to: a sequence number, and how many
 characters were told beyond what the journal up to that number gives. Whoever comes back with a place is told all that
-follows it, and nothing twice: records up to the number are folded in silence, and that many characters skipped.
+follows it, and nothing twice: records up to the number are folded in silence, and that many characters skipped. What
+rounds say at once has no order among them, so characters are counted round by round.
 """
 
 from __future__ import annotations
@@ -43,17 +44,26 @@ from headrace.node import Flow
 from headrace.values import Value, files_in
 
 _TAKEN_UP = RunResumed(recovered=True)
-_PLACE = re.compile(r"(\d{1,18})(?::(\d{1,18}))?")
+_PLACE = re.compile(r"(\d{1,18})(?::(\d{1,18}))?((?:\+\d{1,18}:\d{1,18})*)")
 
 
 class Place(NamedTuple):
-    """How far a reader has come: all records up to `seq`, and `told` characters of what follows them."""
+    """How far a reader has come: all records up to `seq`, and `told` characters of what follows them; `inside` are
+    those of rounds: (the number that the round began with, characters), and of the record that ends a container: (its
+    number, events)."""
 
     seq: int = 0
     told: int = 0
+    inside: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.seq}:{self.told}" if self.told else str(self.seq)
+        rounds = "".join(f"+{number}:{told}" for number, told in self.inside)
+        return f"{self.seq}:{self.told}{rounds}" if self.told else f"{self.seq}{rounds}"
+
+    @classmethod
+    def beyond(cls, seq: int, told: Mapping[int, int]) -> Place:
+        """The place past a record and so many characters of each level (see `kernel.answer.Said`)."""
+        return cls(seq, told.get(0, 0), tuple(each for each in sorted(told.items()) if each[0]))
 
     @classmethod
     def parse(cls, text: str) -> Place:
@@ -61,7 +71,8 @@ class Place(NamedTuple):
         found = _PLACE.fullmatch(text.strip()) if text.isascii() else None
         if found is None:
             raise InvalidParam(f"Last-Event-ID must be an id of this stream, like 12 or 12:34, not {text[:50]!r}")
-        return cls(int(found[1]), int(found[2] or 0))
+        pairs = (each.split(":") for each in found[3].split("+")[1:])
+        return cls(int(found[1]), int(found[2] or 0), tuple((int(number), int(told)) for number, told in pairs))
 
 
 START = Place()
@@ -96,7 +107,7 @@ class Frames:
         # what a response tells straight from the environment never was a record, so it is masked here
         self._answer = Answer(flow.graph, {"env": Mask(flow.secrets).value(dict(flow.environment))})
         self._after = after.seq
-        self._skip = after.told
+        self._skip = {0: after.told, **dict(after.inside)}  # characters of each level
         self._seq = 0
         self._queued: RunQueued | None = None
         self._queued_at = 0.0
@@ -120,22 +131,27 @@ class Frames:
             if record.seq <= self._after:
                 return []
             if isinstance(record.event, NodeRetried) or record.event == _TAKEN_UP:
-                self._skip = 0  # what was told of an attempt that is over is no part of the next one's text
+                self._skip = {}  # what was told of an attempt that is over is no part of the next one's text
         frames: list[Frame] = []
         # the end of a container is told before the text that it makes certain
         closed = isinstance(record.event, NodeSucceeded | NodeFailed) and self._containers.holds(record.event.path)
-        frames += [Frame(*each, Place(at, told)) for each in told_of if closed]
-        for text, selector in texts:
-            told += len(text)
-            rest = text[self._skip :]
-            self._skip = max(0, self._skip - len(text))
-            if rest:
+        if closed and record.seq is not None:
+            known = self._skip.pop(record.seq, 0)
+            for count, each in enumerate(told_of, 1):
+                told[record.seq] = count  # such a record begins no round, so its number is free to count its events
+                if count > known:
+                    frames.append(Frame(*each, Place.beyond(at, told)))
+        for text, selector, level in texts:
+            told[level] = told.get(level, 0) + len(text)
+            skip = self._skip.get(level, 0)
+            self._skip[level] = max(0, skip - len(text))
+            if rest := text[skip:]:
                 data = {"text": rest, "from_variable_selector": list(selector)}
-                frames.append(Frame("text_chunk", data, Place(at, told)))
-        frames += [Frame(*each, Place(at, told)) for each in told_of if not closed]
+                frames.append(Frame("text_chunk", data, Place.beyond(at, told)))
+        frames += [Frame(*each, Place.beyond(at, told)) for each in told_of if not closed]
         if frames:
             # only the last one leads past the record: a reader cut off before it needs the record again
-            frames[-1] = frames[-1]._replace(place=Place(self._seq, self._answer.unjournaled))
+            frames[-1] = frames[-1]._replace(place=Place.beyond(self._seq, self._answer.unjournaled))
         return frames
 
     def _heard(self, texts: Sequence[Said], at: float) -> None:

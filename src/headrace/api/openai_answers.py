@@ -44,7 +44,7 @@ class Completion:
         self._reply.take(record)
         texts = self._text.feed(record)
         self._reply.heard(texts, record.at)
-        grown = "".join(text for text, _ in texts)
+        grown = "".join(text for text, *_ in texts)
         if isinstance(record.event, RunEnded):
             if record.event.status == "failed":
                 told = failure(self._flow, record.event, self._reply.failure)

@@ -108,7 +108,7 @@ class OpenAIRoutes:
         """A picture as a caller of Dify's API would give it; one that came with the request is stored."""
         if not picture.data:
             return {"type": "image", "transfer_method": "remote_url", "url": picture.url}
-        limit = self.api.options.limit_for(f".{picture.filename.rpartition('.')[2]}")
+        limit = self.api.upload_limit(f".{picture.filename.rpartition('.')[2]}")
         if len(picture.data) > limit:
             raise file_too_large(limit)
         stored = await self.api.files.save(

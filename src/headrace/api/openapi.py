@@ -10,6 +10,11 @@ from starlette.responses import Response
 
 Operation = dict[str, Any]
 
+KEY = (
+    "`app-...`, an app's own key, printed when the app is served; or `ws-...`, a workspace's, with the app's id in the "
+    "header `Headrace-App` (or the query's `app_id`) unless the path has it, or the key is for one app only"
+)
+
 
 def error(code: str, message: str, status: int) -> dict[str, Any]:
     return {"code": code, "message": message, "status": status}
@@ -29,6 +34,8 @@ def responses(errors: Sequence[Mapping[str, Any]], status: int = 200, **contents
     schemas = {"json": {"schema": {"type": "object"}}, "stream": {}, "binary": bytes_, "audio": bytes_}
     good = {media[name]: {**schemas[name], "example": example} for name, example in contents.items()}
     told: dict[int | str, Any] = {status: {"description": "Done", "content": good}}
+    if any(error["status"] == 401 for error in errors):  # who is to be known is to be let
+        errors = (_FORBIDDEN, *errors)
     for error in errors:
         at = told.setdefault(error["status"], {"description": "Refused", "content": {}})
         content = at["content"].setdefault("application/json", {})
@@ -37,6 +44,7 @@ def responses(errors: Sequence[Mapping[str, Any]], status: int = 200, **contents
     return told
 
 
+_FORBIDDEN = error("forbidden", "This key lacks the permission 'run'.", 403)
 _ERROR_SCHEMA = {
     "type": "object",
     "required": ["code", "message", "status"],

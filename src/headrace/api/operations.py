@@ -216,7 +216,11 @@ PREVIEW = operation(
     "Download a file",
     "The bytes of an uploaded file, or a range of them. What a browser could run is sent as an attachment.",
     responses((_NO_FILE, _NO_KEY), binary="..."),
-    [parameter("path", "file_id", "A file's id", _UUID), _AS_ATTACHMENT],
+    [
+        parameter("path", "file_id", "A file's id", _UUID),
+        _AS_ATTACHMENT,
+        parameter("query", "user", "Taken, and of no effect", _TEXT),
+    ],
 )
 SIGNED = operation(
     "signedFile",

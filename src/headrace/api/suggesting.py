@@ -67,7 +67,7 @@ def _questions(answer: str) -> list[str]:
     said = _THOUGHT.sub("", answer)
     try:
         items: Value = parse(said[max(0, said.find("[")) : said.rfind("]") + 1])
-    except (ValueError, RecursionError):
+    except ValueError:
         return []
     if not isinstance(items, list):
         return []

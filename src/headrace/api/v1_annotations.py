@@ -66,7 +66,7 @@ class AnnotationRoutes:
         )
 
     async def add(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate(request, "manage")
         asked = await self.api.json(request)
         now = self.api.runtime.world.clock()
         made = Annotation(str(uuid4()), served.app.id, text(asked, "question"), text(asked, "answer"), 0, now)
@@ -74,7 +74,7 @@ class AnnotationRoutes:
         return told(_wire(made), 201)
 
     async def change(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate(request, "manage")
         asked = await self.api.json(request)
         question, answer = text(asked, "question"), text(asked, "answer")
         changed = await self.api.annotations.change(served.app.id, _annotation(request), question, answer)
@@ -83,7 +83,7 @@ class AnnotationRoutes:
         return told(_wire(changed))
 
     async def remove(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate(request, "manage")
         if not await self.api.annotations.remove(served.app.id, _annotation(request)):
             raise _unknown()
         return gone()
@@ -92,7 +92,7 @@ class AnnotationRoutes:
 
     async def switch(self, request: Request) -> Response:
         """Switches annotation reply on or off. Dify does it in a job; here it is done before the answer is given."""
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate(request, "manage")
         asked = await self.api.json(request)
         action = _action(request)
         threshold = asked.get("score_threshold")

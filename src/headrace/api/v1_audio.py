@@ -58,7 +58,8 @@ class AudioRoutes:
         served = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise _no_audio()
-        form = await form_of(request, _LARGEST, _too_large(), lambda _, size: _too_large() if size > _LARGEST else None)
+        most = self.api.upload_limit("", _LARGEST)
+        form = await form_of(request, most, _too_large(most), lambda _, size: _too_large(most) if size > most else None)
         with form.file:
             await self.api.caller(served.app, form.fields.get("user"))
             if form.filename is None:
@@ -132,5 +133,5 @@ def _no_audio() -> RequestError:
     return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
 
 
-def _too_large() -> RequestError:
-    return RequestError(f"Audio size larger than {_LARGEST // 1024 // 1024} mb", "audio_too_large", 413)
+def _too_large(most: int) -> RequestError:
+    return RequestError(f"Audio size larger than {most / 1024 / 1024:g} mb", "audio_too_large", 413)

@@ -93,10 +93,11 @@ class FileRoutes:
         return Response(encode(told), 201, media_type="application/json")
 
     async def _form(self, request: Request) -> Form:
-        return await form_of(request, self._largest, file_too_large(self._largest), self._too_large)
+        largest = self.api.upload_limit("", self._largest)
+        return await form_of(request, largest, file_too_large(largest), self._too_large)
 
     def _too_large(self, filename: str, size: int) -> RequestError | None:
-        limit = self.api.options.limit_for(PurePath(filename).suffix)
+        limit = self.api.upload_limit(PurePath(filename).suffix)
         return file_too_large(limit) if size > limit else None
 
     # ------------------------------------------------------------------------------------------------------ hand out

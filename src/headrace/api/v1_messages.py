@@ -72,7 +72,7 @@ class MessageRoutes:
         return told({"limit": limit, "has_more": more, "data": data})
 
     async def suggested(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate(request, "run")  # it asks a model
         end_user = await self.api.end_user(served.app, user_of(request.query_params))
         if served.app.mode not in CHATS:
             raise not_chat_app()

@@ -93,7 +93,7 @@ def batch(
     """
     settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
     told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
-    log_to_stderr(settings.log_level if told else "ERROR", brief=True)
+    log_to_stderr(settings.log_level if told else "ERROR")
 
     from headrace.apps import digest
     from headrace.main import read_workflow, service, source_of

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerator[Service]:
     """What the data folder holds, without a worker. Bad where nothing is there, unless it is to be made."""
     settings = settings_of(data=data)
-    log_to_stderr("WARNING", brief=True)
+    log_to_stderr("WARNING")
     if not make and not settings.data.is_dir():
         raise Bad(f"{settings.data}: no such folder. Serve a file first, or name another folder with --data.")
 

@@ -1,52 +1,117 @@
-"""`headrace keys`: who may call an app. Works on a data folder while a server runs on it, and while none does."""
+"""`headrace keys`: who may call what. Works on a data folder while a server runs on it, and while none does."""
 
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli.apps import json_option
-from headrace.cli.catalog import find_app, installation, when
+from headrace.cli.catalog import choose, find_app, installation, when
 from headrace.cli.shared import Bad, data_option, say, table, wait_for
 
 if TYPE_CHECKING:
+    from headrace.access import Rights
     from headrace.main import Service
-    from headrace.ports import Key
+    from headrace.ports import Audited, Key
+    from headrace.values import Value
+
+_CLI = "cli"  # who did it, in the audit
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+_LONGEST = 100 * 365 * 24 * 3600
+_PAGE = 1000
+
+
+class Duration(click.ParamType[float]):
+    """A length of time, in seconds: 90s, 15m, 12h, 30d, 4w."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d{1,9})([smhdw])", str(value).strip().lower(), re.ASCII)
+        seconds = int(found[1]) * _UNITS[found[2]] if found else _LONGEST + 1
+        if seconds > _LONGEST:
+            self.fail(f"{str(value)[:50]!r} is no length of time; write it as 90s, 15m, 12h, 30d or 4w", param, ctx)
+        return float(seconds)
 
 
 @click.group()
 def keys() -> None:
-    """Makes, lists and revokes API keys.
+    """Makes, lists, rotates and revokes API keys.
 
-    APP is an app's id, its file or its name. Only a key's hash is stored, so it is shown once, when it is made. A
-    server that runs on the same data folder follows within a second.
+    APP is an app's id, its file or its name. KEY is a key, its id or its beginning. Only a key's hash is stored, so it
+    is shown once, when it is made. A server that runs on the same data folder follows within a second.
     """
 
 
-@keys.command()
-@click.argument("app")
+@keys.command(short_help="Makes a key for an app, or for a workspace.")
+@click.argument("app", required=False)
+@click.option("--workspace", metavar="NAME", help="Make a key of this workspace, instead of an app's own.")
+@click.option("--name", default="", help="What the key is for.")
+@click.option(
+    "--permission",
+    "permissions",
+    multiple=True,
+    type=click.Choice(("run", "read", "manage")),
+    help="What it may do; to be given for a workspace's key, once for each. An app's own may do everything.",
+)
+@click.option("--app", "apps", multiple=True, metavar="APP", help="Only for this app, and others named so.")
+@click.option("--expires", type=Duration(), help="How long it is good for, such as 30d; for ever if not given.")
 @data_option
-def create(app: str, data: Path | None) -> None:
-    """Makes a new key for an APP, and prints it."""
+def create(
+    app: str | None,
+    workspace: str | None,
+    name: str,
+    permissions: tuple[str, ...],
+    apps: tuple[str, ...],
+    expires: float | None,
+    data: Path | None,
+) -> None:
+    """Makes a new key for an APP, or for a workspace, and prints it."""
+    if (app is None) == (workspace is None):
+        raise Bad("name an APP, for a key of its own, or a workspace with --workspace")
+    if app is not None and apps:
+        raise Bad("--app goes with --workspace: an app's own key is for no other")
+    if workspace is not None and not permissions:
+        raise Bad("say what the key may do: --permission run, read or manage, once for each")
 
     async def work() -> str:
         async with installation(data) as running:
-            found = await find_app(running, app)
-            key = running.apps.new_key()
-            await running.apps.add_key(found, key)
-            return key
+            rights = await _rights(running, app, workspace, permissions, apps)
+            until = None if expires is None else time.time() + expires
+            return (await running.apps.access.create(rights, _CLI, name=name, expires_at=until))[1]
 
     click.echo(wait_for(work()))
 
 
-@keys.command("list", short_help="Lists the keys of an app, or of all.")
+async def _rights(
+    running: Service, app: str | None, workspace: str | None, permissions: Sequence[str], apps: Sequence[str]
+) -> Rights:
+    from headrace.access import Rights
+
+    if app is not None:
+        found = await find_app(running, app)
+        rights = Rights(found.workspace, app=found.id)
+        return rights._replace(permissions=frozenset(permissions)) if permissions else rights
+    assert workspace is not None
+    known = await running.apps.catalog.apps(workspace)
+    if not known:
+        say(f"There is no app in the workspace '{workspace}' yet (see `headrace serve --workspace`).")
+    named = frozenset(choose(known, each).id for each in apps)
+    return Rights(workspace, frozenset(permissions), named or None)
+
+
+@keys.command("list", short_help="Lists the keys of an app, of a workspace, or all.")
 @click.argument("app", required=False)
+@click.option("--workspace", metavar="NAME", help="Only the keys of this workspace.")
 @json_option
 @data_option
-def list_(app: str | None, as_json: bool, data: Path | None) -> None:
+def list_(app: str | None, workspace: str | None, as_json: bool, data: Path | None) -> None:
     """Lists the keys of an APP, or of all: their beginnings, never the keys."""
 
     async def work() -> None:
@@ -54,35 +119,86 @@ def list_(app: str | None, as_json: bool, data: Path | None) -> None:
             only = await find_app(running, app) if app is not None else None
             known = await running.apps.catalog.keys(only.id if only else None)
             names = {each.id: each.name for each in await running.apps.catalog.apps()}
+        known = [key for key in known if workspace is None or key.workspace == workspace]
         if as_json:
-            shown = [
-                {
-                    "id": key.id,
-                    "prefix": key.prefix,
-                    "app_id": key.app,
-                    "app": names.get(key.app, ""),
-                    "created_at": int(key.created_at),
-                    "revoked_at": None if key.revoked_at is None else int(key.revoked_at),
-                }
-                for key in known
-            ]
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            click.echo(json.dumps([_shown(key, names) for key in known], ensure_ascii=False, indent=2))
         elif known:
-            rows = [
-                (
-                    key.id,
-                    f"{key.prefix}…",
-                    names.get(key.app, ""),
-                    when(key.created_at),
-                    f"revoked {when(key.revoked_at)}" if key.revoked_at is not None else "",
-                )
-                for key in known
-            ]
-            click.echo(table([("ID", "KEY", "APP", "SINCE", ""), *rows]))
+            head = ("ID", "KEY", "NAME", "WORKSPACE", "APPS", "MAY", "SINCE", "USED", "")
+            click.echo(table([head, *(_row(key, names) for key in known)]))
         else:
-            say("There is no key yet.")
+            say("There is no key yet." if workspace is None else f"There is no key of the workspace '{workspace}'.")
 
     wait_for(work())
+
+
+def _shown(key: Key, names: Mapping[str, str]) -> dict[str, Value]:
+    from headrace.access import in_order
+
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "name": key.name,
+        "workspace": key.workspace,
+        "app_id": key.app,
+        "app": names.get(key.app, "") if key.app is not None else None,
+        "apps": None if key.apps is None else sorted(key.apps),
+        "permissions": in_order(key.permissions),
+        "created_at": int(key.created_at),
+        "expires_at": _whole(key.expires_at),
+        "revoked_at": _whole(key.revoked_at),
+        "replaced_by": key.replaced_by,
+        "last_used_at": _whole(key.used_at),
+    }
+
+
+def _row(key: Key, names: Mapping[str, str]) -> tuple[str, ...]:
+    from headrace.access import in_order
+
+    named = [key.app] if key.app is not None else sorted(key.apps or ())
+    return (
+        key.id,
+        f"{key.prefix}…",
+        key.name,
+        key.workspace,
+        ", ".join(names.get(each, each) for each in named) or "all",
+        " ".join(map(str, in_order(key.permissions))),
+        when(key.created_at),
+        when(key.used_at) if key.used_at is not None else "",
+        _end(key),
+    )
+
+
+def _end(key: Key) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {when(key.revoked_at)}"
+    if key.expires_at is None:
+        return ""
+    rotated = "rotated, " if key.replaced_by is not None else ""
+    return f"{rotated}{'until' if key.live(time.time()) else 'expired'} {when(key.expires_at)}"
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
+
+
+@keys.command(short_help="Makes a key's successor.")
+@click.argument("key")
+@click.option("--overlap", type=Duration(), default="24h", help="How long the old one goes on.  [default: 24h]")
+@data_option
+def rotate(key: str, overlap: float, data: Path | None) -> None:
+    """Makes a new key with the rights of KEY, and prints it. The old one goes on for a while, so that whoever uses it
+    can change over."""
+
+    async def work() -> str:
+        async with installation(data) as running:
+            found = await _find_key(running, key)
+            made, secret = await running.apps.access.rotate(found, _CLI, overlap)
+            old = await running.apps.catalog.find_key(found.id)
+        until = when(old.expires_at) if old is not None and old.expires_at is not None else "now"
+        say(f"{found.prefix}… ({found.id}) is good until {until}; its successor is {made.prefix}… ({made.id}).")
+        return secret
+
+    click.echo(wait_for(work()))
 
 
 @keys.command(short_help="Revokes a key.")
@@ -94,15 +210,49 @@ def revoke(key: str, data: Path | None) -> None:
     async def work() -> None:
         async with installation(data) as running:
             found = await _find_key(running, key)
-            await running.apps.revoke(found.id)
+            await running.apps.access.revoke(found, _CLI)
         say(f"Revoked {found.prefix}… ({found.id}).")
 
     wait_for(work())
 
 
+@keys.command(short_help="Tells what was done to a workspace's keys.")
+@click.option("--workspace", metavar="NAME", help="Which one.  [HEADRACE_WORKSPACE; default: default]")
+@click.option("--limit", type=click.IntRange(1, _PAGE), default=50, help="How many entries.  [default: 50]")
+@json_option
+@data_option
+def audit(workspace: str | None, limit: int, as_json: bool, data: Path | None) -> None:
+    """Tells who made, rotated and revoked the keys of a workspace, newest first."""
+
+    async def work() -> None:
+        async with installation(data) as running:
+            known = await running.apps.catalog.audit(workspace or running.settings.workspace, limit=limit)
+        if as_json:
+            shown = [{"at": each.at, **_entry(each)} for each in known]
+            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        elif known:
+            rows = [(when(each.at), each.action, each.key, each.by) for each in known]
+            click.echo(table([("AT", "WHAT", "KEY", "BY"), *rows]))
+        else:
+            say("Nothing was done to keys yet.")
+
+    wait_for(work())
+
+
+def _entry(audited: Audited) -> dict[str, Value]:
+    return {
+        "id": audited.id,
+        "workspace": audited.workspace,
+        "action": audited.action,
+        "key_id": audited.key,
+        "by": audited.by,
+        "about": dict(audited.about),
+    }
+
+
 async def _find_key(running: Service, named: str) -> Key:
     """The live key that somebody means. Bad where there is none, or more than one begins like that."""
-    from headrace.apps import digest
+    from headrace.access import digest
 
     named = named.rstrip("…")
     known = await running.apps.catalog.keys()

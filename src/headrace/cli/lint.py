@@ -35,7 +35,7 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
     async def work() -> list[tuple[Path, Sequence[Problem]]]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as data:
             settings = settings_of(data=Path(data))
-            log_to_stderr("WARNING", brief=True)
+            log_to_stderr("WARNING")
             async with service(settings, memory=True, work=False) as running:
                 return [(file, _problems(running, file)) for file in each_once(files)]
 

@@ -96,7 +96,7 @@ def run(
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
         settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
         told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
-        log_to_stderr(settings.log_level if told else "ERROR", brief=True)
+        log_to_stderr(settings.log_level if told else "ERROR")
 
         from headrace.main import service
 

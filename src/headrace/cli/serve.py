@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import shlex
 import signal
 import sys
@@ -23,11 +24,12 @@ from headrace.cli.shared import (
     each_once,
     egress_option,
     level_option,
-    log_to_stderr,
     say,
     settings_of,
+    workspace_option,
 )
 from headrace.errors import LoadError
+from headrace.telemetry.scrubbing import Scrubber, secrets_in
 
 if TYPE_CHECKING:
     from headrace.apps import Served
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     help="Port to listen on; 0 picks a free one.  [HEADRACE_PORT; default: 8040]",
 )
 @data_option
+@workspace_option
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -56,6 +59,7 @@ def serve(
     host: str | None,
     port: int | None,
     data: Path | None,
+    workspace: str | None,
     ready_file: Path | None,
     demo_model: bool | None,
     egress_allow: tuple[str, ...],
@@ -68,9 +72,18 @@ def serve(
     """
     gc.disable()  # nothing of what is loaded now is garbage; `main.serve` turns it on again
     settings = settings_of(
-        host=host, port=port, data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level
+        host=host,
+        port=port,
+        data=data,
+        workspace=workspace,
+        demo_model=demo_model,
+        egress_allow=egress_allow,
+        log_level=log_level,
     )
-    log_to_stderr(settings.log_level)
+    from headrace.telemetry.logs import write_logs
+
+    scrubber = Scrubber(secrets_in(os.environ))
+    write_logs(settings.log_level, settings.log_format, scrubber)
     if ready_file is not None:
         if not ready_file.parent.is_dir():
             raise Bad(f"--ready-file: {ready_file.parent} is no folder")
@@ -85,7 +98,7 @@ def serve(
         say(_welcome(running, url, served))
 
     try:
-        until.run(main.serve(settings, each_once(files), ready_file, on_ready))
+        until.run(main.serve(settings, each_once(files), ready_file, on_ready, scrubber))
     except LoadError as error:
         raise Bad("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 

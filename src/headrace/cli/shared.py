@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from headrace.errors import HeadraceError, LoadError, RequestError
+from headrace.telemetry.scrubbing import Scrubber, Scrubbing, secrets_in
 
 if TYPE_CHECKING:
     from headrace.settings import Settings
@@ -71,6 +72,12 @@ def data_option(command: Callable[..., T]) -> Callable[..., T]:
         "--data",
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of the database, the files and the installation's secret.  [HEADRACE_DATA; default: .headrace]",
+    )(command)
+
+
+def workspace_option(command: Callable[..., T]) -> Callable[..., T]:
+    return click.option(
+        "--workspace", metavar="NAME", help="Workspace of the files.  [HEADRACE_WORKSPACE; default: default]"
     )(command)
 
 
@@ -137,17 +144,12 @@ class _Brief(logging.Formatter):
         return super().format(record).rstrip()
 
 
-def log_to_stderr(level: str, *, brief: bool = False) -> None:
-    """Logs of this process go to stderr. `brief`: for one who waits at a terminal."""
+def log_to_stderr(level: str) -> None:
+    """Logs of this process go to stderr, in brief: for one who waits at a terminal. `serve` logs by
+    `telemetry.logs.write_logs`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _Brief("%(levelname)s: %(message)s")
-        if brief
-        else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    handler.setFormatter(Scrubbing(_Brief("%(levelname)s: %(message)s"), Scrubber(secrets_in(os.environ))))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    if level.upper() != "DEBUG":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # that it has started, we say ourselves
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:

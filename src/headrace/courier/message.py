@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from headrace.kernel.events import NodeSucceeded, Record, RunPaused
+from headrace.kernel.graph import Graph
 from headrace.kernel.state import State
 from headrace.ports import Callback
 from headrace.runtime import RunView
@@ -58,7 +59,7 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
         "outputs": ended.outputs if ended else None,
         "error": ended.error if ended else None,
         "reasons": list(last.reasons) if isinstance(last, RunPaused) else [],
-        "usage": _usage(known),
+        "usage": _usage(known, view.served.flow.graph),
         "total_tokens": state.totals.tokens,
         "total_steps": state.totals.steps,
         "exceptions_count": state.totals.exceptions,
@@ -71,9 +72,11 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
     }
 
 
-def _usage(records: Sequence[Record]) -> dict[str, Value]:
+def _usage(records: Sequence[Record], graph: Graph) -> dict[str, Value]:
     """What models were paid. There is no price where currencies are mixed."""
-    paid = [record.event.usage for record in records if isinstance(record.event, NodeSucceeded) and record.event.usage]
+    ends = (record.event for record in records if isinstance(record.event, NodeSucceeded))
+    # a container's is the sum of what is counted already
+    paid = [each.usage for each in ends if each.usage and not graph.contains_rounds(each.path)]
     currencies = {str(each["currency"]) for each in paid if each.get("currency")} or {"USD"}
     price = sum((Decimal(str(each.get("total_price") or 0)) for each in paid), Decimal(0))
     return {

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
 from headrace.dispatcher.lines import OVER, LineResult, Lines, pages, run_of, source_of, standing
 from headrace.errors import LoadError, NotFound, RequestError, StoreError
 from headrace.kernel.events import Record, RunId
-from headrace.ports import Batch, Batches, BatchLine, RunFilter
+from headrace.limits import CALL, Call, LimitReached
+from headrace.ports import Batch, Batches, BatchLine, Principal, RunFilter
 from headrace.runtime import Runtime, Submission
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _AHEAD = 100  # how far lines may be begun beyond the first whose run is not kno
 _LISTEN_SECONDS = 10.0  # a run of which nothing is heard is looked up: the bus may have lost something
 _ELSEWHERE_SECONDS = 0.2  # how often a batch is looked at that another process works at, or nobody yet
 _IN_A_ROW = 50  # lines told to be over at once
-_BACK_OFF_SECONDS = 1.0  # before a store that failed is tried again
+_BACK_OFF_SECONDS = 1.0  # before a store that failed, or a plan that allows no more, is tried again
 
 
 class _Open:
@@ -275,9 +276,12 @@ class Dispatcher:
         runtime = self._runtime
         async with runtime.world.bus.subscribe(run) as live:
             if submission is not None:
-                await self._submit(submission, run)
+                begun = await self._submit(open_, submission, run)
                 del open_.unsafe[index]
                 open_.tell()
+                if not begun:
+                    self._over(open_, index)
+                    return
             if open_.stopping:
                 await runtime.stop(run, open_.batch.user)
             look = submission is None  # it may have ended before we listened
@@ -289,18 +293,29 @@ class Dispatcher:
                 if status == "paused":
                     open_.room.discard(index)
                     open_.tell()
+        self._over(open_, index)
+
+    def _over(self, open_: _Open, index: int) -> None:
         open_.underway.discard(index)
         open_.room.discard(index)
         open_.tell()
 
-    async def _submit(self, submission: Submission, run: RunId) -> None:
+    async def _submit(self, open_: _Open, submission: Submission, run: RunId) -> bool:
+        """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before."""
+        asked = Principal(open_.batch.key, submission.served.app.workspace, frozenset()) if open_.batch.key else None
         while True:
+            CALL.set(Call(asked))  # of this line's task alone
             try:
                 await self._runtime.submit(submission, run)
-                return
+                return True
             except StoreError as error:
                 logger.error("run %s cannot be begun: %s", run, error)
                 await asyncio.sleep(_BACK_OFF_SECONDS)
+            except LimitReached as reached:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):
+                        await open_.until(lambda: open_.stopping)
+                    return False
 
     async def _status(self, run: RunId) -> str:
         found = await self._runtime.runs.find_run(run)

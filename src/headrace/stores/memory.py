@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from headrace.errors import Conflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
-from headrace.ports import App, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
+from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
+from headrace.stores.bucketing import MemoryBuckets
 from headrace.stores.conversing import MemoryConversations
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers
 from headrace.stores.remembered import MemoryAnswers, MemoryBatches, MemoryCallbacks
@@ -143,18 +144,21 @@ class MemoryCatalog:
         self._apps: dict[str, App] = {}
         self._versions: dict[str, Version] = {}
         self._keys: dict[str, Key] = {}  # by digest
+        self._audit: list[Audited] = []
         self._end_users: dict[tuple[str, str], EndUser] = {}
         self._end_users_by_id: dict[str, EndUser] = {}
         self._files: dict[str, StoredFile] = {}
 
-    async def apps(self) -> list[App]:
-        return sorted(self._apps.values(), key=lambda app: (app.created_at, app.id))
+    async def apps(self, workspace: str | None = None) -> list[App]:
+        found = [app for app in self._apps.values() if workspace is None or app.workspace == workspace]
+        return sorted(found, key=lambda app: (app.created_at, app.id))
 
     async def app(self, app: str) -> App | None:
         return self._apps.get(app)
 
-    async def app_of_source(self, source: str) -> App | None:
-        return next((app for app in self._apps.values() if app.source == source), None)
+    async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
+        found = (app for app in self._apps.values() if (app.source, app.workspace) == (source, workspace))
+        return next(found, None)
 
     async def save_app(self, app: App) -> None:
         self._apps[app.id] = app
@@ -180,17 +184,59 @@ class MemoryCatalog:
         found = [key for key in self._keys.values() if app is None or key.app == app]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
+    async def keys_of_workspace(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[Key]:
+        found = [
+            key
+            for key in self._keys.values()
+            if key.workspace == workspace and (older is None or (key.created_at, key.id) < older)
+        ]
+        return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)[: max(0, limit)]
+
     async def key_of(self, digest: str) -> Key | None:
         return self._keys.get(digest)
 
-    async def add_key(self, key: Key) -> None:
-        self._keys.setdefault(key.digest, key)
+    async def find_key(self, key: str) -> Key | None:
+        return next((each for each in self._keys.values() if each.id == key), None)
 
-    async def revoke_key(self, key: str, at: float) -> bool:
-        live = [each for each in self._keys.values() if key in (each.id, each.prefix) and each.revoked_at is None]
-        for each in live:
-            self._keys[each.digest] = replace(each, revoked_at=at)
-        return bool(live)
+    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+        if self._keys.setdefault(key.digest, key) is key:
+            self._keep_audited(audited)
+
+    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+        old = await self.find_key(key)
+        if old is None or not old.live(audited.at) or old.replaced_by is not None or new.digest in self._keys:
+            return False
+        until = until if old.expires_at is None else min(until, old.expires_at)
+        self._keys[old.digest] = replace(old, expires_at=until, replaced_by=new.id)
+        self._keys[new.digest] = new
+        self._keep_audited(audited)
+        return True
+
+    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+        known = await self.find_key(key)
+        if known is None or known.revoked_at is not None:
+            return False
+        self._keys[known.digest] = replace(known, revoked_at=at)
+        self._keep_audited(audited)
+        return True
+
+    async def touch_key(self, key: str, at: float) -> None:
+        if known := await self.find_key(key):
+            self._keys[known.digest] = replace(known, used_at=at)
+
+    def _keep_audited(self, audited: Audited | None) -> None:
+        if audited is not None:
+            self._audit.append(audited)
+
+    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+        found = [
+            each
+            for each in self._audit
+            if each.workspace == workspace and (older is None or (each.at, each.id) < older)
+        ]
+        return sorted(found, key=lambda each: (each.at, each.id), reverse=True)[: max(0, limit)]
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
         known = self._end_users.get((app, session))
@@ -209,7 +255,7 @@ class MemoryCatalog:
         return self._files.get(file)
 
 
-class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches):
+class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches, MemoryBuckets):
     """All that is kept, in one: Journal, Runs, Callbacks, Conversations, Catalog, Answers and Batches."""
 
     def __init__(self, keep: int = 10_000) -> None:
@@ -217,6 +263,7 @@ class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches):
         MemoryCatalog.__init__(self)
         MemoryAnswers.__init__(self)
         MemoryBatches.__init__(self, keep)
+        MemoryBuckets.__init__(self, lambda run: self._rows.get(run))
 
     async def remove_app(self, app: str) -> bool:
         if not await MemoryCatalog.remove_app(self, app):

@@ -48,6 +48,10 @@ class Transport:
         told = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
         return self._send("POST", who, url, told, body)
 
+    def get(self, who: str, url: str, headers: Mapping[str, str]) -> Stream:
+        """Asks for what is there; entered, it is the answer."""
+        return self._send("GET", who, url, headers, None)
+
     async def whole(
         self,
         method: str,
@@ -137,6 +141,11 @@ class Stream:
     def complete(self) -> bool:
         """The provider marked the end: the stream was not just cut off."""
         return self._events.done
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's, whatever the case of their names; none before it came."""
+        return self._response.headers if self._response is not None else {}
 
     def close(self) -> None:
         """Gives the connection back if all was read, else closes it."""

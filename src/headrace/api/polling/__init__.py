@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from headrace.api.auth import Api
 from headrace.api.polling.batches import BatchRoutes
 from headrace.api.polling.callbacks import CallbackRoutes
+from headrace.api.polling.keys import KeyRoutes
 from headrace.api.polling.listing import RunListRoutes
 from headrace.api.polling.parts import Polling
 from headrace.api.polling.runs import PolledRunRoutes
@@ -39,6 +40,7 @@ def add_routes(routers: Sequence[APIRouter], api: Api, parts: Polling) -> None:
         CallbackRoutes(api, parts),
         BatchRoutes(api, parts),
         VersionRoutes(api, parts),
+        KeyRoutes(api),
     )
     for router in routers:
         for subject in subjects:

@@ -24,6 +24,7 @@ from headrace.api.polling.parts import Polling
 from headrace.apps import Served
 from headrace.dispatcher import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
+from headrace.limits import caller
 from headrace.nodes.start import Start
 from headrace.ports import App, Batch
 from headrace.values import Value
@@ -96,7 +97,7 @@ class BatchRoutes:
         start = served.flow.nodes[served.flow.graph.root]
         if not isinstance(start, Start):
             raise app_unavailable()
-        accept = partial(start.accept, resolve=partial(self.api.files.resolve, app=served.app.id))
+        accept = partial(start.accept, resolve=partial(self.api.resolve, app=served.app.id))
         with tempfile.TemporaryFile() as file:
             lines = Spool(file)
             body.seek(0)
@@ -109,7 +110,7 @@ class BatchRoutes:
                 raise InvalidParam('The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.')
             now = self.api.runtime.world.clock()
             app, version = served.app.id, served.version.id
-            batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm)
+            batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
             return _accepted(await dispatcher.add(batch, lines))
 
     async def _version(self, served: Served, workflow: str) -> Served:

@@ -44,7 +44,7 @@ class RunListRoutes:
         lines = [await self._line(summary) for summary in page]
         told = {
             "data": [line for line in lines if status is None or line["status"] == status],
-            "next_cursor": _cursor(page[-1]) if more else None,
+            "next_cursor": cursor_of(page[-1].created_at, page[-1].run) if more else None,
         }
         return Response(encode(told), media_type="application/json")
 
@@ -92,7 +92,7 @@ def _filter(app: str, query: Mapping[str, str]) -> tuple[RunFilter, str | None]:
         limit=_limit(query.get("limit", "")) + 1,
         version=_version(query.get("workflow_id", "")),
         source=query.get("source") or None,
-        older=_place(cursor) if cursor else None,
+        older=place_of(cursor) if cursor else None,
         counted=False,
     )
     return which, status
@@ -124,11 +124,12 @@ def _time(query: Mapping[str, str], name: str) -> float | None:
         raise InvalidParam(f"{name}: {text[:50]!r} is neither a number of seconds nor an ISO 8601 time") from None
 
 
-def _cursor(summary: RunSummary) -> str:
-    return base64.urlsafe_b64encode(f"{summary.created_at!r} {summary.run}".encode()).decode().rstrip("=")
+def cursor_of(at: float, id_: str) -> str:
+    """What stands for the last entry of a page, of a list whose order is (time, id)."""
+    return base64.urlsafe_b64encode(f"{at!r} {id_}".encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> tuple[float, RunId]:
+def place_of(cursor: str) -> tuple[float, str]:
     """Where a cursor says that the page before ended. InvalidParam where it is none of ours."""
     try:
         at, _, run = base64.b64decode(cursor + "=" * (-len(cursor) % 4), "-_", validate=True).decode().partition(" ")

@@ -131,7 +131,7 @@ RUN = operation(
                     "user": {"type": "string", "description": "Your name for whoever the run is made for."},
                     "response_mode": {"type": "string", "enum": ["async", "streaming", "blocking"], "default": "async"},
                     "files": {"type": "array", "items": {"type": "object"}, "description": "What `sys.files` holds."},
-                    "query": {"type": "string", "description": "Refused: conversations are not run here yet."},
+                    "query": {"type": "string", "description": "Refused: a workflow takes none."},
                     "callback_url": {"type": "string", "format": "uri", "maxLength": 2048},
                 },
             },
@@ -202,8 +202,9 @@ NODE_EXECUTIONS = operation(
     "listNodeExecutions",
     _TAG,
     "See what each node did",
-    "The nodes of a run that have started, in order of their start. `attempts` are those that failed and were followed "
-    "by another. `reused`: taken over from the run that this one is a retry of.",
+    "The nodes of a run that have started, in order of their start; those inside an iteration or a loop once a round. "
+    "`attempts` are those that failed and were followed by another. `reused`: taken over from the run that this one is "
+    "a retry of.",
     responses(
         (_NO_KEY, _NO_RUN, _STALE),
         json={
@@ -215,6 +216,10 @@ NODE_EXECUTIONS = operation(
                     "title": "Write",
                     "index": 2,
                     "predecessor_node_id": "1718000000000",
+                    "iteration_id": None,
+                    "iteration_index": None,
+                    "loop_id": None,
+                    "loop_index": None,
                     "status": "succeeded",
                     "inputs": {},
                     "process_data": {"model_mode": "chat"},

@@ -73,7 +73,7 @@ class PolledRunRoutes:
         if served.app.mode != "workflow":
             raise not_workflow_app()
         if asked.get("query"):
-            raise InvalidParam("query: conversations are not run here yet; what a workflow is to be given is in inputs")
+            raise InvalidParam("query: a workflow takes none; what it is to be given is in inputs")
         inputs, files = payload(asked)
         callback = callback_url(asked.get("callback_url"))
         name = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))

@@ -35,6 +35,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
+from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
 from headrace.node import Flow
 from headrace.runtime import Runtime
@@ -115,12 +116,14 @@ class Standing:
         self.seq = record.seq
         event = record.event
         match event:
-            case NodeStarted():
-                self._steps += 1
-            case NodeSucceeded():
-                if not event.usage:
+            case NodeSucceeded(path):
+                if not event.usage or self._graph.contains_rounds(path):  # a container's is the sum of those inside
                     return
                 self._bill.add(event.usage)
+            case NodeStarted(path) | NodeFailed(path) | NodeRetried(path) if ROUND_END in path:
+                return  # what is inside containers counts for them
+            case NodeStarted():
+                self._steps += 1
             case NodeFailed():
                 self._exceptions += 1
                 if event.strategy is None:

@@ -88,7 +88,7 @@ class VersionRoutes:
     # ----------------------------------------------------------------------------------------------------- change
 
     async def publish(self, request: Request) -> Response:
-        served = await self._served(request)
+        served = await self.api.authenticate(request, "manage")
         body = await Body(request, self.api.options.max_body, of_status(413)).whole()
 
         async def make(_: str | None) -> Response:
@@ -107,12 +107,12 @@ class VersionRoutes:
         return await self._idempotency.once(request, served, body, make)
 
     async def pin(self, request: Request) -> Response:
-        app = await self._app(request)
+        app = await self._app(request, "manage")
         version = await self._version(app, request.path_params["version_id"])
         return await self._changed(lambda: self.api.apps.pin(app, version.id))
 
     async def roll_back(self, request: Request) -> Response:
-        served = await self._served(request)
+        served = await self.api.authenticate(request, "manage")
 
         async def make(_: str | None) -> Response:
             return await self._changed(lambda: self.api.apps.roll_back(served.app))
@@ -128,18 +128,9 @@ class VersionRoutes:
 
     # ---------------------------------------------------------------------------------------------------- finding
 
-    async def _served(self, request: Request) -> Served:
-        """The app that is named, which must be the key's own."""
-        served = await self.api.authenticate(request)
-        wanted = request.path_params["app_id"]
-        unknown = NotFound(f"App not found with id: {wanted}")
-        if as_uuid(wanted, unknown) != served.app.id:
-            raise unknown
-        return served
-
-    async def _app(self, request: Request) -> App:
-        """As it is this very moment: what a key opens is remembered for a little while."""
-        app = (await self._served(request)).app
+    async def _app(self, request: Request, permission: str | None = None) -> App:
+        """The one that is named, as it is this very moment: what a key opens is remembered for a little while."""
+        app = (await self.api.authenticate(request, permission)).app
         return await self.api.apps.catalog.app(app.id) or app
 
     async def _version(self, app: App, wanted: str) -> Version:

@@ -6,18 +6,20 @@ import asyncio
 
 from headrace.stores.sql.answers import SqlAnswers
 from headrace.stores.sql.batches import SqlBatches
+from headrace.stores.sql.buckets import SqlBuckets
 from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
 from headrace.stores.sql.journal import JournalWork, SqlJournal
+from headrace.stores.sql.keeping import SqlKeeping
 from headrace.stores.sql.writer import Writer
 
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations):
-    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches and Conversations.
+class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations, SqlBuckets, SqlKeeping):
+    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches, Conversations and Buckets.
 
     Made by `open`; belongs to the event loop it was opened in.
     """
@@ -27,6 +29,7 @@ class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, Sql
         self._writer = Writer(database.engine, database.name, JournalWork())
         SqlJournal.__init__(self, database, self._writer)
         SqlCatalog.__init__(self, database, self._writer)
+        SqlBuckets.__init__(self, database, self._writer)
 
     @classmethod
     async def open(cls, url: str, *, full_sync: bool = False) -> SqlStore:

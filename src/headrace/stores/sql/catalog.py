@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, or_, select, text, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, text, tuple_, update
 from sqlalchemy.engine import RowMapping
 
-from headrace.ports import App, EndUser, Key, StoredFile, Version
+from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.sql.cache import Cache
 from headrace.stores.sql.database import Database
@@ -18,6 +19,7 @@ from headrace.stores.sql.schema import (
     answers,
     app_annotations,
     apps,
+    audit,
     batches,
     callbacks,
     end_users,
@@ -28,7 +30,8 @@ from headrace.stores.sql.schema import (
 from headrace.stores.sql.statements import Part, add, put
 from headrace.stores.sql.writer import Writer
 
-FRESH = 1.0  # seconds after which what another process may have changed (keys, apps) is read again
+FRESH = 1.0  # seconds after which what another process may have changed (apps) is read again
+KEYS_FRESH = 0.5  # and keys: one that another process revokes is refused here within a second, all told
 
 
 class SqlCatalog(Part):
@@ -37,14 +40,17 @@ class SqlCatalog(Part):
     def __init__(self, database: Database, writer: Writer) -> None:
         super().__init__(database, writer)
         self._apps: Cache[App | None] = Cache(1000, FRESH)
-        self._keys: Cache[Key | None] = Cache(10_000, FRESH)
+        self._keys: Cache[Key | None] = Cache(10_000, KEYS_FRESH)
         self._versions: Cache[Version | None] = Cache(16)  # never changed; some are megabytes
         self._end_users: Cache[EndUser] = Cache(10_000)
 
     # ------------------------------------------------------------------------------------------------------ apps
 
-    async def apps(self) -> list[App]:
-        return [_app(row) for row in await self._database.rows(select(apps).order_by(apps.c.created_at, apps.c.id))]
+    async def apps(self, workspace: str | None = None) -> list[App]:
+        statement = select(apps).order_by(apps.c.created_at, apps.c.id)
+        if workspace is not None:
+            statement = statement.where(apps.c.workspace == clean(workspace))
+        return [_app(row) for row in await self._database.rows(statement)]
 
     async def app(self, app: str) -> App | None:
         async def load() -> App | None:
@@ -53,10 +59,9 @@ class SqlCatalog(Part):
 
         return await self._apps.get(app, load)
 
-    async def app_of_source(self, source: str) -> App | None:
-        row = await self._database.row(
-            select(apps).where(apps.c.source == clean(source)).order_by(apps.c.created_at, apps.c.id)
-        )
+    async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
+        ours = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
+        row = await self._database.row(ours.order_by(apps.c.created_at, apps.c.id))
         return _app(row) if row else None
 
     async def save_app(self, app: App) -> None:
@@ -69,6 +74,7 @@ class SqlCatalog(Part):
             "description": app.description,
             "created_at": app.created_at,
             "settings": encode_value(dict(app.settings)),
+            "workspace": app.workspace,
         }
         await self._write(lambda connection: put(connection, apps, values))
         self._apps.clear()
@@ -111,24 +117,86 @@ class SqlCatalog(Part):
         statement = select(keys).order_by(keys.c.created_at, keys.c.id)
         if app is not None:
             statement = statement.where(keys.c.app == clean(app))
-        return [Key(**row) for row in await self._database.rows(statement)]
+        return [_key(row) for row in await self._database.rows(statement)]
+
+    async def keys_of_workspace(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[Key]:
+        statement = select(keys).where(keys.c.workspace == clean(workspace)).limit(max(0, limit))
+        if older is not None:
+            statement = statement.where(tuple_(keys.c.created_at, keys.c.id) < tuple_(older[0], clean(older[1])))
+        newest = statement.order_by(keys.c.created_at.desc(), keys.c.id.desc())
+        return [_key(row) for row in await self._database.rows(newest)]
 
     async def key_of(self, digest: str) -> Key | None:
         async def load() -> Key | None:
             row = await self._database.row(select(keys).where(keys.c.digest == clean(digest)))
-            return Key(**row) if row else None
+            return _key(row) if row else None
 
         return await self._keys.get(digest, load)
 
-    async def add_key(self, key: Key) -> None:
-        await self._write(lambda connection: add(connection, keys, asdict(key)))
+    async def find_key(self, key: str) -> Key | None:
+        row = await self._database.row(select(keys).where(keys.c.id == clean(key)))
+        return _key(row) if row else None
 
-    async def revoke_key(self, key: str, at: float) -> bool:
-        named = or_(keys.c.id == clean(key), keys.c.prefix == clean(key))
-        statement = update(keys).where(named, keys.c.revoked_at.is_(None)).values(revoked_at=at)
-        revoked = await self._write(lambda connection: connection.execute(statement).rowcount > 0)
+    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+        def work(connection: Connection) -> None:
+            known = connection.execute(select(keys.c.id).where(keys.c.digest == clean(key.digest))).first()
+            add(connection, keys, _key_row(key))
+            if audited is not None and known is None:
+                add(connection, audit, _audited_row(audited))
+
+        await self._write(work)
+
+    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+        at, ends = audited.at, keys.c.expires_at
+        sooner = case((and_(ends.is_not(None), ends < until), ends), else_=until)
+        statement = (
+            update(keys)
+            .where(
+                keys.c.id == clean(key),
+                keys.c.revoked_at.is_(None),
+                keys.c.replaced_by.is_(None),
+                or_(ends.is_(None), ends > at),
+            )
+            .values(expires_at=sooner, replaced_by=clean(new.id))
+        )
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement).rowcount == 0:
+                return False
+            add(connection, keys, _key_row(new))
+            add(connection, audit, _audited_row(audited))
+            return True
+
+        replaced = await self._write(work)
+        self._keys.clear()
+        return replaced
+
+    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+        statement = update(keys).where(keys.c.id == clean(key), keys.c.revoked_at.is_(None)).values(revoked_at=at)
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement).rowcount == 0:
+                return False
+            if audited is not None:
+                add(connection, audit, _audited_row(audited))
+            return True
+
+        revoked = await self._write(work)
         self._keys.clear()
         return revoked
+
+    async def touch_key(self, key: str, at: float) -> None:
+        statement = update(keys).where(keys.c.id == clean(key)).values(used_at=at)
+        await self._write(lambda connection: connection.execute(statement))
+
+    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+        statement = select(audit).where(audit.c.workspace == clean(workspace)).limit(max(0, limit))
+        if older is not None:
+            statement = statement.where(tuple_(audit.c.at, audit.c.id) < tuple_(older[0], clean(older[1])))
+        newest = statement.order_by(audit.c.at.desc(), audit.c.id.desc())
+        return [Audited(**{**row, "about": decode_value(row["about"])}) for row in await self._database.rows(newest)]
 
     # ------------------------------------------------------------------------------------------------- end users
 
@@ -173,3 +241,24 @@ class SqlCatalog(Part):
 
 def _app(row: RowMapping) -> App:
     return App(**{**row, "settings": decode_value(row["settings"])})
+
+
+def _key(row: RowMapping) -> Key:
+    named: bytes | None = row["apps"]
+    told: dict[str, Any] = {
+        "permissions": frozenset(row["permissions"].split()),
+        "apps": None if named is None else frozenset(cast("list[str]", decode_value(named))),
+    }
+    return Key(**{**row, **told})
+
+
+def _key_row(key: Key) -> dict[str, Any]:
+    return {
+        **asdict(key),
+        "permissions": " ".join(sorted(key.permissions)),
+        "apps": None if key.apps is None else encode_value(sorted(key.apps)),
+    }
+
+
+def _audited_row(audited: Audited) -> dict[str, Any]:
+    return {**asdict(audited), "about": encode_value(dict(audited.about))}

@@ -64,14 +64,7 @@ def connect(url: str, *, full_sync: bool = False) -> Database:
     `url` is `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`; `full_sync` makes SQLite safe
     against power loss too, not only against a crash. StoreError says why it cannot be.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(f"{url!r} is no database URL; write it as sqlite:///path/to/file.db") from error
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
-    engine = _sqlite(parsed, full_sync) if backend == "sqlite" else _postgresql(parsed)
+    engine = engine_of(url, full_sync=full_sync)
     name = engine.url.render_as_string(hide_password=True)
     try:
         with engine.connect() as connection:
@@ -83,6 +76,18 @@ def connect(url: str, *, full_sync: bool = False) -> Database:
         engine.dispose()
         raise
     return Database(engine)
+
+
+def engine_of(url: str, *, full_sync: bool = False) -> Engine:
+    """What reaches a database, as it is: see `connect`. StoreError where the URL is of none."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is no database URL; write it as sqlite:///path/to/file.db") from error
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
+    return _sqlite(parsed, full_sync) if backend == "sqlite" else _postgresql(parsed)
 
 
 def reason(error: SQLAlchemyError) -> str:
@@ -134,6 +139,9 @@ def _wal(cursor: Any) -> None:
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
+            # only a new file can take this up: room that is free can then be given back a little at a time
+            if cursor.execute("PRAGMA page_count").fetchone() == (0,):
+                cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
             cursor.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
@@ -146,12 +154,12 @@ def _wal(cursor: Any) -> None:
 
 
 def _prepare(connection: Connection, name: str) -> None:
-    if _revision(connection, name) == REVISIONS[-1]:
+    if revision_of(connection, name) == REVISIONS[-1]:
         return
     begin(connection)
     try:
         # another process may have come first, between the look and the lock
-        if _revision(connection, name) != REVISIONS[-1]:
+        if revision_of(connection, name) != REVISIONS[-1]:
             _migrate(connection, name)
         connection.exec_driver_sql("COMMIT")
     except BaseException:
@@ -159,8 +167,8 @@ def _prepare(connection: Connection, name: str) -> None:
         raise
 
 
-def _revision(connection: Connection, name: str) -> str | None:
-    """The migration that the database is at; None before the first."""
+def revision_of(connection: Connection, name: str) -> str | None:
+    """The migration that the database is at; None before the first. StoreError where this version does not know it."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

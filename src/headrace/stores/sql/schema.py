@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -82,6 +82,7 @@ apps = Table(
     Column("description", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("settings", LargeBinary, nullable=False),
+    Column("workspace", String, nullable=False, server_default="default"),
 )
 
 versions = Table(
@@ -100,12 +101,33 @@ keys = Table(
     "keys",
     metadata,
     Column("id", String, primary_key=True),
-    Column("app", String, nullable=False, index=True),
+    Column("app", String, index=True),
     Column("digest", String, nullable=False, unique=True),
     Column("prefix", String, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
+    Column("workspace", String, nullable=False, server_default="default"),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("permissions", String, nullable=False, server_default="manage read run"),  # in this order
+    Column("apps", LargeBinary),
+    Column("expires_at", Double),
+    Column("replaced_by", String),
+    Column("used_at", Double),
 )
+Index("ix_keys_workspace", keys.c.workspace, keys.c.created_at, keys.c.id)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("workspace", String, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("action", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("about", LargeBinary, nullable=False),
+)
+Index("ix_audit_workspace", audit.c.workspace, audit.c.at, audit.c.id)
 
 end_users = Table(
     "end_users",
@@ -174,6 +196,7 @@ batches = Table(
     Column("rpm", Integer),
     Column("status", String, nullable=False),
     Column("ended_at", Double),
+    Column("key", String),
 )
 Index("ix_batches_app_created_at", batches.c.app, batches.c.created_at)
 # which ones to go on with, at start
@@ -292,4 +315,20 @@ annotation_replies = Table(
     metadata,
     Column("app", String, primary_key=True),
     Column("setting", LargeBinary, nullable=False),
+)
+
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("tokens", Double, nullable=False),
+    Column("at", Double, nullable=False),
+)
+# runs that hold a place of a slot; those that have ended are removed when it gets full
+slots = Table(
+    "slots",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("run", String, primary_key=True),
+    Column("at", Double, nullable=False),
 )

@@ -1,0 +1,145 @@
+"""Plans: what a workspace, an app and a key may ask for, in a file that is read again when it changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headrace.errors import LoadError, Problem
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # how often a change of the plans' file is looked for
+LARGEST_FILE = 1024 * 1024  # bytes of it
+_MB = 1024 * 1024
+_LONGEST_TITLE = 100
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
+
+
+class Plan(BaseModel):
+    """What may be asked for; what is left out is not limited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_minute: Count | None = None
+    concurrent_runs: Count | None = None
+    runs_per_day: Count | None = None
+    max_upload_mb: Annotated[float, Field(gt=0, le=1_000_000, strict=True, allow_inf_nan=False)] | None = None
+
+
+Named = dict[Annotated[str, Field(strict=True)], str]
+
+
+class Plans(BaseModel):
+    """A file of plans: what plans there are, and who has which. `default` is that of workspaces not named; an app is
+    named by its id, or else by its name; a key by its id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plans: dict[Annotated[str, Field(strict=True)], Plan] = {}
+    default: str | None = None
+    workspaces: Named = {}
+    apps: Named = {}
+    keys: Named = {}
+
+
+def load_plans(path: Path) -> Plans:
+    """Reads a file of plans, YAML or JSON. LoadError, in one line that names the field, where it is not right."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise _wrong(path, f"the file is larger than {LARGEST_FILE // _MB} MB")
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise _wrong(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _wrong(path, f"is not UTF-8 text (byte {error.start})") from error
+    try:
+        plans = Plans.model_validate(_parsed(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise _wrong(path, f"{where or 'the file'}: {first['msg']}") from None
+    except ValueError as error:
+        raise _wrong(path, str(error)) from error
+    for where, plan in _mentioned(plans):
+        if plan not in plans.plans:
+            raise _wrong(path, f"{where}: there is no plan {plan[:_LONGEST_TITLE]!r}")
+    return plans
+
+
+def _wrong(path: Path, message: str) -> LoadError:
+    return LoadError(str(path), [Problem(" ".join(message.split()))])
+
+
+def _mentioned(plans: Plans) -> list[tuple[str, str]]:
+    """(where, which plan) of each mention."""
+    found = [("default", plans.default)] if plans.default is not None else []
+    for kind, named in (("workspaces", plans.workspaces), ("apps", plans.apps), ("keys", plans.keys)):
+        found += [(f"{kind}.{name}", plan) for name, plan in named.items()]
+    return found
+
+
+def _parsed(text: str) -> object:
+    """What a text of YAML says. ValueError where it says nothing, or something twice."""
+    import yaml  # takes 20 ms to import; most installations have no plans
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for name, _ in node.value:
+                if isinstance(name, yaml.ScalarNode):
+                    if name.value in seen:
+                        raise ValueError(f"line {name.start_mark.line + 1}: {name.value!r} is there twice")
+                    seen.add(name.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"is no YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+class PlanFile:
+    """The plans of a file, read again when it changes; what is wrong then is logged, and the old ones stay."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._mark()
+        self._plans = load_plans(path)
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        self.version = 0  # counts changes
+
+    def current(self) -> Plans:
+        """Those that hold now."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            self._look()
+        return self._plans
+
+    def _look(self) -> None:
+        mark = self._mark()
+        if mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            self._plans = load_plans(self._path)
+        except LoadError as error:
+            logger.error("the plans stay as they were: %s", error)
+        else:
+            self.version += 1
+            logger.info("%s: the plans are read again", self._path)
+
+    def _mark(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,3 @@
+from tests.api.conftest import scripts, server
+
+__all__ = ["scripts", "server"]

@@ -1,0 +1,157 @@
+"""A workspace that has something of everything, to see who else can see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from headrace.access import Rights
+from headrace.apps import Served
+from headrace.kernel.events import RunEnded
+from headrace.node import Context, Result
+from tests.api.chats import chatflow
+from tests.api.serving import Gate, Scripted, Serving, workflow
+
+MARK = "confidential-to-acme"
+"""Stands in every text that the workspace has."""
+
+USER = "ada"  # others have one of that name, too
+
+FEATURES = {"suggested_questions_after_answer": {"enabled": True}}
+SETTING = {"score_threshold": 0.9, "embedding_provider_name": MARK, "embedding_model_name": MARK}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the whole body, also of a stream."""
+
+    status: int
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Somebody with a key. `apps` are the ids of the apps that it may call."""
+
+    server: Serving
+    key: str
+    apps: Sequence[str]
+
+    async def call(self, method: str, path: str, app: str | None = None, **more: Any) -> Reply:
+        headers = {"Authorization": f"Bearer {self.key}", **more.pop("headers", {})}
+        if app is not None:
+            headers["Headrace-App"] = app
+        async with self.server.session.request(method, self.server.url + path, headers=headers, **more) as answer:
+            return Reply(answer.status, await answer.read())
+
+
+@dataclass(frozen=True)
+class Owner(Holder):
+    """Has at least one of everything: `ids` of things by the name of the path parameter that they are given for."""
+
+    ids: Mapping[str, Sequence[str]]
+    running: Sequence[str]  # the ids of the run that is under way until the block is left, and of its task
+
+
+async def key_of(server: Serving, rights: Rights) -> str:
+    return (await server.apps.access.create(rights, "test", name=f"{rights.workspace}'s"))[1]
+
+
+async def published(server: Serving, workspace: str, name: str) -> list[Served]:
+    """An app of each kind, of that name."""
+    variables = [
+        {"variable": "q", "label": "Q", "type": "text-input", "required": False},
+        {"variable": "doc", "label": "Doc", "type": "file", "required": False},
+    ]
+    plain = workflow(variables=variables, outputs={"q": ["start", "q"]}).replace("name: tiny", f"name: {name}")
+    gated = workflow(["gate"], outputs={"text": ["gate", "text"]}).replace("name: tiny", f"name: {name}")
+    talk = chatflow(f"{name} {{{{#sys.query#}}}}", name=name, features=FEATURES, conversation={"mood": name})
+    files = {"plain": plain, "gated": gated, "chat": talk}
+    return [await server.apps.publish(f"{name} {kind}.yml", each, workspace) for kind, each in files.items()]
+
+
+@asynccontextmanager
+async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owner]:
+    """A workspace whose key may do all, and all that can be had. Everything in it bears the MARK."""
+    gate = Gate([MARK])
+
+    async def held_once(ctx: Context) -> Result:
+        return Result({"text": "through"}) if gate.reached.is_set() else await gate(ctx)
+
+    Scripted.scripts["gate"] = held_once
+    apps = await published(server, workspace, MARK)
+    plain, gated, talk = (each.app.id for each in apps)
+    holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk])
+
+    async def made(method: str, path: str, app: str, **more: Any) -> Any:
+        reply = await holder.call(method, path, app, **more)
+        assert reply.status < 300, (path, reply)
+        return reply.json
+
+    asked = {"inputs": {"q": MARK}, "user": USER}
+    ran = await made("POST", "/v1/workflows/run", plain, json=asked)
+    told = {**asked, "callback_url": f"http://127.0.0.1:9/{MARK}"}
+    polled = await made("POST", f"/api/v1/workflows/{plain}/run", plain, json=told)
+    for run in (polled["workflow_run_id"], ran["workflow_run_id"]):
+        await made("GET", f"/api/v1/workflow-runs/{run}?wait=5", plain)
+    again = f"/api/v1/workflows/{plain}/versions"
+    version = await made(
+        "POST",
+        again,
+        plain,
+        data=apps[0].version.content.replace("title: Start", "title: Begin"),
+        headers={"Content-Type": "application/yaml"},
+    )
+    form = aiohttp.FormData()
+    form.add_field("file", MARK.encode(), filename=f"{MARK}.txt", content_type="text/plain")
+    form.add_field("user", USER)
+    file = await made("POST", "/v1/files/upload", plain, data=form)
+    said = await made("POST", "/v1/chat-messages", talk, json={"inputs": {}, "query": MARK, "user": USER})
+    talked = said["conversation_id"]
+    variables = await made("GET", f"/v1/conversations/{talked}/variables?user={USER}", talk)
+    await made("POST", f"/v1/messages/{said['message_id']}/feedbacks", talk, json={"user": USER, "rating": "like"})
+    note = await made("POST", "/v1/apps/annotations", talk, json={"question": MARK, "answer": MARK})
+    job = await made("POST", "/v1/apps/annotation-reply/enable", talk, json=SETTING)
+    line = json.dumps({"inputs": {"q": MARK}})
+    jsonl = {"Content-Type": "application/jsonl"}
+    batch = await made("POST", f"/api/v1/workflows/{plain}/batch", plain, data=line, headers=jsonl)
+    spare = await made("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
+    old = await made("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
+    under_way = await made("POST", f"/api/v1/workflows/{gated}/run", gated, json={"inputs": {}, "user": USER})
+    await gate.reached.wait()
+    summary = await server.store.find_run(under_way["workflow_run_id"])
+    assert summary is not None
+    callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
+    ids = {
+        "workflow_run_id": [ran["workflow_run_id"], polled["workflow_run_id"], summary.run],
+        "task_id": [ran["task_id"], said["task_id"], under_way["task_id"]],
+        "workflow_id": [apps[0].version.id, plain],
+        "app_id": [plain],
+        "version_id": [apps[0].version.id, version["id"]],
+        "file_id": [file["id"]],
+        "name": [f"{file['id']}.txt"],
+        "end_user_id": [str(summary.end_user), str(file["created_by"])],
+        "conversation_id": [talked],
+        "variable_id": [each["id"] for each in variables["data"]],
+        "message_id": [said["message_id"]],
+        "annotation_id": [note["id"]],
+        "job_id": [job["job_id"]],
+        "batch_id": [batch["batch_id"]],
+        "callback_id": [each["id"] for each in callbacks["data"]],
+        "model": [talk, MARK],
+        "key_id": [spare["id"], old["id"]],
+    }
+    assert all(ids.values())
+    yield Owner(server, holder.key, holder.apps, ids, [summary.run, under_way["task_id"]])
+    events = [record.event for record in await server.store.read(summary.run)]
+    assert not any(isinstance(event, RunEnded) for event in events), "nobody stops what is another's"
+    gate.let(2)

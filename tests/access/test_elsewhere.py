@@ -1,0 +1,161 @@
+"""Two servers on one database: what is done to a key on one of them holds on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from headrace.access import Access, Rights
+from headrace.stores.sql import SqlStore
+from tests.api.serving import workflow
+from tests.serve.process import Serve
+
+KEYS = "/api/v1/keys"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two servers of one workflow, the key that manages keys, and all keys that were made."""
+
+    urls: Sequence[str]
+    app: str
+    key: str
+    made: list[str]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("pair")
+    flow = folder / "flow.yml"
+    flow.write_text(workflow())
+    url = f"sqlite:///{folder}/headrace.db"
+
+    async def manager() -> str:
+        store = await SqlStore.open(url)
+        _, key = await Access(store).create(Rights(), "test", name="manager")
+        await store.aclose()
+        return key
+
+    key = asyncio.run(manager())
+    with ExitStack() as stack:
+        served: list[Serve] = []
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            environ = {"HEADRACE_DATABASE_URL": url, "HEADRACE_LOG_LEVEL": "DEBUG"}
+            served.append(stack.enter_context(Serve(folder / name, [flow], environ)))
+        assert served[0].apps["flow"]["app_id"] == served[1].apps["flow"]["app_id"]
+        made = [key, *(each.keys["flow"] for each in served)]
+        yield Pair([each.url for each in served], served[0].apps["flow"]["app_id"], key, made)
+    # an app's first key is shown to who starts the server: in lines that begin with spaces, as no line of a log does
+    said = "".join(line for each in served for line in each.said if not line.startswith("  "))
+    kept = b"".join(file.read_bytes() for file in folder.glob("headrace.db*"))
+    assert len(made) > 5
+    for each in made:
+        assert each not in said, "no key is logged"
+        assert each.encode() not in kept, "no key is stored"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A client of both servers; keys are managed on the first."""
+
+    session: aiohttp.ClientSession
+    pair: Pair
+
+    async def manage(self, method: str, path: str, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.pair.key}"}
+        async with self.session.request(method, self.pair.urls[0] + KEYS + path, headers=headers, **more) as answer:
+            told = await answer.json()
+        assert answer.status < 300, told
+        if "key" in told:
+            self.pair.made.append(told["key"])
+        return told
+
+    async def create(self, **asked: Any) -> Any:
+        return await self.manage("POST", "", json={"name": "x", **asked})
+
+    async def look(self, key: str, server: int) -> int:
+        """The status of a call that reads."""
+        url = f"{self.pair.urls[server]}/v1/info"
+        async with self.session.get(url, headers={"Authorization": f"Bearer {key}"}) as answer:
+            return answer.status
+
+    async def run(self, key: str, server: int) -> Any:
+        """What a run answers."""
+        url = f"{self.pair.urls[server]}/v1/workflows/run"
+        asked = {"inputs": {}, "user": "u1"}
+        async with self.session.post(url, headers={"Authorization": f"Bearer {key}"}, json=asked) as answer:
+            return await answer.json()
+
+    async def refused_after(self, key: str, server: int, since: float) -> float:
+        """How long a key is still good on a server, while it is in use there."""
+        while await self.look(key, server) == 200:
+            assert time.monotonic() < since + 5
+        return time.monotonic() - since
+
+
+@pytest.fixture
+async def calls(pair: Pair) -> AsyncGenerator[Calls]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+        yield Calls(session, pair)
+
+
+@pytest.mark.parametrize("kind", ["a workspace's", "an app's own"])
+async def test_a_revoked_key_is_refused_everywhere_within_a_second(calls: Calls, kind: str):
+    for _ in range(2):
+        asked: Any = {"permissions": ["read"]} if kind == "a workspace's" else {"app": calls.pair.app}
+        made = await calls.create(**asked)
+        until = time.monotonic() + 0.3  # in use on both, at any point of what they remember
+        while time.monotonic() < until:
+            assert [await calls.look(made["key"], server) for server in (0, 1)] == [200, 200]
+        await calls.manage("DELETE", f"/{made['id']}")
+        since = time.monotonic()
+        assert await calls.look(made["key"], 0) == 401, "at once where it was revoked"
+        assert await calls.refused_after(made["key"], 1, since) < 1
+        assert await calls.look(made["key"], 1) == 401
+
+
+async def test_a_key_ends_everywhere_when_its_time_is_over(calls: Calls):
+    made = await calls.create(permissions=["read"], expires_in=0.3)
+    since = time.monotonic()
+    took = await asyncio.gather(*(calls.refused_after(made["key"], server, since) for server in (0, 1)))
+    assert all(0.1 < each < 1 for each in took), took
+
+
+async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
+    made = await calls.create(permissions=["run", "read"])
+    current, over = made["key"], asyncio.Event()
+    answered = asyncio.Queue[None]()
+
+    async def use(server: int) -> None:
+        while not over.is_set():
+            told = await calls.run(current, server)
+            assert told.get("data", {}).get("status") == "succeeded", told
+            answered.put_nowait(None)
+
+    async with asyncio.TaskGroup() as load:
+        for n in range(6):
+            load.create_task(use(n % 2))
+        for _ in range(4):
+            new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 5})
+            for _ in range(30):  # some of these still come with the old one
+                await answered.get()
+            made, current = new, new["key"]  # from the next request on
+        over.set()
+
+
+async def test_a_rotated_key_ends_everywhere_with_the_overlap(calls: Calls):
+    made = await calls.create(permissions=["read"])
+    assert [await calls.look(made["key"], server) for server in (0, 1)] == [200, 200]
+    new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 0.2})
+    since = time.monotonic()
+    took = await asyncio.gather(*(calls.refused_after(made["key"], server, since) for server in (0, 1)))
+    assert all(0.1 < each < 1.2 for each in took), took
+    assert [await calls.look(new["key"], server) for server in (0, 1)] == [200, 200]

@@ -1,0 +1,182 @@
+"""Another workspace's key sees nothing, on any endpoint: all that the API's own description tells of are tried, with
+everything that a workspace has. A new endpoint is tried without being named here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from headrace.access import Rights
+from tests.access.owning import MARK, USER, Holder, Owner, Reply, key_of, owner, published
+from tests.api.serving import Serving
+from tests.polling.fuzzing import Operation, operations
+
+REFUSED = {400, 403, 404}
+_NAMES = re.compile(rf"{MARK}|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to call an operation; `names`: whether its path names anything that somebody could own."""
+
+    operation: Operation
+    path: str
+    names: bool
+    body: Any
+    kind: str | None
+
+    async def by(self, holder: Holder, app: str | None = None) -> Reply:
+        more: dict[str, Any] = {}
+        if self.kind is not None:
+            more["data"] = self.body if isinstance(self.body, str) else json.dumps(self.body)
+            more["headers"] = {"Content-Type": self.kind}
+        return await holder.call(self.operation.method, self.path, app, **more)
+
+    @property
+    def said(self) -> str:
+        return f"{self.path} {self.body}"
+
+
+def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Call]:
+    """An operation with each of the things that its path can name, and with each of its bodies."""
+    choices: list[Sequence[str]] = []
+    owned = False
+    for each in operation.parameters:
+        name = each["name"]
+        if each["in"] != "path":
+            continue
+        assert name in ids or "enum" in each["schema"], f"say in `owning` what {{{name}}} of {operation.path} can name"
+        owned = owned or name in ids
+        choices.append([f"{name}={value}" for value in ids.get(name) or each["schema"]["enum"]])
+    query = _query(operation, ids)
+    for chosen in product(*choices):
+        path = operation.path
+        for each in chosen:
+            name, _, value = each.partition("=")
+            path = path.replace(f"{{{name}}}", value)
+        for kind, body in operation.bodies[:1] or [(None, None)]:
+            yield Call(operation, path + query, owned, _with_ids(body, ids), kind)
+
+
+def _query(operation: Operation, ids: Mapping[str, Sequence[str]]) -> str:
+    known = {**ids, "user": [USER], "from": ids["version_id"], "to": ids["version_id"]}
+    names = [each["name"] for each in operation.parameters if each["in"] == "query" and each["name"] in known]
+    return "?" + "&".join(f"{name}={known[name][0]}" for name in names) if names else ""
+
+
+def _with_ids(body: Any, ids: Mapping[str, Sequence[str]]) -> Any:
+    """A body that names the owner's things where it names any."""
+    known = {**ids, "upload_file_id": ids["file_id"], "user": [USER], "app": ids["app_id"], "apps": [ids["app_id"]]}
+    if isinstance(body, Mapping):
+        return {
+            name: known[name][0] if name in known and isinstance(value, str | list) else _with_ids(value, ids)
+            for name, value in body.items()
+        }
+    return body
+
+
+def telling(reply: Reply, said: str, acme: Owner) -> list[str]:
+    """What an answer tells of the owner that had not been `said`."""
+    text = reply.body.decode("utf-8", "replace")
+    known = [MARK, *acme.apps, *(id_ for ids in acme.ids.values() for id_ in ids)]
+    return [each for each in known if each in text and each not in said]
+
+
+def plain(reply: Reply) -> tuple[int, str]:
+    """An answer, whatever ids and times are in it."""
+    return reply.status, re.sub(r"\d+(\.\d+)?", "N", _NAMES.sub("ID", reply.body.decode("utf-8", "replace")))
+
+
+def described(server: Serving, description: Mapping[str, Any]) -> list[Operation]:
+    found = operations(description)
+    assert len(found) > 50
+    # what cannot be done twice comes last
+    return sorted(found, key=lambda each: (each.method == "DELETE", each.path.endswith("/rotate")))
+
+
+def takes(operation: Operation, scheme: str) -> bool:
+    return any(scheme in each for each in operation.told.get("security", ()))
+
+
+@pytest.fixture
+async def acme(server: Serving) -> AsyncGenerator[Owner]:
+    async with owner(server) as made:
+        yield made
+
+
+@pytest.fixture
+async def api(server: Serving) -> list[Operation]:
+    async with server.session.get(f"{server.url}/openapi.json") as answer:
+        return described(server, await answer.json())
+
+
+@pytest.fixture(params=["another workspace's", "for other apps", "another app's own"])
+async def other(request: pytest.FixtureRequest, server: Serving, acme: Owner) -> Holder:
+    """Somebody who may do everything, elsewhere."""
+    workspace = "acme" if request.param == "for other apps" else "evil"
+    apps = [each.app.id for each in await published(server, workspace, "harmless")]
+    if request.param == "another app's own":
+        rights, apps = Rights(workspace, app=apps[0]), apps[:1]
+    else:
+        rights = Rights(workspace, apps=frozenset(apps) if request.param == "for other apps" else None)
+    holder = Holder(server, await key_of(server, rights), apps)
+    assert (await holder.call("GET", "/v1/info", apps[0])).status == 200  # that it is used is written down, too
+    return holder
+
+
+async def test_its_app_is_as_unknown_as_one_that_is_not_there(api: list[Operation], acme: Owner, other: Holder):
+    for operation in api:
+        for call in calls(operation, acme.ids):
+            for app in acme.apps:
+                reply = await call.by(other, app)
+                assert telling(reply, call.said + app, acme) == [], call
+                if takes(operation, "App key"):
+                    assert reply.status in REFUSED, (call, reply)
+                    assert plain(reply) == plain(await call.by(other, str(uuid4()))), call
+
+
+async def test_its_things_are_as_unknown_as_ones_that_are_not_there(api: list[Operation], acme: Owner, other: Holder):
+    nothing = {name: [str(uuid4())] for name in acme.ids}
+    before = await seen(api, acme)
+    for operation in api:
+        unknown = next(calls(operation, nothing))
+        for call in calls(operation, acme.ids):
+            for app in other.apps:
+                reply = await call.by(other, app)
+                assert telling(reply, call.said, acme) == [], call
+                if call.names:
+                    assert plain(reply) == plain(await unknown.by(other, app)), call
+                    # to stop a task that is not there is no error, in Dify's API
+                    assert reply.status in REFUSED or operation.path.endswith("/stop"), (call, reply)
+    assert await seen(api, acme) == before, "and all is as it was"
+
+
+async def seen(api: list[Operation], acme: Owner) -> dict[str, list[Any]]:
+    """All that the owner can look at."""
+    found: dict[str, list[Any]] = {}
+    for operation in api:
+        for call in ended(operation, acme) if operation.method == "GET" else ():
+            found[call.path] = [await call.by(acme, app) for app in acme.apps]
+    return found
+
+
+def ended(operation: Operation, acme: Owner) -> Iterator[Call]:
+    """The calls that do not wait for the run that is under way."""
+    return (call for call in calls(operation, acme.ids) if not any(each in call.path for each in acme.running))
+
+
+async def test_the_owner_gets_all_of_it(api: list[Operation], acme: Owner):
+    """Else the tests above would prove nothing."""
+    for operation in api:
+        if operation.told.get("security"):
+            statuses = {(await call.by(acme, app)).status for call in ended(operation, acme) for app in acme.apps}
+            assert statuses - {401, 403, 404}, (operation.method, operation.path, statuses)
+    looked = [reply for replies in (await seen(api, acme)).values() for reply in replies]
+    assert sum(MARK in str(reply.body) for reply in looked) > 20

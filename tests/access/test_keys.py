@@ -1,0 +1,346 @@
+"""`/api/v1/keys`: keys made, listed, rotated, revoked, and what was done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from headrace.access import Rights
+from headrace.apps import Served
+from tests.access.owning import Holder, Reply, key_of, published
+from tests.api.serving import Serving
+
+KEYS = "/api/v1/keys"
+READ = {"name": "reader", "permissions": ["read"]}
+
+
+@pytest.fixture
+async def apps(server: Serving) -> list[Served]:
+    return await published(server, "team", "ours")
+
+
+@pytest.fixture
+async def manager(server: Serving, apps: Sequence[Served]) -> Holder:
+    return Holder(server, await key_of(server, Rights("team")), [each.app.id for each in apps])
+
+
+def using(manager: Holder, key: str) -> Holder:
+    return Holder(manager.server, key, manager.apps)
+
+
+async def made(manager: Holder, **asked: Any) -> Any:
+    reply = await manager.call("POST", KEYS, json={**READ, **asked})
+    assert reply.status == 201, reply
+    return reply.json
+
+
+async def works(manager: Holder, key: str, app: str | None = None) -> bool:
+    return (await using(manager, key).call("GET", "/v1/info", app or manager.apps[0])).status == 200
+
+
+def error(reply: Reply) -> tuple[int, str]:
+    assert reply.json["status"] == reply.status
+    assert reply.json["message"]
+    return reply.status, reply.json["code"]
+
+
+# ----------------------------------------------------------------------------------------------------------- making
+
+
+async def test_a_key_is_shown_once(manager: Holder):
+    async with manager.server.session.post(
+        manager.server.url + KEYS, headers={"Authorization": f"Bearer {manager.key}"}, json=READ
+    ) as answer:
+        told = await answer.json()
+        assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
+    key = told.pop("key")
+    assert key.startswith("ws-")
+    assert len(key) >= len("ws-") + 160 / 6
+    assert told["prefix"] == key[:8]
+    assert (told["name"], told["permissions"], told["apps"], told["app"]) == ("reader", ["read"], None, None)
+    assert (told["workspace"], told["expires_at"], told["revoked_at"]) == ("team", None, None)
+    detail = (await manager.call("GET", f"{KEYS}/{told['id']}")).json
+    assert detail == told
+    listed = (await manager.call("GET", KEYS)).json["data"]
+    assert detail in listed
+    assert key not in str(listed)
+    assert await works(manager, key)
+    used = (await manager.call("GET", f"{KEYS}/{told['id']}")).json["last_used_at"]
+    assert used >= told["created_at"]
+
+
+async def test_a_key_may_do_what_it_was_made_for(manager: Holder):
+    first, second, _ = manager.apps
+    limited = await made(manager, apps=[first.upper(), first])
+    assert limited["apps"] == [first]
+    assert await works(manager, limited["key"], first)
+    assert not await works(manager, limited["key"], second)
+    assert (await using(manager, limited["key"]).call("POST", "/v1/workflows/run", first, json={})).status == 403
+    own = await made(manager, app=second, permissions=None)
+    assert own["key"].startswith("app-")
+    assert (own["app"], own["apps"], own["permissions"]) == (second, None, ["run", "read", "manage"])
+    assert (await using(manager, own["key"]).call("GET", "/v1/info")).status == 200
+    assert not await works(manager, own["key"], first)
+    assert (await made(manager, app=second))["permissions"] == ["read"]
+
+
+async def test_keys_end_when_they_are_to(manager: Holder):
+    now = manager.server.apps.access.clock()
+    until = await made(manager, expires_at=now + 3600)
+    assert until["expires_at"] == now + 3600
+    assert now + 59 < (await made(manager, expires_in=60))["expires_at"] < now + 70
+    short = await made(manager, expires_in=0.05)
+    while await works(manager, short["key"]):
+        assert manager.server.apps.access.clock() < now + 5
+    assert (await using(manager, short["key"]).call("GET", "/v1/info")).json["message"] == "Access token is invalid"
+    assert (await manager.call("GET", f"{KEYS}/{short['id']}")).status == 200, "it is still told of"
+
+
+BAD: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"name": None}, "name: "),
+    ({"name": ""}, "name: "),
+    ({"name": "  "}, "name: "),
+    ({"name": 7}, "name: "),
+    ({"name": "x" * 101}, "name: "),
+    ({"name": "a\nb"}, "name: "),
+    ({"name": "\u202e"}, "name: "),
+    ({"permissions": None}, "permissions: "),
+    ({"permissions": []}, "permissions: "),
+    ({"permissions": "read"}, "permissions: "),
+    ({"permissions": ["read", 1]}, "permissions: "),
+    ({"permissions": ["read", "write"]}, "permissions: "),
+    ({"permissions": {"read": True}}, "permissions: "),
+    ({"apps": []}, "apps: "),
+    ({"apps": "all"}, "apps: "),
+    ({"apps": ["x"]}, "apps: "),
+    ({"apps": [None]}, "apps: "),
+    ({"apps": [str(uuid4()) for _ in range(1001)]}, "apps: "),
+    ({"app": "x"}, "app: "),
+    ({"app": 1}, "app: "),
+    ({"app": str(uuid4()), "apps": [str(uuid4())]}, "apps: "),
+    ({"expires_in": 0}, "expires_in: "),
+    ({"expires_in": -1}, "expires_in: "),
+    ({"expires_in": "30d"}, "expires_in: "),
+    ({"expires_in": True}, "expires_in: "),
+    ({"expires_in": 1e300}, "expires_in: "),
+    ({"expires_at": 5}, "expires_at: "),
+    ({"expires_at": 5, "expires_in": 5}, "expires_at: "),
+    ({"expire_in": 60}, "expire_in: "),
+    ({"workspace": "evil"}, "workspace: "),
+]
+
+
+@pytest.mark.parametrize(("asked", "about"), BAD, ids=lambda each: str(each)[:40])
+async def test_what_makes_no_key(manager: Holder, asked: Mapping[str, Any], about: str):
+    before = await manager.server.store.keys()
+    reply = await manager.call("POST", KEYS, json={**READ, **asked})
+    assert error(reply) == (400, "invalid_param")
+    assert reply.json["message"].startswith(about), reply
+    assert len(await manager.server.store.keys()) == len(before)
+
+
+async def test_bodies_that_are_none(manager: Holder):
+    key = (await made(manager))["id"]
+    for path in (KEYS, f"{KEYS}/{key}/rotate"):
+        for body in (b"[]", b"null", b"{", b'"x"', b"\xff", b'{"name": NaN}'):
+            headers = {"Content-Type": "application/json"}
+            assert error(await manager.call("POST", path, data=body, headers=headers))[0] == 400
+    assert error(await manager.call("POST", KEYS, data=b"{}", headers={"Content-Type": "text/plain"}))[0] == 415
+    huge = b'{"name": "' + b"x" * 11_000_000 + b'"}'
+    assert (
+        error(await manager.call("POST", KEYS, data=io.BytesIO(huge), headers={"Content-Type": "application/json"}))[0]
+        == 413
+    )
+
+
+async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server: Serving):
+    first, second, _ = manager.apps
+    foreign = (await published(server, "evil", "theirs"))[0].app.id
+    some = using(manager, (await made(manager, permissions=["manage", "read"], apps=[first]))["key"])
+    for asked in (
+        {"permissions": ["run"], "apps": [first]},
+        {"permissions": ["read"]},
+        {"permissions": ["read"], "apps": [second]},
+        {"permissions": ["read"], "apps": [first, second]},
+        {"permissions": ["read"], "app": second},
+        {"permissions": ["read"], "apps": [str(uuid4())]},
+        {"permissions": ["read"], "apps": [foreign]},
+        {"app": first},  # all three, if nothing is said
+    ):
+        assert error(await some.call("POST", KEYS, json={"name": "x", **asked})) == (403, "forbidden"), asked
+    assert (await made(some, apps=[first]))["apps"] == [first]
+    assert (await made(some, app=first))["app"] == first
+    for app in (foreign, str(uuid4())):
+        for asked in ({"apps": [app]}, {"app": app}):
+            reply = await manager.call("POST", KEYS, json={**READ, **asked})
+            assert (error(reply), reply.json["message"]) == ((404, "not_found"), f"App not found with id: {app}")
+
+
+async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
+    first, second, _ = manager.apps
+    some = using(manager, (await made(manager, permissions=["manage", "read"], apps=[first]))["key"])
+    mine, theirs, all_ = await made(some, apps=[first]), await made(manager, apps=[first, second]), await made(manager)
+    own, other = await made(manager, app=first), await made(manager, app=second)
+    for key in (theirs, all_, other):
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/rotate")):
+            assert error(await some.call(method, f"{KEYS}/{key['id']}{path}")) == (404, "not_found")
+    listed = {each["id"] for each in (await some.call("GET", f"{KEYS}?limit=100")).json["data"]}
+    assert {mine["id"], own["id"]} <= listed
+    assert not {theirs["id"], all_["id"], other["id"]} & listed
+    assert error(await some.call("GET", f"{KEYS}/audit")) == (403, "forbidden")
+    writer = await made(manager, permissions=["run"], apps=[first])
+    assert error(await some.call("POST", f"{KEYS}/{writer['id']}/rotate")) == (403, "forbidden"), "it would get to run"
+    assert (await some.call("DELETE", f"{KEYS}/{writer['id']}")).status == 200
+
+
+# --------------------------------------------------------------------------------------------------------- listing
+
+
+async def test_the_list_goes_page_by_page(manager: Holder):
+    ids = [(await made(manager))["id"] for _ in range(7)]
+    found: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = (await manager.call("GET", f"{KEYS}?limit=3&cursor={cursor}")).json
+        assert len(page["data"]) <= 3
+        found += [each["id"] for each in page["data"]]
+        cursor = page["next_cursor"]
+        await made(manager)  # what comes meanwhile shifts nothing
+    assert found[:7] == ids[::-1]
+    assert len(found) == len(set(found))
+    for query in ("limit=0", "limit=101", "limit=x", "cursor=x", "cursor=" + "A" * 5000):
+        assert error(await manager.call("GET", f"{KEYS}?{query}")) == (400, "invalid_param")
+        assert error(await manager.call("GET", f"{KEYS}/audit?{query}")) == (400, "invalid_param")
+
+
+# -------------------------------------------------------------------------------------------------------- rotating
+
+
+async def test_a_rotated_key_goes_on_for_the_overlap(manager: Holder):
+    old = await made(manager, permissions=["run", "read"], apps=[manager.apps[0]])
+    before = manager.server.apps.access.clock()
+    reply = await manager.call("POST", f"{KEYS}/{old['id']}/rotate")
+    assert reply.status == 201
+    new = reply.json
+    same = ("name", "permissions", "apps", "app", "workspace", "expires_at", "revoked_at", "replaced_by")
+    assert [new[name] for name in same] == [old[name] for name in same]
+    assert new["key"] != old["key"]
+    assert await works(manager, old["key"])
+    assert await works(manager, new["key"])
+    ended = (await manager.call("GET", f"{KEYS}/{old['id']}")).json
+    assert ended["replaced_by"] == new["id"]
+    assert before + 24 * 3600 <= ended["expires_at"] < before + 24 * 3600 + 60
+    again = await manager.call("POST", f"{KEYS}/{old['id']}/rotate")
+    assert error(again) == (409, "key_not_live")
+    assert new["id"] in again.json["message"]
+    last = (await manager.call("POST", f"{KEYS}/{new['id']}/rotate", json={"overlap": 0})).json
+    assert not await works(manager, new["key"]), "without an overlap it ends at once"
+    assert await works(manager, last["key"])
+
+
+async def test_a_rotated_key_lives_as_long_again(manager: Holder):
+    old = await made(manager, expires_in=1000)
+    new = (await manager.call("POST", f"{KEYS}/{old['id']}/rotate", json={"overlap": 5000})).json
+    assert new["expires_at"] - new["created_at"] == pytest.approx(1000, abs=1)
+    ended = (await manager.call("GET", f"{KEYS}/{old['id']}")).json["expires_at"]
+    assert ended == old["expires_at"], "an overlap makes no life longer"
+
+
+@pytest.mark.parametrize("overlap", [-1, 30 * 24 * 3600 + 1, "1h", True, [], 1e300])
+async def test_overlaps_that_are_none(manager: Holder, overlap: Any):
+    key = (await made(manager))["id"]
+    reply = await manager.call("POST", f"{KEYS}/{key}/rotate", json={"overlap": overlap})
+    assert error(reply) == (400, "invalid_param")
+    assert reply.json["message"].startswith("overlap: ")
+
+
+async def test_of_many_that_rotate_a_key_at_once_one_does(manager: Holder):
+    key = (await made(manager))["id"]
+    replies = await asyncio.gather(*(manager.call("POST", f"{KEYS}/{key}/rotate") for _ in range(10)))
+    assert sorted(reply.status for reply in replies) == [201] + [409] * 9
+
+
+async def test_the_manager_can_rotate_its_own_key(manager: Holder):
+    [mine] = [each for each in (await manager.call("GET", KEYS)).json["data"] if manager.key.startswith(each["prefix"])]
+    new = (await manager.call("POST", f"{KEYS}/{mine['id']}/rotate", json={"overlap": 0})).json
+    assert (await manager.call("GET", KEYS)).status == 401
+    assert (await using(manager, new["key"]).call("GET", KEYS)).status == 200
+
+
+async def test_an_app_s_first_key_is_followed_by_another_when_it_is_rotated(manager: Holder, apps: Sequence[Served]):
+    app = apps[0].app
+    first = await manager.server.apps.working_key(app)
+    [born] = [each for each in (await manager.call("GET", f"{KEYS}?limit=100")).json["data"] if each["app"] == app.id]
+    new = (await manager.call("POST", f"{KEYS}/{born['id']}/rotate", json={"overlap": 60})).json
+    assert new["key"].startswith("app-")
+    assert (await using(manager, new["key"]).call("GET", "/v1/info")).status == 200
+    shown = await manager.server.apps.working_key(app)
+    assert shown not in (first, new["key"]), "nobody is shown one that ends soon"
+
+
+# -------------------------------------------------------------------------------------------- revoking and auditing
+
+
+async def test_a_revoked_key_opens_nothing(manager: Holder):
+    key = await made(manager)
+    assert await works(manager, key["key"])
+    revoked = await manager.call("DELETE", f"{KEYS}/{key['id']}")
+    assert (revoked.status, revoked.json["revoked_at"] is not None) == (200, True)
+    assert not await works(manager, key["key"])
+    assert (await manager.call("DELETE", f"{KEYS}/{key['id']}")).json == revoked.json, "done again it changes nothing"
+    assert error(await manager.call("POST", f"{KEYS}/{key['id']}/rotate")) == (409, "key_not_live")
+    for unknown in (str(uuid4()), "x", "audit/x", "%00", key["prefix"]):
+        assert error(await manager.call("DELETE", f"{KEYS}/{unknown}")) == (404, "not_found")
+
+
+async def test_who_did_what_is_told(manager: Holder):
+    [mine] = (await manager.call("GET", f"{KEYS}?limit=1")).json["data"]
+    helper = await made(manager, name="helper", permissions=["manage", "read"])
+    old = await made(using(manager, helper["key"]), name="old", apps=[manager.apps[0]])
+    new = (await manager.call("POST", f"{KEYS}/{old['id']}/rotate", json={"overlap": 60})).json
+    await manager.call("DELETE", f"{KEYS}/{new['id']}")
+    await manager.call("DELETE", f"{KEYS}/{new['id']}")
+    told = (await manager.call("GET", f"{KEYS}/audit")).json["data"]
+    assert [(each["action"], each["key_id"], each["by"]) for each in told[:5]] == [
+        ("revoked", new["id"], mine["id"]),
+        ("rotated", old["id"], mine["id"]),
+        ("created", old["id"], helper["id"]),
+        ("created", helper["id"], mine["id"]),
+        ("created", mine["id"], "test"),
+    ]
+    assert {each["by"] for each in told[5:]} == {"headrace"}, "and the keys that came with the apps"
+    assert told[1]["about"]["replaced_by"] == new["id"]
+    assert told[2]["about"] == {
+        "prefix": old["prefix"],
+        "name": "old",
+        "permissions": ["read"],
+        "apps": [manager.apps[0]],
+        "app_id": None,
+        "expires_at": None,
+    }
+    page = (await manager.call("GET", f"{KEYS}/audit?limit=2")).json
+    assert page["data"] == told[:2]
+    rest = (await manager.call("GET", f"{KEYS}/audit?limit=100&cursor={page['next_cursor']}")).json
+    assert (rest["data"], rest["next_cursor"]) == (told[2:], None)
+
+
+async def test_no_key_is_logged_or_stored(manager: Holder, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    keys = [manager.key, (await made(manager))["key"], (await made(manager, app=manager.apps[0]))["key"]]
+    keys.append((await made(manager))["key"])
+    [last] = (await manager.call("GET", f"{KEYS}?limit=1")).json["data"]
+    keys.append((await manager.call("POST", f"{KEYS}/{last['id']}/rotate")).json["key"])
+    for key in keys:
+        await works(manager, key)
+        await works(manager, f"{key}x")
+    stored = repr([vars(manager.server.store)])
+    for key in keys:
+        assert key not in caplog.text
+        assert key not in stored
+    assert len(set(keys)) == 5

@@ -1,0 +1,43 @@
+"""A worker that is about to end: what it takes no more, what it lets end, and in which order it gives the rest back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from headrace.errors import Draining
+from headrace.stores.memory import MemoryStore
+from headrace.worker import Worker
+from tests.runtime.service import GATED, Gate, asked, publish
+from tests.runtime.service import runtime as made
+
+
+async def test_it_takes_no_more_and_gives_back_in_order() -> None:
+    Gate.reset()
+    runtime = made(MemoryStore())
+    served = await publish(runtime, GATED)
+    worker = Worker(runtime, concurrency=5)
+    working = asyncio.create_task(worker.run())
+    runs = [(await runtime.submit(asked(served))).run for _ in range(5)]
+    async with asyncio.timeout(5):
+        while Gate.entered < 5:
+            await Gate.begun.wait()
+            await asyncio.sleep(0)
+
+    assert worker.drain() is False  # five go on
+    waiting = (await runtime.submit(asked(served))).run
+    runtime.draining = True
+    with pytest.raises(Draining):
+        await runtime.submit(asked(served))
+    assert worker.drain() is False
+    assert Gate.entered == 5
+
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    assert worker.drain() is True
+    async with contextlib.AsyncExitStack() as stack:
+        given = [await stack.enter_async_context(runtime.queue.claim("another")) for _ in range(6)]
+    assert given == [waiting, *runs]

@@ -1,0 +1,3 @@
+from tests.api.conftest import scripts
+
+__all__ = ["scripts"]

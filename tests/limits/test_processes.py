@@ -1,0 +1,166 @@
+"""Limits hold for two servers on one database together, under load, within 5 %."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.serve.process import Serve
+from tests.serve.test_crash import FLOW, Peer
+
+CLIENTS = 8  # as many at each server
+FIRST, AT_ONCE = 300, 20  # what the plan allows at first: requests a minute, runs at once
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.gate.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def servers(tmp_path: Path, peer: Peer) -> Iterator[list[Serve]]:
+    """Two, that serve the same app on the same data."""
+    flow = tmp_path / "flow.yml"
+    flow.write_text(FLOW.format(url=f"http://{peer.address}"))
+    plans(tmp_path, requests_per_minute=FIRST, concurrent_runs=AT_ONCE)
+    with ExitStack() as stack:
+        yield [stack.enter_context(Serve(tmp_path, [flow], environ_of(tmp_path, peer))) for _ in range(2)]
+
+
+def environ_of(folder: Path, peer: Peer) -> dict[str, str]:
+    return {"HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_PLANS": str(folder / "plans.yml")}
+
+
+def plans(folder: Path, **plan: int) -> None:
+    (folder / "plans.yml").write_text(json.dumps({"plans": {"a": plan}, "default": "a"}))
+
+
+class Answer(NamedTuple):
+    status: int
+    limit: str | None
+    body: bytes
+
+
+class Client:
+    """A connection to one server, kept."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(serve.url).netloc, timeout=30)
+        self._headers = {"Authorization": f"Bearer {serve.keys['flow']}", "Content-Type": "application/json"}
+
+    def ask(self, method: str, path: str, body: object = None) -> Answer:
+        self._connection.request(method, path, None if body is None else json.dumps(body), self._headers)
+        answer = self._connection.getresponse()
+        return Answer(answer.status, answer.getheader("RateLimit-Limit"), answer.read())
+
+    def run(self, name: str) -> Answer:
+        return self.ask("POST", "/v1/workflows/run", {"inputs": {"q": name}, "user": "u"})
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def flood(servers: Sequence[Serve], seconds: float, after: float = 0) -> tuple[int, int, float]:
+    """(calls let pass, calls refused, in how many seconds) of many clients that ask as fast as they can, not counting
+    what comes `after` seconds or earlier."""
+    begin = threading.Barrier(CLIENTS * len(servers))
+
+    def one(serve: Serve) -> list[tuple[float, int]]:
+        with closing(Client(serve)) as client:
+            begin.wait()
+            told: list[tuple[float, int]] = [(time.monotonic(), 0)]
+            while told[-1][0] < told[0][0] + after + seconds:
+                status = client.ask("GET", "/v1/info").status
+                told.append((time.monotonic(), status))
+            return told
+
+    with ThreadPoolExecutor(CLIENTS * len(servers)) as pool:
+        asked = [pool.submit(one, serve) for serve in servers for _ in range(CLIENTS)]
+        told = [each for future in asked for each in future.result()]
+    began = min(at for at, _ in told) + after
+    counted = Counter(status for at, status in told if at > began)
+    assert counted.keys() <= {0, 200, 429}
+    return counted[200], counted[429], max(at for at, _ in told) - began
+
+
+def until_told(servers: Sequence[Serve], limit: int) -> None:
+    """Waits until a changed plan holds everywhere."""
+    for serve in servers:
+        with closing(Client(serve)) as client:
+            for _ in range(300):
+                if client.ask("GET", "/v1/info").limit == str(limit):
+                    break
+                time.sleep(0.01)
+            else:
+                raise AssertionError(f"the plan of {limit} does not hold")
+
+
+def test_requests_a_minute(servers: list[Serve], tmp_path: Path) -> None:
+    passed, refused, seconds = flood(servers, 0.8)
+    assert passed == pytest.approx(FIRST + FIRST / 60 * seconds, rel=0.05), "all at first, and what flows in"
+    assert refused
+
+    plans(tmp_path, requests_per_minute=12_000)
+    until_told(servers, 12_000)
+    passed, refused, seconds = flood(servers, 1.5, after=0.3)  # nothing is left then: what passes is what flows in
+    assert passed == pytest.approx(200 * seconds, rel=0.05)
+    assert refused
+
+
+def test_runs_at_once(servers: list[Serve], tmp_path: Path, peer: Peer) -> None:
+    peer.calls.clear()
+    with ExitStack() as stack, ThreadPoolExecutor(3 * AT_ONCE) as pool:
+        clients = [stack.enter_context(closing(Client(servers[n % 2]))) for n in range(3 * AT_ONCE)]
+        asked = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        for _ in range(AT_ONCE):
+            assert peer.waiting.acquire(timeout=20)
+        while sum(each.done() for each in asked) < 2 * AT_ONCE:
+            time.sleep(0.01)
+        assert {each.result().status for each in asked if each.done()} == {429}
+        assert len({path for path, _ in peer.calls if path.startswith("/second")}) == AT_ONCE
+        for serve in servers:
+            with closing(Client(serve)) as client:
+                refused = client.run("one more")
+                assert (refused.status, json.loads(refused.body)["code"]) == (429, "too_many_requests")
+        peer.gate.set()
+        assert sorted(each.result().status for each in asked) == [200] * AT_ONCE + [429] * 2 * AT_ONCE
+        assert [client.run("after").status for client in clients[:2]] == [200, 200]
+
+
+def test_the_runs_of_a_killed_server_hold_their_places_until_they_end(
+    servers: list[Serve], tmp_path: Path, peer: Peer
+) -> None:
+    killed, other = servers
+    with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
+        clients = [stack.enter_context(closing(Client(killed))) for _ in range(AT_ONCE)]
+        asked = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        for _ in range(AT_ONCE):
+            assert peer.waiting.acquire(timeout=20)
+        killed.kill()
+        assert all(each.exception(20) for each in asked)
+        client = stack.enter_context(closing(Client(other)))
+        assert client.run("early").status == 429
+        peer.gate.set()
+        with Serve(tmp_path, [tmp_path / "flow.yml"], environ_of(tmp_path, peer)):
+            statuses: list[int] = []
+            until = time.monotonic() + 20
+            while 200 not in statuses and time.monotonic() < until:
+                statuses.append(client.run("late").status)
+            assert statuses[-1] == 200
