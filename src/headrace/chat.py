@@ -15,7 +15,8 @@ from headrace import values
 from headrace.errors import NotFound
 from headrace.node import Declared, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
-from headrace.runtime import Begun, Runtime, Submission
+from headrace.runtime import Runtime
+from headrace.submission import Begun, Submission
 from headrace.values import Value
 
 CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})

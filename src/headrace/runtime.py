@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -34,36 +34,10 @@ from headrace.kernel.masking import Mask
 from headrace.kernel.state import State
 from headrace.limits import Limiter
 from headrace.node import Flow
-from headrace.ports import Conversation, Conversations, ConversationVariable, EndUser, Queue, Runs
-from headrace.values import File, Value
+from headrace.ports import Conversations, Queue, Runs
+from headrace.submission import Begun, Submission
 
 POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
-
-
-class Begun(NamedTuple):
-    """A conversation that is to begin with a run."""
-
-    conversation: Conversation
-    variables: Sequence[ConversationVariable]
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A run asked for: `inputs` are checked already (see `nodes.start`), `user` is the caller's own word."""
-
-    served: Served
-    user: str
-    inputs: Mapping[str, Value]
-    files: Sequence[File] = ()
-    end_user: EndUser | None = None
-    source: str = "service-api"
-    callback: str | None = None  # a URL that is told when the run ends or pauses
-    query: str | None = None  # of a chat or completion app
-    conversation: str | None = None
-    begun: Begun | None = None  # that conversation, where this is its first message
-    system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
-    answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
-    trace: str | None = None  # the caller's W3C `traceparent`
 
 
 class Submitted(NamedTuple):
@@ -126,12 +100,12 @@ class Runtime:
         """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
         there is already is left as it is, and told of."""
         if submission.conversation is None:
-            return await self._enqueue(self._begun(submission, run), known=run is not None)
+            return await self._enqueue(submission.records(self.world.clock(), run), known=run is not None)
         lock = self._numbering.setdefault(submission.conversation, asyncio.Lock())
         async with lock:  # two messages at once get two numbers, and run in their order
             newest, _ = await self.conversations.exchanges(submission.conversation, limit=1)
             number = newest[0].number + 1 if newest else 1
-            records = self._begun(submission, run, number)
+            records = submission.records(self.world.clock(), run, number)
             return await self._enqueue(records, known=run is not None, begun=submission.begun)
 
     async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
@@ -210,7 +184,7 @@ class Runtime:
     async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
         if self.draining:
             raise Draining
-        record = self._queued(submission)
+        (record,) = submission.records(self.world.clock())
         queued = record.event
         assert isinstance(queued, RunQueued)
         async with self.world.bus.subscribe(record.run) as live:
@@ -220,9 +194,8 @@ class Runtime:
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
             await self.queue.put(record.run)
-            await asyncio.shield(
-                written
-            )  # whoever is told of a run can ask for it; a caller who leaves does not end it
+            # whoever is told of a run can ask for it; a caller who leaves does not end it
+            await asyncio.shield(written)
             flow = submission.served.flow
             records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
             yield Started(record.run, queued.task, records, flow)
@@ -233,45 +206,6 @@ class Runtime:
         app = await self.apps.catalog.app(record.event.app)
         if app is not None:
             await limiter.admit(record.run, app, known=known)
-
-    def _begun(self, submission: Submission, run: RunId | None = None, number: int = 0) -> list[Record]:
-        """How a run begins; one that has its answer ends there, too."""
-        queued = self._queued(submission, run, number)
-        if submission.answer is None:
-            return [queued]
-        return [queued, Record(queued.run, 2, queued.at, RunEnded("succeeded", submission.answer))]
-
-    def _queued(self, submission: Submission, run: RunId | None = None, number: int = 0) -> Record:
-        served = submission.served
-        run, now = run or new_id(), self.world.clock()
-        system: dict[str, Value] = {
-            "files": list(submission.files),
-            "user_id": submission.user,
-            "app_id": served.app.id,
-            "workflow_id": served.version.id,
-            "workflow_run_id": run,
-        }
-        if submission.query is not None:
-            system["query"] = submission.query
-        if submission.conversation is not None:
-            system |= {"conversation_id": submission.conversation, "dialogue_count": number}
-        system |= submission.system
-        system["timestamp"] = int(now)
-        end_user = submission.end_user.id if submission.end_user else None
-        queued = RunQueued(
-            served.app.id,
-            served.version.id,
-            new_id(),
-            submission.user,
-            submission.inputs,
-            system,
-            end_user,
-            submission.source,
-            submission.callback,
-            conversation=submission.conversation,
-            trace=submission.trace,
-        )
-        return Record(run, 1, now, queued)
 
     def take(self, run: RunId) -> list[Record] | None:
         """The records of a run submitted in this process a moment ago; None: read the journal."""

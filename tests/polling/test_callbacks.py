@@ -21,7 +21,7 @@ from headrace.api.polling.parts import Polling
 from headrace.apps import Served
 from headrace.dispatcher import Dispatcher
 from headrace.errors import InvalidParam
-from headrace.runtime import Submission
+from headrace.submission import Submission
 from tests.api.serving import Quiet
 from tests.polling.receivers import Delivering, delivering, receiver
 from tests.runtime.service import ECHO, publish

@@ -30,7 +30,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.ports import Callback
-from headrace.runtime import Submission
+from headrace.submission import Submission
 from headrace.values import File, Value
 from tests.polling.receivers import Delivering, Post, Receiver, Told, delivering, receiver
 from tests.runtime.service import ECHO, GATED, SECRET, Gate, publish, runtime

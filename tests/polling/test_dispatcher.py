@@ -19,8 +19,9 @@ from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.ports import Batch, BatchLine
-from headrace.runtime import Runtime, Submission
+from headrace.runtime import Runtime
 from headrace.stores.memory import MemoryStore
+from headrace.submission import Submission
 from headrace.values import File, Value
 from tests.runtime import service
 from tests.runtime.service import ECHO, GATED, Gate, publish, runtime, working

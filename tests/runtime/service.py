@@ -14,8 +14,9 @@ from headrace.engine import World
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.runtime import Runtime, Submission
+from headrace.runtime import Runtime
 from headrace.stores.memory import MemoryStore
+from headrace.submission import Submission
 from headrace.worker import Worker
 from tests.engine.worlds import NOTHING
 

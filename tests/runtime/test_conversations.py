@@ -18,9 +18,10 @@ from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable
-from headrace.runtime import Runtime, Submission
+from headrace.runtime import Runtime
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
+from headrace.submission import Submission
 from tests.engine.worlds import NOTHING
 from tests.runtime.service import SECRET, Gate, working
 

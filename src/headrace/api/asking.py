@@ -20,7 +20,7 @@ from headrace.errors import InvalidParam, RequestError
 from headrace.kernel.events import Record, RunPaused
 from headrace.node import Unknown
 from headrace.nodes.start import Start
-from headrace.runtime import Submission
+from headrace.submission import Submission
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from headrace.chat import CHATS, COMPLETION, Chats
 from headrace.errors import LoadError, RequestError, StoreError
 from headrace.nodes.start import Start
 from headrace.ports import App, EndUser
-from headrace.runtime import Submission
+from headrace.submission import Submission
 from headrace.values import Value
 
 _JSON = "application/json"

@@ -22,7 +22,7 @@ from headrace.api.uploads import Uploads
 from headrace.apps import Served
 from headrace.chat import CHATS, COMPLETION, Chats
 from headrace.errors import InvalidParam, RequestError
-from headrace.runtime import Submission
+from headrace.submission import Submission
 from headrace.values import Value
 
 _SUCCESS = b'{"result": "success"}'

@@ -23,7 +23,8 @@ from headrace.api.sse import EventStream
 from headrace.apps import Served
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ports import RunFilter
-from headrace.runtime import RunView, Submission
+from headrace.runtime import RunView
+from headrace.submission import Submission
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)

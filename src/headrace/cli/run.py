@@ -156,7 +156,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.api.encoding import encode
     from headrace.api.frames import Frame, Frames
     from headrace.cli.screen import Quiet, screen
-    from headrace.runtime import Submission
+    from headrace.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()

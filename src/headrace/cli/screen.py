@@ -5,13 +5,14 @@ Both go to stderr. `show` takes a record in, with the frames (api/frames) that i
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.cli.shared import say
-from headrace.kernel.events import Delta, NodeRetried, Record
+from headrace.kernel.events import Delta, Event, NodeFailed, NodeRetried, NodeStarted, NodeSucceeded, Record
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.api.frames import Frame
 
 TAIL = 8  # lines of growing text that are shown; all of it is, once its node has ended
+_ROUND = re.compile(r"\[\d+\](?=/)")
 _MARKS = {"succeeded": ("✓", "green"), "exception": ("!", "yellow"), "retry": ("↻", "yellow"), "failed": ("✗", "red")}
 
 
@@ -45,8 +47,15 @@ def _used(data: dict[str, Any]) -> str:
     return f"{data['elapsed_time']:.2f} s" + (f", {tokens} tokens" if tokens else "")
 
 
-def _label(data: dict[str, Any]) -> str:
-    return data["title"] or data["node_id"]
+def _label(data: dict[str, Any], path: str) -> str:
+    """What a node is called; inside containers with the rounds it is in, the outermost first."""
+    rounds = "".join(_ROUND.findall(path))
+    return f"{data['title'] or data['node_id']}{' ' if rounds else ''}{rounds}"
+
+
+def _path(event: Event) -> str:
+    """The path of the node that an event is about."""
+    return event.path if isinstance(event, NodeStarted | NodeRetried | NodeSucceeded | NodeFailed) else ""
 
 
 def brief(error: str) -> str:
@@ -61,10 +70,10 @@ class Lines:
     def show(self, record: Record, frames: Sequence[Frame]) -> None:
         for event, data, _ in frames:
             if event == "node_started":
-                say(f"{_label(data)}: running")
+                say(f"{_label(data, _path(record.event))}: running")
             elif event in ("node_finished", "node_retry"):
                 error = f": {brief(data['error'])}" if data["error"] else ""
-                say(f"{_label(data)}: {data['status']}, {_used(data)}{error}")
+                say(f"{_label(data, _path(record.event))}: {data['status']}, {_used(data)}{error}")
 
     def close(self) -> None:
         pass
@@ -82,9 +91,9 @@ class Quiet:
 
 @dataclass(slots=True)
 class _Node:
-    """A node under way: its `node_started`, when it started, and what it has streamed."""
+    """A node under way: what it is called, when it started, and what it has streamed."""
 
-    data: dict[str, Any]
+    label: str
     since: float
     text: str = ""
 
@@ -98,7 +107,7 @@ class Live:
 
         self._console = console
         self._spinner = Spinner("dots", style="cyan")
-        self._running: dict[str, _Node] = {}
+        self._running: dict[str, _Node] = {}  # by path: rounds that run at once have nodes of the same id
         self._region = Region(
             get_renderable=self._render, console=console, refresh_per_second=12, transient=True, redirect_stdout=False
         )
@@ -110,32 +119,33 @@ class Live:
             self._running[event.path].text += event.text
         for name, data, _ in frames:
             if name == "node_started":
-                self._running[data["node_id"]] = _Node(data, self._console.get_time())
+                path = _path(event)
+                self._running[path] = _Node(_label(data, path), self._console.get_time())
             elif name == "node_finished":
-                self._finished(data)
+                self._finished(data, _path(event))
             elif name == "node_retry" and isinstance(event, NodeRetried):
                 self._running[event.path].text = ""
-                self._print(data)
+                self._print(data, event.path)
 
     def close(self) -> None:
         self._running.clear()
         self._region.stop()
 
-    def _finished(self, data: dict[str, Any]) -> None:
+    def _finished(self, data: dict[str, Any], path: str) -> None:
         from rich.padding import Padding
         from rich.text import Text
 
-        node = self._running.pop(data["node_id"], None)
-        self._print(data)
+        node = self._running.pop(path, None)
+        self._print(data, path)
         if node is not None and node.text.strip():
             self._console.print(Padding(Text(node.text.strip(), style="dim"), (0, 0, 0, 2)))
 
-    def _print(self, data: dict[str, Any]) -> None:
+    def _print(self, data: dict[str, Any], path: str) -> None:
         from rich.padding import Padding
         from rich.text import Text
 
         mark, colour = _MARKS[data["status"]]
-        self._console.print(self._line(Text(mark, style=colour), _label(data), _used(data)))
+        self._console.print(self._line(Text(mark, style=colour), _label(data, path), _used(data)))
         if data["error"]:
             self._console.print(Padding(Text(data["error"].strip(), style=colour), (0, 0, 0, 2)))
 
@@ -157,7 +167,7 @@ class Live:
         shown: list[RenderableType] = []
         rows = max(3, self._console.height - 2 * TAIL)
         for node in [*self._running.values()][:rows]:
-            shown.append(self._line(self._spinner, _label(node.data), f"{self._console.get_time() - node.since:.1f} s"))
+            shown.append(self._line(self._spinner, node.label, f"{self._console.get_time() - node.since:.1f} s"))
             if node.text.strip():
                 wrapped = Text(node.text.strip(), style="dim").wrap(self._console, max(10, self._console.width - 2))
                 shown.extend(Text("  ") + line for line in wrapped[-TAIL:])

@@ -19,7 +19,8 @@ from headrace.errors import LoadError, NotFound, RequestError, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.limits import CALL, Call, LimitReached
 from headrace.ports import Batch, Batches, BatchLine, Principal, RunFilter
-from headrace.runtime import Runtime, Submission
+from headrace.runtime import Runtime
+from headrace.submission import Submission
 
 logger = logging.getLogger(__name__)
 

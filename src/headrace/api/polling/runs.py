@@ -24,7 +24,8 @@ from headrace.api.sse import EventStream
 from headrace.apps import Served
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.events import RunId
-from headrace.runtime import RunView, Submission, Submitted
+from headrace.runtime import RunView, Submitted
+from headrace.submission import Submission
 from headrace.values import Value
 
 _JSON = "application/json"
