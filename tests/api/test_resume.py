@@ -190,7 +190,9 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     assert shown(got) == shown(everything)
 
 
-@pytest.mark.parametrize("text", ["", "x", "1:", ":1", "1:2:3", "-1", "1.5", "٣", "9" * 30, "1\n2", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1:", ":1", "1:2:3", "-1", "1.5", "٣", "9" * 30, "1\n2", "1e3", "1+", "1+2", "1+2:", "1:2+3:4+"]
+)
 def test_an_id_that_is_none_of_ours_is_refused(text: str) -> None:
     with pytest.raises(InvalidParam, match="Last-Event-ID"):
         Place.parse(text)

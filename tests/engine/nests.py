@@ -53,6 +53,9 @@ class SlowEcho(Echo):
         return await super().run(ctx)
 
 
+REGISTRY: dict[str, type[Node[Any]]] = {**registry([]), "echo": Echo, "slow-echo": SlowEcho}
+
+
 def node(id: str, type: str = "echo", inside: str | None = None, **data: Any) -> dict[str, Any]:
     made = {"id": id, "type": "custom", "data": {"type": type, "title": id, **data}}
     return made if inside is None else {**made, "parentId": inside}
@@ -83,13 +86,17 @@ def adds(id: str, selector: Sequence[str], value: Any, inside: str, operation: s
 
 def flow(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]], **more: type[Node[Any]]) -> Flow:
     """A workflow from `start` to `end`; edges as "a>b a:handle>b"."""
+    return load(source(nodes, edges, outputs), REGISTRY | more, "nest.yml")
+
+
+def source(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]]) -> str:
+    """The file of such a workflow."""
     flat = [each for some in nodes for each in (some if isinstance(some, list) else [some])]
     told = [{"variable": name, "value_selector": list(selector)} for name, selector in outputs.items()]
     start = node("start", "start", variables=[{"variable": "items", "type": "json_object", "label": "items"}])
     graph = {"nodes": [start, *flat, node("end", "end", outputs=told)], "edges": list(map(_edge, edges.split()))}
     file = {"app": {"name": "nest", "mode": "workflow"}, "kind": "app", "workflow": {"graph": graph}}
-    known = {**registry([]), "echo": Echo, "slow-echo": SlowEcho, **more}
-    return load(yaml.safe_dump(file, allow_unicode=True), known, "nest.yml")
+    return yaml.safe_dump(file, allow_unicode=True)
 
 
 def _edge(text: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Recor
 from headrace.kernel.state import State
 from headrace.node import Context, Flow, Result
 from headrace.stores.memory import MemoryJournal
+from headrace.values import nests_deeper
 from tests.engine.nests import Echo, adds, asked, flow, iteration, loop, node, variable
 from tests.engine.worlds import world
 
@@ -444,3 +445,124 @@ async def test_the_order_of_events():
         *["RoundStarted", "NodeStarted", "NodeSucceeded"] * 2,
         *["NodeSucceeded", "NodeStarted", "NodeSucceeded", "RunEnded"],
     ]
+
+
+# ----------------------------------------------------------------------------------------- what would hurt others
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        flow([loop("lo", 2_000)], "start>lo lo>end", {"out": ["lo", "loop_round"]}),
+        flow([iteration("it", ["start", "items"], ITEM)], "start>it it>end", {"out": ["it", "output"]}),
+    ],
+    ids=["loop", "iteration"],
+)
+async def test_rounds_with_nothing_in_them_let_others_have_a_turn(made: Flow):
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    state, _ = await drive(made, items=list(range(2_000)))
+    task.cancel()
+    assert state.ended is not None
+    assert state.ended.status == "succeeded"
+    assert turns > 5
+
+
+async def test_a_loop_without_end_and_without_nodes_can_be_stopped():
+    where = world(MemoryJournal())
+    await where.journal.append([asked()])
+    made = flow([loop("lo", 10**9)], "start>lo lo>end", {"out": ["lo", "loop_round"]})
+    driver = Driver("run", made, where)
+    driving = asyncio.create_task(driver.drive())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    driver.stop("somebody")
+    state = await asyncio.wait_for(driving, 2)
+    assert state.ended is not None
+    assert state.ended.status == "stopped"
+
+
+async def test_a_failure_costs_the_same_however_many_rounds_are_under_way(monkeypatch: pytest.MonkeyPatch):
+    looked = 0
+    locate = State.locate
+
+    def counted(state: State, path: str) -> Any:
+        nonlocal looked
+        looked += 1
+        return locate(state, path)
+
+    monkeypatch.setattr(State, "locate", counted)
+    costs: list[float] = []
+    for size in (20, 400):
+        looked = 0
+        made = each_item(
+            "echo", is_parallel=True, parallel_nums=size, error_handle_mode="continue-on-error", fails_on=[1]
+        )
+        state, _ = await drive(made, items=[1] * size)
+        assert state.outputs == {"out": [None] * size}
+        costs.append(looked / size)
+    assert costs[1] < costs[0] * 1.5
+
+
+@pytest.mark.parametrize("value", [1, "abc"])
+async def test_a_loop_variable_may_have_any_name(value: Any):
+    kind = "string" if isinstance(value, str) else "number"
+    made = flow(
+        [loop("lo", 3, loop_variables=[variable("loop_count", value, kind)]), node("in", "echo", "lo")],
+        "start>lo lo-start>in lo>end",
+        {"out": ["lo", "loop_count"], "rounds": ["lo", "loop_round"]},
+    )
+    state, _ = await drive(made)
+    assert state.outputs == {"out": value, "rounds": 3}
+
+
+async def test_a_value_that_no_journal_takes_ends_the_run():
+    class Strict(MemoryJournal):
+        """As databases do, refuses what is nested too deep."""
+
+        def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+            for record in records:
+                if isinstance(record.event, NodeSucceeded) and nests_deeper(dict(record.event.outputs), 20):
+                    raise ValueError("A value is nested too deep to be kept.")
+            return super().append(records)
+
+    class Deep(Echo):
+        type = "deep"
+        instant: ClassVar[bool] = False
+
+        async def run(self, ctx: Context) -> Result:
+            value: Any = 1
+            for _ in range(30):
+                value = [value]
+            return Result({"r": value})
+
+    class Stuck(Echo):
+        type = "stuck"
+        instant: ClassVar[bool] = False
+
+        async def run(self, ctx: Context) -> Result:
+            await asyncio.Event().wait()
+            return Result({})
+
+    made = flow(
+        [node("in", "deep"), node("by", "stuck")],
+        "start>in start>by in>end by>end",
+        {"out": ["in", "r"]},
+        deep=Deep,
+        stuck=Stuck,
+    )
+    journal = Strict()
+    await journal.append([asked()])
+    state = await asyncio.wait_for(Driver("run", made, world(journal)).drive(), 2)
+    assert state.ended is not None
+    assert (state.ended.status, state.ended.error) == ("failed", "A value is nested too deep to be kept.")
+    records = await journal.read("run")
+    assert isinstance(records[-1].event, RunEnded)
+    assert [record.seq for record in records] == list(range(1, len(records) + 1))

@@ -72,9 +72,9 @@ def test_streamed_text_is_told_as_it_comes_and_not_again_when_it_is_journaled():
     hear.hears(NodeSucceeded("s", {}))
     assert hear.hears(Delta("llm", "text", 0, "Hel"), live=True) == [("Hel", "llm.text")]
     assert hear.hears(Delta("llm", "text", 3, "lo"), live=True) == [("lo", "llm.text")]
-    assert hear.answer.unjournaled == 5
+    assert hear.answer.unjournaled == {0: 5}
     assert hear.hears(Delta("llm", "text", 0, "Hello")) == []
-    assert hear.answer.unjournaled == 0
+    assert hear.answer.unjournaled == {}
     assert hear.hears(NodeSucceeded("llm", {"text": "Hello"})) == []
 
 

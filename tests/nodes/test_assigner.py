@@ -174,3 +174,20 @@ async def test_what_the_first_version_refuses(name: str, mode: str, source: list
     }
     with pytest.raises(NodeError, match=error):
         await run(Assigner, config, SCOPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "value"), [("number", "*=", 10**400), ("ratio", "*=", 1e308), ("number", "+=", 1.8e308)]
+)
+async def test_numbers_that_are_none_any_more(name: str, operation: str, value: Any):
+    scopes = {"conversation": {"number": 8, "ratio": 1e10}}
+    item = {"variable_selector": ["conversation", name], "operation": operation, "input_type": "constant"}
+    with pytest.raises(NodeError, match="Invalid input value"):
+        await run(Assigner, {"version": "2", "items": [{**item, "value": value}]}, scopes)
+
+
+async def test_a_list_does_not_grow_without_end():
+    scopes = {"conversation": {"texts": ["a"] * 60_000}}
+    item = {"variable_selector": ["conversation", "texts"], "operation": "extend", "input_type": "variable"}
+    with pytest.raises(NodeError, match="more than 100000 items"):
+        await run(Assigner, {"version": "2", "items": [{**item, "value": ["conversation", "texts"]}]}, scopes)

@@ -70,3 +70,11 @@ def test_hostile_texts_take_no_long_time(text: str):
     with suppress(ValueError):
         parse(text)
     assert time.perf_counter() - began < 2  # linear: some 50 ms; quadratic: minutes
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[" * 5_000 + "]" * 5_000, '{"a":' * 5_000 + "1" + "}" * 5_000, "{'a':" * 5_000]
+)
+def test_endless_depth_means_nothing(text: str):
+    with pytest.raises(ValueError, match=r"\S"):
+        parse(text)

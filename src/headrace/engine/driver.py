@@ -41,7 +41,7 @@ from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
-TURN = 200  # instant nodes run in line before other runs get a turn
+TURN = 200  # steps taken in line (instant nodes, rounds, skips) before other runs get a turn
 GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
 
 
@@ -93,6 +93,8 @@ class Driver:
                 self._flush_timer.cancel()
             await self._cancel()
         if self._outbox.broken is not None:
+            if isinstance(self._outbox.broken, ValueError):
+                return await self._refused(self._outbox.broken)
             if not isinstance(self._outbox.broken, Conflict):
                 raise self._outbox.broken
             return await self._overtaken()
@@ -115,13 +117,17 @@ class Driver:
         if self._expired and not self.state.ended:
             self._note(ended(self.state, "failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds"))
         taken = 0
-        while (steps := plan(self.state)) and taken < TURN and self._outbox.broken is None:
-            started = False
+        while taken < TURN and self._outbox.broken is None and (steps := plan(self.state)):
+            moved = False
             for step in steps:
+                if taken >= TURN:
+                    break
                 if not still_due(self.state, step):
                     continue
                 if not isinstance(step, Start):
                     self._note(RunStarted(self._conversation) if isinstance(step, RunStarted) else step)
+                    taken += 1
+                    moved = True
                     continue
                 if step.path in self._tasks:
                     continue
@@ -130,8 +136,8 @@ class Driver:
                     self._note(ended(self.state, "failed", over))
                     break
                 taken += 1
-                started = self._start(step) or started
-            if not started and all(isinstance(step, Start) for step in steps):
+                moved = self._start(step) or moved
+            if not moved:
                 break
         self._write()
         return taken >= TURN
@@ -147,6 +153,20 @@ class Driver:
         logger.info("run %s is driven elsewhere now", self.run)
         for record in records:
             again.state.apply(record)
+        return again.state
+
+    async def _refused(self, error: ValueError) -> State:
+        """A node put out what cannot be written down: tried again it would be the same, so the run ends there."""
+        logger.error("run %s cannot go on: %s", self.run, error)
+        again = Driver(self.run, self.flow, self.world, self._conversation)
+        for record in await self.world.journal.read(self.run):
+            again.state.apply(record)
+        if not again.state.ended:
+            again._note(ended(again.state, "failed", str(error)))
+            again._write()
+            await again._outbox.durable()
+        if again._outbox.broken is not None:
+            raise again._outbox.broken
         return again.state
 
     def _expire(self) -> None:

@@ -38,7 +38,11 @@ class Outbox:
         """Hands numbered records to the journal; followers are told once it has them."""
         batch = _Batch(records, safe=False)
         self._batches.append(batch)
-        written = self._written = asyncio.ensure_future(self._journal.append(records))
+        try:
+            written = self._written = asyncio.ensure_future(self._journal.append(records))
+        except ValueError as error:  # a value that no journal takes: nested too deep
+            self._break(error)
+            return
         if written.done():
             self._on_written(batch, written)
         else:
@@ -73,9 +77,12 @@ class Outbox:
     def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None:
-            self.broken = self.broken or error
-            self._on_broken()
+            self._break(error)
             return
         batch.safe = True
         while self._batches and self._batches[0].safe:
             self._bus.publish(self._batches.popleft().records)
+
+    def _break(self, error: BaseException) -> None:
+        self.broken = self.broken or error
+        self._on_broken()

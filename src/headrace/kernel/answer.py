@@ -37,10 +37,13 @@ from headrace.values import Selector, Value, markdown
 
 
 class Said(NamedTuple):
-    """Text told, and the selector it is from ([node, "answer"] for a response's own literal text)."""
+    """Text told, and the selector it is from ([node, "answer"] for a response's own literal text). `level` says in
+    which graph: 0 is the top one, another number the RoundStarted that began the round. What one level says has one
+    order; rounds under way at once have none among them."""
 
     text: str
     selector: Selector
+    level: int = 0
 
 
 class Stream:
@@ -63,9 +66,11 @@ class Answer:
         self._silent = not graph.responses and not graph.speaks_inside
 
     @property
-    def unjournaled(self) -> int:
-        """Characters told that no journaled record has yet: what a stream's id adds to the sequence number."""
-        return self._top.unjournaled + sum(level.unjournaled for level in self._levels.values())
+    def unjournaled(self) -> dict[int, int]:
+        """Characters told that no journaled record has yet, by level: what a stream's id adds to the sequence
+        number."""
+        levels = (self._top, *self._levels.values())
+        return {level.number: count for level in levels if (count := level.unjournaled)}
 
     def apply(self, record: Record) -> list[Said]:
         """Takes a record in (numbered or not); returns what can be told now that could not before."""
@@ -81,7 +86,7 @@ class Answer:
             case RunResumed(recovered=True):
                 return [said for level in (self._top, *self._levels.values()) for said in level.resumed()]
             case RoundStarted() as event:
-                return self._round(event)
+                return self._round(event, record.seq or 0)
             case NodeSucceeded(path) | NodeFailed(path) as event:
                 if isinstance(event, NodeSucceeded):
                     for scope, values in event.assigned.items():
@@ -95,7 +100,7 @@ class Answer:
             case _:
                 return []
 
-    def _round(self, event: RoundStarted) -> list[Said]:
+    def _round(self, event: RoundStarted, number: int) -> list[Said]:
         level = self._at(event.path)
         if level is None:
             return []
@@ -106,7 +111,7 @@ class Answer:
         if body.container.at_once == 1:
             self._close(f"{event.path}[")
         scopes = ChainMap({node: event.inputs} if event.inputs else {}, level.scopes)
-        opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}")
+        opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}", number)
         self._levels[opened.prefix] = opened
         return opened.begin()
 
@@ -131,10 +136,13 @@ class Answer:
 class _Level:
     """What one graph says: the top one, or that of a round."""
 
-    def __init__(self, graph: Graph, scopes: MutableMapping[str, Mapping[str, Value]], prefix: Path = "") -> None:
+    def __init__(
+        self, graph: Graph, scopes: MutableMapping[str, Mapping[str, Value]], prefix: Path = "", number: int = 0
+    ) -> None:
         self.graph = graph
         self.scopes = scopes
         self.prefix = prefix
+        self.number = number
         self._variables = Variables(scopes)
         self._sure: set[NodeId] = set()
         self._skipped: set[NodeId] = set()
@@ -145,7 +153,6 @@ class _Level:
 
     @property
     def unjournaled(self) -> int:
-        """Characters told that no journaled record has yet: what a stream's id adds to the sequence number."""
         return sum(max(0, stream.told - stream.journaled) for stream in self._streams.values())
 
     def begin(self) -> list[Said]:
@@ -227,7 +234,7 @@ class _Level:
             while self._at < len(pieces):
                 piece = pieces[self._at]
                 if isinstance(piece, str):
-                    yield Said(piece, (speaker, "answer"))
+                    yield Said(piece, (speaker, "answer"), self.number)
                 elif piece[0] not in self._skipped:
                     yield from self._tell(piece)
                     if not self._known(piece):
@@ -247,8 +254,8 @@ class _Level:
         stream = self._streams.get(selector)
         if stream is None:
             if self._known(selector) and (whole := markdown(self._variables.raw(selector)[1])):
-                yield Said(whole, selector)
+                yield Said(whole, selector, self.number)
         elif stream.told < len(stream.heard):
             text = stream.heard[stream.told :]
             stream.told = len(stream.heard)
-            yield Said(text, selector)
+            yield Said(text, selector, self.number)

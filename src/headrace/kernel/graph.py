@@ -103,6 +103,11 @@ class Graph:
             node = node[at + len(ROUND_END) :]
         return graph, node
 
+    def contains_rounds(self, path: str) -> bool:
+        """Whether a path of a run names a container. What one was paid is the sum of what was paid inside."""
+        graph, node = self.within(path)
+        return node in graph.bodies
+
     def leaves(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:
         """(taken, skipped) edges of a node that ended with a handle."""
         edges = self.out.get(node, ())

@@ -302,18 +302,21 @@ class State:
             self.due.pop(opened.path, None)
 
     def _kill(self, level: Level) -> None:
-        """Nothing more is to start in a level. What runs already is let to its end."""
-        for prefix, each in list(self._levels.items()):
-            if prefix.startswith(level.prefix):
-                each.dead = True
-        for frontier in (self.ready, self.skips):
-            for path in [path for path in frontier if path.startswith(level.prefix)]:
-                del frontier[path]
-                self.locate(path)[0].alive -= 1
-        inside = [opened for path, opened in self.opened.items() if path.startswith(level.prefix)]
-        for opened in reversed(inside):  # the innermost first
+        """Nothing more is to start in a level, nor inside it. What runs already is let to its end."""
+        level.dead = True
+        for node in level.graph.nodes:
+            path = level.prefix + node
+            for frontier in (self.ready, self.skips):
+                if path in frontier:
+                    del frontier[path]
+                    level.alive -= 1
+        for node in level.graph.bodies:
+            opened = self.opened.get(level.prefix + node)
+            if opened is None:
+                continue
             self.due.pop(opened.path, None)
             for each in list(opened.active.values()):
+                self._kill(each)
                 self._settle(each)
             self._look(opened)
 

@@ -196,7 +196,7 @@ def resolved(ctx: Context, parameters: Mapping[str, Value]) -> dict[str, Value]:
 def _literal(text: str) -> Value:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, bool | int | float) else text
 

@@ -60,7 +60,7 @@ def _strict(text: str) -> Iterator[Any]:
 
 def _tolerant(text: str) -> Iterator[Any]:
     """What the text means: models like commas too many, comments and single quotes."""
-    with suppress(ValueError, RecursionError):
+    with suppress(ValueError):
         yield tolerant_json.parse(text)
 
 

@@ -7,6 +7,7 @@ of which sees what those before it wrote.
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -35,6 +36,7 @@ _ON_LISTS = frozenset({"append", "extend", "remove-first", "remove-last"})
 _WITHOUT_VALUE = frozenset({"clear", "remove-first", "remove-last"})
 _CONSTANT_ONLY = frozenset({"set", *_ARITHMETIC})
 _NUMBERS = frozenset({"integer", "float", "number"})
+_MOST_ITEMS = 100_000  # a list that is extended by itself doubles every time
 _BLANK: Mapping[str, Value] = {"string": "", "integer": 0, "float": 0, "boolean": False}
 _ITEMS: Mapping[str, tuple[type, ...]] = {
     "array[any]": (str, int, float, dict, File),
@@ -230,6 +232,8 @@ def _made(operation: str, old: Value, value: Value) -> Value:
         case "append":
             return [*old, value]
         case "extend":
+            if len(old) + len(value) > _MOST_ITEMS:
+                raise NodeError(f"A list of more than {_MOST_ITEMS} items is not kept in a variable.", ERROR)
             return [*old, *value]
         case "remove-first":
             return old[1:]
@@ -239,9 +243,12 @@ def _made(operation: str, old: Value, value: Value) -> Value:
             return value
         case _:
             try:
-                return _ARITHMETIC[operation](old, value)
+                made = _ARITHMETIC[operation](old, value)
+                if math.isfinite(made):  # OverflowError of an integer that is too large for any number of JSON
+                    return made
             except (OverflowError, ArithmeticError):
-                raise _invalid(value) from None
+                pass
+            raise _invalid(value)
 
 
 def _blank(value: Value) -> Value:

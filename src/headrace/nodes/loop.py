@@ -101,7 +101,7 @@ class Loop(ContainerNode[LoopConfig]):
         }
 
     def count(self, inputs: Mapping[str, Value]) -> int:
-        return cast("int", inputs[COUNT])
+        return self.config.loop_count  # not from the inputs: a variable may have that name
 
     def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
         return {each.label: inputs[each.label] for each in self.config.loop_variables}

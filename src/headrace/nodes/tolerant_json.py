@@ -39,6 +39,8 @@ def parse(text: str) -> Any:
     """The value that the text means; an empty text is "". ValueError where it means none."""
     try:
         return json.loads(text, strict=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     except json.JSONDecodeError as error:
         if not text.strip():
             return ""

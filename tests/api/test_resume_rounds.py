@@ -1,0 +1,129 @@
+"""Streams of runs with rounds, cut off anywhere: whoever comes back is told all that follows, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.api.frames import Frame, Frames, Place
+from headrace.dsl.load import load
+from headrace.engine import Driver
+from headrace.kernel.events import (
+    NodeStarted,
+    NodeSucceeded,
+    Record,
+    RoundStarted,
+    RunEnded,
+    RunQueued,
+    RunStarted,
+)
+from headrace.kernel.fork import fork
+from headrace.node import Flow
+from tests.api.test_resume import Story
+from tests.engine.nests import REGISTRY, asked, flow, iteration, loop, node, source
+from tests.engine.worlds import world
+
+RUN = str(UUID(int=7))
+LETTERS = ("abc", "xyz")  # what the node of each round says
+ROUNDS = ("it[0]/t", "it[1]/t")
+
+
+def told_inside() -> Flow:
+    """A chat with an iteration of two rounds at once; in each a node speaks, and an answer says what it said."""
+    inside = [node("t", "slow-echo", "it"), node("in", "answer", "it", answer="<{{#t.text#}}>")]
+    file = yaml.safe_load(
+        source(
+            [iteration("it", ["start", "items"], ["t", "text"], is_parallel=True, parallel_nums=2), *inside],
+            "start>it it-start>t t>in it>end",
+            {},
+        )
+    )
+    file["app"]["mode"] = "advanced-chat"
+    file["workflow"]["graph"]["nodes"][-1]["data"] = {"type": "answer", "title": "end", "answer": "!"}
+    return load(yaml.safe_dump(file), REGISTRY, "told.yml")
+
+
+FLOW = told_inside()
+
+
+def lived(moves: Sequence[tuple[int, str]]) -> list[Record]:
+    story = Story()
+    items: dict[str, Any] = {"iterator_selector": [0, 1]}
+    story.note(RunQueued("app", "v1", "task", "u1", {}, {"user_id": "u1"}), RunStarted(), NodeStarted("start"))
+    story.note(NodeSucceeded("start", {"items": [0, 1]}), NodeStarted("it", items))
+    for index, path in enumerate(ROUNDS):
+        story.note(RoundStarted("it", index, {"item": index, "index": index}), NodeStarted(path))
+        story.begin(path)
+    for which, letters in moves:
+        if which == 2:
+            story.note()
+        else:
+            story.say(ROUNDS[which], "".join(LETTERS[which][ord(letter) - ord("0")] for letter in letters))
+    for index, path in enumerate(ROUNDS):
+        story.end(path)
+        story.note(NodeStarted(f"it[{index}]/in"), NodeSucceeded(f"it[{index}]/in", {"answer": ""}))
+    story.note(NodeSucceeded("it", {"output": []}), NodeStarted("end"), NodeSucceeded("end", {"answer": "!"}))
+    story.note(RunEnded("succeeded"))
+    return story.heard
+
+
+def shown(frames: Sequence[Frame]) -> Any:
+    """What each round said, what else was said, and the events."""
+    text = "".join(frame.data["text"] for frame in frames if frame.event == "text_chunk")
+    events = [(frame.event, frame.data.get("id"), frame.data.get("index")) for frame in frames]
+    rounds = ["".join(each for each in text if each in letters) for letters in LETTERS]
+    rest = sorted(each for each in text if each not in "".join(LETTERS))
+    return rounds, rest, [each for each in events if each[0] != "text_chunk"]
+
+
+def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
+    whole = Frames(RUN, made)
+    told = [(count, frame) for count, record in enumerate(heard, 1) for frame in whole.feed(record)]
+    everything = shown([frame for _, frame in told])
+    for index, (count, frame) in enumerate(told):
+        rest = Frames(RUN, made, Place.parse(str(frame.place)))
+        known = [record for record in heard[:count] if record.seq is not None]
+        again = [each for record in [*known, *heard[count:]] for each in rest.feed(record)]
+        assert shown([*(each for _, each in told[: index + 1]), *again]) == everything
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.text("012", min_size=1, max_size=4)), max_size=12))
+def test_rounds_that_speak_at_once(moves: list[tuple[int, str]]) -> None:
+    cut_anywhere(FLOW, lived(moves))
+
+
+async def test_the_last_turn_of_a_loop_is_told_once() -> None:
+    """Its loop_next and loop_completed are made of one record."""
+    made = flow(
+        [loop("lo", 2), node("in", "slow-echo", "lo")], "start>lo lo-start>in lo>end", {"out": ["lo", "loop_round"]}
+    )
+    where = world()
+    await where.journal.append([asked()])
+    await Driver("run", made, where).drive()
+    cut_anywhere(made, await where.journal.read("run"))
+
+
+@pytest.mark.parametrize("place", [Place(12), Place(12, 3), Place(12, 0, ((5, 7), (9, 1))), Place(12, 3, ((5, 7),))])
+def test_an_id_names_its_place(place: Place) -> None:
+    assert Place.parse(str(place)) == place
+
+
+async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> None:
+    inside = node("in", "slow-echo", "it", reads=[["it", "item"]], tokens=7)
+    made = flow([iteration("it", ["start", "items"], ["in", "r"]), inside], "start>it it-start>in it>end", {})
+    where = world()
+    await where.journal.append([asked(items=[1, 2])])
+    await Driver("run", made, where).drive()
+    old = await where.journal.read("run")
+    assert isinstance(old[0].event, RunQueued)
+    frames = Frames(RUN, made)
+    told = [frame for record in fork(old, RUN, 1.0, old[0].event) for frame in frames.feed(record)]
+    (completed,) = [frame.data for frame in told if frame.event == "iteration_completed"]
+    assert (completed["total_tokens"], completed["execution_metadata"]["total_price"]) == (0, "0.0")
