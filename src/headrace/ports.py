@@ -19,7 +19,34 @@ from headrace.values import File, Value
 # --------------------------------------------------------------------------------------------------------- journal
 
 
-class Journal(Protocol):
+class Leases(Protocol):
+    """Which of the workers on one database goes on with which run.
+
+    A run belongs to the worker that took it in (RunQueued) or took it up (RunStarted, RunResumed), from the append of
+    that on. Nobody's are those of a process that does no runs, those that are paused or handed back, and those whose
+    worker is dead.
+    """
+
+    async def alive(self) -> bool:
+        """Says that this worker lives: once before runs can be its own, and then every few seconds. Whether another
+        one was found dead."""
+        ...
+
+    async def adrift(self) -> list[RunId]:
+        """The unfinished runs (see `Journal.unfinished`) that are nobody's or this worker's own, oldest first: what a
+        reconciler puts back into the queue."""
+        ...
+
+    async def take_up(self, run: RunId) -> bool:
+        """Makes a run that is nobody's this worker's own. False if it is another's: of two who ask, one gets it."""
+        ...
+
+    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
+        """Makes this worker's runs nobody's, but for those to keep."""
+        ...
+
+
+class Journal(Leases, Protocol):
     """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""
 
     def append(self, records: Sequence[Record]) -> Awaitable[None]:
@@ -35,7 +62,7 @@ class Journal(Protocol):
         ...
 
     async def unfinished(self) -> list[RunId]:
-        """Runs without a RunEnded (and not paused), oldest first: what a reconciler puts back into the queue."""
+        """Runs without a RunEnded (and not paused), oldest first, whoever goes on with them."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Does the runs: claims one after the other from the queue, and drives each to its end.
 
 What the queue loses, the reconciler puts back: every unfinished run that nobody drives, at the start and every few
-seconds.
+seconds. Runs of another worker on the same database are left to it as long as it shows that it lives.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Protocol
 
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
 from headrace.runtime import Runtime
 from headrace.values import Value
@@ -33,6 +33,7 @@ class Watch(Protocol):
 
 
 RECONCILE_SECONDS = 5.0
+RENEW_SECONDS = 3.0  # a few times before others take this worker for dead
 BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is full, say) is given back
 
 
@@ -58,10 +59,14 @@ class Worker:
         self._runs: dict[asyncio.Task[None], None] = {}  # in the order in which they were claimed
         self._claiming: asyncio.Task[None] | None = None
         self._drained = False
+        self._orphaned = asyncio.Event()  # another worker was found dead
+        self._handing_back: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Works until cancelled; then gives back the runs under way, the first first. They go on elsewhere or after a
         restart."""
+        await self._renew()
+        renewing = asyncio.create_task(self._stay_alive(), name=f"{self.name}: renew")
         reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
         claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
         try:
@@ -70,17 +75,28 @@ class Worker:
                 claiming.result()
             await asyncio.get_running_loop().create_future()  # drained: what is under way goes on
         finally:
-            tasks = (reconciling, claiming, *self._runs)
+            tasks = (renewing, reconciling, claiming, *self._runs)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._handing_back is not None:
+                await self._handing_back
+            await self._hand_back()
 
     def drain(self) -> bool:
-        """Takes no more runs; those under way go on. True once there are none."""
-        self._drained = True
-        if self._claiming is not None:
+        """Takes no more runs, and leaves those that wait to others; those under way go on. True once there are none."""
+        if not self._drained and self._claiming is not None:
             self._claiming.cancel()
+            self._handing_back = asyncio.create_task(self._hand_back(), name=f"{self.name}: hand back")
+        self._drained = True
         return not self._runs
+
+    async def _hand_back(self) -> None:
+        """Lets others have the runs that are not driven here."""
+        try:
+            await self.runtime.world.journal.hand_back(self.runtime.driving.keys())
+        except StoreError as error:
+            logger.warning("runs that wait here are taken up elsewhere only in a while: %s", error)
 
     async def _claim_all(self) -> None:
         while not self._drained:
@@ -112,6 +128,8 @@ class Worker:
         records = runtime.take(run) or await runtime.world.journal.read(run)
         if not records or isinstance(records[-1].event, RunEnded):
             return
+        if not await self._is_ours(run, records):
+            return
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         conversation = queued.conversation
@@ -122,6 +140,16 @@ class Worker:
             await self._driven(run, flow, records, queued)
         if conversation is not None and (next_ := await runtime.conversations.next_exchange(conversation)):
             await runtime.queue.put(next_)
+
+    async def _is_ours(self, run: RunId, records: Sequence[Record]) -> bool:
+        """Whether the run may be gone on with here. Of several who begin a new one the journal lets one; one that was
+        begun has to be taken up first, as whoever drives it may be alive. One that is to be stopped may be ended by
+        anybody: it starts nothing any more."""
+        events = [record.event for record in records]
+        if any(isinstance(event, StopRequested) for event in events):
+            return True
+        begun = any(isinstance(event, RunStarted) for event in events)
+        return not begun or await self.runtime.world.journal.take_up(run)
 
     async def _has_turn(self, run: RunId, conversation: str, records: Sequence[Record]) -> bool:
         """Messages of one conversation are answered one after the other: whoever answers the one before puts this one
@@ -181,9 +209,24 @@ class Worker:
     async def _reconcile(self) -> None:
         while True:
             try:
-                for run in await self.runtime.world.journal.unfinished():
+                self._orphaned.clear()
+                for run in await self.runtime.world.journal.adrift():
                     if run not in self.runtime.driving:
                         await self.runtime.queue.put(run)
             except StoreError as error:
                 logger.error("cannot look for runs that nobody drives: %s", error)
-            await asyncio.sleep(RECONCILE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._orphaned.wait()
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        try:
+            if await self.runtime.world.journal.alive():
+                self._orphaned.set()
+        except StoreError as error:
+            logger.error("cannot tell other workers that this one lives: %s", error)

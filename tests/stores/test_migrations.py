@@ -102,6 +102,7 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
     )
     assert [len(await store.read(run)) for run in ("ended", "open", "paused")] == [5, 3, 3]
     assert await store.unfinished() == ["open"]
+    assert await store.adrift() == ["open"]
     assert dict(await store.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
     if version > "0001":
         assert [(due.run, due.url) for due in await store.due_callbacks(1e12)] == [("line", "http://example.com/hook")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -98,6 +98,18 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
     async def unfinished(self) -> list[RunId]:
         rows = sorted((self._rows[run] for run in self._open), key=lambda row: row.created_at)
         return [row.run for row in rows if row.unfinished]
+
+    async def alive(self) -> bool:
+        return False  # there is nobody else
+
+    async def adrift(self) -> list[RunId]:
+        return await self.unfinished()
+
+    async def take_up(self, run: RunId) -> bool:
+        return run in self._open
+
+    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
+        """Nobody else could take them."""
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
         found = [row for row in self._rows.values() if _shows(which, row)]

@@ -53,6 +53,7 @@ class RunRow:
     steps: int = 0
     exceptions: int = 0
     finished_at: float | None = None
+    owner: str | None = None
     started_at: float | None = None
 
     @classmethod
@@ -94,6 +95,19 @@ class RunRow:
             case _:
                 return False
         return True
+
+    def pass_on(self, event: Event, worker: str | None) -> bool:
+        """Takes in whose the run is after an event that `worker` appends; whether that has changed."""
+        match event:
+            case RunQueued() | RunStarted() | RunResumed():
+                owner = worker
+            case RunPaused() | RunEnded():
+                owner = None
+            case _:
+                return False
+        changed = owner != self.owner
+        self.owner = owner
+        return changed
 
     @property
     def unfinished(self) -> bool:

@@ -13,12 +13,15 @@ from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.keeping import SqlKeeping
+from headrace.stores.sql.leases import SqlLeases
 from headrace.stores.sql.writer import Writer
 
 __all__ = ["SqlStore"]
 
 
-class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations, SqlBuckets, SqlKeeping):
+class SqlStore(
+    SqlJournal, SqlLeases, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations, SqlBuckets, SqlKeeping
+):
     """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches, Conversations and Buckets.
 
     Made by `open`; belongs to the event loop it was opened in.
@@ -26,8 +29,10 @@ class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, Sql
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._writer = Writer(database.engine, database.name, JournalWork())
+        work = JournalWork()
+        self._writer = Writer(database.engine, database.name, work)
         SqlJournal.__init__(self, database, self._writer)
+        SqlLeases.__init__(self, database, self._writer, work)
         SqlCatalog.__init__(self, database, self._writer)
         SqlBuckets.__init__(self, database, self._writer)
 
@@ -49,6 +54,7 @@ class SqlStore(SqlJournal, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, Sql
         return removed
 
     async def aclose(self) -> None:
-        """Writes what waits, and closes all connections."""
+        """Writes what waits, gives the runs that have not ended to whoever wants them, and closes all connections."""
+        await self.leave()
         await self._writer.aclose()
         await asyncio.to_thread(self._database.close)

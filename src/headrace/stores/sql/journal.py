@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from headrace.errors import Conflict
@@ -32,6 +32,7 @@ from headrace.stores.sql.statements import Call, Statements
 from headrace.stores.sql.writer import Writer, write_error
 
 _LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
+_GIVEN = 500  # runs in one statement that gives them back
 _ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
 
 
@@ -74,6 +75,7 @@ class JournalWork:
     """Writes appends and calls. Used by the writer's thread alone."""
 
     def __init__(self) -> None:
+        self.owner: str | None = None  # of the runs that are begun or taken up here; None: anybody may have them
         self._active: OrderedDict[RunId, _Active] = OrderedDict()
         self._touched: dict[RunId, _Active] = {}
         self._events = Statements("events", ("run", "seq", "at", "type", "body"))
@@ -133,6 +135,18 @@ class JournalWork:
             self._active.pop(run, None)
         self._touched.clear()
 
+    def hand_back(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
+        """Makes the runs of an owner that have not ended nobody's, but for those to keep."""
+        mine = connection.execute(select(runs.c.run).where(runs.c.finished_at.is_(None), runs.c.owner == owner))
+        given = [run for (run,) in mine if run not in keep]
+        for start in range(0, len(given), _GIVEN):
+            some = runs.c.run.in_(given[start : start + _GIVEN])
+            connection.execute(update(runs).where(some, runs.c.owner == owner).values(owner=None))
+        for known in (self._active, self._touched):  # what is at hand must not be ahead of the database
+            for run, active in known.items():
+                if active.row and run not in keep:
+                    active.row.owner = None
+
     def _at_hand(self, connection: Connection, job: Append) -> _Active:
         active = self._touched.get(job.run)
         if active is None:
@@ -149,13 +163,17 @@ class JournalWork:
         event = record.event
         if isinstance(event, RunQueued):
             active.row = lines[record.run] = RunRow.of(record, event)
+            active.row.pass_on(event, self.owner)
             active.queued = _calling(event)
             active.exchange = self._exchanges.begin(record, event)
             active.conversation = event.conversation
-        elif active.row and active.row.apply(record):
-            lines[record.run] = active.row
-            if active.exchange:
-                self._exchanges.change(active.exchange, record, active.row.status)
+        elif active.row:
+            if active.row.pass_on(event, self.owner):
+                lines[record.run] = active.row
+            if active.row.apply(record):
+                lines[record.run] = active.row
+                if active.exchange:
+                    self._exchanges.change(active.exchange, record, active.row.status)
         active.ended = active.ended or isinstance(event, RunEnded)
         if active.conversation is not None and isinstance(event, RunQueued | RunEnded):
             self._exchanges.move(active.conversation, record.at)
@@ -293,7 +311,7 @@ _COLUMNS = tuple(column.name for column in runs.columns)
 _CALLBACK = tuple(column.name for column in callbacks.columns)
 _UPSERT = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}"
-    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at")
+    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at", "owner")
 )
 
 

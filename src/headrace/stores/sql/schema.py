@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -56,6 +56,7 @@ runs = Table(
     Column("exceptions", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
+    Column("owner", String),
 )
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
@@ -66,6 +67,17 @@ Index(
     sqlite_where=runs.c.finished_at.is_(None),
     postgresql_where=runs.c.finished_at.is_(None),
 )
+# `began` tells a process from a later one with the same id
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("seen_at", Double, nullable=False),
+    Column("host", String),
+    Column("pid", BigInteger, nullable=False),
+    Column("began", String),
+)
+
 # nearly every run comes from the API itself: what counts a batch's runs shall cost those nothing
 SERVICE = "service-api"
 COUNTED = f"source <> '{SERVICE}'"

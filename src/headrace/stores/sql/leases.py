@@ -1,0 +1,147 @@
+"""Who goes on with which run, in a database.
+
+A run has an owner: the worker that took it in, or took it up. A worker shows that it lives by renewing its row. One
+that has not done so for a while, or whose process is known to be dead, loses its row; and a run whose owner has no row
+is anybody's.
+
+How long a worker is silent is measured by whoever listens: hosts' clocks need not agree, and a machine that slept takes
+nobody for dead when it wakes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy.engine import RowMapping
+
+from headrace.errors import StoreError
+from headrace.ids import new_id
+from headrace.kernel.events import RunId
+from headrace.stores.encoding import clean
+from headrace.stores.sql.database import Database
+from headrace.stores.sql.journal import JournalWork
+from headrace.stores.sql.schema import runs, workers
+from headrace.stores.sql.statements import Part, put
+from headrace.stores.sql.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0  # of silence, after which a worker counts as dead
+
+_DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, and that nobody has asked about
+
+
+class SqlLeases(Part):
+    """Leases."""
+
+    def __init__(self, database: Database, writer: Writer, journal: JournalWork) -> None:
+        super().__init__(database, writer)
+        self._journal = journal
+        self._worker = new_id()
+        self._heard: dict[str, tuple[float, float]] = {}  # of others: `seen_at`, and since when it is that
+
+    async def alive(self) -> bool:
+        found = await self._write(self._renew)
+        self._journal.owner = self._worker  # from now on: others would take what has an owner without a row
+        return found
+
+    def _renew(self, connection: Connection) -> bool:
+        pid, host = os.getpid(), _host()
+        began = None if (stat := _stat(pid)) is None else stat[1]
+        mine = {"id": self._worker, "seen_at": time(), "host": host, "pid": pid, "began": began}
+        put(connection, workers, mine)
+        others = connection.execute(select(workers).where(workers.c.id != self._worker)).mappings().all()
+        gone = [other for other in others if self._gone(other, host)]
+        self._heard = {other["id"]: self._heard[other["id"]] for other in others}
+        for other in gone:
+            # not one that has shown itself again meanwhile
+            same = (workers.c.id == other["id"], workers.c.seen_at == other["seen_at"])
+            connection.execute(delete(workers).where(*same))
+        return bool(gone)
+
+    def _gone(self, other: RowMapping, host: str | None) -> bool:
+        now, seen_at = monotonic(), other["seen_at"]
+        known = self._heard.get(other["id"])
+        since = known[1] if known is not None and known[0] == seen_at else now
+        self._heard[other["id"]] = (seen_at, since)
+        if now - since > LEASE_SECONDS:
+            return True
+        return host is not None and host == other["host"] and not lives(other["pid"], other["began"])
+
+    async def adrift(self) -> list[RunId]:
+        open_ = (runs.c.finished_at.is_(None), runs.c.status != "paused")
+        found = await self._database.rows(select(runs.c.run).where(*open_, self._free()).order_by(runs.c.created_at))
+        return [row["run"] for row in found]
+
+    async def take_up(self, run: RunId) -> bool:
+        statement = update(runs).where(runs.c.run == clean(run), self._free()).values(owner=self._journal.owner)
+        return bool(await self._write(lambda connection: connection.execute(statement).rowcount))
+
+    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
+        kept = frozenset(keep)
+        await self._write(lambda connection: self._journal.hand_back(connection, self._worker, kept))
+
+    def _free(self) -> Any:
+        """The condition that a run is nobody else's."""
+        living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
+        return or_(runs.c.owner.is_(None), runs.c.owner == self._worker, ~living)
+
+    async def leave(self) -> None:
+        """Takes the worker's row away: its runs are anybody's at once."""
+        if self._journal.owner is None:
+            return
+        self._journal.owner = None
+        statement = delete(workers).where(workers.c.id == self._worker)
+        try:
+            await self._write(lambda connection: connection.execute(statement).rowcount)
+        except StoreError as error:
+            logger.warning("the runs of this process are taken up elsewhere only in a while: %s", error)
+
+
+# ------------------------------------------------------------------------------------------------------- processes
+
+
+def _host() -> str | None:
+    """Within what a process id names one process: a machine since its start, and a container of it. None: unknown."""
+    name = socket.gethostname()
+    if sys.platform != "linux":
+        return name
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{name} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def lives(pid: int, began: str | None) -> bool:
+    """Whether a process of this host still is: not another one that has come by its id. True where nobody can tell."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    stat = _stat(pid)
+    if stat is None:
+        return True
+    return stat[0] not in _DEAD and (began is None or stat[1] == began)
+
+
+def _stat(pid: int) -> tuple[bytes, str] | None:
+    """(state, when it began, in ticks since the machine's start) of a process; None where /proc does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = stat.rpartition(b")")[2].split()  # its name comes before, and may be anything
+    return (fields[0], fields[19].decode()) if len(fields) > 19 else None
