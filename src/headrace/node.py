@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
-from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.graph import SOURCE, Graph, NodeId, NodeSpec, Piece
 from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
 from headrace.resources import Limits, Resources
@@ -141,7 +141,7 @@ class ContainerNode(Node[C]):
     def tolerant(self) -> bool: ...
 
     @abstractmethod
-    def begin(self, variables: Variables) -> Mapping[str, Value]: ...
+    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]: ...
 
     @abstractmethod
     def count(self, inputs: Mapping[str, Value]) -> int: ...

@@ -228,20 +228,26 @@ class Driver:
             while (
                 isinstance(outcome, NodeError)
                 and retry
+                and self._wanted(level)
                 and self.state.running[path].failures < retry.limit
-                and not level.dead
             ):
                 failed = self.state.running[path].failures + 1
                 self._end_texts(path)
                 self._note(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
                 self._write()
                 await asyncio.sleep(retry.interval)
+                if not self._wanted(level):
+                    break
                 outcome = await self._attempt(path, node)
             if not self.state.ended and self._outbox.broken is None:
                 self._end(path, outcome)
         finally:
             self._tasks.pop(path, None)
             self._wake.set()
+
+    def _wanted(self, level: Level) -> bool:
+        """Whether another attempt is of any use: the run, or the round, may have come to its end meanwhile."""
+        return not (level.dead or self.state.failure or self.state.ended or self._outbox.broken)
 
     async def _attempt(self, path: Path, node: Node[Config]) -> Result | Pause | NodeError:
         try:

@@ -26,6 +26,8 @@ from headrace.kernel.rounds import Body, Opened
 from headrace.kernel.state import State
 from headrace.values import Value
 
+MOST_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -89,7 +91,7 @@ def _begun(state: State, path: Path) -> Step:
     if body is None:
         return Start(path)
     try:
-        return NodeStarted(path, body.container.begin(level.variables))
+        return NodeStarted(path, body.container.begin(node, level.variables))
     except NodeError as error:
         return failed(level.graph.nodes[node], path, error)
 
@@ -98,7 +100,7 @@ def _rounds(opened: Opened) -> list[Step]:
     """What is to be done about a container that is due."""
     container = opened.body.container
     if not opened.closing:
-        last = min(opened.count, opened.rounds + container.at_once - len(opened.active))
+        last = min(opened.count, opened.rounds + min(container.at_once - len(opened.active), MOST_ROUNDS))
         rounds = range(opened.rounds, last)
         return [RoundStarted(opened.path, index, container.seen(opened.inputs, index)) for index in rounds]
     return [_closed(opened, opened.body)]

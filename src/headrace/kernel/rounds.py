@@ -38,8 +38,8 @@ class Container(Protocol):
         """Whether a round that fails leaves the others alone."""
         ...
 
-    def begin(self, variables: Variables) -> Mapping[str, Value]:
-        """What it works on. NodeError where that is not what it should be."""
+    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
+        """What it works on; `node` is its id. NodeError where that is not what it should be."""
         ...
 
     def count(self, inputs: Mapping[str, Value]) -> int:

@@ -7,7 +7,9 @@ and into the parts of a file (`url`, `name`, `size` ...).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import cast
 
 from headrace import values
 from headrace.values import Selector, Value, Variable
@@ -41,6 +43,10 @@ class Variables:
     def scope(self, name: str) -> Mapping[str, Value]:
         """All values of a scope; none where there is no such scope."""
         return self._scopes.get(name, {})
+
+    def overlaid(self, name: str, values: Mapping[str, Value]) -> Variables:
+        """These and a scope of that name, in place of one that is there."""
+        return Variables(ChainMap({name: values}, cast("MutableMapping[str, Mapping[str, Value]]", self._scopes)))
 
     def get(self, selector: Sequence[str], default: Value = None) -> Value:
         """The value, or the default where there is none."""

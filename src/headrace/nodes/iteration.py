@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.graph import NodeId
 from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, null_is_default
@@ -50,7 +51,7 @@ class Iteration(ContainerNode[IterationConfig]):
     def tolerant(self) -> bool:
         return self.config.error_handle_mode != "terminated"
 
-    def begin(self, variables: Variables) -> Mapping[str, Value]:
+    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         selector = self.config.iterator_selector
         found, items = variables.find(selector)
         if not found:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
+from headrace.kernel.graph import NodeId
 from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
@@ -28,6 +30,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "object": (dict,),
 }
+_ANY = (object,)
 
 
 class LoopVariable(Config):
@@ -51,18 +54,26 @@ class LoopVariable(Config):
         listed = self.var_type.startswith("array")
         if listed and not value:
             return []
-        wanted = (list,) if listed else _TYPES.get(self.var_type, (object,))
-        if isinstance(value, str) and str not in wanted and wanted != (object,):
+        wanted = (list,) if listed else _TYPES.get(self.var_type, _ANY)
+        if isinstance(value, str) and str not in wanted and wanted != _ANY:
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
                 raise self._invalid() from None
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted and wanted != (object,)):
+        items = _TYPES.get(self.var_type.removeprefix("array[").removesuffix("]"), _ANY)
+        if not _is(value, wanted) or (listed and not all(_is(each, items) for each in cast("list[Value]", value))):
             raise self._invalid()
         return value
 
     def _invalid(self) -> NodeError:
         return NodeError(f"Invalid value for loop variable {self.label}", ERROR)
+
+
+def _is(value: Value, types: tuple[type, ...]) -> bool:
+    """Whether a value is of these types; to Python a truth value is a number, and so is NaN."""
+    if isinstance(value, bool):
+        return bool in types or types == _ANY
+    return isinstance(value, types) and not (isinstance(value, float) and not isfinite(value))
 
 
 class LoopConfig(Config):
@@ -95,10 +106,12 @@ class Loop(ContainerNode[LoopConfig]):
     def tolerant(self) -> bool:
         return False
 
-    def begin(self, variables: Variables) -> Mapping[str, Value]:
-        return {COUNT: self.config.loop_count} | {
-            each.label: each.start(variables) for each in self.config.loop_variables
-        }
+    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
+        begun: dict[str, Value] = {}
+        known = variables.overlaid(node, begun)  # one may begin with what another before it begins with
+        for each in self.config.loop_variables:
+            begun[each.label] = each.start(known)
+        return {COUNT: self.config.loop_count} | begun
 
     def count(self, inputs: Mapping[str, Value]) -> int:
         return self.config.loop_count  # not from the inputs: a variable may have that name
