@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from headrace.api.frames import Frame, Frames, Place
 from headrace.dsl.load import load
 from headrace.engine import Driver
+from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     NodeStarted,
     NodeSucceeded,
@@ -34,12 +36,16 @@ LETTERS = ("abc", "xyz")  # what the node of each round says
 ROUNDS = ("it[0]/t", "it[1]/t")
 
 
-def told_inside() -> Flow:
+def told_inside(**data: Any) -> Flow:
     """A chat with an iteration of two rounds at once; in each a node speaks, and an answer says what it said."""
-    inside = [node("t", "slow-echo", "it"), node("in", "answer", "it", answer="<{{#t.text#}}>")]
+    inside = [
+        node("t", "slow-echo", "it", reads=[["it", "item"]], **data),
+        node("in", "answer", "it", answer="<{{#t.text#}}>"),
+    ]
+    several: dict[str, Any] = {"is_parallel": True, "parallel_nums": 2, "error_handle_mode": "continue-on-error"}
     file = yaml.safe_load(
         source(
-            [iteration("it", ["start", "items"], ["t", "text"], is_parallel=True, parallel_nums=2), *inside],
+            [iteration("it", ["start", "items"], ["t", "text"], **several), *inside],
             "start>it it-start>t t>in it>end",
             {},
         )
@@ -127,3 +133,46 @@ async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> Non
     told = [frame for record in fork(old, RUN, 1.0, old[0].event) for frame in frames.feed(record)]
     (completed,) = [frame.data for frame in told if frame.event == "iteration_completed"]
     assert (completed["total_tokens"], completed["execution_metadata"]["total_price"]) == (0, "0.0")
+
+
+async def lived_through(made: Flow, **inputs: Any) -> list[Record]:
+    where = world()
+    await where.journal.append([asked(**inputs)])
+    await Driver("run", made, where).drive()
+    return await where.journal.read("run")
+
+
+def levels() -> int:
+    """How many graphs at work the answers of this process know of."""
+    return sum(
+        type(each).__module__ == Answer.__module__ and "Level" in type(each).__name__ for each in gc.get_objects()
+    )
+
+
+async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:
+    """Else each record would cost more than the one before."""
+    records = await lived_through(told_inside(fails_on=[3, 8]), items=list(range(12)))
+    frames, before = Frames(RUN, FLOW), levels()
+    known: list[int] = []
+    for record in records:
+        frames.feed(record)
+        if isinstance(record.event, RoundStarted):
+            known.append(levels() - before)
+    assert len(known) == 12
+    assert max(known) == 2
+
+
+async def test_an_attempt_in_a_round_says_whose_round_it_is() -> None:
+    retry = {"retry_enabled": True, "max_retries": 1, "retry_interval": 0}
+    inside = node("in", "slow-echo", "lo", fails_first=1, retry_config=retry)
+    made = flow(
+        [iteration("it", ["start", "items"], ["lo", "loop_round"]), loop("lo", 1, "it"), inside],
+        "start>it it-start>lo lo-start>in it>end",
+        {"out": ["it", "output"]},
+    )
+    frames = Frames(RUN, made)
+    told = [frame for record in await lived_through(made, items=["a"]) for frame in frames.feed(record)]
+    (again,) = [frame.data for frame in told if frame.event == "node_retry"]
+    place = {"iteration_id": "it", "iteration_index": 0, "loop_id": "lo", "loop_index": 0}
+    assert again["execution_metadata"] == place
+    assert (again["iteration_id"], again["loop_id"], again["retry_index"]) == ("it", "lo", 1)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
 
 from headrace.engine import Driver
+from headrace.errors import NodeError
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RoundStarted, RunEnded
+from headrace.kernel.plan import plan
 from headrace.kernel.state import State
 from headrace.node import Context, Flow, Result
 from headrace.stores.memory import MemoryJournal
@@ -153,6 +157,47 @@ async def test_lists_of_lists(flatten: bool, outputs: list[Any], out: list[Any])
     assert state.ended.outputs == {"out": out}
 
 
+async def test_items_of_any_kind():
+    items: list[Any] = [None, {"a": [1]}, [1], "", 0, False]
+    made = flow(
+        [
+            iteration("it", ["start", "items"], ITEM, is_parallel=True, flatten_output=False),
+            node("in", "slow-echo", "it"),
+        ],
+        "start>it it-start>in it>end",
+        {"out": ["it", "output"]},
+    )
+    state, _ = await drive(made, items=items)
+    assert state.outputs == {"out": items}
+
+
+@pytest.mark.parametrize("output", [["in", "nothing"], ["nobody", "r"], []])
+async def test_rounds_that_do_not_put_out_what_is_wanted(output: list[str]):
+    made = flow(
+        [iteration("it", ["start", "items"], output), node("in", inside="it")],
+        "start>it it-start>in it>end",
+        {"out": ["it", "output"]},
+    )
+    state, _ = await drive(made, items=[1, 2])
+    assert state.outputs == {"out": [None, None]}
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+async def test_a_node_inside_that_nobody_knows(tolerant: bool):
+    mode = "continue-on-error" if tolerant else "terminated"
+    made = flow(
+        [iteration("it", ["start", "items"], ["in", "r"], error_handle_mode=mode), node("in", "magic", "it")],
+        "start>it it-start>in it>end",
+        {"out": ["it", "output"]},
+    )
+    state, _ = await drive(made, items=[1, 2])
+    assert state.ended is not None
+    if tolerant:
+        assert state.ended.outputs == {"out": [None, None]}
+    else:
+        assert state.ended.error == "Node 'in' (in) is of type 'magic', which Headrace does not run."
+
+
 async def test_tokens_inside_count_for_the_run_and_the_iteration():
     state, records = await drive(each_item(tokens=7), items=list("abc"))
     assert state.ended is not None
@@ -257,22 +302,96 @@ async def test_a_failure_inside_ends_the_loop():
     assert (state.ended.status, state.ended.error) == ("failed", "boom on [3]")
 
 
-@pytest.mark.parametrize(
-    ("kind", "value", "wrong"),
-    [("number", "x", True), ("number", True, True), ("object", "{", True), ("array[string]", '["a"]', False)],
-)
-async def test_what_a_loop_variable_begins_with(kind: str, value: Any, wrong: bool):
-    made = flow(
-        [loop("lp", 1, loop_variables=[variable("v", value, kind)]), node("in", inside="lp", reads=[["lp", "v"]])],
+def beginning(*variables: dict[str, Any]) -> Flow:
+    """A loop of one round that puts out its last variable."""
+    return flow(
+        [loop("lp", 1, loop_variables=list(variables)), node("in", inside="lp")],
         "start>lp lp-start>in lp>end",
-        {"v": ["lp", "v"]},
+        {"out": ["lp", variables[-1]["label"]]},
     )
-    state, _ = await drive(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "out"),
+    [
+        ("string", "a", "a"),
+        ("string", "", ""),
+        ("number", 2, 2),
+        ("number", "2.5", 2.5),
+        ("boolean", False, False),
+        ("boolean", "true", True),
+        ("object", {"a": 1}, {"a": 1}),
+        ("object", '{"a": 1}', {"a": 1}),
+        ("array[string]", '["a"]', ["a"]),
+        ("array[number]", "[1, 2.5]", [1, 2.5]),
+        ("array[object]", '[{"a": 1}]', [{"a": 1}]),
+        ("array[boolean]", [True], [True]),
+        ("array[string]", "", []),
+        ("array[string]", None, []),
+    ],
+)
+async def test_what_a_loop_variable_begins_with(kind: str, value: Any, out: Any):
+    state, _ = await drive(beginning(variable("v", value, kind)))
     assert state.ended is not None
-    if wrong:
-        assert (state.ended.status, state.ended.error) == ("failed", "Invalid value for loop variable v")
-    else:
-        assert state.ended.outputs == {"v": ["a"]}
+    assert (state.ended.status, state.ended.outputs) == ("succeeded", {"out": out})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *[("string", 1), ("string", None), ("number", "x"), ("number", True), ("number", "NaN"), ("number", "1e999")],
+        *[("boolean", 1), ("object", "{"), ("object", ""), ("array[number]", '["a"]'), ("array[number]", "[true]")],
+        *[("array[object]", "[1]"), ("array[string]", "null")],
+    ],
+)
+async def test_a_loop_variable_of_another_type(kind: str, value: Any):
+    state, _ = await drive(beginning(variable("v", value, kind)))
+    assert state.ended is not None
+    assert (state.ended.status, state.ended.error) == ("failed", "Invalid value for loop variable v")
+
+
+def taken(label: str, selector: Any) -> dict[str, Any]:
+    return variable(label, selector) | {"value_type": "variable"}
+
+
+async def test_a_loop_variable_begins_with_another_variable():
+    state, _ = await drive(beginning(taken("v", ["start", "items"])), items=[1, None])
+    assert state.outputs == {"out": [1, None]}
+    state, _ = await drive(beginning(variable("a", 1), taken("v", ["lp", "a"])))
+    assert state.outputs == {"out": 1}
+
+
+@pytest.mark.parametrize("selector", [["lp", "b"], ["nobody", "x"], [], None, "start.items"])
+async def test_a_loop_variable_that_begins_with_what_is_not_there(selector: Any):
+    state, _ = await drive(beginning(taken("v", selector), variable("b", 1)))
+    assert state.ended is not None
+    assert state.ended.error == "Invalid value for loop variable v"
+
+
+@pytest.mark.parametrize(
+    ("condition", "rounds"),
+    [
+        ((["in", "r"], "is", "in:3"), 3),
+        ((["in", "r"], "is", "never"), 5),
+        ((["nobody", "x"], "is", "x"), 5),
+        ((["lp", "n"], "contains", "x"), 5),
+        ((["lp", "n"], ">", "not a number"), 5),
+    ],
+)
+async def test_a_condition_on_what_a_round_put_out(condition: tuple[Any, str, str], rounds: int):
+    names = ("variable_selector", "comparison_operator", "value")
+    until = dict(zip(names, condition, strict=True))
+    made = flow(
+        [
+            loop("lp", 5, break_conditions=[until], loop_variables=[variable("n", 0)]),
+            adds("add", ["lp", "n"], 1, "lp"),
+            node("in", "slow-echo", "lp", reads=[["lp", "n"]]),
+        ],
+        "start>lp lp-start>add add>in lp>end",
+        {"out": ["lp", "loop_round"]},
+    )  # fmt: skip
+    state, _ = await drive(made)
+    assert state.outputs == {"out": rounds}
 
 
 # ----------------------------------------------------------------------------------------------------------- nested
@@ -293,6 +412,26 @@ async def test_an_iteration_in_an_iteration():
     assert state.ended.outputs == {"out": ["in:a:0:0", "in:b:0:1", "in:c:2:0"]}
     paths = [record.event.path for record in records if isinstance(record.event, NodeStarted)]
     assert {"it[0]/sub[1]/in", "it[2]/sub[0]/in", "it[1]/sub"} <= set(paths)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_ten_iterations_in_one_another(parallel: bool):
+    depth = 10
+    names = [*(f"it{level}" for level in range(depth)), "in"]
+    outputs = [[name, "output"] for name in names[1:-1]] + [["in", "r"]]
+    made = flow(
+        [
+            *(
+                iteration(name, ["start", "items"], out, names[level - 1] if level else None, is_parallel=parallel)
+                for level, (name, out) in enumerate(zip(names[:-1], outputs, strict=True))
+            ),
+            node("in", "slow-echo", names[-2], reads=[[name, "item"] for name in names[:-1]]),
+        ],
+        " ".join(["start>it0", *(f"{name}-start>{inner}" for name, inner in pairwise(names)), "it0>end"]),
+        {"out": ["it0", "output"]},
+    )
+    state, _ = await drive(made, items=[0, 1])
+    assert state.outputs["out"] == [f"in:{':'.join(f'{number:010b}')}" for number in range(2**depth)]
 
 
 async def test_a_loop_in_an_iteration_in_a_loop():
@@ -487,6 +626,69 @@ async def test_a_loop_without_end_and_without_nodes_can_be_stopped():
     state = await asyncio.wait_for(driving, 2)
     assert state.ended is not None
     assert state.ended.status == "stopped"
+
+
+async def test_very_many_rounds_at_once_are_planned_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    planned = 0
+
+    def counted(state: State) -> Any:
+        nonlocal planned
+        steps = plan(state)
+        planned += len(steps)
+        return steps
+
+    monkeypatch.setattr("headrace.engine.driver.plan", counted)
+    made = each_item("slow-echo", is_parallel=True, parallel_nums=10**9)
+    state, records = await drive(made, items=list(range(2_000)))
+    assert len(state.outputs["out"]) == 2_000
+    assert planned < 2 * len(records)
+
+
+async def test_an_attempt_that_fails_while_its_run_is_being_stopped_is_the_last():
+    failing, gate = asyncio.Event(), asyncio.Event()
+    attempts: list[str] = []
+
+    class Fails(Echo):
+        type = "fails"
+        instant: ClassVar[bool] = False
+
+        async def run(self, ctx: Context) -> Result:
+            attempts.append(ctx.key)
+            failing.set()
+            await gate.wait()
+            raise NodeError("no", "No")
+
+    class SlowDisk(MemoryJournal):
+        """Its last append takes until the node has failed."""
+
+        def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+            done = super().append(records)
+            return asyncio.ensure_future(self.later()) if isinstance(records[-1].event, RunEnded) else done
+
+        async def later(self) -> None:
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    inner = node("in", "fails", "it", retry_config={"retry_enabled": True, "max_retries": 3, "retry_interval": 0})
+    made = flow(
+        [iteration("it", ["start", "items"], ["in", "r"]), inner], "start>it it-start>in it>end", {}, fails=Fails
+    )
+    where = world(SlowDisk())
+    await where.journal.append([asked(items=[1])])
+    driver = Driver("run", made, where)
+    driving = asyncio.create_task(driver.drive())
+    await failing.wait()
+    driver.stop("somebody")
+    state = await driving
+    del driver, driving
+    gc.collect()
+    await asyncio.sleep(0)
+    assert state.ended is not None
+    assert state.ended.status == "stopped"
+    assert (attempts, complaints) == (["run/it[0]/in/0"], [])
 
 
 async def test_a_failure_costs_the_same_however_many_rounds_are_under_way(monkeypatch: pytest.MonkeyPatch):

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.dsl.load import load
 from headrace.engine import Driver
+from headrace.kernel.answer import Answer
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Retry
-from headrace.node import Context, Flow, Result
+from headrace.node import Config, Context, Flow, Node, Result
 from headrace.stores.memory import MemoryJournal
-from tests.engine.nests import adds, asked, iteration, loop, node, variable
+from tests.engine.nests import REGISTRY as NESTS
+from tests.engine.nests import adds, asked, iteration, loop, node, source, variable
 from tests.engine.nests import flow as nest
 from tests.engine.worlds import Failing, Instant, Scripted, flow, queued, world
 
@@ -187,15 +192,24 @@ def insides(draw: st.DrawFn, home: str, depth: int) -> tuple[list[Any], list[str
             inner, inner_edges, out = draw(insides(name, depth - 1))
             if shape == "iteration":
                 several = {"is_parallel": draw(st.booleans()), "parallel_nums": draw(st.integers(1, 3))}
-                data = {"error_handle_mode": draw(MODES), **several}
-                nodes += [iteration(name, ["start", "items"], out, home, **data), *inner]
+                nodes += [
+                    iteration(name, ["start", "items"], out, home, error_handle_mode=draw(MODES), **several),
+                    *inner,
+                ]
                 last = [name, "output"]
             else:
-                variables = [variable("n", 0), variable("item", "x", "string")]
-                data = {"loop_variables": variables}
+                data: dict[str, Any] = {"loop_variables": [variable("n", 0), variable("item", "x", "string")]}
+                if until := draw(st.sampled_from([None, None, "0", "2"])):
+                    held = {"variable_selector": [name, "n"], "comparison_operator": "≥", "value": until}
+                    data["break_conditions"] = [held]
                 counts = adds(f"{name}n", [name, "n"], 1, name)
                 nodes += [loop(name, draw(st.integers(1, 3)), home, **data), *inner, counts]
                 inner_edges.append(f"{name}-start>{name}n")
+                if draw(st.booleans()):
+                    case = {"variable_selector": [name, "n"], "comparison_operator": "=", "value": "2"}
+                    cases = [{"case_id": "last", "logical_operator": "and", "conditions": [case]}]
+                    nodes += [node(f"{name}if", "if-else", name, cases=cases), node(f"{name}end", "loop-end", name)]
+                    inner_edges += [f"{name}n>{name}if", f"{name}if:last>{name}end"]
                 last = [name, "n"]
             edges += inner_edges
         edges.append(f"{before}>{name}")
@@ -217,3 +231,56 @@ def test_a_run_killed_in_the_middle_of_containers_comes_to_the_same_end(data: st
     )
     items = data.draw(st.lists(st.sampled_from(["x", "y", "z"]), max_size=3))
     asyncio.run(at_every_append(made, asked(items=items)))
+
+
+# ------------------------------------------------------------------------------------------------ what rounds have said
+
+
+class TalkConfig(Config):
+    pass
+
+
+class Talk(Node[TalkConfig]):
+    """Says its item letter by letter, as a model does."""
+
+    type = "talk"
+    Config = TalkConfig
+
+    async def run(self, ctx: Context) -> Result:
+        text = ctx.variables.get(["it", "item"])
+        for letter in text:
+            ctx.emit("text", letter)
+            await asyncio.sleep(0)
+        return Result({"text": text})
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_what_rounds_say_is_whole_whenever_the_process_dies(parallel: bool):
+    file = yaml.safe_load(
+        source(
+            [
+                iteration("it", ["start", "items"], ["talk", "text"], is_parallel=parallel, parallel_nums=2),
+                node("talk", "talk", "it"),
+                node("say", "answer", "it", answer="<{{#talk.text#}}>"),
+            ],
+            "start>it it-start>talk talk>say it>end",
+            {},
+        )
+    )
+    file["app"]["mode"] = "advanced-chat"
+    file["workflow"]["graph"]["nodes"][-1]["data"] = {"type": "answer", "title": "end", "answer": "!"}
+    made = load(yaml.safe_dump(file), {**NESTS, "talk": Talk}, "talk.yml")
+    items = ["abc", "defg", "hi"]
+    for survives in range(100):
+        died, journal = await killed_before(made, asked(items=items), survives)
+        answer, said = Answer(made.graph), dict[int, str]()
+        for record in await journal.read("run"):
+            for text, _, level in answer.apply(record):
+                said[level] = said.get(level, "") + text
+        assert said.pop(0) == "!"
+        for item, text in zip(items, sorted(said.values()), strict=True):
+            # an attempt that the crash cut off has been heard, as far as it came
+            assert text.removesuffix(f"{item}>") in [f"<{item[:letters]}" for letters in range(len(item) + 1)]
+        if not died:
+            return
+    raise AssertionError("the run never ended")

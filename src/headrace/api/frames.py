@@ -144,7 +144,10 @@ class Frames:
         for text, selector, level in texts:
             told[level] = told.get(level, 0) + len(text)
             skip = self._skip.get(level, 0)
-            self._skip[level] = max(0, skip - len(text))
+            if skip > len(text):
+                self._skip[level] = skip - len(text)
+            else:
+                self._skip.pop(level, None)
             if rest := text[skip:]:
                 data = {"text": rest, "from_variable_selector": list(selector)}
                 frames.append(Frame("text_chunk", data, Place.beyond(at, told)))
@@ -195,6 +198,7 @@ class Frames:
     def _started(self, event: NodeStarted, at: float) -> Iterable[tuple[str, dict[str, Value]]]:
         self._steps += ROUND_END not in event.path
         if self._containers.holds(event.path):
+            self._led.pop(event.path, None)
             return self._containers.started(event, at)
         return [("node_started", self._node_started(event.path, at))]
 
@@ -293,7 +297,8 @@ class Frames:
         return self._node_ended(event, status, error, metadata, at)
 
     def _node_retry(self, event: NodeRetried, at: float) -> dict[str, Value]:
-        return self._node_ended(event, "retry", event.error, None, at) | {"retry_index": event.attempt}
+        metadata = self._containers.metadata(event.path) or None
+        return self._node_ended(event, "retry", event.error, metadata, at) | {"retry_index": event.attempt}
 
     def _node_ended(
         self,

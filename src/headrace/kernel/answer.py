@@ -62,8 +62,8 @@ class Answer:
 
     def __init__(self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None) -> None:
         self._top = _Level(graph, dict(scopes or {}))
-        self._levels: dict[Path, _Level] = {}  # of the rounds under way, by what their paths begin with
-        self._silent = not graph.responses and not graph.speaks_inside
+        self._levels: dict[Path, _Level] = {}  # of rounds that may yet speak, by what their paths begin with
+        self._silent = not graph.speakers
 
     @property
     def unjournaled(self) -> dict[int, int]:
@@ -92,13 +92,20 @@ class Answer:
                     for scope, values in event.assigned.items():
                         self._assign(path, scope, values)
                 self._close(f"{path}[")
-                level = self._at(path)
-                return [] if level is None else level.apply(record)
+                return self._inform(path, record)
             case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path):
-                level = self._at(path)
-                return [] if level is None else level.apply(record)
+                return self._inform(path, record)
             case _:
                 return []
+
+    def _inform(self, path: Path, record: Record) -> list[Said]:
+        level = self._at(path)
+        if level is None:
+            return []
+        said = level.apply(record)
+        if level is not self._top and level.finished:
+            del self._levels[level.prefix]
+        return said
 
     def _round(self, event: RoundStarted, number: int) -> list[Said]:
         level = self._at(event.path)
@@ -106,10 +113,8 @@ class Answer:
             return []
         node = event.path[len(level.prefix) :]
         body = level.graph.bodies[node]
-        if not body.graph.responses and not body.graph.speaks_inside:
+        if not body.graph.speakers:
             return []
-        if body.container.at_once == 1:
-            self._close(f"{event.path}[")
         scopes = ChainMap({node: event.inputs} if event.inputs else {}, level.scopes)
         opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}", number)
         self._levels[opened.prefix] = opened
@@ -120,12 +125,12 @@ class Answer:
             del self._levels[each]
 
     def _assign(self, path: Path, scope: str, values: Mapping[str, Value]) -> None:
-        home = self._top
+        home: _Level | None = self._top
         for container in ancestors(path):
-            level = self._at(container)
-            if level is not None and container[len(level.prefix) :] == scope:
-                home = level
-        home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+            if container.rpartition(ROUND_END)[2] == scope:
+                home = self._at(container)
+        if home is not None:
+            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
 
     def _at(self, path: Path) -> _Level | None:
         """The level that a path is in; None where nothing is ever said."""
@@ -147,6 +152,8 @@ class _Level:
         self._sure: set[NodeId] = set()
         self._skipped: set[NodeId] = set()
         self._ended: set[NodeId] = set()
+        self._running: set[NodeId] = set()
+        self._failed = False
         self._waiting: deque[NodeId] = deque()
         self._at = 0  # the piece that the first of the waiting has come to
         self._streams: dict[Selector, Stream] = {}
@@ -154,6 +161,13 @@ class _Level:
     @property
     def unjournaled(self) -> int:
         return sum(max(0, stream.told - stream.journaled) for stream in self._streams.values())
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will be said: of its speakers none is left, or it has failed, and with it what is to start."""
+        if self._failed:
+            return not self._running
+        return all(node in self._ended or node in self._skipped for node in self.graph.speakers)
 
     def begin(self) -> list[Said]:
         self._reach(self.graph.root)
@@ -174,12 +188,17 @@ class _Level:
                 if not self._heard((node, name), at, text, journaled=record.seq is not None):
                     return []
             case NodeStarted(inputs=inputs):
+                if node not in self.graph.bodies:  # a container in a round that has failed ends unheard
+                    self._running.add(node)
                 if not inputs:
                     return []
                 self.scopes[node] = inputs  # a loop's variables
             case NodeFailed(strategy=None):
+                self._running.discard(node)
+                self._failed = True
                 return []
             case NodeSucceeded() | NodeFailed():
+                self._running.discard(node)
                 self.scopes[node] = event.outputs
                 self._ended.add(node)
                 self._reach_from(node, event.handle)

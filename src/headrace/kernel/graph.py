@@ -123,9 +123,9 @@ class Graph:
         return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))
 
     @cached_property
-    def speaks_inside(self) -> bool:
-        """Whether some response node is inside a container."""
-        return any(body.graph.responses or body.graph.speaks_inside for body in self.bodies.values())
+    def speakers(self) -> frozenset[NodeId]:
+        """Response nodes, and containers with some inside."""
+        return frozenset(self.responses).union(id_ for id_, body in self.bodies.items() if body.graph.speakers)
 
     @cached_property
     def holding(self) -> frozenset[NodeId]:
