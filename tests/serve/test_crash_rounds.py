@@ -22,7 +22,14 @@ def calls(url: str, **data: Any) -> str:
         [
             iteration("it", ["start", "items", "list"], ["second", "body"], **data),
             node("first", "http-request", "it", url=f"{url}/first/{{{{#it.item#}}}}", headers="", **asks),
-            node("second", "http-request", "it", url=f"{url}/second/{{{{#it.item#}}}}", headers="Idempotency-Key:", **asks),
+            node(
+                "second",
+                "http-request",
+                "it",
+                url=f"{url}/second/{{{{#it.item#}}}}",
+                headers="Idempotency-Key:",
+                **asks,
+            ),
         ],
         "start>it it-start>first first>second it>end",
         {"out": ["it", "output"]},

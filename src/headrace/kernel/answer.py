@@ -4,7 +4,8 @@ A response node (end, answer) is a list of pieces: literal text and selectors. I
 reached: every branching node on some path to it has chosen that path. One speaks at a time, in the order in which they
 became sure; a piece that waits for a value holds back those after it. Text that a model streams is told as it comes.
 
-A node that assigns a variable which some response tells counts as a choice: nothing is said past it before it is done.
+A container, and a node that assigns a variable which some response tells, counts as a choice: nothing is said past it
+before it is done.
 Response nodes inside containers speak for themselves, round by round.
 
 Everything is folded from records, so that whoever joins late, or again after a cut, comes to the same text.
@@ -244,7 +245,7 @@ class _Level:
 
     def _chooses(self, node: NodeId) -> bool:
         spec = self.graph.nodes[node]
-        return spec.branching or spec.strategy == FAIL_BRANCH or node in self.graph.holding
+        return spec.branching or spec.strategy == FAIL_BRANCH or node in self.graph.bodies or node in self.graph.holding
 
     def _speak(self) -> Iterator[Said]:
         while self._waiting:

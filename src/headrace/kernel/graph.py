@@ -130,9 +130,4 @@ class Graph:
     @cached_property
     def holding(self) -> frozenset[NodeId]:
         """Nodes that assign a variable which some response here tells: what they make of it is to be waited for."""
-        return frozenset(id_ for id_ in self.nodes if self._writes(id_) & self.told)
-
-    def _writes(self, node: NodeId) -> frozenset[Selector]:
-        body = self.bodies.get(node)
-        inside = (body.graph._writes(each) for each in body.graph.nodes) if body else ()
-        return self.nodes[node].writes.union(*inside)
+        return frozenset(id_ for id_, spec in self.nodes.items() if spec.writes & self.told)
