@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from headrace.node import Config, Context, Node, Result
@@ -59,9 +60,10 @@ def each_letter(**data: Any) -> str:
     )
 
 
-async def test_rounds_speak_before_what_comes_after_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_rounds_speak_one_after_another_before_what_follows(tmp_path: Path, parallel: bool) -> None:
     async with serving(tmp_path, registry=TALKING) as server:
-        app = await server.add("chat.yml", each_letter())
+        app = await server.add("chat.yml", each_letter(is_parallel=parallel))
         _, body = await say(app, "hey")
         async with saying(app, "hey") as stream:
             events = await stream.rest()

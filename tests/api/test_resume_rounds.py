@@ -80,12 +80,10 @@ def lived(moves: Sequence[tuple[int, str]]) -> list[Record]:
 
 
 def shown(frames: Sequence[Frame]) -> Any:
-    """What each round said, what else was said, and the events."""
+    """What was said, and the events."""
     text = "".join(frame.data["text"] for frame in frames if frame.event == "text_chunk")
     events = [(frame.event, frame.data.get("id"), frame.data.get("index")) for frame in frames]
-    rounds = ["".join(each for each in text if each in letters) for letters in LETTERS]
-    rest = sorted(each for each in text if each not in "".join(LETTERS))
-    return rounds, rest, [each for each in events if each[0] != "text_chunk"]
+    return text, [each for each in events if each[0] != "text_chunk"]
 
 
 def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:

@@ -1,4 +1,4 @@
-"""A serving process dies in the middle of rounds; the next one goes on with those, and only those, that were under way."""
+"""A serving process dies in the middle of rounds; the next one goes on with those that were under way, and no others."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ became sure; a piece that waits for a value holds back those after it. Text that
 
 A container, and a node that assigns a variable which some response tells, counts as a choice: nothing is said past it
 before it is done.
-Response nodes inside containers speak for themselves, round by round.
+Response nodes inside containers speak for themselves, round by round: of rounds under way at once one has the word, and
+the others hold theirs back until they are next.
 
 Everything is folded from records, so that whoever joins late, or again after a cut, comes to the same text.
 """
@@ -14,7 +15,7 @@ Everything is folded from records, so that whoever joins late, or again after a 
 from __future__ import annotations
 
 from collections import ChainMap, deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
 from headrace.kernel.events import (
@@ -64,13 +65,14 @@ class Answer:
     def __init__(self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None) -> None:
         self._top = _Level(graph, dict(scopes or {}))
         self._levels: dict[Path, _Level] = {}  # of rounds that may yet speak, by what their paths begin with
+        self._turns: dict[Path, deque[_Level]] = {}  # the same by container: the first of them has the word
         self._silent = not graph.speakers
 
     @property
     def unjournaled(self) -> dict[int, int]:
         """Characters told that no journaled record has yet, by level: what a stream's id adds to the sequence
         number."""
-        levels = (self._top, *self._levels.values())
+        levels = [self._top, *(turns[0] for turns in self._turns.values() if turns and turns[0].speaking)]
         return {level.number: count for level in levels if (count := level.unjournaled)}
 
     def apply(self, record: Record) -> list[Said]:
@@ -83,17 +85,17 @@ class Answer:
                 return []
             case RunStarted(conversation):
                 self._top.scopes["conversation"] = conversation
-                return self._top.begin()
+                return list(self._top.begin())
             case RunResumed(recovered=True):
-                return [said for level in (self._top, *self._levels.values()) for said in level.resumed()]
+                levels = [self._top, *self._levels.values()]
+                return [said for level in levels for said in level.told(level.resumed())]
             case RoundStarted() as event:
                 return self._round(event, record.seq or 0)
             case NodeSucceeded(path) | NodeFailed(path) as event:
                 if isinstance(event, NodeSucceeded):
                     for scope, values in event.assigned.items():
                         self._assign(path, scope, values)
-                self._close(f"{path}[")
-                return self._inform(path, record)
+                return [*self._close(path), *self._inform(path, record)]
             case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path):
                 return self._inform(path, record)
             case _:
@@ -103,9 +105,11 @@ class Answer:
         level = self._at(path)
         if level is None:
             return []
-        said = level.apply(record)
-        if level is not self._top and level.finished:
-            del self._levels[level.prefix]
+        said = level.told(level.apply(record))
+        while level is not self._top and level.turns and level.turns[0].finished:
+            del self._levels[level.turns.popleft().prefix]
+            if level.turns:
+                said += level.turns[0].released()
         return said
 
     def _round(self, event: RoundStarted, number: int) -> list[Said]:
@@ -117,13 +121,23 @@ class Answer:
         if not body.graph.speakers:
             return []
         scopes = ChainMap({node: event.inputs} if event.inputs else {}, level.scopes)
-        opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}", number)
+        opened = _Level(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}", number, level)
+        opened.turns = self._turns.setdefault(event.path, opened.turns)
+        opened.turns.append(opened)
         self._levels[opened.prefix] = opened
-        return opened.begin()
+        return opened.told(opened.begin())
 
-    def _close(self, prefix: Path) -> None:
-        for each in [each for each in self._levels if each.startswith(prefix)]:
-            del self._levels[each]
+    def _close(self, container: Path) -> list[Said]:
+        """A container has ended: what its rounds still hold back is told."""
+        if container not in self._turns:
+            return []
+        said: list[Said] = []
+        for inside in [each for each in self._turns if each == container or each.startswith(f"{container}[")]:
+            turns = self._turns.pop(inside)
+            while turns:
+                said += turns[0].released()
+                del self._levels[turns.popleft().prefix]
+        return said
 
     def _assign(self, path: Path, scope: str, values: Mapping[str, Value]) -> None:
         home: _Level | None = self._top
@@ -143,12 +157,20 @@ class _Level:
     """What one graph says: the top one, or that of a round."""
 
     def __init__(
-        self, graph: Graph, scopes: MutableMapping[str, Mapping[str, Value]], prefix: Path = "", number: int = 0
+        self,
+        graph: Graph,
+        scopes: MutableMapping[str, Mapping[str, Value]],
+        prefix: Path = "",
+        number: int = 0,
+        around: _Level | None = None,
     ) -> None:
         self.graph = graph
         self.scopes = scopes
         self.prefix = prefix
         self.number = number
+        self.around = around
+        self.turns: deque[_Level] = deque()  # the rounds of its container, itself among them
+        self._held: list[Said] = []
         self._variables = Variables(scopes)
         self._sure: set[NodeId] = set()
         self._skipped: set[NodeId] = set()
@@ -170,16 +192,37 @@ class _Level:
             return not self._running
         return all(node in self._ended or node in self._skipped for node in self.graph.speakers)
 
-    def begin(self) -> list[Said]:
-        self._reach(self.graph.root)
-        return list(self._speak())
+    @property
+    def first(self) -> bool:
+        return self.around is None or (bool(self.turns) and self.turns[0] is self)
 
-    def resumed(self) -> list[Said]:
+    @property
+    def speaking(self) -> bool:
+        """Whether it has the word, and so has every round that it is in."""
+        return self.first and (self.around is None or self.around.speaking)
+
+    def told(self, said: Iterable[Said]) -> list[Said]:
+        """What of it is told now: a round whose turn has not come holds back its own words and those inside it."""
+        if not self.first:
+            self._held += said
+            return []
+        return list(said) if self.around is None else self.around.told(said)
+
+    def released(self) -> list[Said]:
+        """Its turn has come."""
+        held, self._held = self._held, []
+        return self.told(held)
+
+    def begin(self) -> Iterator[Said]:
+        self._reach(self.graph.root)
+        return self._speak()
+
+    def resumed(self) -> Iterator[Said]:
         """What was running when the worker was lost begins anew."""
         self._forget({selector[0] for selector in self._streams} - self._ended)
-        return list(self._speak())
+        return self._speak()
 
-    def apply(self, record: Record) -> list[Said]:
+    def apply(self, record: Record) -> Iterable[Said]:
         """Takes in what happened to a node of this level."""
         event = record.event
         assert isinstance(event, NodeStarted | NodeRetried | NodeSkipped | NodeSucceeded | NodeFailed | Delta)
@@ -207,7 +250,7 @@ class _Level:
                 self._skipped.add(node)
             case NodeRetried():
                 self._forget({node})
-        return list(self._speak())
+        return self._speak()
 
     def _heard(self, selector: Selector, at: int, text: str, *, journaled: bool) -> bool:
         """Adds to a stream what of the delta is new; False if nothing is, or if something between was lost (the
