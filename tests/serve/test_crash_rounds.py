@@ -1,4 +1,4 @@
-"""A serving process dies in the middle of rounds; the next one goes on with those that were under way, and no others."""
+"""A serving process dies in the middle of rounds; the next one goes on with those under way, and with no others."""
 
 from __future__ import annotations
 
