@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tests.official.ours import HERE
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -41,12 +43,15 @@ MESSAGES = "../conformance/turns/2/messages.json"
 NEWER = "not in 1.12.1"
 UNTOLD = "Dify 1.12.1 does not tell it"
 NULL = "null in Dify 1.12.1 where nothing is set"
+WITHOUT_403 = tuple(each.name for each in HERE if 403 not in each.answers)
 
 DIFFERENCES = (
     # ------------------------------------------------------------------------------------------------------- requests
     Difference('wrong user: ["nope"]: 200', (RUN, RUN_VERSION, CHAT, COMPLETE, *STOPS), "any user that is not empty"),
     Difference("wrong task_id: no uuid: 200", STOPS, "stopping what is unknown is no error: it may have ended"),
     Difference("wrong task_id: unknown: 200", STOPS, "the same"),
+    # told, and to an app's own key never answered: a 403 `forbidden` to one would be found as any other refusal is
+    Difference("status 403", WITHOUT_403, "a workspace's key or a token may lack the permission, and Dify has neither"),
     Difference("status 501", (CHAT,), "an agent with tools does not run here, and says so"),
     Difference("status 404", (SPEAK,), "a message that is unknown is not the same as one without text"),
     Difference('wrong message_id: "nope": 404 not_found', (SPEAK,), "the same"),
