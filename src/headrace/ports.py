@@ -464,8 +464,8 @@ class Conversations(Protocol):
 
     async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None: ...
 
-    async def save_conversation(self, conversation: Conversation) -> None:
-        """Replaces the one of the same id."""
+    async def save_conversation(self, conversation: Conversation) -> bool:
+        """Replaces the one of the same id, unless it was deleted. False where there is none to replace."""
         ...
 
     async def find_conversation(self, conversation: str) -> Conversation | None:

@@ -171,6 +171,22 @@ async def test_an_answer_can_be_stopped(server: Serving, streamed: bool) -> None
     assert gate.cancelled.is_set()
 
 
+@pytest.mark.parametrize("mode", ["chat", "completion"])
+async def test_only_who_asked_stops_an_app_without_a_workflow(server: Serving, mode: str) -> None:
+    gate = Scripted.scripts["wait"] = Gate(["half ", "whole"])
+    app = await server.add("chat.yml", chatflow("{{#wait.text#}}", ["wait"], mode=mode))
+    gate.let()
+    path = f"/v1/{mode}-messages"
+    async with saying(app, path=path) as stream:
+        stop = f"{path}/{(await stream.until('message'))[-1].body['task_id']}/stop"
+        assert await app.call("POST", stop, json={"user": "u2"}) == (200, {"result": "success"})
+        gate.let()
+        assert (await stream.until("message"))[-1].body["answer"] == "whole"
+        await app.call("POST", stop, json={"user": "u1"})
+        await stream.rest()
+    assert gate.cancelled.is_set()
+
+
 async def test_a_paused_answer_says_so(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("{{#ask.text#}}", ["ask"]))
     status, body = await say(app)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from headrace.ports import Conversation
 from tests.api.chats import begin, chatflow, refused, say
 from tests.api.serving import Client, Serving, workflow
 
@@ -147,6 +149,23 @@ async def test_a_deleted_conversation_is_gone_and_its_runs_stay(server: Serving,
     assert (await refused(app, "GET", f"/v1/messages?user=u1&conversation_id={conversation}")) == NO_CONVERSATION
     _, log = await app.call("GET", "/v1/workflows/logs")
     assert log["total"] == 1
+
+
+async def test_what_is_deleted_meanwhile_stays_deleted(
+    server: Serving, app: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await begin(app)
+    save = server.store.save_conversation
+
+    async def late(changed: Conversation) -> bool:
+        await save(replace(changed, deleted=True))
+        return await save(changed)
+
+    monkeypatch.setattr(server.store, "save_conversation", late)
+    for method, path in (("POST", f"{conversation}/name"), ("DELETE", conversation)):
+        asked = {"user": "u1", "name": "new"}
+        assert (await refused(app, method, f"/v1/conversations/{path}", json=asked)) == NO_CONVERSATION
+    assert (await listed(app))["data"] == []
 
 
 async def test_deleting_needs_a_body(app: Client) -> None:

@@ -39,9 +39,9 @@ async def test_a_conversation_added_again_stays_as_it_is(store: Conversations) -
 async def test_saving_a_conversation_replaces_it(store: Conversations) -> None:
     await store.add_conversation(CONVERSATION, [])
     renamed = replace(CONVERSATION, name="Renamed", updated_at=11.5, inputs={})
-    await store.save_conversation(renamed)
+    assert await store.save_conversation(renamed)
     assert await store.find_conversation("c1") == renamed
-    await store.save_conversation(replace(CONVERSATION, id="never added"))
+    assert not await store.save_conversation(replace(CONVERSATION, id="never added"))
     assert await store.find_conversation("never added") is None
     assert await store.conversations("a1", "end-ada") == ([renamed], False)
 
@@ -55,6 +55,9 @@ async def test_a_deleted_conversation_is_found_but_not_listed(store: Any) -> Non
     assert await store.find_conversation("c1") == deleted
     assert ids(await store.conversations("a1", "end-ada")) == (["c2"], False)
     assert ids(await store.exchanges("c1")) == (["m1"], False), "its runs stay"
+    assert not await store.save_conversation(replace(CONVERSATION, name="Renamed"))
+    assert not await store.save_conversation(deleted)
+    assert await store.find_conversation("c1") == deleted, "who has read it before does not bring it back"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class ConversationRoutes:
         served, end_user, _ = await self._sent(request)
         found = await self._conversation(request, served, end_user)
         now = self.api.runtime.world.clock()
-        await self.api.runtime.conversations.save_conversation(replace(found, deleted=True, updated_at=now))
+        await self._save(replace(found, deleted=True, updated_at=now))
         return gone()
 
     async def rename(self, request: Request) -> Response:
@@ -83,8 +83,13 @@ class ConversationRoutes:
         # as it is by now: a run of it may have ended meanwhile
         found = await self._conversation(request, served, end_user)
         renamed = replace(found, name=name, updated_at=self.api.runtime.world.clock())
-        await self.api.runtime.conversations.save_conversation(renamed)
+        await self._save(renamed)
         return told(_wire(renamed, Mask(served.flow.secrets)))
+
+    async def _save(self, changed: Conversation) -> None:
+        """NotFound where it was deleted since it was looked up."""
+        if not await self.api.runtime.conversations.save_conversation(changed):
+            raise NotFound("Conversation Not Exists.")
 
     async def _first_query(self, conversation: str) -> str:
         first, more = None, True

@@ -95,13 +95,14 @@ class MemoryConversations(MemoryExchanges):
         for variable in variables:
             await self.save_conversation_variable(variable)
 
-    async def save_conversation(self, conversation: Conversation) -> None:
+    async def save_conversation(self, conversation: Conversation) -> bool:
         known = self._conversations.get(conversation.id)
-        if known is None:
-            return
+        if known is None or known.deleted:
+            return False
         del self._of_end_users[known.app, known.end_user][known.id]
         self._conversations[conversation.id] = conversation
         self._of_end_users.setdefault((conversation.app, conversation.end_user), {})[conversation.id] = None
+        return True
 
     async def find_conversation(self, conversation: str) -> Conversation | None:
         return self._conversations.get(conversation)

@@ -50,10 +50,10 @@ class SqlConversations(Part):
 
         await self._write(work)
 
-    async def save_conversation(self, conversation: Conversation) -> None:
+    async def save_conversation(self, conversation: Conversation) -> bool:
         values = cleaned(_conversation_values(conversation))
-        statement = update(conversations).where(conversations.c.id == values["id"]).values(values)
-        await self._write(lambda connection: connection.execute(statement).rowcount)
+        statement = update(conversations).where(conversations.c.id == values["id"], text(LISTED)).values(values)
+        return bool(await self._write(lambda connection: connection.execute(statement).rowcount))
 
     async def find_conversation(self, conversation: str) -> Conversation | None:
         row = await self._database.row(select(conversations).where(conversations.c.id == clean(conversation)))
