@@ -222,18 +222,22 @@ class Apps:
             raise _no_app(app)
         return served
 
-    async def _only(self, principal: Principal) -> str:
-        if principal.apps is not None and len(principal.apps) == 1:
-            return next(iter(principal.apps))
+    async def reached(self, principal: Principal) -> Sequence[App]:
+        """The apps that a principal may call."""
         until, members = self._members.get(principal.workspace, (0.0, []))
         if until < time.monotonic():
             members = await self.catalog.apps(principal.workspace)
             self._members[principal.workspace] = (time.monotonic() + KEY_SECONDS, members)
-        open_ = [app.id for app in members if reaches(principal, app)]
+        return [app for app in members if reaches(principal, app)]
+
+    async def _only(self, principal: Principal) -> str:
+        if principal.apps is not None and len(principal.apps) == 1:
+            return next(iter(principal.apps))
+        open_ = await self.reached(principal)
         if len(open_) != 1:
             told = f"{len(open_)} apps" if open_ else "no app"
             raise InvalidParam(f"This key opens {told}: name the one that you mean in the header Headrace-App.")
-        return open_[0]
+        return open_[0].id
 
     def _forget(self) -> None:
         self._current.clear()

@@ -87,19 +87,29 @@ class Api:
         self.annotations = Annotations(runtime.conversations)
         self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
-    async def authenticate(self, request: Request, permission: str | None = None) -> Served:
+    async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:
         """The app that the request is for, if its key opens it and has the permission: by default read for a GET, run
         for everything else.
 
         An app's own key is for that app. Any other names it: in the path, in the header Headrace-App or in the query's
-        `app_id`, in this order; one that opens only one app need not. Unauthorized, Forbidden, NotFound (an app that
-        the key does not open is as unknown as one that is not there), or InvalidParam where none is named.
+        `app_id`, in this order; one that opens only one app need not. (`app` is the id that a request gives in a way
+        of its own.) Unauthorized, Forbidden, NotFound (an app that the key does not open is as unknown as one that is
+        not there), or InvalidParam where none is named.
         """
         principal = await self._caller(request, permission)
-        served = await self.apps.opened(principal, _named_app(request))
+        served = await self.apps.opened(principal, app or _named_app(request))
         if (limiter := self.runtime.limiter) is not None:
             await limiter.request(principal, served.app)
         return served
+
+    async def choices(self, request: Request) -> Sequence[App]:
+        """The apps that a request may be for: the one that it names, or else all that its key opens. As
+        `authenticate` otherwise, but no limit is met: the call is yet to come."""
+        principal = await self._caller(request, None)
+        named = _named_app(request) or principal.app
+        if named is not None:
+            return [(await self.apps.opened(principal, named)).app]
+        return await self.apps.reached(principal)
 
     async def principal(self, request: Request, permission: str | None = None) -> Principal:
         """Who calls, for what is no app's. As `authenticate` otherwise."""

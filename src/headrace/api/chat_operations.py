@@ -192,12 +192,12 @@ COMPLETIONS = operation(
     "createChatCompletion",
     "OpenAI",
     "Call the app as a model",
-    "Any app that is served, called by a client of OpenAI's: the base URL is `/v1/openai`, the key the app's, the "
-    "model the app's name. The last user message is the query, or fills the form's text field (the one called query, "
-    "text or input, else the first that is required); `inputs` fills the others, and `metadata` those that are text. "
-    "What was said before is `sys.history`; with `conversation_id` (told in every answer of a chat) the conversation "
-    "kept here goes on. Tools, `n`, `logprobs` and JSON formats are refused; what tunes a model (`temperature` ...) "
-    "does nothing. Leaving does not end the run.",
+    "Any app that is served, called by a client of OpenAI's: the base URL is `/v1/openai`, the model the app's name; "
+    "the key is the app's, or one that opens several. The last user message is the query, or fills the form's text "
+    "field (the one called query, text or input, else the first that is required); `inputs` fills the others, and "
+    "`metadata` those that are text. What was said before is `sys.history`; with `conversation_id` (told in every "
+    "answer of a chat) the conversation kept here goes on. Tools, `n`, `logprobs` and JSON formats are refused; what "
+    "tunes a model (`temperature` ...) does nothing. Leaving does not end the run.",
     _answers(
         (_TOOLS, _WRONG_KEY, _NO_MODEL, _LIMIT),
         json={
@@ -241,7 +241,7 @@ MODELS = operation(
     "listModels",
     "OpenAI",
     "List the models",
-    "One: the app that the key opens.",
+    "The apps that the key opens, by their names: an app's own key opens one, a workspace's key several.",
     _answers((_WRONG_KEY,), json={"object": "list", "data": [_MODEL]}),
 )
 MODEL = operation(

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: the app that a key opens answers as a model, so that every client of OpenAI's can call it.
+"""OpenAI's chat completions: the apps that a key opens answer as models, so that every client of OpenAI's can call one.
 
 The last user message is the query of a chat, or fills the form of a workflow; what was said before it is told to the
 run as `sys.history`, unless the request goes on with a conversation that is kept here (`conversation_id`).
@@ -50,18 +50,25 @@ class OpenAIRoutes:
         )
 
     async def models(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
-        return Response(encode({"object": "list", "data": [_model(served.app)]}), media_type=_JSON)
+        choices, served = await self._choices(request)
+        if served is None:
+            await self.api.principal(request)
+        models = [_model(app, choices) for app in choices]
+        return Response(encode({"object": "list", "data": models}), media_type=_JSON)
 
     async def model(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
-        _check_model(request.path_params["model"], served.app)
-        return Response(encode(_model(served.app)), media_type=_JSON)
+        choices, served = await self._choices(request)
+        chosen = _chosen(request.path_params["model"], choices)
+        if served is None:
+            await self.api.authenticate(request, app=chosen.id)
+        return Response(encode(_model(chosen, choices)), media_type=_JSON)
 
     async def completions(self, request: Request) -> Response:
-        served = await self.api.authenticate(request)
+        choices, served = await self._choices(request)
         asked = read(await self.api.json(request))
-        _check_model(asked.model, served.app)
+        chosen = _chosen(asked.model, choices)
+        if served is None:
+            served = await self.api.authenticate(request, app=chosen.id)
         submission = await self._submission(served, asked)
         runtime, flow = self.api.runtime, served.flow
         if asked.streamed:
@@ -76,6 +83,11 @@ class OpenAIRoutes:
         if completion.error is not None:
             raise completion.error
         return Response(encode(completion.whole()), media_type=_JSON)
+
+    async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
+        """The apps that `model` may name, and the one that there is where there is no choice."""
+        choices = await self.api.choices(request)
+        return choices, await self.api.authenticate(request) if len(choices) == 1 else None
 
     async def _submission(self, served: Served, asked: Asked) -> Submission:
         app = served.app
@@ -143,14 +155,22 @@ def _with_pictures(
     return placed, uploads.taken(left)
 
 
-def _model(app: App) -> dict[str, Value]:
-    return {"id": app.name, "object": "model", "created": int(app.created_at), "owned_by": "headrace"}
+def _model(app: App, choices: Sequence[App]) -> dict[str, Value]:
+    alone = sum(each.name == app.name for each in choices) == 1
+    id_ = app.name if alone else app.id
+    return {"id": id_, "object": "model", "created": int(app.created_at), "owned_by": "headrace"}
 
 
-def _check_model(model: str, app: App) -> None:
-    if model not in (app.name, app.id):
-        message = f"The model '{model}' does not exist. This key opens the app '{app.name}': that is its model."
-        raise RequestError(message, "model_not_found", 404)
+def _chosen(model: str, choices: Sequence[App]) -> App:
+    """The app of that id or name."""
+    found = [app for app in choices if app.id == model] or [app for app in choices if app.name == model]
+    if not found:
+        told = f"opens the app '{choices[0].name}': that is its model" if len(choices) == 1 else "opens no such app"
+        raise RequestError(f"The model '{model}' does not exist. This key {told}.", "model_not_found", 404)
+    if len(found) > 1:
+        message = f"{len(found)} apps are called '{model}': name the one that you mean by its id, as /models does."
+        raise BadParameter(message, "model")
+    return found[0]
 
 
 def _in_openai_words(endpoint: Endpoint) -> Endpoint:
