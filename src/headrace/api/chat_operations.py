@@ -195,9 +195,10 @@ COMPLETIONS = operation(
     "Any app that is served, called by a client of OpenAI's: the base URL is `/v1/openai`, the model the app's name; "
     "the key is the app's, or one that opens several. The last user message is the query, or fills the form's text "
     "field (the one called query, text or input, else the first that is required); `inputs` fills the others, and "
-    "`metadata` those that are text. What was said before is `sys.history`; with `conversation_id` (told in every "
-    "answer of a chat) the conversation kept here goes on. Tools, `n`, `logprobs` and JSON formats are refused; what "
-    "tunes a model (`temperature` ...) does nothing. Leaving does not end the run.",
+    "`metadata` those that are text. What was said before is `sys.history`: its text is the memory of the app's "
+    "models, but for system messages, since the app has its own. With `conversation_id` (told in every answer of a "
+    "chat) the conversation kept here goes on. Tools, `n`, `logprobs` and JSON formats are refused; what tunes a model "
+    "(`temperature` ...) does nothing. Leaving does not end the run.",
     _answers(
         (_TOOLS, _WRONG_KEY, _NO_MODEL, _LIMIT),
         json={
