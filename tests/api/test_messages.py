@@ -152,6 +152,35 @@ async def test_a_stopped_answer_keeps_what_was_said(server: Serving) -> None:
     assert (told["answer"], told["status"], told["error"]) == ("So: Once upon ", "normal", None)
 
 
+@pytest.mark.parametrize("left", [False, True], ids=["stays", "leaves"])
+async def test_what_was_said_before_the_stop_is_remembered(server: Serving, left: bool) -> None:
+    gate = Gate(["Once ", "upon ", "a time"])
+
+    async def slow(ctx: Context) -> Result:
+        if ctx.variables.get(("sys", "query")) == "tell me":
+            return await gate(ctx)
+        conversation = str(ctx.variables.get(("sys", "conversation_id")))
+        turns = await ctx.resources.history.turns(conversation, ctx.run, 9)
+        return Result({"text": " / ".join(f"{turn.query}: {turn.answer}" for turn in turns)})
+
+    Scripted.scripts["slow"] = slow
+    app = await server.add("chat.yml", chatflow("So: {{#slow.text#}}.", ["slow"]))
+    gate.let(2)
+    async with saying(app, "tell me") as stream:
+        heard, event = "", None
+        while "upon" not in heard:
+            event = await stream.next()
+            assert event is not None
+            heard += event.body.get("answer", "")
+        assert event is not None
+        if left:
+            stream.answer.close()
+        stop = f"/v1/chat-messages/{event.body['task_id']}/stop"
+        assert (await app.call("POST", stop, json={"user": "u1"}))[0] == 200
+    _, body = await say(app, "go on", event.body["conversation_id"])
+    assert body["answer"] == "So: tell me: So: Once upon ."
+
+
 async def test_a_failed_answer_says_why(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("So: {{#boom.text#}}", ["boom"]))
     assert (await say(app, "hey"))[0] == 400

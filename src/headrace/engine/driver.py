@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 
 from headrace.engine.outbox import Outbox
 from headrace.engine.texts import FLUSH_SECONDS, Texts
 from headrace.engine.world import World
 from headrace.errors import Conflict, NodeError
+from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -25,8 +27,10 @@ from headrace.kernel.events import (
     NodeSucceeded,
     Path,
     Record,
+    RunEnded,
     RunId,
     RunPaused,
+    RunQueued,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -55,6 +59,8 @@ class Driver:
         self.state = State(flow.graph)
         self.state.variables["env"] = flow.environment
         self._conversation = conversation or {}
+        self._answer: Answer | None = None  # of a message: what is said until somebody stops it is its answer
+        self._said: list[str] = []
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._fresh: list[Record] = []  # applied, not yet handed to the journal
@@ -69,7 +75,9 @@ class Driver:
         """Goes on from the run's records (read from the journal unless given) until it ends, pauses, or is somebody
         else's. Raises what the journal raises when it cannot write."""
         for record in records if records is not None else await self.world.journal.read(self.run):
-            self.state.apply(record)
+            if isinstance(record.event, RunQueued) and record.event.conversation is not None:
+                self._answer = Answer(self.flow.graph, {"env": self.flow.environment})
+            self._take(record)
         if self.state.running and not self.state.interrupted and not self.state.paused:
             self._note(RunResumed(recovered=True))
         since = self.state.started_at or self.world.clock()
@@ -125,7 +133,7 @@ class Driver:
                 if not still_due(self.state, step):
                     continue
                 if not isinstance(step, Start):
-                    self._note(RunStarted(self._conversation) if isinstance(step, RunStarted) else step)
+                    self._note(self._completed(step))
                     taken += 1
                     moved = True
                     continue
@@ -182,14 +190,29 @@ class Driver:
             for task in stubborn:
                 logger.error("run %s: a node did not let go within %g s: %s", self.run, GRACE_SECONDS, task.get_name())
 
+    def _completed(self, step: Event) -> Event:
+        """A step of the plan with what the plan does not know."""
+        if isinstance(step, RunStarted):
+            return RunStarted(self._conversation)
+        if isinstance(step, RunEnded) and step.status == "stopped" and self._answer is not None:
+            self._note()  # what was streamed just now was said, too
+            if said := "".join(self._said):
+                return replace(step, outputs={**step.outputs, "answer": said})
+        return step
+
     # ------------------------------------------------------------------------------------------------ writing down
+
+    def _take(self, record: Record) -> None:
+        self.state.apply(record)
+        if self._answer is not None:
+            self._said += [text for text, *_ in self._answer.apply(record)]
 
     def _note(self, *events: Event) -> None:
         """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
         now = self.world.clock()
         for event in (*self._texts.take(), *events) if self._texts else events:
             record = Record(self.run, self.state.seq + 1, now, event)
-            self.state.apply(record)
+            self._take(record)
             self._fresh.append(record)
 
     def _write(self) -> None:
