@@ -1,6 +1,6 @@
 """The package, installed from its wheel, behind a real nginx: deploy/nginx/headrace.conf, TLS and the prefix /api.
 
-Every example of the README is run as it stands, only with this server's address.
+Every example of the README is run as it stands, only with this server's address: what a shell is given, and Python.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from tests.cli.flows import code, environ, field, flow
 from tests.deploy.image import ROOT, Image
@@ -28,6 +30,11 @@ from tests.deploy.worlds import Authority, Gate, gate
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 LOCAL = "http://127.0.0.1:8040"  # as the README has it
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKING, STREAMING = '"response_mode": "blocking"', '"response_mode": "streaming"'
+GONE_ON, STOPPED, QUEUED, POLLED = "Last-Event-ID", "/stop", "/api/v1/workflows/$WORKFLOW/run", "?wait=30"
+COMMANDS = ("lint", "run", "generate", "batch", "diff")
+ELSEWHERE = ("make demo", "uv run headrace serve flow.yml")  # tests/test_example.py does the one, `site` the other
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 if NGINX is None:
     pytestmark = [
@@ -43,12 +50,14 @@ def free_port() -> int:
 
 @dataclass
 class Site:
-    """`url` is what callers use; `inside` is where Headrace itself listens; `folder` is where the files are."""
+    """`url` is what callers use; `inside` is where Headrace itself listens; `folder` is where the files are. `app` is
+    the README's, `shop` one that answers with the file it is given."""
 
     url: str
     inside: str
     folder: Path
     app: dict[str, str]
+    shop: dict[str, str]
     headrace: Path
     env: dict[str, str]
     peer: Gate
@@ -72,6 +81,23 @@ class Site:
         assert process.returncode is not None
         return process.returncode, out.decode() or told.decode()
 
+    async def python(self, program: str, end: str = "") -> str:
+        """What an example in Python prints, with `end` after it."""
+        given = f"KEY, APP_NAME = {self.app['key']!r}, {self.app['name']!r}\n"
+        (self.folder / "example.py").write_text(f"{given}{program.replace(LOCAL, self.url)}\n{end}", "utf-8")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "example.py",
+            cwd=self.folder,
+            env=environ(SSL_CERT_FILE=self.env["CURL_CA_BUNDLE"]),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(30):
+            out, told = await process.communicate()
+        assert (process.returncode, told) == (0, b"")
+        return out.decode()
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncGenerator[Site]:
@@ -82,6 +108,11 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
     url = f"https://127.0.0.1:{port}/api"
     async with gate() as peer:
         workflow(folder / "flow.yml", peer.url)
+        flow(
+            folder / "shop.yml",
+            variables=[field("picture", "file", allowed_file_types=["document"])],
+            outputs={"picture": ("start", "picture")},
+        )
         env = environ(
             PATH=f"{image.bin}:/usr/bin:/bin",
             HEADRACE_PUBLIC_URL=url,
@@ -91,7 +122,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
         )
         env.pop("PYTHONPATH", None)
         ready = folder / "ready.json"
-        command = [image.bin / "headrace", "serve", "flow.yml", "--port", "0", "--ready-file", ready]
+        command = [image.bin / "headrace", "serve", "flow.yml", "shop.yml", "--port", "0", "--ready-file", ready]
         server = start(command, folder, env)
         async with asyncio.timeout(20):
             while not ready.exists():
@@ -103,8 +134,8 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
         try:
             async with aiohttp.ClientSession(connector=trusting, timeout=aiohttp.ClientTimeout(20)) as session:
                 await until_up(session, url, nginx, folder)
-                (app,) = told["apps"]
-                yield Site(url, told["url"], folder, app, image.bin / "headrace", env, peer, session)
+                app, shop = told["apps"]
+                yield Site(url, told["url"], folder, app, shop, image.bin / "headrace", env, peer, session)
         finally:
             for process in (nginx, server):
                 process.terminate()
@@ -170,10 +201,15 @@ async def until_up(session: aiohttp.ClientSession, url: str, nginx: subprocess.P
 
 
 def examples() -> list[str]:
-    """Each command in the README's shell blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    joined = re.sub(r"\\\n\s*", "", "\n".join(blocks))
-    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+    """Each command in the README's shell blocks, and those in its sentences."""
+    joined = re.sub(r"\\\n\s*", "", "\n".join(blocks("sh")))
+    said = re.findall(r"`(headrace \w+ [^`]+ [^`]+)`", README)
+    lines = [line.partition("  #")[0].rstrip() for line in joined.splitlines() if not line.startswith("#")]
+    return [line for line in lines if line] + [f"uv run {each}" for each in said]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def example(part: str) -> str:
@@ -181,59 +217,68 @@ def example(part: str) -> str:
     return found
 
 
+async def test_no_example_is_left_out() -> None:
+    parts = (BLOCKING, STREAMING, GONE_ON, STOPPED, QUEUED, POLLED, *(f"headrace {name} " for name in COMMANDS))
+    assert [each for each in examples() if not any(part in each for part in parts)] == list(ELSEWHERE)
+    assert {language for language in re.findall(r"```(\w+)", README)} == {"sh", "python"}
+
+
 async def test_the_examples_with_curl(site: Site) -> None:
     site.peer.open.set()
-    code, said = await site.shell(example('"response_mode": "blocking"'))
+    code, said = await site.shell(example(BLOCKING))
     answer = json.loads(said)
     assert (code, answer["data"]["outputs"]) == (0, {"text": "through"})
     run = answer["workflow_run_id"]
 
-    code, said = await site.shell(example('"response_mode": "streaming"'))
+    code, said = await site.shell(example(STREAMING))
     assert code == 0
     assert '"event": "workflow_finished"' in said or '"event":"workflow_finished"' in said
 
-    code, said = await site.shell(example("Last-Event-ID"), RUN=run)
+    code, said = await site.shell(example(GONE_ON), RUN=run)
     assert code == 0
     assert "workflow_finished" in said
     assert "workflow_started" not in said  # it went on where the client was
 
-    code, said = await site.shell(
-        example("/api/v1/workflows/$WORKFLOW/run").replace("https://example.com/hook", site.peer.url)
-    )
+    asked = example(QUEUED).replace("https://example.com/hook", site.peer.url)
+    code, said = await site.shell(asked)
     queued = json.loads(said)
     assert (code, queued["status"]) == (0, "queued")
-    again = json.loads(
-        (
-            await site.shell(
-                example("/api/v1/workflows/$WORKFLOW/run").replace("https://example.com/hook", site.peer.url)
-            )
-        )[1]
-    )
-    assert again["workflow_run_id"] == queued["workflow_run_id"]
+    _, said = await site.shell(asked)
+    assert json.loads(said)["workflow_run_id"] == queued["workflow_run_id"]
 
-    code, said = await site.shell(example("?wait=30"), RUN=queued["workflow_run_id"])
+    code, said = await site.shell(example(POLLED), RUN=queued["workflow_run_id"])
     assert (code, json.loads(said)["status"]) == (0, "succeeded")
+
+
+async def test_the_examples_in_python(site: Site) -> None:
+    site.peer.open.set()
+    openai, sdk = blocks("python")
+    said = await site.python(openai, "print(''.join(each.choices[0].delta.content or '' for each in answer))")
+    assert said == "through\n"
+    # the SDK takes `/api` at an address's end for the asynchronous API's own path, and off: see docs/deployment.md
+    events = (await site.python(sdk.replace(LOCAL, f"{LOCAL}/api"))).split()
+    assert (events[0], events[-1]) == ("workflow_started", "workflow_finished")
 
 
 async def test_the_example_that_stops_a_run(site: Site) -> None:
     async with streaming(site) as stream:
         first = await first_event(stream)
-        code, said = await site.shell(example("/stop"), TASK=first["task_id"])
+        code, said = await site.shell(example(STOPPED), TASK=first["task_id"])
         assert (code, json.loads(said)) == (0, {"result": "success"})
         assert '"stopped"' in (await stream.text()).replace("'", '"')
 
 
 async def test_the_examples_of_the_command_line(site: Site) -> None:
     site.peer.open.set()
-    (site.folder / "in.jsonl").write_text('{"query": "a"}\n{"query": "b"}\n')
+    (site.folder / "in.jsonl").write_text('{"inputs": {"query": "a"}}\n{"inputs": {"query": "b"}}\n')
     text = (site.folder / "flow.yml").read_text()
     (site.folder / "old.yml").write_text(text)
     (site.folder / "new.yml").write_text(text.replace("title: Ask", "title: Fetch"))
     line = r"uv run headrace (\w+)"
-    asked = [each for each in examples() if re.match(line, each) and "headrace serve" not in each]
+    asked = [each for each in examples() if re.match(line, each) and each not in ELSEWHERE]
     told = {re.match(line, each)[1]: await site.shell(each) for each in asked}  # type: ignore[index]
-    assert {"lint", "run", "batch", "diff"} <= set(told)
-    assert {name for name, (code, _) in told.items() if code not in (0, 1)} == set(), told
+    assert {name: code for name, (code, _) in told.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, told
+    assert "class Outputs" in (site.folder / "flow.py").read_text()
     assert json.loads(told["run"][1])["text"] == "through"
     assert len((site.folder / "out.jsonl").read_text().splitlines()) == 2
     assert "Ask" in told["diff"][1] or "title" in told["diff"][1]
@@ -277,8 +322,34 @@ async def test_links_lead_back_through_the_proxy(site: Site) -> None:
     async with site.session.get(f"{site.url}/docs") as answer:
         assert "url: 'openapi.json'" in await answer.text()
         assert answer.headers["Strict-Transport-Security"]
-    async with site.session.get(f"{site.url}/metrics") as answer:
-        assert answer.status == 404  # not for everybody
+
+
+async def test_a_callbacks_links_lead_back_through_the_proxy(site: Site) -> None:
+    site.peer.open.set()
+    headers = {"Authorization": f"Bearer {site.shop['key']}"}
+    form = aiohttp.FormData({"user": "me"})
+    form.add_field("file", b"hello", filename="a.txt", content_type="text/plain")
+    async with site.session.post(f"{site.url}/v1/files/upload", data=form, headers=headers) as answer:
+        file = (await answer.json())["id"]
+    given = {"type": "document", "transfer_method": "local_file", "upload_file_id": file}
+    body = {"inputs": {"picture": given}, "user": "me", "callback_url": site.peer.url}
+    path = f"{site.url}/api/v1/workflows/{site.shop['app_id']}/run"
+    async with site.session.post(path, json=body, headers=headers) as answer:
+        assert answer.status == 202, await answer.text()
+        run = (await answer.json())["workflow_run_id"]
+    told = await site.peer.told(lambda body: run.encode() in body)
+    link = json.loads(told)["data"]["outputs"]["picture"]["url"]
+    assert link.startswith(f"{site.url}/files/")
+    async with site.session.get(link) as answer:
+        assert await answer.read() == b"hello"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics", "//metrics", "/metrics/", "/%6Detrics", "/x/../metrics"])
+async def test_metrics_are_not_for_everybody(site: Site, path: str) -> None:
+    """Nor in any other way of writing the path."""
+    async with site.session.get(URL(f"{site.url}{path}", encoded=True)) as answer:
+        assert answer.status == 404
+        assert "headrace_info" not in await answer.text()
 
 
 async def test_a_caller_cannot_pretend_to_be_a_proxy(site: Site) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from tests.cli.flows import Server, field, flow
 
 
 class Gate:
-    """An HTTP server that answers once it is opened. `asked` counts who came to it."""
+    """An HTTP server that answers once it is opened. `asked` counts who came to it, `bodies` is what they brought."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.asked = 0
+        self.bodies: list[bytes] = []
         self._came = asyncio.Event()
         self.url = ""
 
@@ -38,7 +39,16 @@ class Gate:
                 self._came.clear()
                 await self._came.wait()
 
+    async def told(self, which: Callable[[bytes], bool]) -> bytes:
+        """The first body of a kind, once it is there."""
+        async with asyncio.timeout(20):
+            while not (found := [body for body in self.bodies if which(body)]):
+                self._came.clear()
+                await self._came.wait()
+            return found[0]
+
     async def answer(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.read())
         self.asked += 1
         self._came.set()
         await self.open.wait()
