@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from tests import logged
+
 HEADRACE = (sys.executable, "-m", "headrace")
 
 
@@ -100,6 +102,7 @@ class Server:
     def __init__(self, *arguments: str | Path, cwd: Path, **more: str) -> None:
         ready_file = cwd / "ready.json"
         command = [*HEADRACE, "serve", *map(str, arguments), "--port", "0", "--ready-file", str(ready_file)]
+        self._secrets = logged.secrets_of(environ(**more), [cwd / each for each in arguments])
         self.process = subprocess.Popen(
             command, cwd=cwd, env=environ(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -123,6 +126,7 @@ class Server:
         assert self.process.stdout.read() == ""
         self.process.stdout.close()
         self.process.stderr.close()
+        assert logged.revealing(self.said.splitlines(), self._secrets) == []
         return self.process.wait(15)
 
     def call(self, key: str, inputs: Mapping[str, Any], version: str | None = None) -> tuple[int, dict[str, Any]]:

@@ -24,6 +24,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from tests import logged
 from tests.cli.flows import code, environ, field, flow
 from tests.deploy.image import ROOT, Image
 from tests.deploy.worlds import Authority, Gate, gate
@@ -140,6 +141,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
             for process in (nginx, server):
                 process.terminate()
                 await asyncio.to_thread(process.wait, 20)
+            assert logged.revealing((folder / "server.log").read_text().splitlines()) == []
 
 
 def workflow(path: Path, gate: str) -> None:
@@ -160,7 +162,8 @@ def workflow(path: Path, gate: str) -> None:
 
 
 def start(command: Sequence[str | Path], folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.DEVNULL)
+    with (folder / "server.log").open("wb") as said:
+        return subprocess.Popen(command, cwd=folder, env=env, stderr=said)
 
 
 def start_nginx(folder: Path, port: int, inside: str, certificate: Path, key: Path) -> subprocess.Popen[bytes]:
@@ -220,7 +223,7 @@ def example(part: str) -> str:
 async def test_no_example_is_left_out() -> None:
     parts = (BLOCKING, STREAMING, GONE_ON, STOPPED, QUEUED, POLLED, *(f"headrace {name} " for name in COMMANDS))
     assert [each for each in examples() if not any(part in each for part in parts)] == list(ELSEWHERE)
-    assert {language for language in re.findall(r"```(\w+)", README)} == {"sh", "python"}
+    assert set(re.findall(r"```(\w+)", README)) == {"sh", "python"}
 
 
 async def test_the_examples_with_curl(site: Site) -> None:

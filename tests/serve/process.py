@@ -12,6 +12,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from tests import logged
+
 
 class Serve:
     """Serves files until the block is left (SIGTERM) or `kill` is called (SIGKILL).
@@ -75,6 +77,7 @@ class Serve:
         self._drain.join(5)
         assert self.process.stderr is not None
         self.process.stderr.close()
+        assert logged.revealing(self.said, logged.secrets_of(self._environ, self._files)) == []
 
     def _listen(self) -> None:
         assert self.process.stderr is not None

@@ -15,14 +15,19 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from headrace.access import new_key
 from headrace.telemetry.logs import formatter, write_logs
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
+from tests import logged
 from tests.serve.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import Peers
 from tests.telemetry.test_traces import KEY, environ, run
 
 Lines = Callable[[], list[dict[str, Any]]]
+
+
+pytestmark = pytest.mark.logs_secrets
 
 
 @pytest.fixture
@@ -183,6 +188,25 @@ def test_a_server_at_debug_logs_no_key_and_no_secret(peers: Peers, tmp_path: Pat
     assert any(line.get("request_id") == "asked-by-ada" and line["status"] == 200 for line in told if "status" in line)
     for secret in (key, wrong, flows.SECRET, KEY, "the-token-of-metrics", "dataset-0123456789"):
         assert not [line for line in said if secret in line]
+
+
+def test_the_suite_notices_a_key_wherever_one_is_logged(tmp_path: Path):
+    """What `tests/conftest.py` does after every test, and what is done with the output of servers."""
+    logger, key = logging.getLogger("somebody"), new_key("app-")
+    logged.told()
+    logger.warning("it is %s", key)
+    logger.warning("it is here", extra={"deep": {"er": [key]}})
+    try:
+        raise ValueError(key)
+    except ValueError:
+        logger.exception("went wrong")
+    logger.warning("app-support, run 12")
+    assert len(logged.revealing(logged.told())) == 3
+    assert logged.told() == []
+    file = flows.write(tmp_path, "plain", [flows.start(), flows.end()])
+    secrets = logged.secrets_of({"OPENAI_API_KEY": KEY, "PATH": "/usr/bin:/bin"}, [file])
+    lines = [f"asked with {KEY}", f"sent {flows.SECRET}", f"    key   {key}", "from /usr/bin:/bin"]
+    assert logged.revealing(lines, secrets) == lines[:2]
 
 
 def test_a_request_has_an_id(tmp_path: Path):

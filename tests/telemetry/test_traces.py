@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.serve.process import Serve
 from tests.telemetry import flows
+from tests.telemetry.collector import collector
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers, Span
 
 KEY = "sk-of-the-models-owner-0123456789"
@@ -68,7 +70,8 @@ def whole(run: str) -> Any:
     return lambda spans: "" in of(spans, run)
 
 
-def test_a_runs_spans_are_nested_and_say_what_the_models_used(peers: Peers, tmp_path: Path):
+@pytest.mark.parametrize("through", ["a collector", "nothing"])
+def test_a_runs_spans_are_nested_and_say_what_the_models_used(through: str, peers: Peers, tmp_path: Path):
     code = "def main():\n    return {'items': ['a', 'b']}\n"
     items = {"items": {"type": "array[string]", "children": None}}
     file = flows.write(
@@ -83,7 +86,11 @@ def test_a_runs_spans_are_nested_and_say_what_the_models_used(peers: Peers, tmp_
         ],
         [flows.rounds([], [])[1], flows.llm("inner", "{{#it.item#}}", "it")],
     )
-    with Serve(tmp_path, [file], environ(peers, OTEL_SERVICE_NAME="shop")) as serve:
+    with ExitStack() as stack:
+        settings = environ(peers, OTEL_SERVICE_NAME="shop")
+        if through == "a collector":
+            settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.enter_context(collector(peers.url))
+        serve = stack.enter_context(Serve(tmp_path, [file], settings))
         data = run(serve, "nested", {"traceparent": CALLER}, q="Yes?")
         assert data["status"] == "succeeded", data
         run_id = data["id"]
