@@ -61,11 +61,13 @@ browser:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk; } \
 	>/dev/null 2>&1 || true
 
-# What stands before the installed package in the deployment's tests; without it they say loudly that they were skipped.
+# What stands before the installed package in the deployment's tests, and what reads its systemd unit; without them those
+# tests say loudly that they were skipped.
 proxy:
-	@PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null || \
+	@PATH="$$PATH:/usr/sbin"; { command -v nginx && command -v systemd-analyze; } >/dev/null || \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light; } >/dev/null 2>&1 || true
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light systemd; } \
+	>/dev/null 2>&1 || true
 
 bench: sync
 	$(RUN) python benchmarks/run.py

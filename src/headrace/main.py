@@ -113,7 +113,7 @@ async def service(
     it."""
     file = _plans(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # secrets stand in it in clear
         secret = installation_secret(settings.data)
         if telemetry:
             stack.push_async_callback(telemetry.aclose)

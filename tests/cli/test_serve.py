@@ -46,6 +46,11 @@ def test_a_signal_ends_it_well(server: Server, how: signal.Signals):
     assert "Traceback" not in server.said
 
 
+def test_nobody_else_reads_what_it_keeps(tmp_path: Path, server: Server):
+    assert (tmp_path / ".headrace" / "headrace.db").exists()
+    assert (tmp_path / ".headrace").stat().st_mode & 0o077 == 0
+
+
 def test_served_again_it_keeps_its_apps_and_keys(tmp_path: Path, server: Server):
     before = server.ready["apps"]
     server.stop()

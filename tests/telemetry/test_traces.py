@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from tests.serve.process import Serve
 from tests.telemetry import flows
@@ -130,6 +131,9 @@ def test_a_runs_spans_are_nested_and_say_what_the_models_used(through: str, peer
         assert told["gen_ai.response.finish_reasons"] == ["stop"]
         assert told["headrace.cost"] == pytest.approx(COST)
         assert told["headrace.cost.currency"] == "USD"
+    said = {name for each in found.values() for name in each.attributes if name.startswith("gen_ai.")}
+    known = {value for value in vars(gen_ai_attributes).values() if isinstance(value, str)}
+    assert said <= known, "of what the conventions know"
     # a container's own usage is what was used inside
     assert not [name for name in found["it"].attributes if "usage" in name or "cost" in name]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import shlex
 import signal
@@ -34,6 +35,8 @@ from headrace.telemetry.scrubbing import Scrubber, secrets_in
 if TYPE_CHECKING:
     from headrace.apps import Served
     from headrace.main import Service
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(short_help="Serve workflow files through Dify's API.")
@@ -95,7 +98,10 @@ def serve(
 
     def on_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
         until.serving = True
-        say(_welcome(running, url, served))
+        if settings.log_format == "json":
+            _log_ready(running, url, served)
+        else:
+            say(_welcome(running, url, served))
 
     try:
         until.run(main.serve(settings, each_once(files), ready_file, on_ready, scrubber))
@@ -133,6 +139,15 @@ class _Until:
         if task.cancelled():
             raise KeyboardInterrupt
         task.result()
+
+
+def _log_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+    """The welcome as lines of log. Those are gathered and kept: they show no keys."""
+    apps = [{"id": each.app.id, "name": each.app.name, "file": str(file)} for file, each, _ in served]
+    logger.info("Headrace is ready at %s", url, extra={"apps": apps})
+    for file, each, _ in served:
+        for problem in lacks(each.flow, running.resources):
+            logger.warning("%s (%s): %s", each.app.name, file, problem)
 
 
 def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
