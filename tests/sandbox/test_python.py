@@ -268,7 +268,8 @@ async def test_a_package_that_is_not_here_is_told_with_what_to_set(sandbox: Loca
 @pytest.mark.parametrize(
     ("code", "lacking"),
     [
-        ("import json, os.path\nfrom collections.abc import Mapping\nimport yaml\ndef main(): return {}", []),
+        ("import json, os.path\nfrom collections.abc import Mapping\nimport jinja2\ndef main(): return {}", []),
+        ("import orjson, yaml\nimport requests", ["'orjson'", "'yaml'", "'requests'"]),  # here for Headrace alone
         ("import nothing.at.all as n, json\ndef main():\n    from nowhere import x\n", ["'nothing'", "'nowhere'"]),
         ("try:\n    import nothing\nexcept ImportError:\n    import nowhere\nelse:\n    import neither", ["'neither'"]),
         ("from . import x\nfrom .nothing import y", []),

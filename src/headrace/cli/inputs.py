@@ -25,7 +25,8 @@ def start_of(flow: Flow) -> Start:
 
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
-        raise Bad(f"the workflow starts with a node of type '{start.type}', which is not run here")
+        kind = flow.graph.nodes[flow.graph.root].type
+        raise Bad(f"the workflow starts with a node of type '{kind}', which is not run here")
     return start
 
 
@@ -37,7 +38,14 @@ def declared(flow: Flow) -> dict[str, Mapping[str, Any]]:
 
 
 def example(flow: Flow) -> dict[str, Value]:
-    """Inputs to call the workflow with: for every required one a value that fits, as far as the file tells."""
+    """Inputs to call the workflow with: for every required one a value that fits, as far as the file tells.
+
+    {} for a workflow that a trigger starts: nobody can call it.
+    """
+    from headrace.nodes.start import Start
+
+    if not isinstance(flow.nodes[flow.graph.root], Start):
+        return {}
     return {name: _example(each) for name, each in declared(flow).items() if each.get("required")}
 
 
