@@ -116,8 +116,7 @@ _PARTIAL_NODES = {
     "code": "Python and JavaScript; no network and no third-party packages, but in a dify-sandbox",
     "document-extractor": "with the extra `documents` for PDF, Word, Excel and PowerPoint; reads no `.doc`, "
     "`.xls`, `.ppt` or `.msg` (the error says what to save them as), nor the `.odt` of later versions",
-    "knowledge-retrieval": "asks a Dify, or a server of its external knowledge API; no filter that a model thinks up "
-    "(`metadata_filtering_mode: automatic`), no search by image",
+    "knowledge-retrieval": "asks a Dify, or a server of its external knowledge API; no search by image",
     "llm": "every provider that speaks OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway that does",
 }
 _NODE_NOTES = {

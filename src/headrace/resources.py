@@ -311,6 +311,10 @@ class Knowledge(Protocol):
         """The passages that fit, best first. NodeError with kind `KnowledgeRetrievalNodeError`."""
         ...
 
+    async def fields(self, dataset: str) -> Sequence[str]:
+        """The names of the metadata fields that its documents have, as far as it says. NodeError as `retrieve`."""
+        ...
+
     def missing(self, dataset: str) -> str | None:
         """What to set so that this knowledge base can be asked, in words; None where nothing lacks."""
         ...

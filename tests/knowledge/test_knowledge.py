@@ -48,7 +48,8 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    paths = ("/retrieval", "/kb/retrieval", "/v1/datasets/{id}", "/v1/datasets/{id}/retrieve")
+    dataset = "/v1/datasets/{id}"
+    paths = ("/retrieval", "/kb/retrieval", dataset, f"{dataset}/retrieve", f"{dataset}/metadata")
     async with serve(dict.fromkeys(paths, made.reply)) as made.url:
         yield made
 
@@ -244,6 +245,37 @@ async def test_the_external_server_is_asked_unless_the_ids_say_otherwise(server:
             await knowledge.retrieve(Retrieval(dataset, "why?"))
     asked = [body.get("knowledge_id", path) for _, path, _, body in server.asked if body]
     assert asked == [ID, "new", "x:y", f"/v1/datasets/{ID}/retrieve"]
+
+
+async def fields(server: Server, **settings: Any) -> Sequence[str]:
+    async with client(**settings or {"dify_url": server.url, "dify_key": "dataset-secret"}) as knowledge:
+        return await knowledge.fields(ID)
+
+
+async def test_the_metadata_fields_of_a_dify_knowledge_base(server: Server) -> None:
+    names = [{"id": "1", "name": "author", "type": "string", "count": 3}, {"name": None}, {"id": "2"}, "x"]
+    server.about = {"doc_metadata": names, "built_in_field_enabled": True}
+    assert await fields(server) == ["author"]
+    assert server.asked == [("GET", f"/v1/datasets/{ID}/metadata", "Bearer dataset-secret", None)]
+
+
+@pytest.mark.parametrize(("status", "about"), [(404, {"code": "not_found"}), (200, {"doc_metadata": None}), (200, {})])
+async def test_a_dify_that_has_no_metadata(server: Server, status: int, about: Any) -> None:
+    server.about, server.about_status = about, status
+    assert await fields(server) == []
+
+
+async def test_an_external_server_has_no_way_to_say_its_fields(server: Server) -> None:
+    assert await fields(server, url=server.url) == []
+    assert server.asked == []
+
+
+async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
+    server.about, server.about_status = {"code": "unauthorized", "message": "dataset-secret is no key"}, 401
+    told = await refused(server, fields)
+    assert told.startswith(f"Knowledge base '{ID}': ")
+    assert "dataset-secret" not in told
+    assert "(HTTP status 401)" in told
 
 
 @pytest.mark.parametrize(

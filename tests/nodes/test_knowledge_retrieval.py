@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from headrace.errors import NodeError
 from headrace.node import Result
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
-from headrace.resources import Passage, Retrieval
+from headrace.resources import ChatChunk, Passage, Retrieval, Usage
 from headrace.values import Value
 from tests.nodes import llm_world, plain
+from tests.nodes.llm_world import USAGE, Model
 from tests.resources import only
 
 
@@ -25,6 +27,8 @@ class Base:
     bases: Mapping[str, Sequence[Passage]]
     asked: list[Retrieval] = field(default_factory=list)
     gate: asyncio.Barrier | None = None
+    has: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """Names of metadata fields, by base."""
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
         self.asked.append(retrieval)
@@ -33,6 +37,9 @@ class Base:
         if retrieval.dataset not in self.bases:
             raise NodeError(f"Knowledge base '{retrieval.dataset}': gone", "KnowledgeRetrievalNodeError")
         return self.bases[retrieval.dataset]
+
+    async def fields(self, dataset: str) -> Sequence[str]:
+        return self.has.get(dataset, ())
 
     def missing(self, dataset: str) -> str | None:
         return None if dataset in self.bases else "set HEADRACE_KNOWLEDGE_URL"
@@ -193,14 +200,113 @@ async def test_metadata_conditions_read_variables() -> None:
     assert base.asked[1].conditions is None
 
 
+AUTOMATIC = {"metadata_filtering_mode": "automatic", "metadata_model_config": {"provider": "p", "name": "m"}}
+
+
+async def automatic(base: Base, *says: ChatChunk | Exception, query: str = "why?", **more: Any) -> tuple[Result, Model]:
+    model = Model(says)
+    data = config(*base.bases, **AUTOMATIC | more)
+    known = only(knowledge=base, models=model)
+    return await plain.run(KnowledgeRetrieval, data, {"start": {"q": query}}, resources=known), model
+
+
+def mapped(*conditions: tuple[Value, Value, Value]) -> ChatChunk:
+    keys = ("metadata_field_name", "metadata_field_value", "comparison_operator")
+    told = json.dumps({"metadata_map": [dict(zip(keys, each, strict=True)) for each in conditions]})
+    return ChatChunk(f"Here you are:\n```json\n{told}\n```")
+
+
+async def test_a_model_thinks_up_the_filter() -> None:
+    base = Base({"a": [passage("one", 0.9)], "b": []}, has={"a": ["author", "year"], "b": ["year", "kind"]})
+    says = mapped(
+        ("author", "Ann", "is"),
+        ("year", 2024, "≥"),
+        ("kind", ["x", None, 3], "in"),
+        ("kind", "left out", "not empty"),
+        ("secret", "no such field", "is"),
+        ("author", "no such operator", "~"),
+        ("author", {"no": "value"}, "is"),
+        ("author", True, "is"),
+        ("author", None, "is"),
+        (["author"], "Ann", ["is"]),
+    )
+    result, model = await automatic(base, says, query="What does Ann say of 2024?")
+    filter = {
+        "logical_operator": "or",
+        "conditions": [
+            {"name": "author", "comparison_operator": "is", "value": "Ann"},
+            {"name": "year", "comparison_operator": "≥", "value": 2024},
+            {"name": "kind", "comparison_operator": "in", "value": ["x", "3"]},
+            {"name": "kind", "comparison_operator": "not empty", "value": None},
+        ],
+    }
+    assert [each.conditions for each in base.asked] == [filter, filter]
+    (asked,) = model.asked
+    assert json.loads(asked.messages[-1].text) == {
+        "input_text": "What does Ann say of 2024?",
+        "metadata_fields": ["author", "year", "kind"],
+    }
+    assert result.usage == USAGE.wire()
+    assert result.process == {"usage": USAGE.wire()}
+    assert result.outputs["result"][0]["content"] == "one"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["I cannot say.", "", "[]", '{"metadata_map": {}}', '{"metadata_map": ["x", null]}', '{"other": 1}', "null"],
+)
+async def test_an_answer_that_is_no_filter_filters_nothing(answer: str) -> None:
+    base = Base({"a": []}, has={"a": ["author"]})
+    result, _ = await automatic(base, ChatChunk(answer))
+    assert base.asked[0].conditions is None
+    assert result.usage == USAGE.wire()
+
+
+async def test_conditions_are_joined_as_the_file_says() -> None:
+    base = Base({"a": []}, has={"a": ["author"]})
+    await automatic(base, mapped(("author", "x", "is")), metadata_filtering_conditions={"logical_operator": "and"})
+    assert base.asked[0].conditions is not None
+    assert base.asked[0].conditions["logical_operator"] == "and"
+
+
+async def test_a_model_is_not_asked_of_documents_without_metadata() -> None:
+    base = Base({"a": [passage("one", 0.9)]})
+    result, model = await automatic(base)
+    assert model.asked == []
+    assert base.asked[0].conditions is None
+    assert result.usage == Usage().wire()
+
+
+async def test_a_model_that_goes_on_with_a_text_thinks_up_the_filter() -> None:
+    base = Base({"a": []}, has={"a": ["author"]})
+    data = {"provider": "p", "name": "m", "mode": "completion"}
+    _, model = await automatic(base, mapped(("author", "x", "is")), metadata_model_config=data)
+    (message,) = model.asked[0].messages
+    assert message.text.endswith('{"input_text": "why?", "metadata_fields": ["author"]}\nOutput: ')
+    assert base.asked[0].conditions is not None
+
+
+async def test_a_model_that_fails_fails_the_node() -> None:
+    base = Base({"a": []}, has={"a": ["author"]})
+    with pytest.raises(NodeError, match="busy") as raised:
+        await automatic(base, NodeError("busy", "ServerOverloaded"))
+    assert raised.value.inputs == {"query": "why?"}
+    assert base.asked == []
+
+
 async def test_what_lacks_is_told_before_a_run() -> None:
-    data = config("a", "b", "c", metadata_filtering_mode="automatic")
-    node = KnowledgeRetrieval(KnowledgeRetrieval.Config.model_validate(data))
-    needs = list(node.needs(only(knowledge=Base({"a": []}))))
-    assert needs[0] == "set HEADRACE_KNOWLEDGE_URL"
-    assert len(needs) == 2
-    assert "'automatic'" in needs[1]
-    assert str(await failure(Base({"a": []}), data)) == needs[1]
+    def needs(**more: Any) -> list[str]:
+        data = config("a", "b", "c", **more)
+        node = KnowledgeRetrieval(KnowledgeRetrieval.Config.model_validate(data))
+        return list(node.needs(only(knowledge=Base({"a": []}), models=Model())))
+
+    assert needs() == ["set HEADRACE_KNOWLEDGE_URL"]
+    assert needs(**AUTOMATIC) == ["set HEADRACE_KNOWLEDGE_URL"]
+    other = {"provider": "q", "name": "m"}
+    assert needs(**AUTOMATIC | {"metadata_model_config": other})[1:] == ["set the key of q"]
+    modelless = {"metadata_filtering_mode": "automatic"}
+    assert "'automatic'" in needs(**modelless)[1]
+    assert str(await failure(Base({"a": []}), config("a", **modelless))) == needs(**modelless)[1]
 
 
 async def test_an_llm_takes_the_result_as_its_context() -> None:

@@ -17,7 +17,8 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from urllib.parse import quote, urlsplit
@@ -100,27 +101,36 @@ class KnowledgeClient:
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
         """See `resources.Knowledge.retrieve`; the error names the knowledge base, and the status of the answer."""
-        dataset = retrieval.dataset
-        if missing := self.missing(dataset):
-            raise NodeError(missing, ERROR)
-        server, there = self._place(dataset)
-        try:
-            async with asyncio.timeout(self._seconds):
-                if server == "external":
-                    return await self._ask_external(retrieval, there)
-                return await self._ask_dify(retrieval, there)
-        except TimeoutError:
-            raise NodeError(f"Knowledge base '{dataset}': no answer within {self._seconds:g} seconds.", ERROR) from None
-        except Failure as failure:
-            status = f" (HTTP status {failure.status})" if failure.status else ""
-            told = scrub(failure.message, [secret for secret in (self._dify_key, self._key) if secret])[:2000]
-            raise NodeError(f"Knowledge base '{dataset}': {told}{status}", ERROR) from None
+        async with self._asking(retrieval.dataset) as (server, there):
+            if server == "external":
+                return await self._ask_external(retrieval, there)
+            return await self._ask_dify(retrieval, there)
+
+    async def fields(self, dataset: str) -> Sequence[str]:
+        """See `resources.Knowledge.fields`. The external knowledge API and old Difys have no way to say it: none."""
+        async with self._asking(dataset) as (server, there):
+            return [] if server == "external" else await self._fields(there)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
+
+    @asynccontextmanager
+    async def _asking(self, dataset: str) -> AsyncGenerator[tuple[str, str]]:
+        """(dify or external, the id there), for as long as an answer may take; what goes wrong names the dataset."""
+        if missing := self.missing(dataset):
+            raise NodeError(missing, ERROR)
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield self._place(dataset)
+        except TimeoutError:
+            raise NodeError(f"Knowledge base '{dataset}': no answer within {self._seconds:g} seconds.", ERROR) from None
+        except Failure as failure:
+            status = f" (HTTP status {failure.status})" if failure.status else ""
+            told = scrub(failure.message, [secret for secret in (self._dify_key, self._key) if secret])[:2000]
+            raise NodeError(f"Knowledge base '{dataset}': {told}{status}", ERROR) from None
 
     def _place(self, dataset: str) -> tuple[str, str]:
         """(dify or external, the id there)."""
@@ -187,6 +197,17 @@ class KnowledgeClient:
         known = _Dataset(str(told.get("name") or there), chosen)
         self._known[there] = (time.monotonic(), known)
         return known
+
+    async def _fields(self, there: str) -> list[str]:
+        try:
+            told = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}/metadata", self._dify_key)
+        except Failure as failure:
+            if failure.status not in (404, 405):
+                raise
+            return []
+        listed: Any = told.get("doc_metadata")
+        each = cast("list[Any]", listed) if isinstance(listed, list) else []
+        return [name for field in each if _is_object(field) and (name := _text(field.get("name")))]
 
     # ------------------------------------------------------------------------------------------------------ http
 

@@ -199,8 +199,9 @@ class _Converter:
             "retrieval_mode": settings.get("retrieval_model") or "multiple",
             "multiple_retrieval_config": _choosing(settings),
         }
-        if settings.get("metadata_filtering_mode"):
-            made["metadata_filtering_mode"] = settings["metadata_filtering_mode"]
+        for name in ("metadata_filtering_mode", "metadata_model_config"):
+            if settings.get(name):
+                made[name] = settings[name]
         if conditions := settings.get("metadata_filtering_conditions"):
             made["metadata_filtering_conditions"] = filled(conditions, fill)
         return made

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.resources import Passage, Resources, Retrieval
+from headrace.nodes._asking import ModelConfig, showing
+from headrace.nodes._metadata_filter import thought_up
+from headrace.resources import Passage, Resources, Retrieval, Usage
 from headrace.values import Value
 
+T = TypeVar("T")
+
 ERROR = "KnowledgeRetrievalNodeError"
-_AUTOMATIC = (
-    "metadata_filtering_mode 'automatic' (a model thinks up the filter) does not run here: "
-    "choose manual conditions, or none."
-)
+_NO_MODEL = "metadata_filtering_mode 'automatic' needs a model that thinks up the filter: choose one."
 _WHITESPACE = re.compile(r"[\r\n\t]+")
 
 
@@ -80,14 +81,14 @@ class KnowledgeRetrievalConfig(Config):
     dataset_ids: tuple[str, ...] = ()
     multiple_retrieval_config: MultipleRetrieval = Field(default_factory=MultipleRetrieval)
     metadata_filtering_mode: Literal["disabled", "automatic", "manual"] = "disabled"
-    metadata_filtering_conditions: MetadataConditions = Field(default_factory=MetadataConditions)
+    metadata_filtering_conditions: MetadataConditions | None = None
+    metadata_model_config: ModelConfig | None = None
 
     _null = null_is_default(
         "query_variable_selector",
         "dataset_ids",
         "multiple_retrieval_config",
         "metadata_filtering_mode",
-        "metadata_filtering_conditions",
     )
 
     @field_validator("dataset_ids")
@@ -105,7 +106,8 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     def needs(self, resources: Resources) -> Iterable[str]:
         lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
         if self.config.metadata_filtering_mode == "automatic":
-            lacking.append(_AUTOMATIC)
+            model = self.config.metadata_model_config
+            lacking += model.missing(resources) if model else [_NO_MODEL]
         return tuple(dict.fromkeys(need for need in lacking if need))
 
     async def run(self, ctx: Context) -> Result:
@@ -116,53 +118,67 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         if not isinstance(query, str):
             raise NodeError("Query variable is not string type.", ERROR)
         inputs = {"query": query}
-        try:
-            passages = await self._ask(ctx, query) if query.strip() else ()
-        except NodeError as error:
-            raise NodeError(str(error), error.kind, inputs=inputs) from error
-        return Result({"result": [_item(each, place) for place, each in enumerate(passages, 1)]}, inputs)
+        passages, usage = (), Usage()
+        with showing(inputs):
+            if query.strip():
+                conditions, usage = await self._conditions(ctx, query)
+                passages = await self._ask(ctx, query, conditions)
+        outputs = {"result": [_item(each, place) for place, each in enumerate(passages, 1)]}
+        return Result(outputs, inputs, {"usage": usage.wire()}, usage=usage.wire())
 
-    async def _ask(self, ctx: Context, query: str) -> Sequence[Passage]:
+    async def _ask(self, ctx: Context, query: str, conditions: Mapping[str, Value] | None) -> Sequence[Passage]:
         """The best passages of all knowledge bases, best first."""
         wanted = self.config.multiple_retrieval_config
-        conditions = self._conditions(ctx)
-        retrievals = [
-            Retrieval(dataset, query, wanted.top_k, wanted.score_threshold, wanted.settings(), conditions)
+        settings = wanted.settings()
+        asked = await _all_of(
+            ctx.resources.knowledge.retrieve(
+                Retrieval(dataset, query, wanted.top_k, wanted.score_threshold, settings, conditions)
+            )
             for dataset in self.config.dataset_ids
-        ]
-        try:
-            async with asyncio.TaskGroup() as group:
-                asking = [group.create_task(_retrieved(ctx, each)) for each in retrievals]
-        except* NodeError as failed:
-            first = failed.exceptions[0]
-        else:
-            found = [passage for task in asking for passage in task.result()]
-            least = wanted.score_threshold
-            good = [each for each in found if least is None or each.score is None or each.score >= least]
-            return sorted(good, key=lambda each: each.score or 0.0, reverse=True)[: wanted.top_k]
-        raise first
+        )
+        found = [passage for passages in asked for passage in passages]
+        least = wanted.score_threshold
+        good = [each for each in found if least is None or each.score is None or each.score >= least]
+        return sorted(good, key=lambda each: each.score or 0.0, reverse=True)[: wanted.top_k]
 
-    def _conditions(self, ctx: Context) -> Mapping[str, Value] | None:
-        """The metadata filter, with the variables that its values read; None where there is none."""
+    async def _conditions(self, ctx: Context, query: str) -> tuple[Mapping[str, Value] | None, Usage]:
+        """(the metadata filter, None where there is none; what a model was paid that thought it up)."""
         config = self.config
-        if config.metadata_filtering_mode == "automatic":
-            raise NodeError(_AUTOMATIC, ERROR)
-        if config.metadata_filtering_mode == "disabled" or not config.metadata_filtering_conditions.conditions:
-            return None
         filters = config.metadata_filtering_conditions
-        told = [
-            {
-                "name": each.name,
-                "comparison_operator": each.comparison_operator,
-                "value": _filled(ctx, each.value),
-            }
-            for each in filters.conditions
-        ]
-        return {"logical_operator": filters.logical_operator, "conditions": told}
+        usage = Usage()
+        told: Sequence[Mapping[str, Value]] = ()
+        match config.metadata_filtering_mode:
+            case "automatic":
+                if config.metadata_model_config is None:
+                    raise NodeError(_NO_MODEL, ERROR)
+                known = await _all_of(ctx.resources.knowledge.fields(dataset) for dataset in config.dataset_ids)
+                fields = list(dict.fromkeys(name for names in known for name in names))
+                told, usage = await thought_up(ctx, config.metadata_model_config, fields, query, ERROR)
+            case "manual" if filters is not None:
+                told = [
+                    {
+                        "name": each.name,
+                        "comparison_operator": each.comparison_operator,
+                        "value": _filled(ctx, each.value),
+                    }
+                    for each in filters.conditions
+                ]
+            case _:
+                pass
+        joined = filters.logical_operator if filters else "or"
+        return ({"logical_operator": joined, "conditions": told} if told else None), usage
 
 
-async def _retrieved(ctx: Context, retrieval: Retrieval) -> Sequence[Passage]:
-    return await ctx.resources.knowledge.retrieve(retrieval)
+async def _all_of(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all answer, in order, asked at the same time; the first NodeError where one fails."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in asking]
+    except* NodeError as failed:
+        first = failed.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise first
 
 
 def _filled(ctx: Context, value: str | float | Sequence[str] | None) -> Value:

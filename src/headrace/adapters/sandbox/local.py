@@ -166,7 +166,7 @@ def needed(code: str) -> list[str]:
 
 
 def _here(module: str) -> bool:
-    """Whether the confined process has it. What is installed beside Headrace is not there: only its templates' Jinja."""
+    """Whether the confined process has it: what is installed beside Headrace is not there, but for Jinja."""
     return module in sys.stdlib_module_names or module in _BROUGHT
 
 
