@@ -239,6 +239,12 @@ def test_environment_settings_and_features() -> None:
     assert (flow.secrets, flow.features, flow.settings) == ({"s3"}, {"f": 1}, {"icon": "🤖"})
 
 
+def test_what_is_declared_can_be_read() -> None:
+    reads = node("a", text="{{#env.key#}} {{#conversation.mood#}} {{#sys.query#}}")
+    variables = {"environment_variables": [{"name": "key"}], "conversation_variables": [{"name": "mood"}]}
+    assert told(chain(reads, more=variables, app={"name": "n", "mode": "advanced-chat"})) == []
+
+
 def test_bad_environment_variables() -> None:
     variables = [1, {"value": 1}, {"name": "n", "value_type": "number", "value": "x"}, {"name": "n"}]
     text = chain(node("end", "end"), more={"environment_variables": variables})
@@ -290,6 +296,12 @@ GRAPHS = [
      "node 'A', field 'text': 'gone.q' is read, but there is no node 'gone'"),
     ([S, node("a", list=[{"value_selector": ["gone", "q"]}])], [edge("start", "a")], False,
      "node 'A', field 'list.0.value_selector': 'gone.q' is read, but there is no node 'gone'"),
+    ([S, node("a", text="{{#sys.user_id#}} {{#sys.query#}}")], [edge("start", "a")], False,
+     "node 'A', field 'text': 'sys.query' is read, but an app of mode 'workflow' has none"),
+    ([S, node("a", text="{{#env.key#}}")], [edge("start", "a")], False,
+     "node 'A', field 'text': 'env.key' is read, but no variable 'key' is declared"),
+    ([S, node("a", variable_selector=["conversation", "mood"])], [edge("start", "a")], False,
+     "node 'A', field 'variable_selector': 'conversation.mood' is read, but no variable 'mood' is declared"),
     ([S, inside("gone", "a")], [edge("start", "a")], False,
      "node 'A', field 'parentId': the node is said to be inside 'gone', which does not exist: taken as outside"),
     ([S, inside("a", "a")], [], True, "node 'A', field 'parentId': the node is inside itself"),

@@ -213,3 +213,8 @@ async def test_what_a_provider_refuses_to_know_is_left_out(server: ModelServer):
     assert text_of(chunks) == "Hello"
     assert len(server.asked) == 3
     assert "JSON schema" in server.asked[-1].body["messages"][0]["content"]
+
+
+def test_a_model_that_nobody_chose_is_told_as_such() -> None:
+    told = ModelClient({}).missing("")
+    assert told == "provider_not_initialize: no model is chosen: the model's `provider` is empty."

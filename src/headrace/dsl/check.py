@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from headrace.values import Selector, Value
 CONTAINERS = frozenset({"iteration", "loop"})
 MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
 _SCOPES = frozenset({"sys", "env", "conversation", "rag"})
+_OF_CHATS = frozenset({"query", "conversation_id", "dialogue_count"})
 _SELECTORS = frozenset({"value_selector", "variable_selector"})
 
 Report = Callable[[Problem], None]
@@ -298,14 +299,27 @@ def read_by(data: Mapping[str, Value]) -> Iterator[tuple[Selector, tuple[str | i
                 pass
 
 
-def unread(draft: Draft, nodes: Mapping[NodeId, Draft], document: Document) -> Iterator[Problem]:
-    """What a node reads of nodes that do not exist."""
+def unread(
+    draft: Draft, nodes: Mapping[NodeId, Draft], document: Document, declared: Mapping[str, Collection[str]], mode: str
+) -> Iterator[Problem]:
+    """What a node reads that does not exist; `declared` are the names of the file's variables by their scope."""
     told: set[Selector] = set()
     for selector, path in read_by(draft.data):
         scope = selector[0]
-        if not scope or scope in nodes or scope in _SCOPES or selector in told:
+        if not scope or scope in nodes or selector in told:
             continue
         told.add(selector)
-        name, line = document.locate(draft.data, path)
-        message = f"'{'.'.join(selector)}' is read, but there is no node '{scope}'"
-        yield Problem(message, draft.name, name, line, fatal=False)
+        lack = _lack(selector, declared, mode)
+        if lack is not None:
+            name, line = document.locate(draft.data, path)
+            yield Problem(f"'{'.'.join(selector)}' is read, but {lack}", draft.name, name, line, fatal=False)
+
+
+def _lack(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:
+    """Why there is nothing to read outside the nodes; None where there may be something."""
+    scope, name = selector[0], selector[1] if len(selector) > 1 else ""
+    if scope in declared:
+        return None if name in declared[scope] else f"no variable '{name}' is declared"
+    if scope == "sys":
+        return f"an app of mode '{mode}' has none" if mode == "workflow" and name in _OF_CHATS else None
+    return None if scope in _SCOPES else f"there is no node '{scope}'"

@@ -7,7 +7,7 @@ unknown node type, an agent's tools) loads all the same and is named: only what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 from pydantic import ValidationError
@@ -59,6 +59,8 @@ class _Loader:
         self._file: dict[str, Value] = document.value
         self._nodes: dict[NodeId, Node[Config]] = {}
         self._drafts: dict[NodeId, Draft] = {}
+        self._declared: dict[str, Collection[str]] = {}
+        self._app_mode = _WORKFLOW
         self.problems = list(document.problems)
 
     def flow(self) -> Flow | None:
@@ -69,7 +71,7 @@ class _Loader:
         if app is None:
             self._tell("there is no `app` section: is it an app exported by Dify?", self._file, "app")
             app = {}
-        mode = self._mode(app)
+        mode = self._app_mode = self._mode(app)
         settings = {key: app[key] for key in _SETTINGS if key in app}
         environment: dict[str, Value] = {}
         secrets: frozenset[str] = frozenset()
@@ -89,6 +91,7 @@ class _Loader:
             environment, secrets = self._environment(workflow)
             features = mapping(workflow.get("features")) or {}
             conversation = self._conversation(workflow)
+            self._declared = {"env": environment, "conversation": {each.name for each in conversation}}
             graph = self._graph(workflow)
         if tools:
             self._agent(app, name, tools)
@@ -261,7 +264,7 @@ class _Loader:
 
     def _node(self, draft: Draft) -> Node[Config] | None:
         """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
-        self.problems.extend(unread(draft, self._drafts, self._document))
+        self.problems.extend(unread(draft, self._drafts, self._document, self._declared, self._app_mode))
         cls = self._registry.get(draft.type)
         if cls is None:
             if draft.type not in BODY_STARTS:

@@ -207,6 +207,8 @@ def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
 
 def _lacks(provider: Provider, wanted: list[str]) -> str:
     name = provider.name
+    if not name:
+        return "provider_not_initialize: no model is chosen: the model's `provider` is empty."
     if name in FOREIGN:
         return (
             f"provider_not_initialize: {FOREIGN[name]} ('{name}') does not speak the OpenAI chat protocol. Put a "
