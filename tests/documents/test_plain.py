@@ -142,6 +142,13 @@ async def test_a_mail_of_html_only_is_what_its_reader_sees() -> None:
     assert await text(b"", ".eml") == ""
 
 
+async def test_a_mail_of_parts_in_parts_without_end_is_given_up_on() -> None:
+    nested = (
+        b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 9_000
+    )
+    assert "longer than 0 seconds" in await refusal(nested, ".eml", seconds=0)
+
+
 async def test_a_book_is_its_chapters_in_reading_order() -> None:
     assert await text(book(), ".epub") == "First\nA & B\nSecond"
 

@@ -51,7 +51,8 @@ _FORMATS = (
     _format("CSV", plain.csv_text, "csv", "text/csv"),
     _format("properties", plain.properties, "properties", "text/properties"),
     _format("VTT", plain.vtt, "vtt", "text/vtt"),
-    _format("EML", plain.eml, "eml", "message/rfc822"),
+    # a message in parts, in parts, in parts takes the square of their depth
+    _format("EML", plain.eml, "eml", "message/rfc822", complex=True),
     _format("EPUB", plain.epub, "epub", "application/epub+zip", complex=True),
     _format("PDF", pdf, "pdf", "application/pdf", complex=True),
     _format("DOCX", office.docx, "docx", f"{_OOXML}.wordprocessingml.document", complex=True),

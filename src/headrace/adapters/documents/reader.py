@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ MOST_CELLS = 2_000_000
 MOST_SECONDS = 60.0
 MOST_MEMORY = 1024 * 1024 * 1024  # bytes of address space
 _SMALL = 1024 * 1024  # bytes
+_OUT_OF_CPU = getattr(signal, "SIGXCPU", 0)  # none on Windows, where nothing limits it
 _GRACE = 5.0  # seconds that a process may take to start and end
 _AT_ONCE = min(4, os.cpu_count() or 1)
 
@@ -27,7 +29,7 @@ _AT_ONCE = min(4, os.cpu_count() or 1)
 class DocumentReader:
     """Implements `resources.Documents`, within `characters` of text, `cells` of tables, `seconds` and `memory` (bytes).
 
-    Formats that can cost more than their size tells (PDF, Office, EPUB), and whatever is large, are read in a process
+    Formats that can cost more than their size tells (PDF, Office, EPUB, mail), and whatever is large, are read in a process
     of their own, one a document, which is killed when it takes too long or nobody waits for it any more: a PDF of a few
     megabytes can fill all memory there is. Starting it takes some 0.2 s. The rest is read in a thread.
     Nothing that a document refers to is fetched.
@@ -85,6 +87,8 @@ class DocumentReader:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        if _OUT_OF_CPU and process.returncode == -_OUT_OF_CPU:
+            raise Unreadable(too_slow(self._seconds))
         text = answer.decode()
         if process.returncode != 0 or not text:
             raise Unreadable(f"{TOO_MUCH_MEMORY}, or breaks its reader")
