@@ -235,6 +235,8 @@ async def test_url_encoded(run: Run, base: str):
         ('{"a": "{{#start.x#}}"}', "two\nlines", {"a": "two\nlines"}),
         ('{"a": "{{#start.x#}}"}', 'he said "no", twice', {"a": 'he said "no", twice'}),
         ('{"a": "{{#start.x#}}",}', "漢", {"a": "漢"}),
+        ('{"a": {{#start.x#}}, "b": 1}', "Yes, it is:\nso.", {"a": "Yes, it is:\nso.", "b": 1}),
+        ('{"a": {{#start.x#}}}', "", {"a": ""}),
         ("[1, 2.5, null, true]", "", [1, 2.5, None, True]),
         ("{{#start.x#}}", '{"k": 1}', {"k": 1}),
         ("", "", ""),
@@ -246,7 +248,7 @@ async def test_json_with_values_put_in(run: Run, base: str, template: str, value
     assert json.loads(text) == arrives
 
 
-@pytest.mark.parametrize("template", ["hello", '{"a": }', '{"a": "b', '{"a" "b"}', "[1 2]", "{" * 5000, "[" * 100_000])
+@pytest.mark.parametrize("template", ["hello", '{"a": "b', '{"a" "b"}', "{" * 5000, "[" * 100_000])
 async def test_what_cannot_be_meant_as_json_is_said(run: Run, base: str, template: str):
     config = {"method": "post", "url": f"{base}/echo", "body": body("json", {"value": template})}
     error = await failure(run(config))

@@ -34,15 +34,25 @@ JSON = st.recursive(
         ("[1, .5, 2., +3, -4e2, 007,]", [1, 0.5, 2, 3, -400.0, 7]),
         (r"""{'a': "\u00e9\ud83d\ude00\n\"q\"", 'b': 'it\'s'}""", {"a": 'é😀\n"q"', "b": "it's"}),
         ('{"a": [{\'b\': "it\'s"}], "c": "two\nlines"}', {"a": [{"b": "it's"}], "c": "two\nlines"}),
+        # what a template made of {"a": {{#llm.text#}}}
+        ('{"a": Reply to: x, y\nand z., "b": 1}', {"a": "Reply to: x, y\nand z.", "b": 1}),
+        ('{"a": 你好，世界, "u": https://x.com/?q=1}', {"a": "你好，世界", "u": "https://x.com/?q=1"}),
+        ('{"a": , "b": [], "c":\n}', {"a": "", "b": [], "c": ""}),
+        ('{"day": 2026-01-02, "px": 12px, "v": 1.5.2}', {"day": "2026-01-02", "px": "12px", "v": "1.5.2"}),
+        ('{"a": truely, "b": nul, "c": null}', {"a": "truely", "b": "nul", "c": None}),
+        ("{a: b, c: {d: e f}}", {"a": "b", "c": {"d": "e f"}}),
+        ('[x, y z, "q", 1px]', ["x", "y z", "q", "1px"]),
+        ('[{"a": x}, {"a": y}]', [{"a": "x"}, {"a": "y"}]),
+        ('{"a": 1 "b": null "c": 2}', {"a": 1, "b": None, "c": 2}),
+        ("[1 -2 .5]", [1, -2, 0.5]),
+        ('{"a": x', {"a": "x"}),
     ],
 )
 def test_what_is_meant(text: str, meant: Any):
     assert parse(text) == meant
 
 
-@pytest.mark.parametrize(
-    "text", ["hello", '{"a":}', '{"a": 1 "b": 2}', "{1: 2}", "[1 2]", '{"a": "b', "[1] [2]", "{,,:}"]
-)
+@pytest.mark.parametrize("text", ["hello", "{hello}", "{1: 2}", '{"a": "b', "[1] [2]", "{,,:}", '{"a": x} y'])
 def test_what_means_nothing(text: str):
     with pytest.raises(ValueError, match=r"\S"):
         parse(text)
@@ -63,7 +73,20 @@ def test_what_python_prints_of_plain_values_is_read(value: list[dict[str, bool |
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": "' + '"x, ' * 50_000 + '"}', '{"a": "' + '"' * 200_000, "{'a': '" + "\\" * 200_000]
+    "text",
+    [
+        '{"a": "' + '"x, ' * 50_000 + '"}',
+        '{"a": "' + '"' * 200_000,
+        "{'a': '" + "\\" * 200_000,
+        '{"a": ' + "x, " * 50_000,
+        '{"a": ' + "x, '" * 50_000,
+        '{"a": ' + "x," + "y" * 200_000,
+        '{"a": ' + "1" * 4_000 + "x" * 100_000,
+        "[" + "x " * 100_000,
+        "[" + " " * 100_000 + "x " * 50_000,
+        '{"a": x, ' * 30_000,
+        '{"a" ' * 50_000,
+    ],
 )
 def test_hostile_texts_take_no_long_time(text: str):
     began = time.perf_counter()

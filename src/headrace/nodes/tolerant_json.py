@@ -4,6 +4,7 @@
 {"q": "he said "no" and left"}     quotes in a value that was put between quotes
 {"a": 1 /* one */}                 comments
 {a: 1, "b": {"c": 2                bare keys, a missing end
+{"q": he said no, "b": }           values that a template put there without quotes, or none at all
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ _ENDS = {
     "key": re.compile(r"\s*:"),
     "member": re.compile(_MORE + r"\"[^\"]*\"\s*:|'[^']*'\s*:|[A-Za-z_$][\w$]*\s*:))"),
     "item": re.compile(_MORE + r"[\"'\[{\d.+-]|[A-Za-z]+\s*[,\]]))"),
+}
+# Where a text ends that stands without quotes; a comma ends a member's value only if a key comes after it.
+_STOPS = {"member": re.compile(r"[},]"), "item": re.compile(r"[\],]")}
+_NEXT = re.compile(r"\s*(?:}|\Z|\"[^\"]*\"\s*:|'[^']*'\s*:|[A-Za-z_$][\w$]*\s*:)")
+# What may come after a number or a word that is one, and not the beginning of such a text.
+_AFTER = {
+    "member": re.compile(r"\s*(?:[,}\]\"']|\Z|/[/*]|#)"),
+    "item": re.compile(r"\s*(?:[,}\]\"']|\Z|/[/*]|#)|\s+[-+.\d]"),
 }
 _WORDS: dict[str, Any] = {
     "true": True,
@@ -83,13 +92,29 @@ class _Reader:
             return self._array(depth)
         if char and char in "\"'":
             return self._string(char, role)
-        if found := _NUMBER.match(self._text, self._at):
+        if found := self._alone(_NUMBER, role):
+            return json.loads(_plain(found))
+        found = self._alone(_WORD, role)
+        return _WORDS[found] if found in _WORDS else self._bare(role)
+
+    def _alone(self, what: re.Pattern[str], role: str) -> str:
+        """What stands here if nothing else belongs to it; "" where it is only the beginning of something."""
+        found = what.match(self._text, self._at)
+        if found is None or not _AFTER[role].match(self._text, found.end()):
+            return ""
+        if what is _NUMBER or found[0] in _WORDS:
             self._at = found.end()
-            return json.loads(_plain(found[0]))
-        if (found := _WORD.match(self._text, self._at)) and found[0] in _WORDS:
-            self._at = found.end()
-            return _WORDS[found[0]]
-        raise ValueError("no value")
+        return found[0]
+
+    def _bare(self, role: str) -> str:
+        """A text without quotes, as far as it goes; "" where there is none."""
+        at = start = self._at
+        while stop := _STOPS[role].search(self._text, at):
+            if stop[0] != "," or role == "item" or _NEXT.match(self._text, stop.end()):
+                break
+            at = stop.end()
+        self._at = stop.start() if stop else len(self._text)
+        return self._text[start : self._at].strip()
 
     def _object(self, depth: int) -> dict[str, Any]:
         self._at += 1
@@ -120,7 +145,8 @@ class _Reader:
         return items
 
     def _separator(self, end: str) -> None:
-        if self._peek() not in (",", end, ""):
+        """A comma may lack where it is plain that something new begins."""
+        if self._peek() not in (",", end, "", '"', "'") and not (end == "]" and _NUMBER.match(self._text, self._at)):
             raise ValueError("no comma")
 
     def _key(self) -> str:

@@ -29,9 +29,9 @@ _AT_ONCE = min(4, os.cpu_count() or 1)
 class DocumentReader:
     """Implements `resources.Documents`, within `characters` of text, `cells` of tables, `seconds` and `memory` (bytes).
 
-    Formats that can cost more than their size tells (PDF, Office, EPUB, mail), and whatever is large, are read in a process
-    of their own, one a document, which is killed when it takes too long or nobody waits for it any more: a PDF of a few
-    megabytes can fill all memory there is. Starting it takes some 0.2 s. The rest is read in a thread.
+    Formats that can cost more than their size tells (PDF, Office, EPUB, mail), and whatever is large, are read in a
+    process of their own, one a document, which is killed when it takes too long or nobody waits for it any more: a PDF
+    of a few megabytes can fill all memory there is. Starting it takes some 0.2 s. The rest is read in a thread.
     Nothing that a document refers to is fetched.
     """
 
