@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,20 @@ def chromium() -> str:
     return CHROMIUM
 
 
+def _installed() -> bool:
+    """Whether all that the lock names is there; `make page` leaves out what only the tests need."""
+    modules = WEB / "node_modules"
+    done = modules / ".package-lock.json"
+    there = modules.joinpath("axe-core").exists() and done.exists()
+    return there and done.stat().st_mtime >= WEB.joinpath("package-lock.json").stat().st_mtime
+
+
 @pytest.fixture(scope="session")
 def built(chromium: str) -> Path:
     """The built page. What it is tested with is installed once, what it is built from is built when it changed."""
     npm = ["npm", "ci", "--loglevel=error"]
     for command in (npm, ["npm", "run", "check"], ["npm", "run", "build"]):
-        if command is npm and WEB.joinpath("node_modules", "axe-core").exists():
+        if command is npm and _installed():
             continue
         done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=300, check=False)
         if command is npm and done.returncode:
@@ -90,8 +99,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     says = code(unseen, **dict.fromkeys(outputs, "string"))
     files = [
         _changed(folder, "quick", words=12),
-        # the demo model writes a word in 20 ms, and quotes what it is asked: this takes 8 s
-        _changed(folder, "slow", words=400, prompt="很長的提示。" * 100),
+        # the demo model writes a word in 20 ms, and quotes what it is asked: longer than any test looks on
+        _changed(folder, "slow", words=3000, prompt="很長的提示。" * 1000),
         _changed(folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"),
         flow(folder / "other.yml", variables=[name]),
         flow(folder / "unseen.yml", says, variables=[name], outputs=outputs),
@@ -108,12 +117,9 @@ def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
         yield running.url, script
 
 
-@pytest.fixture(scope="session")
-def studios(
-    served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Studio]]:
+@contextmanager
+def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
     """The back end before each workflow, by its name; `faulty` is before the server that does wrong."""
-    data = tmp_path_factory.mktemp("studio")
     told = {name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen")}
     told["faulty"] = (faults[0], served.keys["quick"])
     running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in told.items()}
@@ -122,3 +128,12 @@ def studios(
     yield running
     for studio in running.values():
         studio.stop()
+
+
+@pytest.fixture(scope="session")
+def studios(
+    served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Studio]]:
+    """For the API; whether there is a page depends on what was built here before."""
+    with started(served, faults, tmp_path_factory.mktemp("studios")) as running:
+        yield running

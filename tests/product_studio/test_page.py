@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,23 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, Route, async_playwright, expect
 
-from tests.product_studio.conftest import WEB
+from tests.product_studio.conftest import WEB, started
 from tests.product_studio.studio import NAME, Studio
 from tests.product_studio.test_products import PNG
 from tests.sdk_contract.fault_server import Faults
+from tests.serve.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Opened = Callable[..., Any]
 DIM = {"status": 401, "body": {"code": "unauthorized", "message": "secret detail", "status": 401}}
+PATIENCE = 30_000  # milliseconds: the machine may be busy, and nothing here is about speed
 GENERATE, CANCEL, AGAIN, SAVE = "AI 自動生成產品資訊", "取消生成", "再試一次", "儲存產品"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         running = await playwright.chromium.launch(executable_path=chromium, args=arguments)
@@ -34,8 +37,17 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         await running.close()
 
 
+@pytest.fixture(scope="module")
+def studios(
+    built: Path, served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Studio]]:
+    """Started when the page is built: a back end that finds none at its start has none."""
+    with started(served, faults, tmp_path_factory.mktemp("pages")) as running:
+        yield running
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def opened(built: Path, browser: Browser, studios: dict[str, Studio]) -> Opened:
+async def opened(browser: Browser, studios: dict[str, Studio]) -> Opened:
     """`async with opened("quick", **context) as page`: a page in a browser of its own, and nothing may be amiss in its
     console but lines that `amiss` matches."""
 
@@ -51,8 +63,10 @@ async def opened(built: Path, browser: Browser, studios: dict[str, Studio]) -> O
 
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.set_default_timeout(10_000)
-        await page.goto(studios[name].url)
+        page.set_default_timeout(PATIENCE)
+        answer = await page.goto(studios[name].url)
+        assert answer is not None
+        assert answer.status == 200, await answer.text()
         yield page
         await own.close()
         assert [each for each in said if amiss is None or not re.search(amiss, each)] == []
