@@ -35,7 +35,7 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB)/index.html
 
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	@echo "Getting what the page is built with (once) ..."
-	@cd $(WEB) && npm ci --omit=dev --loglevel=error --fetch-retries=1
+	@cd $(WEB) && npm ci --omit=dev --loglevel=error --no-fund --no-update-notifier --fetch-retries=1 >/dev/null
 
 # The quick ones first, so that a mistake is told soon.
 test: lint floors types check

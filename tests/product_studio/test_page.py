@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, FilePayload, Page, Route, async_playwright, expect
+from product_studio.pictures import LARGEST
 
 from tests.product_studio.conftest import WEB, started
 from tests.product_studio.studio import NAME, Studio
@@ -122,6 +124,7 @@ async def test_it_generates_and_shows_each_step_and_the_text_as_it_is_written(op
         await expect(page.get_by_role("listitem").filter(has_text="撰寫介紹")).to_contain_text("進行中")
         await button(page, CANCEL).click()
         await expect(page.get_by_text("已取消生成")).to_be_visible()
+        await expect(page.get_by_role("listitem").filter(has_text="撰寫介紹")).to_contain_text("已停止")
 
 
 async def test_what_was_generated_fills_the_form(opened: Opened):
@@ -221,6 +224,8 @@ async def test_a_product_is_saved_and_listed(opened: Opened):
         await expect(page.get_by_label("產品名稱")).to_be_focused()
         await expect(page.get_by_label("產品名稱")).to_have_value("")
         await expect(page.get_by_label("圖片編號")).to_have_value("")
+        await expect(page.get_by_text("產品資訊已生成")).to_have_count(0)
+        await expect(page.get_by_text("進度")).to_have_count(0)
         for _ in range(2):  # and again after it is loaded anew
             listed = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=title))
             await expect(listed).to_have_count(1)
@@ -229,13 +234,31 @@ async def test_a_product_is_saved_and_listed(opened: Opened):
             await page.reload()
 
 
-async def test_a_picture_of_one_s_own(opened: Opened):
+def file(content: bytes) -> FilePayload:
+    return {"name": "a.png", "mimeType": "image/png", "buffer": content}
+
+
+@pytest.mark.parametrize("content", [b"<svg/>", PNG + b"0" * LARGEST], ids=["no picture", "too large"])
+async def test_a_file_that_will_not_do_is_refused_in_words(opened: Opened, content: bytes):
     async with opened("quick", amiss="415") as page:
+        await page.get_by_label("選擇圖片").set_input_files(file(content))
+        await expect(page.get_by_role("alert").filter(has_text="這張圖片無法使用")).to_be_visible()
+        await expect(page.get_by_label("圖片編號")).to_have_value("")
+
+
+async def test_a_picture_of_one_s_own(opened: Opened):
+    async with opened("quick", amiss="ERR_FAILED") as page:
         await page.get_by_label("產品名稱").fill("我的產品")
         choose = page.get_by_label("選擇圖片")
-        await choose.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"<svg/>"})
-        await expect(page.get_by_role("alert").filter(has_text="這張圖片無法使用")).to_be_visible()
-        await choose.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": PNG})
+        await page.route("**/api/pictures", lambda route: route.abort(), times=1)
+        await choose.set_input_files(file(PNG))
+        await expect(page.get_by_role("alert").filter(has_text="無法連線到服務")).to_be_visible()
+        arrived: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+        await page.route("**/api/pictures", lambda route: arrived.set_result(route), times=1)
+        await choose.set_input_files(file(PNG))
+        route = await arrived
+        await expect(button(page, SAVE)).to_be_disabled()  # it would be saved without its picture
+        await route.continue_()
         await expect(page.get_by_role("img", name="「我的產品」的圖片")).to_be_visible()
         await button(page, "移除圖片").click()
         await expect(page.get_by_text("還沒有圖片").first).to_be_visible()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -28,7 +29,7 @@ def start(folder: Path, **told: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "product_studio"],
         cwd=folder,
-        env=environ(PYTHONPATH=f"{FOLDER}", STUDIO_PORT="0", STUDIO_DATABASE=str(folder / "p.db"), **told),
+        env=environ(**{"PYTHONPATH": f"{FOLDER}", "STUDIO_PORT": "0", "STUDIO_DATABASE": str(folder / "p.db")} | told),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -41,6 +42,18 @@ def test_a_missing_setting_stops_the_start_with_its_name(tmp_path: Path, name: s
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (2, "")
     assert err == f"Product Studio cannot start: {name} is not set. See .env.example.\n"
+
+
+@pytest.mark.parametrize("port", ["taken", "99999"])
+def test_a_port_that_cannot_be_had_is_told_of(tmp_path: Path, port: str):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1]) if port == "taken" else port
+        process = start(tmp_path, **NEEDED, STUDIO_PORT=number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("Product Studio cannot ")
+    assert "STUDIO_PORT" in err
+    assert err.count("\n") == 1
 
 
 def test_a_wrong_setting_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,13 @@ def main() -> int:
     logs.configure(settings.log_level, settings.environment)
     app = create_app(settings)
     # asked for here, so that the address is known before the first request: the port may be 0
-    with socket.create_server((settings.studio_host, settings.studio_port)) as listening:
+    try:
+        listening = socket.create_server((settings.studio_host, settings.studio_port))
+    except OSError as error:
+        where = f"STUDIO_HOST {settings.studio_host}, STUDIO_PORT {settings.studio_port}"
+        print(f"Product Studio cannot listen at {where}: {error.strerror}.", file=sys.stderr)
+        return 2
+    with listening:
         host, port = listening.getsockname()[:2]
         print(f"Product Studio is at http://{host}:{port}", flush=True)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=3)

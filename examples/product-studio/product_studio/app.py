@@ -48,8 +48,9 @@ def create_app(settings: Settings) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with httpx.AsyncClient(limits=httpx.Limits(max_connections=200)) as http:
-            app.state.service = ProductDetailService(settings, http, store)
+            app.state.service = service = ProductDetailService(settings, http, store)
             yield
+            await service.close()
 
     # FastAPI's own pages of documentation load their scripts from elsewhere, which the policy forbids
     app = FastAPI(title="Product Studio", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=LARGEST)
@@ -156,7 +157,7 @@ def _add_products(app: FastAPI, store: Store) -> None:
         await run_in_threadpool(store.add_picture, name, picture)
         return Picture(picture_id=name, picture_url=picture_url(name))
 
-    @app.get("/api/pictures/{picture_id}", response_class=Response)
+    @app.get("/api/pictures/{picture_id:path}", response_class=Response)
     def get_picture(picture_id: str) -> Response:
         picture = store.picture(picture_id)
         if picture is None:

@@ -60,6 +60,7 @@ class ProductDetailService:
         )
         self._http = http
         self._store = store
+        self.watched: set[Generation] = set()
 
     async def create(self, product_name: str) -> dict[str, Any]:
         """The workflow's outputs, once it has ended. HeadraceError if it fails."""
@@ -70,6 +71,10 @@ class ProductDetailService:
     def generate(self, product_name: str) -> Generation:
         """The same while one watches."""
         return Generation(self, product_name)
+
+    async def close(self) -> None:
+        """Stops what is still watched: the server ends."""
+        await asyncio.gather(*[each.leave() for each in self.watched])
 
     async def stop(self, task_id: str) -> None:
         """Stops a run. One that has ended already is no error."""
@@ -112,6 +117,7 @@ class Generation:
 
     async def __aenter__(self) -> Self:
         """Waits for the first event: it names the task, without which the run could not be stopped."""
+        self._service.watched.add(self)
         try:
             self._first = await anext(self._stream)
         except HeadraceError as error:
@@ -121,8 +127,13 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task_id = self._stream.task_id
         await self._stream.aclose()
+        await self.leave()
+        self._service.watched.discard(self)
+
+    async def leave(self) -> None:
+        """Stops the run, unless it has ended."""
+        task_id = self._stream.task_id
         if task_id is not None and not self._over:
             try:
                 await self._service.stop(task_id)

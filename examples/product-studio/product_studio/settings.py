@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     environment: str = "local"
     """Named in every log line."""
     studio_host: str = "127.0.0.1"
-    studio_port: int = 8050
+    studio_port: Annotated[int, Field(ge=0, le=65535)] = 8050
     """0 picks a free one."""
     studio_database: Path = FOLDER / "data" / "products.db"
     studio_page: Path = FOLDER / "web" / "dist"

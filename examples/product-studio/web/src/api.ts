@@ -76,7 +76,11 @@ export async function save(product: NewProduct): Promise<Product> {
   return (await call('/api/products', json(product))).json();
 }
 
+const LARGEST = 5 * 1024 * 1024; // bytes of a picture
+
+/** A picture that is too large is refused here already: a server that does not read it to its end just hangs up. */
 export async function upload(file: File): Promise<Picture> {
+  if (file.size > LARGEST) throw new Refused(413);
   const headers = { 'Content-Type': file.type.startsWith('image/') ? file.type : 'image/unknown' };
   return (await call('/api/pictures', { method: 'POST', headers, body: file })).json();
 }

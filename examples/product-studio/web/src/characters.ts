@@ -3,7 +3,7 @@ export function oneLine(text: string): string {
   return text.trim().split(/\s+/u).join(' ');
 }
 
-/** Characters, as the server counts them: not bytes, and an emoji is one although it is two units of UTF-16. */
+/** Characters, as the server and the workflow count them: code points. What is put together of several is several. */
 export function length(text: string): number {
   return [...text].length;
 }

@@ -4,7 +4,7 @@ import { generate, Refused, stop, type Progress, type Reason } from './api';
 export interface Step {
   id: string;
   title: string;
-  state: 'running' | 'done' | 'failed';
+  state: 'running' | 'done' | 'failed' | 'stopped';
 }
 
 export type Standing = 'idle' | 'running' | 'cancelling' | 'finished' | 'cancelled' | 'failed';
@@ -55,6 +55,7 @@ export function useGeneration(write: (text: string) => void, finish: (result: Fi
       else fail({ reason: error instanceof Refused ? 'service' : 'unreachable', node: null });
     } finally {
       running = null;
+      for (const step of state.steps) if (step.state === 'running') step.state = 'stopped';
     }
   }
 
@@ -69,6 +70,11 @@ export function useGeneration(write: (text: string) => void, finish: (result: Fi
       // hanging up is left
     }
     own.abort();
+  }
+
+  /** Forgets how the last run went. */
+  function clear(): void {
+    if (!running) Object.assign(state, { standing: 'idle', steps: [], failure: null, pictureMissing: false });
   }
 
   function going(): boolean {
@@ -86,5 +92,5 @@ export function useGeneration(write: (text: string) => void, finish: (result: Fi
   }
 
   onScopeDispose(() => running?.abort());
-  return { state: readonly(state), start, cancel };
+  return { state: readonly(state), start, cancel, clear };
 }
