@@ -15,11 +15,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 IMAGES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "images"
 CHROMIUM = "/usr/bin/chromium"
 SHOTS: tuple[tuple[str, int, int, Literal["light", "dark"], str], ...] = (
-    ("light", 920, 700, "light", "zh-Hant"),
-    ("dark", 920, 700, "dark", "en"),
+    ("light", 1000, 840, "light", "zh-Hant"),
+    ("dark", 1000, 840, "dark", "en"),
     ("phone", 390, 844, "light", "zh-Hant"),
 )
-TITLE = "宜蘭礁溪溫泉五日遊"
+TITLES = {"zh-Hant": "宜蘭礁溪溫泉五日遊", "en": "Five days of hot springs"}
 
 
 def main(address: str) -> None:
@@ -29,18 +29,18 @@ def main(address: str) -> None:
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
             page.goto(address)
             page.locator("select").first.select_option(language)
-            generate(page, save=name == "light", writing=name == "phone")
+            generate(page, TITLES[language], save=name == "light", writing=name == "phone")
             page.screenshot(path=IMAGES / f"product-studio-{name}.png")
             page.close()
         browser.close()
 
 
-def generate(page: Page, *, save: bool, writing: bool) -> None:
+def generate(page: Page, title: str, *, save: bool, writing: bool) -> None:
     """Fills the form; `save`: first with a product that is then listed; `writing`: leaves while the text is written."""
     description = page.locator("#description")
     preview = page.locator("form img")
     for again in (True, False) if save else (False,):
-        page.locator("#title").fill(TITLE)
+        page.locator("#title").fill(title)
         page.locator("form button").first.click()
         if writing:
             expect(description).to_have_value(re.compile("離線產生"))
