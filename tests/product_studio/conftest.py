@@ -1,25 +1,26 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
 import yaml
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from product_studio.settings import FOLDER
 
-FOLDER = Path(__file__).parents[2] / "examples" / "product-studio"
-sys.path.insert(0, str(FOLDER))  # run from its folder, as the example is
+from tests.cli.flows import code, environ, field, flow
+from tests.product_studio.page import PATIENCE, WEB, Opened
+from tests.product_studio.studio import Studio
+from tests.sdk_contract.fault_server import Faults
+from tests.sdk_contract.serving import Running
+from tests.serve.process import Serve
 
-from tests.cli.flows import code, environ, field, flow  # noqa: E402
-from tests.product_studio.studio import Studio  # noqa: E402
-from tests.sdk_contract.fault_server import Faults  # noqa: E402
-from tests.sdk_contract.serving import Running  # noqa: E402
-from tests.serve.process import Serve  # noqa: E402
-
-WEB = FOLDER / "web"
 WORKFLOW = FOLDER.parent / "product-detail" / "product-detail.yml"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -137,3 +138,50 @@ def studios(
     """For the API; whether there is a page depends on what was built here before."""
     with started(served, faults, tmp_path_factory.mktemp("studios")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pages(
+    built: Path, served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Studio]]:
+    """Started when the page is built: a back end that finds none at its start has none."""
+    with started(served, faults, tmp_path_factory.mktemp("pages")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    async with async_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        running = await playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def opened(browser: Browser, pages: dict[str, Studio]) -> Opened:
+    """`async with opened("quick", **context) as page`: a page in a browser of its own, and nothing may be amiss in its
+    console but lines that `amiss` matches."""
+
+    @asynccontextmanager
+    async def open_page(name: str, amiss: str | None = None, **context: Any) -> AsyncIterator[Page]:
+        own = await browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **context})
+        page = await own.new_page()
+        said: list[str] = []
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                said.append(message.text)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.set_default_timeout(PATIENCE)
+        answer = await page.goto(pages[name].url)
+        assert answer is not None
+        assert answer.status == 200, await answer.text()
+        yield page
+        await own.close()
+        assert [each for each in said if amiss is None or not re.search(amiss, each)] == []
+
+    return open_page
