@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,16 +132,6 @@ async def test_who_hangs_up_before_the_run_has_begun_stops_it_all_the_same(studi
         while (run := await slow.newest()) == before:
             pass
     assert await slow.standing(run) == "stopped"
-
-
-async def test_a_back_end_that_ends_stops_its_runs(studios: Studios, tmp_path: Path):
-    slow = studios["slow"]
-    own = Studio(slow.endpoint, slow.key, tmp_path / "products.db")
-    own.start()
-    async with own.client() as client, client.stream("POST", STREAM, json={"product_name": NAME}) as answer:
-        first = await anext(told(answer))
-        await asyncio.to_thread(own.stop)
-    assert await slow.standing(first["run_id"]) == "stopped"
 
 
 async def test_a_run_that_takes_too_long_is_given_up_and_stopped(studios: Studios, monkeypatch: pytest.MonkeyPatch):

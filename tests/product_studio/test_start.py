@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -8,10 +9,12 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 from product_studio.settings import FOLDER, SettingsError, load
 
 from tests.cli.flows import environ
+from tests.product_studio.studio import NAME, STREAM, Studio, told
 
 NAMES = ("DIFY_WORKFLOW_API_ENDPOINT", "DIFY_CREATE_PRODUCT_DETAIL_API_KEY", "DIFY_USER_ID", "LOG_LEVEL", "ENVIRONMENT")
 NEEDED = {"DIFY_WORKFLOW_API_ENDPOINT": "http://127.0.0.1:9/v1", "DIFY_CREATE_PRODUCT_DETAIL_API_KEY": "app-hidden"}
@@ -110,6 +113,20 @@ def test_it_says_where_it_is_and_logs_json_lines_without_the_key(tmp_path: Path)
     (failed,) = [line for line in lines if line["level"] == "ERROR"]
     assert failed["reason"] == "unreachable"
     assert "app-hidden" not in err
+
+
+async def test_a_back_end_that_is_told_to_end_first_stops_its_runs(tmp_path: Path, studios: dict[str, Studio]):
+    slow = studios["slow"]
+    process = start(tmp_path, DIFY_WORKFLOW_API_ENDPOINT=slow.endpoint, DIFY_CREATE_PRODUCT_DETAIL_API_KEY=slow.key)
+    assert process.stdout is not None
+    address = process.stdout.readline().removeprefix("Product Studio is at ").strip()
+    asked = {"product_name": NAME}
+    async with httpx.AsyncClient(timeout=20) as client, client.stream("POST", address + STREAM, json=asked) as answer:
+        events = told(answer)  # kept: without it the connection would be closed
+        first = await anext(events)
+        process.terminate()
+        await asyncio.to_thread(process.communicate, timeout=20)
+    assert await slow.standing(first["run_id"]) == "stopped"
 
 
 def test_the_lock_of_the_page_names_no_registry():
