@@ -45,6 +45,10 @@ class Leases(Protocol):
         """Makes this worker's runs nobody's, but for those to keep."""
         ...
 
+    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        """The number of the last event of each of these runs, as far as another process can have written it."""
+        ...
+
 
 class Journal(Leases, Protocol):
     """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""

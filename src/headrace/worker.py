@@ -114,7 +114,12 @@ class Worker:
 
     async def _hold(self, lease: AsyncExitStack, run: RunId) -> None:
         async with lease:
-            await self._drive(run)
+            try:
+                await self._drive(run)
+            except (OSError, StoreError) as error:
+                logger.error("run %s cannot be gone on with for now: %s", run, error)
+                await asyncio.sleep(BACK_OFF_SECONDS)
+                raise
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]
@@ -169,16 +174,14 @@ class Worker:
         if self._watch:
             self._watch.take_up(records, flow)
         try:
-            await driver.drive(records)
+            state = await driver.drive(records)
             self._tell(records)
-        except (OSError, StoreError) as error:
-            logger.error("run %s cannot be written down: %s", run, error)
-            await asyncio.sleep(BACK_OFF_SECONDS)
-            raise
         finally:
             del runtime.driving[run]
             if self._watch:
                 self._watch.let_go(run)
+        if driver.state.stop is not None and state.stop is None:
+            await runtime.stop(run, driver.state.stop.by)  # whoever drives it now has not been told
 
     async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
         """The workflow of a run; one that is gone, or that no longer loads, ends the run."""
@@ -223,6 +226,7 @@ class Worker:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             await self._renew()
+            await self._see_overtaken()
 
     async def _renew(self) -> None:
         try:
@@ -230,3 +234,16 @@ class Worker:
                 self._orphaned.set()
         except StoreError as error:
             logger.error("cannot tell other workers that this one lives: %s", error)
+
+    async def _see_overtaken(self) -> None:
+        """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
+        driving = self.runtime.driving
+        try:
+            heads = await self.runtime.world.journal.heads(driving.keys())
+        except StoreError as error:
+            logger.error("cannot look for runs that others have stopped: %s", error)
+            return
+        for run, head in heads.items():
+            # what a driver writes itself it knows before
+            if (driver := driving.get(run)) is not None and head > driver.state.seq:
+                driver.overtaken()

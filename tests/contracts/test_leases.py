@@ -144,6 +144,23 @@ async def test_whoever_closes_leaves_its_runs_to_others_at_once(two: Two) -> Non
     assert await other.take_up("r1") is True
 
 
+async def test_what_the_other_writes_to_a_run_is_seen(two: Two) -> None:
+    mine, other = two
+    names = [f"r{n}" for n in range(1100)]  # more than one statement takes
+    await asyncio.gather(*(mine.append(numbered(name, [queued(name), RunStarted()])) for name in names))
+    await mine.alive()  # hears of the other
+    assert await mine.heads(names) == dict.fromkeys(names, 2)
+    await other.append(numbered("r7", [StopRequested("ada"), RunEnded("stopped")], after=2))
+    assert await mine.heads({"r7": 1, "nobody": 2}.keys()) == {"r7": 4}
+    assert await mine.heads([]) == {}
+
+
+async def test_where_nobody_else_works_no_run_is_looked_at(store: Journal) -> None:
+    await store.alive()
+    await store.append(numbered("r1", [queued("r1"), RunStarted()]))
+    assert await store.heads(["r1"]) == {}
+
+
 _DIES = """
 import asyncio, os, signal, sys
 from headrace.kernel.events import RunStarted

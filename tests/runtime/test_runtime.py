@@ -10,7 +10,7 @@ import pytest
 from headrace.apps import Served
 from headrace.brokers.local import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
-from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed
+from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
 from headrace.kernel.masking import STARS, Mask
 from headrace.runtime import Runtime
 from headrace.stores.memory import MemoryStore
@@ -212,3 +212,32 @@ async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.
             await where.submit(asked(served, q="x"))
         with pytest.raises(StoreError):
             await opened(where, served)
+
+
+class Locked(MemoryStore):
+    """A store that cannot say whose a run is, at first."""
+
+    asked = 0
+
+    async def take_up(self, run: RunId) -> bool:
+        self.asked += 1
+        if self.asked <= 3:
+            raise StoreError("the database is locked")
+        return await super().take_up(run)
+
+
+async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headrace.worker.BACK_OFF_SECONDS", 0.1)
+    store = Locked()
+    where = runtime(store)
+    served = await publish(where, ECHO)
+    run = (await where.submit(asked(served, q="x"))).run
+    await store.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
+    where.take(run)
+    since = asyncio.get_running_loop().time()
+    async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(5):
+        while not isinstance((await anext(told))[-1].event, RunEnded):
+            pass
+    assert outcome(await store.read(run)).status == "succeeded"
+    assert store.asked == 4
+    assert asyncio.get_running_loop().time() - since >= 0.3, "and not at once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,15 +18,27 @@ from headrace.worker import Worker
 from .service import GATED, Gate, asked, publish, working
 from .service import runtime as made
 
+SILENT = GATED.replace("{variable: text, value_selector: [g, text]}, ", "")  # the gate streams nothing to anybody
+
 
 @pytest.fixture
 async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Runtime]]:
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.02)
     Gate.reset()
     stores = [await SqlStore.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
     yield [made(store) for store in stores]  # pyright: ignore[reportArgumentType]
     for store in stores:
         await store.aclose()
+
+
+@contextlib.asynccontextmanager
+async def both(two: Sequence[Runtime]) -> AsyncGenerator[None]:
+    """Both work, and what is asked for from now on is theirs."""
+    for each in two:
+        await each.world.journal.alive()
+    async with working(two[0]), working(two[1]):
+        yield
 
 
 async def begun(runs: int) -> None:
@@ -54,6 +66,15 @@ async def looks(where: Runtime) -> None:
     journal.adrift = adrift
 
 
+async def let_go(where: Runtime) -> None:
+    """Until nothing is driven there."""
+    for _ in range(500):
+        if not where.driving:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it is driven still")
+
+
 async def ended(where: Runtime, run: RunId) -> RunEnded:
     async with asyncio.timeout(5):
         while True:
@@ -66,7 +87,7 @@ async def ended(where: Runtime, run: RunId) -> RunEnded:
 async def test_neither_takes_what_the_other_does(two: list[Runtime]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
-    async with working(mine), working(other):
+    async with both(two):
         runs = [(await mine.submit(asked(served))).run for _ in range(3)]
         await begun(3)
         await looks(other)
@@ -79,20 +100,55 @@ async def test_neither_takes_what_the_other_does(two: list[Runtime]) -> None:
 
 async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[Runtime]) -> None:
     mine, other = two
-    served = await publish(mine, GATED)
-    async with working(mine), working(other):
+    served = await publish(mine, SILENT)
+    async with both(two):
         run = (await mine.submit(asked(served))).run
         await begun(1)
         await other.stop(run, "ada")
         assert (await ended(other, run)).status == "stopped"
+        await let_go(mine)
     events = [record.event for record in await mine.world.journal.read(run)]
     assert sum(isinstance(event, StopRequested) for event in events) == 1
     assert Gate.entered == 1
 
 
+async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
+    two: list[Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RENEW_SECONDS", 60)
+    mine, other = two
+    served = await publish(mine, SILENT)
+    async with both(two):
+        run = (await mine.submit(asked(served))).run
+        await begun(1)
+        await mine.world.journal.hand_back()  # as if it had been silent for too long
+        await begun(2)
+        assert {*mine.driving} == {*other.driving} == {run}
+        await mine.stop(run, "ada")
+        assert (await ended(other, run)).status == "stopped"
+    assert Gate.entered == 2
+
+
+async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[Runtime]) -> None:
+    mine, other = two
+    served = await publish(mine, SILENT)
+    async with both(two):
+        run = (await mine.submit(asked(served))).run
+        await begun(1)
+        await mine.world.journal.hand_back()
+        await begun(2)
+        await let_go(mine)
+        assert set(other.driving) == {run}
+        Gate.opened.set()
+        assert (await ended(other, run)).status == "succeeded"
+    resumed = [isinstance(record.event, RunResumed) for record in await other.world.journal.read(run)]
+    assert sum(resumed) == 1
+
+
 async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_has_begun(two: list[Runtime]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
+    await mine.world.journal.alive()
     draining = Worker(mine, concurrency=1)
     task = asyncio.create_task(draining.run())
     runs = [(await mine.submit(asked(served))).run for _ in range(3)]

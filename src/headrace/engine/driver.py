@@ -114,6 +114,11 @@ class Driver:
             self._note(StopRequested(by))
             self._wake.set()
 
+    def overtaken(self) -> None:
+        """Tells that somebody else has written to the run, which the driver sees otherwise once it writes: a node that
+        takes long need not end for that."""
+        self._outbox.give_up(Conflict(self.run, self.state.seq))
+
     def _over(self) -> bool:
         if self.state.ended or self._outbox.broken is not None:
             return True
@@ -153,7 +158,7 @@ class Driver:
     async def _overtaken(self) -> State:
         """Somebody else wrote to this run. A command (stop) is obeyed from the journal; a new owner is left alone."""
         records = await self.world.journal.read(self.run)
-        lost = self._outbox.first_unsafe() or 0
+        lost = self._outbox.first_unsafe() or self.state.seq + 1
         theirs = next((r.event for r in records if r.seq is not None and r.seq >= lost), None)
         again = Driver(self.run, self.flow, self.world, self._conversation)
         if isinstance(theirs, StopRequested):

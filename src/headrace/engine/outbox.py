@@ -41,7 +41,7 @@ class Outbox:
         try:
             written = self._written = asyncio.ensure_future(self._journal.append(records))
         except ValueError as error:  # a value that no journal takes: nested too deep
-            self._break(error)
+            self.give_up(error)
             return
         if written.done():
             self._on_written(batch, written)
@@ -77,12 +77,13 @@ class Outbox:
     def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None:
-            self._break(error)
+            self.give_up(error)
             return
         batch.safe = True
         while self._batches and self._batches[0].safe:
             self._bus.publish(self._batches.popleft().records)
 
-    def _break(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
+        """Nothing more can be written: somebody else has, or the journal cannot."""
         self.broken = self.broken or error
         self._on_broken()

@@ -111,6 +111,9 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
     async def hand_back(self, keep: Collection[RunId] = ()) -> None:
         """Nobody else could take them."""
 
+    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        return {}  # there is nobody else
+
     async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
         found = [row for row in self._rows.values() if _shows(which, row)]
         found.sort(key=lambda row: (row.created_at, row.run), reverse=True)

@@ -14,12 +14,12 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.errors import StoreError
@@ -28,13 +28,14 @@ from headrace.kernel.events import RunId
 from headrace.stores.encoding import clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
-from headrace.stores.sql.schema import runs, workers
+from headrace.stores.sql.schema import events, runs, workers
 from headrace.stores.sql.statements import Part, put
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # of silence, after which a worker counts as dead
+_ASKED = 500  # runs asked for in one statement
 
 _DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, and that nobody has asked about
 
@@ -88,6 +89,19 @@ class SqlLeases(Part):
     async def hand_back(self, keep: Collection[RunId] = ()) -> None:
         kept = frozenset(keep)
         await self._write(lambda connection: self._journal.hand_back(connection, self._worker, kept))
+
+    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        if not self._heard:
+            return {}  # nobody else does runs
+        named = [clean(run) for run in of]
+        parts = [named[start : start + _ASKED] for start in range(0, len(named), _ASKED)]
+        statement = select(events.c.run, func.max(events.c.seq)).group_by(events.c.run)
+
+        def work(connection: Connection) -> dict[RunId, int]:
+            found = (connection.execute(statement.where(events.c.run.in_(part))) for part in parts)
+            return {row[0]: row[1] for rows in found for row in rows}
+
+        return await self._database.run(work)
 
     def _free(self) -> Any:
         """The condition that a run is nobody else's."""
