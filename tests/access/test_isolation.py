@@ -9,9 +9,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
+from starlette.routing import Mount, Route
 
 from headrace.access import Rights
 from tests.access.owning import MARK, USER, Holder, Owner, Reply, key_of, owner, published
@@ -19,16 +21,41 @@ from tests.api.serving import Serving
 from tests.polling.fuzzing import Operation, operations
 
 REFUSED = {400, 403, 404}
+ALSO: Mapping[str, str | tuple[str, ...]] = {
+    "keyword": MARK,
+    "created_by_end_user_session_id": USER,
+    "variable_name": "mood",
+    "first_id": ("message_id",),
+    "last_id": ("conversation_id", "variable_id"),
+    "source": ("batch_id",),
+}
+"""What parameters of queries can name besides ids that are called as in a path: a text, or which ids."""
+
+HARMLESS = {
+    "cursor",  # a place in a list, which holds nothing but a time and an id to compare with
+    "last_event_id",
+    "created_after",
+    "created_before",
+    "created_at__after",
+    "created_at__before",
+    "created_by_account",  # nobody has one
+    "timestamp",
+    "nonce",
+    "sign",
+}
+OPEN = {"signedFile", "signedToolFile", "healthz", "readyz"}  # to whoever has no key: files by a signature
 _NAMES = re.compile(rf"{MARK}|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One way to call an operation; `names`: whether its path names anything that somebody could own."""
+    """One way to call an operation; `names`: whether its path names anything that somebody could own. `asked`: the
+    parameter of its query beside the usual ones."""
 
     operation: Operation
     path: str
     names: bool
+    asked: str | None
     body: Any
     kind: str | None
 
@@ -45,30 +72,37 @@ class Call:
 
 
 def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Call]:
-    """An operation with each of the things that its path can name, and with each of its bodies."""
+    """An operation with each of the things that its path can name, each that its query can, and each of its bodies."""
     choices: list[Sequence[str]] = []
     owned = False
-    for each in operation.parameters:
-        name = each["name"]
-        if each["in"] != "path":
-            continue
-        assert name in ids or "enum" in each["schema"], f"say in `owning` what {{{name}}} of {operation.path} can name"
+    told = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "path"}
+    for name in re.findall(r"{(\w+)}", operation.path):
+        assert name in told, f"{{{name}}} of {operation.path} is not described"
+        assert name in ids or "enum" in told[name], f"say in `owning` what {{{name}}} of {operation.path} can name"
         owned = owned or name in ids
-        choices.append([f"{name}={value}" for value in ids.get(name) or each["schema"]["enum"]])
-    query = _query(operation, ids)
+        choices.append([f"{name}={value}" for value in ids.get(name) or told[name]["enum"]])
     for chosen in product(*choices):
         path = operation.path
         for each in chosen:
             name, _, value = each.partition("=")
             path = path.replace(f"{{{name}}}", value)
-        for kind, body in operation.bodies[:1] or [(None, None)]:
-            yield Call(operation, path + query, owned, _with_ids(body, ids), kind)
+        for asked, query in _queries(operation, ids):
+            for kind, body in operation.bodies[:1] or [(None, None)]:
+                yield Call(operation, path + query, owned, asked, _with_ids(body, ids), kind)
 
 
-def _query(operation: Operation, ids: Mapping[str, Sequence[str]]) -> str:
+def _queries(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[tuple[str | None, str]]:
+    """The usual query, and one more with each other parameter that names something."""
+    names = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "query"}
     known = {**ids, "user": [USER], "from": ids["version_id"], "to": ids["version_id"]}
-    names = [each["name"] for each in operation.parameters if each["in"] == "query" and each["name"] in known]
-    return "?" + "&".join(f"{name}={known[name][0]}" for name in names) if names else ""
+    usual = {name: known[name][0] for name in names if name in known}
+    yield None, f"?{urlencode(usual)}" if usual else ""
+    for name, schema in names.items():
+        if name in usual or name in HARMLESS or "enum" in schema or schema["type"] != "string":
+            continue
+        assert name in ALSO, f"say in ALSO what ?{name} of {operation.path} can name, or that it is HARMLESS"
+        for value in {known[of][0] for of in ALSO[name]} if isinstance(ALSO[name], tuple) else {ALSO[name]}:
+            yield name, f"?{urlencode({**usual, name: value})}"
 
 
 def _with_ids(body: Any, ids: Mapping[str, Sequence[str]]) -> Any:
@@ -146,13 +180,13 @@ async def test_its_things_are_as_unknown_as_ones_that_are_not_there(api: list[Op
     nothing = {name: [str(uuid4())] for name in acme.ids}
     before = await seen(api, acme)
     for operation in api:
-        unknown = next(calls(operation, nothing))
+        unknown = {call.asked: call for call in calls(operation, nothing)}
         for call in calls(operation, acme.ids):
             for app in other.apps:
                 reply = await call.by(other, app)
                 assert telling(reply, call.said, acme) == [], call
                 if call.names:
-                    assert plain(reply) == plain(await unknown.by(other, app)), call
+                    assert plain(reply) == plain(await unknown[call.asked].by(other, app)), call
                     # to stop a task that is not there is no error, in Dify's API
                     assert reply.status in REFUSED or operation.path.endswith("/stop"), (call, reply)
     assert await seen(api, acme) == before, "and all is as it was"
@@ -180,3 +214,22 @@ async def test_the_owner_gets_all_of_it(api: list[Operation], acme: Owner):
             assert statuses - {401, 403, 404}, (operation.method, operation.path, statuses)
     looked = [reply for replies in (await seen(api, acme)).values() for reply in replies]
     assert sum(MARK in str(reply.body) for reply in looked) > 20
+
+
+async def test_whoever_has_no_key_sees_nothing(server: Serving, api: list[Operation], acme: Owner):
+    nobody = Holder(server, "", [])
+    for operation in api:
+        for call in calls(operation, acme.ids):
+            reply = await call.by(nobody)
+            assert telling(reply, call.said, acme) == [], call
+            if operation.told["operationId"] not in OPEN:
+                assert reply.status == 401, call
+
+
+async def test_nothing_is_served_that_the_description_does_not_tell_of(server: Serving, api: list[Operation]):
+    """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`."""
+    told = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc"}
+    served = {re.sub(r":\w+}", "}", each.path) for each in server.routes if isinstance(each, Route)}
+    assert {path for path in served if path not in told and path.replace("/api/", "/api/v1/", 1) not in told} == set()
+    assert len(served) > 50
+    assert not any(isinstance(each, Mount) for each in server.routes)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import aiohttp
 import uvicorn
 import yaml
+from starlette.routing import BaseRoute
 
 from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
@@ -276,6 +277,7 @@ class Serving:
     store: MemoryStore
     files: FileStore
     secret_key: Callable[[Served], str]
+    routes: Sequence[BaseRoute]
 
     async def add(self, source: str, content: str) -> Client:
         served = await self.apps.publish(source, content)
@@ -314,7 +316,11 @@ async def serving(
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
-            yield Serving(url, session, apps, runtime, store, files, lambda served: apps.own_key(served.app))
+
+            def secret_key(served: Served) -> str:
+                return apps.own_key(served.app)
+
+            yield Serving(url, session, apps, runtime, store, files, secret_key, api.routes)
     finally:
         server.leave.set()
         await listening
