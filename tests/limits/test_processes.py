@@ -117,10 +117,12 @@ def test_requests_a_minute(servers: list[Serve], tmp_path: Path) -> None:
     assert passed == pytest.approx(FIRST + FIRST / 60 * seconds, rel=0.05), "all at first, and what flows in"
     assert refused
 
-    plans(tmp_path, requests_per_minute=12_000)
-    until_told(servers, 12_000)
-    passed, refused, seconds = flood(servers, 1.5, after=0.3)  # nothing is left then: what passes is what flows in
-    assert passed == pytest.approx(200 * seconds, rel=0.05)
+    # nothing is left then: what passes is what flows in. Much less than the servers can do, so that a machine that is
+    # busy with something else asks for all of it too
+    plans(tmp_path, requests_per_minute=4200)
+    until_told(servers, 4200)
+    passed, refused, seconds = flood(servers, 1.8, after=0.3)
+    assert passed == pytest.approx(70 * seconds, rel=0.05)
     assert refused
 
 
