@@ -216,11 +216,17 @@ async def test_the_owner_gets_all_of_it(api: list[Operation], acme: Owner):
     assert sum(MARK in str(reply.body) for reply in looked) > 20
 
 
-async def test_whoever_has_no_key_sees_nothing(server: Serving, api: list[Operation], acme: Owner):
+@pytest.mark.parametrize("revoked", [False, True], ids=["no key", "a key of its own that was revoked"])
+async def test_without_a_good_key_nothing_is_seen(server: Serving, api: list[Operation], acme: Owner, revoked: bool):
     nobody = Holder(server, "", [])
+    if revoked:
+        key, secret = await server.apps.access.create(Rights("acme"), "test")
+        nobody = Holder(server, secret, acme.apps)
+        assert (await nobody.call("GET", "/v1/info", acme.apps[0])).status == 200
+        await server.apps.access.revoke(key, "test")
     for operation in api:
         for call in calls(operation, acme.ids):
-            reply = await call.by(nobody)
+            reply = await call.by(nobody, acme.apps[0] if revoked else None)
             assert telling(reply, call.said, acme) == [], call
             if operation.told["operationId"] not in OPEN:
                 assert reply.status == 401, call
