@@ -1,0 +1,75 @@
+"""The doors to storage and to other processes, as protocols. Each has one contract suite that every implementation
+passes (`tests/contracts`).
+
+Only the journal and the catalog must be right; the queue and the bus need only be fast: what they lose, the journal
+brings back.
+"""
+
+from headrace.ports.asynchronous import Answers, Batch, Batches, BatchLine, Callback, Callbacks, KeptAnswer
+from headrace.ports.brokers import Bus, Queue
+from headrace.ports.catalog import (
+    WORKSPACE,
+    WORKSPACE_NAME,
+    App,
+    Audited,
+    Catalog,
+    EndUser,
+    Identity,
+    Key,
+    Principal,
+    StoredFile,
+    Version,
+)
+from headrace.ports.conversations import (
+    Annotation,
+    Conversation,
+    Conversations,
+    ConversationVariable,
+    Exchange,
+    Feedback,
+)
+from headrace.ports.journal import Journal, Leases, RunFilter, Runs, RunSummary
+from headrace.ports.keeping import Began, Keeping, Pruned, Shelf
+from headrace.ports.limits import Bucket, Buckets, Slot, Taken
+
+__all__ = [
+    "WORKSPACE",
+    "WORKSPACE_NAME",
+    "Annotation",
+    "Answers",
+    "App",
+    "Audited",
+    "Batch",
+    "BatchLine",
+    "Batches",
+    "Began",
+    "Bucket",
+    "Buckets",
+    "Bus",
+    "Callback",
+    "Callbacks",
+    "Catalog",
+    "Conversation",
+    "ConversationVariable",
+    "Conversations",
+    "EndUser",
+    "Exchange",
+    "Feedback",
+    "Identity",
+    "Journal",
+    "Keeping",
+    "KeptAnswer",
+    "Key",
+    "Leases",
+    "Principal",
+    "Pruned",
+    "Queue",
+    "RunFilter",
+    "RunSummary",
+    "Runs",
+    "Shelf",
+    "Slot",
+    "StoredFile",
+    "Taken",
+    "Version",
+]

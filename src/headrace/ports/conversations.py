@@ -1,0 +1,166 @@
+"""What is said in chats, and what people think of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.kernel.events import RunId
+from headrace.resources import Turn
+from headrace.values import File, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation of an end user with an app. What was said in it are its runs; see `Exchange`."""
+
+    id: str
+    app: str
+    end_user: str
+    name: str
+    inputs: Mapping[str, Value]
+    introduction: str  # the opening statement, as it was when the conversation began
+    created_at: float
+    updated_at: float
+    deleted: bool = False  # its runs stay
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationVariable:
+    """A conversation variable's value now. `type` is Dify's (string, number, array[object] ...)."""
+
+    id: str
+    conversation: str
+    name: str
+    type: str
+    description: str
+    value: Value
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What an end user thinks of an exchange; `rating` is like or dislike."""
+
+    id: str
+    app: str
+    message: RunId
+    rating: str
+    content: str | None
+    end_user: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A message of a chat or completion app and its answer: a run, as lists show it. Its id is the run's.
+
+    A projection of the journal: it comes into being with a RunQueued whose `system` has a `query`, and takes its
+    answer and files from the RunEnded (`outputs` answer and files). `number` counts a conversation's exchanges from 1.
+    """
+
+    id: RunId
+    app: str
+    conversation: str | None  # completion apps have none
+    end_user: str | None
+    inputs: Mapping[str, Value]
+    query: str
+    files: Sequence[File]
+    number: int
+    created_at: float
+    status: str = "running"
+    answer: str = ""
+    answer_files: Sequence[File] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An answer written by a person, given instead of the app's to the questions it fits."""
+
+    id: str
+    app: str
+    question: str
+    answer: str
+    hits: int
+    created_at: float
+
+
+class Conversations(Protocol):
+    """Conversations and what belongs to them. Exchanges and the variables that runs assign (`NodeSucceeded.assigned`
+    under `conversation`) are written in the transaction that appends the event."""
+
+    async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None: ...
+
+    async def save_conversation(self, conversation: Conversation) -> bool:
+        """Replaces the one of the same id, unless it was deleted. False where there is none to replace."""
+        ...
+
+    async def find_conversation(self, conversation: str) -> Conversation | None:
+        """Deleted ones too."""
+        ...
+
+    async def conversations(
+        self, app: str, end_user: str, *, after: str | None = None, limit: int = 20, order: str = "-updated_at"
+    ) -> tuple[list[Conversation], bool]:
+        """(those that are not deleted, whether there are more), from the one that follows `after` in the order:
+        created_at or updated_at, with a minus newest first."""
+        ...
+
+    async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
+        """Oldest first, those made together in the order they were given."""
+        ...
+
+    async def save_conversation_variable(self, variable: ConversationVariable) -> None:
+        """Replaces the one of the same id, or adds."""
+        ...
+
+    async def exchanges(
+        self, conversation: str, *, before: RunId | None = None, limit: int = 20
+    ) -> tuple[list[Exchange], bool]:
+        """(the newest that came before one, newest first; whether there are older ones)."""
+        ...
+
+    async def find_exchange(self, message: RunId) -> Exchange | None: ...
+
+    async def next_exchange(self, conversation: str) -> RunId | None:
+        """The oldest that has not ended and is not paused: the only one that may run."""
+        ...
+
+    async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
+        """The newest that came before a run and have an answer, oldest first (`resources.History`)."""
+        ...
+
+    async def save_feedback(self, feedback: Feedback) -> None:
+        """Adds, or replaces what the same end user thought of the same message."""
+        ...
+
+    async def remove_feedback(self, message: RunId, end_user: str) -> None: ...
+    async def feedback_of(self, messages: Sequence[RunId], end_user: str) -> Mapping[RunId, Feedback]: ...
+
+    async def feedbacks(self, app: str, page: int = 1, limit: int = 20) -> list[Feedback]:
+        """Newest first."""
+        ...
+
+    async def annotations(
+        self, app: str, keyword: str = "", page: int = 1, limit: int = 20
+    ) -> tuple[int, list[Annotation]]:
+        """(how many there are in all whose question or answer has the keyword, the page asked for), newest first."""
+        ...
+
+    async def find_annotation(self, annotation: str) -> Annotation | None: ...
+
+    async def save_annotation(self, annotation: Annotation) -> None:
+        """Adds or replaces."""
+        ...
+
+    async def remove_annotation(self, annotation: str) -> bool: ...
+
+    async def annotation_reply(self, app: str) -> Mapping[str, Value] | None:
+        """The app's setting of annotation reply as last put; None: it is off."""
+        ...
+
+    async def save_annotation_reply(self, app: str, setting: Mapping[str, Value] | None) -> None: ...

@@ -1,0 +1,112 @@
+"""What has happened: every run's events, the list of runs, and who goes on with which."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.kernel.events import Record, RunId
+
+
+class Leases(Protocol):
+    """Which of the workers on one database goes on with which run.
+
+    A run belongs to the worker that took it in (RunQueued) or took it up (RunStarted, RunResumed), from the append of
+    that on. Nobody's are those of a process that does no runs, those that are paused or handed back, and those whose
+    worker is dead.
+    """
+
+    async def alive(self) -> bool:
+        """Says that this worker lives: once before runs can be its own, and then every few seconds. Whether another
+        one was found dead."""
+        ...
+
+    async def adrift(self) -> list[RunId]:
+        """The unfinished runs (see `Journal.unfinished`) that are nobody's or this worker's own, oldest first: what a
+        reconciler puts back into the queue."""
+        ...
+
+    async def take_up(self, run: RunId) -> bool:
+        """Makes a run that is nobody's this worker's own. False if it is another's: of two who ask, one gets it."""
+        ...
+
+    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
+        """Makes this worker's runs nobody's, but for those to keep."""
+        ...
+
+    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        """The number of the last event of each of these runs, as far as another process can have written it."""
+        ...
+
+
+class Journal(Leases, Protocol):
+    """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""
+
+    def append(self, records: Sequence[Record]) -> Awaitable[None]:
+        """Begins to write records of one run, numbered on from its last; appends take effect in the order of calls.
+
+        The awaitable is done once they are as safe as the store makes them; until then nobody outside the process may
+        be told. Raises Conflict (from the awaitable) if a number is taken: then none of these records is written.
+        """
+        ...
+
+    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+        """The run's records with a number above `after`, in order; [] for an unknown run."""
+        ...
+
+    async def unfinished(self) -> list[RunId]:
+        """Runs without a RunEnded (and not paused), oldest first, whoever goes on with them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs; times in seconds since the epoch, `elapsed` in seconds."""
+
+    run: RunId
+    app: str
+    version: str
+    status: str
+    source: str
+    end_user: str | None
+    session: str  # the `user` that the caller gave
+    error: str | None
+    elapsed: float
+    tokens: int
+    steps: int
+    exceptions: int
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of an app to list; None does not filter. Times in seconds since the epoch."""
+
+    app: str
+    status: str | None = None
+    before: float | None = None
+    after: float | None = None
+    session: str | None = None
+    keyword: str | None = None  # found in the inputs or outputs, or a run's id
+    page: int = 1
+    limit: int = 20
+    version: str | None = None
+    source: str | None = None
+    older: tuple[float, RunId] | None = None  # (created_at, id) of a run: those that come after it in the list
+    counted: bool = True  # False: how many there are in all is not asked for, and may be told wrong
+
+
+class Runs(Protocol):
+    """Lists of runs: a projection of the journal, kept by the store that keeps the journal."""
+
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+        """(how many there are in all, the page asked for), newest first."""
+        ...
+
+    async def find_run(self, run: RunId) -> RunSummary | None: ...
+
+    async def find_task(self, task: str) -> RunId | None:
+        """The run that a task id names."""
+        ...
