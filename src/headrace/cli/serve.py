@@ -73,7 +73,7 @@ def serve(
     A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
     with Ctrl-C or SIGTERM: runs under way go on when it is started again.
     """
-    gc.disable()  # nothing of what is loaded now is garbage; `main.serve` turns it on again
+    gc.disable()  # nothing of what is loaded now is garbage; `serving` turns it on again
     settings = settings_of(
         host=host,
         port=port,
@@ -92,7 +92,7 @@ def serve(
             raise Bad(f"--ready-file: {ready_file.parent} is no folder")
         ready_file.unlink(missing_ok=True)  # one from before would tell of a server that is gone
 
-    from headrace import main
+    from headrace import serving
 
     until = _Until()
 
@@ -104,7 +104,7 @@ def serve(
             say(_welcome(running, url, served))
 
     try:
-        until.run(main.serve(settings, each_once(files), ready_file, on_ready, scrubber))
+        until.run(serving.serve(settings, each_once(files), ready_file, on_ready, scrubber))
     except LoadError as error:
         raise Bad("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
@@ -116,17 +116,17 @@ class _Until:
     def __init__(self) -> None:
         self.serving = False
 
-    def run(self, serving: Coroutine[Any, Any, None]) -> None:
+    def run(self, server: Coroutine[Any, Any, None]) -> None:
         loop_factory = None
         if sys.platform != "win32":
             import uvloop
 
             loop_factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._watch(serving))
+            runner.run(self._watch(server))
 
-    async def _watch(self, serving: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(serving)
+    async def _watch(self, server: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(server)
 
         def on_signal() -> None:
             if not self.serving:

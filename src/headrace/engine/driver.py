@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from headrace.engine.attempts import Outcome, attempt, event_of, finish_now
 from headrace.engine.outbox import Outbox
 from headrace.engine.texts import FLUSH_SECONDS, Texts
 from headrace.engine.world import World
@@ -24,12 +25,10 @@ from headrace.kernel.events import (
     Event,
     NodeRetried,
     NodeStarted,
-    NodeSucceeded,
     Path,
     Record,
     RunEnded,
     RunId,
-    RunPaused,
     RunQueued,
     RunResumed,
     RunStarted,
@@ -37,10 +36,10 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import NodeId
 from headrace.kernel.masking import Mask
-from headrace.kernel.plan import Start, ended, failed, plan, still_due
+from headrace.kernel.plan import Start, ended, plan, still_due
 from headrace.kernel.rounds import Level
 from headrace.kernel.state import State
-from headrace.node import Config, Context, Flow, Node, Pause, Result
+from headrace.node import Config, Context, Flow, Node
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -239,7 +238,7 @@ class Driver:
         if not step.again:
             self._note(NodeStarted(step.path))
         if node.instant:
-            self._end(step.path, _finish_now(self._attempt(step.path, node)))
+            self._end(step.path, finish_now(attempt(node, self._context(step.path), step.path)))
             return True
         self._write()
         self._tasks[step.path] = asyncio.create_task(self._run(step.path, node), name=f"{self.run}/{step.path}")
@@ -252,7 +251,7 @@ class Driver:
                 return
             level, id_ = self.state.locate(path)
             retry = level.graph.nodes[id_].retry
-            outcome = await self._attempt(path, node)
+            outcome = await attempt(node, self._context(path), path)
             while (
                 isinstance(outcome, NodeError)
                 and retry
@@ -266,7 +265,7 @@ class Driver:
                 await asyncio.sleep(retry.interval)
                 if not self._wanted(level):
                     break
-                outcome = await self._attempt(path, node)
+                outcome = await attempt(node, self._context(path), path)
             if not self.state.ended and self._outbox.broken is None:
                 self._end(path, outcome)
         finally:
@@ -276,16 +275,6 @@ class Driver:
     def _wanted(self, level: Level) -> bool:
         """Whether another attempt is of any use: the run, or the round, may have come to its end meanwhile."""
         return not (level.dead or self.state.failure or self.state.ended or self._outbox.broken)
-
-    async def _attempt(self, path: Path, node: Node[Config]) -> Result | Pause | NodeError:
-        try:
-            return await node.run(self._context(path))
-        except NodeError as error:
-            return error
-        except Exception as error:
-            # a defect of the node type must not take the service down; the run is told, the log has the whole story
-            logger.exception("run %s: node %s failed unexpectedly", self.run, path)
-            return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
 
     def _context(self, path: Path) -> Context:
         queued = self.state.queued
@@ -306,24 +295,10 @@ class Driver:
             new_id=self.world.new_id,
         )
 
-    def _end(self, path: Path, outcome: Result | Pause | NodeError) -> None:
+    def _end(self, path: Path, outcome: Outcome) -> None:
         """Takes down how a node ended."""
         self._end_texts(path)
-        if isinstance(outcome, Result):
-            event = NodeSucceeded(
-                path,
-                outcome.outputs,
-                outcome.inputs,
-                outcome.process,
-                outcome.handle,
-                outcome.usage,
-                outcome.assigned,
-            )
-        elif isinstance(outcome, Pause):
-            event = RunPaused((outcome.reason,))
-        else:
-            event = failed(self.state.spec(path), path, outcome)
-        self._note(event)
+        self._note(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
@@ -355,13 +330,3 @@ class Driver:
 
 def _unheard(name: str, text: str) -> None:
     """Nothing that this node streams is ever told."""
-
-
-def _finish_now(attempt: Coroutine[object, object, Result | Pause | NodeError]) -> Result | Pause | NodeError:
-    """The outcome of an instant node, without a task: such a node never waits."""
-    try:
-        attempt.send(None)
-    except StopIteration as done:
-        return done.value
-    attempt.close()
-    return NodeError("A node type that calls itself instant has waited; this is a defect of the node type.", "Defect")

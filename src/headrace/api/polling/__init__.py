@@ -2,7 +2,7 @@
 
 Each subject has a file with a class that takes (Api, Polling) and has `add_to(router)`; `operations*` say what `/docs`
 tells of it. A new subject adds one import and one line in `add_routes`, and, if it needs a part of its own, one field
-in `parts.Polling` (filled in by `main.serve`).
+in `parts.Polling` (filled in by `serving`).
 """
 
 from __future__ import annotations

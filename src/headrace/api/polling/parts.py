@@ -12,7 +12,7 @@ from headrace.ports import Answers
 
 @dataclass
 class Polling:
-    """Filled in by `main.serve`; `idempotency` is the one that all endpoints share."""
+    """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
 
     answers: Answers
     courier: Courier

@@ -1,0 +1,55 @@
+"""One attempt of a node: whatever it does, it comes to an outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+
+from headrace.errors import NodeError
+from headrace.kernel.events import NodeFailed, NodeSucceeded, Path, RunPaused
+from headrace.kernel.plan import failed
+from headrace.kernel.state import State
+from headrace.node import Config, Context, Node, Pause, Result
+
+logger = logging.getLogger(__name__)
+
+Outcome = Result | Pause | NodeError
+
+
+async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
+    """Runs a node once."""
+    try:
+        return await node.run(context)
+    except NodeError as error:
+        return error
+    except Exception as error:
+        # a defect of the node type must not take the service down; the run is told, the log has the whole story
+        logger.exception("run %s: node %s failed unexpectedly", context.run, path)
+        return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
+
+
+def finish_now(running: Coroutine[object, object, Outcome]) -> Outcome:
+    """The outcome of an instant node's attempt, without a task: such a node never waits."""
+    try:
+        running.send(None)
+    except StopIteration as done:
+        return done.value
+    running.close()
+    return NodeError("A node type that calls itself instant has waited; this is a defect of the node type.", "Defect")
+
+
+def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | NodeFailed | RunPaused:
+    """What is taken down of an outcome."""
+    if isinstance(outcome, Result):
+        return NodeSucceeded(
+            path,
+            outcome.outputs,
+            outcome.inputs,
+            outcome.process,
+            outcome.handle,
+            outcome.usage,
+            outcome.assigned,
+        )
+    if isinstance(outcome, Pause):
+        return RunPaused((outcome.reason,))
+    return failed(state.spec(path), path, outcome)

@@ -1,0 +1,53 @@
+"""HTTP to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart body."""
+
+    name: str
+    content: bytes
+    filename: str | None = None
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to any server. Times in seconds, sizes in bytes; `parts` makes a multipart body, else `content`."""
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]] = ()
+    content: bytes | None = None
+    parts: Sequence[Part] = ()
+    connect_timeout: float = 10
+    read_timeout: float = 60
+    write_timeout: float = 20
+    verify: bool = True
+    max_size: int = 10 * 1024 * 1024
+    follow_redirects: bool = True
+    cut_off: bool = False  # only the status counts: a body that is larger, slow or broken is cut off, not refused
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    url: str  # after redirects
+
+
+class Http(Protocol):
+    """HTTP to the outside, guarded: private, loopback and link-local addresses are refused, after name resolution and
+    after every redirect, unless the egress setting allows them."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """NodeError with kind `HttpRequestNodeError` (could not connect, timed out), `ResponseSizeError` (larger than
+        `max_size`) or `EgressRefused`."""
+        ...

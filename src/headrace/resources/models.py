@@ -1,0 +1,158 @@
+"""Language models, and speech."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from headrace.values import File, Value
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to have a tool called. `arguments` is JSON text, as the model wrote it (it may be broken)."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask for; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a prompt. `files` are shown to the model with `detail` (low, high) where it can see.
+
+    An assistant's message may hold `tool_calls`; a tool's answers the call that `tool_call` names.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+    files: Sequence[File] = ()
+    detail: str = "high"
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a model is asked.
+
+    `provider` is as the workflow writes it (`openai`, `langgenius/openai/openai`, ...): its last part names the
+    provider. `parameters` are completion parameters (temperature, max_tokens, response_format ...); `schema` is a
+    JSON schema the answer must meet; `mode` is chat or completion; `tools` are what the model may ask for.
+    """
+
+    provider: str
+    model: str
+    messages: Sequence[Message]
+    parameters: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    stop: Sequence[str] = ()
+    schema: Mapping[str, Value] | None = None
+    user: str | None = None
+    mode: str = "chat"
+    tools: Sequence[Tool] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money of one answer. Unit prices are for `price_unit` (0.001: a thousand tokens); times in seconds."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_unit_price: Decimal = Decimal(0)
+    completion_unit_price: Decimal = Decimal(0)
+    price_unit: Decimal = Decimal("0.001")
+    currency: str = "USD"
+    latency: float = 0.0
+    time_to_first_token: float | None = None
+    time_to_generate: float | None = None
+
+    def wire(self) -> dict[str, Value]:
+        """Dify's `usage` object: prices are strings, with seven decimals at most."""
+        prompt = _price(self.prompt_tokens, self.prompt_unit_price, self.price_unit)
+        completion = _price(self.completion_tokens, self.completion_unit_price, self.price_unit)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "prompt_unit_price": str(self.prompt_unit_price),
+            "prompt_price_unit": str(self.price_unit),
+            "prompt_price": str(prompt),
+            "completion_tokens": self.completion_tokens,
+            "completion_unit_price": str(self.completion_unit_price),
+            "completion_price_unit": str(self.price_unit),
+            "completion_price": str(completion),
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "total_price": str(prompt + completion),
+            "currency": self.currency,
+            "latency": round(self.latency, 3),
+            "time_to_first_token": _rounded(self.time_to_first_token),
+            "time_to_generate": _rounded(self.time_to_generate),
+        }
+
+
+def _price(tokens: int, unit_price: Decimal, price_unit: Decimal) -> Decimal:
+    return (unit_price * tokens * price_unit).quantize(Decimal("0.0000001"))
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+_WIDE = 0x2E80  # from here on (CJK and its neighbours) a character is about a token
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text is, where nobody counted: one for each CJK character, one for every four of the
+    others."""
+    if text.isascii():
+        return (len(text) + 3) // 4
+    wide = sum(1 for character in text if ord(character) >= _WIDE)
+    return wide + (len(text) - wide + 3) // 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk:
+    """A piece of a model's answer: text, reasoning, or (last) why it ended, what it used and the tools it asks for."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    tool_calls: Sequence[ToolCall] = ()
+
+
+class Models(Protocol):
+    """Language models of every provider."""
+
+    def chat(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
+        """Streams the answer; the last chunk has `usage`. NodeError: no credentials (`ProviderTokenNotInitError`),
+        a refused or failed call (`InvokeBadRequestError`, `InvokeRateLimitError`, `InvokeServerUnavailableError`,
+        `InvokeConnectionError`, `InvokeAuthorizationError`)."""
+        ...
+
+    def missing(self, provider: str) -> str | None:
+        """What to set so that this provider can be called, in words; None where nothing lacks."""
+        ...
+
+
+class Speech(Protocol):
+    """Speech of every provider, through its own API. `provider` and `model` may be empty: then the default ones."""
+
+    async def transcribe(
+        self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
+    ) -> str:
+        """The words spoken. NodeError as for `Models.chat`."""
+        ...
+
+    async def speak(self, text: str, *, voice: str = "", provider: str = "", model: str = "") -> tuple[bytes, str]:
+        """(audio, its MIME type). NodeError as for `Models.chat`."""
+        ...
