@@ -36,7 +36,7 @@ def run(
         env={**os.environ, "NO_COLOR": "1", **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
@@ -79,7 +79,7 @@ def outcomes(servers: Mapping[str, Any], certificates: pathlib.Path) -> dict[str
     environ["HEADRACE_TEST_TLS"] = str(certificates)
     files = sorted((SDK / "build" / "test").glob("*.test.js"))
     reporter = ("--test-reporter", (_HERE / "reporter.mjs").as_uri(), "--test-reporter-destination", "stdout")
-    ended = run("node", "--test", "--test-timeout=60000", *reporter, *files, environ=environ)
+    ended = run("node", "--test", "--test-timeout=300000", *reporter, *files, environ=environ)
     found: dict[str, str | None] = {}
     for line in ended.stdout.splitlines():
         test: Any = json.loads(line)

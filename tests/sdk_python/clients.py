@@ -135,3 +135,8 @@ Call = Callable[..., Awaitable[Any]]
 
 async def collected(stream: Any) -> list[Any]:
     return [event async for event in stream]
+
+
+def plain(event: Any) -> dict[str, Any]:
+    """An event as it was sent."""
+    return json.loads(event.model_dump_json(exclude_unset=True))

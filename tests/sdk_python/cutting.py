@@ -28,11 +28,15 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Cuts the n-th connection's stream after `cuts[n]` bytes; what is over is sent whole.
 
     `resumes`: as Headrace does, which tells what follows a Last-Event-ID; otherwise as Dify, which has a run's detail.
+    `orderly`: the cut looks like an end, as where a proxy has lost the server and closes its own answer in order.
     """
 
-    def __init__(self, stream: bytes, cuts: list[int], *, resumes: bool, piece: int = 4096) -> None:
+    def __init__(
+        self, stream: bytes, cuts: list[int], *, resumes: bool, piece: int = 4096, orderly: bool = False
+    ) -> None:
         self.stream = stream
         self.cuts = cuts
+        self.orderly = orderly
         self.resumes = resumes
         self.piece = piece
         self.asked: list[str] = []
@@ -56,7 +60,8 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def _streamed(self, data: bytes) -> httpx.Response:
         cut = self.cuts.pop(0) if self.cuts else None
-        body = _Body(data if cut is None else data[:cut], cut is not None and cut < len(data), self.piece)
+        broken = cut is not None and cut < len(data) and not self.orderly
+        body = _Body(data if cut is None else data[:cut], broken, self.piece)
         return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=body)
 
     def _after(self, place: str) -> bytes:

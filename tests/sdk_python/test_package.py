@@ -62,7 +62,7 @@ def test_types_pyright(tmp_path: pathlib.Path, what: pathlib.Path) -> None:
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The Python of an environment that has the packed wheel, what it needs, and nothing else."""
     folder = tmp_path_factory.mktemp("clean")
-    uv = shutil.which("uv")
+    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` says where it is
     assert uv is not None, "uv packs the wheel and makes the environment"
     environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
 

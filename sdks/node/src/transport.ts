@@ -1,5 +1,4 @@
 import {
-  ConflictError,
   ConnectionError,
   HeadraceError,
   RateLimitError,
@@ -169,11 +168,6 @@ export class Transport {
     if (error instanceof RateLimitError) return this.#asked(error.retryAfter, usual);
     if (error instanceof ServerError && error.status !== null && error.status >= 500) {
       return call.repeat === 'always' ? this.#asked(retryAfters.get(error) ?? null, usual) : null;
-    }
-    if (error instanceof ConflictError) {
-      // our own first attempt is still being answered
-      const waiting = repeated > 0 && error.code === 'idempotency_in_progress';
-      return waiting ? this.#asked(retryAfters.get(error) ?? null, usual) : null;
     }
     if (error instanceof ConnectionError) {
       const reach = reachOf(error);

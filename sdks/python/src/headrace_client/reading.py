@@ -56,10 +56,6 @@ class Reader:
     def end(self) -> list[Event]:
         """The connection has ended in order: what was held is told, too."""
         events: list[Event] = []
-        for block in self._decoder.end():
-            if block.data is not None and not _is_object(block.data):
-                break  # cut off by something in between that ended it in order
-            self._take(block, events)
         self._release(events)
         return events
 
@@ -125,13 +121,6 @@ class Reader:
         event = event_of({**told, "synthesized": True})
         self._note(event)
         return event
-
-
-def _is_object(data: bytes) -> bool:
-    try:
-        return isinstance(from_json(data), dict)
-    except ValueError:
-        return False
 
 
 def _told(block: Block) -> dict[str, Any]:

@@ -17,7 +17,10 @@ class Block(NamedTuple):
 
 
 class Decoder:
-    """Takes bytes in; gives the blocks that are whole. Lines may end in LF, CRLF or CR."""
+    """Takes bytes in; gives the blocks that are whole. Lines may end in LF, CRLF or CR.
+
+    What a stream ends with that no empty line follows is no block: whatever is between may have ended it in order.
+    """
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -51,11 +54,6 @@ class Decoder:
         del rest[: end + 2]
         self._seen = len(rest)
         return [_block(each) for each in whole.split(b"\n\n") if each]
-
-    def end(self) -> list[Block]:
-        """What is left when a stream has ended as it should, without an empty line."""
-        whole, self._rest = bytes(self._rest).strip(b"\n"), bytearray()
-        return [_block(whole)] if whole else []
 
 
 def _block(told: bytes) -> Block:
