@@ -113,14 +113,25 @@ def test_methods_are_called_as_in_python(tarball: pathlib.Path) -> None:
     assert _node_names() == _python_names()
 
 
-def test_examples_of_the_readme_pass_type_checks(project: pathlib.Path) -> None:
+def test_examples_of_the_readme_run_as_they_stand(project: pathlib.Path, headrace: Serve, dify: str) -> None:
     blocks = re.findall(r"^```ts\n(.*?)^```", (SDK / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 3
     folder = project / "readme"
     folder.mkdir()
     for number, block in enumerate(blocks):
         (folder / f"block{number}.ts").write_text(block)
     (folder / "package.json").write_text('{"type": "module"}')
-    options = {"strict": True, "noEmit": True, "target": "es2022", "module": "node16", "moduleResolution": "node16"}
+    (folder / "contract.pdf").write_bytes(b"%PDF-")
+    options = {"strict": True, "target": "es2022", "module": "node16", "moduleResolution": "node16"}
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | _node_types()}))
     done(_BIN / "tsc", "-p", ".", cwd=folder)
+    hello = (headrace.keys["hello"], headrace.url)
+    peers = [(f"app-{case}", dify) for case in ("18_inputs_all", "38_chat_convvar_turn2")]
+    runs, streams, _, chats = (
+        done("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
+        for number, (key, url) in enumerate([hello, hello, *peers])
+    )
+    assert len(blocks) == 4
+    assert runs.count("You said: Hello World") == 2
+    assert runs.endswith("succeeded\n")
+    assert streams.endswith("End succeeded\n{ text: 'You said: Hello World' }\n")
+    assert len(chats.splitlines()) > 2

@@ -181,6 +181,18 @@ async def test_runs_create_finds_the_server_out_once(make: Maker, faulty_dify: F
     ]
 
 
+async def test_runs_create_keeps_to_what_it_found_out(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
+    """Whatever something in between says later."""
+    app = headrace.apps["hello"]
+    client = make(app["key"], faulty_headrace.url)
+    faulty_headrace.script({"pass": True}, {"status": 404, "body": "<html>not found</html>"}, {"pass": True})
+    await client.create_workflow_run(app["app_id"], {"text": "hi"})
+    with pytest.raises(NotFoundError):
+        await client.create_workflow_run(app["app_id"], {"text": "hi"})
+    await client.create_workflow_run(app["app_id"], {"text": "hi"})
+    assert set(faulty_headrace.asked()) == {f"POST /api/v1/workflows/{app['app_id']}/run"}
+
+
 async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
     app = headrace.apps["hello"]
     client = make(app["key"], faulty_headrace.url)

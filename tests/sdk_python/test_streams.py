@@ -7,7 +7,7 @@ import gc
 import json
 
 import pytest
-from headrace_client import StreamInterruptedError, ValidationError, sse
+from headrace_client import ServerError, StreamInterruptedError, ValidationError, sse
 from headrace_client.events import NodeFinished, TextChunk, WorkflowFinished, WorkflowStarted
 from headrace_client.sse import Block, Decoder
 
@@ -138,6 +138,28 @@ async def test_streams_status_error_before_the_stream(make: Maker, dify: str) ->
     with pytest.raises(ValidationError) as raised:
         await collected(make(key_of("30_chat_simple"), dify).stream_workflow({}))
     assert raised.value.code == "not_workflow_app"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [("<html><title>Log in</title>", "text/html", "Log in"), ('{"message": "later"}', "application/json", "later")],
+)
+async def test_streams_that_are_none(make: Maker, fault: Fault, body: str, kind: str, words: str) -> None:
+    """A proxy answers 200, with a page of its own."""
+    for begin in ("stream_workflow", "create_workflow_run"):
+        fault.script({"status": 200, "headers": {"Content-Type": kind}, "body": body})
+        client = make("app-x", fault.url)
+        with pytest.raises(ServerError, match=f"no stream of events.*{words}") as raised:
+            await (
+                client.stream_workflow({}).until_done() if begin == "stream_workflow" else client.create_workflow_run()
+            )
+        assert raised.value.status == 200
+
+
+async def test_streams_that_cannot_be_decoded(make: Maker, fault: Fault) -> None:
+    fault.script({"status": 200, "headers": {**SSE, "Content-Encoding": "gzip"}, "body": "this is not gzip"})
+    with pytest.raises(StreamInterruptedError, match="before anything was known"):
+        await make("app-x", fault.url).stream_workflow({}).until_done()
 
 
 async def test_streams_go_on_after_their_last_word(make: Maker, fault: Fault) -> None:

@@ -78,9 +78,12 @@ export class Core {
     return this.headrace;
   }
 
-  /** Whether an answer under `/api` is of a server without an asynchronous API. 429 and 5xx say nothing. @internal */
+  /**
+   * Whether an answer under `/api` is of a server without an asynchronous API. 429 and 5xx say nothing; nor does
+   * anything where the server is known to have one. @internal
+   */
   protected foreign(status: number, headers: AnswerHeaders): boolean {
-    return !headers.has(MARK) && status !== 429 && (status < 500 || status === 501);
+    return !this.headrace && !headers.has(MARK) && status !== 429 && (status < 500 || status === 501);
   }
 
   // ---------------------------------------------------------------------------------------------------------- files

@@ -13,7 +13,7 @@ import { Exchange, reachOf, spoken } from './exchange.js';
 import type { Answer, Stream } from './exchange.js';
 import { DIFY_CLOUD, VERSION, numberOf, rootOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
-import type { AnswerHeaders, CallOptions, ClientOptions, Fetch, FetchInit } from './options.js';
+import type { AnswerHeaders, CallOptions, ClientOptions, Fetch, FetchAnswer, FetchInit } from './options.js';
 
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
 
@@ -95,9 +95,10 @@ export class Transport {
       const exchange = this.#exchange(call, timeout);
       try {
         const response = await exchange.response();
-        if (response.status >= 300) {
+        if (response.status >= 300 || isDocument(response)) {
           const answer = await exchange.whole(response);
           this.#check(call, answer);
+          if (answer.status < 300 && !call.accept?.(answer.status, answer.headers)) throw noStream(answer);
           exchange.end();
           return spoken(answer);
         }
@@ -186,6 +187,21 @@ export class Transport {
   toJSON(): object {
     return { root: this.root };
   }
+}
+
+/** A page or JSON, such as a login page of a proxy: no stream of events for certain. */
+function isDocument({ headers }: FetchAnswer): boolean {
+  return /html|json/i.test((headers.get('content-type') ?? '').split(';')[0] ?? '');
+}
+
+function noStream(answer: Answer): ServerError {
+  const { message, code, body } = errorOf(answer);
+  return new ServerError(`The answer is no stream of events: ${message}`, {
+    status: answer.status,
+    code,
+    requestId: requestIdOf(answer.headers),
+    body,
+  });
 }
 
 function timedOut(error: unknown, limit: number): unknown {

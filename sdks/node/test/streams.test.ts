@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { HeadraceError, ValidationError, isEvent } from 'headrace-client';
-import { DETAIL, SSE, bytesOf, streaming } from './answers.js';
+import { HeadraceError, NotFoundError, ServerError, ValidationError, isEvent } from 'headrace-client';
+import { DETAIL, SSE, answering, bytesOf, json, notFound, streaming, whole } from './answers.js';
 import { all, clientOf, dify, errorOf, eventsIn, headrace, listening, recordings } from './servers.js';
 import type { Served } from './servers.js';
 
@@ -168,4 +168,34 @@ test('a hundred thousand events come through, and no line is searched twice', as
   let count = 0;
   for await (const _ of stream) count++;
   assert.deepEqual([count, stream.text.length], [100_002, 4_100_000]);
+});
+
+test('a page or JSON in place of a stream is told in words', async () => {
+  const page = '<html><title>x</title><body><h1>Log in</h1></body></html>';
+  for (const [told, type, words] of [
+    [page, 'text/html', /no stream of events: .*Log in/],
+    ['{"message": "try later"}', 'application/json', /no stream of events: .*try later/],
+  ] as const) {
+    const client = answering(() => whole(told, 200, { 'Content-Type': type }));
+    for (const begun of [all(client.streamWorkflow()), client.createWorkflowRun({ inputs: {} })]) {
+      const error = await errorOf(begun, ServerError);
+      assert.match(error.message, words);
+      assert.equal(error.status, 200);
+    }
+  }
+});
+
+test('a server that was found out stays what it is', async () => {
+  const mark = { 'Headrace-API-Version': '1' };
+  const asked: string[] = [];
+  const client = answering((path) => {
+    asked.push(path);
+    if (asked.length === 2) return notFound(); // of something in between
+    return json({ workflow_run_id: 'r', task_id: 't', status: 'queued' }, mark);
+  });
+  const workflowId = '00000000-0000-4000-8000-000000000000';
+  await client.createWorkflowRun({ workflowId, inputs: {} });
+  await errorOf(client.createWorkflowRun({ workflowId, inputs: {} }), NotFoundError);
+  await client.createWorkflowRun({ workflowId, inputs: {} });
+  assert.deepEqual(asked, Array(3).fill(`/api/v1/workflows/${workflowId}/run`));
 });

@@ -90,8 +90,17 @@ def is_uuid(text: str) -> bool:
 
 
 def is_json(response: httpx.Response) -> bool:
-    declared = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    declared = _declared(response)
     return declared == "application/json" or declared.endswith("+json")
+
+
+def is_document(response: httpx.Response) -> bool:
+    """Whether an answer is a page or JSON, such as a login page of a proxy: no stream of events for certain."""
+    return is_json(response) or "html" in _declared(response)
+
+
+def _declared(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def retry_after(response: httpx.Response) -> float | None:
@@ -155,6 +164,8 @@ def error_of(response: httpx.Response, key: str = "") -> HeadraceError:
         message = f"{_asked(response)}: {_words(response) if not isinstance(body, dict) else response.reason_phrase}"
     if 300 <= status < 400:
         message = f"{_asked(response)}: the server redirects to {response.headers.get('location', 'nowhere')}"
+    elif status < 300:
+        message = f"{_asked(response)} with something that is no stream of events: {_words(response)}"
     if key:
         message = message.replace(key, "***")
     kind = _BY_STATUS.get(status) or (ServerError if status >= 500 or status < 400 else ValidationError)
@@ -200,7 +211,7 @@ def _words(response: httpx.Response) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
-def connection_error(error: httpx.TransportError, method: str, url: str) -> APIConnectionError:
+def connection_error(error: httpx.RequestError, method: str, url: str) -> APIConnectionError:
     """What httpx says went wrong, in this tree."""
     said = str(error) or type(error).__name__
     if isinstance(error, httpx.TimeoutException):

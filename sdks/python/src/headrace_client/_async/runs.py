@@ -96,7 +96,7 @@ class AsyncRuns(AsyncCalls):
                         return _begun(event)
                     if event.event == "error":
                         raise _told_error(event)
-        except (httpx.TransportError, ValueError) as error:
+        except (httpx.RequestError, ValueError) as error:
             raise APIConnectionError(f"The stream broke before it told the run's id: {error}") from error
         finally:
             await answer.aclose()

@@ -123,7 +123,7 @@ async def _events(start: Open, recovery: Recovery, reader: Reader) -> AsyncGener
                     chunk = await chunks.__anext__()
                 except StopAsyncIteration:
                     break
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     broken = connection_error(error, response.request.method, str(response.request.url))
                     broken.__cause__ = error
                     break

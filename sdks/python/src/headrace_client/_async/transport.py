@@ -13,7 +13,16 @@ from pydantic_core import to_json
 from headrace_client._async import runtime
 from headrace_client.errors import APITimeoutError, HeadraceError
 from headrace_client.options import RetryPolicy
-from headrace_client.wire import VERSION, arrived, connection_error, error_of, hopeless, object_of, retry_after
+from headrace_client.wire import (
+    VERSION,
+    arrived,
+    connection_error,
+    error_of,
+    hopeless,
+    is_document,
+    object_of,
+    retry_after,
+)
 
 Timeout = float | httpx.Timeout | None
 Form = Callable[[], dict[str, Any]]
@@ -114,7 +123,9 @@ class AsyncTransport:
             except (httpx.InvalidURL, httpx.DecodingError) as broken:
                 raise HeadraceError(f"{method} {url}: {broken}") from broken
             else:
-                if response.is_success or (refused is not None and refused(response)):
+                if refused is not None and refused(response):
+                    return response
+                if response.is_success and not (stream and is_document(response)):
                     return response
                 if stream:
                     await self._read(response)

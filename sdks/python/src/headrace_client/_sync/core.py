@@ -76,7 +76,8 @@ class Session:
         """Whether an answer under `/api` is of a server that has no asynchronous API. 429 and 5xx say nothing; nor does
         anything where the server is known to have one."""
         status = response.status_code
-        return not self.headrace and MARK not in response.headers and status != 429 and status < 500
+        silent = status == 429 or (status >= 500 and status != 501)
+        return not self.headrace and MARK not in response.headers and not silent
 
     def detail(self, run: str, timeout: Timeout = None) -> WorkflowRun:
         """A run as `/v1` tells it. NotFoundError also where Dify says so in its own way."""

@@ -124,7 +124,7 @@ def _events(start: Open, recovery: Recovery, reader: Reader) -> Generator[Event,
                     chunk = chunks.__next__()
                 except StopIteration:
                     break
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     broken = connection_error(error, response.request.method, str(response.request.url))
                     broken.__cause__ = error
                     break

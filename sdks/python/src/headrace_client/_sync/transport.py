@@ -14,7 +14,16 @@ from pydantic_core import to_json
 from headrace_client._sync import runtime
 from headrace_client.errors import APITimeoutError, HeadraceError
 from headrace_client.options import RetryPolicy
-from headrace_client.wire import VERSION, arrived, connection_error, error_of, hopeless, object_of, retry_after
+from headrace_client.wire import (
+    VERSION,
+    arrived,
+    connection_error,
+    error_of,
+    hopeless,
+    is_document,
+    object_of,
+    retry_after,
+)
 
 Timeout = float | httpx.Timeout | None
 Form = Callable[[], dict[str, Any]]
@@ -115,7 +124,9 @@ class Transport:
             except (httpx.InvalidURL, httpx.DecodingError) as broken:
                 raise HeadraceError(f"{method} {url}: {broken}") from broken
             else:
-                if response.is_success or (refused is not None and refused(response)):
+                if refused is not None and refused(response):
+                    return response
+                if response.is_success and not (stream and is_document(response)):
                     return response
                 if stream:
                     self._read(response)

@@ -1,0 +1,43 @@
+"""The README's examples, run one after another as they stand."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from headrace_client import Client, WorkflowRun
+
+from tests.certificates import Authority
+from tests.sdk_contract.dify_server import key_of
+
+_README = pathlib.Path(__file__).parents[2] / "sdks" / "python" / "README.md"
+
+
+def test_examples_run(
+    dify: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", _README.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_BASE_URL", dify)
+    (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-")
+    authority = Authority(tmp_path)
+    client = authority.issue("client")
+    client.key.rename("client.key")
+    names: dict[str, Any] = {}
+    made: list[Client] = []
+    for block in blocks:
+        text = block.replace("your-api-key", key_of("02_template"))
+        exec(text.replace("/etc/ssl/our-ca.pem", str(authority.certificate)), names)
+        if names["client"] not in made:
+            made.append(names["client"])
+    assert isinstance(names["result"], WorkflowRun)
+    assert names["result"].outputs == {"text": "Hello hi! 12"}
+    told = capsys.readouterr().out
+    assert "text_chunk Hello hi! 12\n" in told
+    assert "{'text': 'Hello hi! 12'}\n" in told
+    for each in made:
+        each.close()
