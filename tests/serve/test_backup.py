@@ -10,32 +10,14 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import pytest
-
 from tests.cli.flows import environ
+from tests.serve.gated import FLOW, Client, Peer
 from tests.serve.process import Serve
-from tests.serve.test_crash import FLOW, Client, Peer
 
 RUNS = 100
-
-
-class Crowded(Peer):
-    request_queue_size = 1000  # all come at once
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Crowded() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
 
 
 def db(*arguments: str | pathlib.Path) -> subprocess.CompletedProcess[str]:
@@ -81,6 +63,11 @@ def ended(database: pathlib.Path) -> dict[str, list[str]]:
         return told
 
 
+def workers(database: pathlib.Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT count(*) FROM workers").fetchone()[0]
+
+
 def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path, peer: Peer):
     flow = tmp_path / "flow.yml"
     flow.write_text(FLOW.format(url=f"http://{peer.address}"))
@@ -111,6 +98,7 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
         writing.join()
         assert (done.returncode, done.stderr) == (0, "")
         assert more, "runs were taken in meanwhile"
+        assert workers(here / "data" / "headrace.db") == 1
         serve.kill()
 
     assert archive.stat().st_mode & 0o777 == 0o600
@@ -118,6 +106,7 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
     assert (done.returncode, done.stderr) == (0, "")
     assert (there / "data" / "secret").stat().st_mode & 0o777 == 0o600
     before = ended(there / "data" / "headrace.db")
+    assert workers(there / "data" / "headrace.db") == 0, "nobody has the runs any more: whoever starts goes on at once"
     assert set(runs) <= before.keys() <= {*runs, *more}
     assert all(status == [] for status in before.values()), "they were all under way"
     peer.gate.set()

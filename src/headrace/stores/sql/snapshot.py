@@ -72,7 +72,8 @@ def sqlite_files(file: Path) -> list[Path]:
 def snapshot(url: str, target: Path) -> None:
     """Copies an SQLite database, as it is at this moment, while others go on writing to it.
 
-    One read transaction spans the whole copy: without it every write of another process would start it anew.
+    One read transaction spans the whole copy: without it every write of another process would start it anew. Who was at
+    work then is left out: in the copy every run that has not ended is anybody's.
     StoreError where either cannot be read or written; `target` may then be left in part.
     """
     with _connected(url) as connection:
@@ -87,6 +88,9 @@ def snapshot(url: str, target: Path) -> None:
                     source.backup(copy, pages=_PAGES)
                 finally:
                     source.execute("ROLLBACK")
+                if copy.execute("SELECT 1 FROM sqlite_master WHERE name = 'workers'").fetchone():
+                    copy.execute("DELETE FROM workers")
+                    copy.commit()
                 # one file, which needs none beside it; it becomes what it was when it is opened by a store
                 copy.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.Error as error:
