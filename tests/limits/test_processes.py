@@ -16,22 +16,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.serve.gated import FLOW, Peer, peer
 from tests.serve.process import Serve
-from tests.serve.test_crash import FLOW, Peer
+
+__all__ = ["peer"]
 
 CLIENTS = 8  # as many at each server
 FIRST, AT_ONCE = 300, 20  # what the plan allows at first: requests a minute, runs at once
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

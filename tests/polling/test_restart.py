@@ -7,8 +7,8 @@ import pathlib
 import time
 from typing import Any
 
+from tests.serve.gated import FLOW, Client, Peer, peer
 from tests.serve.process import Serve
-from tests.serve.test_crash import FLOW, Client, Peer, peer
 
 __all__ = ["peer"]
 

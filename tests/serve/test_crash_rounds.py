@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.engine.nests import iteration, node, source
+from tests.serve.gated import FINISHED, Client, Peer, heard
 from tests.serve.process import Serve
-from tests.serve.test_crash import FINISHED, Client, Peer, heard, peer
 
-__all__ = ["peer"]
 ITEMS = ["a", "b", "c", "d", "e"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,21 +13,10 @@ import pytest
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunQueued, RunResumed
 from headrace.stores.sql import SqlStore
+from tests.serve.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.serve.process import Serve
-from tests.serve.test_crash import FINISHED, FLOW, Client, Event, Peer, heard
 
 RUNS = 20
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
 
 
 class World:

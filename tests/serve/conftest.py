@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.serve.gated import peer
+
+__all__ = ["peer"]
