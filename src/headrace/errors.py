@@ -3,7 +3,7 @@
     HeadraceError
     ├── LoadError            a workflow file cannot be run: all its problems at once
     ├── NodeError            a node failed; its error strategy decides what that means
-    ├── Conflict             somebody else wrote this run's next event
+    ├── Conflict             somebody else wrote this run's next event, or the conversation's next message
     ├── StoreError           the database cannot be opened, written or read
     └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
         ├── InvalidParam     400 invalid_param
@@ -78,12 +78,13 @@ class NodeError(HeadraceError):
 
 
 class Conflict(HeadraceError):
-    """An append came second: the run has an event with this sequence number already."""
+    """An append came second: the run has an event with this sequence number already, or the conversation that the run
+    is to go on with a message of its number."""
 
     def __init__(self, run: str, seq: int) -> None:
         self.run = run
         self.seq = seq
-        super().__init__(f"run {run}: event {seq} is written already")
+        super().__init__(f"run {run}: event {seq} came second")
 
 
 class StoreError(HeadraceError):

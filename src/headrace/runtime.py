@@ -35,8 +35,9 @@ from headrace.kernel.state import State
 from headrace.limits import Limiter
 from headrace.node import Flow
 from headrace.ports import Conversations, Queue, Runs
-from headrace.submission import Begun, Submission
+from headrace.submission import Submission
 
+NUMBERS = 100  # numbers given to a message that other processes were faster with, before it is refused
 POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
 
 
@@ -98,15 +99,24 @@ class Runtime:
 
     async def submit(self, submission: Submission, run: RunId | None = None) -> Submitted:
         """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
-        there is already is left as it is, and told of."""
-        if submission.conversation is None:
-            return await self._enqueue(submission.records(self.world.clock(), run), known=run is not None)
-        lock = self._numbering.setdefault(submission.conversation, asyncio.Lock())
-        async with lock:  # two messages at once get two numbers, and run in their order
-            newest, _ = await self.conversations.exchanges(submission.conversation, limit=1)
-            number = newest[0].number + 1 if newest else 1
-            records = submission.records(self.world.clock(), run, number)
-            return await self._enqueue(records, known=run is not None, begun=submission.begun)
+        there is already is left as it is, and told of. Two messages of one conversation at once get two numbers, and
+        run in their order; TooManyRequests for one that others are faster than again and again."""
+        known, run = run is not None, run or new_id()
+        conversation, app = submission.conversation, submission.served.app.id
+        if conversation is None:
+            await self._let_in(run, app, known=known)
+            return await self._enqueue(submission.records(self.world.clock(), run))
+        # the journal gives a number once; within a process they wait for each other, so that few come second
+        async with self._numbering.setdefault(conversation, asyncio.Lock()):
+            await self._let_in(run, app, known=known)
+            if submission.begun is not None:  # what is refused leaves no conversation behind
+                await self.conversations.add_conversation(*submission.begun)
+            for _ in range(NUMBERS):
+                newest, _ = await self.conversations.exchanges(conversation, limit=1)
+                number = newest[0].number + 1 if newest else 1
+                with suppress(Conflict):  # another process was faster, and its message comes first
+                    return await self._enqueue(submission.records(self.world.clock(), run, number))
+        raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
     async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
         """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
@@ -127,18 +137,21 @@ class Runtime:
             source="service-api",  # a batch counts its lines' own runs
             retry_of=run,
         )
-        return await self._enqueue(fork(records, new, now, queued), known=known)
+        await self._let_in(new, old.app, known=known)
+        return await self._enqueue(fork(records, new, now, queued))
 
-    async def _enqueue(self, records: Sequence[Record], *, known: bool, begun: Begun | None = None) -> Submitted:
-        """Writes down how a run begins, and wakes a worker for it. Draining where none are taken in any more. `known`:
-        there may be one of this id."""
+    async def _let_in(self, run: RunId, app: str, *, known: bool = False) -> None:
+        """Draining where no runs are taken in any more, LimitReached where a plan allows none. `known`: there may be
+        one of this id already."""
         if self.draining:
             raise Draining
+        if self.limiter is not None and (found := await self.apps.catalog.app(app)) is not None:
+            await self.limiter.admit(run, found, known=known)
+
+    async def _enqueue(self, records: Sequence[Record]) -> Submitted:
+        """Writes down how a run begins, and wakes a worker for it; one of this id that there is already is told of.
+        Conflict where there is none, and its message's number is taken."""
         run = records[0].run
-        if self.limiter is not None:
-            await self._admit(self.limiter, records[0], known=known)
-        if begun is not None:  # what is refused leaves no conversation behind
-            await self.conversations.add_conversation(*begun)
         try:
             await self.world.journal.append(records)
         except Conflict:
@@ -182,14 +195,11 @@ class Runtime:
 
     @asynccontextmanager
     async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
-        if self.draining:
-            raise Draining
         (record,) = submission.records(self.world.clock())
         queued = record.event
         assert isinstance(queued, RunQueued)
+        await self._let_in(record.run, queued.app)
         async with self.world.bus.subscribe(record.run) as live:
-            if self.limiter is not None:
-                await self._admit(self.limiter, record)
             written = asyncio.ensure_future(self.world.journal.append([record]))
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
@@ -199,13 +209,6 @@ class Runtime:
             flow = submission.served.flow
             records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
             yield Started(record.run, queued.task, records, flow)
-
-    async def _admit(self, limiter: Limiter, record: Record, *, known: bool = False) -> None:
-        """LimitReached where a plan allows no more runs. `known`: there may be the run already."""
-        assert isinstance(record.event, RunQueued)
-        app = await self.apps.catalog.app(record.event.app)
-        if app is not None:
-            await limiter.admit(record.run, app, known=known)
 
     def take(self, run: RunId) -> list[Record] | None:
         """The records of a run submitted in this process a moment ago; None: read the journal."""

@@ -17,6 +17,7 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
 from headrace.runtime import Runtime
+from headrace.turns import Turns
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Worker:
     ) -> None:
         self.runtime = runtime
         self.name = name
+        self._turns = Turns(runtime)
         self._call_back = call_back
         self._watch = watch
         self._room = asyncio.Semaphore(concurrency)
@@ -68,6 +70,7 @@ class Worker:
         await self._renew()
         renewing = asyncio.create_task(self._stay_alive(), name=f"{self.name}: renew")
         reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
+        looking = asyncio.create_task(self._turns.look(), name=f"{self.name}: turns")
         claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
         try:
             await asyncio.wait((claiming,))
@@ -75,7 +78,7 @@ class Worker:
                 claiming.result()
             await asyncio.get_running_loop().create_future()  # drained: what is under way goes on
         finally:
-            tasks = (renewing, reconciling, claiming, *self._runs)
+            tasks = (renewing, reconciling, looking, claiming, *self._runs)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -138,30 +141,22 @@ class Worker:
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         conversation = queued.conversation
-        if conversation is not None and not await self._has_turn(run, conversation, records):
+        if conversation is not None and not _to_stop(records) and not await self._turns.has(run, conversation):
             return
         flow = await self._flow(run, records)
         if flow is not None:
             await self._driven(run, flow, records, queued)
-        if conversation is not None and (next_ := await runtime.conversations.next_exchange(conversation)):
-            await runtime.queue.put(next_)
+        if conversation is not None:
+            await self._turns.pass_on(conversation)
 
     async def _is_ours(self, run: RunId, records: Sequence[Record]) -> bool:
         """Whether the run may be gone on with here. Of several who begin a new one the journal lets one; one that was
         begun has to be taken up first, as whoever drives it may be alive. One that is to be stopped may be ended by
         anybody: it starts nothing any more."""
-        events = [record.event for record in records]
-        if any(isinstance(event, StopRequested) for event in events):
+        if _to_stop(records):
             return True
-        begun = any(isinstance(event, RunStarted) for event in events)
+        begun = any(isinstance(record.event, RunStarted) for record in records)
         return not begun or await self.runtime.world.journal.take_up(run)
-
-    async def _has_turn(self, run: RunId, conversation: str, records: Sequence[Record]) -> bool:
-        """Messages of one conversation are answered one after the other: whoever answers the one before puts this one
-        back into the queue. One that is to be stopped need not wait."""
-        if any(isinstance(record.event, StopRequested) for record in records):
-            return True
-        return await self.runtime.conversations.next_exchange(conversation) in (run, None)
 
     async def _driven(self, run: RunId, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
         runtime = self.runtime
@@ -247,3 +242,8 @@ class Worker:
             # what a driver writes itself it knows before
             if (driver := driving.get(run)) is not None and head > driver.state.seq:
                 driver.overtaken()
+
+
+def _to_stop(records: Sequence[Record]) -> bool:
+    """Whether a run is only to be ended: it waits for nobody, and anybody may do it."""
+    return any(isinstance(record.event, StopRequested) for record in records)

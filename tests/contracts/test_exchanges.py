@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import Conflict
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.ports import Exchange
 from headrace.resources import Turn
@@ -86,9 +87,11 @@ async def test_the_newest_exchanges_come_first_in_pages(store: Any) -> None:
 
 
 async def test_exchanges_are_in_the_order_of_their_numbers_then_of_their_times(store: Any) -> None:
-    begun = [("m2", 2, 50.0), ("m1", 1, 90.0), ("again", 2, 60.0), ("m3", 3, 10.0), ("m0", 0, 99.0), ("same", 2, 60.0)]
+    begun = [("m2", 2, 50.0), ("m1", 1, 90.0), ("m3", 3, 10.0), ("m0", 0, 99.0)]
     for run, number, at in begun:
         await store.append(numbered(run, [said(run, number)], at=at))
+    for run in ("again", "same"):
+        await store.append(numbered(run, [replace(said(run, 2), retry_of="m2")], at=60.0))
     order = ["m0", "m1", "m2", "again", "same", "m3"]
     assert ids(await store.exchanges("c1")) == (order[::-1], False)
     for run, newer in pairwise(order):
@@ -125,6 +128,46 @@ async def test_of_messages_written_at_once_each_has_its_place(store: Any) -> Non
         waiting.append(await store.next_exchange("c1"))
         await store.append(numbered(f"m{n}", [answered(f"answer {n}")], after=1))
     assert waiting == [f"m{n}" for n in range(1, 40)]
+
+
+async def test_a_number_is_given_once(store: Any) -> None:
+    sent = [store.append(numbered(f"m{n}", [said(f"m{n}", 1 + n % 5)])) for n in range(20)]
+    told = await asyncio.gather(*sent, return_exceptions=True)
+    assert [n for n, each in enumerate(told) if each is None] == [0, 1, 2, 3, 4]
+    assert {type(each) for each in told[5:]} == {Conflict}
+    assert [each.number for each in (await store.exchanges("c1"))[0]] == [5, 4, 3, 2, 1]
+    for run in ("m5", "m19"):
+        assert (await store.read(run), await store.find_run(run), await store.find_exchange(run)) == ([], None, None)
+    await store.append(numbered("m5", [said("m5", 6), answered("done")]))
+    with pytest.raises(Conflict):
+        await store.append(numbered("m6", [said("m6", 6)]))
+    assert (await store.find_exchange("m5")).number == 6
+
+
+async def test_those_without_a_number_and_elsewhere_are_in_nobodys_way(store: Any) -> None:
+    await store.append(numbered("m1", [said("m1")]))
+    await store.append(numbered("elsewhere", [said("elsewhere", conversation="c2")]))
+    for n in range(3):
+        await store.append(numbered(f"none{n}", [said(f"none{n}", 0)]))
+        await store.append(numbered(f"completion{n}", [said(f"completion{n}", 1, conversation=None)]))
+        await store.append(numbered(f"mute{n}", [replace(queued(f"mute{n}"), conversation="c1")]))
+    assert sorted(each.number for each in (await store.exchanges("c1"))[0]) == [0, 0, 0, 1]
+
+
+async def test_a_retry_has_the_number_of_what_it_does_again(store: Any) -> None:
+    await store.append(numbered("m1", [said("m1"), RunEnded("failed", {}, "boom")]))
+    await store.append(numbered("m2", [said("m2", 2), answered("two")], at=2000.0))
+    for run, of in (("again", "m1"), ("third", "again"), ("other", "m1")):
+        await store.append(numbered(run, [replace(said(run), retry_of=of), answered("one")], at=3000.0))
+    assert [(each.id, each.number, each.retry_of) for each in (await store.exchanges("c1"))[0]] == [
+        ("m2", 2, None),
+        ("third", 1, "again"),
+        ("other", 1, "m1"),
+        ("again", 1, "m1"),
+        ("m1", 1, None),
+    ]
+    with pytest.raises(Conflict):
+        await store.append(numbered("late", [said("late")]))
 
 
 async def test_turns_are_what_was_answered_before(store: Any) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from headrace import runtime as runtimes
+from headrace import turns, worker
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
-from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId
+from headrace.errors import TooManyRequests
+from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
 from headrace.node import Registry
 from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
-from headrace.ports import Conversation, ConversationVariable
-from headrace.runtime import Runtime
+from headrace.ports import Conversation, ConversationVariable, Exchange
+from headrace.runtime import NUMBERS, Runtime
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
 from headrace.submission import Submission
@@ -154,3 +158,107 @@ async def test_after_a_restart_they_go_on_in_order(store: MemoryStore | SqlStore
     Gate.opened.set()
     async with working(runtime(store)) as where:  # its worker finds what is unfinished
         assert [await answer(where, each.run) for each in sent] == ["1/1", "2/2", "3/3"]
+
+
+# --------------------------------------------------------------------------------------------- more than one process
+
+
+@pytest.fixture
+async def beside(store: MemoryStore | SqlStore, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
+    """The store as another process has it."""
+    if isinstance(store, MemoryStore):
+        yield store
+        return
+    opened = await SqlStore.open(f"sqlite:///{tmp_path}/talk.db")
+    yield opened
+    await opened.aclose()
+
+
+async def test_of_two_processes_none_gives_a_number_twice(
+    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
+):
+    mine, other = runtime(store), runtime(beside)
+    message = await talk(mine)
+    sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
+    assert len({each.run for each in sent}) == 40
+    found, _ = await store.exchanges("c", limit=100)
+    assert [each.number for each in reversed(found)] == [*range(1, 41)]
+    assert {each.id for each in found} == {each.run for each in sent}
+
+
+async def test_the_same_message_sent_to_two_processes_at_once_is_one(
+    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
+):
+    mine, other = runtime(store), runtime(beside)
+    message = await talk(mine)
+    names = [f"m{n}" for n in range(10)]
+    told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
+    assert [each.run for each in told] == [name for name in names for _ in range(2)]
+    assert len({each.task for each in told}) == 10
+    found, _ = await store.exchanges("c", limit=100)
+    assert sorted(each.number for each in found) == [*range(1, 11)]
+
+
+async def test_a_message_that_others_are_always_faster_than_is_refused(
+    store: MemoryStore | SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    where = runtime(store)
+    message = await talk(where)
+    await where.submit(message)
+    asked: list[str] = []
+
+    async def exchanges(conversation: str, **_: object) -> tuple[list[Exchange], bool]:
+        asked.append(conversation)
+        return [], False  # as if the one that is there had been written just now
+
+    monkeypatch.setattr(store, "exchanges", exchanges)
+    with pytest.raises(TooManyRequests, match="at once"):
+        await where.submit(message, "late")
+    assert asked == ["c"] * NUMBERS
+    assert await store.read("late") == []
+
+
+async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore):
+    async with working(runtime(store)) as where:
+        message = await talk(where)
+        first = (await where.submit(message)).run
+        await Gate.begun.wait()
+        await where.stop(first, "somebody")
+        await heard(where, first)
+        Gate.opened.set()
+        again = (await where.retry(first, "again")).run
+        assert (await where.retry(first, "again")).run == again, "asked for twice"
+        assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
+        assert [(each.number, each.retry_of) for each in (await store.exchanges("c"))[0]] == [
+            (2, None),
+            (1, first),
+            (1, None),
+        ]
+
+
+async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.02)
+    # nothing makes up for what is not heard live, or not called
+    monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
+    stores = [await SqlStore.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
+    for each in stores:
+        await each.alive()
+    Gate.opened.set()
+    async with working(runtime(stores[0])) as mine, working(runtime(stores[1])) as other, asyncio.timeout(30):
+        message = await talk(mine)
+
+        async def send(which: Runtime) -> list[Record]:
+            return await heard(which, (await which.submit(message)).run)
+
+        told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
+    assert all(isinstance(each[-1].event, RunEnded) for each in told)
+    found, _ = await stores[0].exchanges("c", limit=100)
+    assert [each.answer for each in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
+    runs = [await stores[0].read(each.id) for each in reversed(found)]
+    for before, after in pairwise(runs):
+        assert isinstance(before[-1].event, RunEnded)
+        assert isinstance(after[1].event, RunStarted)
+        assert before[-1].at <= after[1].at
+    for each in stores:
+        await each.aclose()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +20,35 @@ from tests.serve.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.serve.process import Serve
 
 RUNS = 20
+
+CHAT = """
+app: {{mode: advanced-chat, name: talks}}
+kind: app
+version: 0.5.0
+workflow:
+  features: {{}}
+  environment_variables: []
+  conversation_variables: [{{id: v1, name: said, value_type: 'array[string]', value: []}}]
+  graph:
+    nodes:
+    - {{id: s, data: {{type: start, title: Start, variables: []}}}}
+    - id: first
+      data:
+        {{type: http-request, title: First, method: post, url: "{url}/first/{{{{#sys.query#}}}}", headers: "",
+          params: "", authorization: {{type: no-auth}}, body: {{type: none, data: []}}}}
+    - id: a
+      data:
+        type: assigner
+        title: Assign
+        version: '2'
+        items:
+        - {{variable_selector: [conversation, said], input_type: variable, operation: append, value: [sys, query]}}
+    - {{id: w, data: {{type: answer, title: Answer, answer: '{{{{#sys.dialogue_count#}}}} {{{{#first.body#}}}}'}}}}
+    edges:
+    - {{id: s-f, source: s, sourceHandle: source, target: first}}
+    - {{id: f-a, source: first, sourceHandle: source, target: a}}
+    - {{id: a-w, source: a, sourceHandle: source, target: w}}
+"""
 
 
 class World:
@@ -110,4 +142,33 @@ async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(world:
     for run in runs.values():
         taken = [record.event for record in await store.read(run) if isinstance(record.event, RunResumed)]
         assert taken == [RunResumed(recovered=True)]
+    await store.aclose()
+
+
+async def test_messages_of_one_conversation_sent_to_both_at_once_are_answered_in_order(world: World) -> None:
+    world.flow.write_text(CHAT.format(url=f"http://{world.peer.address}"))
+    both = [world.serve(), world.serve()]
+
+    def say(n: int, conversation: str = "") -> Event:
+        asked = {"inputs": {}, "query": f"q{n}", "user": "u", "conversation_id": conversation}
+        with Client(both[n % 2]).stream("POST", "/v1/chat-messages", asked | {"response_mode": "blocking"}) as answer:
+            told = answer.read()
+            assert answer.status == 200, told
+            return json.loads(told)
+
+    conversation = say(0)["conversation_id"]
+    with ThreadPoolExecutor(RUNS) as senders:
+        told = [*senders.map(say, range(1, RUNS), [conversation] * (RUNS - 1))]
+    store = await world.store()
+    found, _ = await store.exchanges(conversation, limit=100)
+    in_order = found[::-1]
+    assert [each.number for each in in_order] == [*range(1, RUNS + 1)]
+    assert {each["answer"] for each in told} == {each.answer for each in in_order[1:]}
+    assert [each.answer for each in in_order] == [f"{each.number} /first/{each.query}" for each in in_order]
+    assert [path for path, _ in world.peer.calls] == [f"/first/{each.query}" for each in in_order]
+    runs = [await store.read(each.id) for each in in_order]
+    for before, after in pairwise(runs):
+        assert before[-1].at <= after[1].at, "it began when the one before had ended"
+    [said] = await store.conversation_variables(conversation)
+    assert said.value == [each.query for each in in_order]
     await store.aclose()

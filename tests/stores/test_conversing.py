@@ -152,6 +152,26 @@ async def test_two_processes_talk_in_the_same_conversations(store: SqlStore, url
     await other.aclose()
 
 
+async def test_of_two_processes_that_give_one_number_one_comes_second(store: SqlStore, url: str) -> None:
+    other = await SqlStore.open(url)
+    numbers = range(1, 21)
+    sent = [
+        which.append(numbered(f"{who}{n}", [said(f"{who}{n}", n)]))
+        for n in numbers
+        for who, which in (("one", store), ("two", other))
+    ]
+    beside = [store.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in numbers]
+    told = await asyncio.gather(*sent, return_exceptions=True)
+    await asyncio.gather(*beside)  # what was written with those that came second is written
+    for n, (one, two) in enumerate(zip(told[::2], told[1::2], strict=True), 1):
+        assert {type(one), type(two)} == {type(None), Conflict}
+        won, lost = (f"one{n}", f"two{n}") if one is None else (f"two{n}", f"one{n}")
+        assert (len(await store.read(won)), await store.read(lost), await other.find_run(lost)) == (1, [], None)
+    found, _ = await other.exchanges("c1")
+    assert [each.number for each in found] == [*reversed(numbers)]
+    await other.aclose()
+
+
 async def test_what_does_not_fit_on_the_disk_changes_nothing(store: SqlStore) -> None:
     def limit(pages: int) -> asyncio.Future[object]:
         def work(connection: Connection) -> object:

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 import headrace.stores.sql
-from headrace.errors import StoreError
+from headrace.errors import Conflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
 from headrace.ports import Audited, Conversation, KeptAnswer, Key, RunFilter
 from headrace.stores.sql import SqlStore, database
@@ -150,6 +150,33 @@ async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Pa
     await other.aclose()
     _migrated(tmp_path / "migrated.db")
     assert _schema(tmp_path / "old.db") == _schema(tmp_path / "migrated.db")
+
+
+async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tmp_path: Path) -> None:
+    _of_old("0005", tmp_path / "old.db")
+    old = sqlite3.connect(tmp_path / "old.db")
+    row = (
+        "INSERT INTO exchanges SELECT ?, app, ?, end_user, inputs, query, files, ?, ?, status, answer, answer_files,"
+        " error FROM exchanges WHERE id = 'm0'"
+    )
+    placed = [("b", 1, 2000.0), ("a", 1, 2000.0), ("m2", 2, 3000.0), ("none", 0, 1.0), ("zero", 0, 2.0)]
+    old.executemany(row, [(run, "c0", number, at) for run, number, at in placed] + [("free", None, 0, 1.0)])
+    old.commit()
+    old.close()
+    store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
+    found = [(each.id, each.number, each.retry_of) for each in (await store.exchanges("c0"))[0]]
+    assert found == [
+        ("m2", 2, None),
+        ("b", 1, "m0"),
+        ("a", 1, "m0"),
+        ("m0", 1, None),
+        ("zero", 0, None),
+        ("none", 0, None),
+    ]
+    said = replace(queued("late", "a1"), system={"query": "?", "dialogue_count": 2}, conversation="c0")
+    with pytest.raises(Conflict):
+        await store.append(numbered("late", [said]))
+    await store.aclose()
 
 
 def test_opening_at_the_newest_schema_does_not_import_alembic(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ class Exchange:
     """A message of a chat or completion app and its answer: a run, as lists show it. Its id is the run's.
 
     A projection of the journal: it comes into being with a RunQueued whose `system` has a `query`, and takes its
-    answer and files from the RunEnded (`outputs` answer and files). `number` counts a conversation's exchanges from 1.
+    answer and files from the RunEnded (`outputs` answer and files). `number` counts a conversation's exchanges from 1;
+    a retry has that of the first, and no other two have the same (0 is none).
     """
 
     id: RunId
@@ -75,6 +76,7 @@ class Exchange:
     answer: str = ""
     answer_files: Sequence[File] = ()
     error: str | None = None
+    retry_of: RunId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ class Journal(Leases, Protocol):
         """Begins to write records of one run, numbered on from its last; appends take effect in the order of calls.
 
         The awaitable is done once they are as safe as the store makes them; until then nobody outside the process may
-        be told. Raises Conflict (from the awaitable) if a number is taken: then none of these records is written.
+        be told. Raises Conflict (from the awaitable) if a number is taken, an event's or that of a message in its
+        conversation (`Exchange`): then none of these records is written.
         """
         ...
 

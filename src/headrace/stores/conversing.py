@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import nlargest, nsmallest
+from math import inf
 from typing import TypeVar
 
 from headrace.kernel.events import Record, RunId, RunQueued
@@ -31,6 +32,18 @@ class MemoryExchanges:
         self._places: dict[str, list[Place]] = {}  # by conversation, in order
         self._running: dict[str, set[Place]] = {}  # by conversation
         self._feedbacks: dict[RunId, dict[str, Feedback]] = {}  # by end user
+
+    def _is_numbered(self, record: Record) -> bool:
+        """Whether the message that begins with this record has a number that another one of its conversation has."""
+        event = record.event
+        if not isinstance(event, RunQueued) or event.conversation not in self._places:
+            return False
+        exchange = exchange_of(record, event)
+        if exchange is None or exchange.number == 0 or exchange.retry_of is not None:
+            return False
+        places, number = self._places[event.conversation], exchange.number
+        same = places[bisect_left(places, (number, -inf, "")) : bisect_left(places, (number + 1, -inf, ""))]
+        return any(self._exchanges[run].retry_of is None for _, _, run in same)
 
     def _begin_exchange(self, record: Record, queued: RunQueued) -> None:
         if exchange := exchange_of(record, queued):

@@ -38,7 +38,8 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
         if records:
             run, first = check_numbers(records)
             known = self._records.get(run)
-            if first != (len(known) if known else 0) + 1 or run in self._refused:
+            late = first != (len(known) if known else 0) + 1
+            if late or run in self._refused or self._is_numbered(records[0]):
                 self._refused.add(run)
                 loop.call_soon(self._refuse, done, Conflict(run, first))
                 return done

@@ -180,6 +180,7 @@ def exchange_of(record: Record, event: RunQueued) -> Exchange | None:
         files=_files(event.system),
         number=number if isinstance(number, int) and 0 <= number < 2**31 else 0,  # what the column takes
         created_at=record.at,
+        retry_of=event.retry_of,
     )
 
 

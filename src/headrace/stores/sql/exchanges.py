@@ -44,7 +44,7 @@ class ExchangeWork:
     none. Used by the writer's thread alone."""
 
     def __init__(self) -> None:
-        self._insert = Statements("exchanges", _COLUMNS, "ON CONFLICT DO NOTHING")
+        self._insert = Statements("exchanges", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
         self._new: dict[RunId, Exchange] = {}
         self._changed: dict[RunId, Exchange] = {}
         self._moved: dict[str, float] = {}  # by conversation
@@ -81,10 +81,10 @@ class ExchangeWork:
             self._assigned[conversation, each.name] = each
 
     def write(self, connection: Connection) -> None:
-        """Writes what there is. Rows of conversations are taken in the order of their ids: two processes that want the
-        same ones are never in each other's way for good."""
+        """Writes what there is. Numbers and rows of conversations are taken in the order of their ids: two processes
+        that want the same ones are never in each other's way for good."""
         if self._new:
-            self._insert.execute(connection, [_values(exchange) for exchange in self._new.values()])
+            self._insert.execute(connection, [_values(exchange) for exchange in sorted(self._new.values(), key=_place)])
         if self._changed:
             connection.execute(_CHANGE, [_changed(exchange) for exchange in self._changed.values()])
         if self._moved:
@@ -121,6 +121,10 @@ def _changed(exchange: Exchange) -> dict[str, Any]:
 
 def _assigned(place: tuple[str, str], each: Assigned) -> dict[str, Any]:
     return {"of": clean(place[0]), "named": each.name, "value": each.value, "updated_at": each.at}
+
+
+def _place(exchange: Exchange) -> tuple[str, int]:
+    return exchange.conversation or "", exchange.number
 
 
 def _key(item: tuple[tuple[str, str], Assigned]) -> tuple[str, str]:

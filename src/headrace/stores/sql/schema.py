@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -281,10 +281,21 @@ exchanges = Table(
     Column("answer", Text, nullable=False),
     Column("answer_files", LargeBinary, nullable=False),
     Column("error", Text),
+    Column("retry_of", String),
 )
 PLACE = (exchanges.c.number, exchanges.c.created_at, exchanges.c.id)
 """What puts the exchanges of a conversation in order."""
 Index("ix_exchanges_place", exchanges.c.conversation, *PLACE)
+# of two processes that give the same number, one comes second
+NUMBERED = "number > 0 AND retry_of IS NULL"
+Index(
+    "ix_exchanges_number",
+    exchanges.c.conversation,
+    exchanges.c.number,
+    unique=True,
+    sqlite_where=text(NUMBERED),
+    postgresql_where=text(NUMBERED),
+)
 # asked before and after every run of a conversation: which one is to run. With the status in it, SQLite prefers it to
 # the one above
 Index(
