@@ -227,7 +227,7 @@ def test_azure_has_a_header_of_its_own():
         ({}, "vertex_ai", "VERTEX_AI_BASE_URL"),
         ({}, "some/plugin/my-own", "MY_OWN_BASE_URL"),
         ({}, "demo", "--demo-model"),
-        ({}, "", "not known"),
+        ({}, "", "no model is chosen"),
         ({"OPENAI_API_KEY": "a\nb"}, "openai", "OPENAI_API_KEY holds characters"),
         ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "localhost:80"}, "openai", "OPENAI_BASE_URL is no base URL"),
         ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://[::1"}, "openai", "OPENAI_BASE_URL is no base URL"),
