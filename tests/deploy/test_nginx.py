@@ -258,9 +258,21 @@ async def test_the_examples_in_python(site: Site) -> None:
     openai, sdk = blocks("python")
     said = await site.python(openai, "print(''.join(each.choices[0].delta.content or '' for each in answer))")
     assert said == "through\n"
-    # the SDK takes `/api` at an address's end for the asynchronous API's own path, and off: see docs/deployment.md
-    events = (await site.python(sdk.replace(LOCAL, f"{LOCAL}/api"))).split()
+    events = (await site.python(sdk)).split()
     assert (events[0], events[-1]) == ("workflow_started", "workflow_finished")
+
+
+@pytest.mark.parametrize("path", ["", "/v1", "/api", "/api/v1"])
+async def test_the_sdk_finds_the_asynchronous_api(site: Site, path: str) -> None:
+    """Its address is the prefix, which is called as our own path is, with or without what the SDK knows."""
+    site.peer.open.set()
+    asked = f'''
+from headrace_client import Client
+with Client(KEY, "{LOCAL}{path}") as client:
+    run = client.create_workflow_run("{site.app["app_id"]}", {{"query": "hello"}})
+    print(run.status, client.wait(run).status, client.base_url)
+'''
+    assert (await site.python(asked)).split() == ["queued", "succeeded", site.url]
 
 
 async def test_the_example_that_stops_a_run(site: Site) -> None:

@@ -1,11 +1,12 @@
 """A server that does what it is told to do wrong. `sdks/contract.md` says how it is told.
 
-python -m tests.sdk_contract.fault_server --ready-file PATH [--upstream URL]
+python -m tests.sdk_contract.fault_server --ready-file PATH [--upstream URL] [--prefix PATH]
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -19,12 +20,14 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "cont
 
 
 class Faults:
-    """The script, and what has come."""
+    """The script, and what has come. `prefix`: what is not under it is not there; it is taken off for the upstream."""
 
-    def __init__(self, upstream: str | None = None) -> None:
+    def __init__(self, upstream: str | None = None, prefix: str = "") -> None:
         self.upstream = upstream
+        self.prefix = prefix
         self.steps: deque[dict[str, Any]] = deque()
         self.requests: list[dict[str, Any]] = []
+        self.asked = threading.Event()
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -62,6 +65,7 @@ class Faults:
                 "at": time.time(),
             }
         )
+        self.asked.set()
         step = self.steps.popleft() if self.steps else {"pass": True}
         if "hang" in step:
             await asyncio.sleep(step["hang"])
@@ -79,8 +83,12 @@ class Faults:
     async def _passed(self, request: web.Request, body: bytes, cut: int | None) -> web.StreamResponse:
         if self.upstream is None:
             return web.json_response({"code": "not_found", "message": "no upstream", "status": 404}, status=404)
+        if not request.path_qs.startswith(f"{self.prefix}/"):
+            return web.Response(status=404, text="<html><title>404 Not Found</title></html>", content_type="text/html")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        url = f"{self.upstream}{request.path_qs}"
+        if self.prefix:
+            headers["X-Forwarded-Prefix"] = self.prefix
+        url = f"{self.upstream}{request.path_qs.removeprefix(self.prefix)}"
         async with self.session.request(
             request.method, url, data=body, headers=headers, allow_redirects=False
         ) as answer:
@@ -118,5 +126,5 @@ def _dropped(request: web.Request) -> web.StreamResponse:
 
 
 if __name__ == "__main__":
-    chosen = arguments("--upstream")
-    asyncio.run(serve(Faults(chosen.upstream).app(), chosen.ready_file, {}))
+    chosen = arguments("--upstream", "--prefix")
+    asyncio.run(serve(Faults(chosen.upstream, chosen.prefix or "").app(), chosen.ready_file, {}))

@@ -89,7 +89,7 @@ def test_nothing_is_needed_at_run_time() -> None:
 
 
 def _python_names() -> set[str]:
-    """The public methods of the Python client, in camel case."""
+    """The public methods and properties of the Python client, in camel case."""
     found: set[str] = set()
     folder = ROOT / "sdks" / "python" / "src" / "headrace_client" / "_async"
     for module in ("apps", "chats", "client", "runs"):
@@ -105,7 +105,7 @@ def _node_names() -> set[str]:
     found: set[str] = set()
     for module in ("client", "chats", "runs", "core"):
         told = (SDK / "dist" / "esm" / f"{module}.d.ts").read_text()
-        found |= set(re.findall(r"^    (\w+)(?:<.*>)?\(", told, re.MULTILINE))
+        found |= set(re.findall(r"^    (?:get )?(\w+)(?:<.*>)?\(", told, re.MULTILINE))
     return found - {"constructor", "toJSON"}
 
 

@@ -24,7 +24,7 @@ from headrace_client import (
 )
 
 from tests.sdk_contract.dify_server import key_of
-from tests.sdk_python.clients import Fault, Maker
+from tests.sdk_python.clients import Fault, Maker, collected
 
 OK: dict[str, Any] = {"status": 200, "body": {"name": "x"}}
 BUSY: dict[str, Any] = {"status": 503, "body": {"code": "service_unavailable", "message": "busy", "status": 503}}
@@ -262,3 +262,13 @@ async def test_errors_chat_run_failed(make: Maker, dify: str) -> None:
     with pytest.raises(RunFailedError, match="Run failed") as raised:
         await make(key_of("32_chat_fail"), dify).send_chat_message("hi")
     assert raised.value.status == 400
+
+
+async def test_a_run_is_not_begun_twice_where_a_proxy_takes_headers_off(make: Maker, fault: Fault) -> None:
+    """The header that would say whose stream it is, is one of them."""
+    event = '{"event": "workflow_finished", "workflow_run_id": "r", "data": {"id": "r", "status": "succeeded"}}'
+    stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": f"data: {event}\n\n"}
+    fault.script(stream, stream)
+    events = await collected(make("app-x", fault.url).stream_workflow({}, workflow_id="flow"))
+    assert [event.event for event in events] == ["workflow_finished"]
+    assert fault.asked() == ["POST /api/v1/workflows/flow/run"]

@@ -1,4 +1,4 @@
-"""The contract's `base`, `snippet` and `runs`, against a real headrace and the recorded Dify."""
+"""The contract's `snippet` and `runs`, against a real headrace and the recorded Dify."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 from headrace_client import (
-    AuthenticationError,
     HeadraceError,
     NotFoundError,
     PollingPlan,
@@ -34,54 +33,6 @@ def server(request: pytest.FixtureRequest, headrace: Serve, dify: str) -> tuple[
     if request.param == "headrace":
         return headrace.url, headrace.keys["hello"], headrace.apps["hello"]["app_id"], "You said: hi"
     return dify, TEMPLATE, events_of("02_template")[0]["data"]["workflow_id"], "Hello hi! 12"
-
-
-# ----------------------------------------------------------------------------------------------------------------- base
-
-
-async def test_base_argument_then_environment_then_dify_cloud(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make("app-x", None).base_url == "https://api.dify.ai"
-    monkeypatch.setenv("API_BASE_URL", "http://127.0.0.1:9/v1")
-    assert make("app-x", None).base_url == "http://127.0.0.1:9"
-    assert make("app-x", "http://127.0.0.1:8").base_url == "http://127.0.0.1:8"
-
-
-@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/api", "/api/v1"])
-async def test_base_v1_api_api_v1_or_none(make: Maker, dify: str, path: str) -> None:
-    assert (await make(TEMPLATE, dify + path).get_info()).mode == "workflow"
-    assert make("app-x", f"https://example.org/dify{path}").base_url == "https://example.org/dify"
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "example.org", "http://", "http://x/v1?a=b"])
-async def test_base_url_that_is_none_is_refused(make: Maker, url: str) -> None:
-    with pytest.raises(ValueError, match="base URL"):
-        make("app-x", url)
-
-
-async def test_base_key_is_sent_as_bearer(make: Maker, fault: Fault) -> None:
-    fault.script({"status": 200, "body": {"name": "x"}})
-    await make("app-secret", fault.url).get_info()
-    sent = fault.requests[0]["headers"]
-    assert sent["authorization"] == "Bearer app-secret"
-    assert sent["user-agent"].startswith("headrace-client-python/")
-
-
-async def test_base_key_missing_is_an_error(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in (None, "", "  ", "app-ä", "app\nx"):
-        with pytest.raises(ValueError, match=r"API[ _]key"):
-            make(key, fault.url)
-    monkeypatch.setenv("API_KEY", "app-env")
-    fault.script({"status": 200, "body": {}})
-    await make(None, fault.url).get_info()
-    assert fault.requests[0]["headers"]["authorization"] == "Bearer app-env"
-
-
-async def test_base_key_never_shows(make: Maker, fault: Fault) -> None:
-    client = make("app-secret", fault.url)
-    fault.script({"status": 401, "body": {"code": "unauthorized", "message": "no such key: app-secret"}})
-    with pytest.raises(AuthenticationError) as raised:
-        await client.get_info()
-    assert "app-secret" not in str(raised.value) + repr(raised.value) + repr(client)
 
 
 # -------------------------------------------------------------------------------------------------------------- snippet

@@ -6,10 +6,8 @@ import type { AppParameters, UploadedFile } from './models.js';
 import { planOf } from './options.js';
 import type { AnswerHeaders, CallOptions, ClientOptions, Plan, PollingPlan } from './options.js';
 import type { Answer, Stream } from './exchange.js';
-import { Transport, parse } from './transport.js';
+import { MARK, Transport, isSilent, parse } from './transport.js';
 
-/** The header that every answer of Headrace's asynchronous API has. */
-const MARK = 'headrace-api-version';
 const USER = 'headrace-client';
 
 export interface UserOptions extends CallOptions {
@@ -83,7 +81,7 @@ export class Core {
    * anything where the server is known to have one. @internal
    */
   protected foreign(status: number, headers: AnswerHeaders): boolean {
-    return !this.headrace && !headers.has(MARK) && status !== 429 && (status < 500 || status === 501);
+    return !this.headrace && !headers.has(MARK) && !isSilent(status);
   }
 
   // ---------------------------------------------------------------------------------------------------------- files

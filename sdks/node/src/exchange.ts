@@ -34,7 +34,7 @@ const REACHED_NOTHING = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 const UNTRUSTED = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_|ERR_SSL_|HOSTNAME_MISMATCH|ERR_INVALID_)/;
-const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds: setTimeout takes no more
+export const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds: setTimeout takes no more
 
 type Reach = 'nothing' | 'hopeless' | 'perhaps';
 

@@ -57,7 +57,10 @@ export interface RetryPolicy {
 export interface ClientOptions {
   /** The app's key; else `API_KEY` of the environment. */
   apiKey?: string | undefined;
-  /** The server, with or without `/v1`, `/api` or `/api/v1`; else `API_BASE_URL`, else Dify Cloud. */
+  /**
+   * The server, with or without `/v1`, `/api` or `/api/v1`; else `API_BASE_URL`, else Dify Cloud. `/api` may also be what
+   * a proxy puts before them.
+   */
   baseUrl?: string | undefined;
   /** Whom calls are made for where they do not say. */
   user?: string | undefined;
@@ -88,10 +91,14 @@ export interface CallOptions {
   timeout?: number | undefined;
 }
 
-const KNOWN_PATHS = /(?:\/api\/v1|\/api|\/v1)?\/*$/;
+const KNOWN_PATHS = /(?:\/api\/v1|\/api|\/v1)$/;
+const DOUBTFUL = /(?<!\/api)\/api(?:\/v1)?$/;
 
-/** Where the server is, without the path of any of its APIs. */
-export function rootOf(baseUrl: string): string {
+/**
+ * Where the server is, without the path of any of its APIs; and the other address that it may have, null where there is
+ * no doubt: `/api` at the end is of our own paths, or it is what a proxy has put before them.
+ */
+export function rootsOf(baseUrl: string): { root: string; other: string | null } {
   let url: URL;
   try {
     url = new URL(baseUrl.trim());
@@ -102,7 +109,9 @@ export function rootOf(baseUrl: string): string {
     throw new HeadraceError(`baseUrl must be an http or https URL, not ${JSON.stringify(baseUrl)}`);
   if (url.search || url.hash) throw new HeadraceError('baseUrl must have no query and no fragment');
   if (url.username || url.password) throw new HeadraceError('baseUrl must hold no user name or password');
-  return url.origin + url.pathname.replace(/\/+$/, '').replace(KNOWN_PATHS, '').replace(/\/+$/, '');
+  const path = url.pathname.replace(/\/+$/, '');
+  const without = (end: RegExp) => url.origin + path.replace(end, '').replace(/\/+$/, '');
+  return { root: without(KNOWN_PATHS), other: DOUBTFUL.test(path) ? without(/\/v1$/) : null };
 }
 
 /** Waits. Rejects with the signal's reason once it is aborted. */

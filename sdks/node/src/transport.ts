@@ -11,7 +11,8 @@ import {
 } from './errors.js';
 import { Exchange, reachOf, spoken } from './exchange.js';
 import type { Answer, Stream } from './exchange.js';
-import { DIFY_CLOUD, VERSION, numberOf, rootOf, sleep } from './options.js';
+import { Shared } from './shared.js';
+import { DIFY_CLOUD, VERSION, numberOf, rootsOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
 import type { AnswerHeaders, CallOptions, ClientOptions, Fetch, FetchAnswer, FetchInit } from './options.js';
 
@@ -32,12 +33,18 @@ export interface Call extends CallOptions {
   readonly accept?: (status: number, headers: AnswerHeaders) => boolean;
 }
 
+/** The header that every answer of Headrace's asynchronous API has. */
+export const MARK = 'headrace-api-version';
+
 /** Sends calls: key, time-outs, repetitions, errors. One a client. */
 export class Transport {
-  readonly root: string;
   readonly clock: () => number;
   readonly sleep: (seconds: number, signal?: AbortSignal) => Promise<void>;
   readonly maxRetries: number;
+  #root: string;
+  /** The other address that the server may have, until it is known which it is. */
+  #other: string | null;
+  #settling: Shared<void> | null = null;
   readonly #key: string;
   readonly #fetch: Fetch;
   readonly #dispatcher: object | undefined;
@@ -51,7 +58,7 @@ export class Transport {
     if (!key) throw new HeadraceError('No API key: give apiKey, or set API_KEY in the environment.');
     if (!/^[\x21-\x7e]+$/.test(key)) throw new HeadraceError('The API key holds characters that no key has.');
     this.#key = key;
-    this.root = rootOf(options.baseUrl || process.env['API_BASE_URL'] || DIFY_CLOUD);
+    ({ root: this.#root, other: this.#other } = rootsOf(options.baseUrl || process.env['API_BASE_URL'] || DIFY_CLOUD));
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
     this.#dispatcher = options.dispatcher;
     this.#headers = { ...options.headers };
@@ -69,19 +76,26 @@ export class Transport {
     this.clock = options.clock ?? (() => performance.now() / 1000);
   }
 
+  /** Where the server's paths begin. */
+  get root(): string {
+    return this.#root;
+  }
+
   /** Sends a call and reads the answer. */
   send(call: Call): Promise<Answer> {
-    return this.#repeated(call, async (timeout) => {
-      const exchange = this.#exchange(call, timeout);
-      try {
-        const response = await exchange.response();
-        const answer = await exchange.whole(response);
-        this.#check(call, answer);
-        return answer;
-      } finally {
-        exchange.end();
-      }
-    });
+    return this.#repeated(call, (timeout) => this.#whole(call, timeout));
+  }
+
+  async #whole(call: Call, timeout: number, root = this.#root): Promise<Answer> {
+    const exchange = this.#exchange(call, timeout, root);
+    try {
+      const response = await exchange.response();
+      const answer = await exchange.whole(response);
+      this.#check(call, answer);
+      return answer;
+    } finally {
+      exchange.end();
+    }
   }
 
   /** Sends a call whose answer is JSON. */
@@ -92,7 +106,7 @@ export class Transport {
   /** Sends a call whose answer comes bit by bit. `timeout` is until it begins. */
   open(call: Call): Promise<Stream> {
     return this.#repeated(call, async (timeout) => {
-      const exchange = this.#exchange(call, timeout);
+      const exchange = this.#exchange(call, timeout, this.#root);
       try {
         const response = await exchange.response();
         if (response.status >= 300 || isDocument(response)) {
@@ -110,14 +124,32 @@ export class Transport {
     });
   }
 
+  /**
+   * Finds out, once, which of its two addresses the server has, before anything else is asked of it: some paths are of
+   * one API under the one, and of another under the other. Where it cannot be told for certain, `root` is taken, and the
+   * next call asks again.
+   */
+  async #settle(signal: AbortSignal): Promise<void> {
+    const accept = (status: number) => !isSilent(status);
+    const call: Call = { method: 'GET', path: '/v1/parameters', repeat: 'always', accept, signal };
+    for (const root of [this.#other ?? this.#root, this.#root]) {
+      const answer = await this.#tried(call, (timeout) => this.#whole(call, timeout, root));
+      const marked = answer.headers.has(MARK); // the asynchronous API has no such path: the `/api` is its own, then
+      if (!marked && !isParameters(answer)) continue;
+      if (!marked) this.#root = root;
+      this.#other = null;
+      return;
+    }
+  }
+
   /** The pause before the `attempt`th repetition (from 0), in seconds. */
   pause(attempt: number): number {
     const { delay, factor, jitter } = this.#retry;
     return delay * factor ** attempt * (1 + jitter * Math.random());
   }
 
-  #exchange(call: Call, timeout: number): Exchange {
-    const url = `${this.root}${call.path}${queryOf(call.query)}`;
+  #exchange(call: Call, timeout: number, root: string): Exchange {
+    const url = `${root}${call.path}${queryOf(call.query)}`;
     const headers: Record<string, string> = {
       Accept: 'application/json, text/event-stream, */*',
       'User-Agent': `headrace-client-node/${VERSION}`,
@@ -150,6 +182,18 @@ export class Transport {
   async #repeated<T>(call: Call, attempt: (timeout: number) => Promise<T>): Promise<T> {
     const limit = numberOf('timeout', call.timeout, 0);
     const until = limit ? this.clock() + limit : Infinity;
+    call.signal?.throwIfAborted();
+    if (this.#other !== null) {
+      this.#settling ??= new Shared(
+        (unwanted) => this.#settle(unwanted),
+        () => (this.#settling = null),
+      );
+      await this.#settling.within(limit, call.signal);
+    }
+    return this.#tried(call, attempt, limit, until);
+  }
+
+  async #tried<T>(call: Call, attempt: (timeout: number) => Promise<T>, limit = 0, until = Infinity): Promise<T> {
     for (let repeated = 0; ; repeated++) {
       call.signal?.throwIfAborted();
       try {
@@ -208,6 +252,24 @@ function timedOut(error: unknown, limit: number): unknown {
   if (error instanceof TimeoutError || !(error instanceof HeadraceError)) return error;
   const { status, code, requestId } = error;
   return new TimeoutError(`${error.message} (and ${limit} s are over)`, { status, code, requestId, cause: error });
+}
+
+/** Whether an answer says nothing of which server it is from: it is too busy, or broken. */
+export function isSilent(status: number): boolean {
+  return status === 429 || (status >= 500 && status !== 501);
+}
+
+/** Whether Dify's API, or ours that is like it, has answered GET /v1/parameters: with them, or with a refusal. */
+function isParameters({ status, text }: Answer): boolean {
+  let told: unknown;
+  try {
+    told = JSON.parse(text);
+  } catch {
+    return false;
+  }
+  if (!isObject(told)) return false;
+  if (status < 300) return 'user_input_form' in told;
+  return status !== 404 && told['status'] === status && 'code' in told && 'message' in told;
 }
 
 const retryAfters = new WeakMap<HeadraceError, number>();

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { afterEach, before, test } from 'node:test';
-import { AuthenticationError, DifyClient, HeadraceError, VERSION } from 'headrace-client';
-import { clientOf, dify, errorOf, faults, headrace } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import { AuthenticationError, DifyClient, HeadraceError, NotFoundError, TimeoutError, VERSION } from 'headrace-client';
+import { clientOf, dify, errorOf, eventsIn, faults, headrace, recordings } from './servers.js';
+import type { Faults, Served, Step } from './servers.js';
 
 let real: Served;
 let peer: Served;
@@ -41,6 +41,103 @@ test('base.v1-api-api-v1-or-none', async () => {
     'http://u:p@h.example',
   ])
     assert.throws(() => new DifyClient({ apiKey: 'k', baseUrl: wrong }), HeadraceError, wrong);
+});
+
+/** By a proxy's prefix: base addresses, and how often it is asked on Dify which is meant before the first call. */
+const GUESSES: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  '': { '': 0, '/v1': 0, '/api': 2, '/api/v1': 2 },
+  '/api': { '/api': 1, '/api/v1/': 1, '/api/api': 0, '/api/api/v1': 0 },
+  '/flows': { '/flows': 0, '/flows/v1': 0, '/flows/api': 2, '/flows/api/v1': 2 },
+  '/flows/api': { '/flows/api': 1, '/flows/api/api': 0 },
+};
+const asked = async (proxy: Faults) => (await proxy.came()).map(({ method, path }) => `${method} ${path}`);
+
+test('base.api-may-be-a-prefix', async () => {
+  const app = real.apps['hello'];
+  const [first] = eventsIn(recordings().get('02_template') ?? new Uint8Array());
+  const version = (first?.['data'] as { workflow_id: string }).workflow_id;
+  for (const [prefix, guesses] of Object.entries(GUESSES)) {
+    const [toReal, toPeer] = await Promise.all([faults(real, prefix), faults(peer, prefix)]);
+    for (const [base, count] of Object.entries(guesses)) {
+      const ours = clientOf({ url: toReal.url + base }, app?.key ?? '', { polling: { first: 0.02 } });
+      for (const workflowId of [app?.app_id, app?.workflow_id]) {
+        await toReal.script();
+        const run = await ours.createWorkflowRun({ workflowId, inputs: { text: 'hi' } });
+        const came = await asked(toReal);
+        assert.equal(came.pop(), `POST ${prefix}/api/v1/workflows/${workflowId}/run`, base);
+        // the asynchronous API says whose it is, so that one look is enough
+        const looked = workflowId === app?.app_id && count ? [`GET ${base.replace(/\/v1\/?$/, '')}/v1/parameters`] : [];
+        assert.deepEqual(came, looked, base);
+        assert.deepEqual((await ours.wait(run)).outputs, { text: 'You said: hi' });
+      }
+      assert.deepEqual((await ours.runWorkflow({ inputs: { text: 'hi' } })).outputs, { text: 'You said: hi' });
+      assert.equal(ours.baseUrl, toReal.url + prefix);
+
+      await toPeer.script();
+      const theirs = clientOf({ url: toPeer.url + base }, 'app-02_template');
+      const run = await theirs.createWorkflowRun({ workflowId: version, inputs: { query: 'hi' } });
+      const came = await asked(toPeer);
+      assert.deepEqual(
+        came.slice(count),
+        [`POST ${prefix}/api/v1/workflows/${version}/run`, `POST ${prefix}/v1/workflows/${version}/run`],
+        base,
+      );
+      assert.ok(came.slice(0, count).every((each) => each.startsWith('GET ')));
+      assert.deepEqual((await theirs.getWorkflowRunStatus(run)).outputs, { text: 'Hello hi! 12' });
+      assert.equal(theirs.baseUrl, toPeer.url + prefix);
+    }
+  }
+  for (const path of ['', '/api', '/v1'])
+    assert.equal(clientOf({ url: `http://api${path}` }, 'k').baseUrl, 'http://api');
+});
+
+test('base.api-is-found-out-once', async () => {
+  const proxy = await faults(peer, '/api');
+  const [prefixed, plain] = ['GET /api/v1/parameters', 'GET /v1/parameters'];
+  const made = (base: string, key = 'app-02_template') =>
+    clientOf({ url: proxy.url + base }, key, { retry: { delay: 0.01 } });
+  const run = { inputs: { query: 'hi' } };
+
+  await proxy.script();
+  let client = made('/api');
+  await Promise.all(Array.from({ length: 10 }, () => client.getInfo()));
+  assert.deepEqual(await asked(proxy), [prefixed, ...Array<string>(10).fill('GET /api/v1/info')]);
+
+  // a proxy that is not there yet, and one that is too busy
+  const missing: Step = { status: 404, headers: { 'Content-Type': 'text/html' }, body: '<html>not here</html>' };
+  await proxy.script(missing, missing, missing);
+  client = made('/api/v1');
+  await errorOf(client.runWorkflow(run), NotFoundError);
+  assert.deepEqual(await asked(proxy), [prefixed, plain, 'POST /v1/workflows/run']);
+  const told = (status: number): Step => ({ status, body: { code: 'busy', message: 'm', status } });
+  await proxy.script(told(503), told(429));
+  await client.runWorkflow(run);
+  assert.deepEqual(await asked(proxy), [prefixed, prefixed, prefixed, 'POST /api/v1/workflows/run']);
+
+  // who is refused has found the server
+  await proxy.script();
+  await errorOf(made('/api', 'app-wrong').runWorkflow(run), AuthenticationError);
+  assert.deepEqual(await asked(proxy), [prefixed, 'POST /api/v1/workflows/run']);
+});
+
+test('a call waits no longer than it may for what another finds out', async () => {
+  const proxy = await faults(peer, '/api');
+  await proxy.script({ hang: 0.8 });
+  const client = clientOf({ url: `${proxy.url}/api` }, 'app-02_template', { retry: { delay: 0.01 } });
+  const first = client.getInfo();
+  await errorOf(client.getInfo({ timeout: 0.05 }), TimeoutError);
+  const aborter = new AbortController();
+  const given = client.getInfo({ signal: aborter.signal });
+  aborter.abort(new RangeError('enough'));
+  await errorOf(given, RangeError);
+  assert.equal((await first).name, '02_template');
+  assert.equal((await asked(proxy)).filter((each) => each.endsWith('/parameters')).length, 2);
+
+  // once nobody waits any more, it is given up, and the next call begins anew
+  await proxy.script({ hang: 5 });
+  const other = clientOf({ url: `${proxy.url}/api` }, 'app-02_template');
+  await errorOf(other.getInfo({ timeout: 0.2 }), TimeoutError);
+  assert.equal((await other.getInfo()).name, '02_template');
 });
 
 test('base.key-is-sent-as-bearer', async () => {

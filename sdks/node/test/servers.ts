@@ -128,8 +128,9 @@ export class Faults {
   }
 }
 
-export async function faults(upstream?: Served): Promise<Faults> {
-  const args = upstream ? ['--upstream', upstream.url] : [];
+/** `prefix`: what a proxy takes off. */
+export async function faults(upstream?: Served, prefix = ''): Promise<Faults> {
+  const args = upstream ? ['--upstream', upstream.url, '--prefix', prefix] : [];
   return new Faults((await started('tests.sdk_contract.fault_server', args))['url'] as string);
 }
 

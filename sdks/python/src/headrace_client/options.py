@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 DIFY_CLOUD = "https://api.dify.ai"
-_PREFIXES = ("/api/v1", "/v1", "/api")
+_PATHS = ("/api/v1", "/v1", "/api")
+_TWICE = ("/api/api/v1", "/api/api")
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,20 @@ class PollingPlan:
         return min(self.longest, interval * self.factor)
 
 
-def root_of(base_url: str | None) -> str:
-    """The address that `/v1/...` and `/api/v1/...` are appended to. ValueError where there can be none."""
+def roots_of(base_url: str | None) -> tuple[str, str | None]:
+    """The address that `/v1/...` and `/api/v1/...` are appended to; and the other one that it may be, None where there
+    is no doubt: `/api` at the end is of our own paths, or it is what a proxy has put before them. ValueError where
+    there can be none."""
     told = (base_url or os.environ.get("API_BASE_URL") or DIFY_CLOUD).strip().rstrip("/")
     parts = urlsplit(told)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"The base URL must begin with http:// or https:// and name a host, not {told[:100]!r}")
     if parts.query or parts.fragment:
         raise ValueError(f"The base URL must have no query and no fragment: {told[:100]!r}")
-    for prefix in _PREFIXES:
-        if parts.path.endswith(prefix):
-            return told[: -len(prefix)].rstrip("/")
-    return told
+    known = next((path for path in _PATHS if parts.path.endswith(path)), "")
+    root = told.removesuffix(known).rstrip("/")
+    doubtful = known.startswith("/api") and not parts.path.endswith(_TWICE)
+    return root, told.removesuffix("/v1").rstrip("/") if doubtful else None
 
 
 def key_of(api_key: str | None) -> str:

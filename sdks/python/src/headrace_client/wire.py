@@ -99,6 +99,30 @@ def is_document(response: httpx.Response) -> bool:
     return is_json(response) or "html" in _declared(response)
 
 
+def is_stream(response: httpx.Response) -> bool:
+    return _declared(response) == "text/event-stream"
+
+
+def is_parameters(response: httpx.Response) -> bool:
+    """Whether Dify's API, or ours that is like it, has answered GET /v1/parameters: with them, or with a refusal."""
+    try:
+        told = from_json(response.content)
+    except ValueError:
+        return False
+    if not isinstance(told, dict) or MARK in response.headers:
+        return False
+    answer = cast("dict[str, Any]", told)
+    if response.is_success:
+        return "user_input_form" in answer
+    refused = response.status_code != 404 and answer.get("status") == response.status_code
+    return refused and "code" in answer and "message" in answer
+
+
+def is_silent(response: httpx.Response) -> bool:
+    """Whether an answer says nothing of which server it is from: it is too busy, or broken."""
+    return response.status_code == 429 or (response.status_code >= 500 and response.status_code != 501)
+
+
 def _declared(response: httpx.Response) -> str:
     return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 

@@ -26,7 +26,7 @@ from headrace_client.shaping import (
     shaped,
     variables_of,
 )
-from headrace_client.wire import MARK, object_of, typed
+from headrace_client.wire import MARK, is_json, is_silent, is_stream, object_of, typed
 
 _T = TypeVar("_T")
 
@@ -63,8 +63,8 @@ class AsyncSession:
         if MARK in response.headers:
             self.headrace = True
         elif response.is_success:
-            # a page for people answers any path; only JSON is of an API
-            self.headrace = "json" in response.headers.get("content-type", "")
+            # a page for people answers any path; only these are of an API
+            self.headrace = is_json(response) or is_stream(response)
         elif response.status_code in (404, 405, 501):
             self.headrace = False
         else:
@@ -74,9 +74,7 @@ class AsyncSession:
     def foreign(self, response: httpx.Response) -> bool:
         """Whether an answer under `/api` is of a server that has no asynchronous API. 429 and 5xx say nothing; nor does
         anything where the server is known to have one."""
-        status = response.status_code
-        silent = status == 429 or (status >= 500 and status != 501)
-        return not self.headrace and MARK not in response.headers and not silent
+        return not self.headrace and MARK not in response.headers and not is_silent(response)
 
     async def detail(self, run: str, timeout: Timeout = None) -> WorkflowRun:
         """A run as `/v1` tells it. NotFoundError also where Dify says so in its own way."""

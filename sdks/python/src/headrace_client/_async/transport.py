@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from random import random
 from typing import Any
 
@@ -14,12 +15,15 @@ from headrace_client._async import runtime
 from headrace_client.errors import APITimeoutError, HeadraceError
 from headrace_client.options import RetryPolicy
 from headrace_client.wire import (
+    MARK,
     VERSION,
     arrived,
     connection_error,
     error_of,
     hopeless,
     is_document,
+    is_parameters,
+    is_silent,
     object_of,
     retry_after,
 )
@@ -30,11 +34,12 @@ Form = Callable[[], dict[str, Any]]
 
 
 class AsyncTransport:
-    """One server, one key, one pool of connections."""
+    """One server, one key, one pool of connections. `root`: where its paths begin; or `other` is, see `roots_of`."""
 
     def __init__(
         self,
         root: str,
+        other: str | None,
         key: str,
         http: httpx.AsyncClient,
         *,
@@ -47,6 +52,8 @@ class AsyncTransport:
         chance: Callable[[], float] = random,
     ) -> None:
         self.root = root
+        self._other = other
+        self._settling = runtime.Lock()
         self.http = http
         self.retry = retry
         self.clock = clock
@@ -92,6 +99,10 @@ class AsyncTransport:
         `timeout`: seconds within which there must be an answer, repeats and the waits between them included; or an
         httpx.Timeout for each single try.
         """
+        limit = timeout if isinstance(timeout, (int, float)) else None
+        until = None if limit is None else self.clock() + limit
+        if self._other is not None:
+            await self._settle(timeout, until)
         url = self.root + path
         sent: dict[str, str] = {**self._headers, **headers} if headers else self._headers
         content: bytes | None = None
@@ -99,8 +110,6 @@ class AsyncTransport:
             content = to_json(json)
             sent = {**sent, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
-        limit = timeout if isinstance(timeout, (int, float)) else None
-        until = None if limit is None else self.clock() + limit
         attempt = 0
         while True:
             after: float | None = None
@@ -141,6 +150,32 @@ class AsyncTransport:
                 raise APITimeoutError(f"{error.message} (and {limit:g} s are over)", status=error.status) from error
             await self.sleep(wait)
             attempt += 1
+
+    async def _settle(self, timeout: Timeout, until: float | None) -> None:
+        """Finds out, once, which of its two addresses the server has, before anything else is asked of it: some paths
+        are of one API under the one, and of another under the other. Where it cannot be told for certain, `root` is
+        taken, and the next call asks again."""
+
+        def rest() -> float | None:
+            return None if until is None else max(0.001, until - self.clock())
+
+        if not await runtime.acquired(self._settling, rest()):
+            raise APITimeoutError(f"{self.root}: no answer in time")
+        try:
+            for root in (self._other, self.root) if self._other is not None else ():
+                asking = copy(self)
+                asking.root, asking._other = root, None
+                answer = await asking.request(
+                    "GET", "/v1/parameters", timeout=rest() or timeout, refused=lambda found: not is_silent(found)
+                )
+                if MARK in answer.headers:
+                    self._other = None  # the asynchronous API has no such path: the `/api` is its own, then
+                    return
+                if is_parameters(answer):
+                    self.root, self._other = root, None
+                    return
+        finally:
+            self._settling.release()
 
     async def _read(self, response: httpx.Response) -> None:
         """Reads the body of an error that was to be a stream; what cannot be read is left out."""

@@ -18,7 +18,7 @@ from headrace_client._sync.chats import Chats
 from headrace_client._sync.core import Session
 from headrace_client._sync.runs import Runs
 from headrace_client._sync.transport import Transport
-from headrace_client.options import PollingPlan, RetryPolicy, key_of, root_of
+from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of
 from headrace_client.wire import Cert, tls
 
 _CONNECT = 10.0  # seconds at most to reach a server
@@ -34,11 +34,11 @@ class Client(Runs, Chats, Apps):
     """Calls one app of a Headrace or Dify server.
 
     `api_key`: the app's key; else API_KEY of the environment. `base_url`: else API_BASE_URL, else Dify Cloud; with or
-    without `/v1`, `/api` or `/api/v1`. `user`: whom calls are made for where they do not say. `timeout`: seconds, or
-    an httpx.Timeout, for each try of a call. `stream_silence`: seconds without a byte after which a stream counts as
-    cut. `verify`: False, a CA bundle or an SSLContext; `cert`: a client certificate (file, or file and key, and the
-    key's password). `http_client`: an httpx.Client of your own, which stays open when this client is closed.
-    `clock`, `sleep` and `chance` (0 to 1) are for tests.
+    without `/v1`, `/api` or `/api/v1`; `/api` may also be what a proxy puts before them. `user`: whom calls are made
+    for where they do not say. `timeout`: seconds, or an httpx.Timeout, for each try of a call. `stream_silence`:
+    seconds without a byte after which a stream counts as cut. `verify`: False, a CA bundle or an SSLContext; `cert`: a
+    client certificate (file, or file and key, and the key's password). `http_client`: an httpx.Client of your own,
+    which stays open when this client is closed. `clock`, `sleep` and `chance` (0 to 1) are for tests.
 
     Keep one client, and share it between threads: it pools its connections. Close it, or use it as a context manager.
     """
@@ -64,7 +64,6 @@ class Client(Runs, Chats, Apps):
         sleep: Callable[[float], None] = runtime.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
-        self.base_url = root_of(base_url)
         policy = retry or RetryPolicy()
         if max_retries is not None:
             policy = RetryPolicy(max_retries, policy.delay, policy.factor, policy.jitter, policy.max_retry_after)
@@ -72,7 +71,7 @@ class Client(Runs, Chats, Apps):
         self._owned = http_client is None
         self._http = http_client or httpx.Client(verify=tls(verify, cert), proxy=proxy, limits=limits)
         transport = Transport(
-            self.base_url,
+            *roots_of(base_url),
             key,
             self._http,
             timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit(timeout),
@@ -84,6 +83,11 @@ class Client(Runs, Chats, Apps):
             chance=chance,
         )
         super().__init__(Session(transport, user, polling or PollingPlan()))
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is, without the path of any of its APIs."""
+        return self._transport.root
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

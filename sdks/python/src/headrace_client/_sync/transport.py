@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from random import random
 from typing import Any
 
@@ -15,12 +16,15 @@ from headrace_client._sync import runtime
 from headrace_client.errors import APITimeoutError, HeadraceError
 from headrace_client.options import RetryPolicy
 from headrace_client.wire import (
+    MARK,
     VERSION,
     arrived,
     connection_error,
     error_of,
     hopeless,
     is_document,
+    is_parameters,
+    is_silent,
     object_of,
     retry_after,
 )
@@ -31,11 +35,12 @@ Form = Callable[[], dict[str, Any]]
 
 
 class Transport:
-    """One server, one key, one pool of connections."""
+    """One server, one key, one pool of connections. `root`: where its paths begin; or `other` is, see `roots_of`."""
 
     def __init__(
         self,
         root: str,
+        other: str | None,
         key: str,
         http: httpx.Client,
         *,
@@ -48,6 +53,8 @@ class Transport:
         chance: Callable[[], float] = random,
     ) -> None:
         self.root = root
+        self._other = other
+        self._settling = runtime.Lock()
         self.http = http
         self.retry = retry
         self.clock = clock
@@ -93,6 +100,10 @@ class Transport:
         `timeout`: seconds within which there must be an answer, repeats and the waits between them included; or an
         httpx.Timeout for each single try.
         """
+        limit = timeout if isinstance(timeout, (int, float)) else None
+        until = None if limit is None else self.clock() + limit
+        if self._other is not None:
+            self._settle(timeout, until)
         url = self.root + path
         sent: dict[str, str] = {**self._headers, **headers} if headers else self._headers
         content: bytes | None = None
@@ -100,8 +111,6 @@ class Transport:
             content = to_json(json)
             sent = {**sent, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
-        limit = timeout if isinstance(timeout, (int, float)) else None
-        until = None if limit is None else self.clock() + limit
         attempt = 0
         while True:
             after: float | None = None
@@ -142,6 +151,32 @@ class Transport:
                 raise APITimeoutError(f"{error.message} (and {limit:g} s are over)", status=error.status) from error
             self.sleep(wait)
             attempt += 1
+
+    def _settle(self, timeout: Timeout, until: float | None) -> None:
+        """Finds out, once, which of its two addresses the server has, before anything else is asked of it: some paths
+        are of one API under the one, and of another under the other. Where it cannot be told for certain, `root` is
+        taken, and the next call asks again."""
+
+        def rest() -> float | None:
+            return None if until is None else max(0.001, until - self.clock())
+
+        if not runtime.acquired(self._settling, rest()):
+            raise APITimeoutError(f"{self.root}: no answer in time")
+        try:
+            for root in (self._other, self.root) if self._other is not None else ():
+                asking = copy(self)
+                asking.root, asking._other = root, None
+                answer = asking.request(
+                    "GET", "/v1/parameters", timeout=rest() or timeout, refused=lambda found: not is_silent(found)
+                )
+                if MARK in answer.headers:
+                    self._other = None  # the asynchronous API has no such path: the `/api` is its own, then
+                    return
+                if is_parameters(answer):
+                    self.root, self._other = root, None
+                    return
+        finally:
+            self._settling.release()
 
     def _read(self, response: httpx.Response) -> None:
         """Reads the body of an error that was to be a stream; what cannot be read is left out."""
