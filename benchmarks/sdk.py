@@ -3,7 +3,7 @@
     uv run python -m benchmarks.sdk            prints a table; exit 1 if a target is missed
 
 Calls: `run_workflow` and a poll, one after another, in turn with the same request by a bare httpx client. Streams: a
-hundred at once in one AsyncClient, and how many events a second it takes in.
+hundred at once in one AsyncClient, in turn with a hundred that bare httpx reads and parses: tokens a second of each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -23,7 +23,7 @@ from headrace_client import AsyncClient, Client
 from benchmarks.service import Served, helper, serving
 
 CALLS, ROUNDS = 200, 7
-STREAMS, TOKENS = 100, 200
+STREAMS, TOKENS, STREAM_ROUNDS = 100, 200, 6
 MOST = 1.3
 LEAST = 15_000.0
 _TOKEN = " token"
@@ -67,8 +67,9 @@ def calls() -> list[tuple[str, float, float, float]]:
             ]
 
 
-async def _streamed(served: Served) -> tuple[float, float]:
-    """(events a second through the SDK, lines a second through bare httpx), STREAMS at once."""
+async def _streamed(served: Served) -> tuple[float, float, float]:
+    """(tokens a second through the SDK, through bare httpx, time of the one by the other), STREAMS at once: medians of
+    rounds in turn, either first in half of them, so that neither noise nor order favours one."""
     url = f"http://127.0.0.1:{served.port}"
     inputs = {"query": "hello"}
 
@@ -87,26 +88,32 @@ async def _streamed(served: Served) -> tuple[float, float]:
                     count += event["data"]["text"].count(_TOKEN)
         return count
 
-    rates: list[float] = []
+    async def rate(work: Callable[[], Coroutine[Any, Any, int]]) -> float:
+        gc.collect()
+        began = time.perf_counter()
+        counts = await asyncio.gather(*(work() for _ in range(STREAMS)))
+        if set(counts) != {TOKENS}:
+            raise RuntimeError(f"a stream told {min(counts)} of {TOKENS} tokens")
+        return sum(counts) / (time.perf_counter() - began)
+
     limits = httpx.Limits(max_connections=None)
     async with (
         AsyncClient(served.key, url) as client,
         httpx.AsyncClient(headers=served.headers, limits=limits, timeout=60) as bare,
     ):
-        for work in (lambda: one(client), lambda: bare_one(bare)):
-            await work()
-            took: list[float] = []
-            for _ in range(3):
-                began = time.perf_counter()
-                counts = await asyncio.gather(*(work() for _ in range(STREAMS)))
-                if set(counts) != {TOKENS}:
-                    raise RuntimeError(f"a stream told {min(counts)} of {TOKENS} tokens")
-                took.append(sum(counts) / (time.perf_counter() - began))
-            rates.append(statistics.median(took))
-    return rates[0], rates[1]
+        await one(client), await bare_one(bare)
+        pairs: list[tuple[float, float]] = []
+        for number in range(STREAM_ROUNDS):
+            if number % 2:
+                theirs = await rate(lambda: bare_one(bare))
+                pairs.append((await rate(lambda: one(client)), theirs))
+            else:
+                pairs.append((await rate(lambda: one(client)), await rate(lambda: bare_one(bare))))
+    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs), ratio
 
 
-def streams() -> tuple[float, float]:
+def streams() -> tuple[float, float, float]:
     with helper("others.py") as port:
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         with serving("model.yml", environ, MODEL_NAME=f"{TOKENS}-0") as served:
@@ -119,9 +126,12 @@ def main() -> int:
     for name, ours, bare, ratio in calls():
         missed |= ratio > MOST
         print(f"{name:<16}{ours:>7.2f} ms{bare:>7.2f} ms{ratio:>8.2f}")
-    rate, bare_rate = streams()
-    missed |= rate < LEAST
-    print(f"{STREAMS} streams: {rate:,.0f} tokens/s; bare httpx {bare_rate:,.0f}   target: at least {LEAST:,.0f}")
+    rate, bare_rate, ratio = streams()
+    missed |= ratio > MOST or rate < LEAST <= bare_rate  # what bare httpx misses too, the machine does
+    print(
+        f"{STREAMS} streams: {rate:,.0f} tokens/s; bare httpx {bare_rate:,.0f}; ratio {ratio:.2f}   "
+        f"target: at least {LEAST:,.0f}, ratio at most {MOST}"
+    )
     return 1 if missed else 0
 
 
