@@ -29,7 +29,10 @@ def flow(
     name: str | None = None,
     **app: Any,
 ) -> Path:
-    """Writes a chain start -> nodes -> end. `outputs` are the end's, by name (default: every input)."""
+    """Writes a chain start -> nodes -> end. `outputs` are the end's, by name (default: every input).
+
+    Nodes with a `parentId` are a chain inside that container.
+    """
     told = outputs if outputs is not None else {each["variable"]: ("start", each["variable"]) for each in variables}
     end = {
         "id": "end",
@@ -38,10 +41,15 @@ def flow(
         "outputs": [{"variable": name, "value_selector": list(selector)} for name, selector in told.items()],
     }
     chain = [{"id": "start", "type": "start", "title": "Start", "variables": list(variables)}, *nodes, end]
-    shaped = [{"id": node["id"], "data": {k: v for k, v in node.items() if k != "id"}} for node in chain]
+    own = ("id", "parentId")
+    shaped = [
+        {key: node[key] for key in own if key in node} | {"data": {k: v for k, v in node.items() if k not in own}}
+        for node in chain
+    ]
     edges = [
         {"id": f"{a['id']}-{b['id']}", "source": a["id"], "sourceHandle": "source", "target": b["id"]}
-        for a, b in pairwise(chain)
+        for place in dict.fromkeys(node.get("parentId") for node in chain)
+        for a, b in pairwise(node for node in chain if node.get("parentId") == place)
     ]
     document = {
         "app": {"name": name or path.stem, "mode": "workflow", "description": "", **app},

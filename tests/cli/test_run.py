@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,46 @@ def test_a_failed_run_names_the_node_and_its_error(tmp_path: Path, invoke: Invok
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == "Error: the run failed at node 'Compute' (code): ValueError: no such luck"
     assert "Traceback" not in done.stderr
+
+
+def each(mode: str) -> list[dict[str, Any]]:
+    """A code node that makes a list, and a parallel iteration over it whose code fails at the last item."""
+    return [
+        {**code("def main():\n    return {'list': ['1', '0']}", list="array[string]"), "id": "make", "title": "Make"},
+        {
+            "id": "each",
+            "type": "iteration",
+            "title": "Each",
+            "start_node_id": "begin",
+            "iterator_selector": ["make", "list"],
+            "output_selector": ["code", "whole"],
+            "output_type": "array[number]",
+            "is_parallel": True,
+            "parallel_nums": 2,
+            "error_handle_mode": mode,
+        },
+        {"id": "begin", "type": "iteration-start", "title": "", "parentId": "each"},
+        {
+            **code("def main(item):\n    return {'whole': 1 / int(item)}", {"item": ("each", "item")}, whole="number"),
+            "parentId": "each",
+        },
+    ]
+
+
+def test_an_error_in_a_parallel_iteration_names_the_item(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "f.yml", *each("terminated"), outputs={"all": ("each", "output")})
+    done = invoke("run", file)
+    assert done.exit_code == 1
+    told = "Error: the run failed at node 'Compute' (code): Item 1: ZeroDivisionError: division by zero"
+    assert done.stderr.splitlines()[-1] == told
+
+
+def test_a_failed_run_does_not_name_a_node_whose_failure_was_passed_over(tmp_path: Path, invoke: Invoke):
+    last = {**code("def main():\n    raise ValueError('no such luck')", x="string"), "id": "last", "title": "Last"}
+    file = flow(tmp_path / "f.yml", *each("continue-on-error"), last, outputs={"all": ("each", "output")})
+    done = invoke("run", file)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "Error: the run failed at node 'Last' (last): ValueError: no such luck"
 
 
 def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: Invoke):

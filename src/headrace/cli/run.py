@@ -161,7 +161,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()
     ended: Frame | None = None
-    failed: Frame | None = None
+    failures: list[Mapping[str, Any]] = []
     async with running.runtime.open(Submission(served, user, accepted, source="cli")) as started:
         frames = Frames(started.run, served.flow)
         with _Interrupts(running.runtime, started.run, user) as interrupts:
@@ -176,7 +176,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
                         if frame.event in ("workflow_finished", "workflow_paused"):
                             ended = frame
                         elif frame.event == "node_finished" and frame.data["status"] == "failed":
-                            failed = failed or frame
+                            failures.append(frame.data)
             finally:
                 shown.close()
     assert ended is not None  # the records of a run end with its end
@@ -188,20 +188,26 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
         if not as_json:
             click.echo(_pretty(encode(ended.data["outputs"])))
         return 0
-    say(f"Error: {_why(status, ended.data.get('error'), failed.data if failed else None)}")
+    say(f"Error: {_why(status, ended.data.get('error'), failures)}")
     return FAILED
 
 
-def _why(status: str, error: str | None, node: Mapping[str, Any] | None) -> str:
-    """What is said of a run that did not succeed: the node and its error, where it was a node."""
+def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) -> str:
+    """What is said of a run that did not succeed: the node and the error, where it was a node.
+
+    `failures` are the nodes that failed, in order. The one that failed the run has its error, which begins with the
+    item's number in a parallel iteration; others may have failed in rounds that were passed over.
+    """
     from headrace.cli.screen import brief
 
     if status == "paused":
         return "the run waits for somebody's answer, which nobody can give it here"
+    error = error or ""
+    node = next((each for each in reversed(failures) if each["error"] and error.endswith(each["error"])), None)
     if node is None:
         return f"the run {'was ' if status == 'stopped' else ''}{status}: {error}"
-    title = node["title"] or node["node_id"]
-    return f"the run failed at node '{title}' ({node['node_id']}): {brief(node['error'])}"
+    title, item = node["title"] or node["node_id"], error.removesuffix(node["error"])
+    return f"the run failed at node '{title}' ({node['node_id']}): {item}{brief(node['error'])}"
 
 
 def _pretty(outputs: bytes) -> str:
