@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     file_url_seconds: float | None = Field(None, description="How long a file's link works; unset: as long as the file")
     ping_seconds: float = Field(10, gt=0, description="A silent stream says so this often")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
-    log_format: str = Field("console", pattern="^(json|console)$", description="How `serve` logs: json or console")
+    log_format: Literal["json", "console"] = Field("console", description="How `serve` logs: json or console")
     access_log: bool = Field(False, description="A line of log for each request")
     metrics: str = Field("on", description="Prometheus metrics at /metrics: on, off, or a token that must be borne")
     otel_endpoint: str = Field(
@@ -127,6 +127,16 @@ class Settings(BaseSettings):
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        for each in value:
+            parts = urlsplit(each)
+            # compared as browsers write them: with anything behind the host one would never be met
+            if each not in ("*", "null") and (not parts.scheme or each != f"{parts.scheme}://{parts.netloc.lower()}"):
+                raise ValueError(f"{each!r} is no origin, such as https://example.com, and not *")
+        return value
 
     @field_validator("public_url")
     @classmethod

@@ -127,6 +127,9 @@ def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
         ("HEADRACE_ROOT_PATH", "api", "must be a path such as /api"),
         ("HEADRACE_ROOT_PATH", "/a b", "must be a path such as /api"),
         ("HEADRACE_ROOT_PATH", "//evil", "must be a path such as /api"),
+        ("HEADRACE_CORS_ORIGINS", "https://a.example, b.example", "'b.example' is no origin, such as https://"),
+        ("HEADRACE_CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin"),
+        ("HEADRACE_LOG_FORMAT", "xml", "should be 'json' or 'console'"),
         ("HEADRACE_PUBLIC_URL", "flows.example/api", "must be an http or https URL without a query"),
         ("HEADRACE_PUBLIC_URL", "https://flows.example/?a=b", "must be an http or https URL without a query"),
         ("HEADRACE_TRUSTED_PROXIES", "10.0.0.0/8, nginx", "nginx is no address and no CIDR"),
@@ -139,6 +142,7 @@ def test_what_cannot_be_is_told_at_the_start(invoke: Invoke, name: str, value: s
     assert done.exit_code == 2
     assert done.stderr.startswith(f"Error: {name}: ")
     assert told in done.stderr
+    assert "Value error" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

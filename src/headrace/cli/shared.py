@@ -125,7 +125,7 @@ def settings_of(**flags: Any) -> Settings:
         for each in error.errors():
             name = str(each["loc"][0])
             where = f"--{name.replace('_', '-')}" if name in given else f"HEADRACE_{name.upper()}"
-            problems.append(f"{where}: {each['msg']} (it is {each['input']!r})")
+            problems.append(f"{where}: {each['msg'].removeprefix('Value error, ')} (it is {each['input']!r})")
         raise Bad("\n".join(problems)) from error
     except SettingsError as error:
         raise Bad(str(error)) from error

@@ -14,7 +14,7 @@ from headrace.adapters.models.body import build, encode
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
 from headrace.adapters.models.providers import NOT_INITIALIZED, configured, last_part, resolve
-from headrace.errors import NodeError
+from headrace.errors import LoadError, NodeError, Problem
 from headrace.resources import ChatChunk, ChatRequest, Files
 
 if TYPE_CHECKING:
@@ -146,7 +146,10 @@ def _own_prices(environ: Mapping[str, str], prices: Mapping[str, Any] | None) ->
     if prices is not None:
         return parse_prices(prices)
     path = environ.get("HEADRACE_PRICES")
-    return load_prices(path) if path else {}
+    try:
+        return load_prices(path) if path else {}
+    except LoadError as error:  # each problem names the file, as one of several that a server is told of
+        raise LoadError("HEADRACE_PRICES", [Problem(f"{path}: {problem}") for problem in error.problems]) from error
 
 
 def _taken(answer: Answer, payload: Mapping[str, Any], name: str) -> ChatChunk | None:
