@@ -13,8 +13,8 @@ from headrace.api.openapi import error, operation, parameter, responses
 
 DESCRIPTION = """Workflows exported from Dify, served through Dify's Service API.
 
-Every call carries `Authorization: Bearer app-...`, the key of the app it is for. Errors are always
-`{"code": ..., "message": ..., "status": ...}`."""
+Every call carries `Authorization: Bearer KEY`: an app's own key (`app-...`), a workspace's (`ws-...`), or a token of
+an identity provider. Errors are always `{"code": ..., "message": ..., "status": ...}`."""
 
 _RUN_ID = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
 _TASK_ID = "c3800678-a077-43df-a102-53f23ed20b88"
