@@ -132,9 +132,11 @@ class Settings(BaseSettings):
     @classmethod
     def _are_origins(cls, value: list[str]) -> list[str]:
         for each in value:
-            parts = urlsplit(each)
-            # compared as browsers write them: with anything behind the host one would never be met
-            if each not in ("*", "null") and (not parts.scheme or each != f"{parts.scheme}://{parts.netloc.lower()}"):
+            parts = urlsplit(each.replace("*", ""))
+            # compared as browsers write them: with a path behind the host, or a * in it, one would never be met
+            if each not in ("*", "null") and (
+                not (parts.scheme and parts.netloc) or each != f"{parts.scheme}://{parts.netloc.lower()}"
+            ):
                 raise ValueError(f"{each!r} is no origin, such as https://example.com, and not *")
         return value
 

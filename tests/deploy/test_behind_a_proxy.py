@@ -129,6 +129,7 @@ def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
         ("HEADRACE_ROOT_PATH", "//evil", "must be a path such as /api"),
         ("HEADRACE_CORS_ORIGINS", "https://a.example, b.example", "'b.example' is no origin, such as https://"),
         ("HEADRACE_CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin"),
+        ("HEADRACE_CORS_ORIGINS", "https://*.example", "'https://*.example' is no origin"),
         ("HEADRACE_LOG_FORMAT", "xml", "should be 'json' or 'console'"),
         ("HEADRACE_PUBLIC_URL", "flows.example/api", "must be an http or https URL without a query"),
         ("HEADRACE_PUBLIC_URL", "https://flows.example/?a=b", "must be an http or https URL without a query"),
