@@ -67,6 +67,14 @@ async def test_what_could_run_in_a_browser_is_only_saved(app: Client, name: str,
         assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize("mime", ["audio/x\nSet-Cookie: a=b", "audio/x\x01", "audio/\x7f", "audio/é"])
+async def test_a_type_that_no_header_can_tell_is_not_kept(app: Client, mime: str) -> None:
+    body = await upload(app, "a.mp3", b"x", mime)
+    assert body["mime_type"] == "audio/mpeg"
+    async with app.session.get(body["source_url"]) as answer:
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "audio/mpeg")
+
+
 async def test_a_url_that_was_not_made_here_opens_nothing(app: Client) -> None:
     body = await upload(app)
     good = body["source_url"]

@@ -247,6 +247,7 @@ async def test_a_picture_goes_into_the_form_of_a_workflow(server: Serving) -> No
     [
         ([{"type": "image_url", "image_url": {}}], "messages[0].content[0]"),
         ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,???"}}], "messages[0].content[0]"),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,é"}}], "messages[0].content[0]"),
         ([{"type": "image_url", "image_url": {"url": "data:text/html,x"}}], "messages[0].content[0]"),
         ([{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}], "messages[0].content[0]"),
         (["text"], "messages[0].content[0]"),

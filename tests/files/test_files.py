@@ -283,6 +283,8 @@ async def test_what_no_file_can_be_meant_by(store: FileStore):
     for url in (None, "", 3, ["x"]):
         assert await not_meant(store, transfer_method="remote_url", url=url) == "Invalid file url"
     assert "http" in await not_meant(store, transfer_method="remote_url", url="file:///etc/passwd")
+    for url in ("http://[", "https://a]b/x.png", "http://[::1/x.png"):
+        assert url in await not_meant(store, transfer_method="remote_url", url=url)
 
 
 async def test_a_file_of_a_tool_is_found(store: FileStore):

@@ -348,7 +348,7 @@ async def test_a_redirect_to_a_private_address_is_refused(location: str):
         await client.aclose()
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "javascript:1"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h/", "javascript:1", "http://[", "//a]b/"])
 async def test_a_redirect_to_what_is_no_url_to_request(http: HttpClient, location: str):
     async with serve({"/a": redirect(302, location)}) as base:
         assert (await refused(http, HttpRequest("GET", f"{base}/a"))).kind == "InvalidURLError"

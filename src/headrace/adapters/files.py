@@ -96,7 +96,9 @@ class FileStore:
         it has characters that no file system likes. Without a name a file gets a random one that fits its type."""
         if transfer_method == "local_file" and _BAD_IN_NAMES.search(filename):
             raise InvalidParam("Filename contains invalid characters")
-        mime_type = mime_type.split(";")[0].strip().lower() or guess_type(filename) or "application/octet-stream"
+        mime_type = mime_type.split(";")[0].strip().lower()
+        if not (mime_type and mime_type.isascii() and mime_type.isprintable()):  # it is to be told in a header
+            mime_type = guess_type(filename) or "application/octet-stream"
         filename = filename.encode("utf-8", "replace").decode()
         filename = filename or f"{uuid.uuid4().hex}{guess_extension(mime_type) or '.bin'}"
         extension = extension_of(filename)[:_MAX_EXTENSION]
@@ -247,8 +249,10 @@ class FileStore:
             return replace(file, type=_checked(file.type, wanted))
         if not url.startswith(("http://", "https://")):
             raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
-        path = urlsplit(url).path
-        filename = _basename(path)
+        try:
+            filename = _basename(urlsplit(url).path)
+        except ValueError as error:  # half a pair of brackets around the host, say
+            raise InvalidParam(f"Invalid file url: {url[:200]} ({error})") from None
         mime_type = guess_type(filename)
         size = -1
         response = await self._ask(url)

@@ -48,7 +48,10 @@ class HttpClient:
             location = location_of(answer) if request.follow_redirects else None
             if location is None:
                 return answer
-            url = urljoin(answer.url, location)
+            try:
+                url = urljoin(answer.url, location)
+            except ValueError as error:
+                raise failed(f"Redirected to an invalid URL {location[:200]!r}: {error}", "InvalidURLError") from None
             hop = next_hop(hop, answer.status, url, self._session.origin(answer.url), self._session.origin(url))
         raise failed(f"More than {MAX_REDIRECTS} redirects, the last one to {hop.url}")
 

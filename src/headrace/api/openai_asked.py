@@ -7,7 +7,6 @@ app's own nodes say that.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -173,7 +172,7 @@ def _picture(value: Value, where: str) -> Picture:
         raise BadParameter("A data URL must be like data:image/png;base64,...", where)
     try:
         return Picture(data=base64.b64decode(data, validate=True), mime_type=mime_type)
-    except binascii.Error:
+    except ValueError:  # also of letters that are not ASCII
         raise BadParameter("The data URL is no base64.", where) from None
 
 

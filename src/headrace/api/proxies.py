@@ -52,11 +52,11 @@ class Forwarded:
         forwarded = stripped = False
         if (scope["client"] or ("",))[0] in self._app.trusted_hosts:
             prefix: str | None = None
-            for at, (name, value) in enumerate(scope["headers"]):
+            for name, value in scope["headers"]:
                 if name.startswith(_BEGINS):
                     forwarded = True
                     if name == b"x-forwarded-host":
-                        self._rename(scope, value, at)
+                        self._rename(scope, value)
                     elif name == b"x-forwarded-prefix":
                         prefix = _last(value).rstrip("/")
             if prefix is not None and _PREFIX.fullmatch(prefix):
@@ -66,7 +66,7 @@ class Forwarded:
             self._meant(scope, root, forwarded=forwarded, stripped=stripped)
         await self._app(cast("Any", scope), cast("Any", receive), cast("Any", send))
 
-    def _rename(self, scope: Scope, value: bytes, at: int) -> None:
+    def _rename(self, scope: Scope, value: bytes) -> None:
         """The host that the caller named takes the place of the one that the proxy did."""
         host = _last(value)
         if not _HOST.fullmatch(host):
