@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Sequence
 
 import pytest
 
@@ -192,6 +194,44 @@ async def test_a_stop_cancels_the_node_that_is_running():
     await asyncio.wait_for(task, 5)
     assert cancelled.is_set()
     assert driver.state.ended == RunEnded("stopped", {}, "Stopped by user.", 0, 2, 0)
+
+
+async def test_a_node_whose_start_is_on_its_way_to_the_disk_when_the_run_is_stopped_never_runs():
+    on_its_way, gate = asyncio.Event(), asyncio.Event()
+    complaints: list[object] = []
+
+    class SlowDisk(MemoryJournal):
+        """The start is on the disk once the run's end is being written."""
+
+        def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+            done = super().append(records)
+            if isinstance(records[-1].event, NodeStarted):
+                on_its_way.set()
+                return asyncio.ensure_future(self.starting())
+            return asyncio.ensure_future(self.ending()) if isinstance(records[-1].event, RunEnded) else done
+
+        async def starting(self) -> None:
+            await gate.wait()
+
+        async def ending(self) -> None:
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    async def never(ctx: Context) -> Result:
+        raise AssertionError("it ran")
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    driver, task = await begin(flow({"n": Scripted(never)}, []), world(SlowDisk()))
+    await on_its_way.wait()
+    driver.stop("somebody")
+    await asyncio.wait_for(task, 5)
+    assert driver.state.ended is not None
+    assert driver.state.ended.status == "stopped"
+    del driver, task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 async def test_a_stop_written_by_another_process_is_obeyed():

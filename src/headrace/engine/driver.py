@@ -247,7 +247,8 @@ class Driver:
     async def _run(self, path: Path, node: Node[Config]) -> None:
         """Runs a node, attempt after attempt, and takes down how it ended."""
         try:
-            if not await self._outbox.durable():  # the start is on disk before the world is touched
+            # the start is on disk before the world is touched; the run may have been stopped meanwhile
+            if not await self._outbox.durable() or self.state.ended:
                 return
             level, id_ = self.state.locate(path)
             retry = level.graph.nodes[id_].retry
