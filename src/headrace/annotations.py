@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import unicodedata
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from headrace.ports import Annotation, Conversations
 
-_PAGE = 500  # annotations looked at at once
+_PAGE = 500  # annotations read at once
+_FRESH = 1.0  # seconds after which what another process may have written is read again
+_APPS = 100  # whose questions are kept at hand
 # What sets sentences, and says nothing: not `#`, `+`, `%` and their like, which tell C# from C, nor a number's sign.
 _PUNCTUATION = re.compile(r"""[.,;:!?'"`´‘’‚“”„«»‹›()\[\]{}<>…·、。「」『』【】〈〉《》¿¡_]|[-‐‑‒–—―](?!\d)""")
+
+
+class _Questions(NamedTuple):
+    """An app's questions as they are compared, each with the newest annotation of it; `at` on the monotonic clock."""
+
+    at: float
+    annotations: Mapping[str, str]
 
 
 class Annotations:
@@ -25,32 +39,65 @@ class Annotations:
     def __init__(self, conversations: Conversations) -> None:
         self._conversations = conversations
         self._writing = asyncio.Lock()
+        self._questions: OrderedDict[str, _Questions] = OrderedDict()  # by app: a message costs no look at all of them
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by app
+        self._changes = 0
 
     async def answer(self, app: str, query: str) -> Annotation | None:
-        """The annotation that answers a query, its hit counted; None where annotation reply is off or none fits."""
+        """The annotation that answers a query, its hit counted; None where annotation reply is off or none fits. What
+        another process has written is known within a second."""
         if await self._conversations.annotation_reply(app) is None:
             return None
-        found = await self._find(app, normalized(query))
+        wanted = normalized(query)
+        found = (await self._asked(app)).get(wanted)
         if found is None:
             return None
         async with self._writing:
-            latest = await self._conversations.find_annotation(found.id)
-            if latest is None:
+            latest = await self._conversations.find_annotation(found)
+            if latest is None or normalized(latest.question) != wanted:
                 return None
             hit = replace(latest, hits=latest.hits + 1)
             await self._conversations.save_annotation(hit)
         return hit
 
-    async def _find(self, app: str, wanted: str) -> Annotation | None:
-        page = 1
+    async def _asked(self, app: str) -> Mapping[str, str]:
+        known = self._fresh(app)
+        if known is None:
+            lock = self._reading.setdefault(app, asyncio.Lock())
+            async with lock:  # whoever waits for it has no need to read them once more
+                known = self._fresh(app) or await self._read(app)
+        return known.annotations
+
+    def _fresh(self, app: str) -> _Questions | None:
+        known = self._questions.get(app)
+        return known if known is not None and time.monotonic() - known.at < _FRESH else None
+
+    async def _read(self, app: str) -> _Questions:
+        changes, page, at = self._changes, 1, time.monotonic()
+        annotations: dict[str, str] = {}
         while True:
             _, found = await self._conversations.annotations(app, page=page, limit=_PAGE)
-            for annotation in found:
-                if normalized(annotation.question) == wanted:
-                    return annotation
+            for annotation in found:  # the newest come first
+                annotations.setdefault(normalized(annotation.question), annotation.id)
             if len(found) < _PAGE:
-                return None
+                break
             page += 1
+        read = _Questions(at, annotations)
+        if changes == self._changes:  # else they may be out of date already
+            self._questions[app] = read
+            self._questions.move_to_end(app)
+            if len(self._questions) > _APPS:
+                self._questions.popitem(last=False)
+        return read
+
+    def _changed(self, app: str) -> None:
+        self._changes += 1
+        self._questions.pop(app, None)
+
+    async def add(self, annotation: Annotation) -> None:
+        """Keeps a new annotation."""
+        await self._conversations.save_annotation(annotation)
+        self._changed(annotation.app)
 
     async def find(self, app: str, annotation: str) -> Annotation | None:
         """An app's annotation; None where it has none of that id."""
@@ -65,13 +112,16 @@ class Annotations:
                 return None
             changed = replace(known, question=question, answer=answer)
             await self._conversations.save_annotation(changed)
+            self._changed(app)
         return changed
 
     async def remove(self, app: str, annotation: str) -> bool:
         """False where the app has none of that id."""
         async with self._writing:
             known = await self.find(app, annotation)
-            return known is not None and await self._conversations.remove_annotation(annotation)
+            removed = known is not None and await self._conversations.remove_annotation(annotation)
+            self._changed(app)
+        return removed
 
 
 def normalized(question: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -175,6 +176,43 @@ async def test_hits_are_counted_however_slow_the_store_is() -> None:
     found = await annotations.find("app", "id")
     assert found is not None
     assert (found.hits, found.answer) == (10, "Just so.")
+
+
+class Counting(MemoryStore):
+    """Counts how often all annotations are read."""
+
+    read = 0
+
+    async def annotations(
+        self, app: str, keyword: str = "", page: int = 1, limit: int = 20
+    ) -> tuple[int, list[Annotation]]:
+        self.read += 1
+        await asyncio.sleep(0)
+        return await super().annotations(app, keyword, page, limit)
+
+
+async def test_many_messages_at_once_are_answered_from_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = Counting(), 1000.0
+    monkeypatch.setattr("headrace.annotations.time", SimpleNamespace(monotonic=lambda: now))
+    annotations = Annotations(store)
+    await store.save_annotation_reply("app", {})
+    await annotations.add(Annotation("old", "app", "why?", "Because.", 0, 1.0))
+    found = await asyncio.gather(*(annotations.answer("app", query) for query in ("why", "what") * 50))
+    assert [each.answer if each else None for each in found] == ["Because.", None] * 50
+    assert store.read == 1
+
+    # what is written here is known at once, what another process writes within a second
+    await annotations.change("app", "old", "what?", "That.")
+    assert await annotations.answer("app", "why") is None
+    await annotations.add(Annotation("new", "app", "why?", "So.", 0, 2.0))
+    assert (found := await annotations.answer("app", "why"))
+    assert found.answer == "So."
+    await store.save_annotation(Annotation("theirs", "app", "how?", "Thus.", 0, 3.0))
+    await store.remove_annotation("new")
+    assert await annotations.answer("app", "why") is None
+    now += 1
+    assert (found := await annotations.answer("app", "how"))
+    assert found.answer == "Thus."
 
 
 async def test_one_is_found_among_very_many(server: Serving, app: Client) -> None:

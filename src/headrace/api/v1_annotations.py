@@ -70,7 +70,7 @@ class AnnotationRoutes:
         asked = await self.api.json(request)
         now = self.api.runtime.world.clock()
         made = Annotation(str(uuid4()), served.app.id, text(asked, "question"), text(asked, "answer"), 0, now)
-        await self.api.runtime.conversations.save_annotation(made)
+        await self.api.annotations.add(made)
         return told(_wire(made), 201)
 
     async def change(self, request: Request) -> Response:
