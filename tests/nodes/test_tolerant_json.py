@@ -86,6 +86,8 @@ def test_what_python_prints_of_plain_values_is_read(value: list[dict[str, bool |
         "[" + " " * 100_000 + "x " * 50_000,
         '{"a": x, ' * 30_000,
         '{"a" ' * 50_000,
+        "[" + "/*," * 50_000,
+        '{"a": 1, ' + "/*," * 50_000,
     ],
 )
 def test_hostile_texts_take_no_long_time(text: str):

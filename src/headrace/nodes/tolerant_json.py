@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_SPACE_AT_LAST = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*)*")  # where no comment is closed any more
 _WORD = re.compile(r"[A-Za-z_$][\w$.-]*")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"'\\/bfnrt]")
@@ -69,13 +70,15 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._last_close = text.rfind("*/")  # so that none looks for it through all of the rest
 
     def done(self) -> bool:
         self._skip()
         return self._at >= len(self._text)
 
     def _skip(self) -> None:
-        if found := _SPACE.match(self._text, self._at):
+        space = _SPACE if self._at < self._last_close else _SPACE_AT_LAST
+        if found := space.match(self._text, self._at):
             self._at = found.end()
 
     def _peek(self) -> str:
