@@ -88,6 +88,15 @@ def test_a_terminal_gets_columns():
     assert re.fullmatch(r"\S+Z \[info *\] \*{20}, said she +\[headrace\]", line), line
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_what_a_caller_sends_makes_no_line_of_its_own(form: str):
+    record = logging.LogRecord("headrace", logging.INFO, "", 0, "GET %s", ("/a\n2026 [error] b\x1b[2J漢",), None)
+    line = formatter(form, Scrubber()).format(record)
+    assert line.isprintable()
+    assert "/a\\n2026 [error] b" in line
+    assert "漢" in line
+
+
 @pytest.mark.parametrize(
     "secret",
     [

@@ -28,6 +28,7 @@ REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NODE_TASK = re.compile(rf"({_UUID})/(.+)", re.DOTALL)  # what a driver calls the task of a node
 _NAMES_A_RUN = re.compile(rf"\brun ({_UUID})\b")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _FIRST = ("time", "level", "logger", "event", "request_id", "run", "app", "node")
 _OWN = ("_record", "_from_structlog")  # the library's, on their way through
 
@@ -48,7 +49,10 @@ def formatter(form: str, scrubber: Scrubber, *, colors: bool = False) -> logging
     def scrubbed(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         ordered = {name: event[name] for name in _FIRST if name in event}
         ordered |= {name: value for name, value in event.items() if name not in ordered and name not in _OWN}
-        return {name: scrubber.value(value) for name, value in ordered.items()}
+        told = {name: scrubber.value(value) for name, value in ordered.items()}
+        if form != "json":  # a caller's path must not pass for a line of its own, nor speak to the terminal
+            told["event"] = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(told["event"]))
+        return told
 
     if form == "json":
         renderer: Any = structlog.processors.JSONRenderer(serializer=_json)
