@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
-from tests.api.chats import begin, chatflow, refused, say
-from tests.api.serving import Client, Serving
+from headrace.nodes.assigner import Assigner
+from tests.api.chats import begin, chatflow, refused, say, saying
+from tests.api.serving import REGISTRY, Client, Serving, serving
 
 NOBODY = str(uuid4())
 VARIABLES = {
@@ -183,3 +185,25 @@ async def test_secrets_stay_secret(server: Serving) -> None:
     _, body = await app.call("GET", "/v1/conversations?user=u1")
     assert body["data"][0]["name"] == "stay ********************"
     assert (await variables(app, conversation))["data"][0]["value"] == "********************"
+
+
+async def test_a_secret_in_a_variable_is_not_told_in_an_answer(tmp_path: Path) -> None:
+    file = yaml.safe_load(chatflow("It is {{#conversation.kept#}}.", conversation={"kept": "nothing"}))
+    secret = {"id": "t", "name": "token", "value": "hunter22", "value_type": "secret", "selector": ["env", "token"]}
+    file["workflow"]["environment_variables"] = [secret]
+    graph = file["workflow"]["graph"]
+    item = {"variable_selector": ["conversation", "kept"], "input_type": "variable", "operation": "over-write"}
+    assigner = {"type": "assigner", "title": "Keep", "version": "2", "items": [item | {"value": ["env", "token"]}]}
+    graph["nodes"].append({"id": "keep", "data": assigner})
+    way = (("start", "keep"), ("keep", "answer"))
+    graph["edges"] = [{"source": a, "target": b, "sourceHandle": "source"} for a, b in way]
+    async with serving(tmp_path, registry={**REGISTRY, "assigner": Assigner}) as server:
+        app = await server.add("kept.yml", yaml.safe_dump(file))
+        status, first = await say(app)
+        assert status == 200, first
+        stars = f"It is {'*' * 20}."
+        assert first["answer"] == stars
+        async with saying(app, conversation_id=first["conversation_id"]) as stream:
+            events = await stream.rest()
+        assert "".join(each.body["answer"] for each in events if each.name == "message") == stars
+        assert "hunter22" not in stream.raw.decode()

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.kernel.events import NodeFailed, NodeSucceeded, Record, RunEnded
+from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded, RunQueued, RunStarted
 from headrace.kernel.masking import STARS, Mask, MaskedText
 
 SECRETS = st.lists(st.text("ab", min_size=4, max_size=6), min_size=1, max_size=3)
@@ -20,6 +20,12 @@ def test_every_part_of_an_event_is_masked():
     assert shown == NodeSucceeded("n", {"a": [f"x {STARS} y"], STARS: 1}, {"i": {"d": STARS}}, {"p": STARS})
     assert mask.event(NodeFailed("n", "bad hunter2!", "X")) == NodeFailed("n", f"bad {STARS}", "X")
     assert mask.event(RunEnded("failed", error="hunter2!")) == RunEnded("failed", error=STARS)
+    written = NodeSucceeded("n", {}, assigned={"conversation": {"token": "hunter2!"}})
+    assert mask.event(written) == NodeSucceeded("n", {}, assigned={"conversation": {"token": STARS}})
+    assert mask.event(NodeStarted("it", {"items": ["hunter2!"]})) == NodeStarted("it", {"items": [STARS]})
+    assert mask.event(RunStarted({"token": "hunter2!"})) == RunStarted({"token": STARS})
+    queued = mask.event(RunQueued("a", "v", "t", "u", {"i": "hunter2!"}, {"query": "hunter2!"}))
+    assert queued == RunQueued("a", "v", "t", "u", {"i": STARS}, {"query": STARS})
 
 
 def test_a_short_secret_hides_only_a_whole_text():

@@ -15,12 +15,14 @@ from headrace.kernel.events import (
     NodeFailed,
     NodeLogged,
     NodeRetried,
+    NodeStarted,
     NodeSucceeded,
     Record,
     RoundStarted,
     RunEnded,
     RunPaused,
     RunQueued,
+    RunStarted,
 )
 from headrace.values import File, Value, Variable
 
@@ -87,7 +89,10 @@ class Mask:
                     outputs=self._values(event.outputs),
                     inputs=self._values(event.inputs),
                     process=self._values(event.process),
+                    assigned={scope: self._values(values) for scope, values in event.assigned.items()},
                 )
+            case NodeStarted():
+                return replace(event, inputs=self._values(event.inputs))
             case NodeFailed():
                 return replace(
                     event,
@@ -106,7 +111,9 @@ class Mask:
             case RunEnded():
                 return replace(event, outputs=self._values(event.outputs), error=self._maybe(event.error))
             case RunQueued():
-                return replace(event, inputs=self._values(event.inputs))
+                return replace(event, inputs=self._values(event.inputs), system=self._values(event.system))
+            case RunStarted():
+                return replace(event, conversation=self._values(event.conversation))
             case RunPaused():
                 return replace(event, reasons=tuple(self._values(reason) for reason in event.reasons))
             case RoundStarted():
