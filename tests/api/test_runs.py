@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import NodeError
 from headrace.node import Context, Result
 from tests.api.serving import Gate, Scripted, Serving, serving, workflow
 
@@ -310,6 +311,18 @@ async def test_secrets_are_masked_in_every_view(server: Serving) -> None:
     seen = json.dumps([body, detail]) + stream.raw.decode()
     assert "*" * 20 in seen
     assert "sk-very-secret" not in seen
+
+
+async def test_a_secret_in_an_error_is_masked_in_lists_too(server: Serving) -> None:
+    async def refused(_: Context) -> Result:
+        raise NodeError("refused: sk-very-secret", "Refused")
+
+    Scripted.scripts["refused"] = refused
+    app = await server.add("refused.yml", workflow(["refused"], secrets={"TOKEN": "sk-very-secret"}))
+    assert (await app.run())[1]["data"]["status"] == "failed"
+    await server.add("refused.yml", workflow())  # the version of now has no secrets
+    _, body = await app.call("GET", "/v1/workflows/logs")
+    assert body["data"][0]["workflow_run"]["error"] == f"refused: {'*' * 20}"
 
 
 async def test_what_json_does_not_have_is_told_all_the_same(server: Serving) -> None:

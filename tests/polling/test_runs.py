@@ -221,6 +221,7 @@ async def test_what_failed_is_told_with_its_node(server: Serving) -> None:
     told = await look(app, await submitted(app), wait=5)
     assert told["status"] == "failed"
     assert told["error"] == f"{'*' * 20} boom"
+    assert [each["error"] for each in (await ask(app, "GET", "/workflow-runs")).body["data"]] == [told["error"]]
     assert told["outputs"] == {}
     assert told["error_node"] == {
         "id": told["error_node"]["id"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 from uuid import UUID
@@ -22,8 +22,9 @@ from headrace.api.body import Body
 from headrace.api.edge import Watch
 from headrace.api.errors import file_too_large, of_status
 from headrace.apps import Apps, Served
-from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError
-from headrace.ports import App, EndUser, Principal, StoredFile
+from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
+from headrace.kernel.masking import Mask
+from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
 from headrace.resources import Files, Speech
 from headrace.runtime import Runtime
 from headrace.values import File, Value, nests_deeper
@@ -156,6 +157,17 @@ class Api:
     async def caller(self, app: App, user: Value) -> EndUser:
         """As `end_user`; whoever does not say whom it calls for is the anonymous one."""
         return await self.end_user(app, named_user(user) or ANONYMOUS)
+
+    async def listed(self, served: Served, summary: RunSummary) -> RunSummary:
+        """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
+        one, where that is not to be had any more."""
+        if summary.error is None:
+            return summary
+        try:
+            flow = await self.apps.flow(summary.app, summary.version)
+        except (NotFound, LoadError):
+            flow = served.flow
+        return replace(summary, error=Mask(flow.secrets).text(summary.error))
 
     async def json(self, request: Request) -> dict[str, Value]:
         """The body as a JSON object. RequestError where it is too large or anything else."""

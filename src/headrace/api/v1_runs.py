@@ -146,7 +146,8 @@ class RunRoutes:
         if served.app.mode not in _FLOWING:
             raise not_workflow_app()
         which = _run_filter(served.app.id, request.query_params)
-        total, found = await self.api.runtime.runs.list_runs(which)
+        total, known = await self.api.runtime.runs.list_runs(which)
+        found = [await self.api.listed(served, summary) for summary in known]
         catalog = self.api.apps.catalog
         versions = {each: await catalog.version(each) for each in {summary.version for summary in found}}
         told = {

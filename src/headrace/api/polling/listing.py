@@ -41,7 +41,7 @@ class RunListRoutes:
         which, status = _filter(served.app.id, request.query_params)
         _, found = await self.api.runtime.runs.list_runs(which)
         page, more = found[: which.limit - 1], len(found) == which.limit
-        lines = [await self._line(summary) for summary in page]
+        lines = [await self._line(await self.api.listed(served, summary)) for summary in page]
         told = {
             "data": [line for line in lines if status is None or line["status"] == status],
             "next_cursor": cursor_of(page[-1].created_at, page[-1].run) if more else None,
