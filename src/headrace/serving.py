@@ -122,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def tell_ready(path: Path, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
-    """Writes the ready file, whole or not at all."""
+    """Writes the ready file, whole or not at all, and readable by its owner only: it has keys."""
     apps = [
         {
             "file": str(file),
@@ -135,5 +135,7 @@ def tell_ready(path: Path, url: str, served: Sequence[tuple[Path, Served, str]])
         for file, each, key in served
     ]
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({"url": url, "apps": apps}, ensure_ascii=False, indent=2))
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump({"url": url, "apps": apps}, file, ensure_ascii=False, indent=2)
     partial.replace(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,14 @@ def test_what_a_workflow_lacks_is_said_at_the_start(tmp_path: Path):
     assert "note  node 'Write': " in server.said
     assert "DEEPSEEK_API_KEY" in server.said
     assert f"{file} is given more than once; it counts once." in server.said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the modes of POSIX")
+def test_the_ready_file_has_keys_and_is_its_owners_only(server: Server, tmp_path: Path):
+    ready = tmp_path / "ready.json"
+    (told,) = json.loads(ready.read_text("utf-8"))["apps"]
+    assert told["key"].startswith("app-")
+    assert stat.S_IMODE(ready.stat().st_mode) == 0o600
 
 
 def test_every_file_that_cannot_be_served_is_named(tmp_path: Path, invoke: Invoke):
