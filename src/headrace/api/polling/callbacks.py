@@ -52,7 +52,8 @@ class CallbackRoutes:
         return _answer(wire(await self._courier.resend(found)), 202)
 
     async def secret(self, request: Request) -> Response:
-        app = (await self.api.authenticate(request)).app
+        # whoever only reads must not be able to sign what others believe
+        app = (await self.api.authenticate(request, "run")).app
         told = {"secret": self._courier.signing_secret(app.id)}
         return Response(encode(told), media_type=_JSON, headers={"Cache-Control": "no-store"})
 
