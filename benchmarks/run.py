@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import engines, idle, machine, polling, serving, streams, table, waiting  # noqa: E402 - needs the line above
+from benchmarks import engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "waiting": waiting.measure,
     "polling": polling.measure,
     "idle": idle.measure,
+    "sdk": sdk.measure,
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
