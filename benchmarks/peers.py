@@ -9,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SECONDS = 900.0  # for an environment to be made
+UV = os.environ.get("UV", "uv")  # where `uv run` was called by its path, it says so
 
 
 class Missing(Exception):
@@ -33,7 +34,7 @@ def environment(name: str, requirements: str, python: str) -> Path:
 def python_for_graphon() -> str:
     """A Python that graphon runs on: one that uv finds or may fetch, or one that pyenv has. Missing otherwise."""
     for version in ("3.12", "3.13"):
-        found = _said("uv", "python", "find", "--no-project", "--no-python-downloads", version)
+        found = _said(UV, "python", "find", "--no-project", "--no-python-downloads", version)
         if found:
             return found
     for version in _said("pyenv", "versions", "--bare").split():
@@ -51,7 +52,7 @@ def _uv(*arguments: str) -> None:
     # the environments are the benchmark's own, whatever environment this runs in
     environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
-        done = subprocess.run(["uv", *arguments], env=environ, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run([UV, *arguments], env=environ, capture_output=True, text=True, timeout=SECONDS)
     except FileNotFoundError:
         raise Missing("uv is not installed") from None
     except subprocess.TimeoutExpired:
