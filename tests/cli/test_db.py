@@ -165,8 +165,8 @@ def test_a_backup_brings_everything_back(data: Path, tmp_path: Path, invoke: Inv
     assert f"schema {REVISIONS[-1]}, 1 stored file" in told.stdout
     assert Path(name).stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.iterdir()} == {".headrace", name}, "nothing else is left"
-    with tarfile.open(name) as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-xf", name, "-C", "unpacked"], cwd=tmp_path, check=True)  # as anybody can
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "unpacked", check=True)
 
     told = invoke("db", "restore", name, "--data", "other")
