@@ -1,0 +1,160 @@
+"""Small workflows that went wrong once, in exported files or in reports, with the right value.
+
+A folder of `data/` is a case: `dsl.yml`, and `case.json` with what is asked and what comes of it:
+
+    about   why the case is here
+    needs   "node": what has to be installed
+    lint    a pattern of the problem that `headrace lint` names
+    calls   requests, each sent blocking and streaming: `inputs`, `query` of a chat, and what is expected:
+            `outputs` (of a workflow; a part is enough), `answer` (of a chat) or `error` (how the message begins).
+            {"json": value} stands for a text that is this JSON. `gated`: the model's second chunk is sent once the
+            first has been received.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cases.peer import Peer
+from tests.cli.conftest import Invoke, invoke  # noqa: F401
+from tests.conformance.compare import differs
+from tests.serve.process import Serve
+
+DATA = Path(__file__).parent / "data"
+CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}
+# Cases whose right value is still to come.
+PENDING = {
+    "answer_tells_a_model_text_once",
+    "assigner_that_assigns_nothing",
+    "conversation_list_forgets_its_type",
+    "emoji_split_over_two_chunks",
+    "fail_branch_holds_the_stream",
+    "http_json_out_of_a_model",
+    "http_named_docx_becomes_bin",
+    "http_office_type_is_text",
+    "http_undeclared_shift_jis",
+    "if_else_result_explicit_else",
+    "js_locale_silently_wrong",
+    "js_node_globals",
+    "json_body_array_in_quotes",
+    "json_body_fenced",
+    "json_body_markdown_in_quotes",
+    "json_body_missing_comma",
+    "lint_silent_on_network_in_code",
+    "loop_inner_output_after_the_loop",
+    "loop_over_before_it_begins",
+    "number_equals_a_fraction",
+    "optional_parameter_left_out",
+    "parallel_answers_in_two_orders",
+    "request_with_half_an_emoji",
+    "stale_iteration_id",
+    "structured_output_missing_comma",
+}
+
+
+def parameters(kind: str) -> list[Any]:
+    marks = {name: [pytest.mark.xfail(strict=True)] if name in PENDING else [] for name in CASES}
+    return [pytest.param(name, marks=marks[name]) for name, case in CASES.items() if case.get(kind)]
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Peer]:
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[Serve]:
+    folder = tmp_path_factory.mktemp("cases")
+    files: list[Path] = []
+    for name in CASES:
+        file = folder / name / "dsl.yml"
+        file.parent.mkdir()
+        file.write_text((DATA / name / "dsl.yml").read_text().replace("http://127.0.0.1:8900", peer.url))
+        files.append(file)
+    environ = {
+        "HEADRACE_EGRESS_ALLOW": "127.0.0.1",
+        "OPENAI_API_COMPATIBLE_API_KEY": "none",
+        "OPENAI_API_COMPATIBLE_BASE_URL": f"{peer.url}/v1",
+        "OLLAMA_BASE_URL": f"{peer.url}/v1",
+    }
+    with Serve(folder, files, environ) as serve:
+        yield serve
+
+
+def request(served: Serve, name: str, call: Mapping[str, Any], mode: str) -> tuple[str, dict[str, Any]]:
+    body = {"inputs": call["inputs"], "user": "tester", "response_mode": mode}
+    path = "/v1/workflows/run"
+    if "query" in call:
+        body["query"], path = call["query"], "/v1/chat-messages"
+    headers = {"Authorization": f"Bearer {served.keys[name]}", "Content-Type": "application/json"}
+    # json.dumps, as httpx would refuse half an emoji
+    return f"{served.url}{path}", {"content": json.dumps(body), "headers": headers, "timeout": 60}
+
+
+def stream(served: Serve, peer: Peer, name: str, call: Mapping[str, Any]) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    url, arguments = request(served, name, call, "streaming")
+    with httpx.stream("POST", url, **arguments) as response:
+        for line in response.iter_lines():
+            if line.startswith("data:"):
+                events.append(json.loads(line[5:]))
+                if events[-1]["event"] == "message":
+                    peer.gate.set()
+    return events
+
+
+def check_outputs(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    for name, value in expected.items():
+        if isinstance(value, dict) and set(value) == {"json"}:
+            assert json.loads(outputs[name]) == value["json"]
+        else:
+            assert differs(value, outputs[name], name) is None
+
+
+def requires(case: Mapping[str, Any]) -> None:
+    if case.get("needs") == "node" and shutil.which("node") is None:
+        pytest.skip("no Node.js on this machine")
+
+
+@pytest.mark.parametrize("name", parameters("calls"))
+def test_case(name: str, served: Serve, peer: Peer):
+    requires(CASES[name])
+    for call in CASES[name]["calls"]:
+        peer.gate.clear() if call.get("gated") else peer.gate.set()
+        events = stream(served, peer, name, call)
+        url, arguments = request(served, name, call, "blocking")
+        response = httpx.post(url, **arguments)
+        body = response.json()
+        if "error" in call:
+            assert response.status_code == 400
+            assert body["message"].startswith(call["error"])
+            assert events[-1]["event"] == "error"
+            assert events[-1]["message"].startswith(call["error"])
+            continue
+        assert response.status_code == 200, body
+        finished = next(event["data"] for event in events if event["event"] == "workflow_finished")
+        assert finished["status"] == "succeeded", finished
+        if "answer" in call:
+            assert body["answer"] == call["answer"]
+            assert "".join(event["answer"] for event in events if event["event"] == "message") == call["answer"]
+            assert finished["outputs"]["answer"] == call["answer"]
+        else:
+            assert body["data"]["status"] == "succeeded", body
+            check_outputs(call["outputs"], body["data"]["outputs"])
+            check_outputs(call["outputs"], finished["outputs"])
+
+
+@pytest.mark.parametrize("name", parameters("lint"))
+def test_lint(name: str, invoke: Invoke):  # noqa: F811
+    result = invoke("lint", DATA / name / "dsl.yml")
+    assert result.exit_code == 1
+    assert re.search(CASES[name]["lint"], result.stdout)
