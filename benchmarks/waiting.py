@@ -47,7 +47,7 @@ class _Peak:
         self._pid = pid
         self._most = 0.0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ElementTree
@@ -24,6 +23,7 @@ import jinja2
 import pytest
 import yaml
 
+from tests.background import serving
 from tests.cli.flows import environ, headrace
 
 FOLDER = Path(__file__).parents[1] / "examples" / "product-detail"
@@ -66,10 +66,9 @@ def image_service(status: int, answer: Any) -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_address[1]}/images", asked
-        server.shutdown()
 
 
 def with_service(folder: Path, url: str) -> Path:

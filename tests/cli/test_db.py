@@ -214,12 +214,14 @@ def test_an_installation_in_use_is_not_replaced(data: Path, invoke: Invoke):
         opened.set()
         await asyncio.to_thread(done.wait)
 
-    server = threading.Thread(target=with_store, args=(data, hold))
+    server = threading.Thread(target=with_store, args=(data, hold), daemon=True)
     server.start()
-    opened.wait()
-    told = invoke("db", "restore", "b.tar", "--force")
-    done.set()
-    server.join()
+    try:
+        assert opened.wait(20)
+        told = invoke("db", "restore", "b.tar", "--force")
+    finally:
+        done.set()
+        server.join(20)
     assert (told.exit_code, "is in use: stop the server first" in told.stderr) == (1, True)
     assert everything(data) == before
 

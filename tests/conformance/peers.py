@@ -1,7 +1,4 @@
-#!/usr/bin/env python3
-"""The two local servers that the recorded workflows talk to. Standard library only.
-
-    peers.py            serve until stopped: echo on 127.0.0.1:8900, model on 127.0.0.1:8901
+"""The two local servers that the recorded workflows talk to, and the recordings as they are with them.
 
 echo   what http-request nodes call: /echo, /status/CODE, /slow/SECONDS, /x.png
 model  an OpenAI-compatible chat endpoint, /v1/chat/completions: answers "Echo: " and the last user
@@ -13,10 +10,17 @@ model  an OpenAI-compatible chat endpoint, /v1/chat/completions: answers "Echo: 
 import base64
 import json
 import os
-import threading
+import pathlib
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.background import serving
+
+RECORDED_ECHO = b"127.0.0.1:8900"
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -133,17 +137,36 @@ class Model(Handler):
         self.wfile.flush()
 
 
-def start(echo_port=8900, model_port=8901):
-    """Serve both in daemon threads; returns the two servers."""
-    servers = []
-    for port, handler in ((echo_port, Echo), (model_port, Model)):
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-    return servers
+class Peers(NamedTuple):
+    """HOST:PORT of each."""
+
+    echo: str
+    model: str
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a server that talks to them is started with."""
+        return {
+            "OPENAI_API_COMPATIBLE_BASE_URL": f"http://{self.model}/v1",
+            "OPENAI_API_COMPATIBLE_API_KEY": "none",
+            "HEADRACE_EGRESS_ALLOW": self.echo,
+        }
+
+    def rewritten(self, case: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+        """A copy of a recorded case in `folder`, with the address that the echo server was recorded at replaced by the
+        one it has here."""
+        copy = folder / case.name
+        copy.mkdir(parents=True)
+        for file in case.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes().replace(RECORDED_ECHO, self.echo.encode()))
+        return copy
 
 
-if __name__ == "__main__":
-    start()
-    threading.Event().wait()
+@contextmanager
+def started() -> Iterator[Peers]:
+    """Both, each on a free port, until the block is left."""
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in (Echo, Model)]
+    with ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(serving(server))
+        yield Peers(*(f"127.0.0.1:{server.server_port}" for server in servers))

@@ -15,20 +15,16 @@ CASES = sorted(case.name for case in RUNS.iterdir())
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    environ = {
-        "OPENAI_API_COMPATIBLE_BASE_URL": "http://127.0.0.1:8901/v1",
-        "OPENAI_API_COMPATIBLE_API_KEY": "none",
-        "HEADRACE_EGRESS_ALLOW": "127.0.0.1:8900",
-    }
-    servers = peers.start()
-    with Serve(tmp_path_factory.mktemp("served"), [RUNS / case / "dsl.yml" for case in CASES], environ) as serve:
-        yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, pathlib.Path]]:
+    """A server of all cases, and the folder of the cases as they are with the peers of this test."""
+    folder = tmp_path_factory.mktemp("served")
+    with peers.started() as started:
+        files = [started.rewritten(RUNS / case, folder / "runs") / "dsl.yml" for case in CASES]
+        with Serve(folder, files, started.environ) as serve:
+            yield serve, folder / "runs"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_recorded_answer(served: Serve, case: str):
-    assert compare.replay(RUNS / case, served.url, served.keys[case]) is None
+def test_the_recorded_answer(served: tuple[Serve, pathlib.Path], case: str):
+    serve, runs = served
+    assert compare.replay(runs / case, serve.url, serve.keys[case]) is None

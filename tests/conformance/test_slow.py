@@ -22,15 +22,13 @@ PING, STOP = SLOW / "21_ping_25s", SLOW / "22_stop_running"
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    environ = {"HEADRACE_EGRESS_ALLOW": "127.0.0.1:8900", "HEADRACE_PING_SECONDS": "0.1"}
-    servers = peers.start()
-    with Serve(tmp_path_factory.mktemp("slow"), [PING / "dsl.yml"], environ) as serve:
-        headers = {"Authorization": f"Bearer {serve.keys[PING.name]}"}
-        with httpx.Client(base_url=serve.url, headers=headers, timeout=10) as made:
-            yield made
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    folder = tmp_path_factory.mktemp("slow")
+    with peers.started() as started:
+        flow = started.rewritten(PING, folder) / "dsl.yml"
+        with Serve(folder, [flow], {**started.environ, "HEADRACE_PING_SECONDS": "0.1"}) as serve:
+            headers = {"Authorization": f"Bearer {serve.keys[PING.name]}"}
+            with httpx.Client(base_url=serve.url, headers=headers, timeout=30) as made:
+                yield made
 
 
 def asked(seconds: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -15,6 +14,7 @@ from headrace.nodes.end import End
 from headrace.nodes.if_else import IfElse
 from headrace.nodes.start import Start, StartConfig
 from headrace.values import File, Value
+from tests.background import serving
 from tests.nodes.plain import run
 
 
@@ -42,12 +42,9 @@ def schemas() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
 
 
 def checked_by(schema: Value) -> dict[str, Value]:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.background import serving
 from tests.cli.flows import field, flow
 
 
@@ -78,10 +79,9 @@ class _Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def counting(free: int = 10**9) -> Iterator[Counting]:
-    with Counting(free) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
+    server = Counting(free)
+    with serving(server):
+        try:
+            yield server
+        finally:
+            server.gate.set()

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.background import serving
 from tests.serve.process import Serve
 
 FLOW = """
@@ -93,13 +94,12 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def peer() -> Iterator[Peer]:
-    with Peer() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
+    server = Peer()
+    with serving(server):
+        try:
+            yield server
+        finally:
+            server.gate.set()
 
 
 class Client:

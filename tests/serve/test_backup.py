@@ -91,11 +91,13 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
             while not backed_up.is_set():
                 more.append(begin(serve, f"more{len(more)}"))
 
-        writing = threading.Thread(target=go_on)
+        writing = threading.Thread(target=go_on, daemon=True)
         writing.start()
-        done = db("backup", archive, "--data", here / "data")
-        backed_up.set()
-        writing.join()
+        try:
+            done = db("backup", archive, "--data", here / "data")
+        finally:
+            backed_up.set()
+            writing.join(30)
         assert (done.returncode, done.stderr) == (0, "")
         assert more, "runs were taken in meanwhile"
         assert workers(here / "data" / "headrace.db") == 1
