@@ -12,7 +12,6 @@ from headrace.dsl.load import MODES
 from headrace.kernel.graph import BODY_STARTS
 from headrace.nodes import registry
 from tests.official.described import ALL, Described
-from tests.official.differs import DIFFERENCES, NEWER, Difference
 from tests.official.ours import ours
 
 DONE, NOT = "done", "not"
@@ -52,18 +51,7 @@ def _endpoint(operation: Described) -> tuple[str, str]:
     if ours(operation) is None:
         return NOT, ""
     lacks = _PARTIAL_ENDPOINTS.get(operation.name)
-    notes = [lacks or _ENDPOINT_NOTES.get(operation.name, "")]
-    newer = [_field(each) for each in DIFFERENCES if operation.name in each.operations and each.why == NEWER]
-    if newer:
-        notes.append(f"without what later versions add: {', '.join(newer)}")
-    return "partial" if lacks else DONE, "; ".join(note for note in notes if note)
-
-
-def _field(difference: Difference) -> str:
-    """What a difference is about: a field that is never told, in an answer or in an event."""
-    where, place = difference.what.removeprefix("never told: ").split()
-    field = f"`{place.rpartition('.')[2]}`"
-    return field if where == "answer" else f"{field} in `{where}`"
+    return "partial" if lacks else DONE, lacks or _ENDPOINT_NOTES.get(operation.name, "")
 
 
 # ------------------------------------------------------------------------------------------------------------ events

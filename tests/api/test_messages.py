@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ import yaml
 
 from headrace.errors import NodeError
 from headrace.node import Context, Result
+from headrace.resources import Usage
 from tests.api.chats import chatflow, refused, say, saying
 from tests.api.serving import REGISTRY, Client, Gate, Scripted, Serving, serving
 
@@ -57,11 +59,17 @@ async def test_a_message_is_shown_with_its_answer(server: Serving) -> None:
         "created_at",
         "agent_thoughts",
         "message_files",
+        "message_tokens",
+        "answer_tokens",
+        "provider_response_latency",
+        "total_price",
+        "currency",
         "status",
         "error",
         "extra_contents",
+        "total_tokens",
     ]
-    assert told | {"created_at": 0} == {
+    assert told | {"created_at": 0, "provider_response_latency": 0} == {
         "id": said["message_id"],
         "conversation_id": said["conversation_id"],
         "parent_message_id": "00000000-0000-0000-0000-000000000000",
@@ -73,10 +81,17 @@ async def test_a_message_is_shown_with_its_answer(server: Serving) -> None:
         "created_at": 0,
         "agent_thoughts": [],
         "message_files": [],
+        "message_tokens": 0,
+        "answer_tokens": 0,
+        "provider_response_latency": 0,
+        "total_price": "0.0",
+        "currency": "USD",
         "status": "normal",
         "error": None,
         "extra_contents": [],
+        "total_tokens": 0,
     }
+    assert 0 < told["provider_response_latency"] < 60
     assert told["created_at"] == said["created_at"]
 
 
@@ -247,6 +262,28 @@ async def test_files_of_question_and_answer(server: Serving) -> None:
     assert UUID(drawn["id"]) != UUID(drawn["upload_file_id"])
     async with app.session.get(drawn["url"]) as answer:
         assert await answer.read() == b"png"
+
+
+async def test_what_an_answer_cost(tmp_path: Path) -> None:
+    usage = Usage(6, 4, Decimal("0.001"), Decimal("0.002"), latency=0.5).wire()
+
+    async def ask(_: Context) -> Result:
+        return Result({"text": "Hello!"}, usage=usage)
+
+    async def fail(_: Context) -> Result:
+        raise NodeError("The model is away.", "InvokeServerUnavailableError")
+
+    Scripted.scripts |= {"ask": ask, "again": ask, "fail": fail}
+    async with serving(tmp_path) as server:
+        app = await server.add("chat.yml", chatflow("Hello!", scripts=["ask", "again"]))
+        told = await only_message(app, (await say(app))[1]["conversation_id"])
+        assert (told["message_tokens"], told["answer_tokens"], told["total_tokens"]) == (12, 8, 20)
+        assert (told["total_price"], told["currency"]) == ("0.0000280", "USD")
+        failing = await server.add("failing.yml", chatflow(scripts=["ask", "fail"], name="failing"))
+        async with saying(failing) as stream:
+            conversation = (await stream.rest())[0].body["conversation_id"]
+        told = await only_message(failing, conversation)
+        assert (told["status"], told["total_tokens"], told["total_price"]) == ("error", 10, "0.0000140")
 
 
 class Retrieval(Scripted):

@@ -188,7 +188,7 @@ class Frames:
             case RunPaused() as event:
                 return [("workflow_paused", self._workflow_paused(event, record.at))]
             case RunResumed(recovered=False):
-                return [("workflow_started", {**self._workflow_started(self._asked), "reason": "resumption"})]
+                return [("workflow_started", self._workflow_started(self._asked, "resumption"))]
             case RunEnded() as event:
                 return [("workflow_finished", self._workflow_finished(event, record.at))]
             case _:
@@ -221,13 +221,14 @@ class Frames:
         assert self._queued is not None  # a run's first record
         return self._queued
 
-    def _workflow_started(self, event: RunQueued) -> dict[str, Value]:
+    def _workflow_started(self, event: RunQueued, reason: str = "initial") -> dict[str, Value]:
         system = {f"sys.{name}": value for name, value in event.system.items() if name != "timestamp"}
         return {
             "id": self.run,
             "workflow_id": event.version,
             "inputs": {**event.inputs, **system},
             "created_at": int(self._queued_at),
+            "reason": reason,
         }
 
     def _workflow_finished(self, event: RunEnded, at: float) -> dict[str, Value]:

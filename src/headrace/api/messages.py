@@ -1,7 +1,7 @@
-"""Messages as they are shown: an exchange with its secrets masked, what its answer has come to, and what it cites.
+"""Messages as they are shown: an exchange with its secrets masked, what its answer has come to, cites and has cost.
 
 A run that ended well has its answer in the exchange. What one said that is under way, or was cut short, is in its
-journal, and so is what an answer cites.
+journal, and so are the citations and the usage.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
-from headrace.api.chat_bodies import Reply, Text, enabled, failure
+from headrace.api.bodies import seconds
+from headrace.api.chat_bodies import Reply, Text, failure
 from headrace.apps import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
-from headrace.kernel.graph import Graph
 from headrace.kernel.masking import Mask
 from headrace.node import Flow
 from headrace.ports import Exchange, Feedback
@@ -47,8 +47,10 @@ class Shown:
     """A message as anyone outside may see it. `exchange` has the answer as far as it goes."""
 
     exchange: Exchange
-    sources: Iterable[Mapping[str, Value]] = ()
-    error: str | None = None
+    sources: Iterable[Mapping[str, Value]]
+    error: str | None
+    usage: Mapping[str, Value]
+    latency: float  # seconds from the question to the end of the answer
 
     def wire(self, feedback: Feedback | None) -> dict[str, Value]:
         """The object that Dify's API shows."""
@@ -68,9 +70,15 @@ class Shown:
                 *(_file(message, file, "user") for file in message.files),
                 *(_file(message, file, "assistant") for file in message.answer_files),
             ],
+            "message_tokens": self.usage["prompt_tokens"],
+            "answer_tokens": self.usage["completion_tokens"],
+            "provider_response_latency": self.latency,
+            "total_price": self.usage["total_price"],
+            "currency": self.usage["currency"],
             "status": _STATUSES.get(message.status, "normal"),
             "error": self.error,
             "extra_contents": [],
+            "total_tokens": self.usage["prompt_tokens"] + self.usage["completion_tokens"],
         }
 
 
@@ -100,19 +108,20 @@ class Messages:
             answer_files=mask.value(list(exchange.answer_files)),
             error=exchange.error and mask.text(exchange.error),
         )
-        if exchange.status in _ENDED_WELL and not _cites(flow):
-            return Shown(masked)
         text, reply = Text(flow), Reply(flow)
-        error = masked.error if exchange.status == "failed" else None
+        error, latency = masked.error if exchange.status == "failed" else None, 0.0
         for record in await self._runtime.world.journal.read(exchange.id):
             record = mask.record(record)
             text.feed(record)
             reply.take(record)
-            if isinstance(record.event, RunEnded) and record.event.status == "failed":
-                error = failure(flow, record.event, reply.failure).message
+            if isinstance(record.event, RunEnded):
+                latency = seconds(exchange.created_at, record.at)
+                if record.event.status == "failed":
+                    error = failure(flow, record.event, reply.failure).message
         answer = masked.answer or str(text)
         files = masked.answer_files or (() if exchange.status in _ENDED_WELL else tuple(reply.files))
-        return Shown(replace(masked, answer=answer, answer_files=files), reply.metadata["retriever_resources"], error)
+        shown = replace(masked, answer=answer, answer_files=files)
+        return Shown(shown, reply.metadata["retriever_resources"], error, reply.usage, latency)
 
     async def _flow(self, served: Served, exchange: Exchange) -> Flow:
         """What the message's run executes; the app's current version where that is not to be had any more."""
@@ -123,15 +132,6 @@ class Messages:
             return await self._runtime.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
             return served.flow
-
-
-def _cites(flow: Flow) -> bool:
-    return enabled(flow, "retriever_resource") and _retrieves(flow.graph)
-
-
-def _retrieves(graph: Graph) -> bool:
-    inside = (body.graph for body in graph.bodies.values())
-    return any(node.type == "knowledge-retrieval" for node in graph.nodes.values()) or any(map(_retrieves, inside))
 
 
 def _source(message: Exchange, cited: Mapping[str, Value]) -> dict[str, Value]:

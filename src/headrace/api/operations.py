@@ -79,7 +79,7 @@ _RESULT = {
 _STREAM = (
     f'data: {{"event":"workflow_started","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
     f'"data":{{"id":"{_RUN_ID}","workflow_id":"{_WORKFLOW_ID}","inputs":{{"query":"hello"}},'
-    '"created_at":1795226714}}\n\nid: 1\n\nevent: ping\n\n'
+    '"created_at":1795226714,"reason":"initial"}}\n\nid: 1\n\nevent: ping\n\n'
     f'data: {{"event":"text_chunk","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
     '"data":{"text":"Hello!","from_variable_selector":["llm","text"]}}\n\nid: 9\n\n'
 )
@@ -194,6 +194,7 @@ UPLOAD = operation(
             "tenant_id": None,
             "conversation_id": None,
             "file_key": None,
+            "reference": None,
         },
     ),
     body={

@@ -95,6 +95,7 @@ class AppRoutes:
                 "show_workflow_steps": True,
                 "use_icon_as_answer_icon": bool(settings.get("use_icon_as_answer_icon")),
                 "icon_url": None,
+                "input_placeholder": None,  # a setting of the web app, which no app file has
             }
         )
 

@@ -89,6 +89,7 @@ class FileRoutes:
             "tenant_id": None,
             "conversation_id": None,
             "file_key": None,
+            "reference": None,  # of files of agents and tools only
         }
         return Response(encode(told), 201, media_type="application/json")
 

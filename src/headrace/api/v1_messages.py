@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
@@ -67,7 +68,7 @@ class MessageRoutes:
                 raise NotFound("First Message Not Exists.")
         found, more = await conversations.exchanges(conversation, before=first, limit=limit)
         rated = await conversations.feedback_of([each.id for each in found], end_user.id)
-        shown = [await self.messages.show(served, each) for each in reversed(found)]
+        shown = await asyncio.gather(*(self.messages.show(served, each) for each in reversed(found)))
         data = [each.wire(rated.get(each.exchange.id)) for each in shown]
         return told({"limit": limit, "has_more": more, "data": data})
 

@@ -87,7 +87,7 @@ _RUN: Mapping[str, Any] = {
 _STREAM = (
     f'data: {{"event":"workflow_started","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
     f'"data":{{"id":"{_RUN_ID}","workflow_id":"{_WORKFLOW_ID}","inputs":{{"query":"hello"}},'
-    '"created_at":1795226714}}\n\nid: 1\n\n'
+    '"created_at":1795226714,"reason":"initial"}}\n\nid: 1\n\n'
 )
 _RUN_PARAMETER = parameter("path", "workflow_run_id", "A run's id", _UUID)
 
