@@ -31,7 +31,8 @@ from io import BytesIO
 from typing import Any, NoReturn
 
 from headrace.adapters.sandbox import inside, templates
-from headrace.adapters.sandbox.confine import Lock, Unconfined
+from headrace.adapters.sandbox.confine import Lock, die_with_parent
+from headrace.adapters.sandbox.seccomp import Unconfined
 from headrace.adapters.sandbox.zygote_wire import JOB, SIZE
 
 _PRELOADED = """
@@ -113,7 +114,7 @@ def _address_space() -> int:
 
 def _child(connection: socket.socket, lock: Lock, reserved: int, parent: int) -> NoReturn:
     try:
-        lock.die_with_parent()
+        die_with_parent()
         how = _receive(connection)
         inside.import_ahead(standard(how["modules"]))
         try:
