@@ -36,6 +36,12 @@ async def test_the_first_case_that_holds_is_taken_else_false(n: int, taken: str)
     assert result.outputs == {"result": taken != "false", "selected_case_id": taken}
 
 
+@pytest.mark.parametrize(("name", "handle"), [("false", "false"), ("", "false"), ("other", "other")])
+async def test_the_result_is_whether_a_case_held_whatever_it_is_called(name: str, handle: str):
+    result = await run(IfElse, {"cases": [case("true", condition(">", "10")), case(name)]}, {"s": {"n": 5}})
+    assert (result.outputs, result.handle) == ({"result": True, "selected_case_id": name}, handle)
+
+
 async def test_what_was_decided_is_reported_as_dify_does():
     result = await run(IfElse, CASES, {"s": {"n": 5}})
     assert result.inputs == {

@@ -116,6 +116,10 @@ async def test_numbers(wanted: str, value: Any, left: list[float]):
     assert await kept([1, 2, 3.5], (wanted, value)) == left
 
 
+async def test_large_numbers_are_compared_exactly():
+    assert await kept([2**53, 2**53 + 1], ("=", str(2**53 + 1))) == [2**53 + 1]
+
+
 async def test_booleans():
     assert await kept([True, False, True], ("is", True)) == [True, True]
     assert await kept([True, False, True], ("is not", True)) == [False]

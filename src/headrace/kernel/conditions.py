@@ -157,12 +157,16 @@ def _same(actual: Value, expected: Value) -> bool:
 
 
 def _equal(actual: Value, expected: Value) -> bool:
-    """Numbers are compared in the actual value's own type, as Dify does: 5 equals "5", and 5 never meets "5.5"."""
+    """Whether two numbers are the same, however the expected one is written; a blank text equals none. (Dify reads the
+    text in the actual value's own type, and fails on "5.0" where that is an integer.)"""
     if not isinstance(actual, int | float):
         raise ValueError("Invalid actual value type: number or boolean")
     if not isinstance(expected, str | int | float):
         raise ValueError(f"Cannot convert {type(expected).__name__} to {type(actual).__name__}")
-    return actual == type(actual)(expected)
+    if isinstance(actual, bool):
+        return actual == bool(expected)
+    blank = isinstance(expected, str) and not expected.strip()
+    return not blank and actual == number(expected)
 
 
 def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Value, Value], bool]:
@@ -171,21 +175,23 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Value, Value], bool]
             return False
         if not isinstance(actual, int | float):
             raise ValueError("Invalid actual value type: number")
-        return test(actual, _number(expected))
+        return test(actual, number(expected))
 
     return compare
 
 
-def _number(value: Value) -> int | float:
+def number(value: Value) -> int | float:
+    """The number that an expected value is, or is the text of: exactly, whatever its size. ValueError where it is none."""
     match value:
         case int() | float():
             return value
         case str():
-            try:
-                number = float(value)
-            except ValueError:
-                raise ValueError(f"Cannot convert '{value}' to number") from None
-            return int(number) if number.is_integer() else number
+            for read in (int, float):
+                try:
+                    return read(value)
+                except ValueError:
+                    pass
+            raise ValueError(f"Cannot convert '{value}' to number")
         case _:
             raise ValueError(f"Cannot convert {type(value).__name__} to number")
 

@@ -101,7 +101,7 @@ class IfElse(Node[IfElseConfig]):
         return [*(case.case_id for case, _, _ in self._cases), OTHERWISE]
 
     async def run(self, ctx: Context) -> Result:
-        taken = OTHERWISE
+        taken, holds = OTHERWISE, False
         compared: Sequence[Value] = []
         decided: list[Value] = []
         for case, told, conditions in self._cases:
@@ -117,13 +117,13 @@ class IfElse(Node[IfElseConfig]):
             compared = verdict.compared
             decided.append({"group": told, "results": list(verdict.results), "final_result": verdict.holds})
             if verdict.holds:
-                taken = case.case_id
+                taken, holds = case.case_id, True  # the file may have a case of its own that is named as the last edge
                 break
         return Result(
-            {"result": taken != OTHERWISE, "selected_case_id": taken},
+            {"result": holds, "selected_case_id": taken},
             {"conditions": list(compared)},
             {"condition_results": decided},
-            handle=taken,
+            handle=taken or OTHERWISE,
         )
 
     def _told(self, case: CaseConfig) -> Value:

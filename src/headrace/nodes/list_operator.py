@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.conditions import number
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.values import File, Value, kind
 
@@ -156,7 +157,7 @@ def _test(ctx: Context, condition: FilterCondition, what: str) -> Test:
             shown = value if isinstance(value, bool) else list(value)
             raise NodeError(f"Invalid filter value: {shown}", "InvalidFilterValueError")
         case "array[number]":
-            return _compared(_NUMBERS, wanted, float(value))
+            return _compared(_NUMBERS, wanted, _number(value))
         case _:
             return _compared(_TEXTS, wanted, value)
 
@@ -165,13 +166,21 @@ def _file_test(key: str, wanted: str, value: str | Sequence[str]) -> Test:
     if key in _CHOSEN:
         test = _compared(_CHOICES, wanted, value)
     elif key == "size" and isinstance(value, str):
-        test = _compared(_NUMBERS, wanted, float(value))
+        test = _compared(_NUMBERS, wanted, _number(value))
     elif key in _PARTS and key != "size" and isinstance(value, str):
         test = _compared(_TEXTS, wanted, value)
     else:
         raise NodeError(f"Invalid key: {key}", _KEY)
     part = _PARTS[key]
     return lambda file: test(part(file))
+
+
+def _number(text: str) -> int | float:
+    """What the numbers of a list are compared with, exactly. A ValueError has Dify's words."""
+    try:
+        return number(text)
+    except ValueError:
+        raise ValueError(f"could not convert string to float: {text!r}") from None
 
 
 def _compared(known: Mapping[str, Callable[[Any, Any], bool]], wanted: str, value: Any) -> Test:
