@@ -41,7 +41,6 @@ PENDING = {
     "http_named_docx_becomes_bin",
     "http_office_type_is_text",
     "http_undeclared_shift_jis",
-    "if_else_result_explicit_else",
     "js_locale_silently_wrong",
     "js_node_globals",
     "json_body_array_in_quotes",
@@ -51,11 +50,9 @@ PENDING = {
     "lint_silent_on_network_in_code",
     "loop_inner_output_after_the_loop",
     "loop_over_before_it_begins",
-    "number_equals_a_fraction",
     "optional_parameter_left_out",
     "parallel_answers_in_two_orders",
     "request_with_half_an_emoji",
-    "stale_iteration_id",
     "structured_output_missing_comma",
 }
 

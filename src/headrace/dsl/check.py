@@ -1,20 +1,18 @@
-"""What a graph as written must be before it can run: levels, edges, roots, no cycle, nothing out of reach."""
+"""Nodes and edges as a file has them, and what nodes read that is not there."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from headrace.dsl.source import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import BODY_STARTS, ROUND_END, SOURCE, Edge, NodeId
+from headrace.kernel.graph import LOOP, ROUND_END, SOURCE, Edge, NodeId
 from headrace.kernel.variables import selectors
 from headrace.values import Selector, Value
 
 CONTAINERS = frozenset({"iteration", "loop"})
-MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
 _SCOPES = frozenset({"sys", "env", "conversation", "rag"})
 _OF_CHATS = frozenset({"query", "conversation_id", "dialogue_count"})
 _SELECTORS = frozenset({"value_selector", "variable_selector"})
@@ -45,15 +43,6 @@ class Link:
 
     edge: Edge
     line: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What is left of the top level, or of a container's body, once it is checked."""
-
-    nodes: Sequence[Draft]
-    links: Sequence[Link]
-    root: Draft
 
 
 def mapping(value: Value) -> dict[str, Value] | None:
@@ -154,128 +143,6 @@ def links(
     return list(found.values())
 
 
-class Levels:
-    """The nodes and edges of a file, sorted into the top level and the bodies of containers."""
-
-    def __init__(self, nodes: Mapping[NodeId, Draft], edges: Iterable[Link], report: Report) -> None:
-        self._nodes = nodes
-        self._report = report
-        self._inside: defaultdict[NodeId | None, list[Draft]] = defaultdict(list)
-        self._links: defaultdict[NodeId | None, list[Link]] = defaultdict(list)
-        home: dict[NodeId, NodeId | None] = {}
-        for node in nodes.values():
-            parent = node.parent
-            if parent is not None and parent not in nodes:
-                message = f"the node is said to be inside '{parent}', which does not exist: taken as outside"
-                report(Problem(message, node.name, "parentId", node.line, fatal=False))
-                parent = None
-            home[node.id] = parent
-            self._inside[parent].append(node)
-        self._nested(home)
-        for link in edges:
-            source, target = link.edge.source, link.edge.target
-            if home[source] == home[target]:
-                self._links[home[source]].append(link)
-            else:
-                message = f"an edge leads across the border of a container, to '{nodes[target].name}': left out"
-                report(Problem(message, nodes[source].name, line=link.line, fatal=False))
-
-    def _nested(self, home: Mapping[NodeId, NodeId | None]) -> None:
-        """Every node must be inside something that is, in the end, inside nothing."""
-        safe: set[NodeId] = set()
-        for node in home:
-            path: dict[NodeId, None] = {}
-            at: NodeId | None = node
-            while at is not None and at not in safe and at not in path:
-                path[at] = None
-                at = home[at]
-            if at is not None and at not in safe:
-                draft = self._nodes[at]
-                self._report(Problem("the node is inside itself", draft.name, "parentId", draft.line))
-            safe |= path.keys()
-
-    def top(self) -> Level | None:
-        """The top level from its start on; None if it has none or several."""
-        nodes = self._inside[None]
-        starts = [node for node in nodes if node.type == "start"]
-        starts = starts or [node for node in nodes if node.type.startswith("trigger-")][:1]
-        if len(starts) > 1:
-            for node in starts[1:]:
-                message = f"there is more than one start node: the first is in line {starts[0].line}"
-                self._report(Problem(message, node.name, line=node.line))
-        if not starts:
-            self._report(Problem("there is no start node", field="workflow.graph.nodes"))
-        if len(starts) != 1:
-            self._acyclic(nodes, self._links[None])
-            return None
-        return self._level(None, starts[0])
-
-    def body(self, container: Draft) -> Level | None:
-        """What is inside a node; None if nothing is, or nothing begins it."""
-        nodes = self._inside.get(container.id, [])
-        named = identifier(container.data.get("start_node_id"))
-        root = next((node for node in nodes if node.type in BODY_STARTS), None)
-        root = root or next((node for node in nodes if node.id == named), None)
-        return self._level(container.id, root) if root else None
-
-    def _level(self, home: NodeId | None, root: Draft) -> Level:
-        edges = self._links[home]
-        out: defaultdict[NodeId, list[NodeId]] = defaultdict(list)
-        for link in edges:
-            out[link.edge.source].append(link.edge.target)
-        reached = {root.id}
-        stack = [root.id]
-        while stack:
-            for target in out[stack.pop()]:
-                if target not in reached:
-                    reached.add(target)
-                    stack.append(target)
-        for node in self._inside[home]:
-            if node.id not in reached:
-                message = "no edge leads here from the start: the node is left out"
-                self._report(Problem(message, node.name, line=node.line, fatal=False))
-        nodes = [node for node in self._inside[home] if node.id in reached]
-        edges = [link for link in edges if link.edge.source in reached]
-        self._acyclic(nodes, edges)
-        return Level(nodes, edges, root)
-
-    def _acyclic(self, nodes: Sequence[Draft], edges: Sequence[Link]) -> None:
-        for found in cycles([node.id for node in nodes], [link.edge for link in edges]):
-            first = self._nodes[found[0]]
-            way = " -> ".join(f"'{self._nodes[id_].name}'" for id_ in [*found, found[0]])
-            self._report(Problem(f"the edges go round in a circle: {way}", first.name, line=first.line))
-
-
-def cycles(nodes: Sequence[NodeId], edges: Iterable[Edge]) -> list[list[NodeId]]:
-    """Some cycles of a graph, `MAX_CYCLES` at most; none if and only if it has none."""
-    out: defaultdict[NodeId, list[NodeId]] = defaultdict(list)
-    for edge in edges:
-        out[edge.source].append(edge.target)
-    found: list[list[NodeId]] = []
-    done: set[NodeId] = set()
-    for start in nodes:
-        if start in done:
-            continue
-        path: dict[NodeId, None] = {start: None}
-        left: list[tuple[NodeId, Iterator[NodeId]]] = [(start, iter(out[start]))]
-        while left:
-            node, targets = left[-1]
-            target = next(targets, None)
-            if target is None:
-                left.pop()
-                del path[node]
-                done.add(node)
-            elif target in path:
-                way = list(path)
-                found.append(way[way.index(target) :])
-                if len(found) == MAX_CYCLES:
-                    return found
-            elif target not in done:
-                path[target] = None
-                left.append((target, iter(out[target])))
-    return found
-
-
 def read_by(data: Mapping[str, Value]) -> Iterator[tuple[Selector, tuple[str | int, ...]]]:
     """(selector, path) of the values that a node's data plainly reads: `value_selector`, `variable_selector` and
     `{{#a.b#}}` in text."""
@@ -300,19 +167,33 @@ def read_by(data: Mapping[str, Value]) -> Iterator[tuple[Selector, tuple[str | i
 
 
 def unread(
-    draft: Draft, nodes: Mapping[NodeId, Draft], document: Document, declared: Mapping[str, Collection[str]], mode: str
+    draft: Draft,
+    nodes: Mapping[NodeId, Draft],
+    document: Document,
+    declared: Mapping[str, Collection[str]],
+    mode: str,
+    border: Callable[[Draft, NodeId], Draft | None],
 ) -> Iterator[Problem]:
-    """What a node reads that does not exist; `declared` are the names of the file's variables by their scope."""
+    """What a node reads that does not exist, or not where it reads it; `declared` are the names of the file's variables
+    by their scope, `border` the container around a node that a reader is outside of."""
     told: set[Selector] = set()
     for selector, path in read_by(draft.data):
         scope = selector[0]
-        if not scope or scope in nodes or selector in told:
+        if not scope or selector in told:
             continue
         told.add(selector)
-        lack = _lack(selector, declared, mode)
+        lack = _hidden(border(draft, scope)) if scope in nodes else _lack(selector, declared, mode)
         if lack is not None:
             name, line = document.locate(draft.data, path)
             yield Problem(f"'{'.'.join(selector)}' is read, but {lack}", draft.name, name, line, fatal=False)
+
+
+def _hidden(container: Draft | None) -> str | None:
+    """What there is to say of a value that is read from outside the container that it is made in."""
+    if container is None:
+        return None
+    inside = f"is made inside the {container.type} '{container.name}': outside it"
+    return f"{inside} there is what the last round made" if container.type == LOOP else f"{inside} there is no value"
 
 
 def _lack(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:

@@ -13,8 +13,9 @@ from typing import cast
 from pydantic import ValidationError
 
 from headrace.dsl import graphless
-from headrace.dsl.check import Draft, Level, Levels, drafts, links, mapping, unread
+from headrace.dsl.check import Draft, drafts, links, mapping, unread
 from headrace.dsl.handling import Handling
+from headrace.dsl.levels import Level, Levels
 from headrace.dsl.source import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
@@ -216,22 +217,26 @@ class _Loader:
         nodes = self._list(graph, "nodes", wanted=True)
         self._drafts, notes = drafts(self._document, nodes, self.problems.append)
         edges = links(self._document, self._list(graph, "edges"), self._drafts, notes, self.problems.append)
-        levels = Levels(self._drafts, edges, self.problems.append)
-        if any(problem.field == "parentId" and problem.fatal for problem in self.problems):
+        if not isinstance(graph.get("nodes"), list):
             return None
-        top = levels.top() if isinstance(graph.get("nodes"), list) else None
+        levels = Levels(self._drafts, edges, self._is_container, self.problems.append)
+        top = levels.top()
         if top is None:
             for draft in self._drafts.values():
-                self._node(draft)
+                self._node(draft, levels)
             return None
         return self._built(top, levels)
+
+    def _is_container(self, draft: Draft) -> bool:
+        cls = self._registry.get(draft.type)
+        return cls is not None and issubclass(cls, ContainerNode)
 
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
         specs: list[NodeSpec] = []
         responses: dict[NodeId, list[str | tuple[str, ...]]] = {}
         bodies: dict[NodeId, Body] = {}
         for draft in level.nodes:
-            node = self._node(draft)
+            node = self._node(draft, levels)
             if node is None:
                 continue
             self._nodes[draft.id] = node
@@ -262,9 +267,10 @@ class _Loader:
         edges = [link.edge for link in level.links]
         return Graph(specs, edges, level.root.id, cast("Mapping[NodeId, list[Piece]]", responses), bodies)
 
-    def _node(self, draft: Draft) -> Node[Config] | None:
+    def _node(self, draft: Draft, levels: Levels) -> Node[Config] | None:
         """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
-        self.problems.extend(unread(draft, self._drafts, self._document, self._declared, self._app_mode))
+        known = (self._drafts, self._document, self._declared, self._app_mode)
+        self.problems.extend(unread(draft, *known, levels.border))
         cls = self._registry.get(draft.type)
         if cls is None:
             if draft.type not in BODY_STARTS:

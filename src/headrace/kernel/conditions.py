@@ -181,7 +181,7 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Value, Value], bool]
 
 
 def number(value: Value) -> int | float:
-    """The number that an expected value is, or is the text of: exactly, whatever its size. ValueError where it is none."""
+    """The number that an expected value is, or is the text of, whatever its size. ValueError where it is none."""
     match value:
         case int() | float():
             return value
