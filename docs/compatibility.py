@@ -30,7 +30,7 @@ _ENDPOINT_NOTES = {
     "POST /text-to-audio": "through OpenAI's speech API, or one like it",
     "GET /info": "`author_name` and `tags` are empty",
     "GET /workflows/logs": "`created_by_account` is refused: accounts make no runs here",
-    "GET /workflow/{workflow_run_id}/events": "goes on from `Last-Event-ID`; chatflows, too",
+    "GET /workflow/{workflow_run_id}/events": "goes on from `Last-Event-ID` or `last_event_id=`; chatflows, too",
 }
 _KNOWLEDGE = ("/datasets", "/workspaces")
 

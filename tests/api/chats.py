@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.api.serving import Client, Stream
+from tests.api.serving import WITH_IDS, Client, Stream
 
 CHAT = "/v1/chat-messages"
 
@@ -75,6 +75,6 @@ async def refused(app: Client, method: str, path: str, **more: Any) -> tuple[int
 async def saying(app: Client, query: str = "hi", path: str = CHAT, **more: Any) -> AsyncGenerator[Stream]:
     """A message's events."""
     body = {"inputs": {}, "query": query, "user": "u1", "response_mode": "streaming", **more}
-    headers = {"Authorization": f"Bearer {app.key}"}
+    headers = {"Authorization": f"Bearer {app.key}", "Accept": WITH_IDS}
     async with app.session.post(app.url + path, headers=headers, json=body) as answer:
         yield Stream(answer)

@@ -41,6 +41,7 @@ from headrace.worker import Worker
 from tests.resources import only
 
 DATA = Path(__file__).parent.parent / "data"
+WITH_IDS = "text/event-stream; ids=true"
 
 
 class ScriptConfig(Config):
@@ -212,8 +213,8 @@ class Client:
     async def stream(
         self, path: str = "/v1/workflows/run", headers: Mapping[str, str] | None = None, **inputs: Any
     ) -> AsyncGenerator[Stream]:
-        """A run's events: POST starts it, GET (a path with `?`) follows one."""
-        given = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        """A run's events, with their ids: POST starts it, GET (a path with `?`) follows one."""
+        given = {"Authorization": f"Bearer {self.key}", "Accept": WITH_IDS, **(headers or {})}
         if "/events" in path:
             asked = self.session.get(self.url + path, headers=given)
         else:
@@ -231,13 +232,12 @@ class Stream:
         self.raw = b""
 
     async def next(self) -> Event | None:
-        """The next event; None at the end. Its id comes in a block of its own, right after it."""
+        """The next event; None at the end."""
         if (fields := await self._block()) is None:
             return None
         body = json.loads(fields["data"]) if "data" in fields else {}
         name = fields.get("event") or body["event"]
-        after = None if name in ("ping", "error") else await self._block()
-        return Event(after["id"] if after else None, name, body)
+        return Event(fields.get("id"), name, body)
 
     async def _block(self) -> dict[str, str] | None:
         block = b""

@@ -204,7 +204,7 @@ def test_a_retry_is_told_as_one() -> None:
     event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
     told = [frames.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
     assert [each.event for each in told] == ["node_retry"]
-    body = orjson.loads(frames.encode(told[0]).split(b"\n\n")[0].removeprefix(b"data: "))
+    body = orjson.loads(frames.encode(told[0]))
     assert body["event"] == "node_retry"
     data = body["data"]
     assert (data["status"], data["error"], data["retry_index"], data["inputs"]) == ("retry", "no luck", 2, {"q": 1})
@@ -278,6 +278,72 @@ async def test_every_cut_of_a_finished_stream_can_be_taken_up(server: Serving) -
         assert [each.id for each in rest if each.name != "text_chunk"] == [
             each.id for each in events[index + 1 :] if each.name != "text_chunk"
         ]
+
+
+DIFFERENT_REQUESTS = [
+    ({}, False),
+    ({"Accept": "*/*"}, False),
+    ({"Accept": "text/event-stream"}, False),
+    ({"Accept": "text/event-stream;ids=false"}, False),
+    ({"Accept": "application/json; ids=true"}, False),
+    ({"Accept": "text/event-stream; noids=true"}, False),
+    ({"Accept": "text/event-stream; ids=truer"}, False),
+    ({"Accept": "text/event-stream; ids=true"}, True),
+    ({"Accept": "application/json, Text/Event-Stream;q=0.9; IDS=True, */*"}, True),
+    ({"Accept": 'text/event-stream;ids="true";q=1'}, True),
+    ({"Last-Event-ID": "0"}, True),
+]
+
+
+@pytest.mark.parametrize(("headers", "ids"), DIFFERENT_REQUESTS)
+@pytest.mark.parametrize("path", ["/v1/workflows/run", "/api/v1/workflows/{app}/run"])
+async def test_events_carry_ids_only_if_the_request_asks(
+    server: Serving, path: str, headers: Mapping[str, str], ids: bool
+) -> None:
+    app, gate = await story_of(server, ["one ", "two"])
+    gate.let(3)
+    path = path.format(app=app.served.app.id)
+    async with app.stream(path, {"Accept": "*/*", **headers}) as stream:
+        events = await stream.rest()
+    run = events[0].body["workflow_run_id"]
+    follow = f"/v1/workflow/{run}/events?user=u1&last_event_id=0"
+    native = f"/api/v1/workflow-runs/{run}/events"
+    streams = [stream]
+    for each in (follow, native):
+        async with app.stream(each, {"Accept": "*/*", **headers}) as stream:
+            rest = await stream.rest()
+        streams.append(stream)
+        assert text_of(rest) == text_of(events)
+        assert rest[-1].body == events[-1].body
+    for each in streams:
+        blocks = each.raw.split(b"\n\n")
+        assert blocks.pop() == b""
+        for block in blocks:
+            data, *more = block.split(b"\n")
+            assert data.startswith(b"data: {")
+            assert orjson.loads(data[6:])["event"]
+            assert [line.partition(b": ")[0] for line in more] == [b"id"] * ids
+
+
+async def test_a_stream_without_ids_is_resumed_by_its_run_alone(server: Serving) -> None:
+    app, gate = await story_of(server, ["one ", "two"])
+    async with app.stream(headers={"Accept": "*/*"}) as stream:
+        gate.let()
+        got = await stream.until("text_chunk")
+    assert [each.id for each in got] == [None] * len(got)
+    gate.let(2)
+    path = f"/v1/workflow/{got[0].body['workflow_run_id']}/events?user=u1"
+    for _ in ("while it goes on", "when it has ended"):
+        async with app.stream(f"{path}&last_event_id=0", {"Accept": "*/*"}) as again:
+            everything = await again.rest()
+        assert [each.body for each in everything[: len(got) - 1]] == [each.body for each in got[:-1]]
+        assert text_of(everything) == "one two\nu1"
+        assert everything[-1].name == "workflow_finished"
+    async with app.stream(f"{path}&last_event_id=3", {"Accept": "*/*"}) as again:
+        rest = await again.rest()
+    assert {each.id for each in rest} == {None}
+    assert text_of(rest) == "one two\nu1"
+    assert rest[0].name != "workflow_started"
 
 
 async def test_what_is_followed_without_an_id(server: Serving) -> None:

@@ -76,7 +76,7 @@ async def test_a_stream_has_difys_events_in_difys_order(server: Serving) -> None
     assert last.data["created_by"]["user"] == "u1"
     assert last.data["files"] == []
     # clients written for Dify split at blank lines and take what begins with "data:" for JSON up to the end
-    assert [json.loads(each[5:]) for each in stream.raw.decode().split("\n\n") if each.startswith("data:")] == [
+    assert [json.loads(each[5:]) for each in stream.raw.decode().split("\n") if each.startswith("data:")] == [
         each.body for each in events
     ]
 

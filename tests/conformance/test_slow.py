@@ -37,7 +37,7 @@ def asked(seconds: str) -> dict[str, Any]:
 
 
 def blocks(text: str) -> list[str]:
-    return [block for block in text.replace("\r\n", "\n").split("\n\n") if block and not block.startswith("id:")]
+    return [block for block in text.replace("\r\n", "\n").split("\n\n") if block]
 
 
 def told(text: str) -> list[Any]:

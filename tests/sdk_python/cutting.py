@@ -73,7 +73,7 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
 def with_places(stream: bytes) -> bytes:
     """A recorded stream of Dify's as Headrace would send it."""
     blocks = [block for block in stream.split(b"\n\n") if block.startswith(b"data:")]
-    return b"".join(b"%b\n\nid: %d\n\n" % (block, number) for number, block in enumerate(blocks, 1))
+    return b"".join(b"%b\nid: %d\n\n" % (block, number) for number, block in enumerate(blocks, 1))
 
 
 def events_in(stream: bytes) -> list[dict[str, Any]]:

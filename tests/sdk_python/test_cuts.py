@@ -156,10 +156,9 @@ async def test_streams_cut_without_resume_ends_with_the_outcome(make: Maker, fau
 async def test_streams_cut_of_a_run_that_goes_on(make: Maker, fault: Fault) -> None:
     """Its detail is asked for as the plan says, until the run has ended."""
     begun = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
-    page = {"status": 404, "body": "<html></html>"}
     running = {"status": 200, "body": {"id": "r1", "status": "running"}}
     ended = {"status": 200, "body": {"id": "r1", "status": "failed", "error": "boom", "outputs": None}}
-    fault.script({"status": 200, "headers": SSE, "body": begun, "cut": len(begun)}, page, running, running, ended)
+    fault.script({"status": 200, "headers": SSE, "body": begun, "cut": len(begun)}, running, running, ended)
     stream = make("app-x", fault.url).stream_workflow({})
     told = await collected(stream)
     assert [event.event for event in told] == ["workflow_started", "workflow_finished"]

@@ -112,7 +112,8 @@ class Client:
         self, method: str, path: str, body: object = None, **headers: str
     ) -> Generator[http.client.HTTPResponse]:
         with closing(http.client.HTTPConnection(self._address, timeout=30)) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), self._headers | headers)
+            sent = {"Accept": "text/event-stream; ids=true", **self._headers, **headers}
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
             with connection.getresponse() as answer:
                 yield answer
 

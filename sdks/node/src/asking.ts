@@ -23,8 +23,6 @@ const HINT =
 
 /** Runs asked for, followed and looked at, through whichever API the server has. */
 export class Asking extends Core {
-  /** The server was seen to send ids in streams. */
-  #places = false;
   /** What was given as workflow ids, and is none. */
   readonly #placeholders = new Set<string>();
 
@@ -180,7 +178,7 @@ export class Asking extends Core {
     start: () => Promise<Stream>,
     more: { plan?: Plan; again?: () => Promise<Stream | null>; runId?: string } = {},
   ): EventStream<WorkflowEvent> {
-    const reader = new Reader(WORKFLOW_ENDS, this.#places);
+    const reader = new Reader(WORKFLOW_ENDS);
     reader.runId = more.runId ?? null;
     const { signal } = request;
     return new EventStream<WorkflowEvent>(
@@ -199,16 +197,15 @@ export class Asking extends Core {
     signal: AbortSignal | undefined,
     again: (() => Promise<Stream | null>) | undefined,
   ): Promise<Stream | null> {
-    if (reader.places) this.#places = this.headrace = true;
+    if (reader.place !== null) this.headrace = true;
     if (!reader.runId) {
       const anew = this.headrace && !reader.told ? await again?.() : null;
       if (anew) return anew;
       throw new StreamInterruptedError('nothing is known of the run: it may or may not have begun');
     }
+    if (reader.place === null && reader.told) return null; // a server without ids has nothing to go on from
     if (this.headrace === null) await this.look(reader.runId, { signal });
-    // of events without an id only the first is known to be the one that would come again
-    if (!this.headrace || (reader.place === null && reader.told > 1)) return null;
-    reader.places = true;
+    if (!this.headrace) return null;
     return this.transport.open({
       method: 'GET',
       path: `/api/workflow-runs/${segment(reader.runId)}/events`,

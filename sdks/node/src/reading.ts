@@ -16,12 +16,11 @@ const AFTER_END: ReadonlySet<string> = new Set(['tts_message', 'tts_message_end'
 /**
  * Reads one stream over all its connections.
  *
- * Headrace follows every event with its `id`, in a block of its own; whoever comes back with it is told all that
- * follows, and nothing twice. So once a server is known to send ids, an event is held until its id is there (both come
- * in one piece): what was told is then always what the id stands for.
+ * Headrace gives every event an `id`, because this package asks for it; a stream that is asked for with the id of the
+ * last event goes on with all that follows, and nothing twice.
  */
 export class Reader implements Interruption {
-  /** Where the stream is to be resumed: the last id. */
+  /** Where the stream is to be resumed: the last id; null where the server sends none. */
   place: string | null = null;
   /** The last event has been told. */
   over = false;
@@ -35,15 +34,8 @@ export class Reader implements Interruption {
   finished: Told | null = null;
   #texts: string[] = [];
   #parser = new SseParser();
-  #held: Told | null = null;
-  #unplaced: Told[] = []; // told since the last id: the server may tell them again
-  #again: Told[] = [];
 
-  constructor(
-    private readonly ends: ReadonlySet<string>,
-    /** The server is known to send ids. */
-    public places = false,
-  ) {}
+  constructor(private readonly ends: ReadonlySet<string>) {}
 
   /** All text so far. */
   get text(): string {
@@ -57,19 +49,9 @@ export class Reader implements Interruption {
     return events;
   }
 
-  /** The connection has ended in order: what was held is told, too. */
-  end(): Told[] {
-    const events: Told[] = [];
-    this.#release(events);
-    return events;
-  }
-
-  /** The connection is lost: what was held will come again. */
+  /** The connection is lost, and with it the event that was under way. */
   cut(): void {
     this.#parser = new SseParser();
-    this.#held = null;
-    this.#again = this.#unplaced;
-    this.#unplaced = [];
   }
 
   /** Takes in an event that was made from what could be asked after a cut. */
@@ -80,41 +62,11 @@ export class Reader implements Interruption {
   }
 
   #take(block: Block, events: Told[]): void {
-    if (block.data === null) {
-      if (block.id !== null) this.places = true;
-      this.#release(events);
-      if (block.id !== null) this.#placed(block.id);
-      return;
-    }
+    if (block.id !== null) this.place = block.id;
+    if (block.data === null) return;
     const told = toldBy(block);
-    if (told.event === 'ping') return;
-    this.#release(events);
-    const known = this.#again.shift();
-    if (known && JSON.stringify(known) === JSON.stringify(told)) {
-      this.#unplaced.push(told);
-      if (block.id !== null) this.#placed(block.id);
-      return;
-    }
-    this.#again = [];
-    this.#held = told;
-    if (block.id !== null) {
-      this.places = true;
-      this.#release(events);
-      this.#placed(block.id);
-    } else if (!this.places || this.ends.has(told.event)) this.#release(events);
-  }
-
-  #placed(id: string): void {
-    this.place = id;
-    this.#unplaced = [];
-  }
-
-  #release(events: Told[]): void {
-    const told = this.#held;
-    this.#held = null;
-    if (told === null || (this.over && !AFTER_END.has(told.event))) return;
+    if (told.event === 'ping' || (this.over && !AFTER_END.has(told.event))) return;
     this.#note(told);
-    this.#unplaced = this.places ? [...this.#unplaced, told] : [told];
     events.push(told);
   }
 

@@ -126,7 +126,6 @@ async function* eventsOf(
         for (const event of events) yield event;
         if (over && !events.length) return; // pings after the end: nothing more will come
       }
-      if (!broken) yield* reader.end();
     } finally {
       open.current = null;
       stream.close();

@@ -151,7 +151,7 @@ export class Transport {
   #exchange(call: Call, timeout: number, root: string): Exchange {
     const url = `${root}${call.path}${queryOf(call.query)}`;
     const headers: Record<string, string> = {
-      Accept: 'application/json, text/event-stream, */*',
+      Accept: 'application/json, text/event-stream; ids=true, */*',
       'User-Agent': `headrace-client-node/${VERSION}`,
       ...this.#headers,
       ...call.headers,

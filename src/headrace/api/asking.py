@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 MODES = ("blocking", "streaming")
+_IDS = re.compile(rb'(?i)(?:^|,)\s*text/event-stream\s*(?:;[^,]*)?;\s*ids="?true"?\s*(?:[;,]|$)')
 
 
 def streaming(asked: Mapping[str, Value]) -> bool:
@@ -84,14 +86,18 @@ async def stop(api: Api, served: Served, task: str, user: str) -> None:
 
 
 async def tell(
-    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0
+    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0, *, ids: bool
 ) -> AsyncGenerator[bytes]:
-    """The events of a stream. A pause ends it if its number is `close_from` or above. An error in mid-stream is told
-    as an event, because the answer's status is out already."""
+    """The events of a stream, as Dify sends them; with `ids` also the place that each leads to. A pause ends it if its
+    number is `close_from` or above. An error in mid-stream is told as an event, because the answer's status is out
+    already."""
     try:
         async for record in records:
             for frame in frames.feed(record):
-                yield frames.encode(frame)
+                if ids and frame.event != "error":  # an error has no id: it is told again to a reader that comes back
+                    yield b"data: %b\nid: %b\n\n" % (frames.encode(frame), str(frame.place).encode())
+                else:
+                    yield b"data: %b\n\n" % frames.encode(frame)
             if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
                 return
     except Exception as error:
@@ -105,6 +111,16 @@ async def tell(
 
 
 def last_event_id(request: Request) -> Place | None:
-    """How far the reader of a stream has come; None where it does not say."""
-    told = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    return Place.parse(told) if told else None
+    """Where a stream is to go on: after the id that the reader states, or from the start for 0; None where it states
+    nothing."""
+    stated = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    return Place.parse(stated) if stated else None
+
+
+def wants_ids(request: Request) -> bool:
+    """Whether a stream's events are to carry ids, which Dify's do not: only a client that asks for them is sent any
+    (docs/decisions/0014). It asks by `Accept: text/event-stream; ids=true`, or by coming back with Last-Event-ID."""
+    for name, value in request.scope["headers"]:
+        if name == b"last-event-id" or (name == b"accept" and _IDS.search(value)):
+            return True
+    return False

@@ -58,11 +58,11 @@ class ChatFrames(Frames):
     def encode(self, frame: Frame) -> bytes:
         event: dict[str, Value] = {"event": frame.event}
         event |= envelope(self.run, self._reply.asked, self._reply.queued_at)
-        if frame.event == "error":  # has no id: whoever comes back is told again
-            return b"data: %b\n\n" % encode(event | frame.data)
+        if frame.event == "error":
+            return encode(event | frame.data)
         event["task_id"] = self.task
         event |= frame.data if frame.event in _FLAT else {"workflow_run_id": self.run, "data": frame.data}
-        return b"data: %b\n\nid: %b\n\n" % (encode(event), str(frame.place).encode())
+        return encode(event)
 
     def _heard(self, texts: Sequence[Said], at: float) -> None:
         self._reply.heard(texts, at)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.api.openapi import error, operation, parameter, responses
+from headrace.api.openapi import IDS, error, operation, parameter, responses
 
 _MESSAGE = "5ad4cb98-f0c7-4085-b384-88c403be6290"
 _CONVERSATION = "45701982-8118-4bc5-8e9b-64562b4555f2"
@@ -55,10 +55,10 @@ _ANSWER: Mapping[str, Any] = {
 }
 _STREAM = (
     f'data: {{"event":"message","conversation_id":"{_CONVERSATION}","message_id":"{_MESSAGE}","created_at":{_AT},'
-    f'"task_id":"{_TASK}","id":"{_MESSAGE}","answer":"Hello!","from_variable_selector":["llm","text"]}}\n\nid: 9\n\n'
+    f'"task_id":"{_TASK}","id":"{_MESSAGE}","answer":"Hello!","from_variable_selector":["llm","text"]}}\n\n'
     "event: ping\n\n"
     f'data: {{"event":"message_end","conversation_id":"{_CONVERSATION}","message_id":"{_MESSAGE}","created_at":{_AT},'
-    f'"task_id":"{_TASK}","id":"{_MESSAGE}","metadata":{{}},"files":[]}}\n\nid: 14:1\n\n'
+    f'"task_id":"{_TASK}","id":"{_MESSAGE}","metadata":{{}},"files":[]}}\n\n'
 )
 _COMMON: Mapping[str, Any] = {
     "inputs": {"type": "object", "description": "The app's variables by name."},
@@ -105,7 +105,7 @@ CHAT = operation(
     "Send a message",
     "The answer of a chat or chatflow. Two messages of one conversation are answered one after the other. A message "
     "is a run: its id is the run's, and a stream that was cut off is taken up again by "
-    "GET /v1/workflow/{message_id}/events with the header Last-Event-ID.",
+    "GET /v1/workflow/{message_id}/events. " + IDS,
     responses(
         (_NO_USER, _NO_QUERY, _NOT_CHAT, _FAILED, _NO_KEY, _NO_CONVERSATION, _NO_JSON, _BUSY, _AGENT),
         json=_ANSWER,

@@ -161,10 +161,8 @@ class Frames:
         """For dialects that tell more of the text than the text; also of what is not told again."""
 
     def encode(self, frame: Frame) -> bytes:
-        """The frame as it goes over the wire."""
-        event = {"event": frame.event, "workflow_run_id": self.run, "task_id": self.task, "data": frame.data}
-        # the id is a block of its own: clients that take a block for one line of data, as Dify sends it, go on working
-        return b"data: %b\n\nid: %b\n\n" % (encode(event), str(frame.place).encode())
+        """The JSON object of the frame's event."""
+        return encode({"event": frame.event, "workflow_run_id": self.run, "task_id": self.task, "data": frame.data})
 
     # ------------------------------------------------------------------------------------------------------- events
 

@@ -83,6 +83,18 @@ def operation(
     }
 
 
+IDS = (
+    "Events carry an `id`, from which a stream can go on, only if the request asks for it: by "
+    "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."
+)
+_PLACE = {"type": "string", "example": "12:34"}
+STARTING_POINT = (
+    parameter("header", "Last-Event-ID", "Go on after this `id`, the last that came; `0`: from the start", _PLACE),
+    parameter("query", "last_event_id", "The same starting point, without asking for ids", _PLACE),
+)
+"""Where a stream that is followed goes on."""
+
+
 def add_get(router: APIRouter, path: str, endpoint: Callable[..., Any], operation: Operation) -> None:
     """Adds a GET and, told nowhere, the HEAD that goes with it."""
     router.add_api_route(path, endpoint, methods=["GET"], **operation)

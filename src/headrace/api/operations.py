@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.api.openapi import error, operation, parameter, responses
+from headrace.api.openapi import IDS, STARTING_POINT, error, operation, parameter, responses
 
 DESCRIPTION = """Workflows exported from Dify, served through Dify's Service API.
 
@@ -79,9 +79,9 @@ _RESULT = {
 _STREAM = (
     f'data: {{"event":"workflow_started","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
     f'"data":{{"id":"{_RUN_ID}","workflow_id":"{_WORKFLOW_ID}","inputs":{{"query":"hello"}},'
-    '"created_at":1795226714,"reason":"initial"}}\n\nid: 1\n\nevent: ping\n\n'
+    '"created_at":1795226714,"reason":"initial"}}\n\nevent: ping\n\n'
     f'data: {{"event":"text_chunk","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
-    '"data":{"text":"Hello!","from_variable_selector":["llm","text"]}}\n\nid: 9\n\n'
+    '"data":{"text":"Hello!","from_variable_selector":["llm","text"]}}\n\n'
 )
 _BLOCKING = {"task_id": _TASK_ID, "workflow_run_id": _RUN_ID, "data": _RESULT}
 _RUN_ERRORS = (_BAD_JSON, _NO_USER, _MISSING_INPUT, _WRONG_MODE, _NO_KEY, _NO_JSON, _BUSY)
@@ -91,7 +91,7 @@ RUN = operation(
     "Runs",
     "Run the workflow",
     "Runs the app's current version. A run that fails is HTTP 200 with the status `failed`. A streamed run that was "
-    "cut off is taken up again by GET /v1/workflow/{workflow_run_id}/events with the header Last-Event-ID.",
+    "cut off is taken up again by GET /v1/workflow/{workflow_run_id}/events. " + IDS,
     responses(_RUN_ERRORS, json=_BLOCKING, stream=_STREAM),
     body=_RUN_BODY,
 )
@@ -121,16 +121,15 @@ EVENTS = operation(
     "Runs",
     "Follow a run",
     "The run's events as a stream: from now on; or all that there were and will be (`include_state_snapshot`); or "
-    "those after Last-Event-ID, without a gap and without telling anything twice. Of a run that has ended only its "
-    "workflow_finished is told, unless Last-Event-ID says what is missing.",
+    "those after a starting point, without a gap and without telling anything twice. Of a run that has ended only its "
+    "workflow_finished is told, unless a starting point says what is missing. " + IDS,
     responses((_NO_USER, _NO_RUN, _NO_KEY), stream=_STREAM),
     [
         parameter("path", "workflow_run_id", "A run's id", _UUID),
         parameter("query", "user", "The `user` that the run was asked for with", _TEXT, required=True),
         parameter("query", "include_state_snapshot", "Tell what has happened so far, too", _BOOL),
         parameter("query", "continue_on_pause", "Do not end at a pause", _BOOL),
-        parameter("header", "Last-Event-ID", "The `id` of the last event that arrived", _TEXT),
-        parameter("query", "last_event_id", "The same, for clients that cannot set headers", _TEXT),
+        *STARTING_POINT,
     ],
 )
 STOP = operation(

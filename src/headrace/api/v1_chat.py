@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headrace.api import chat_operations as operations
 from headrace.api.arguments import truth
-from headrace.api.asking import accepted, payload, stop, streaming, tell
+from headrace.api.asking import accepted, payload, stop, streaming, tell, wants_ids
 from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.chat_bodies import FLOWING, BlockingReply
 from headrace.api.chat_frames import ChatFrames
@@ -72,14 +72,15 @@ class ChatRoutes:
             conversation = await self.chats.find(served.app.id, end_user.id, message.conversation)
         submission = await self._submission(served, user, message)
         submission = await self.chats.message(submission, conversation, named=message.named)
-        return await self._answer(submission, streamed=message.streamed)
+        return await self._answer(request, submission, streamed=message.streamed)
 
     async def complete(self, request: Request) -> Response:
         served, asked, user = await self._asked(request)
         if served.app.mode != COMPLETION:
             raise app_unavailable()
         message = _completion_message(asked)
-        return await self._answer(await self._submission(served, user, message), streamed=message.streamed)
+        submission = await self._submission(served, user, message)
+        return await self._answer(request, submission, streamed=message.streamed)
 
     async def _asked(self, request: Request) -> tuple[Served, Mapping[str, Value], str]:
         served = await self.api.authenticate(request)
@@ -93,13 +94,14 @@ class ChatRoutes:
         uploads.check(submission.files)
         return replace(submission, query=message.query)
 
-    async def _answer(self, submission: Submission, *, streamed: bool) -> Response:
+    async def _answer(self, request: Request, submission: Submission, *, streamed: bool) -> Response:
         """The run goes on either way, also if the caller hangs up meanwhile."""
         runtime, flow = self.api.runtime, submission.served.flow
         if streamed:
             async with AsyncExitStack() as stack:
                 started = await stack.enter_async_context(runtime.open(submission))
-                told = tell(ChatFrames(started.run, flow), started.records, started.task)
+                frames = ChatFrames(started.run, flow)
+                told = tell(frames, started.records, started.task, ids=wants_ids(request))
                 return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
         body: bytes | None = None
         async with runtime.open(submission) as started:

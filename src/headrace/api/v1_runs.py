@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headrace.api import operations
 from headrace.api.arguments import number
-from headrace.api.asking import accepted, last_event_id, payload, stop, streaming, tell
+from headrace.api.asking import accepted, last_event_id, payload, stop, streaming, tell, wants_ids
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.bodies import Blocking, detail, log_line
 from headrace.api.chat_frames import frames_for
@@ -72,7 +72,7 @@ class RunRoutes:
             malformed = RequestError(f"Invalid workflow_id format: '{workflow}'. ", "bad_request", 400)
             served = await api.apps.version(served.app, as_uuid(workflow, malformed))
         submission = await accepted(api, served, user, inputs, mappings)
-        return await (self._stream(submission) if streamed else self._block(submission))
+        return await (self._stream(submission, ids=wants_ids(request)) if streamed else self._block(submission))
 
     async def _block(self, submission: Submission) -> Response:
         """Waits for the run's end, also if the caller hangs up meanwhile: the run goes on either way."""
@@ -85,11 +85,11 @@ class RunRoutes:
             raise RuntimeError(f"run {started.run} could not be followed to its end")
         return Response(body, media_type=f"{_JSON}; charset=utf-8")
 
-    async def _stream(self, submission: Submission) -> Response:
+    async def _stream(self, submission: Submission, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.runtime.open(submission))
             frames = Frames(started.run, submission.served.flow)
-            told = tell(frames, started.records, started.task)
+            told = tell(frames, started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
     # ------------------------------------------------------------------------------------------------------ follow
@@ -113,7 +113,8 @@ class RunRoutes:
         run = view.records[0].run
         records = self.api.runtime.follow(run, on_pause=True)
         close_from = None if on else max(last, after.seq + 1)
-        told = tell(frames_for(run, view.served.flow, after), records, queued.task, close_from)
+        frames = frames_for(run, view.served.flow, after)
+        told = tell(frames, records, queued.task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
     # --------------------------------------------------------------------------------------------------- look, stop

@@ -1,8 +1,7 @@
 """From a stream's bytes to its events, and what must be known to go on after a cut. No network here.
 
-**Places.** Headrace follows every event with its `id`, in a block of its own; whoever comes back with it is told all
-that follows, and nothing twice. So once a server is known to send ids, an event is held until its id is there (both
-come in one piece): what was told is then always what the place stands for.
+**Places.** Headrace gives every event an `id`, because this package asks for it; a stream that is asked for with the id
+of the last event goes on with all that follows, and nothing twice.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ CHAT_ENDS = frozenset({"message_end", "workflow_paused", "error"})
 class Reader:
     """Reads one stream over all its connections."""
 
-    def __init__(self, ends: frozenset[str], places: bool = False) -> None:
-        """`ends`: the events that end the stream; `places`: the server is known to send ids."""
+    def __init__(self, ends: frozenset[str]) -> None:
+        """`ends`: the events that end the stream."""
         self.ends = ends
-        self.places = places
-        self.place: str | None = None
+        self.place: str | None = None  # the last id; None where the server sends none
         self.over = False
         self.told = 0
         self.last: Event | None = None
@@ -37,9 +35,6 @@ class Reader:
         self.failed: NodeData | None = None  # the node that failed first, of those whose failure nothing handles
         self._texts: list[str] = []
         self._decoder = Decoder()
-        self._held: dict[str, Any] | None = None
-        self._unplaced: list[dict[str, Any]] = []  # told since the last place: the server may tell them again
-        self._again: list[dict[str, Any]] = []
 
     @property
     def text(self) -> str:
@@ -53,50 +48,20 @@ class Reader:
             self._take(block, events)
         return events
 
-    def end(self) -> list[Event]:
-        """The connection has ended in order: what was held is told, too."""
-        events: list[Event] = []
-        self._release(events)
-        return events
-
     def cut(self) -> None:
-        """The connection is lost: what was held will come again."""
+        """The connection is lost, and with it the event that was under way."""
         self._decoder = Decoder()
-        self._held = None
-        self._again, self._unplaced = self._unplaced, []
 
     def _take(self, block: Block, events: list[Event]) -> None:
+        if block.id is not None:
+            self.place = block.id
         if block.data is None:
-            if block.id is not None:
-                self.places = True
-            self._release(events)
-            if block.id is not None:
-                self.place, self._unplaced = block.id, []
             return
         told = _told(block)
         if told.get("event") == "ping":
             return
-        self._release(events)
-        if self._again:
-            if told == self._again.pop(0):
-                self._unplaced.append(told)
-                return
-            self._again = []
-        self._held = told
-        if block.id is not None:
-            self.places = True
-            self._release(events)
-            self.place, self._unplaced = block.id, []
-        elif not self.places:
-            self._release(events)
-
-    def _release(self, events: list[Event]) -> None:
-        told, self._held = self._held, None
-        if told is None:
-            return
         event = event_of(told)
         self._note(event)
-        self._unplaced = [*self._unplaced, told] if self.places else [told]
         events.append(event)
 
     def _note(self, event: Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.api.openapi import error, operation, parameter, responses
+from headrace.api.openapi import IDS, STARTING_POINT, error, operation, parameter, responses
 
 _TAG = "Asynchronous runs"
 _RUN_ID = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -87,7 +87,7 @@ _RUN: Mapping[str, Any] = {
 _STREAM = (
     f'data: {{"event":"workflow_started","workflow_run_id":"{_RUN_ID}","task_id":"{_TASK_ID}",'
     f'"data":{{"id":"{_RUN_ID}","workflow_id":"{_WORKFLOW_ID}","inputs":{{"query":"hello"}},'
-    '"created_at":1795226714,"reason":"initial"}}\n\nid: 1\n\n'
+    '"created_at":1795226714,"reason":"initial"}}\n\n'
 )
 _RUN_PARAMETER = parameter("path", "workflow_run_id", "A run's id", _UUID)
 
@@ -242,8 +242,8 @@ EVENTS = operation(
     "followRun",
     _TAG,
     "Follow a run",
-    "The run's events from the beginning, or those after Last-Event-ID, without a gap and without telling anything "
-    "twice, until the run ends or pauses.",
+    "The run's events from the beginning, or those after a starting point, without a gap and without telling anything "
+    "twice, until the run ends or pauses. " + IDS,
     responses(
         (
             error("invalid_param", "Last-Event-ID 99 is beyond the run's last event, 12", 400),
@@ -256,8 +256,7 @@ EVENTS = operation(
     [
         _RUN_PARAMETER,
         parameter("query", "continue_on_pause", "Do not end at a pause", _BOOL),
-        parameter("header", "Last-Event-ID", "The `id` of the last event that arrived", _TEXT),
-        parameter("query", "last_event_id", "The same, for clients that cannot set headers", _TEXT),
+        *STARTING_POINT,
     ],
 )
 STOP = operation(

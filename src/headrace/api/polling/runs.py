@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headrace.api.asking import accepted, last_event_id, payload, tell
+from headrace.api.asking import accepted, last_event_id, payload, tell, wants_ids
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
 from headrace.api.encoding import encode
 from headrace.api.errors import not_workflow_app, of_status
@@ -65,7 +65,9 @@ class PolledRunRoutes:
             submission = await self._submission(served, request.path_params["workflow_id"], asked)
             if mode == "async":
                 return _queued(await self.api.runtime.submit(submission, run))
-            return await (self._stream if mode == "streaming" else self._block)(submission, run)
+            if mode == "streaming":
+                return await self._stream(submission, run, ids=wants_ids(request))
+            return await self._block(submission, run)
 
         return await self._once(request, served, body, make)
 
@@ -90,10 +92,10 @@ class PolledRunRoutes:
                 standing.apply(record)
         return _answer(bytes(standing.answer().body))
 
-    async def _stream(self, submission: Submission, run: RunId | None) -> Response:
+    async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.runtime.open(submission, run))
-            told = tell(Frames(started.run, started.flow), started.records, started.task)
+            told = tell(Frames(started.run, started.flow), started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
     # --------------------------------------------------------------------------------------------------------- look
@@ -121,7 +123,8 @@ class PolledRunRoutes:
         assert view.state.queued is not None
         run, task = view.records[0].run, view.state.queued.task
         records = self.api.runtime.follow(run, on_pause=True)
-        told = tell(Frames(run, view.served.flow, after), records, task, None if on else max(last, after.seq + 1))
+        close_from = None if on else max(last, after.seq + 1)
+        told = tell(Frames(run, view.served.flow, after), records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
     async def _standing(self, served: Served, name: str, wait: float = 0) -> Standing:

@@ -286,4 +286,4 @@ class AsyncChats(AsyncCalls):
             return await self._send(path, asked, inputs, files, name, timeout, "streaming")
 
         recovery = AsyncChatRecovery(session, name, session.polling)
-        return AsyncStream(start, recovery, Reader(CHAT_ENDS, session.places))
+        return AsyncStream(start, recovery, Reader(CHAT_ENDS))

@@ -236,7 +236,7 @@ class AsyncRuns(AsyncCalls):
             return await self._transport.request("GET", path, stream=True)
 
         recovery = AsyncRecovery(session, user or session.user, session.polling, start)
-        return AsyncStream(start, recovery, Reader(WORKFLOW_ENDS, places=True))
+        return AsyncStream(start, recovery, Reader(WORKFLOW_ENDS))
 
     async def list_node_executions(self, run: RunRef, *, timeout: Timeout = None) -> list[NodeExecution]:
         """What each node of a run did (Headrace)."""
@@ -309,7 +309,7 @@ class AsyncRuns(AsyncCalls):
     def _stream(self, ask: AsyncAsk, polling: PollingPlan | None = None) -> AsyncStream:
         session = self._session
         recovery = AsyncRecovery(session, ask.user, polling or session.polling, ask.again)
-        return AsyncStream(ask.stream, recovery, Reader(WORKFLOW_ENDS, session.places))
+        return AsyncStream(ask.stream, recovery, Reader(WORKFLOW_ENDS))
 
 
 def _begun(event: Event) -> CreatedRun:

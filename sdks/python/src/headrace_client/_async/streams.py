@@ -132,9 +132,6 @@ async def _events(start: Open, recovery: Recovery, reader: Reader) -> AsyncGener
                     yield event
                 if over and reader.told == count:
                     return  # pings after the end: nothing more will come
-            if broken is None:
-                for event in reader.end():
-                    yield event
         finally:
             await response.aclose()
         if reader.over:

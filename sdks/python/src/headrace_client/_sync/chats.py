@@ -283,4 +283,4 @@ class Chats(Calls):
             return self._send(path, asked, inputs, files, name, timeout, "streaming")
 
         recovery = ChatRecovery(session, name, session.polling)
-        return Stream(start, recovery, Reader(CHAT_ENDS, session.places))
+        return Stream(start, recovery, Reader(CHAT_ENDS))

@@ -53,7 +53,6 @@ class Session:
         self.placeholders: set[str] = set()  # names that were given as workflow ids, and are none
         self.warned: set[str] = set()  # those of them that a warning was given of
         self.fresh: dict[str, None] = {}  # runs that a stream told of, and that nobody has looked at yet
-        self.places = False  # whether the server was seen to send ids in streams
         self._variables: Mapping[str, Variable] | None = None
         self._asking = Lock()
 
@@ -100,14 +99,6 @@ class Session:
         self.fresh[run] = None
         if len(self.fresh) > _REMEMBERED:
             del self.fresh[next(iter(self.fresh))]
-
-    def is_headrace(self, run_id: str) -> bool:
-        """Finds out, once, by asking for a run."""
-        if self.headrace is None:
-            path = f"/api/workflow-runs/{segment(run_id)}"
-            answer = self.transport.request("GET", path, refused=lambda _: True)
-            self.learn(answer)
-        return bool(self.headrace)
 
     # -------------------------------------------------------------------------------------------------------- files
 

@@ -14,8 +14,6 @@ from headrace_client.models import FINAL, WorkflowRun
 from headrace_client.options import PollingPlan
 from headrace_client.reading import Reader
 
-_FROM_THE_START = "0"
-
 
 class Recovery:
     """Of streams of workflow runs."""
@@ -38,19 +36,17 @@ class Recovery:
 
     def resume(self, reader: Reader) -> httpx.Response | None:
         """The rest of the stream, from the place that was reached; None where the server has no such thing."""
-        session, run = self.session, reader.run_id
+        session, run, place = self.session, reader.run_id, reader.place
         if run is None:
             return None if self._again is None or reader.told else self._again()
-        session.places = session.places or reader.places
-        if not reader.places and not (reader.told == 1 and session.is_headrace(run)):
-            return None  # two events without a place: this server has none
-        reader.places = True
+        if place is None:
+            return None
         return session.settled(
             lambda: session.transport.request(
                 "GET",
                 f"/v1/workflow/{segment(run)}/events",
                 params={"user": self.user},
-                headers={"Last-Event-ID": reader.place or _FROM_THE_START},
+                headers={"Last-Event-ID": place},
                 stream=True,
             )
         )

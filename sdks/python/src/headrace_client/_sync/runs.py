@@ -235,7 +235,7 @@ class Runs(Calls):
             return self._transport.request("GET", path, stream=True)
 
         recovery = Recovery(session, user or session.user, session.polling, start)
-        return Stream(start, recovery, Reader(WORKFLOW_ENDS, places=True))
+        return Stream(start, recovery, Reader(WORKFLOW_ENDS))
 
     def list_node_executions(self, run: RunRef, *, timeout: Timeout = None) -> list[NodeExecution]:
         """What each node of a run did (Headrace)."""
@@ -308,7 +308,7 @@ class Runs(Calls):
     def _stream(self, ask: Ask, polling: PollingPlan | None = None) -> Stream:
         session = self._session
         recovery = Recovery(session, ask.user, polling or session.polling, ask.again)
-        return Stream(ask.stream, recovery, Reader(WORKFLOW_ENDS, session.places))
+        return Stream(ask.stream, recovery, Reader(WORKFLOW_ENDS))
 
 
 def _begun(event: Event) -> CreatedRun:

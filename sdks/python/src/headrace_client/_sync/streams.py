@@ -133,9 +133,6 @@ def _events(start: Open, recovery: Recovery, reader: Reader) -> Generator[Event,
                     yield event
                 if over and reader.told == count:
                     return  # pings after the end: nothing more will come
-            if broken is None:
-                for event in reader.end():
-                    yield event
         finally:
             response.close()
         if reader.over:

@@ -66,7 +66,7 @@ class Transport:
         self._headers = {
             "Authorization": f"Bearer {key}",
             "User-Agent": f"headrace-client-python/{VERSION}",
-            "Accept": "application/json, text/event-stream",
+            "Accept": "application/json, text/event-stream; ids=true",
             **headers,
         }
 
