@@ -143,7 +143,7 @@ class Access:
             await self.catalog.touch_key(key.id, now)
         except StoreError as error:
             # a disk that is full is no reason to refuse who only reads
-            logger.warning("when key %s was used last could not be written down: %s", key.id, error)
+            logger.log(error.level, "when key %s was used last could not be written down: %s", key.id, error)
 
     # ---------------------------------------------------------------------------------------------------- changing
 

@@ -4,7 +4,7 @@
     ├── LoadError            a workflow file cannot be run: all its problems at once
     ├── NodeError            a node failed; its error strategy decides what that means
     ├── Conflict             somebody else wrote this run's next event, or the conversation's next message
-    ├── StoreError           the database cannot be opened, written or read
+    ├── StoreError           the database cannot be opened, written or read: for a while, or not what was asked
     └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
         ├── InvalidParam     400 invalid_param
         ├── Unauthorized     401 unauthorized
@@ -18,9 +18,10 @@ An error says what happened, where (run, node, field) and what to do about it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 
 class HeadraceError(Exception):
@@ -88,7 +89,33 @@ class Conflict(HeadraceError):
 
 
 class StoreError(HeadraceError):
-    """The database cannot be opened, written or read: its disk is full, it is locked, damaged or of a newer version."""
+    """The database cannot be opened, written or read.
+
+    `transient`: the database is at fault (locked, full, gone), and the same may succeed later; the store itself logs
+    when that begins and ends. Otherwise what was asked is at fault, and would fail again. `reason` is what the database
+    itself said, without its name: fit for whoever may not know where the data is.
+    """
+
+    def __init__(self, message: str, *, transient: bool = True, reason: str | None = None) -> None:
+        self.transient = transient
+        self.reason = reason or message
+        super().__init__(message)
+
+    @property
+    def level(self) -> int:
+        """At which level it is logged by whoever meets it: what the store has logged once is not repeated."""
+        return logging.DEBUG if self.transient else logging.ERROR
+
+
+def store_error(error: BaseException) -> StoreError | None:
+    """What something failed with, where that was nothing but the store; one of them, of a group."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        found = [store_error(each) for each in group.exceptions]
+        return found[0] if all(each is not None for each in found) else None
+    return None
 
 
 @dataclass

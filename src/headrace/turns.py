@@ -78,6 +78,6 @@ class Turns:
                     if line.first not in self._runtime.driving:
                         await self.pass_on(conversation)
             except StoreError as error:
-                logger.error("cannot look whose turn it is: %s", error)
+                logger.log(error.level, "cannot look whose turn it is: %s", error)
             if not self._lines:
                 self._some.clear()

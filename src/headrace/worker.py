@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from random import uniform
 from typing import Protocol
 
 from headrace.engine import Driver
@@ -35,7 +37,8 @@ class Watch(Protocol):
 
 RECONCILE_SECONDS = 5.0
 RENEW_SECONDS = 3.0  # a few times before others take this worker for dead
-BACK_OFF_SECONDS = 1.0  # before a run that could not be driven (the disk is full, say) is given back
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is tried again
+MOST_ATTEMPTS = 10  # of a run that fails for another reason than a database that is away
 
 
 class Worker:
@@ -61,6 +64,10 @@ class Worker:
         self._runs: dict[asyncio.Task[None], None] = {}  # in the order in which they were claimed
         self._claiming: asyncio.Task[None] | None = None
         self._drained = False
+        self._held: set[RunId] = set()  # those of `_runs`
+        self._failures: Counter[RunId] = Counter()  # of runs that could not be driven, one after the other
+        self._puts: set[asyncio.Future[None]] = set()
+        self._resting: dict[RunId, asyncio.TimerHandle] = {}  # until they are tried again
         self._orphaned = asyncio.Event()  # another worker was found dead
         self._handing_back: asyncio.Task[None] | None = None
 
@@ -82,6 +89,8 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for timer in self._resting.values():
+                timer.cancel()
             if self._handing_back is not None:
                 await self._handing_back
             await self._hand_back()
@@ -111,6 +120,9 @@ class Worker:
         async with AsyncExitStack() as stack:
             stack.callback(self._room.release)
             run = await stack.enter_async_context(self.runtime.queue.claim(self.name))
+            self._wake_up(run)
+            self._held.add(run)
+            stack.callback(self._held.discard, run)
             task = asyncio.create_task(self._hold(stack.pop_all(), run), name=f"{self.name}: {run}")
             self._runs[task] = None
             task.add_done_callback(self._done)
@@ -119,15 +131,56 @@ class Worker:
         async with lease:
             try:
                 await self._drive(run)
-            except (OSError, StoreError) as error:
-                logger.error("run %s cannot be gone on with for now: %s", run, error)
-                await asyncio.sleep(BACK_OFF_SECONDS)
-                raise
+            except Exception as error:
+                await self._put_off(run, error)
+            else:
+                self._failures.pop(run, None)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]
         if not task.cancelled() and (error := task.exception()):
-            logger.error("%s gave the run back: %s", task.get_name(), error, exc_info=error)
+            logger.error("%s has failed: %s", task.get_name(), error, exc_info=error)
+
+    async def _put_off(self, run: RunId, error: Exception) -> None:
+        """Lets a run rest that could not be driven, each time for longer. One that fails again and again by itself is
+        ended: each try may ask a model that is paid for."""
+        self._failures[run] += 1
+        failures = self._failures[run]
+        passing = isinstance(error, StoreError) and error.transient
+        if not passing and failures >= MOST_ATTEMPTS and await self._given_up(run, error):
+            return
+        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE) * uniform(0.8, 1.2)
+        level = error.level if isinstance(error, StoreError) else logging.ERROR
+        trace = error if failures == 1 and not isinstance(error, StoreError | OSError) else None
+        message = "run %s cannot be gone on with for now, and is tried again in %.0f s: %s"
+        logger.log(level, message, run, pause, error, exc_info=trace)
+        loop = asyncio.get_running_loop()
+        self._resting[run] = loop.call_later(pause, lambda: self._again(run))
+
+    def _again(self, run: RunId) -> None:
+        del self._resting[run]
+        task = asyncio.ensure_future(self.runtime.queue.put(run))
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+
+    def _wake_up(self, run: RunId) -> None:
+        """Somebody wants the run driven now: it is to be stopped, say."""
+        if (timer := self._resting.pop(run, None)) is not None:
+            timer.cancel()
+
+    async def _given_up(self, run: RunId, error: Exception) -> bool:
+        """Ends a run as failed; False where even that cannot be written."""
+        world = self.runtime.world
+        try:
+            records = await world.journal.read(run)
+            if records and not isinstance(records[-1].event, RunEnded):
+                why = f"The run could not be gone on with, {self._failures[run]} times: {error}"
+                await self._end(records, why)
+        except (HeadraceError, OSError) as failure:
+            logger.error("run %s cannot be ended as failed: %s", run, failure)
+            return False
+        del self._failures[run]
+        return True
 
     async def _drive(self, run: RunId) -> None:
         runtime = self.runtime
@@ -186,8 +239,13 @@ class Worker:
             return await self.runtime.apps.flow(queued.app, queued.version)
         except HeadraceError as failure:
             error = str(failure)
+        await self._end(records, error)
+        return None
+
+    async def _end(self, records: Sequence[Record], error: str) -> None:
+        """Ends a run as failed that is not driven."""
+        run, world = records[0].run, self.runtime.world
         logger.error("run %s cannot go on: %s", run, error)
-        world = self.runtime.world
         record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
         await world.journal.append([record])
         if self._watch:
@@ -196,7 +254,6 @@ class Worker:
         if self._watch:
             self._watch.let_go(run)
         self._tell(records)
-        return None
 
     def _tell(self, records: Sequence[Record]) -> None:
         """The run has come to an end or a pause, or is driven elsewhere."""
@@ -209,10 +266,10 @@ class Worker:
             try:
                 self._orphaned.clear()
                 for run in await self.runtime.world.journal.adrift():
-                    if run not in self.runtime.driving:
+                    if run not in self._held and run not in self._resting:
                         await self.runtime.queue.put(run)
             except StoreError as error:
-                logger.error("cannot look for runs that nobody drives: %s", error)
+                logger.log(error.level, "cannot look for runs that nobody drives: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_SECONDS):
                     await self._orphaned.wait()
@@ -228,7 +285,7 @@ class Worker:
             if await self.runtime.world.journal.alive():
                 self._orphaned.set()
         except StoreError as error:
-            logger.error("cannot tell other workers that this one lives: %s", error)
+            logger.log(error.level, "cannot tell other workers that this one lives: %s", error)
 
     async def _see_overtaken(self) -> None:
         """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
@@ -236,7 +293,7 @@ class Worker:
         try:
             heads = await self.runtime.world.journal.heads(driving.keys())
         except StoreError as error:
-            logger.error("cannot look for runs that others have stopped: %s", error)
+            logger.log(error.level, "cannot look for runs that others have stopped: %s", error)
             return
         for run, head in heads.items():
             # what a driver writes itself it knows before

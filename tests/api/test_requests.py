@@ -163,8 +163,23 @@ async def test_storage_that_fails_is_a_503(
         raise StoreError("database or disk is full: /somewhere/inside")
 
     monkeypatch.setattr(server.runtime, "get", full)
+    caplog.set_level(logging.DEBUG)  # the store itself says that it is away
     status, body = await app.call("GET", "/v1/workflows/run/b2cf19b6-e525-4b29-a302-cead928e0231")
     assert (status, body["code"]) == (503, "service_unavailable")
+    assert "somewhere" not in body["message"]
+    assert "somewhere" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_no_storage_takes_is_a_500(
+    app: Client, server: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def damaged(*_: Any) -> Any:
+        raise StoreError("event 7 cannot be read: /somewhere/inside", transient=False)
+
+    monkeypatch.setattr(server.runtime, "get", damaged)
+    status, body = await app.call("GET", "/v1/workflows/run/b2cf19b6-e525-4b29-a302-cead928e0231")
+    assert (status, body["code"]) == (500, "internal_server_error")
     assert "somewhere" not in body["message"]
     assert "somewhere" in caplog.text
 

@@ -12,7 +12,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context
 from headrace.nodes.llm import LLM
-from headrace.resources import ChatChunk, Limits, Message, Resources
+from headrace.resources import MOST_TOKENS, ChatChunk, Limits, Message, Resources
 from tests.models.server import GOOD, Asked, ModelServer, ask, failure, good, hear, piece, sse, text_of, usage
 
 
@@ -117,6 +117,36 @@ async def test_tokens_are_estimated_where_the_provider_does_not_count(server: Mo
     last = (await hear(client, ask("abcdefgh")))[-1]
     assert last.usage
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [
+        ("99999999999999999999", MOST_TOKENS),
+        ("9223372036854775808", MOST_TOKENS),
+        ("1e30", MOST_TOKENS),
+        ("7.9", 7),
+        ("-5", None),
+        ("-1e30", None),
+        ("true", None),
+        ('"12"', None),
+        ("null", None),
+        ("[3]", None),
+    ],
+)
+async def test_what_a_provider_counts_is_believed_as_far_as_it_can_be(
+    server: ModelServer, client: ModelClient, told: str, counted: int | None
+):
+    async def answer(asked: Asked) -> None:
+        counts = '"prompt_tokens": ' + told + ', "completion_tokens": ' + told
+        body = '{"choices": [{"message": {"content": "abcdefgh"}, "finish_reason": "stop"}], "usage": {' + counts + "}}"
+        await asked.refuse(200, body.encode())
+
+    server.answer(answer)
+    usage = (await hear(client, ask("abcdefgh")))[-1].usage
+    assert usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == ((2, 2) if counted is None else (counted, counted))
+    assert usage.wire()["total_tokens"] == usage.prompt_tokens + usage.completion_tokens < 2**53
 
 
 async def test_prices(server: ModelServer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import re
 import socket
 import time
@@ -307,6 +308,7 @@ async def test_a_courier_that_dies_leaves_it_to_the_next():
 
 
 async def test_what_cannot_be_written_down_is_not_sent_again(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)  # the store itself says that it is away
     async with receiver() as there, delivering(poll_seconds=0.02) as at:
         at.store.full = True
         await run(at, there.url)
@@ -416,6 +418,8 @@ async def test_an_address_that_is_none_fails_at_once():
 
 
 async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)  # the store itself says that it is away
+
     class Away(Told):
         asked = 0
 
@@ -433,6 +437,8 @@ async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)  # the store itself says that it is away
+
     class Locked(Told):
         asked = 0
 

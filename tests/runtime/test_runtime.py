@@ -205,7 +205,7 @@ class Full(MemoryStore):
 
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runtime.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("headrace.worker.BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.worker.FIRST_PAUSE", 0.01)
     async with working(runtime(Full())) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
@@ -227,7 +227,7 @@ class Locked(MemoryStore):
 
 
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.worker.BACK_OFF_SECONDS", 0.1)
+    monkeypatch.setattr("headrace.worker.FIRST_PAUSE", 0.1)
     store = Locked()
     where = runtime(store)
     served = await publish(where, ECHO)

@@ -111,7 +111,10 @@ def foreseen(request: Request, error: Exception) -> RequestError:
         # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
         logger.error("%s %s: %s", request.method, request.url.path, error)
         return app_unavailable()
-    logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+    if isinstance(error, StoreError) and not error.transient:
+        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        return RequestError(INTERNAL, "internal_server_error", 500)
+    logger.debug("%s %s: %s", request.method, request.url.path, error)
     return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
 
 

@@ -40,6 +40,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
+from headrace.kernel.spending import count_of, sum_of
 from headrace.node import Flow
 from headrace.values import Value, files_in
 
@@ -209,7 +210,7 @@ class Frames:
         if self._containers.holds(event.path):
             return self._containers.ended(event, at)
         if isinstance(event, NodeSucceeded):
-            self._tokens += (event.usage or {}).get("total_tokens") or 0
+            self._tokens = sum_of(self._tokens, count_of(event.usage or {}, "total_tokens"))
         told = ("node_finished", self._node_finished(event, at))
         del self._begun[event.path]
         return [told]

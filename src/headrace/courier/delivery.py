@@ -32,6 +32,7 @@ _PAGE = 200  # callbacks asked of the store at once
 _GATHER_SECONDS = 0.02  # runs often end together
 _LINE_SECONDS = 0.25  # how often the store is asked while callbacks are put off
 _LONGEST_LINE = 300.0  # seconds that one is put off at most: a slow receiver may have become quick
+_LONGEST_PAUSE = 60.0  # seconds between tries to write down what became of a callback
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 15.0
 _TRY_SECONDS = 45.0  # for one try in all: the head of an answer may drip
@@ -144,7 +145,7 @@ class Courier:
                 try:
                     more = await self._take_up()
                 except StoreError as error:
-                    logger.error("cannot look for callbacks that are due: %s", error)
+                    logger.log(error.level, "cannot look for callbacks that are due: %s", error)
                     more = False
                 if not more:
                     await self._rest()
@@ -242,13 +243,15 @@ class Courier:
 
     async def _note(self, callback: Callback) -> None:
         """Writes down what became of a try; until that is done it is not made again."""
+        pause = self._pace.poll_seconds
         while True:
             try:
                 await self.callbacks.save_callback(callback)
                 break
             except StoreError as error:
-                logger.error("callback %s cannot be written down: %s", callback.id, error)
-                await asyncio.sleep(self._pace.poll_seconds)
+                logger.log(error.level, "callback %s cannot be written down: %s", callback.id, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         if self._watch:
             self._watch(callback)
         if callback.status == "failed":
@@ -306,8 +309,10 @@ class Courier:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        whole = None if isinstance(error, StoreError) else error
-        logger.error("%s was put off: %s", task.get_name(), error, exc_info=whole)
+        if isinstance(error, StoreError):
+            logger.log(error.level, "%s was put off: %s", task.get_name(), error)
+        else:
+            logger.error("%s was put off: %s", task.get_name(), error, exc_info=error)
 
 
 def _host(url: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.dispatcher.lines import OVER, LineResult, Lines, pages, run_of, source_of, standing
-from headrace.errors import LoadError, NotFound, RequestError, StoreError
+from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
 from headrace.limits import CALL, Call, LimitReached
 from headrace.ports import Batch, Batches, BatchLine, Principal, RunFilter
@@ -31,6 +31,7 @@ _LISTEN_SECONDS = 10.0  # a run of which nothing is heard is looked up: the bus 
 _ELSEWHERE_SECONDS = 0.2  # how often a batch is looked at that another process works at, or nobody yet
 _IN_A_ROW = 50  # lines told to be over at once
 _BACK_OFF_SECONDS = 1.0  # before a store that failed, or a plan that allows no more, is tried again
+_LONGEST_PAUSE = 30.0  # before a store that failed again and again is tried again
 
 
 class _Open:
@@ -144,7 +145,7 @@ class Dispatcher:
                 try:
                     await self._look()
                 except StoreError as error:
-                    logger.error("cannot look for batches: %s", error)
+                    logger.log(error.level, "cannot look for batches: %s", error)
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._poked.wait()
@@ -181,7 +182,10 @@ class Dispatcher:
             open_.tell()
             if not task.cancelled() and (error := task.exception()):
                 self._all = True
-                logger.error("%s is put off: %s", task.get_name(), error, exc_info=error)
+                if (failed := store_error(error)) is not None:
+                    logger.log(failed.level, "%s is put off: %s", task.get_name(), failed)
+                else:
+                    logger.error("%s is put off: %s", task.get_name(), error, exc_info=error)
 
         open_.task.add_done_callback(done)
 
@@ -302,16 +306,21 @@ class Dispatcher:
         open_.tell()
 
     async def _submit(self, open_: _Open, submission: Submission, run: RunId) -> bool:
-        """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before."""
+        """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before, or the run
+        can never be written down."""
         asked = Principal(open_.batch.key, submission.served.app.workspace, frozenset()) if open_.batch.key else None
+        pause = _BACK_OFF_SECONDS
         while True:
             CALL.set(Call(asked))  # of this line's task alone
             try:
                 await self._runtime.submit(submission, run)
                 return True
             except StoreError as error:
-                logger.error("run %s cannot be begun: %s", run, error)
-                await asyncio.sleep(_BACK_OFF_SECONDS)
+                logger.log(error.level, "run %s cannot be begun: %s", run, error)
+                if not error.transient:
+                    return False
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             except LimitReached as reached:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):

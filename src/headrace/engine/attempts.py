@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 
 from headrace.errors import NodeError
-from headrace.kernel.events import NodeFailed, NodeSucceeded, Path, RunPaused
+from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Path, Record, RunPaused, RunResumed
 from headrace.kernel.plan import failed
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result
 
 logger = logging.getLogger(__name__)
+
+MOST_RECOVERIES = 10  # of a run of which no node comes to its end: a model is not asked for ever
+HOPELESS = f"The run was begun again {MOST_RECOVERIES} times and no node came to its end; it is not tried any more."
 
 Outcome = Result | Pause | NodeError
 
@@ -53,3 +56,17 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
     if isinstance(outcome, Pause):
         return RunPaused((outcome.reason,))
     return failed(state.spec(path), path, outcome)
+
+
+def fruitless(records: Sequence[Record]) -> int:
+    """How often a run was begun again after a crash, or a database that was away, since a node came to its end."""
+    count = 0
+    for record in reversed(records):
+        match record.event:
+            case RunResumed(recovered=True):
+                count += 1
+            case NodeSucceeded() | NodeFailed() | NodeRetried() | RunResumed():
+                break
+            case _:
+                pass
+    return count

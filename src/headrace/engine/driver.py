@@ -14,11 +14,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from headrace.engine.attempts import Outcome, attempt, event_of, finish_now
+from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES, Outcome, attempt, event_of, finish_now, fruitless
 from headrace.engine.outbox import Outbox
 from headrace.engine.texts import FLUSH_SECONDS, Texts
 from headrace.engine.world import World
-from headrace.errors import Conflict, NodeError
+from headrace.errors import Conflict, NodeError, StoreError
 from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     Delta,
@@ -73,12 +73,15 @@ class Driver:
     async def drive(self, records: Sequence[Record] | None = None) -> State:
         """Goes on from the run's records (read from the journal unless given) until it ends, pauses, or is somebody
         else's. Raises what the journal raises when it cannot write."""
-        for record in records if records is not None else await self.world.journal.read(self.run):
+        records = await self.world.journal.read(self.run) if records is None else records
+        for record in records:
             if isinstance(record.event, RunQueued) and record.event.conversation is not None:
                 self._answer = Answer(self.flow.graph, {"env": self.flow.environment})
             self._take(record)
-        if self.state.running and not self.state.interrupted and not self.state.paused:
-            self._note(RunResumed(recovered=True))
+        resumed = bool(self.state.interrupted) and records[-1].event == RunResumed()  # and so told already
+        if self.state.running and not resumed and not self.state.paused:
+            hopeless = fruitless(records) >= MOST_RECOVERIES
+            self._note(ended(self.state, "failed", HOPELESS) if hopeless else RunResumed(recovered=True))
         since = self.state.started_at or self.world.clock()
         remaining = max(0.0, self.world.limits.max_seconds - (self.world.clock() - since))
         expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
@@ -98,14 +101,19 @@ class Driver:
             expiry.cancel()
             if self._flush_timer:
                 self._flush_timer.cancel()
+            self._outbox.close()
             await self._cancel()
-        if self._outbox.broken is not None:
-            if isinstance(self._outbox.broken, ValueError):
-                return await self._refused(self._outbox.broken)
-            if not isinstance(self._outbox.broken, Conflict):
-                raise self._outbox.broken
-            return await self._overtaken()
-        return self.state
+        match self._outbox.broken:
+            case None:
+                return self.state
+            case Conflict():
+                return await self._overtaken()
+            case ValueError() as error:
+                return await self._refused(str(error))
+            case StoreError(transient=False) as error:
+                return await self._refused(f"What the run put out cannot be stored: {error.reason}")
+            case error:
+                raise error
 
     def stop(self, by: str) -> None:
         """Asks the run to stop; the nodes that are running are cancelled."""
@@ -167,16 +175,22 @@ class Driver:
             again.state.apply(record)
         return again.state
 
-    async def _refused(self, error: ValueError) -> State:
+    async def _refused(self, error: str) -> State:
         """A node put out what cannot be written down: tried again it would be the same, so the run ends there."""
         logger.error("run %s cannot go on: %s", self.run, error)
-        again = Driver(self.run, self.flow, self.world, self._conversation)
-        for record in await self.world.journal.read(self.run):
-            again.state.apply(record)
-        if not again.state.ended:
-            again._note(ended(again.state, "failed", str(error)))
+        records = await self.world.journal.read(self.run)
+        for bare in (False, True):
+            again = Driver(self.run, self.flow, self.world, self._conversation)
+            for record in records:
+                again.state.apply(record)
+            if again.state.ended:
+                break
+            # it may be what it put out or used until then that cannot be written
+            again._note(RunEnded("failed", error=error) if bare else ended(again.state, "failed", error))
             again._write()
             await again._outbox.durable()
+            if not isinstance(again._outbox.broken, StoreError | ValueError):
+                break
         if again._outbox.broken is not None:
             raise again._outbox.broken
         return again.state

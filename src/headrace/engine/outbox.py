@@ -2,6 +2,9 @@
 
 Nobody outside is told a numbered record before the journal has it. Live text has no number; it waits only for what was
 noted before it.
+
+While the database is away, records are held here and tried again: a model's answer that was paid for is not lost for
+a disk that is full for a minute.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from headrace.errors import Conflict, StoreError
 from headrace.kernel.events import Record
 from headrace.ports import Bus, Journal
 
 MOST_BATCHES = 10  # turns of instant nodes that one run may be ahead of the journal
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a write is tried again
+HOLD_SECONDS = 300.0  # records are held for so long; then the run is given back, and begun again from the journal
 
 
 @dataclass(slots=True)
@@ -32,12 +38,15 @@ class Outbox:
         self._on_broken = on_broken
         self._batches: deque[_Batch] = deque()
         self._written: asyncio.Future[None] | None = None  # the newest append
+        self._retrying: asyncio.Task[None] | None = None
         self.broken: BaseException | None = None
 
     def write(self, records: Sequence[Record]) -> None:
         """Hands numbered records to the journal; followers are told once it has them."""
         batch = _Batch(records, safe=False)
         self._batches.append(batch)
+        if self._retrying is not None:
+            return  # it goes with the others
         try:
             written = self._written = asyncio.ensure_future(self._journal.append(records))
         except ValueError as error:  # a value that no journal takes: nested too deep
@@ -60,6 +69,8 @@ class Outbox:
         cancelled take the append with it.)"""
         if self._written is not None:
             await asyncio.wait((self._written,))
+        while self._retrying is not None and self.broken is None:
+            await asyncio.wait((self._retrying,))
         return self.broken is None
 
     async def room(self) -> None:
@@ -76,14 +87,62 @@ class Outbox:
 
     def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is not None:
+        if error is None:
+            batch.safe = True
+            self._publish()
+        elif not isinstance(error, StoreError) or not error.transient:
             self.give_up(error)
-            return
-        batch.safe = True
+        elif self._retrying is None and self.broken is None:
+            # whatever was handed over after it has failed with it
+            self._retrying = asyncio.create_task(self._retry(), name=f"{batch.records[0].run}: write again")
+
+    def _publish(self) -> None:
         while self._batches and self._batches[0].safe:
             self._bus.publish(self._batches.popleft().records)
+
+    async def _retry(self) -> None:
+        """Writes what is not safe, until all is; gives up where it cannot be, or cannot be for long."""
+        clock = asyncio.get_running_loop().time
+        until, pause = clock() + HOLD_SECONDS, FIRST_PAUSE
+        try:
+            while unsafe := [batch for batch in self._batches if not batch.safe]:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    await self._append([record for batch in unsafe for record in batch.records])
+                except StoreError as error:
+                    if not error.transient or clock() > until:
+                        raise
+                    continue
+                for batch in unsafe:
+                    batch.safe = True
+                self._publish()
+                pause = 0.0  # for what has come since
+        except Exception as error:
+            self.give_up(error)
+        finally:
+            self._retrying = None
+
+    async def _append(self, records: Sequence[Record]) -> None:
+        try:
+            await self._journal.append(records)
+        except Conflict:
+            # a commit whose answer was lost with the connection has taken effect all the same
+            found = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
+            if [*map(_mark, found)] != [*map(_mark, records)]:
+                raise
+
+    def close(self) -> None:
+        """Ends what is still being tried: the run is no longer driven here."""
+        if self._retrying is not None:
+            self._retrying.cancel()
 
     def give_up(self, error: BaseException) -> None:
         """Nothing more can be written: somebody else has, or the journal cannot."""
         self.broken = self.broken or error
         self._on_broken()
+
+
+def _mark(record: Record) -> tuple[int | None, float, type]:
+    """What tells a record of this driver from one that somebody else has written in its place."""
+    return record.seq, record.at, type(record.event)

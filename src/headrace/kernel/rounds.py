@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import NodeFailed, Path
 from headrace.kernel.graph import ROUND_END, Graph, NodeId
+from headrace.kernel.spending import count_of, price_of, sum_of
 from headrace.kernel.variables import Variables
 from headrace.values import Value
 
@@ -166,8 +167,8 @@ class Opened:
 
     def spent(self, usage: Mapping[str, Value]) -> None:
         """Adds what a node inside was paid."""
-        self.tokens += usage.get("total_tokens") or 0
-        self.price += Decimal(str(usage.get("total_price") or 0))
+        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
+        self.price += price_of(usage)
         self.currency = usage.get("currency") or self.currency
 
 

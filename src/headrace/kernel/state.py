@@ -39,6 +39,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, ROUND_END, Graph, NodeId, NodeSpec
 from headrace.kernel.rounds import Level, Opened
+from headrace.kernel.spending import count_of, sum_of
 from headrace.values import Value
 
 
@@ -206,7 +207,7 @@ class State:
             self.outputs["answer"] = said + more
 
     def _spent(self, level: Level, usage: Mapping[str, Value]) -> None:
-        self.totals.tokens += usage.get("total_tokens") or 0
+        self.totals.tokens = sum_of(self.totals.tokens, count_of(usage, "total_tokens"))
         opened = level.opened
         while opened is not None:
             opened.spent(usage)

@@ -12,6 +12,7 @@ from headrace.resources.files import Files
 from headrace.resources.http import Http, HttpRequest, HttpResponse, Part
 from headrace.resources.knowledge import Documents, History, Knowledge, Passage, Retrieval, Turn
 from headrace.resources.models import (
+    MOST_TOKENS,
     ChatChunk,
     ChatRequest,
     Message,
@@ -25,6 +26,7 @@ from headrace.resources.models import (
 from headrace.resources.sandbox import Sandbox
 
 __all__ = [
+    "MOST_TOKENS",
     "ChatChunk",
     "ChatRequest",
     "Documents",

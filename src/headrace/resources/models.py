@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 from headrace.values import File, Value
 
+MOST_TOKENS = 2**31 - 1
+"""The highest count of tokens that one answer is believed to have used: what every client's integer holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

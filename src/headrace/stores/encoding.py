@@ -61,12 +61,14 @@ def decode(row: Row) -> Record:
     if name not in EVENTS:
         raise StoreError(
             f"run {run}: event {seq} is of the unknown type {name}; "
-            "a newer version of Headrace wrote it, and only such a version can read it."
+            "a newer version of Headrace wrote it, and only such a version can read it.",
+            transient=False,
         )
     try:
         event = unpack(name, decode_value(body))
     except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"run {run}: event {seq} ({name}) cannot be read: {error}") from error
+        damaged = f"run {run}: event {seq} ({name}) cannot be read: {error}"
+        raise StoreError(damaged, transient=False) from error
     if isinstance(event, RunPaused):
         event = RunPaused(tuple(event.reasons))
     return Record(run, seq, at, event)

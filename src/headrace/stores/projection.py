@@ -29,6 +29,7 @@ from headrace.stores.encoding import clean
 from headrace.values import File, Value, files_in, plain_default
 
 SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
+_INTEGER, _BIG_INTEGER = 2**31 - 1, 2**63 - 1  # the highest numbers that the columns take
 CONVERSATION = "conversation"  # the scope of a conversation's variables
 
 
@@ -79,9 +80,9 @@ class RunRow:
                 self.status = event.status
                 self.outputs = searched(event.outputs)
                 self.error = event.error
-                self.tokens = event.tokens
-                self.steps = event.steps
-                self.exceptions = event.exceptions
+                self.tokens = min(event.tokens, _BIG_INTEGER)
+                self.steps = min(event.steps, _INTEGER)
+                self.exceptions = min(event.exceptions, _INTEGER)
                 self.finished_at = record.at
                 since = self.created_at if self.started_at is None else self.started_at
                 self.elapsed = max(0.0, record.at - since)
@@ -178,7 +179,7 @@ def exchange_of(record: Record, event: RunQueued) -> Exchange | None:
         inputs=event.inputs,
         query=clean(query),
         files=_files(event.system),
-        number=number if isinstance(number, int) and 0 <= number < 2**31 else 0,  # what the column takes
+        number=number if isinstance(number, int) and 0 <= number <= _INTEGER else 0,
         created_at=record.at,
         retry_of=event.retry_of,
     )

@@ -114,7 +114,8 @@ class Telemetry:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     self._unfinished = len(await self._runtime.world.journal.unfinished())
             except (StoreError, TimeoutError) as error:
-                logger.warning("the journal does not tell how many runs are unfinished: %s", error or "too slow")
+                level = error.level if isinstance(error, StoreError) else logging.WARNING
+                logger.log(level, "the journal does not tell how many runs are unfinished: %s", error or "too slow")
                 self._unfinished = None
             self._looked = time.monotonic()
 

@@ -26,6 +26,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import ROUND_END, NodeSpec
+from headrace.kernel.spending import price_of
 from headrace.node import Flow, Unknown
 from headrace.ports import Bus
 
@@ -232,7 +233,7 @@ class Following:
 
 def cost_of(usage: Mapping[str, Any]) -> tuple[str, float]:
     """(currency, price) of what a model was paid."""
-    return str(usage.get("currency") or "USD"), float(usage.get("total_price") or 0)
+    return str(usage.get("currency") or "USD"), float(price_of(usage))
 
 
 class ObservedBus:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from headrace.adapters.models.calls import Calls
 from headrace.adapters.models.failures import in_stream
 from headrace.adapters.models.prices import Price
-from headrace.resources import ChatChunk, ChatRequest, Usage, estimate_tokens
+from headrace.resources import MOST_TOKENS, ChatChunk, ChatRequest, Usage, estimate_tokens
 
 
 class Answer:
@@ -116,8 +116,12 @@ class Answer:
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    """A count of the provider's, as far as a client's or a database's integer holds it; None where it is not a number
+    of tokens: negative, text, NaN."""
     value = usage.get(name)
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    return int(min(value, MOST_TOKENS))
 
 
 def _told(content: Any, reasoning: Any) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TypeVar, cast
 from uuid import UUID, uuid5
 
@@ -37,6 +37,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
+from headrace.kernel.spending import count_of, price_of, sum_of
 from headrace.node import Flow
 from headrace.runtime import Runtime
 from headrace.values import Value
@@ -62,13 +63,10 @@ class Bill:
 
     def add(self, usage: Mapping[str, Value]) -> None:
         """`usage` as `resources.Usage.wire` has it; what is missing counts as nothing."""
-        self.tokens += _count(usage, "total_tokens")
-        self.prompt += _count(usage, "prompt_tokens")
-        self.completion += _count(usage, "completion_tokens")
-        try:
-            self._price += Decimal(str(usage.get("total_price") or 0))
-        except InvalidOperation:
-            logger.warning("a price is no number: %.50r", usage.get("total_price"))
+        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
+        self.prompt = sum_of(self.prompt, count_of(usage, "prompt_tokens"))
+        self.completion = sum_of(self.completion, count_of(usage, "completion_tokens"))
+        self._price += price_of(usage)
         if usage.get("currency"):
             self._currencies.add(str(usage["currency"]))
 
@@ -81,11 +79,6 @@ class Bill:
             "total_price": None if mixed else format(self._price, "f"),
             "currency": None if mixed else next(iter(self._currencies), "USD"),
         }
-
-
-def _count(usage: Mapping[str, Value], name: str) -> int:
-    count = usage.get(name)
-    return count if isinstance(count, int) else 0
 
 
 class Standing:

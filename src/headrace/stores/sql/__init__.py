@@ -30,7 +30,7 @@ class SqlStore(
     def __init__(self, database: Database) -> None:
         self._database = database
         work = JournalWork()
-        self._writer = Writer(database.engine, database.name, work)
+        self._writer = Writer(database.engine, database.name, work, database.health)
         SqlJournal.__init__(self, database, self._writer)
         SqlLeases.__init__(self, database, self._writer, work)
         SqlCatalog.__init__(self, database, self._writer)

@@ -15,6 +15,8 @@ from sqlalchemy.engine import URL, RowMapping, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from headrace.errors import StoreError
+from headrace.stores.sql.failures import is_transient, read_error, reason
+from headrace.stores.sql.health import Health
 from headrace.stores.sql.schema import REVISIONS, metadata
 
 READERS = 4  # threads, each with a connection of its own while it reads
@@ -30,6 +32,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.name = engine.url.render_as_string(hide_password=True)
+        self.health = Health(self.name)
         self._readers = ThreadPoolExecutor(READERS, "headrace-read")
         self._closed = False
 
@@ -42,9 +45,14 @@ class Database:
     def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             with self.engine.connect() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            raise StoreError(f"{self.name} cannot be read: {reason(error)}") from error
+                result = work(connection)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            failure = read_error(self.name, error)
+            if failure.transient:
+                self.health.failed("read", reason(error))
+            raise failure from error
+        self.health.succeeded("read")
+        return result
 
     async def rows(self, statement: Select[Any]) -> list[RowMapping]:
         return await self.run(lambda connection: list(connection.execute(statement).mappings()))
@@ -71,7 +79,7 @@ def connect(url: str, *, full_sync: bool = False) -> Database:
             _prepare(connection, name)
     except SQLAlchemyError as error:
         engine.dispose()
-        raise StoreError(f"{name} cannot be opened: {reason(error)}") from error
+        raise StoreError(f"{name} cannot be opened: {reason(error)}", transient=is_transient(error)) from error
     except StoreError:
         engine.dispose()
         raise
@@ -88,11 +96,6 @@ def engine_of(url: str, *, full_sync: bool = False) -> Engine:
     if backend not in ("sqlite", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
     return _sqlite(parsed, full_sync) if backend == "sqlite" else _postgresql(parsed)
-
-
-def reason(error: SQLAlchemyError) -> str:
-    """What the database itself said, without statement and parameters (they hold users' data)."""
-    return str(getattr(error, "orig", None) or error)
 
 
 def begin(connection: Connection) -> None:

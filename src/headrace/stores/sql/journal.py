@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from headrace.errors import Conflict
 from headrace.kernel.events import (
@@ -27,11 +26,13 @@ from headrace.stores.encoding import Row, clean, decode, encode
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, light
+from headrace.stores.sql.failures import is_duplicate, write_error
 from headrace.stores.sql.schema import SERVICE, callbacks, events, runs
 from headrace.stores.sql.statements import Call, Statements
-from headrace.stores.sql.writer import Writer, write_error
+from headrace.stores.sql.writer import Writer
 
 _LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
+_LAST = 2**31 - 1  # the highest number that the column takes
 _GIVEN = 500  # runs in one statement that gives them back
 _ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
 
@@ -53,7 +54,7 @@ class Append:
         return self.run
 
     def refused(self, error: Exception) -> Exception:
-        if isinstance(error, IntegrityError | Conflict):
+        if isinstance(error, Conflict) or is_duplicate(error):
             return Conflict(self.run, self.first)
         return write_error(self.name, error)
 
@@ -226,7 +227,8 @@ class SqlJournal:
 
     async def read(self, run: RunId, after: int = 0) -> list[Record]:
         """See `Journal.read`. StoreError where a record is damaged or of a newer version."""
-        statement = select(events).where(events.c.run == clean(run), events.c.seq > after).order_by(events.c.seq)
+        later = events.c.seq > min(after, _LAST)
+        statement = select(events).where(events.c.run == clean(run), later).order_by(events.c.seq)
 
         def work(connection: Connection) -> list[Record]:
             return [decode(tuple(row)) for row in connection.execute(statement)]

@@ -13,7 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
-from headrace.stores.sql.database import engine_of, reason, revision_of
+from headrace.stores.sql.database import engine_of, revision_of
+from headrace.stores.sql.failures import reason
 from headrace.stores.sql.schema import REVISIONS, metadata
 
 _PAGES = 2048  # copied at once

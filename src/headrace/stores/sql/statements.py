@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from headrace.stores.encoding import clean
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.writer import Writer, write_error
+from headrace.stores.sql.failures import write_error
+from headrace.stores.sql.writer import Writer
 
 T = TypeVar("T")
 

@@ -16,8 +16,10 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from headrace.errors import HeadraceError, StoreError
-from headrace.stores.sql.database import begin, reason
+from headrace.errors import StoreError
+from headrace.stores.sql.database import begin
+from headrace.stores.sql.failures import is_transient, reason
+from headrace.stores.sql.health import Health
 
 MOST = 1000  # jobs in one transaction
 
@@ -65,9 +67,10 @@ class _Told:
 class Writer:
     """Runs `work` in a thread of its own; belongs to the event loop that it is made in."""
 
-    def __init__(self, engine: Engine, name: str, work: Work) -> None:
+    def __init__(self, engine: Engine, name: str, work: Work, health: Health) -> None:
         self._engine = engine
         self._name = name
+        self._health = health
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Entry | _Told | None] = SimpleQueue()  # None closes
@@ -148,6 +151,10 @@ class Writer:
                 for entry in going:
                     self._commit([entry])
                 return
+        if error is None:
+            self._health.succeeded("written")
+        elif is_transient(error):
+            self._health.failed("written", reason(error))
         for entry in going:
             if error is not None:
                 entry.result = entry.job.refused(error)
@@ -200,13 +207,3 @@ class Writer:
             self._connection = None
             connection.invalidate()
             connection.close()
-
-
-def write_error(name: str, error: Exception) -> Exception:
-    """What a caller is told: errors on purpose as they are, all else as a StoreError."""
-    if isinstance(error, HeadraceError):
-        return error
-    what = reason(error) if isinstance(error, SQLAlchemyError) else f"{type(error).__name__}: {error}"
-    failed = StoreError(f"{name} cannot be written: {what}")
-    failed.__cause__ = error
-    return failed
