@@ -36,6 +36,12 @@ class Draft:
         """What a user knows it by."""
         return self.title or self.id
 
+    @property
+    def kind(self) -> str:
+        """What its type is called: Dify has two agent nodes of one type, and tells them apart by two more fields."""
+        second = self.type == "agent" and self.data.get("agent_node_kind") == "dify_agent"
+        return "agent (version 2)" if second else self.type
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

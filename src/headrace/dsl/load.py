@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from headrace.dsl import graphless
 from headrace.dsl.check import Draft, drafts, links, mapping, unread
+from headrace.dsl.ends import doubled
 from headrace.dsl.handling import Handling
 from headrace.dsl.levels import Level, Levels
 from headrace.dsl.source import Document, read
@@ -23,9 +24,15 @@ from headrace.kernel.rounds import Body
 from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
 
-NEWEST = "0.6.0"
+NEWEST = "0.7.0"
 _WORKFLOW = "workflow"
 MODES = frozenset({_WORKFLOW, "advanced-chat", *graphless.MODES})
+NOT_RUN: Mapping[str, str] = {
+    "agent": "an agent of Dify 1.16 and later, with its own prompt, tools and skills",
+    "channel": "a channel",
+    "rag-pipeline": "a pipeline that fills a knowledge base",
+}
+"""Modes of Dify's that no run here could make sense of, and what an app of each is."""
 _BLANK: Mapping[str, Value] = {"string": "", "number": 0, "object": {}, "boolean": False}
 _SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
 
@@ -84,7 +91,7 @@ class _Loader:
         if workflow is None and mode in graphless.MODES:
             if made := graphless.converted(self._document, mode, self.problems.append):
                 self._document, workflow, tools = made.document, made.workflow, made.tools
-        elif workflow is None:
+        elif workflow is None and mode not in NOT_RUN:
             self._tell("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
             graph = None
@@ -140,6 +147,13 @@ class _Loader:
         mode = app.get("mode")
         if mode is None and app:
             self._tell("the app's mode is missing", app, "mode", field="app.mode")
+        elif isinstance(mode, str) and mode in NOT_RUN:
+            self._tell(
+                f"the app is of mode '{mode}' ({NOT_RUN[mode]}), which Headrace does not run",
+                app,
+                "mode",
+                field="app.mode",
+            )
         elif app and not (isinstance(mode, str) and mode in MODES):
             self._tell(f"{_shown(mode)} is no mode of an app", app, "mode", field="app.mode")
         return mode if isinstance(mode, str) else _WORKFLOW
@@ -225,7 +239,10 @@ class _Loader:
             for draft in self._drafts.values():
                 self._node(draft, levels)
             return None
-        return self._built(top, levels)
+        built = self._built(top, levels)
+        if not any(problem.fatal for problem in self.problems):
+            self.problems += doubled(built, self._drafts, self._document)
+        return built
 
     def _is_container(self, draft: Draft) -> bool:
         cls = self._registry.get(draft.type)
@@ -274,11 +291,15 @@ class _Loader:
         cls = self._registry.get(draft.type)
         if cls is None:
             if draft.type not in BODY_STARTS:
-                message = f"nodes of type '{draft.type}' are not run here"
+                message = f"nodes of type '{draft.kind}' are not run here"
                 self._tell(message, draft.data, "type", node=draft.name, fatal=False)
-            return Unknown(draft.type, draft.name)
+            return Unknown(draft.kind, draft.name)
         try:
-            return cls(cls.Config.model_validate(draft.data))
+            node = cls(cls.Config.model_validate(draft.data))
+            for field, flaw in node.flaws():
+                where, line = self._document.locate(draft.data, field)
+                self.problems.append(Problem(flaw, draft.name, where or None, line, fatal=False))
+            return node
         except ValidationError as error:
             told: set[tuple[str, str]] = set()
             for detail in error.errors(include_url=False, include_context=False, include_input=False):
