@@ -56,6 +56,25 @@ def mapping(value: Value) -> dict[str, Value] | None:
     return cast("dict[str, Value]", value) if isinstance(value, dict) else None
 
 
+def number_of(text: str) -> int | float | None:
+    """The finite number that a text is; None if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None  # neither infinite nor NaN
+
+
+def excerpt(value: Value) -> str:
+    """A value as messages quote it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def identifier(value: Value) -> str | None:
     """A node's id or a handle: text; numbers and booleans that lost their quotes are text again; None for others."""
     match value:

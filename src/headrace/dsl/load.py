@@ -13,7 +13,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from headrace.dsl import graphless
-from headrace.dsl.check import Draft, drafts, links, mapping, unread
+from headrace.dsl.check import Draft, drafts, excerpt, links, mapping, number_of, unread
 from headrace.dsl.ends import doubled
 from headrace.dsl.handling import Handling
 from headrace.dsl.levels import Level, Levels
@@ -131,13 +131,13 @@ class _Loader:
             return False
         kind = file.get("kind")
         if kind not in (None, "", "app"):
-            self._tell(f"the file holds {_shown(kind)}, not an app", file, "kind")
+            self._tell(f"the file holds {excerpt(kind)}, not an app", file, "kind")
             return False
         version = file.get("version")
         if version not in (None, ""):
             numbers = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", _text(version))
             if numbers is None:
-                self._tell(f"{_shown(version)} is no version of a workflow file", file, "version", fatal=False)
+                self._tell(f"{excerpt(version)} is no version of a workflow file", file, "version", fatal=False)
             elif tuple(int(part or 0) for part in numbers.groups()) > tuple(map(int, NEWEST.split("."))):
                 message = f"version {_text(version)} is newer than {NEWEST}, the newest known here: parts may not run"
                 self._tell(message, file, "version", fatal=False)
@@ -155,7 +155,7 @@ class _Loader:
                 field="app.mode",
             )
         elif app and not (isinstance(mode, str) and mode in MODES):
-            self._tell(f"{_shown(mode)} is no mode of an app", app, "mode", field="app.mode")
+            self._tell(f"{excerpt(mode)} is no mode of an app", app, "mode", field="app.mode")
         return mode if isinstance(mode, str) else _WORKFLOW
 
     def _environment(self, workflow: dict[str, Value]) -> tuple[dict[str, Value], frozenset[str]]:
@@ -178,9 +178,9 @@ class _Loader:
                     value = _text(value)
                     secrets |= {value} if value else set()
                 case "number" if isinstance(value, str) and value:
-                    number = _number(value)
+                    number = number_of(value)
                     if number is None:
-                        message = f"the environment variable '{name}' is to be a number, not {_shown(value)}"
+                        message = f"the environment variable '{name}' is to be a number, not {excerpt(value)}"
                         self._tell(message, entry, "value", field=f"{field}.value")
                     value = number
                 case _:
@@ -330,23 +330,6 @@ class _Loader:
 
 def _text(value: Value) -> str:
     return "" if value is None else value if isinstance(value, str) else str(value)
-
-
-def _shown(value: Value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _number(text: str) -> int | float | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number - number == 0 else None  # neither infinite nor NaN
 
 
 def _worded(kind: str, message: str) -> str:

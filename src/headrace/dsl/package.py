@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from typing import IO, cast
 
-from headrace.dsl.check import mapping
+from headrace.dsl.check import excerpt, mapping
 from headrace.dsl.source import MAX_CHARACTERS, read
 from headrace.errors import LoadError, Problem
 from headrace.values import Value
@@ -96,9 +96,9 @@ class _Package:
             message = "the package holds an agent (an app of mode 'agent'), which Headrace does not run"
             raise self._refused(message, "format")
         if kind != _APP:
-            raise self._refused(f"packages of format {_shown(kind)} are not known here", "format")
+            raise self._refused(f"packages of format {excerpt(kind)} are not known here", "format")
         if version != _VERSION:
-            message = f"packages of format version {_shown(version)} are not known here: {_VERSION} is"
+            message = f"packages of format version {excerpt(version)} are not known here: {_VERSION} is"
             raise self._refused(message, "format_version")
         apps = manifest.get("apps")
         entries = [mapping(entry) or {} for entry in cast("list[Value]", apps)] if isinstance(apps, list) else []
@@ -124,8 +124,3 @@ class _Package:
 
     def _refused(self, message: str, field: str | None = None) -> LoadError:
         return _refused(self._source, message, field)
-
-
-def _shown(value: Value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
