@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cases.peer import Peer
+from tests.serve.process import Serve
+
+FLOWS = Path(__file__).parent / "flows"
+
+
+@pytest.fixture(scope="package")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    with Peer() as peer:
+        environ = {
+            "OPENAI_API_COMPATIBLE_API_KEY": "none",
+            "OPENAI_API_COMPATIBLE_BASE_URL": f"{peer.url}/v1",
+        }
+        with Serve(tmp_path_factory.mktemp("served"), sorted(FLOWS.glob("*.yml")), environ) as serve:
+            yield serve
