@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from headrace import values
 from headrace.errors import NotFound
+from headrace.kernel.events import RunId
 from headrace.node import Declared, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
 from headrace.runtime import Runtime
@@ -23,6 +24,8 @@ CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})
 """Modes of apps that hold conversations."""
 AGENT = "agent-chat"
 COMPLETION = "completion"
+MESSAGES = CHATS | {COMPLETION}
+"""Modes of apps that answer messages."""
 BASIC = frozenset({"chat", AGENT, COMPLETION})
 """Modes of apps whose files need no graph: of these only the answer is told, not how it came about."""
 UNNAMED = "New conversation"
@@ -52,14 +55,22 @@ class Chats:
         return found
 
     async def message(
-        self, submission: Submission, conversation: Conversation | None = None, *, named: bool = True
+        self,
+        submission: Submission,
+        conversation: Conversation | None = None,
+        *,
+        named: bool = True,
+        run: RunId | None = None,
     ) -> Submission:
         """A checked submission with a query and an end user, as the next message of a conversation: of a new one where
-        none is given, called after the query if it is to be `named`. One that an annotation fits has its answer."""
+        none is given, called after the query if it is to be `named`. One that an annotation fits has its answer.
+
+        `run`: the id that the message's run is to have. A new conversation's id follows from it, so that a message
+        that is submitted again begins no second one."""
         assert submission.query is not None
         assert submission.end_user is not None
         if conversation is None:
-            begun = self._begun(submission, named=named)
+            begun = self._begun(submission, run, named=named)
             said = replace(submission, conversation=begun.conversation.id, begun=begun)
         else:
             await self._go_on(conversation, submission.served.flow)
@@ -70,11 +81,11 @@ class Chats:
         system = {**submission.system, ANNOTATION: annotation.id}
         return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
 
-    def _begun(self, submission: Submission, *, named: bool) -> Begun:
+    def _begun(self, submission: Submission, run: RunId | None, *, named: bool) -> Begun:
         served, now = submission.served, self.runtime.world.clock()
         assert submission.end_user is not None
         made = Conversation(
-            str(uuid.uuid4()),
+            str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
             served.app.id,
             submission.end_user.id,
             title_of(submission.query or "") if named else UNNAMED,

@@ -19,8 +19,10 @@ from headrace.adapters.http import HttpClient
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
+from headrace.annotations import Annotations
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.chat import Chats
 from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.engine import World
@@ -166,7 +168,7 @@ async def service(
         courier = Courier(runtime, store, http, secret, watch=telemetry.called_back if telemetry else None)
         if telemetry:
             telemetry.look_at(runtime, queue)
-        dispatcher = Dispatcher(runtime, store)
+        dispatcher = Dispatcher(runtime, store, Chats(runtime, Annotations(store).answer))
         worker = dispatching = None
         if work:
             if keeping is not None and settings.retention:

@@ -42,12 +42,15 @@ POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the 
 
 
 class Submitted(NamedTuple):
-    """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch."""
+    """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch; `message`: whether it
+    answers one, of this conversation if there is one."""
 
     run: RunId
     task: str
     at: float
     version: str
+    message: bool = False
+    conversation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,8 @@ class Runtime:
             await self.queue.put(run)
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        return Submitted(run, queued.task, records[0].at, queued.version)
+        at, message = records[0].at, "query" in queued.system
+        return Submitted(run, queued.task, at, queued.version, message, queued.conversation)
 
     @asynccontextmanager
     async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[Started]:

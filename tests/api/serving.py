@@ -21,10 +21,12 @@ import yaml
 from starlette.routing import BaseRoute
 
 from headrace.adapters.files import FileStore, limit_for
+from headrace.annotations import Annotations
 from headrace.api.app import ApiOptions, create_app
 from headrace.api.polling import Polling
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.chat import Chats
 from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.engine import World
@@ -302,7 +304,7 @@ async def serving(
     resources = only(http=NoHttp(), files=files, models=models, history=store)
     limiter = Limiter(PlanFile(plans), store) if plans else None
     runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
-    dispatcher = Dispatcher(runtime, store)
+    dispatcher = Dispatcher(runtime, store, Chats(runtime, Annotations(store).answer))
     parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
     api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(

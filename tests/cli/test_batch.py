@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.chats import chatflow
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
 from tests.polling.counting import counting
@@ -161,7 +162,6 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(tmp_path: 
         (["gone.yml", "in"], "gone.yml: cannot be read: No such file or directory"),
         (["echo.yml", "empty"], "empty: has no lines."),
         (["echo.yml", "in", "-o", "./in"], "is the file that the lines are in"),
-        (["chat.yml", "in"], "only workflows run here"),
         (["echo.yml", "in", "--concurrency", "0"], "concurrency"),
         (["echo.yml", "in", "--rpm", "x"], "rpm"),
     ],
@@ -169,10 +169,20 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(tmp_path: 
 def test_bad_usage(tmp_path: Path, invoke: Invoke, echo: Path, arguments: list[str], says: str):
     lines(tmp_path / "in", {"q": "a"})
     lines(tmp_path / "empty")
-    flow(tmp_path / "chat.yml", variables=[field("q")], mode="advanced-chat")
     done = invoke("batch", *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_messages_to_a_chat(tmp_path: Path, invoke: Invoke):
+    (tmp_path / "chat.yml").write_text(chatflow("{{#start.q#}}: {{#sys.query#}}", variables=[field("q")]))
+    asked = [{"inputs": {"q": "a"}, "query": "hi"}, {"inputs": {"q": "b"}}]
+    (tmp_path / "in").write_text("\n".join(json.dumps(each) for each in asked))
+    done = invoke("batch", "chat.yml", "in", "-o", "out.jsonl")
+    assert done.exit_code == 1, done.stderr
+    first, second = read(tmp_path / "out.jsonl")
+    assert (first["answer"], first["message_id"]) == ("a: hi", first["workflow_run_id"])
+    assert second["error"] == "query: Field required"
 
 
 @pytest.mark.parametrize("arguments", [["gone"], ["in", "-o", "no/such/folder"]])

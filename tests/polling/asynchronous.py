@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.api.serving import Client
 
+EVENTS = "text/event-stream"
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -30,8 +32,9 @@ async def ask(app: Client, method: str, path: str, **more: Any) -> Reply:
 
 
 async def submit(app: Client, inputs: Mapping[str, Any] | None = None, key: str | None = None, **more: Any) -> Reply:
+    accept = {"Accept": EVENTS} if more.get("response_mode") == "streaming" else {}
     body = {"inputs": inputs or {}, "user": "u1", **more}
-    headers = {"Idempotency-Key": key} if key else {}
+    headers = {"Idempotency-Key": key, **accept} if key else accept
     return await ask(app, "POST", f"/workflows/{app.served.app.id}/run", json=body, headers=headers)
 
 

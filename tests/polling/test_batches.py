@@ -315,12 +315,6 @@ async def test_only_ones_own(server: Serving) -> None:
     assert (await send(mine, texts(1), headers=keyless)).status == 401
 
 
-async def test_a_chat_has_no_batches(server: Serving) -> None:
-    app = await server.add("chat.yml", workflow(mode="advanced-chat"))
-    reply = await send(app, texts(1))
-    assert (reply.status, reply.body["code"]) == (400, "not_workflow_app")
-
-
 async def test_results_of_which_kind(server: Serving) -> None:
     app = await server.add("tiny.yml", ECHO)
     batch = await begun(app, texts(1))

@@ -19,6 +19,7 @@ from headrace.api.auth import Api, ApiOptions
 from headrace.api.polling.callbacks import CallbackRoutes, callback_url
 from headrace.api.polling.parts import Polling
 from headrace.apps import Served
+from headrace.chat import Chats
 from headrace.dispatcher import Dispatcher
 from headrace.errors import InvalidParam
 from headrace.submission import Submission
@@ -60,7 +61,8 @@ async def caller() -> AsyncGenerator[Caller]:
         errors.install(app)
         router = APIRouter(prefix="/api/v1", route_class=RawRoute)
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
-        CallbackRoutes(api, Polling(at.store, at.courier, Dispatcher(at.where, at.store))).add_to(router)
+        dispatcher = Dispatcher(at.where, at.store, Chats(at.where))
+        CallbackRoutes(api, Polling(at.store, at.courier, dispatcher)).add_to(router)
         app.include_router(router)
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())

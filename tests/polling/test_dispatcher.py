@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.apps import Served
-from headrace.dispatcher import Dispatcher, Progress, Spool, read_lines, run_of, source_of
+from headrace.chat import Chats
+from headrace.dispatcher import Dispatcher, Line, Progress, Spool, read_lines, run_of, source_of
 from headrace.dispatcher import work as working_at
 from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
@@ -31,7 +32,7 @@ BATCH = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"
 
 @asynccontextmanager
 async def dispatching(where: Runtime, store: MemoryStore) -> AsyncGenerator[Dispatcher]:
-    dispatcher = Dispatcher(where, store)
+    dispatcher = Dispatcher(where, store, Chats(where))
     task = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher
@@ -177,7 +178,7 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
     async with working(where), dispatching(where, store) as dispatcher:
         kept = await dispatcher.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
         await Gate.begun.wait()
-        elsewhere = Dispatcher(where, store)
+        elsewhere = Dispatcher(where, store, Chats(where))
         assert (await elsewhere.stop(kept)).status == "stopped"
         found = await over(dispatcher)
         assert (found.status, (await dispatcher.lines.progress(found)).stopped) == ("stopped", 50)
@@ -275,16 +276,18 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
 # ------------------------------------------------------------------------------------------------------------ lines
 
 
-async def _as_it_is(inputs: Any) -> Any:
-    if inputs.get("q") == "bad":
+async def _as_it_is(fields: Any) -> Line:
+    if fields["inputs"].get("q") == "bad":
         raise InvalidParam("q will not do")
-    return inputs
+    return Line(fields["inputs"], fields.get("query"))
 
 
 async def test_lines_are_numbered_without_blank_ones() -> None:
-    text = b'\xef\xbb\xbf\n{"inputs": {"q": 1}}\n\n \t\r\n{"inputs": {"q": "bad"}}\r\n{"inputs": {"q": 3}}'
+    text = (
+        b'\xef\xbb\xbf\n{"inputs": {"q": 1}}\n\n \t\r\n{"inputs": {"q": "bad"}}\r\n{"inputs": {"q": 3}, "query": "hi"}'
+    )
     found = [line async for line in read_lines(io.BytesIO(text), _as_it_is)]
-    assert found == [BatchLine(0, {"q": 1}), BatchLine(1, {}, "q will not do"), BatchLine(2, {"q": 3})]
+    assert found == [BatchLine(0, {"q": 1}), BatchLine(1, {}, "q will not do"), BatchLine(2, {"q": 3}, query="hi")]
 
 
 async def test_a_defect_is_no_bad_line() -> None:

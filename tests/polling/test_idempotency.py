@@ -18,7 +18,7 @@ from headrace.ports import Answers
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
-from tests.polling.asynchronous import Reply, ask, look, submit
+from tests.polling.asynchronous import EVENTS, Reply, ask, look, submit
 
 
 async def runs(app: Client) -> list[str]:
@@ -124,7 +124,8 @@ async def test_a_stream_is_told_again_from_the_beginning(server: Serving) -> Non
     app = await server.add("tiny.yml", workflow(["gate"], outputs={"out": ("gate", "text")}))
     gate = Scripted.scripts["gate"] = Gate(["a"])
     gate.let(2)
-    path, key = f"/api/v1/workflows/{app.served.app.id}/run", {"Idempotency-Key": "k"}
+    path = f"/api/v1/workflows/{app.served.app.id}/run"
+    key = {"Idempotency-Key": "k", "Accept": EVENTS}
     async with app.stream(path, key) as stream:
         first = await stream.rest()
     async with app.stream(path, key) as stream:

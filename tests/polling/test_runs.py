@@ -17,6 +17,7 @@ from tests.api.serving import Gate, Scripted, Serving, Stream, serving, workflow
 from tests.polling.asynchronous import ask, look, submit, submitted, until
 
 TEXT = {"variable": "q", "label": "q", "type": "text-input", "required": True}
+EVENTS = {"Accept": "text/event-stream"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -53,6 +54,45 @@ async def test_the_alias_and_the_words_for_the_same_mode(server: Serving) -> Non
     path = f"/workflows/{app.served.app.id}/run"
     body = {"inputs": {}, "user": "u", "response_mode": "async", "query": "", "files": None, "callback_url": None}
     assert (await ask(app, "POST", path, json=body, prefix="/api")).status == 202
+
+
+GUIDE = {
+    "inputs": {"field1": "value1"},
+    "query": "What do you see?",
+    "files": [{"type": "image", "transfer_method": "remote_url", "url": "https://example.com/a.png"}],
+    "response_mode": "streaming",
+    "user": "user_id",
+}
+"""The body that the integration guide sends."""
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/api/v1"])
+async def test_the_body_of_the_integration_guide(server: Serving, prefix: str) -> None:
+    field = {"variable": "field1", "label": "field1", "type": "text-input", "required": True}
+    outputs = {"out": ("start", "field1"), "files": ("sys", "files")}
+    app = await server.add("tiny.yml", workflow(variables=[field], outputs=outputs))
+    path = f"/workflows/{app.served.app.id}/run"
+    reply = await ask(app, "POST", path, json=GUIDE, headers={"Accept": "*/*"}, prefix=prefix)
+    assert reply.status == 202
+    assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
+    assert reply.body["status"] == "queued"
+    told = await look(app, reply.body["workflow_run_id"], wait=5)
+    assert (told["status"], told["inputs"], told["outputs"]["out"]) == ("succeeded", {"field1": "value1"}, "value1")
+    (file,) = told["outputs"]["files"]
+    assert (file["type"], file["remote_url"]) == ("image", "https://example.com/a.png")
+
+
+async def test_a_query_is_an_input_of_that_name(server: Serving) -> None:
+    query = TEXT | {"variable": "query"}
+    app = await server.add("tiny.yml", workflow(variables=[query], outputs={"out": ("start", "query")}))
+    told = await look(app, await submitted(app, query="from the body"), wait=5)
+    assert told["outputs"] == {"out": "from the body"}
+    told = await look(app, await submitted(app, {"query": "of the inputs"}, query="from the body"), wait=5)
+    assert told["outputs"] == {"out": "of the inputs"}
+    assert (await submit(app, query=["no text"])).body["code"] == "invalid_param"
+    assert (await submit(app, query="")).body["message"] == "query is required in input form"
+    deaf = await server.add("deaf.yml", workflow(outputs={"out": ("sys", "user_id")}))
+    assert (await submit(deaf, query={"of": "any kind"})).status == 202
 
 
 async def test_a_version_is_run_by_its_id(server: Serving) -> None:
@@ -93,7 +133,7 @@ async def test_streaming_tells_the_events(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["gate"], outputs={"out": ("gate", "text")}))
     gate = Scripted.scripts["gate"] = Gate(["a", "b"])
     gate.let(3)
-    async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run") as stream:
+    async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run", headers=EVENTS) as stream:
         assert stream.answer.status == 200
         events = await stream.rest()
     assert events[0].name == "workflow_started"
@@ -111,7 +151,6 @@ def refusals() -> Mapping[str, tuple[Any, int, str]]:
         "files of another type": (good | {"files": {}}, 400, "invalid_param"),
         "a mode of another name": (good | {"response_mode": "later"}, 400, "invalid_param"),
         "a mode of another type": (good | {"response_mode": ["async"]}, 400, "invalid_param"),
-        "a query": (good | {"query": "hello"}, 400, "invalid_param"),
         "a callback to nowhere": (good | {"callback_url": "ftp://example.com"}, 400, "invalid_param"),
         "a callback of another type": (good | {"callback_url": 7}, 400, "invalid_param"),
         "a user too long": (good | {"user": "u" * 256}, 400, "invalid_param"),
@@ -151,16 +190,11 @@ async def test_workflows_that_are_not_there(server: Serving) -> None:
         assert (reply.status, reply.body["code"]) == (404, "not_found"), name
 
 
-async def test_apps_of_another_mode(server: Serving) -> None:
-    app = await server.add("chat.yml", workflow(mode="advanced-chat"))
-    assert (await submit(app)).body["code"] == "not_workflow_app"
-
-
 async def test_as_many_callers_wait_as_may(tmp_path: Path) -> None:
     async with serving(tmp_path, max_active=1) as server:
         app = await server.add("tiny.yml", workflow(["gate"]))
         gate = Scripted.scripts["gate"] = Gate([])
-        async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run") as stream:
+        async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run", headers=EVENTS) as stream:
             await stream.until("workflow_started")
             reply = await submit(app, response_mode="blocking")
             assert (reply.status, reply.body["code"]) == (429, "too_many_requests")

@@ -18,7 +18,7 @@ task_id=$(field task_id)
 workflow_run_id=$(field workflow_run_id)
 workflow_id=$(field workflow_id)
 
-call '202' 'Run a workflow for many inputs' \
+call '202' 'Run a workflow, or ask a chat, for many inputs' \
   --request POST "${HEADRACE_URL}/api/v1/workflows/${workflow_id}/batch?user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header 'Content-Type: application/jsonl' \

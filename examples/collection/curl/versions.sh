@@ -18,7 +18,7 @@ task_id=$(field task_id)
 workflow_run_id=$(field workflow_run_id)
 workflow_id=$(field workflow_id)
 
-call '200 202' 'Run a workflow' \
+call '200 202' 'Run a workflow, or send a message to a chat' \
   --request POST "${HEADRACE_URL}/api/v1/workflows/${workflow_id}/run" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header "Idempotency-Key: order-${guid}" \

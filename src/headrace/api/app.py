@@ -31,7 +31,6 @@ from headrace.api.v1_files import FileRoutes
 from headrace.api.v1_messages import MessageRoutes
 from headrace.api.v1_runs import RunRoutes
 from headrace.apps import Apps
-from headrace.chat import Chats
 from headrace.resources import Speech
 from headrace.runtime import Runtime
 
@@ -101,11 +100,10 @@ def create_app(
     file_routes = FileRoutes(api)
     RunRoutes(api).add_to(v1)
     AppRoutes(api).add_to(v1)
-    chats = Chats(runtime, api.annotations.answer)
-    ChatRoutes(api, chats).add_to(v1)
-    OpenAIRoutes(api, chats).add_to(v1)
-    MessageRoutes(api, chats).add_to(v1)
-    ConversationRoutes(api, chats).add_to(v1)
+    ChatRoutes(api).add_to(v1)
+    OpenAIRoutes(api).add_to(v1)
+    MessageRoutes(api).add_to(v1)
+    ConversationRoutes(api).add_to(v1)
     AnnotationRoutes(api).add_to(v1)
     AudioRoutes(api).add_to(v1)
     file_routes.add_to(v1)

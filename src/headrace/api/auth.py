@@ -22,6 +22,7 @@ from headrace.api.body import Body
 from headrace.api.edge import Watch
 from headrace.api.errors import file_too_large, of_status
 from headrace.apps import Apps, Served
+from headrace.chat import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.masking import Mask
 from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
@@ -86,6 +87,7 @@ class Api:
         self.options = options
         self.speech = speech
         self.annotations = Annotations(runtime.conversations)
+        self.chats = Chats(runtime, self.annotations.answer)
         self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
     async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from headrace.api.chat_bodies import FLOWING, Reply, envelope, failure
 from headrace.api.encoding import encode
 from headrace.api.frames import START, Frame, Frames, Place
-from headrace.chat import AGENT, CHATS, COMPLETION
+from headrace.chat import AGENT, MESSAGES
 from headrace.kernel.answer import Said
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId
 from headrace.node import Flow
@@ -27,7 +27,7 @@ _FLAT = frozenset(
 
 def frames_for(run: RunId, flow: Flow, after: Place = START) -> Frames:
     """The frames of a run, in the dialect of its app."""
-    return (ChatFrames if flow.mode in CHATS or flow.mode == COMPLETION else Frames)(run, flow, after)
+    return (ChatFrames if flow.mode in MESSAGES else Frames)(run, flow, after)
 
 
 class ChatFrames(Frames):

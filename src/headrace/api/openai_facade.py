@@ -23,7 +23,7 @@ from headrace.api.openai_asked import Asked, BadParameter, Picture, place, read
 from headrace.api.sse import EventStream
 from headrace.api.uploads import Uploads
 from headrace.apps import Served
-from headrace.chat import CHATS, COMPLETION, Chats
+from headrace.chat import CHATS, COMPLETION
 from headrace.errors import LoadError, RequestError, StoreError
 from headrace.nodes.start import Start
 from headrace.ports import App, EndUser
@@ -37,9 +37,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class OpenAIRoutes:
     """`/v1/openai/chat/completions` and `/v1/openai/models`."""
 
-    def __init__(self, api: Api, chats: Chats) -> None:
+    def __init__(self, api: Api) -> None:
         self.api = api
-        self.chats = chats
 
     def add_to(self, router: APIRouter) -> None:
         completions = _in_openai_words(self.completions)
@@ -99,7 +98,7 @@ class OpenAIRoutes:
         end_user = await self.api.end_user(app, asked.user)
         conversation = None
         if chatting and asked.conversation is not None:
-            conversation = await self.chats.find(app.id, end_user.id, asked.conversation)
+            conversation = await self.api.chats.find(app.id, end_user.id, asked.conversation)
         names = {field["variable"] for entry in form for field in entry.values()}
         inputs = {**{name: each for name, each in asked.metadata.items() if name in names}, **asked.inputs}
         pictures = [await self._mapping(each, app, end_user) for each in asked.pictures]
@@ -113,7 +112,7 @@ class OpenAIRoutes:
                 system["dialogue_count"] = 1 + sum(each["role"] == "user" for each in asked.history)
         submission = replace(submission, system=system)
         if chatting:
-            return await self.chats.message(replace(submission, query=asked.text), conversation)
+            return await self.api.chats.message(replace(submission, query=asked.text), conversation)
         return replace(submission, query=asked.text) if app.mode == COMPLETION else submission
 
     async def _mapping(self, picture: Picture, app: App, end_user: EndUser) -> Mapping[str, Value]:

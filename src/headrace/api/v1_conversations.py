@@ -14,7 +14,7 @@ from headrace.api.arguments import maybe_id, maybe_text, number, truth
 from headrace.api.auth import Api, as_uuid
 from headrace.api.errors import not_chat_app, of_status
 from headrace.apps import Served
-from headrace.chat import CHATS, Chats, title_of
+from headrace.chat import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.masking import Mask
 from headrace.ports import Conversation, ConversationVariable, EndUser
@@ -28,9 +28,8 @@ _NUMBERS = frozenset({"number", "integer", "float"})
 class ConversationRoutes:
     """`/v1/conversations`."""
 
-    def __init__(self, api: Api, chats: Chats) -> None:
+    def __init__(self, api: Api) -> None:
         self.api = api
-        self.chats = chats
 
     def add_to(self, router: APIRouter) -> None:
         one = "/conversations/{conversation_id}"
@@ -53,7 +52,7 @@ class ConversationRoutes:
             raise InvalidParam("sort_by: Input should be 'created_at', '-created_at', 'updated_at' or '-updated_at'")
         if last is not None:
             try:
-                await self.chats.find(served.app.id, end_user.id, last)
+                await self.api.chats.find(served.app.id, end_user.id, last)
             except NotFound:
                 raise NotFound("Last Conversation Not Exists.") from None
         found, more = await self.api.runtime.conversations.conversations(
@@ -161,7 +160,7 @@ class ConversationRoutes:
 
     async def _conversation(self, request: Request, served: Served, end_user: EndUser) -> Conversation:
         wanted = as_uuid(request.path_params["conversation_id"], NotFound("Conversation Not Exists."))
-        return await self.chats.find(served.app.id, end_user.id, wanted)
+        return await self.api.chats.find(served.app.id, end_user.id, wanted)
 
 
 def _wire(conversation: Conversation, mask: Mask) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from headrace.api.encoding import iso
 from headrace.api.errors import not_chat_app
 from headrace.api.messages import Messages
 from headrace.api.suggesting import suggested
-from headrace.chat import CHATS, Chats
+from headrace.chat import CHATS
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ports import EndUser, Exchange, Feedback
 from headrace.resources import Turn
@@ -31,9 +31,8 @@ _NO_MESSAGE = "Message Not Exists."
 class MessageRoutes:
     """`/v1/messages` and `/v1/app/feedbacks`."""
 
-    def __init__(self, api: Api, chats: Chats) -> None:
+    def __init__(self, api: Api) -> None:
         self.api = api
-        self.chats = chats
         self.messages = Messages(api.runtime)
 
     def add_to(self, router: APIRouter) -> None:
@@ -61,7 +60,7 @@ class MessageRoutes:
         if conversation is None:
             return told({"limit": limit, "has_more": False, "data": []})
         conversations = self.api.runtime.conversations
-        await self.chats.find(served.app.id, end_user.id, conversation)
+        await self.api.chats.find(served.app.id, end_user.id, conversation)
         if first is not None:
             before = await conversations.find_exchange(first)
             if before is None or before.conversation != conversation:
@@ -80,7 +79,7 @@ class MessageRoutes:
         message = await self._message(request, end_user)
         if message.conversation is None:
             raise NotFound("Conversation Not Exists.")
-        await self.chats.find(served.app.id, end_user.id, message.conversation)
+        await self.api.chats.find(served.app.id, end_user.id, message.conversation)
         if not enabled(served.flow, "suggested_questions_after_answer"):
             raise RequestError("Suggested Questions Is Disabled.", "bad_request", 400)
         runtime = self.api.runtime

@@ -82,8 +82,11 @@ def batch(
 ) -> None:
     """Runs a workflow FILE once for each line of LINES (JSON Lines, each {"inputs": {...}}; - is stdin).
 
+    Of a chat app each line is a message: {"inputs": {...}, "query": "..."}.
+
     The results are JSON Lines in the same order: index, workflow_run_id, status, outputs, error, elapsed_time,
-    total_tokens. While it runs they gather in OUTPUT.partial, which becomes OUTPUT once all are there.
+    total_tokens; of a message also answer, conversation_id and message_id. While it runs they gather in OUTPUT.partial,
+    which becomes OUTPUT once all are there.
 
     Cut off, by whatever it was, the same command goes on from there: the same workflow, the same lines, the same
     OUTPUT and --user. What was run is kept in the data folder, under batches, until that is deleted. So a batch that is
@@ -113,8 +116,6 @@ def batch(
         async def work() -> int:
             async with service(own) as running:
                 served = await running.apps.publish(source_of(file), content)
-                if served.flow.mode != "workflow":
-                    raise Bad(f"{file}: is of mode '{served.flow.mode}'; only workflows run here")
                 batch = await _batch(running, served, name, asked, user, concurrency, rpm)
                 if batch is None:
                     raise Bad(f'{lines}: has no lines. Each is to be a JSON object: {{"inputs": {{...}}}}')
@@ -175,6 +176,8 @@ async def _batch(
     running: Service, served: Served, name: str, asked: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
     """The batch, new or as it was left; None where there are no lines."""
+    from headrace.api.message_requests import line_reader
+    from headrace.chat import Chats
     from headrace.dispatcher import Spool, read_lines
     from headrace.ports import Batch
 
@@ -185,7 +188,10 @@ async def _batch(
         said = "was run before" if known.ended_at else "goes on"
         say(f"The batch {said}: {done} of {known.total} lines are done. (--restart runs all of them again.)")
         return await dispatcher.set_pace(known, concurrency, rpm)
-    accept = partial(start_of(served.flow).accept, resolve=partial(running.files.resolve, app=served.app.id))
+    start_of(served.flow)  # Bad where it has none
+    end_user = await running.apps.end_user(served.app, user)
+    resolve = partial(running.files.resolve, app=served.app.id)
+    accept = line_reader(served, end_user, Chats(running.runtime), resolve)
     with tempfile.TemporaryFile() as file:
         lines = Spool(file)
         asked.seek(0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from headrace.kernel.events import NodeSucceeded, Record, RunPaused
+from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.graph import Graph
 from headrace.kernel.state import State
 from headrace.ports import Callback
@@ -69,7 +69,16 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
         "elapsed_time": None if state.ended_at is None else round(max(0.0, state.ended_at - since), 6),
         "user": queued.user,
         "retry_of": queued.retry_of,
+        **_message(known[-1].run, queued, ended),
     }
+
+
+def _message(run: RunId, queued: RunQueued, ended: RunEnded | None) -> dict[str, Value]:
+    """What is told beside of a run that answers a message."""
+    if "query" not in queued.system:
+        return {}
+    answer = ended.outputs.get("answer") if ended else None
+    return {"answer": answer or "", "conversation_id": queued.conversation, "message_id": run}
 
 
 def _usage(records: Sequence[Record], graph: Graph) -> dict[str, Value]:

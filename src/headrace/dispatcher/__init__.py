@@ -1,7 +1,18 @@
 """Batches: many runs of one version, asked for at once, begun a few at a time, told in order."""
 
-from headrace.dispatcher.jsonl import Spool, read_lines
+from headrace.dispatcher.jsonl import Accept, Line, Spool, read_lines
 from headrace.dispatcher.lines import LineResult, Lines, Progress, run_of, source_of
 from headrace.dispatcher.work import Dispatcher
 
-__all__ = ["Dispatcher", "LineResult", "Lines", "Progress", "Spool", "read_lines", "run_of", "source_of"]
+__all__ = [
+    "Accept",
+    "Dispatcher",
+    "Line",
+    "LineResult",
+    "Lines",
+    "Progress",
+    "Spool",
+    "read_lines",
+    "run_of",
+    "source_of",
+]

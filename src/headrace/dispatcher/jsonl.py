@@ -1,4 +1,5 @@
-"""The lines of a batch as they come in: JSON Lines, each `{"inputs": {...}}`."""
+"""The lines of a batch as they come in: JSON Lines, each `{"inputs": {...}}`, and of apps that answer messages also
+with `query` and `conversation_id`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import itertools
 import pickle
 from array import array
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import IO, Any, cast, overload
+from typing import IO, Any, NamedTuple, cast, overload
 
 import orjson
 
@@ -16,10 +17,20 @@ from headrace.errors import RequestError
 from headrace.ports import BatchLine
 from headrace.values import Value, nests_deeper
 
-Accept = Callable[[Mapping[str, Value]], Awaitable[Mapping[str, Value]]]
-"""Checks the inputs of a run; raises RequestError for such as will not do."""
+
+class Line(NamedTuple):
+    """What a line asks for, checked: a run's inputs, and the message that it answers."""
+
+    inputs: Mapping[str, Value]
+    query: str | None = None
+    conversation: str | None = None
+
+
+Accept = Callable[[Mapping[str, Value]], Awaitable[Line]]
+"""Checks the fields of a line; raises RequestError for such as will not do."""
 
 _DEEPEST = 100  # levels of a line, as of any body
+_FIELDS = ("inputs", "query", "conversation_id")
 _AT_ONCE = 50  # lines checked at once: to check a file's URL takes a request
 _BOM = b"\xef\xbb\xbf"
 
@@ -29,7 +40,8 @@ async def read_lines(raw: Iterable[bytes], accept: Accept) -> AsyncGenerator[Bat
 
     async def line(index: int, text: bytes) -> BatchLine:
         try:
-            return BatchLine(index, await accept(_inputs(text)))
+            accepted = await accept(_fields(text))
+            return BatchLine(index, accepted.inputs, None, accepted.query, accepted.conversation)
         except RequestError as error:
             return BatchLine(index, {}, str(error))
         except _Unfit as error:
@@ -55,7 +67,7 @@ def _unmarked(raw: Iterable[bytes]) -> Iterable[bytes]:
     yield from lines
 
 
-def _inputs(text: bytes) -> dict[str, Value]:
+def _fields(text: bytes) -> dict[str, Value]:
     try:
         parsed: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -63,16 +75,11 @@ def _inputs(text: bytes) -> dict[str, Value]:
     if not isinstance(parsed, dict):
         raise _Unfit('The line must be a JSON object: {"inputs": {...}}')
     line = cast("dict[str, Value]", parsed)
-    if unknown := [name for name in line if name != "inputs"]:
-        raise _Unfit(f"{unknown[0]:.50}: unknown field; a line has inputs and nothing else")
-    if "inputs" not in line:
-        raise _Unfit("inputs: Field required")
-    inputs = line["inputs"]
-    if not isinstance(inputs, dict):
-        raise _Unfit("inputs: Input should be a valid dictionary")
+    if unknown := [name for name in line if name not in _FIELDS]:
+        raise _Unfit(f"{unknown[0]:.50}: unknown field; a line has {', '.join(_FIELDS)}")
     if text.count(b"{") + text.count(b"[") > _DEEPEST and nests_deeper(line, _DEEPEST):
         raise _Unfit(f"The line is nested more than {_DEEPEST} levels deep.")
-    return cast("dict[str, Value]", inputs)
+    return line
 
 
 class Spool(Sequence[BatchLine]):

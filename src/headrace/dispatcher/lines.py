@@ -86,6 +86,7 @@ class LineResult:
     error: str | None = None
     elapsed: float | None = None
     tokens: int | None = None
+    message: Mapping[str, Value] | None = None  # the answer and where it belongs, of an app that answers messages
 
     @property
     def over(self) -> bool:
@@ -101,6 +102,7 @@ class LineResult:
             "error": self.error,
             "elapsed_time": self.elapsed,
             "total_tokens": self.tokens,
+            **(self.message or {}),
         }
 
 
@@ -173,9 +175,19 @@ class Lines:
             return LineResult(line.index, None, "stopped", error=NEVER_BEGUN)
         last = records[-1] if records else None
         if last is None or not isinstance(last.event, RunEnded):
-            return LineResult(line.index, run if records else None, standing(records))
+            return LineResult(line.index, run if records else None, standing(records), message=_message(records))
         ended = mask.event(last.event) if mask else last.event
         assert isinstance(ended, RunEnded)
         since = next((record.at for record in records if isinstance(record.event, RunStarted)), records[0].at)
         elapsed = round(max(0.0, last.at - since), 6)
-        return LineResult(line.index, run, ended.status, ended.outputs, ended.error, elapsed, ended.tokens)
+        message = _message(records, ended)
+        return LineResult(line.index, run, ended.status, ended.outputs, ended.error, elapsed, ended.tokens, message)
+
+
+def _message(records: Sequence[Record], ended: RunEnded | None = None) -> Mapping[str, Value] | None:
+    """What is told beside of a run that answers a message; None of any other."""
+    queued = records[0].event if records else None
+    if not isinstance(queued, RunQueued) or "query" not in queued.system:
+        return None
+    answer = ended.outputs.get("answer") or "" if ended else None
+    return {"answer": answer, "conversation_id": queued.conversation, "message_id": records[0].run}

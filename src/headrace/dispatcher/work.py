@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
+from headrace.chat import CHATS, Chats
 from headrace.dispatcher.lines import OVER, LineResult, Lines, pages, run_of, source_of, standing
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
@@ -67,10 +68,11 @@ class _Open:
 class Dispatcher:
     """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process."""
 
-    def __init__(self, runtime: Runtime, batches: Batches) -> None:
+    def __init__(self, runtime: Runtime, batches: Batches, chats: Chats) -> None:
         self.batches = batches
         self.lines = Lines(runtime, batches)
         self._runtime = runtime
+        self._chats = chats
         self._clock = runtime.world.clock
         self._open: dict[str, _Open] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
@@ -241,8 +243,8 @@ class Dispatcher:
                     if not over:
                         open_.underway.add(line.index)
                         open_.room.add(line.index)
-                        submission = None if begun else replace(common, inputs=line.inputs)
-                        group.create_task(self._line(open_, line.index, run, submission), name=f"line {line.index}")
+                        task = self._line(open_, line, run, None if begun else common)
+                        group.create_task(task, name=f"line {line.index}")
                 open_.begun = line.index + 1
             open_.tell()
 
@@ -276,12 +278,12 @@ class Dispatcher:
                 break
         return max(at, clock()) + 60 / open_.batch.rpm if open_.batch.rpm else 0.0
 
-    async def _line(self, open_: _Open, index: int, run: RunId, submission: Submission | None) -> None:
+    async def _line(self, open_: _Open, line: BatchLine, run: RunId, common: Submission | None) -> None:
         """Begins a line's run, unless it was begun before (None), and waits for its end."""
-        runtime = self._runtime
+        runtime, index = self._runtime, line.index
         async with runtime.world.bus.subscribe(run) as live:
-            if submission is not None:
-                begun = await self._submit(open_, submission, run)
+            if common is not None:
+                begun = await self._submit(open_, line, common, run)
                 del open_.unsafe[index]
                 open_.tell()
                 if not begun:
@@ -289,7 +291,8 @@ class Dispatcher:
                     return
             if open_.stopping:
                 await runtime.stop(run, open_.batch.user)
-            look = submission is None  # it may have ended before we listened
+            # it may have ended before we listened; a message that an annotation answers ends as it begins
+            look = common is None or line.query is not None
             while True:
                 status = await self._status(run) if look else await _heard(live)
                 look = status is None
@@ -305,15 +308,15 @@ class Dispatcher:
         open_.room.discard(index)
         open_.tell()
 
-    async def _submit(self, open_: _Open, submission: Submission, run: RunId) -> bool:
+    async def _submit(self, open_: _Open, line: BatchLine, common: Submission, run: RunId) -> bool:
         """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before, or the run
         can never be written down."""
-        asked = Principal(open_.batch.key, submission.served.app.workspace, frozenset()) if open_.batch.key else None
+        asked = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
         pause = _BACK_OFF_SECONDS
         while True:
             CALL.set(Call(asked))  # of this line's task alone
             try:
-                await self._runtime.submit(submission, run)
+                await self._runtime.submit(await self._submission(line, common, run), run)
                 return True
             except StoreError as error:
                 logger.log(error.level, "run %s cannot be begun: %s", run, error)
@@ -326,6 +329,16 @@ class Dispatcher:
                     async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):
                         await open_.until(lambda: open_.stopping)
                     return False
+
+    async def _submission(self, line: BatchLine, common: Submission, run: RunId) -> Submission:
+        """What a line asks for. A conversation that was removed after the line was taken in is begun anew."""
+        submission = replace(common, inputs=line.inputs, query=line.query)
+        if common.served.app.mode not in CHATS:
+            return submission
+        conversation = None
+        if line.conversation is not None:
+            conversation = await self._runtime.conversations.find_conversation(line.conversation)
+        return await self._chats.message(submission, conversation, run=run)
 
     async def _status(self, run: RunId) -> str:
         found = await self._runtime.runs.find_run(run)

@@ -99,11 +99,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """One line of a batch, from 0: the inputs of one run. `error` says why it could not become one."""
+    """One line of a batch, from 0: the inputs of one run; of apps that answer messages also the query, and the
+    conversation that it goes on with, if any. `error` says why it could not become one."""
 
     index: int
     inputs: Mapping[str, Value]
     error: str | None = None
+    query: str | None = None
+    conversation: str | None = None
 
 
 class Batches(Protocol):

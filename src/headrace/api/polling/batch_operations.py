@@ -18,7 +18,6 @@ _ID = [parameter("path", "batch_id", "A batch's id", _UUID)]
 _NO_KEY = error("unauthorized", "Access token is invalid", 401)
 _NO_BATCH = error("not_found", "Batch not found", 404)
 _NO_WORKFLOW = error("not_found", f"Workflow not found with id: {_WORKFLOW_ID}", 404)
-_WRONG_MODE = error("not_workflow_app", "Please check if your app mode matches the right API route.", 400)
 _EMPTY = error("invalid_param", 'The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.', 400)
 _WRONG_TYPE = error(
     "unsupported_media_type", 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.', 415
@@ -74,13 +73,15 @@ def _results() -> dict[int | str, Any]:
 BEGIN = operation(
     "beginBatch",
     _TAG,
-    "Run a workflow for many inputs",
+    "Run a workflow, or ask a chat, for many inputs",
     'Takes JSON Lines, each `{"inputs": {...}}`, up to 100,000 of them or 50 MB, and begins a run for each, in order. '
     "`workflow_id` is an app's id (its published version) or a version's. A line that cannot become a run (it is no "
     "JSON object, an input will not do) counts as failed, and says why among the results; the others run all the same. "
+    "Of a chat app each line is a message, with a `query` and maybe a `conversation_id`: lines of one conversation are "
+    "answered one after the other. "
     "A batch goes on after a crash of the server: no line is run to its end twice.",
     responses(
-        (_EMPTY, _WRONG_MODE, _NO_KEY, _NO_WORKFLOW, CONFLICT, IN_PROGRESS, _STALE, _TOO_LARGE, _WRONG_TYPE),
+        (_EMPTY, _NO_KEY, _NO_WORKFLOW, CONFLICT, IN_PROGRESS, _STALE, _TOO_LARGE, _WRONG_TYPE),
         202,
         json=_ACCEPTED,
     ),
@@ -134,7 +135,8 @@ RESULTS = operation(
     _TAG,
     "The results of a batch",
     "JSON Lines, one for each line of the batch, in its order. A line that is not over has the status `queued`, "
-    "`running` or `paused`, and no outputs; `only=ended` leaves these out.",
+    "`running` or `paused`, and no outputs; `only=ended` leaves these out. Lines that are messages also have `answer`, "
+    "`conversation_id` and `message_id`.",
     _results(),
     [*_ID, parameter("query", "only", "Leave out lines that are not over", {"type": "string", "enum": ["ended"]})],
 )

@@ -17,7 +17,8 @@ from headrace.api.auth import Api, as_uuid, named_user
 from headrace.api.bodies import ANONYMOUS
 from headrace.api.body import Body
 from headrace.api.encoding import encode
-from headrace.api.errors import app_unavailable, not_workflow_app, of_status
+from headrace.api.errors import of_status
+from headrace.api.message_requests import line_reader
 from headrace.api.openapi import add_get
 from headrace.api.polling import batch_operations as operations
 from headrace.api.polling.parts import Polling
@@ -25,7 +26,6 @@ from headrace.apps import Served
 from headrace.dispatcher import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.limits import caller
-from headrace.nodes.start import Start
 from headrace.ports import App, Batch
 from headrace.values import Value
 
@@ -91,13 +91,9 @@ class BatchRoutes:
         user = named_user(query.get("user")) or ANONYMOUS
         concurrency = _number(query, "concurrency", _MOST_CONCURRENCY) or _CONCURRENCY
         rpm = _number(query, "rpm", _MOST_RPM)
-        if served.app.mode != "workflow":
-            raise not_workflow_app()
         served = await self._version(served, request.path_params["workflow_id"])
-        start = served.flow.nodes[served.flow.graph.root]
-        if not isinstance(start, Start):
-            raise app_unavailable()
-        accept = partial(start.accept, resolve=partial(self.api.resolve, app=served.app.id))
+        end_user = await self.api.end_user(served.app, user)
+        accept = line_reader(served, end_user, self.api.chats, partial(self.api.resolve, app=served.app.id))
         with tempfile.TemporaryFile() as file:
             lines = Spool(file)
             body.seek(0)

@@ -18,9 +18,10 @@ from headrace.api.auth import Api, as_uuid
 from headrace.api.encoding import encode
 from headrace.api.openapi import add_get
 from headrace.api.polling import run_operations as operations
+from headrace.chat import MESSAGES
 from headrace.errors import InvalidParam
 from headrace.kernel.events import RunId, RunPaused, RunStarted
-from headrace.ports import RunFilter, RunSummary
+from headrace.ports import App, RunFilter, RunSummary
 from headrace.values import Value
 
 _STATUSES = ("queued", "running", "paused", "succeeded", "partial-succeeded", "failed", "stopped")
@@ -41,15 +42,15 @@ class RunListRoutes:
         which, status = _filter(served.app.id, request.query_params)
         _, found = await self.api.runtime.runs.list_runs(which)
         page, more = found[: which.limit - 1], len(found) == which.limit
-        lines = [await self._line(await self.api.listed(served, summary)) for summary in page]
+        lines = [await self._line(served.app, await self.api.listed(served, summary)) for summary in page]
         told = {
             "data": [line for line in lines if status is None or line["status"] == status],
             "next_cursor": cursor_of(page[-1].created_at, page[-1].run) if more else None,
         }
         return Response(encode(told), media_type="application/json")
 
-    async def _line(self, summary: RunSummary) -> dict[str, Value]:
-        return {
+    async def _line(self, app: App, summary: RunSummary) -> dict[str, Value]:
+        line: dict[str, Value] = {
             "id": summary.run,
             "workflow_id": summary.version,
             "app_id": summary.app,
@@ -64,6 +65,10 @@ class RunListRoutes:
             "user": summary.session,
             "source": summary.source,
         }
+        if app.mode in MESSAGES:
+            message = await self.api.runtime.conversations.find_exchange(summary.run)
+            line |= {"conversation_id": message and message.conversation, "message_id": summary.run}
+        return line
 
     async def _queued(self, run: RunId) -> str:
         """Whether an unfinished run has been taken up yet: the list does not say, so that it need not be written for

@@ -49,6 +49,7 @@ KEY = parameter(
 )
 
 _QUEUED = {"task_id": _TASK_ID, "workflow_run_id": _RUN_ID, "status": "queued", "created_at": 1795226714.25}
+_CONVERSATION_ID = "45701982-8118-4bc5-8e9b-64562b4555f2"
 _RUN: Mapping[str, Any] = {
     "id": _RUN_ID,
     "workflow_id": _WORKFLOW_ID,
@@ -94,18 +95,21 @@ _RUN_PARAMETER = parameter("path", "workflow_run_id", "A run's id", _UUID)
 RUN = operation(
     "submitRun",
     _TAG,
-    "Run a workflow",
-    "Without `response_mode`, or with `async`: answers 202 once the run is safe on disk; it goes on by itself. "
-    "`streaming`: 200, the run's events. `blocking`: 200, the run once it has ended or paused, as GET "
-    "/workflow-runs/{workflow_run_id} tells it. With a `callback_url`, a signed message is sent there when the run "
-    "ends or pauses.",
+    "Run a workflow, or send a message to a chat",
+    "Answers 202 once the run is safe on disk; it goes on by itself, whatever `response_mode` says. Two exceptions: "
+    "`blocking` answers 200 with the run once it has ended or paused, as GET /workflow-runs/{workflow_run_id} does; "
+    "`streaming` answers 200 with the run's events where the request has `Accept: text/event-stream`. With a "
+    "`callback_url`, a signed message is sent there when the run ends or pauses.\n\n"
+    "A workflow needs no `query`: it is the input of that name where the start node declares one and `inputs` has "
+    "none, and is ignored elsewhere. Of a chat or chatflow the `query` is asked, in a new conversation or the one that "
+    "`conversation_id` names; the answer tells its `conversation_id`, and the `message_id`, which is the run's.",
     responses(
         (
             _BAD_JSON,
             error("invalid_param", "Arg user must be provided.", 400),
-            error("not_workflow_app", "Please check if your app mode matches the right API route.", 400),
             _NO_KEY,
             error("not_found", f"Workflow not found with id: {_WORKFLOW_ID}", 404),
+            error("not_implemented", "Headrace does not run apps of mode agent-chat.", 501),
             CONFLICT,
             IN_PROGRESS,
             _TOO_LARGE,
@@ -130,13 +134,31 @@ RUN = operation(
                     "inputs": {"type": "object", "description": "The start node's variables by name."},
                     "user": {"type": "string", "description": "Your name for whoever the run is made for."},
                     "response_mode": {"type": "string", "enum": ["async", "streaming", "blocking"], "default": "async"},
-                    "files": {"type": "array", "items": {"type": "object"}, "description": "What `sys.files` holds."},
-                    "query": {"type": "string", "description": "Refused: a workflow takes none."},
+                    "files": {
+                        "type": "array",
+                        "items": {"type": "object"},
+                        "description": "What `sys.files` holds, within the app's limits of uploads.",
+                    },
+                    "query": {"type": "string", "description": "What is said or asked: for chats and completion apps."},
+                    "conversation_id": {"type": "string", "description": "To go on with one; empty for a new one."},
+                    "auto_generate_name": {"type": "boolean", "default": True},
                     "callback_url": {"type": "string", "format": "uri", "maxLength": 2048},
                 },
             },
             "examples": {
                 "async": {"value": {"inputs": {"query": "hello"}, "user": _USER}},
+                "message": {
+                    "value": {
+                        "inputs": {"field1": "value1"},
+                        "query": "What is on this picture?",
+                        "conversation_id": _CONVERSATION_ID,
+                        "files": [
+                            {"type": "image", "transfer_method": "remote_url", "url": "https://example.com/a.png"}
+                        ],
+                        "response_mode": "streaming",
+                        "user": _USER,
+                    }
+                },
                 "callback": {
                     "value": {
                         "inputs": {"query": "hello"},
@@ -155,7 +177,8 @@ DETAIL = operation(
     "Look at a run, or wait for its end",
     "The run as it stands. With `wait`, the answer comes when the run ends, or as it stands after so many seconds. "
     "`outputs`, `finished_at` and `elapsed_time` are null until it has ended; `error_node` is the node whose failure "
-    "ended it. Times are seconds since the epoch. With If-None-Match, 304 if nothing has happened since.",
+    "ended it. Times are seconds since the epoch. With If-None-Match, 304 if nothing has happened since. A run that "
+    "answers a message also has `query`, `answer` (as far as it goes), `conversation_id` and `message_id`.",
     responses(
         (
             error("invalid_param", "wait: Input should be a number of seconds from 0 to 60, not 'long'", 400),
@@ -181,7 +204,8 @@ LIST = operation(
     _TAG,
     "List runs",
     "The app's runs, newest first. For the next page give `next_cursor` as `cursor`; it is null on the last. A page "
-    "may show fewer runs than `limit` where it is filtered by queued or running.",
+    "may show fewer runs than `limit` where it is filtered by queued or running. Runs that answer messages also have "
+    "`conversation_id` and `message_id`.",
     responses(
         (error("invalid_param", "limit: Input should be an integer from 1 to 100, not '1000'", 400), _NO_KEY),
         json={"data": [_LINE], "next_cursor": "MTc5NTIyNjcxNC4yNSBmYjQ3YjJlNi01ZTQzLTRmOTAtYmUwMS1kNWM1YTA4OGQxNTY"},

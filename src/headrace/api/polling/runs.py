@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headrace.api.asking import accepted, last_event_id, payload, tell, wants_ids
+from headrace.api.asking import last_event_id, tell, wants_ids
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
+from headrace.api.chat_frames import frames_for
 from headrace.api.encoding import encode
-from headrace.api.errors import not_workflow_app, of_status
-from headrace.api.frames import START, Frames
+from headrace.api.errors import of_status
+from headrace.api.frames import START
+from headrace.api.message_requests import submission_of
 from headrace.api.openapi import add_get
 from headrace.api.polling import run_operations as operations
 from headrace.api.polling.callbacks import callback_url
@@ -28,7 +30,7 @@ from headrace.runtime import RunView, Submitted
 from headrace.submission import Submission
 from headrace.values import Value
 
-_JSON = "application/json"
+_JSON, _EVENTS = "application/json", "text/event-stream"
 _MODES = ("async", "streaming", "blocking")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 _LONGEST_WAIT = 60.0
@@ -61,8 +63,8 @@ class PolledRunRoutes:
 
         async def make(run: RunId | None) -> Response:
             asked = self.api.object_of(body)
-            mode = _mode(asked)
-            submission = await self._submission(served, request.path_params["workflow_id"], asked)
+            mode = _mode(request, asked)
+            submission = await self._submission(served, request.path_params["workflow_id"], asked, run)
             if mode == "async":
                 return _queued(await self.api.runtime.submit(submission, run))
             if mode == "streaming":
@@ -71,18 +73,15 @@ class PolledRunRoutes:
 
         return await self._once(request, served, body, make)
 
-    async def _submission(self, served: Served, workflow: str, asked: Mapping[str, Value]) -> Submission:
+    async def _submission(
+        self, served: Served, workflow: str, asked: Mapping[str, Value], run: RunId | None
+    ) -> Submission:
         user = user_of(asked)
-        if served.app.mode != "workflow":
-            raise not_workflow_app()
-        if asked.get("query"):
-            raise InvalidParam("query: a workflow takes none; what it is to be given is in inputs")
-        inputs, files = payload(asked)
         callback = callback_url(asked.get("callback_url"))
         name = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
         if name != served.app.id:
             served = await self.api.apps.version(served.app, name)
-        return await accepted(self.api, served, user, inputs, files, callback)
+        return await submission_of(self.api, served, user, asked, callback=callback, run=run)
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause, also if the caller hangs up meanwhile: the run goes on either way."""
@@ -95,7 +94,7 @@ class PolledRunRoutes:
     async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.runtime.open(submission, run))
-            told = tell(Frames(started.run, started.flow), started.records, started.task, ids=ids)
+            told = tell(frames_for(started.run, started.flow), started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
     # --------------------------------------------------------------------------------------------------------- look
@@ -123,8 +122,8 @@ class PolledRunRoutes:
         assert view.state.queued is not None
         run, task = view.records[0].run, view.state.queued.task
         records = self.api.runtime.follow(run, on_pause=True)
-        close_from = None if on else max(last, after.seq + 1)
-        told = tell(Frames(run, view.served.flow, after), records, task, close_from, ids=wants_ids(request))
+        frames, close_from = frames_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
+        told = tell(frames, records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
     async def _standing(self, served: Served, name: str, wait: float = 0) -> Standing:
@@ -186,12 +185,13 @@ def _check_json(request: Request) -> None:
         raise of_status(415)
 
 
-def _mode(asked: Mapping[str, Value]) -> str:
+def _mode(request: Request, asked: Mapping[str, Value]) -> str:
+    """`streaming` is what callers of Dify's API write into every request: only one that accepts events gets them."""
     mode = asked.get("response_mode")
-    if mode is None:
-        return "async"
-    if mode not in _MODES:
+    if mode is not None and mode not in _MODES:
         raise InvalidParam("response_mode: Input should be 'async', 'streaming' or 'blocking'")
+    if mode is None or (mode == "streaming" and _EVENTS not in request.headers.get("accept", "").lower()):
+        return "async"
     return mode
 
 
@@ -208,7 +208,9 @@ def _wait(request: Request) -> float:
 
 
 def _queued(run: Submitted) -> Response:
-    told = {"task_id": run.task, "workflow_run_id": run.run, "status": "queued", "created_at": run.at}
+    told: dict[str, Value] = {"task_id": run.task, "workflow_run_id": run.run, "status": "queued", "created_at": run.at}
+    if run.message:
+        told |= {"conversation_id": run.conversation, "message_id": run.run}
     return _answer(encode(told), 202)
 
 

@@ -19,7 +19,9 @@ from uuid import UUID, uuid5
 from starlette.responses import Response
 
 from headrace.api.bodies import seconds
+from headrace.api.chat_bodies import Text
 from headrace.api.encoding import encode
+from headrace.chat import MESSAGES
 from headrace.errors import HeadraceError
 from headrace.kernel.events import (
     NodeFailed,
@@ -99,6 +101,7 @@ class Standing:
         self._exceptions = 0
         self._bill = Bill()
         self._failed: NodeFailed | None = None
+        self._said = Text(flow) if flow.mode in MESSAGES else None
         self._changed = 0  # the last record that the answer tells of
         self._answer: Response | None = None
 
@@ -108,6 +111,8 @@ class Standing:
             return
         self.seq = record.seq
         event = record.event
+        if self._said is not None and self._said.feed(self._mask.record(record) if self._mask else record):
+            self._changed, self._answer = self.seq, None
         match event:
             case NodeSucceeded(path):
                 if not event.usage or self._graph.contains_rounds(path):  # a container's is the sum of those inside
@@ -184,6 +189,21 @@ class Standing:
             "source": queued.source,
             "retry_of": queued.retry_of,
             "callback_url": queued.callback,
+            **self._message(queued),
+        }
+
+    def _message(self, queued: RunQueued) -> dict[str, Value]:
+        """What is told beside of a run that answers a message: the answer as far as it goes, as the journal has it."""
+        if self._said is None:
+            return {}
+        answer = str(self._said)
+        if self.ended is not None:
+            answer = self.ended.outputs.get("answer") or answer
+        return {
+            "query": queued.system.get("query"),
+            "answer": answer,
+            "conversation_id": queued.conversation,
+            "message_id": self.run,
         }
 
     def _error_node(self) -> dict[str, Value] | None:

@@ -86,7 +86,7 @@ class SqlBatches(Part):
 
 
 def _line(row: RowMapping) -> BatchLine:
-    return BatchLine(row["number"], decode_value(row["inputs"]), row["error"])
+    return BatchLine(row["number"], decode_value(row["inputs"]), row["error"], row["query"], row["conversation"])
 
 
 def _chunks(batch: str, lines: Sequence[BatchLine]) -> Iterator[list[dict[str, Any]]]:
@@ -94,9 +94,10 @@ def _chunks(batch: str, lines: Sequence[BatchLine]) -> Iterator[list[dict[str, A
     size = 0
     for line in lines:
         inputs = encode_value(dict(line.inputs))
-        error = clean(line.error) if line.error is not None else None
-        chunk.append({"batch": batch, "number": line.index, "inputs": inputs, "error": error})
-        size += len(inputs)
+        texts = {"error": line.error, "query": line.query, "conversation": line.conversation}
+        cleaned = {name: text and clean(text) for name, text in texts.items()}
+        chunk.append({"batch": batch, "number": line.index, "inputs": inputs, **cleaned})
+        size += len(inputs) + len(line.query or "")
         if len(chunk) == MOST or size >= LARGEST:
             yield chunk
             chunk, size = [], 0

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -222,6 +222,8 @@ batch_lines = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("inputs", LargeBinary, nullable=False),
     Column("error", Text),
+    Column("query", Text),
+    Column("conversation", String),
 )
 
 conversations = Table(
