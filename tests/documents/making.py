@@ -25,9 +25,9 @@ async def failure(data: bytes, extension: str, mime_type: str | None = None, **b
     return raised.value
 
 
-async def refusal(data: bytes, extension: str, **bounds: Any) -> str:
+async def refusal(data: bytes, extension: str, mime_type: str | None = None, **bounds: Any) -> str:
     """Why a document of a format that is known cannot be read."""
-    error = await failure(data, extension, **bounds)
+    error = await failure(data, extension, mime_type, **bounds)
     assert error.kind == "TextExtractionError"
     return str(error)
 

@@ -63,6 +63,16 @@ async def test_a_cell_that_claims_a_million_columns_is_cut() -> None:
     assert (await text(with_part(data, "word/document.xml", wide), ".docx")).count("both") == 100
 
 
+async def test_whole_numbers_stay_whole_beside_empty_cells() -> None:
+    """In Dify they become 1.0: there a column with a gap is one of floats."""
+    made = openpyxl.Workbook()
+    for row in (["id", "n"], [1, 10], [2, None], [None, 30], [3, 0.5]):
+        made.worksheets[0].append(row)
+    assert await text(saved(made), ".xlsx") == (
+        "| id | n |\n| -- | - |\n| 1 | 10 |\n| 2 |  |\n|  | 30 |\n| 3 | 0.5 |\n\n"
+    )
+
+
 async def test_xlsx_is_a_table_a_sheet() -> None:
     made = openpyxl.Workbook()
     first = made.worksheets[0]

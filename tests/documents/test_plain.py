@@ -97,6 +97,12 @@ async def test_properties_are_pairs() -> None:
     assert await text(source.encode(), ".properties") == "# note\na: 1=2\n\nurl: http://x\nbare: "
 
 
+async def test_subtitles_are_kept_as_they_are() -> None:
+    """As in Dify, which goes by the extension; by the MIME type alone they become a dialogue, see below."""
+    source = "\ufeffWEBVTT\n\n00:00.000 --> 00:01.000\n<v Ann>Hello</v>\n"
+    assert await text(source.encode(), ".vtt", "text/vtt") == source.lstrip("\ufeff")
+
+
 async def test_vtt_tells_who_says_what() -> None:
     source = """\ufeffWEBVTT - a talk
 
@@ -119,7 +125,7 @@ and <i>again</i></v>
 
 00:03.000 --> 00:04.000
 (noise)"""
-    assert await text(source.encode(), ".vtt") == 'Ann "Hello again\nand again"\nBob "Yes"\n"(noise)"'
+    assert await text(source.encode(), "", "text/vtt") == 'Ann "Hello again\nand again"\nBob "Yes"\n"(noise)"'
 
 
 async def test_a_mail_is_its_text() -> None:
@@ -161,12 +167,15 @@ async def test_a_book_is_its_chapters_in_reading_order() -> None:
         (".yaml", b"a: [1, 2", "it is no YAML"),
         (".yaml", b"a: !!python/object/apply:os.system [ls]", "it is no YAML"),
         (".yaml", b"[" * 50_000, "it nests too deeply"),
-        (".vtt", b"hello", "it does not begin with WEBVTT"),
         (".csv", b'a,"' + b"x" * 200_000, "it is no CSV"),
     ],
 )
 async def test_damaged_text_is_refused_with_its_reason(extension: str, data: bytes, why: str) -> None:
     assert why in await refusal(data, extension)
+
+
+async def test_what_says_that_it_is_webvtt_and_is_not() -> None:
+    assert "it does not begin with WEBVTT" in await refusal(b"hello", "", "text/vtt")
 
 
 async def test_indentation_does_not_blow_up() -> None:

@@ -432,9 +432,9 @@ async def test_a_files_name_tells_its_type(run: Run, base: str):
         ("text/plain", "ab".encode("utf-16"), "ab"),
         ("text/html", '<meta charset="euc-kr">한국'.encode("euc-kr"), '<meta charset="euc-kr">한국'),
         ("text/plain; charset=nonsense", b"ab", "ab"),
-        ("text/plain; charset=hex", b"ab\xff", "ab\ufffd"),
+        ("text/plain; charset=hex", b"ab\xff", "abÿ"),
         ("text/plain; charset=idna", b"ab", "ab"),
-        ("text/plain", b"ok\xff", "ok\ufffd"),
+        ("text/plain", b"ok\xff", "okÿ"),
     ],
 )
 async def test_text_in_any_encoding(run: Run, base: str, content_type: str, content: bytes, text: str):
@@ -442,7 +442,7 @@ async def test_text_in_any_encoding(run: Run, base: str, content_type: str, cont
     assert (await run({"url": f"{base}/answer", "params": params})).outputs["body"] == text
 
 
-@pytest.mark.parametrize(("content", "text"), [(b"", ""), (b"no type", "no type"), (b"\xff", "\ufffd")])
+@pytest.mark.parametrize(("content", "text"), [(b"", ""), (b"no type", "no type"), (b"\xff", "ÿ")])
 def test_an_answer_without_a_type_is_text(content: bytes, text: str):
     answer = Answer(HttpResponse(200, [], content, "http://x/"))
     assert (answer.is_file, answer.text) == (False, text)

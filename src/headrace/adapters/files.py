@@ -16,12 +16,12 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from email.message import Message
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from headrace.adapters.filetypes import extension_of, guess_extension, guess_type, kind_of
 from headrace.adapters.shelf import FileShelf
+from headrace.content.disposition import basename, parse_disposition
+from headrace.content.filetypes import UNSPECIFIC, essence, extension_of, guess_extension, guess_type, kind_of
 from headrace.errors import InvalidParam, NodeError, NotFound
 from headrace.ports import Catalog, StoredFile
 from headrace.resources import Http, HttpRequest, HttpResponse
@@ -96,7 +96,7 @@ class FileStore:
         it has characters that no file system likes. Without a name a file gets a random one that fits its type."""
         if transfer_method == "local_file" and _BAD_IN_NAMES.search(filename):
             raise InvalidParam("Filename contains invalid characters")
-        mime_type = mime_type.split(";")[0].strip().lower()
+        mime_type = essence(mime_type)
         if not (mime_type and mime_type.isascii() and mime_type.isprintable()):  # it is to be told in a header
             mime_type = guess_type(filename) or "application/octet-stream"
         filename = filename.encode("utf-8", "replace").decode()
@@ -250,7 +250,7 @@ class FileStore:
         if not url.startswith(("http://", "https://")):
             raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
         try:
-            filename = _basename(urlsplit(url).path)
+            filename = basename(urlsplit(url).path)
         except ValueError as error:  # half a pair of brackets around the host, say
             raise InvalidParam(f"Invalid file url: {url[:200]} ({error})") from None
         mime_type = guess_type(filename)
@@ -258,11 +258,12 @@ class FileStore:
         response = await self._ask(url)
         if response is not None and response.status == 200:
             headers = {name.lower(): value for name, value in reversed(response.headers)}
-            filename = _told_name(headers.get("content-disposition", "")) or filename
-            mime_type = guess_type(filename) or headers.get("content-type", "").split(";")[0].strip().lower()
+            filename = parse_disposition(headers.get("content-disposition", "")).filename or filename
+            mime_type = guess_type(filename) or essence(headers.get("content-type", ""))
             length = headers.get("content-length", "")
             size = int(length) if length.isascii() and length.isdigit() else -1
-        extension = guess_extension(mime_type) or extension_of(filename) or ".bin"
+        told = extension_of(filename)
+        extension = told if told and mime_type in UNSPECIFIC else guess_extension(mime_type) or told or ".bin"
         if not filename:
             filename = f"{uuid.uuid4().hex}{extension}"
             mime_type = mime_type or guess_type(filename)
@@ -310,14 +311,3 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _basename(path: str) -> str:
-    return unquote(path.rpartition("/")[2]).replace("\\", "/").rpartition("/")[2].strip()
-
-
-def _told_name(disposition: str) -> str:
-    """The file name of a Content-Disposition header, without any folders; "" where it has none."""
-    header = Message()
-    header["Content-Disposition"] = disposition
-    return _basename(header.get_filename(""))

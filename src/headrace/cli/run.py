@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mimetypes
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from headrace.cli.shared import (
     settings_of,
     wait_for,
 )
+from headrace.content.filetypes import guess_type
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ async def _uploaded(
             content = await asyncio.to_thread(Path(path).read_bytes)
         except OSError as error:
             raise Bad(f"--file {name}: {path} cannot be read: {error.strerror}") from error
-        mime_type = mimetypes.guess_type(path)[0] or ""
+        mime_type = guess_type(path)
         saved = await running.files.save(
             content, filename=Path(path).name, mime_type=mime_type, transfer_method="local_file", app=served.app.id
         )

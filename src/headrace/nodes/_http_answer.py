@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from email.message import Message
 from functools import cached_property
-from mimetypes import MimeTypes
+from urllib.parse import urlsplit
 
+from headrace.content.disposition import basename, parse_disposition
+from headrace.content.encodings import decode, is_utf8, is_wide
+from headrace.content.filetypes import (
+    OCTET_STREAM,
+    UNSPECIFIC,
+    essence,
+    extension_of,
+    guess_extension,
+    guess_type,
+    is_plain_utf8,
+    is_text_type,
+    type_by_content,
+)
 from headrace.errors import NodeError
 from headrace.resources import HttpResponse
 
-_TABLE = MimeTypes()
-_BINARY = ("application/", "image/", "audio/", "video/")
-_TEXTUAL = ("json", "xml", "javascript", "x-www-form-urlencoded", "yaml", "graphql")
+_MEDIA = ("image/", "audio/", "video/", "font/")
 _MARKERS = (b"{", b"[", b"<", b"function", b"var ", b"const ", b"let ")
 _SAMPLE = 1024
 _MB = 1024 * 1024
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_META = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
-# Bytes of these are, or may be, valid UTF-8 too, so only the declaration tells them.
-_NOT_ASCII = re.compile(r"utf-?(16|32|7)|iso2022|hz")
-# Python decodes these too, but no server means them, and some take a time that grows with the square of the size.
-_NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+_LONGEST_EXTENSION = 20
 
 
 class Answer:
@@ -30,69 +34,62 @@ class Answer:
 
     def __init__(self, response: HttpResponse) -> None:
         self._body = response.body
+        self._url = response.url
         self.headers: dict[str, str] = {}
         for name, value in response.headers:
             name = name.lower()
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
-        self._type = self.headers.get("content-type", "").split(";")[0].strip().lower()
-        self._disposition = Message()
-        self._disposition["Content-Disposition"] = self.headers.get("content-disposition", "")
+        self._type = essence(self.headers.get("content-type", ""))
+        self._disposition = parse_disposition(self.headers.get("content-disposition", ""))
 
     @cached_property
     def is_file(self) -> bool:
-        """By the disposition, else by the type, else by how it begins."""
-        if self._disposition.get_content_disposition() == "attachment" or self._filename:
+        """By the disposition, else by how the content begins, else by the type. As in Dify, but for what its rule is
+        wrong about: office documents ("xml" is in their type), and files that happen to be all ASCII."""
+        kind, body = self._type, self._body
+        if self._disposition.attachment or self._disposition.filename or kind.startswith(_MEDIA):
             return True
-        kind = self._type
-        if not kind.startswith(_BINARY):
-            return False
-        if not kind.startswith("application/"):
+        if type_by_content(body):
             return True
-        if any(each in kind for each in _TEXTUAL):
-            return False
-        known = _TABLE.guess_extension(kind) is not None
-        try:
-            sample = codecs.getincrementaldecoder("utf-8")().decode(self._body[:_SAMPLE])
-        except UnicodeDecodeError:
+        if not kind.startswith("application/") or is_text_type(kind):
+            return self._is_binary
+        known = kind == OCTET_STREAM or guess_extension(kind)
+        if known and not any(marker in body[:_SAMPLE] for marker in _MARKERS):
             return True
-        return known and not any(marker.decode() in sample for marker in _MARKERS)
+        return not is_plain_utf8(body)
 
-    @property
-    def _filename(self) -> str:
-        return self._disposition.get_filename("")
+    @cached_property
+    def _is_binary(self) -> bool:
+        """Whether it is no text in any encoding, whatever its type says."""
+        return b"\0" in self._body[:_SAMPLE] and not is_utf8(self._body) and not is_wide(self._body)
 
-    @property
+    @cached_property
     def mime_type(self) -> str:
-        """Of a file: what its name says, else what the server says."""
-        return _TABLE.guess_type(self._filename)[0] or self._type or "application/octet-stream"
+        """Of a file: what its name says, else the server, else its content, else the URL."""
+        content = type_by_content(self._body)
+        wrong = is_text_type(self._type) and (content or self._is_binary)
+        declared = "" if wrong or self._type in UNSPECIFIC else self._type
+        named = guess_type(basename(_path(self._url)))
+        named = "" if is_text_type(named) or named == OCTET_STREAM else named  # a script, more likely than a file
+        if content == "application/zip":
+            content = named or content  # many formats are archives
+        return guess_type(self._disposition.filename) or declared or content or named or OCTET_STREAM
+
+    @property
+    def extension(self) -> str:
+        """Of a file, with its dot: the one that goes with its type, else the one that its name has."""
+        extension = extension_of(self._disposition.filename)[:_LONGEST_EXTENSION]
+        fitting = guess_extension(self.mime_type)
+        if fitting and not (extension and self.mime_type == OCTET_STREAM):
+            return fitting
+        return extension or ".bin"
 
     @cached_property
     def text(self) -> str:
-        """The body decoded: by its byte order mark, as UTF-8 where it is valid, else as the server or the document
-        declares, else as the encoding that most other pages have. What still cannot be decoded becomes U+FFFD."""
-        body = self._body
-        declared = self._charset()
-        tries = [encoding for mark, encoding in _BOMS if body.startswith(mark)][:1]
-        tries += [declared] if _NOT_ASCII.match(declared) else []
-        tries += ["utf-8", declared, "gb18030"]
-        for encoding in tries:
-            try:
-                return body.decode(encoding)
-            except (UnicodeError, LookupError):
-                continue
-        return body.decode("utf-8", "replace")
-
-    def _charset(self) -> str:
+        """The body decoded."""
         header = Message()
         header["Content-Type"] = self.headers.get("content-type", "")
-        charset = header.get_content_charset("")
-        if not charset and (found := _META.search(self._body[:_SAMPLE])):
-            charset = found[1].decode("ascii")
-        try:
-            name = codecs.lookup(charset or "utf-8").name
-        except (LookupError, ValueError):
-            return "utf-8"
-        return "utf-8" if name in _NO_CHARSETS else name
+        return decode(self._body, header.get_content_charset(""))
 
     def check_size(self, max_text: int, max_binary: int) -> None:
         """NodeError `ResponseSizeError` where it is larger than its kind may be; sizes in bytes."""
@@ -103,6 +100,13 @@ class Answer:
                 f"{what} size is too large, max size is {most / _MB:.2f} MB, but current size is {_readable(size)}.",
                 "ResponseSizeError",
             )
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _readable(size: int) -> str:

@@ -210,7 +210,11 @@ async def _outputs(response: HttpResponse, ctx: Context) -> dict[str, Value]:
     if answer.is_file:
         files = [
             await ctx.resources.files.save(
-                response.body, filename="", mime_type=answer.mime_type, app=ctx.app, owner=ctx.user
+                response.body,
+                filename=f"{ctx.new_id().replace('-', '')}{answer.extension}",  # any name, as in Dify
+                mime_type=answer.mime_type,
+                app=ctx.app,
+                owner=ctx.user,
             )
         ]
     return {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.adapters.documents import office, plain
 from headrace.adapters.documents.bounds import TOO_MUCH_MEMORY, Budget, Unreadable
 from headrace.adapters.documents.pdf import pdf
+from headrace.content.filetypes import essence, guess_extension, guess_type, is_text_type
 from headrace.errors import NodeError
 
 UNSUPPORTED = "UnsupportedFileTypeError"
@@ -20,80 +21,62 @@ class Format:
     name: str
     read: Callable[[bytes, Budget], str]
     extensions: frozenset[str]
-    mime_types: frozenset[str]
     complex: bool
 
 
-def _format(
-    name: str, read: Callable[[bytes, Budget], str], extensions: str, *mime_types: str, complex: bool = False
-) -> Format:
-    return Format(name, read, frozenset(extensions.split()), frozenset(mime_types), complex)
+def _format(name: str, read: Callable[[bytes, Budget], str], extensions: str, *, complex: bool = False) -> Format:
+    return Format(name, read, frozenset(extensions.split()), complex)
 
 
-_OOXML = "application/vnd.openxmlformats-officedocument"
+_TEXT = _format(
+    "text",
+    plain.text,
+    # what a reader of the source sees; HTML, XML and subtitles too, as in Dify
+    "txt text md mdx markdown html htm xml log srt vtt rst tex tsv jsonl ndjson ini cfg conf toml env "
+    "c h cc cpp cxx c++ hpp cs py js mjs ts jsx tsx vue java php rb go rs swift kt scala sh bash bat ps1 sql r m "
+    "pl lua vim asm s css scss less sass",
+)
+# what is WebVTT by its MIME type alone
+_VTT = _format("VTT", plain.vtt, "")
 _FORMATS = (
-    _format(
-        "text",
-        plain.text,
-        # what a reader of the source sees; HTML and XML too, as in Dify
-        "txt text md mdx markdown html htm xml log srt rst tex tsv jsonl ndjson ini cfg conf toml env "
-        "c h cc cpp cxx c++ hpp cs py js mjs ts jsx tsx vue java php rb go rs swift kt scala sh bash bat ps1 sql r m "
-        "pl lua vim asm s css scss less sass",
-        "text/plain",
-        "text/html",
-        "text/htm",
-        "text/markdown",
-        "text/xml",
-        "application/xml",
-    ),
-    _format("JSON", plain.json_text, "json", "application/json"),
-    _format("YAML", plain.yaml_text, "yaml yml", "application/yaml", "application/x-yaml", "text/yaml", complex=True),
-    _format("CSV", plain.csv_text, "csv", "text/csv"),
-    _format("properties", plain.properties, "properties", "text/properties"),
-    _format("VTT", plain.vtt, "vtt", "text/vtt"),
+    _TEXT,
+    _VTT,
+    _format("JSON", plain.json_text, "json"),
+    _format("YAML", plain.yaml_text, "yaml yml", complex=True),
+    _format("CSV", plain.csv_text, "csv"),
+    _format("properties", plain.properties, "properties"),
     # a message in parts, in parts, in parts takes the square of their depth
-    _format("EML", plain.eml, "eml", "message/rfc822", complex=True),
-    _format("EPUB", plain.epub, "epub", "application/epub+zip", complex=True),
-    _format("PDF", pdf, "pdf", "application/pdf", complex=True),
-    _format("DOCX", office.docx, "docx", f"{_OOXML}.wordprocessingml.document", complex=True),
-    _format("Excel", office.xlsx, "xlsx xlsm", f"{_OOXML}.spreadsheetml.sheet", complex=True),
-    _format("PPTX", office.pptx, "pptx", f"{_OOXML}.presentationml.presentation", complex=True),
+    _format("EML", plain.eml, "eml", complex=True),
+    _format("EPUB", plain.epub, "epub", complex=True),
+    _format("PDF", pdf, "pdf", complex=True),
+    _format("DOCX", office.docx, "docx", complex=True),
+    _format("Excel", office.xlsx, "xlsx xlsm", complex=True),
+    _format("PPTX", office.pptx, "pptx", complex=True),
 )
 FORMATS = {each.name: each for each in _FORMATS}
-
-_OLD = {
-    "doc": "docx",
-    "xls": "xlsx",
-    "ppt": "pptx",
-    "msg": "eml",
-    "application/msword": "docx",
-    "application/vnd.ms-excel": "xlsx",
-    "application/vnd.ms-powerpoint": "pptx",
-    "application/vnd.ms-outlook": "eml",
-}
+_BY_EXTENSION = {extension: each for each in _FORMATS for extension in each.extensions}
+_OLD = {"doc": "docx", "xls": "xlsx", "ppt": "pptx", "msg": "eml"}
 """Formats that are not read, and what to save such a document as."""
 
 
-def _lookup(kinds: Callable[[Format], Iterable[str]]) -> dict[str, Format]:
-    return {kind: each for each in _FORMATS for kind in kinds(each)}
-
-
-_BY_EXTENSION = _lookup(lambda each: each.extensions)
-_BY_MIME_TYPE = _lookup(lambda each: each.mime_types)
-
-
 def format_of(extension: str, mime_type: str | None) -> Format:
-    """The format that the extension tells, or else the MIME type. NodeError with kind UnsupportedFileTypeError."""
+    """The format that the extension tells, or else the MIME type; what either says is text is read as text. NodeError
+    with kind UnsupportedFileTypeError."""
     extension = extension.lower().removeprefix(".")
-    mime_type = (mime_type or "").partition(";")[0].strip().lower()
+    mime_type = essence(mime_type or "")
     if extension in _BY_EXTENSION:
         return _BY_EXTENSION[extension]
     if extension in _OLD:
         raise _not_read(f".{extension}", _OLD[extension])
-    if mime_type in _BY_MIME_TYPE:
-        return _BY_MIME_TYPE[mime_type]
-    if mime_type in _OLD:
-        raise _not_read(mime_type, _OLD[mime_type])
+    if mime_type == "text/vtt":
+        return _VTT
+    usual = guess_extension(mime_type).removeprefix(".")
+    if usual in _BY_EXTENSION:
+        return _BY_EXTENSION[usual]
+    if usual in _OLD:
+        raise _not_read(mime_type, _OLD[usual])
+    if is_text_type(mime_type) or is_text_type(guess_type(f"name.{extension}")):
+        return _TEXT
     if extension:
         raise NodeError(f"Unsupported Extension Type: .{extension}", UNSUPPORTED)
     if mime_type:

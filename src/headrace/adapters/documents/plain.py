@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import yaml
 
 from headrace.adapters.documents.bounds import Budget, Unreadable, archive
-from headrace.adapters.documents.encodings import decode
 from headrace.adapters.documents.markup import html_text
 from headrace.adapters.documents.tables import row as table_row
+from headrace.content.encodings import decode
 
 _MB = 1024 * 1024
 _MOST_STRUCTURED = 20 * _MB  # bytes of JSON or YAML: objects take a multiple of it in memory
@@ -183,10 +183,7 @@ def eml(data: bytes, budget: Budget) -> str:
         return ""
     payload = body.get_payload(decode=True)
     raw = payload if isinstance(payload, bytes) else b""
-    try:
-        words = raw.decode(body.get_content_charset() or "utf-8")
-    except (LookupError, UnicodeDecodeError):
-        words = decode(raw)
+    words = decode(raw, body.get_content_charset(""))
     if body.get_content_type() == "text/html":
         return html_text(words, budget)
     return budget.text(words.replace("\r\n", "\n").strip())

@@ -1,0 +1,1 @@
+"""What bytes and texts are: types of files, encodings of text, JSON that is not quite JSON."""

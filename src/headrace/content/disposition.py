@@ -1,0 +1,57 @@
+"""Content-Disposition headers, as servers write them: also those that break the rules."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from headrace.content.encodings import decode
+
+_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATES = re.compile("[\udc80-\udcff]")
+
+
+class Disposition(NamedTuple):
+    """`attachment`: whether the content is to be saved; `filename`: without any folders, "" where there is none."""
+
+    attachment: bool
+    filename: str
+
+
+def parse_disposition(header: str) -> Disposition:
+    """What a Content-Disposition header says. A name may be plain, quoted, in RFC 2231's form (`filename*=`), in
+    RFC 2047's, percent-encoded, or in bytes of any encoding (which come as surrogate escapes)."""
+    if not header.strip():
+        return Disposition(False, "")
+    raw = header.encode("utf-8", "surrogateescape")
+    message = Message()
+    message["Content-Disposition"] = decode(raw) if _SURROGATES.search(header) else header
+    name = _filename(message)
+    if _ENCODED_WORD.search(name):
+        with suppress(HeaderParseError, LookupError, UnicodeError):
+            name = str(make_header(decode_header(name)))
+    kind = message.get_content_disposition() or ""
+    return Disposition(kind == "attachment", basename(name))
+
+
+def _filename(message: Message) -> str:
+    """The name that is told in RFC 2231's form, if any: the other is for clients that do not know that one."""
+    names = [value for key, value in message.get_params([], "content-disposition") if key.lower() == "filename"]
+    extended = [value for value in names if isinstance(value, tuple)]
+    name = collapse_rfc2231_value((extended or names or [""])[0])
+    return name.strip(name[0]) if name[:1] in ("'", '"') else name  # quotes of another kind, or never closed
+
+
+def basename(path: str) -> str:
+    """The last part of a path or of a URL's path, percent-encoding undone, without control characters."""
+    name = path.rpartition("/")[2]
+    if "%" in name:
+        name = decode(unquote_to_bytes(name))
+    return _CONTROLS.sub("", name.replace("\\", "/").rpartition("/")[2]).strip()
