@@ -18,7 +18,7 @@ from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
-from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox
+from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
 from headrace.annotations import Annotations
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -29,7 +29,7 @@ from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
-from headrace.ports import Answers, Keeping
+from headrace.ports import Answers, Catalog, Keeping
 from headrace.resources import Resources, Speech
 from headrace.retention import Retention
 from headrace.runtime import Runtime
@@ -137,7 +137,10 @@ async def service(
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)
         else:
-            sandbox = LocalSandbox()
+            packages = code_packages(settings)
+            if packages is not None and work:
+                await packages.install()
+            sandbox = _local_sandbox(settings, store, packages)
         stack.push_async_callback(sandbox.aclose)
 
         documents = DocumentReader()
@@ -185,6 +188,27 @@ async def service(
         running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store, speech)
         running.worker, running.dispatching = worker, dispatching
         yield running
+
+
+def code_packages(settings: Settings) -> Packages | None:
+    """The packages that code nodes may import; None where none are listed. HeadraceError where the file cannot be
+    read."""
+    if settings.code_packages is None:
+        return None
+    return Packages(settings.code_packages, settings.data / "code-packages")
+
+
+def _local_sandbox(settings: Settings, catalog: Catalog, packages: Packages | None) -> LocalSandbox:
+    async def workspace_of(app: str) -> str:
+        known = await catalog.app(app)
+        return known.workspace if known is not None else ""
+
+    return LocalSandbox(
+        longest=settings.code_seconds,
+        packages=packages,
+        egress=EgressProxy(settings.code_egress, settings.egress_allow) if settings.code_egress else None,
+        workspace_of=workspace_of,
+    )
 
 
 def identity_of(settings: Settings) -> OidcIdentity | None:

@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
+    code_packages: Path | None = Field(
+        None,
+        description="A requirements file: packages that Python code nodes may import; uv installs them at the start",
+    )
+    code_egress: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="Hosts, host:port or CIDRs that code nodes may make HTTP requests to, where http-request may; "
+        "*: all of those; empty: none",
+    )
     egress_allow: Annotated[list[str], NoDecode] = Field(
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
@@ -113,6 +122,7 @@ class Settings(BaseSettings):
     oidc_allow_http: bool = Field(False, description="The issuer may be reached without TLS on other machines too")
 
     @field_validator(
+        "code_egress",
         "cors_origins",
         "egress_allow",
         "knowledge_ids",

@@ -61,7 +61,7 @@ class Conversation:
 
 
 class Jinja:
-    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float) -> str:
+    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         return f"{template} with {dict(inputs)}"
 
 

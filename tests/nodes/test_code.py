@@ -26,13 +26,16 @@ class Scripted:
         self.answer = answer
         self.asked: list[tuple[str, str, Mapping[str, Any], float]] = []
 
-    async def run(self, language: str, code: str, inputs: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+    async def run(
+        self, language: str, code: str, inputs: Mapping[str, Any], seconds: float, app: str = ""
+    ) -> Mapping[str, Any]:
+        assert app == "app"
         self.asked.append((language, code, inputs, seconds))
         if isinstance(self.answer, NodeError):
             raise self.answer
         return cast("Mapping[str, Any]", self.answer)
 
-    async def render(self, template: str, inputs: Mapping[str, Any], seconds: float) -> str:
+    async def render(self, template: str, inputs: Mapping[str, Any], seconds: float, app: str = "") -> str:
         raise AssertionError
 
     def missing(self, language: str, code: str) -> str | None:

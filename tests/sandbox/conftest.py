@@ -23,7 +23,7 @@ async def sandbox() -> AsyncIterator[LocalSandbox]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def confined() -> AsyncIterator[LocalSandbox]:
     """Python in CPython only."""
-    made = LocalSandbox(monty=False, memory=128 * 1024 * 1024)
+    made = LocalSandbox(memory=128 * 1024 * 1024)
     yield made
     await made.aclose()
 

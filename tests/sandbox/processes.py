@@ -54,3 +54,23 @@ async def until_more_than(pids: set[int], count: int) -> set[int]:
     """The children there are beyond `pids`, once they are more than `count`."""
     await eventually(lambda: len(children() - pids) > count)
     return children() - pids
+
+
+async def until_one_is_busy(pids: set[int]) -> int:
+    """Which of the processes, as soon as one of them has computed for a twentieth of a second."""
+    begun = {pid: _ticks(pid) for pid in pids}
+    busy: list[int] = []
+
+    def one() -> bool:
+        busy.extend(pid for pid in pids if _ticks(pid) - begun[pid] >= 5)
+        return bool(busy)
+
+    await eventually(one)
+    return busy[0]
+
+
+def _ticks(pid: int) -> int:
+    try:
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    except OSError:
+        return 0

@@ -134,7 +134,6 @@ async def test_there_are_no_other_processes(confined: LocalSandbox, attack: str)
 
 
 SYSCALLS = {  # by the numbers of x86_64 and aarch64
-    "openat": (257, 56),
     "openat2": (437, 437),
     "socket": (41, 198),
     "sendmsg": (46, 211),
@@ -172,6 +171,34 @@ async def test_the_kernel_refuses_what_is_not_needed(confined: LocalSandbox, nam
         "    return {'done': done, 'error': errno.errorcode.get(ctypes.get_errno())}\n"
     )
     assert await confined.run("python3", code, {"number": number}, 2) == {"done": -1, "error": "EPERM"}
+
+
+OPENING = {
+    "for writing": "O_WRONLY",
+    "for reading and writing": "O_RDWR",
+    "to make it": "O_CREAT",
+    "to empty it": "O_TRUNC",
+    "to append": "O_APPEND",
+    "without a name": "O_TMPFILE",
+    "to point at it": "O_PATH",
+}
+
+
+@pytest.mark.parametrize("how", OPENING)
+async def test_nothing_is_opened_but_for_reading(confined: LocalSandbox, how: str) -> None:
+    """Also not what may be read: the standard library."""
+    code = (
+        "import errno, os\n"
+        "def main(flag):\n"
+        "    errors = []\n"
+        "    for path in (os.__file__, os.path.dirname(os.__file__), '/tmp', '/nowhere'):\n"
+        "        try:\n"
+        "            errors.append(os.open(path, getattr(os, flag)))\n"
+        "        except OSError as error:\n"
+        "            errors.append(errno.errorcode[error.errno])\n"
+        "    return {'errors': errors, 'read': len(open(os.__file__).read()) > 1000}\n"
+    )
+    assert await confined.run("python3", code, {"flag": OPENING[how]}, 2) == {"errors": ["EPERM"] * 4, "read": True}
 
 
 async def test_memory_cannot_be_made_executable(confined: LocalSandbox) -> None:

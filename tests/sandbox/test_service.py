@@ -14,9 +14,10 @@ import uvloop
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox, confine, open_sandbox, workers
 from headrace.errors import NodeError
 from headrace.values import File
-from tests.sandbox.processes import children, until_gone, until_more_than
+from tests.sandbox.processes import children, until_gone, until_more_than, until_one_is_busy
 
-CODE = "import re\ndef main(a):\n    return {'r': a + 1}\n"  # not for Monty
+CODE = "import re\ndef main(a):\n    return {'r': a + 1}\n"
+BUSY = "def main(word):\n    while True:\n        pass\n"
 SLEEP = "import os, time\ndef main(word):\n    time.sleep(30)\n    return {'r': 1}\n"
 
 
@@ -40,7 +41,7 @@ async def test_nothing_is_started_before_it_is_needed() -> None:
 async def test_importing_it_imports_no_engine() -> None:
     code = (
         "import sys, headrace.adapters.sandbox as s; s.open_sandbox(); s.open_sandbox('http://x');"
-        "print([m for m in ('jinja2', 'pydantic_monty', 'quickjs', '_quickjs', 'aiohttp') if m in sys.modules])"
+        "print([m for m in ('jinja2', 'quickjs', '_quickjs', 'aiohttp') if m in sys.modules])"
     )
     done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
@@ -59,16 +60,16 @@ async def test_many_at_once_get_their_own_answers() -> None:
 
 
 async def test_a_cancelled_call_leaves_no_process() -> None:
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     try:
         await sandbox.start()
         before = children()
-        call = asyncio.create_task(sandbox.run("python3", SLEEP, {"word": "x"}, 30))
-        started = await until_more_than(before, 0)
+        call = asyncio.create_task(sandbox.run("python3", BUSY, {"word": "x"}, 30))
+        started = await until_one_is_busy(before)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await until_gone(started)
+        await until_gone({started})
         assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
     finally:
         await sandbox.aclose()
@@ -76,7 +77,7 @@ async def test_a_cancelled_call_leaves_no_process() -> None:
 
 async def test_a_call_cancelled_before_the_start_is_over_leaves_none_either() -> None:
     before = children()
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     call = asyncio.create_task(sandbox.run("python3", CODE, {"a": 1}, 5))
     started = await until_more_than(before, 0)
     call.cancel()
@@ -103,12 +104,11 @@ async def test_it_recovers_when_its_processes_are_killed() -> None:
 
 
 async def test_a_call_under_way_fails_when_its_process_is_killed() -> None:
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     try:
         await sandbox.start()
-        before = children()
-        call = asyncio.create_task(sandbox.run("python3", SLEEP, {"word": "x"}, 30))
-        kill(await until_more_than(before, 0))
+        call = asyncio.create_task(sandbox.run("python3", BUSY, {"word": "x"}, 30))
+        kill({await until_one_is_busy(children())})
         with pytest.raises(NodeError, match="ended without an answer"):
             await call
         assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
@@ -118,7 +118,7 @@ async def test_a_call_under_way_fails_when_its_process_is_killed() -> None:
 
 async def test_closing_ends_what_still_runs() -> None:
     before = children()
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     await sandbox.start()
     call = asyncio.create_task(sandbox.run("python3", SLEEP, {"word": "x"}, 30))
     await until_more_than(before, 1)
@@ -136,7 +136,7 @@ async def test_when_the_service_dies_nothing_stays() -> None:
         "from headrace.adapters.sandbox import LocalSandbox\n"
         f"code = {SLEEP!r}\n"
         "async def go():\n"
-        "    sandbox = LocalSandbox(monty=False)\n"
+        "    sandbox = LocalSandbox()\n"
         "    await sandbox.start()\n"
         "    task = asyncio.create_task(sandbox.run('python3', code, {'word': 'x'}, 30))\n"
         "    await asyncio.sleep(0.1)\n"
@@ -230,7 +230,7 @@ def test_it_works_on_uvloop() -> None:
 
 
 async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(NodeError, match=r"cannot be confined.*none unconfined.*HEADRACE_SANDBOX_URL") as failed:
         await sandbox.run("python3", CODE, {"a": 1}, 5)
@@ -243,13 +243,13 @@ async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("boot", "why"),
     [
-        ("s.send(b'the kernel has no filters')", "the kernel has no filters"),
+        ('s.recv(65536); s.send(b\'{"verdict": "the kernel has no filters"}\')', "the kernel has no filters"),
         ("pass", "the process that prepares it died"),
     ],
 )
 async def test_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, boot: str, why: str) -> None:
     monkeypatch.setattr(workers, "_BOOT", f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {boot}")
-    sandbox = LocalSandbox(monty=False)
+    sandbox = LocalSandbox()
     for _ in range(2):
         with pytest.raises(NodeError, match=why):
             await sandbox.run("javascript", "function main() { return {} }", {}, 5)

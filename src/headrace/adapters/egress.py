@@ -117,19 +117,18 @@ def _name(host: str) -> str:
     return host.rstrip(".").lower()
 
 
-class Egress:
-    """The guard. `allow`: entries as in `HEADRACE_EGRESS_ALLOW`; HeadraceError where one cannot be understood."""
+class Hosts:
+    """A list of hosts, as in `HEADRACE_EGRESS_ALLOW`. HeadraceError, naming `setting`, where an entry is not valid."""
 
-    def __init__(self, allow: Sequence[str] = (), resolve: Resolve | None = None) -> None:
+    def __init__(self, entries: Sequence[str], setting: str = SETTING) -> None:
+        self._setting = setting
         self._all = False
         self._names: set[tuple[str, int | None]] = set()
         self._networks: list[tuple[IPv4Network | IPv6Network, int | None]] = []
-        self._resolve = resolve or self._ask_system
-        self._pool: ThreadPoolExecutor | None = None
-        for entry in allow:
-            self._allow(entry.strip())
+        for entry in entries:
+            self._add(entry.strip())
 
-    def _allow(self, entry: str) -> None:
+    def _add(self, entry: str) -> None:
         if entry == "*":
             self._all = True
             return
@@ -144,23 +143,38 @@ class Egress:
                 return
             name = _name(host).encode("idna").decode()
         except ValueError as error:  # also what the idna codec raises
-            raise HeadraceError(f"{SETTING}: '{entry}' is no host, host:port or CIDR ({error}).") from None
+            raise HeadraceError(f"{self._setting}: '{entry}' is no host, host:port or CIDR ({error}).") from None
         if not _LABELS.fullmatch(name):
-            raise HeadraceError(f"{SETTING}: '{entry}' is no host, host:port or CIDR.")
+            raise HeadraceError(f"{self._setting}: '{entry}' is no host, host:port or CIDR.")
         self._names.add((name, port))
 
-    def permits(self, host: str, port: int, address: Address) -> bool:
-        """Whether a connection to this address may be made, when a URL names that host and port."""
-        if self._all or is_public(address):
-            return True
+    def names(self, host: str, port: int) -> bool:
+        """Whether the list has that host by its name."""
         name = _name(host)
-        if (name, None) in self._names or (name, port) in self._names:
+        return self._all or (name, None) in self._names or (name, port) in self._names
+
+    def cover(self, host: str, port: int, address: Address) -> bool:
+        """Whether the list has that host by its name, or by this address of it."""
+        if self.names(host, port):
             return True
         address = _unmapped(address)
         return any(
             address.version == network.version and address in network and wanted in (None, port)
             for network, wanted in self._networks
         )
+
+
+class Egress:
+    """The guard. `allow`: entries as in `HEADRACE_EGRESS_ALLOW`; HeadraceError where one cannot be understood."""
+
+    def __init__(self, allow: Sequence[str] = (), resolve: Resolve | None = None) -> None:
+        self._allowed = Hosts(allow)
+        self._resolve = resolve or self._ask_system
+        self._pool: ThreadPoolExecutor | None = None
+
+    def permits(self, host: str, port: int, address: Address) -> bool:
+        """Whether a connection to this address may be made, when a URL names that host and port."""
+        return is_public(address) or self._allowed.cover(host, port, address)
 
     async def addresses(self, host: str, port: int) -> list[Address]:
         """The host's addresses that may be connected to. EgressRefused where it has others only; OSError where it

@@ -1,4 +1,5 @@
-"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps | db`.
+"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps | db |
+packages`.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot be
 loaded, 130 interrupted. Commands import what they need when they are called, so that `--help` answers at once.
@@ -16,6 +17,7 @@ from headrace.cli.diff import diff
 from headrace.cli.generate import generate
 from headrace.cli.keys import keys
 from headrace.cli.lint import lint
+from headrace.cli.packages import packages
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.shared import Commands
@@ -31,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run, batch, lint, diff, generate, apps, keys, db):
+for _command in (serve, run, batch, lint, diff, generate, apps, keys, db, packages):
     cli.add_command(_command)
 
 

@@ -146,7 +146,7 @@ async def rendered(ctx: Context, prompt: Prompt, marks: Mapping[str, str], jinja
     if prompt.edition_type == "jinja2":
         if not prompt.jinja2_text:
             return ""
-        return await ctx.resources.sandbox.render(prompt.jinja2_text, jinja, ctx.limits.code_seconds)
+        return await ctx.resources.sandbox.render(prompt.jinja2_text, jinja, ctx.limits.code_seconds, ctx.app)
     return "".join(marks[part] if part in marks else ctx.variables.render(part) for part in _MARKS.split(prompt.text))
 
 

@@ -66,7 +66,9 @@ class Code(Node[CodeConfig]):
         inputs = {each.variable: _given(ctx.variables, each.value_selector) for each in self.config.variables}
         config = self.config
         try:
-            made = await ctx.resources.sandbox.run(config.code_language, config.code, inputs, ctx.limits.code_seconds)
+            made = await ctx.resources.sandbox.run(
+                config.code_language, config.code, inputs, ctx.limits.code_seconds, ctx.app
+            )
             return Result(Checks(ctx.limits).result(made, config.outputs), inputs)
         except NodeError as error:
             raise NodeError(

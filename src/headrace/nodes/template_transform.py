@@ -24,7 +24,7 @@ class TemplateTransform(Node[TemplateTransformConfig]):
     async def run(self, ctx: Context) -> Result:
         inputs = {each.variable: plain(ctx.variables.get(each.value_selector)) for each in self.config.variables}
         try:
-            text = await ctx.resources.sandbox.render(self.config.template, inputs, ctx.limits.code_seconds)
+            text = await ctx.resources.sandbox.render(self.config.template, inputs, ctx.limits.code_seconds, ctx.app)
         except NodeError as error:
             raise NodeError(str(error), error.kind, inputs=inputs) from None
         most = ctx.limits.template_max_output

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from headrace.adapters.sandbox.egress_proxy import EgressProxy
 from headrace.adapters.sandbox.local import LocalSandbox
+from headrace.adapters.sandbox.packages import Packages
 from headrace.adapters.sandbox.remote import DEFAULT_KEY, RemoteSandbox
 
-__all__ = ["LocalSandbox", "RemoteSandbox", "open_sandbox"]
+__all__ = ["EgressProxy", "LocalSandbox", "Packages", "RemoteSandbox", "open_sandbox"]
 
 
 def open_sandbox(url: str | None = None, key: str | None = None) -> LocalSandbox | RemoteSandbox:

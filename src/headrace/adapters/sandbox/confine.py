@@ -1,10 +1,16 @@
 """Confinement of the calling process, from the inside, by what Linux offers to everyone: rlimits, Landlock, seccomp.
 
-`lock` cannot be undone. After it the process may compute, allocate up to a limit, sleep, start threads, and read and
-write the descriptors that it already has. The kernel refuses everything else: opening or looking at files, sockets to
-anywhere, other processes, signals, new programs, new executable memory.
+`Lock.put_on` cannot be undone. After it the process may compute, allocate up to a limit, sleep, start a few threads,
+read and write the descriptors that it already has, and open for reading what `readable` says. The kernel refuses
+everything else: other files, the names and sizes of files, sockets to anywhere, other processes, signals, new programs,
+new executable memory.
 
-seccomp is an allow-list and holds alone; Landlock is a second wall where the kernel has it.
+seccomp is an allow-list. Files are opened only where Landlock is a second wall: it says which. Without Landlock nothing
+is opened at all.
+
+Two things are let through for packages: code that is mapped from a file which nobody here can write to (extension
+modules), and, where the C library looks at an open descriptor by a call that could also be given a name (glibc 2.33 to
+2.38), that call. For `egress` a process may have sockets, but every connection of theirs is the supervisor's to make.
 """
 
 from __future__ import annotations
@@ -14,13 +20,16 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 
 from headrace.adapters.sandbox.landlock import Ruleset
 from headrace.adapters.sandbox.seccomp import (
     ALLOW,
+    ASK,
     CLONE_THREAD,
     REFUSE,
+    SEND_HOME,
     Filter,
     Rule,
     Unconfined,
@@ -31,8 +40,10 @@ from headrace.adapters.sandbox.seccomp import (
 )
 
 NOBODY = 65534
+THREADS_UNCOUNTED = 1024  # of a user's in all, where nobody counts a process's own
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_CAPABILITY_VERSION, _LAST_CAPABILITY = 0x20080522, 63
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _ALLOWED = """
@@ -42,35 +53,93 @@ times getuid getgid geteuid getegid getppid sigaltstack gettid time futex sched_
 clock_gettime clock_getres clock_nanosleep exit_group epoll_wait epoll_ctl pselect6 ppoll set_robust_list
 epoll_pwait epoll_create1 dup3 pipe2 getrandom membarrier rseq
 """
+_READING = "getcwd getdents64 pread64"
+_NETWORK = "getpeername getsockname getsockopt recvmsg setsockopt shutdown"
+_EFFECTS = """
+bind bpf chmod chown chroot creat execve execveat fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr
+ftruncate futimesat io_uring_setup lchown link linkat listen lremovexattr lsetxattr memfd_create mkdir mkdirat mknod
+mknodat mount openat2 pivot_root process_vm_writev ptrace removexattr rename renameat renameat2 rmdir setns setxattr
+symlink symlinkat truncate umount2 unlink unlinkat unshare utime utimensat utimes
+"""
 
-_PROT_EXEC, _FIONBIO, _AF_UNIX, _SOCK_STREAM = 4, 0x5421, 1, 1
+_PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _FIONBIO, _AF_UNIX, _SOCK_STREAM = 2, 4, 0x20, 0x5421, 1, 1
+_AT_EMPTY_PATH, _MSG_FASTOPEN = 0x1000, 0x20000000
+# Flags of open: of writing in any way, and O_PATH, whose descriptors Landlock does not look at.
+_NOT_READING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | 0o20000000 | 0o10000000
 
 
-def _rules() -> dict[str, Rule]:
+def _rules(*, reads: bool, asks: bool, packages: bool, egress: bool) -> dict[str, Rule]:
     stream = if_one_of(1, [_SOCK_STREAM], ALLOW, REFUSE, mask=0xF)  # a datagram socket could send to any address
-    return {
+    thread = ASK if asks else ALLOW
+    rules: dict[str, Rule] = {
         "mmap": if_any(2, _PROT_EXEC, REFUSE, ALLOW),
         "mprotect": if_any(2, _PROT_EXEC, REFUSE, ALLOW),
-        "clone": if_any(0, CLONE_THREAD, ALLOW, REFUSE),
+        "clone": if_any(0, CLONE_THREAD, thread, REFUSE),
         "clone3": error(errno.ENOSYS),  # its flags are out of sight: clone instead
         "ioctl": if_one_of(1, [_FIONBIO], ALLOW, REFUSE),
         "socketpair": if_one_of(0, [_AF_UNIX], stream, REFUSE),
-        "sendto": if_null(4, ALLOW, REFUSE),  # to nowhere but where the socket is connected to
+        "sendto": if_null(4, if_any(3, _MSG_FASTOPEN, REFUSE, ALLOW), REFUSE),  # only where it is connected to
+        "sendmsg": SEND_HOME if asks else REFUSE,
         **dict.fromkeys(_ALLOWED.split(), ALLOW),
     }
+    if reads:
+        rules["open"] = if_any(1, _NOT_READING, REFUSE, ALLOW)
+        rules["openat"] = if_any(2, _NOT_READING, REFUSE, ALLOW)
+        rules |= dict.fromkeys(_READING.split(), ALLOW)
+    if reads and packages:
+        from_file = if_any(3, _MAP_ANONYMOUS, REFUSE, if_any(2, _PROT_WRITE, REFUSE, ALLOW))
+        rules["mmap"] = if_any(2, _PROT_EXEC, from_file, ALLOW)
+        rules["prlimit64"] = if_null(2, ALLOW, REFUSE)  # reading
+        rules["sched_setaffinity"] = ALLOW
+        if not _fstat_is_fstat():
+            rules["newfstatat"] = if_any(3, _AT_EMPTY_PATH, ALLOW, REFUSE)
+    if egress and asks:
+        rules["socket"] = if_one_of(0, [socket.AF_INET, socket.AF_INET6], stream, REFUSE)
+        rules["connect"] = ASK
+        rules["sendmsg"] = if_any(2, _MSG_FASTOPEN, REFUSE, ALLOW)  # which connects
+        rules |= dict.fromkeys(_NETWORK.split(), ALLOW)
+    return rules
+
+
+def _fstat_is_fstat() -> bool:
+    """Whether the C library looks at a descriptor by fstat, rather than by newfstatat with an empty name."""
+    name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "other 0").split()[:2]
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return name != "glibc" or not (2, 33) <= numbers < (2, 39)
 
 
 # ------------------------------------------------------------------------------------------------------------ lock
 
 
 class Lock:
-    """A confinement made ready once, put on in a few tens of microseconds. Unconfined where there can be none."""
+    """A confinement made ready once, put on in a few tens of microseconds. Unconfined where there can be none.
 
-    def __init__(self) -> None:
-        self._filter = Filter(_rules())
+    `readable`: paths and Landlock's rights to them. `reads`: whether they can be opened, which takes Landlock.
+    `asks`: whether threads are counted by a supervisor, and there may be `egress`.
+    """
 
-    def put_on(self, *, memory: int, cpu_seconds: int, open_files: int = 32) -> None:
-        """Confines this process for good; `memory` is in bytes of address space."""
+    def __init__(
+        self,
+        readable: Iterable[tuple[str, int]] = (),
+        *,
+        packages: bool = False,
+        egress: bool = False,
+        asks: bool = True,
+    ) -> None:
+        self._ruleset = Ruleset(readable)
+        self.reads = self._ruleset.exists
+        self.asks = asks
+        self._dumpable = egress  # the supervisor looks at its descriptors
+        self._filter = Filter(_rules(reads=self.reads, asks=asks, packages=packages, egress=egress))
+
+    @property
+    def ruleset(self) -> int:
+        """The descriptor that has to be there when the lock is put on; -1: none."""
+        return self._ruleset.descriptor
+
+    def put_on(self, *, memory: int, cpu_seconds: int, open_files: int, ruleset: int, home: socket.socket) -> None:
+        """Confines this process for good. `memory` is in bytes of address space; `ruleset` is where that descriptor is
+        by now; `home` is the socket that the filter's listener is sent through, and is closed."""
         limit(
             {
                 resource.RLIMIT_AS: memory,
@@ -80,14 +149,42 @@ class Lock:
                 resource.RLIMIT_CORE: 0,
             }
         )
-        become_nobody()
-        _prctl(_PR_SET_DUMPABLE, 0)  # nobody else who runs as nobody may look inside
-        die_with_parent()  # after the change of user, which takes it off
+        if not self.asks:
+            limit({resource.RLIMIT_NPROC: THREADS_UNCOUNTED})
+        _prctl(_PR_SET_DUMPABLE, int(self._dumpable))  # nobody else who runs as this user may look inside
+        die_with_parent()
         no_new_privileges()
-        rules = Ruleset()
-        rules.put_on()
-        rules.close()
-        self._filter.install()
+        if self.reads:
+            self._ruleset.put_on(ruleset)
+            os.close(ruleset)
+        if self.asks:
+            self._filter.install_asking(home)
+        else:
+            home.close()
+            self._filter.install()
+
+
+def drop_privileges(*, to_nobody: bool) -> None:
+    """Gives up what root can do, where this is root: by becoming nobody, or where nobody may not read what has to be
+    read, by giving up every capability."""
+    if os.geteuid() != 0:
+        return
+    if to_nobody:
+        become_nobody()
+        return
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _LIBC.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), None, None, None):
+            break  # the kernel knows no more of them
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    if _LIBC.capset(header, (ctypes.c_uint32 * 6)()):
+        raise Unconfined(f"root's capabilities cannot be given up: {os.strerror(ctypes.get_errno())}")
+
+
+def refuse_effects() -> None:
+    """From now on this process and its children start no program and change no file."""
+    opening = {"open": if_any(1, _NOT_READING, REFUSE, ALLOW), "openat": if_any(2, _NOT_READING, REFUSE, ALLOW)}
+    no_new_privileges()
+    Filter({**dict.fromkeys(_EFFECTS.split(), REFUSE), **opening}, others=ALLOW).install()
 
 
 def limit(limits: Mapping[int, int]) -> None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import builtins
-import contextlib
+import errno
 import importlib
 import io
 import json
 import linecache
+import mmap
 import os
+import socket
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Mapping
@@ -156,9 +159,64 @@ def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
     return b"R", told
 
 
-def import_ahead(modules: list[str]) -> None:
-    """Imports standard modules that a program names, while files can still be read. What fails here fails again, and
-    is told, where the program imports it."""
-    for name in modules:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
+# --------------------------------------------------------------------------------------------------- about the process
+
+
+def wake() -> None:
+    """After the fork: chance is new in every process. Python's own modules see to themselves."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+
+
+def escapes(threads: int | None) -> str:
+    """What a confined process gets through to though it must not, in words; nothing, if all is well. Of its own threads
+    it may start fewer than `threads`, where they are counted."""
+    attempts: dict[str, Callable[[], object]] = {
+        "read a file": lambda: os.open("/etc/passwd", os.O_RDONLY),
+        "write a file": lambda: os.open(os.__file__, os.O_WRONLY),
+        "make a file": lambda: os.open(f"/tmp/headrace-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+        "look at a file": lambda: os.lstat("/etc/passwd"),
+        "list a folder": lambda: os.listdir("/"),
+        "remove a file": lambda: os.unlink("/tmp/headrace-of-nobody"),
+        "start a program": lambda: os.execv("/proc/self/exe", ["headrace"]),
+        "start a process": _fork,
+        "signal another process": lambda: os.kill(os.getppid(), 0),
+        "use the network": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "listen": lambda: socket.create_server(("127.0.0.1", 0)),
+        "make memory executable": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
+    }
+    done: list[str] = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES):
+                done.append(f"{name} ({error.strerror})")
+        else:
+            done.append(name)
+    if threads is not None and _threads(threads) >= threads:
+        done.append(f"start {threads} threads")
+    return " and ".join(done)
+
+
+def _fork() -> None:
+    if not os.fork():
+        os._exit(0)
+
+
+def _threads(most: int) -> int:
+    """How many threads can be started, up to `most`."""
+    end = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        while len(started) < most:
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        pass
+    end.set()
+    for thread in started:
+        thread.join()
+    return len(started)

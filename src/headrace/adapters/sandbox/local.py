@@ -1,22 +1,23 @@
-"""The sandbox that Headrace brings: whichever of its engines fits runs the code, and every one of them confines it."""
+"""The sandbox that Headrace brings: every program runs confined, or not at all."""
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import json
 import os
 import re
 import sys
-import time
-import warnings
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from headrace.adapters.sandbox import scan, templates
-from headrace.adapters.sandbox.monty import MontyPool
+from headrace.adapters.sandbox import templates
+from headrace.adapters.sandbox.egress_proxy import PROXY, EgressProxy
+from headrace.adapters.sandbox.imports import HTTP_MODULES, NETWORK_MODULES, NETWORK_PACKAGES, imports
+from headrace.adapters.sandbox.packages import Packages
+from headrace.adapters.sandbox.slots import Owner, Slots
 from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, WorkerFailed, Workers
+from headrace.adapters.sandbox.zygote_wire import Plan
 from headrace.errors import NodeError
 from headrace.values import Value, plain
 
@@ -24,68 +25,134 @@ FAILED = "CodeExecutionError"
 LANGUAGES = ("python3", "javascript")
 MOST_RENDERED = 2_000_000  # characters
 _COMPILED_AT_ONCE = 2_000  # a longer template is made ready in a thread
+_KEPT_WITH_PACKAGES = 2
 
-_ELSEWHERE = "Set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
+_ELSEWHERE = (
+    "List it in HEADRACE_CODE_PACKAGES, or set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
+)
+_NOT_INSTALLED = "The packages of HEADRACE_CODE_PACKAGES are not installed: `headrace packages` installs them"
+_NOT_AHEAD = "This system has no Landlock, so that only modules that are loaded ahead can be imported."
 _BROUGHT = frozenset({"jinja2", "markupsafe"})
 _NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named .*\n\Z", re.MULTILINE)
-_IMPORT = re.compile(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import|import[ \t]+([\w., \t]+))")
+_NOT_OPENED = re.compile(r"^PermissionError: .*\.py'\n\Z", re.MULTILINE)
 
 
 class LocalSandbox:
     """`resources.Sandbox` on this machine. Nothing is started before it is needed.
 
-    Python runs in Monty where it surely can, else in a confined CPython; JavaScript in a confined QuickJS; templates
-    in this process where their work is bounded, else in a confined one. `memory` is in bytes a job, `concurrent` is how
-    many confined jobs may run at once.
+    Python runs in a confined CPython, JavaScript in a confined QuickJS, templates in this process where their work is
+    bounded, else in a confined one. `memory` is in bytes a job, `longest` the seconds that any may take, `concurrent`
+    how many jobs run at once, shared by workspace (`workspace_of` knows an app's) and app. `packages` are what programs
+    may import besides the standard library, `egress` is how they come to the network.
     """
 
-    def __init__(self, *, concurrent: int | None = None, memory: int = 256 * MEGABYTE, monty: bool = True) -> None:
-        self._workers = Workers(concurrent, memory)
-        self._monty = MontyPool(max(4, 2 * (os.cpu_count() or 1))) if monty else None
+    def __init__(
+        self,
+        *,
+        concurrent: int | None = None,
+        memory: int = 256 * MEGABYTE,
+        longest: float = 60,
+        packages: Packages | None = None,
+        egress: EgressProxy | None = None,
+        workspace_of: Callable[[str], Awaitable[str]] | None = None,
+    ) -> None:
+        self._slots = Slots(concurrent or max(16, 4 * (os.cpu_count() or 1)))
+        self._memory, self._cpu_seconds = memory, int(longest) + 2
+        self._packages = packages
+        self._egress = egress
+        self._workspace_of = workspace_of
+        self._workspaces: dict[str, str] = {}
+        self._plain = Workers(self._plan)
+        self._packed = Workers(self._plan_with_packages, kept=_KEPT_WITH_PACKAGES) if packages else None
 
-    async def run(self, language: str, code: str, inputs: Mapping[str, Value], seconds: float) -> Mapping[str, Any]:
+    async def run(
+        self, language: str, code: str, inputs: Mapping[str, Value], seconds: float, app: str = ""
+    ) -> Mapping[str, Any]:
         """See `resources.Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         given: dict[str, Any] = plain(dict(inputs))
-        if language == "python3" and self._monty is not None and scan.fits(code):
-            begun = time.monotonic()
-            told = await self._monty.run(code, given, seconds / 4)
-            if told is not None:
-                return result_of(told)
-            seconds -= time.monotonic() - begun
-        modules = imported(code) if language == "python3" else []
-        return result_of(await self._confined({"language": language, "code": code, "inputs": given}, modules, seconds))
+        job = {"language": language, "code": code, "inputs": given}
+        return result_of(await self._confined(job, seconds, app))
 
-    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float) -> str:
+    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
         given: dict[str, Any] = plain(dict(inputs))
         if (text := await render_here(template, given)) is not None:
             return text
         job = {"language": "jinja2", "code": template, "inputs": given, "most": MOST_RENDERED}
-        return await self._confined(job, [], seconds)
+        return await self._confined(job, seconds, app)
 
     def missing(self, language: str, code: str) -> str | None:
-        """See `resources.Sandbox.missing`: the packages that the code imports and that are not installed."""
-        lacking = [name for name in needed(code) if not _here(name)] if language == "python3" else []
-        if not lacking:
+        """See `resources.Sandbox.missing`: packages that the code imports and that are not installed, and that it is
+        for a network where it has none."""
+        if language != "python3":
             return None
-        names = " and ".join(f"'{name}'" for name in lacking)
-        return f"the code imports {names}, which the built-in sandbox does not have. {_ELSEWHERE}"
+        names = imports(code)
+        lacking = [name for name in names.needed if not self._has(name)]
+        problems: list[str] = []
+        if lacking:
+            listed = " and ".join(f"'{name}'" for name in lacking)
+            if self._packages is not None and not self._packages.installed:
+                elsewhere = f"{_NOT_INSTALLED}."
+            else:
+                elsewhere = _ELSEWHERE
+            problems.append(f"the code imports {listed}, which the built-in sandbox does not have. {elsewhere}")
+        network = [name for name in names.modules if self._lacks_network(name)]
+        if network:
+            listed = " and ".join(f"'{name}'" for name in network)
+            if self._egress is None:
+                problems.append(
+                    f"the code imports {listed} for the network, which code has only where HEADRACE_CODE_EGRESS lists "
+                    "hosts, or in a sandbox service (HEADRACE_SANDBOX_URL)."
+                )
+            else:
+                problems.append(f"the code imports {listed}, but HEADRACE_CODE_EGRESS permits HTTP requests only.")
+        return " And ".join(problems) or None
+
+    def _has(self, module: str) -> bool:
+        """Whether a confined process has it: what is installed beside Headrace is not there, but for Jinja."""
+        if module in sys.stdlib_module_names or module in _BROUGHT:
+            return True
+        return self._packages is not None and module in self._packages.modules
+
+    def _lacks_network(self, module: str) -> bool:
+        if module in NETWORK_MODULES:
+            return self._egress is None or module not in HTTP_MODULES | {"socket"}
+        return module in NETWORK_PACKAGES and self._has(module) and self._egress is None
 
     async def start(self) -> None:
         """Makes the confined processes ready before the first of them is needed. NodeError where there can be none."""
-        await self._confined({"language": "jinja2", "code": "", "inputs": {}}, [], 20)
+        await self._confined({"language": "jinja2", "code": "", "inputs": {}}, 20, "")
 
     async def aclose(self) -> None:
         """Ends everything that runs."""
-        if self._monty is not None:
-            await self._monty.aclose()
-        await self._workers.aclose()
+        for workers in (self._plain, self._packed):
+            if workers is not None:
+                await workers.aclose()
+        if self._egress is not None:
+            await self._egress.aclose()
 
-    async def _confined(self, job: Mapping[str, Any], modules: list[str], seconds: float) -> str:
+    async def _plan(self) -> Plan:
+        packages = None
+        if self._packages is not None:
+            if not self._packages.installed:
+                raise WorkerFailed(f"{_NOT_INSTALLED}, and code is not run without them.")
+            packages = str(self._packages.folder)
+        if self._egress is None:
+            return Plan(self._memory, self._cpu_seconds, packages)
+        guard = await self._egress.start()
+        return Plan(self._memory, self._cpu_seconds, packages, guard=guard, proxy=PROXY)
+
+    async def _plan_with_packages(self) -> Plan:
+        assert self._packages is not None
+        return replace(await self._plan(), preloaded=self._packages.preloaded)
+
+    async def _confined(self, job: Mapping[str, Any], seconds: float, app: str) -> str:
+        workers = self._workers(job)
         try:
-            return (await self._workers.run(job, modules, seconds)).decode("utf-8", "surrogatepass")
+            async with self._slots.slot(Owner(await self._workspace(app), app)):
+                return (await workers.run(job, seconds)).decode("utf-8", "surrogatepass")
         except NoConfinement as error:
             raise NodeError(
                 f"Code cannot be confined on this system ({error}), and Headrace runs none unconfined. "
@@ -93,10 +160,33 @@ class LocalSandbox:
                 FAILED,
             ) from None
         except WorkerFailed as error:
-            lacking = _NO_MODULE.search(str(error))
-            raise NodeError(f"{error}{_ELSEWHERE}" if lacking else str(error), FAILED) from None
+            hint = ""
+            if _NO_MODULE.search(str(error)):
+                hint = _ELSEWHERE
+            elif not workers.reads and _NOT_OPENED.search(str(error)):
+                hint = _NOT_AHEAD
+            raise NodeError(f"{error}{hint}", FAILED) from None
         except UnicodeDecodeError:
             raise NodeError("The code's process did not answer in UTF-8.", FAILED) from None
+
+    async def _workspace(self, app: str) -> str:
+        if self._workspace_of is None or not app:
+            return ""
+        if app not in self._workspaces:
+            if len(self._workspaces) > 100_000:
+                self._workspaces.clear()
+            self._workspaces[app] = await self._workspace_of(app)
+        return self._workspaces[app]
+
+    def _workers(self, job: Mapping[str, Any]) -> Workers:
+        """Where a job runs. A wrong choice costs an import, never an answer: both can import the same."""
+        if self._packed is None or job["language"] != "python3":
+            return self._plain
+        return self._packed if any(map(self._is_packed, imports(job["code"]).modules)) else self._plain
+
+    def _is_packed(self, module: str) -> bool:
+        top = module.partition(".")[0]
+        return top not in sys.stdlib_module_names and self._packages is not None and top in self._packages.modules
 
 
 async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
@@ -129,47 +219,3 @@ def result_of(told: str) -> dict[str, Any]:
         kind = what.get(type(result).__name__, "a number")
         raise NodeError(f"main must return an object (a dict); it returned {kind}.", FAILED)
     return result  # pyright: ignore[reportUnknownVariableType]
-
-
-@lru_cache(1024)
-def _imported(code: str) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for match in _IMPORT.finditer(code):
-        for part in (match[1] or match[2]).split(","):
-            if words := part.split():
-                names[words[0]] = None
-    return tuple(names)[:100]
-
-
-def needed(code: str) -> list[str]:
-    """The packages that a Python program cannot do without: what it imports, but for what it tries to."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an unknown escape in a string: the author's own business
-            tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):  # running it says so
-        return []
-    names: dict[str, None] = {}
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        match node:
-            case ast.Import():
-                names |= {alias.name.partition(".")[0]: None for alias in node.names}
-            case ast.ImportFrom(module=str(module), level=0):
-                names[module.partition(".")[0]] = None
-            case ast.Try():
-                stack += [*node.finalbody, *node.orelse]
-            case _:
-                stack += reversed(list(ast.iter_child_nodes(node)))
-    return list(names)
-
-
-def _here(module: str) -> bool:
-    """Whether the confined process has it: what is installed beside Headrace is not there, but for Jinja."""
-    return module in sys.stdlib_module_names or module in _BROUGHT
-
-
-def imported(code: str) -> list[str]:
-    """The modules that a Python program names in import statements, and more rarely a word that is none."""
-    return list(_imported(code))

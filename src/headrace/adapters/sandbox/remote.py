@@ -49,7 +49,9 @@ class RemoteSandbox:
         self._key = key
         self._session: aiohttp.ClientSession | None = None
 
-    async def run(self, language: str, code: str, inputs: Mapping[str, Value], seconds: float) -> Mapping[str, Any]:
+    async def run(
+        self, language: str, code: str, inputs: Mapping[str, Value], seconds: float, app: str = ""
+    ) -> Mapping[str, Any]:
         """See `resources.Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
@@ -63,7 +65,7 @@ class RemoteSandbox:
             raise NodeError("The code ended without a result.", FAILED)
         return result_of(parts[-2])
 
-    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float) -> str:
+    async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
         given: dict[str, Any] = plain(dict(inputs))
         if (text := await render_here(template, given)) is not None:

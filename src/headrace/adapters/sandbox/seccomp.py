@@ -3,7 +3,7 @@
 A rule is one call's verdict, or a decision over its arguments that ends in verdicts:
 
     ALLOW     the call is made
-    REFUSE    it fails with EPERM; so does every call without a rule
+    REFUSE    it fails with EPERM; so does every call without a rule, unless the filter says otherwise
     ASK       the call waits, and the supervisor that holds the filter's listener decides (`supervisor`)
 
     Filter({"read": ALLOW, "clone": if_any(0, CLONE_THREAD, ASK, REFUSE)})
@@ -41,6 +41,8 @@ Rule = tuple[tuple[int, int, int, int], ...]  # instructions: code, jump if true
 CLONE_THREAD = 0x10000
 HOME = 199  # above every RLIMIT_NOFILE in use here, so that nothing can take this number once it is closed
 
+NO_LISTENER = "the kernel refused a filter of system calls that asks"  # how that error begins
+_NO_FILTER = "the kernel refused a filter of system calls"
 _LD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _KILL, _USER_NOTIF, _ERRNO, _ALLOW = 0x80000000, 0x7FC00000, 0x00050000, 0x7FFF0000
 _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
@@ -95,13 +97,15 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """A filter, made ready once; calls that this architecture has not are left out. Unconfined where none is known."""
+    """A filter, made ready once; calls that this architecture has not are left out. Unconfined where none is known.
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
+    `others` is the verdict on calls without a rule."""
+
+    def __init__(self, rules: Mapping[str, Rule], others: Rule = REFUSE) -> None:
         machine = platform.machine()
         if sys.platform != "linux" or machine not in ARCHITECTURES:
             raise Unconfined(f"no confinement is known for {sys.platform} on {machine}")
-        text = _assembled(rules, machine)
+        text = _assembled(rules, machine, others)
         self._program = _Program(len(text) // 8, text)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._seccomp = ctypes.c_long(number("seccomp", machine) or 0)
@@ -125,8 +129,8 @@ class Filter:
         program = ctypes.byref(self._program)
         got = self._libc.syscall(self._seccomp, ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(flags), program)
         if got < 0:
-            what = "a filter that asks" if flags else "a filter"
-            raise Unconfined(f"the kernel refused {what} of system calls: {os.strerror(ctypes.get_errno())}")
+            why = os.strerror(ctypes.get_errno())
+            raise Unconfined(f"{NO_LISTENER if flags else _NO_FILTER}: {why}")
         return got
 
 
@@ -137,7 +141,7 @@ def at_home(connection: socket.socket) -> socket.socket:
     return socket.socket(fileno=HOME)
 
 
-def _assembled(rules: Mapping[str, Rule], machine: str) -> bytes:
+def _assembled(rules: Mapping[str, Rule], machine: str, others: Rule = REFUSE) -> bytes:
     code = [
         (_LD, 0, 0, _ARCH),
         (_JEQ, 1, 0, ARCHITECTURES[machine][0]),
@@ -152,5 +156,5 @@ def _assembled(rules: Mapping[str, Rule], machine: str) -> bytes:
         if len(rule) > _LONGEST_JUMP:
             raise ValueError(f"the rule of {name} is too long")
         code += [(_JEQ, 0, len(rule), call), *rule]
-    code += REFUSE
+    code += others
     return b"".join(struct.pack("HBBI", *line) for line in code)

@@ -2,93 +2,48 @@
 
 `python -I -c ... main(fd)`, with no environment. On the descriptor (a socket that keeps messages apart):
 
-    F + job number, with a socket   forks; the child reads one job from the socket, is confined, answers and ends
-    K + job number                  kills that child
-    end of file                     the parent is gone: so is everyone here
+    to here     the `Plan` as JSON, first of all
+    to here     F + 0       forks a child; it is confined at once, and waits for its job
+                K + number  kills that child
+    from here   `ok` and what children can do, or why there can be no confinement, once it is ready
+                C + number, with a socket: a child; E + 0: there can be no more
+    end of file             the parent is gone: so is everyone here
 
-It says `ok`, or why there can be no confinement, once it is ready. On a job's socket, sizes as four bytes:
+On a child's socket, sizes as four bytes:
 
-    to the child     size, {"modules", "seconds", "memory"}; size, {"language", "code", "inputs", "most"}
-    from the child   R or E, size, text (JSON of the result, rendered text, or an error); X: it could not be confined
+    from the child   +, once it is confined, or X, size, text: it could not be
+    to the child     size, {"language", "code", "inputs", "most"}
+    from the child   B, when it has read its job and begins
+    from the child   R or E, size, text (JSON of the result, rendered text, or an error)
+
+Nothing of a job is looked at before its process is confined. See `confine` for what that means.
 """
 
 from __future__ import annotations
 
 import contextlib
-import encodings
+import fcntl
 import gc
-import importlib
 import json
 import os
-import pkgutil
 import resource
 import select
 import signal
 import socket
-import sys
 import time
-from io import BytesIO
+from itertools import count
 from typing import Any, NoReturn
 
-from headrace.adapters.sandbox import inside, templates
-from headrace.adapters.sandbox.confine import Lock, die_with_parent
-from headrace.adapters.sandbox.seccomp import Unconfined
-from headrace.adapters.sandbox.zygote_wire import JOB, SIZE
+from headrace.adapters.sandbox import inside, network, preloading
+from headrace.adapters.sandbox.confine import Lock, drop_privileges
+from headrace.adapters.sandbox.library import Library
+from headrace.adapters.sandbox.seccomp import HOME, NO_LISTENER, Unconfined, at_home
+from headrace.adapters.sandbox.supervisor import Guard, Policy, Supervisor
+from headrace.adapters.sandbox.zygote_wire import BEGUN, CHILD, READY, SIZE, UNCONFINED, Plan
 
-_PRELOADED = """
-__future__ _strptime abc array asyncio base64 binascii bisect calendar cmath codecs collections collections.abc
-colorsys concurrent.futures.thread contextlib copy csv ctypes dataclasses datetime decimal difflib email.utils enum
-fractions functools hashlib heapq hmac html html.entities html.parser inspect io ipaddress itertools json keyword
-locale logging math numbers operator os.path pathlib pickle pprint queue random re secrets shlex statistics string
-struct sys textwrap threading time timeit traceback types typing unicodedata urllib.error urllib.parse
-uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zlib zoneinfo
-"""
-_UNIMPORTABLE = {"antigravity", "this", "idlelib", "turtle", "tkinter", "turtledemo", "test", "lib2to3"}
-
-
-def standard(modules: list[str]) -> list[str]:
-    return [
-        name
-        for name in modules
-        if (top := name.partition(".")[0]) in sys.stdlib_module_names and top not in _UNIMPORTABLE
-    ]
-
-
-def _prepare() -> None:
-    """Everything that needs files, while there are any."""
-    for name in [*_PRELOADED.split(), "_quickjs", "jinja2.constants", "jinja2.debug"]:
-        with contextlib.suppress(ImportError):  # what lacks here lacks again, and is told, where it is used
-            importlib.import_module(name)
-    for found in pkgutil.iter_modules(encodings.__path__):
-        with contextlib.suppress(ImportError, LookupError):  # mbcs and oem are Windows'
-            importlib.import_module(f"encodings.{found.name}")
-    templates.environment().from_string("{{ 1 }}").render()
-    _keep_time_zones()
-    time.tzset()
-    time.localtime()
-    # site-packages are no business of a workflow's code
-    sys.path[:] = [path for path in sys.path if "site-packages" not in path and "dist-packages" not in path]
-
-
-def _keep_time_zones() -> None:
-    """Time zones from memory: `zoneinfo` reads a file for each when first asked."""
-    import zoneinfo
-    from zoneinfo import _common  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownVariableType]
-
-    zones: dict[str, bytes] = {}
-    for root in zoneinfo.TZPATH:
-        for name in zoneinfo.available_timezones():
-            with contextlib.suppress(OSError), open(os.path.join(root, name), "rb") as file:
-                zones.setdefault(name, file.read())
-
-    def load(key: str) -> BytesIO:
-        if key not in zones:
-            raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
-        return BytesIO(zones[key])
-
-    if zones:
-        zoneinfo.reset_tzpath(to=())
-        _common.load_tzdata = load
+THREADS = 16
+OPEN_FILES = 64
+_ANSWERS, _RULES = 3, 4  # descriptors of a child
 
 
 def _receive(connection: socket.socket) -> Any:
@@ -101,7 +56,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = connection.recv(min(size - len(data), 1 << 20))
         if not piece:
-            os._exit(0)  # whoever asked has gone
+            os._exit(0)  # nobody is there any more
         data += piece
     return bytes(data)
 
@@ -112,107 +67,199 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _child(connection: socket.socket, lock: Lock, reserved: int, parent: int) -> NoReturn:
-    try:
-        die_with_parent()
-        how = _receive(connection)
-        inside.import_ahead(standard(how["modules"]))
+class Zygote:
+    """Forks children and answers what their filters ask."""
+
+    def __init__(self, control: socket.socket, plan: Plan, lock: Lock) -> None:
+        self._control = control
+        self._plan = plan
+        self.lock = lock
+        self._policy = Policy(THREADS, _guard(plan))
+        self._supervisor = Supervisor()
+        self._children: dict[int, int] = {}  # number -> process
+        self._numbers = count(1)
+        self._reserved = _address_space()
+
+    def serve(self) -> NoReturn:
+        woken, wake = os.pipe()
+        os.set_blocking(woken, False)
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, _child_ended)
+        signal.set_wakeup_fd(wake)
+        while True:
+            ready, _, _ = select.select([self._control, woken, self._supervisor], [], [])
+            if self._supervisor in ready:
+                self._supervisor.attend()
+            if woken in ready:
+                os.read(woken, 4096)
+                self._reap()
+            if self._control in ready:
+                self._order()
+
+    def _order(self) -> None:
+        message = self._control.recv(64)
+        if not message:
+            os._exit(0)
+        order, number = CHILD.unpack(message)
+        if order == b"K":
+            if number in self._children:
+                os.kill(self._children[number], signal.SIGKILL)
+            return
         try:
-            lock.put_on(memory=reserved + how["memory"], cpu_seconds=how["seconds"])
-        except (Unconfined, OSError, ValueError) as error:
-            sign, text = b"X", str(error).encode()
+            number, connection = self.fork()
+        except OSError:  # no more processes, or no more descriptors
+            self._control.send(CHILD.pack(b"E", 0))
+            return
+        with connection:
+            socket.send_fds(self._control, [CHILD.pack(b"C", number)], [connection.fileno()])
+
+    def _reap(self) -> None:
+        while self._children:
+            process, _ = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            self._children = {number: of for number, of in self._children.items() if of != process}
+
+    def fork(self, trial: bool = False) -> tuple[int, socket.socket]:
+        """A child and our end of its socket."""
+        mine, theirs = socket.socketpair()
+        home, away = socket.socketpair()
+        parent = os.getpid()
+        try:
+            process = os.fork()
+        except OSError:
+            for end in (mine, theirs, home, away):
+                end.close()
+            raise
+        if not process:
+            self._become_child(theirs, away, parent, trial)
+        theirs.close()
+        away.close()
+        if self.lock.asks:
+            self._supervisor.expect(home, self._policy)
         else:
+            home.close()
+        self._children[number := next(self._numbers)] = process
+        return number, mine
+
+    def _become_child(self, connection: socket.socket, away: socket.socket, parent: int, trial: bool) -> NoReturn:
+        try:
+            connection, home = _alone(connection, away, self.lock.ruleset)
+            sign = READY
+            try:
+                self.lock.put_on(
+                    memory=self._reserved + self._plan.memory,
+                    cpu_seconds=self._plan.cpu_seconds,
+                    open_files=OPEN_FILES,
+                    ruleset=_RULES,
+                    home=home,
+                )
+            except (Unconfined, OSError, ValueError) as error:
+                text = str(error).encode()
+                sign = UNCONFINED + SIZE.pack(len(text)) + text
             if os.getppid() != parent:  # it died before its death could be this one's
                 os._exit(0)
-            sign, text = inside.work(_receive(connection), how["memory"])
-        connection.sendall(sign + SIZE.pack(len(text)) + text)
-    finally:
-        os._exit(0)
-
-
-def _trial(lock: Lock) -> str:
-    """`ok`, or why a process cannot be confined here."""
-    mine, theirs = socket.socketpair()
-    if not (pid := os.fork()):
-        try:
-            lock.put_on(memory=_address_space() + (64 << 20), cpu_seconds=2)
-            theirs.sendall(b"ok")
-        except (Unconfined, OSError, ValueError) as error:
-            theirs.sendall(str(error).encode())
+            connection.sendall(sign)
+            if trial:
+                text = inside.escapes(THREADS if self.lock.asks else None).encode()
+                connection.sendall(SIZE.pack(len(text)) + text)
+            elif sign == READY:
+                inside.wake()
+                job = _receive(connection)
+                connection.sendall(BEGUN)
+                sign, text = inside.work(job, self._plan.memory)
+                connection.sendall(sign + SIZE.pack(len(text)) + text)
         finally:
             os._exit(0)
-    theirs.close()
-    verdict = mine.recv(4096).decode()
-    mine.close()
-    os.waitpid(pid, 0)
-    return verdict or "a confined process does not survive here"
+
+    def trial(self) -> str:
+        """`ok`, or why a process cannot be confined here: what it got through to, or what the kernel refused."""
+        _, connection = self.fork(trial=True)
+        deadline = time.monotonic() + 15
+        answer = b""
+        connection.setblocking(False)
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([connection, self._supervisor], [], [], 1)
+            if self._supervisor in ready:
+                self._supervisor.attend()
+            if connection in ready:
+                piece = connection.recv(4096)
+                if not piece:
+                    break
+                answer += piece
+        connection.close()
+        for process in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        self._children = {}
+        text = answer[1 + SIZE.size :].decode("utf-8", "replace")
+        if answer[:1] == READY and len(answer) >= 1 + SIZE.size:
+            return f"a confined process could {text}" if text else "ok"
+        return text or "a confined process does not survive here"
+
+
+def _guard(plan: Plan) -> Guard | None:
+    return Guard(plan.guard[0], plan.guard[1], bytes.fromhex(plan.guard[2])) if plan.guard else None
+
+
+def _child_ended(_signal: int, _frame: object) -> None:
+    """The wake-up descriptor wakes the loop."""
+
+
+def _alone(connection: socket.socket, away: socket.socket, ruleset: int) -> tuple[socket.socket, socket.socket]:
+    """The child's two sockets, on 3 and `HOME`; of what it inherited beside them it keeps the ruleset only, on 4."""
+    answers = _above(connection.detach())
+    rules = _above(ruleset) if ruleset >= 0 else -1
+    home = at_home(away)
+    os.dup2(answers, _ANSWERS, inheritable=False)
+    if rules >= 0:
+        os.dup2(rules, _RULES, inheritable=False)
+    os.closerange(_RULES + (rules >= 0), HOME)
+    os.closerange(HOME + 1, 65536)
+    signal.set_wakeup_fd(-1, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return socket.socket(fileno=_ANSWERS), home
+
+
+def _above(descriptor: int) -> int:
+    """A copy whose number is none of those that are given away."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HOME + 1)
 
 
 def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     os.environ.pop("LD_LIBRARY_PATH", None)
+    plan = Plan(**json.loads(control.recv(1 << 16)))
+    zygote = None
     try:
-        lock = Lock()
-        _prepare()
-        verdict = _trial(lock)
+        zygote = _prepared(control, plan)
+        verdict = zygote.trial()
+        if verdict.startswith(NO_LISTENER):  # an old kernel, or something above us has a listener already
+            zygote.lock = Lock(Library(plan.packages).readable(), packages=plan.packages is not None, asks=False)
+            verdict = zygote.trial()
     except (Unconfined, ImportError) as error:
-        control.send(str(error).encode()[:4000])
+        verdict = str(error)
+    if zygote is None or verdict != "ok":
+        control.send(json.dumps({"verdict": verdict[:4000]}).encode())
         return
-    control.send(verdict.encode()[:4000])
-    if verdict == "ok":
-        gc.collect()
-        gc.freeze()
-        _serve(control, lock)
+    gc.collect()
+    gc.freeze()
+    lock = zygote.lock
+    control.send(json.dumps({"verdict": "ok", "reads": lock.reads, "asks": lock.asks}).encode())
+    zygote.serve()
 
 
-def _noticed(_signal: int, _frame: object) -> None:
-    """A child ended: the wake-up descriptor tells the loop."""
-
-
-def _serve(control: socket.socket, lock: Lock) -> None:
-    reserved, parent = _address_space(), os.getpid()
-    children: dict[int, int] = {}  # job -> process; both directions are small
-    woken, wake = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, _noticed)
-    signal.set_wakeup_fd(wake)
-    while True:
-        ready, _, _ = select.select([control, woken], [], [])
-        if woken in ready:
-            os.read(woken, 4096)
-            _reap(children)
-        if control not in ready:
-            continue
-        message, descriptors, _, _ = socket.recv_fds(control, 64, 1)
-        if not message:
-            os._exit(0)
-        order, job = JOB.unpack(message)
-        if order == b"K":
-            if job in children:
-                os.kill(children[job], signal.SIGKILL)
-            continue
-        try:
-            pid = os.fork()
-        except OSError:  # no more processes: the closed socket tells
-            os.close(descriptors[0])
-            continue
-        if pid:
-            children[job] = pid
-            os.close(descriptors[0])
-            continue
-        os.dup2(descriptors[0], 3)
-        os.closerange(4, 1024)
-        signal.set_wakeup_fd(-1, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _child(socket.socket(fileno=3), lock, reserved, parent)
-
-
-def _reap(children: dict[int, int]) -> None:
-    while children:
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        for job, of in list(children.items()):
-            if of == pid:
-                del children[job]
+def _prepared(control: socket.socket, plan: Plan) -> Zygote:
+    """Everything that needs files and privileges, while there are any."""
+    library = Library(plan.packages)
+    lock = Lock(library.readable(), packages=plan.packages is not None, egress=plan.guard is not None)
+    preloading.standard(everything=not lock.reads)
+    drop_privileges(to_nobody=not lock.reads or library.open_to_others())
+    library.use()
+    if plan.guard:
+        network.use_proxy(plan.proxy)
+    if plan.preloaded:
+        preloading.packages(plan.preloaded)
+        network.trust_environment()
+    return Zygote(control, plan, lock)

@@ -1,0 +1,229 @@
+"""What a confined program may read: the standard library, time zones, and the packages that the operator lists.
+
+The kernel says where files may be opened (`landlock`), but a confined process may not look at files by their names.
+Importing does that all the time; so it is answered from a table that is made before the confinement.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import stat as modes
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from headrace.adapters.sandbox.landlock import READ_FILE, READ_FOLDER
+
+_NOT_STANDARD = ("site-packages", "dist-packages")
+_NOT_LISTED = {"__pycache__", "test", "idlelib", "turtledemo", *_NOT_STANDARD}
+_ZONES = "/usr/share/zoneinfo"
+# where the libraries are that extension modules of packages are linked with
+_LIBRARIES = ("/lib/*-linux-gnu", "/usr/lib/*-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib/*-linux-gnu")
+_SINGLE_LIBRARIES = ("/lib", "/usr/lib", "/usr/local/lib")
+
+
+class Library:
+    """The standard library of this interpreter and, if there are any, the packages in a folder."""
+
+    def __init__(self, packages: str | None = None) -> None:
+        paths = sysconfig.get_paths()
+        self._standard = list(dict.fromkeys((paths["stdlib"], paths["platstdlib"])))
+        self._packages = packages
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders that modules are imported from, and below which everything is known."""
+        return [*self._standard, *([self._packages] if self._packages else []), _ZONES]
+
+    def readable(self) -> Iterator[tuple[str, int]]:
+        """Paths and Landlock's rights to them. What is installed beside the standard library is not among them."""
+        for folder in self._standard:
+            for entry in os.scandir(folder):
+                if entry.name not in _NOT_STANDARD:
+                    yield entry.path, _right(entry.path)
+        yield _ZONES, READ_FILE | READ_FOLDER
+        if self._packages:
+            yield self._packages, READ_FILE | READ_FOLDER
+            yield "/etc/ld.so.cache", READ_FILE
+            for folder in [folder for pattern in _LIBRARIES for folder in glob.glob(pattern)]:
+                yield folder, _right(folder)
+            for folder in (*_SINGLE_LIBRARIES, os.path.join(sys.base_prefix, "lib")):
+                for path in glob.glob(os.path.join(folder, "lib*.so*")):
+                    yield path, _right(path)
+
+    def open_to_others(self) -> bool:
+        """Whether every user of the system may read it, as far as its folders tell."""
+        folders = [*self._standard, *([self._packages] if self._packages else [])]
+        return all(_open_to_others(folder) for folder in folders)
+
+    def use(self) -> None:
+        """From now on modules come from these folders alone, and what they hold is known without looking."""
+        folders = {os.path.join(folder, name) for folder in self._standard for name in ("", "lib-dynload")}
+        folders = {folder.rstrip("/") for folder in folders}
+        sys.path[:] = [path for path in sys.path if path in folders]
+        if self._packages:
+            sys.path.append(self._packages)
+        for path in [path for path in sys.path_importer_cache if path not in sys.path]:
+            if not any(path.startswith(folder) for folder in self.folders):
+                del sys.path_importer_cache[path]
+        _answer_from(_Files(self.folders))
+
+
+def _right(path: str) -> int:
+    return READ_FILE | READ_FOLDER if os.path.isdir(path) else READ_FILE
+
+
+def _open_to_others(folder: str) -> bool:
+    path: str = os.path.realpath(folder)
+    if not os.stat(path).st_mode & modes.S_IROTH:
+        return False
+    while True:
+        if not os.stat(path).st_mode & modes.S_IXOTH:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
+class _Files:
+    """What the folders hold: files and folders by path, and the names in each folder."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self.folders = tuple(folders)
+        self._below = tuple(folder + "/" for folder in self.folders)
+        self._known: dict[str, os.stat_result] = {}
+        self._names: dict[str, list[str]] = {}
+        waiting = list(self.folders)
+        for folder in waiting:
+            try:
+                self._known[folder] = os.stat(folder)
+                entries = [entry for entry in os.scandir(folder) if entry.name not in _NOT_LISTED]
+            except OSError:
+                continue  # not installed here
+            names = self._names[folder] = list[str]()
+            for entry in entries:
+                try:
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    else:
+                        self._known[entry.path] = entry.stat()
+                except OSError:
+                    continue  # a link to nowhere
+                names.append(entry.name)
+
+    def stat(self, path: Any) -> os.stat_result | None:
+        """None where it is not for this table to know; FileNotFoundError where there is no such file."""
+        text = self._of_ours(path)
+        if text is None:
+            return None
+        if text not in self._known:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self._known[text]
+
+    def names(self, path: Any) -> list[str] | None:
+        """The names in a folder; None where it is not for this table to know."""
+        text = self._of_ours(path)
+        return None if text is None else self._names.get(text)
+
+    def _of_ours(self, path: str | bytes | os.PathLike[str]) -> str | None:
+        try:
+            text = os.fspath(path)
+        except TypeError:
+            return None  # a descriptor, or nothing that has a name
+        if not isinstance(text, str):
+            return None
+        if text not in self._known:
+            text = os.path.normpath(text)
+        return text if text in self._known or text.startswith(self._below) else None
+
+
+class _Entry:
+    """As `os.DirEntry`."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.name = name
+        self.path = os.path.join(folder, name)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return os.stat(self.path, follow_symlinks=follow_symlinks)
+
+    def inode(self) -> int:
+        return self.stat().st_ino
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return modes.S_ISDIR(self.stat().st_mode)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return modes.S_ISREG(self.stat().st_mode)
+
+    def is_symlink(self) -> bool:
+        return False
+
+
+class _Scan:
+    """As what `os.scandir` returns."""
+
+    def __init__(self, folder: str, names: Iterable[str]) -> None:
+        self._entries = iter([_Entry(folder, name) for name in names])
+
+    def __iter__(self) -> Iterator[_Entry]:
+        return self._entries
+
+    def __next__(self) -> _Entry:
+        return next(self._entries)
+
+    def __enter__(self) -> _Scan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())
+
+
+def _answer_from(files: _Files) -> None:
+    """Has `os`, and the import system with it, know these files. A convenience: the wall is the kernel's."""
+
+    def looking(real: Any) -> Any:
+        def look(path: Any, *, dir_fd: int | None = None, **how: Any) -> os.stat_result:
+            found = files.stat(path) if dir_fd is None else None
+            return real(path, dir_fd=dir_fd, **how) if found is None else found
+
+        return _named(look, real)
+
+    def listing(path: Any = ".") -> Any:
+        names = files.names(path)
+        return real_listdir(path) if names is None else list(names)
+
+    def scanning(path: Any = ".") -> Any:
+        names = files.names(path)
+        return real_scandir(path) if names is None else _Scan(str(path), names)
+
+    real_listdir, real_scandir = cast("tuple[Any, Any]", (os.listdir, os.scandir))
+    table: dict[str, Any] = {
+        "stat": looking(os.stat),
+        "lstat": looking(os.lstat),
+        "listdir": _named(listing, real_listdir),
+        "scandir": _named(scanning, real_scandir),
+    }
+    for name, made in table.items():
+        for names in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if getattr(os, name) in names:
+                names.add(made)
+    posix = sys.modules["posix"]  # which the import system uses
+    for name, made in table.items():
+        setattr(os, name, made)
+        setattr(posix, name, made)
+
+
+def _named(made: Any, real: Any) -> Any:
+    made.__name__ = made.__qualname__ = real.__name__
+    made.__doc__ = real.__doc__
+    return made

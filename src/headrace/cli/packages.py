@@ -1,0 +1,30 @@
+"""`headrace packages`: installs what code nodes may import, ahead of the first start."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from headrace.cli.shared import Bad, data_option, log_to_stderr, say, settings_of
+
+
+@click.command()
+@data_option
+def packages(data: Path | None) -> None:
+    """Installs the packages of HEADRACE_CODE_PACKAGES for Python code nodes, and prints their folder.
+
+    It takes uv. Nothing is done where they are there already; `serve`, `run` and `batch` do the same when they start.
+    """
+    settings = settings_of(data=data)
+    log_to_stderr("WARNING")
+
+    from headrace.main import code_packages
+
+    environment = code_packages(settings)
+    if environment is None:
+        raise Bad("HEADRACE_CODE_PACKAGES is not set: it names a requirements file.")
+    installed = asyncio.run(environment.install())
+    say("Installed." if installed else "They were there already.")
+    click.echo(environment.folder)
