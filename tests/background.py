@@ -1,12 +1,15 @@
-"""What a test runs beside itself: servers in threads. They are ended with the block they are begun in, however it is
-left, and their threads are daemons: nothing that a failed test leaves keeps the suite from ending."""
+"""What a test runs beside itself: servers in threads, and processes. They are ended with the block they are begun in,
+however it is left, and the threads are daemons: nothing that a failed test leaves keeps the suite from ending."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from socketserver import BaseServer
+from typing import Any
 
 
 @contextmanager
@@ -20,3 +23,15 @@ def serving(server: BaseServer) -> Iterator[None]:
         server.shutdown()
         thread.join(10)
         server.server_close()
+
+
+@contextmanager
+def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process, whose pipes carry text; killed where it has not ended when the block is left."""
+    with subprocess.Popen([*map(str, command)], text=True, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()  # else it would be waited for
+            raise
+        process.wait(60)

@@ -23,7 +23,7 @@ import jinja2
 import pytest
 import yaml
 
-from tests.background import serving
+from tests.background import child, serving
 from tests.cli.flows import environ, headrace
 
 FOLDER = Path(__file__).parents[1] / "examples" / "product-detail"
@@ -195,12 +195,11 @@ def test_the_demo_runs_once(tmp_path: Path):
 
 
 def test_the_demo_serves_the_workflow_and_the_page_until_it_is_told_to_end(tmp_path: Path):
-    with subprocess.Popen(
-        [sys.executable, str(FOLDER / "demo.py")],
+    with child(
+        [sys.executable, FOLDER / "demo.py"],
         cwd=tmp_path,
         env=environ(HEADRACE_DATA=str(tmp_path / "data")),
         stdout=subprocess.PIPE,
-        text=True,
     ) as demo:
         assert demo.stdout is not None
         told = ""

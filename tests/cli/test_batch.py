@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.api.chats import chatflow
+from tests.background import child
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
 from tests.polling.counting import counting
@@ -111,7 +112,7 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     with counting(before) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", str(file), str(asked), "-o", "out.jsonl", "--egress-allow", peer.address)
-        with subprocess.Popen([*HEADRACE, *command], cwd=tmp_path, env=environ()) as process:
+        with child([*HEADRACE, *command], cwd=tmp_path, env=environ()) as process:
             assert peer.held.wait(20)
             partial = tmp_path / "out.jsonl.partial"
             deadline = time.monotonic() + 20
@@ -141,9 +142,7 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(tmp_path: 
     with counting(2) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", file, asked, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
-        with subprocess.Popen(
-            [*HEADRACE, *map(str, command)], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE, text=True
-        ) as process:
+        with child([*HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
             assert peer.held.wait(20)
             second = headrace(*command, cwd=tmp_path)
             assert (second.returncode, second.stderr) == (2, "Error: another process works at this very batch\n")

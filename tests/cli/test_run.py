@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.background import child
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
 
@@ -191,9 +192,7 @@ def test_a_folder_is_no_workflow(tmp_path: Path, invoke: Invoke):
 def test_ctrl_c_stops_the_run(tmp_path: Path):
     file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs={"text": ("llm", "text")})
     command = [*HEADRACE, "run", str(file), "-i", f"query={'word ' * 80}", "--demo-model", "--json"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with child(command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if json.loads(line)["event"] == "text_chunk":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.background import child
 from tests.sdk_contract.dify_server import cases
 
 _ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -22,7 +22,7 @@ _ROOT = pathlib.Path(__file__).parent.parent.parent
 @contextmanager
 def _process(module: str, ready: pathlib.Path, *more: str) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", f"tests.sdk_contract.{module}", "--ready-file", str(ready), *more]
-    with subprocess.Popen(command, cwd=_ROOT) as process:
+    with child(command, cwd=_ROOT) as process:
         until = time.monotonic() + 20
         while not ready.exists():
             assert process.poll() is None, "it ended before it was ready"

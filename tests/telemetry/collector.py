@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.background import child
+
 PATIENCE = 10.0  # seconds
 
 
@@ -27,7 +29,7 @@ def collector(passes_on_to: str) -> Generator[str]:
     command = [program, "start", "--exporter", "otlp", "--otlp-exporter-endpoint", passes_on_to, "--disable-batching"]
     command += ["--otlp-exporter-protocol", "http", "--otlp-http-endpoint", http, "--otlp-grpc-endpoint", grpc]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ROTEL_"))}
-    with subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with child(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
             _until_listening(process, http)
             yield f"http://{http}"

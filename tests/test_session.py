@@ -1,0 +1,116 @@
+"""The suite itself: what a session inherits is not passed on, and a failure ends it, whatever the test leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAIN = """
+import sys
+import pytest
+from tests import leftovers
+leftovers.GRACE, leftovers.PATIENCE = 1.0, 0.5
+sys.exit(pytest.main(["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml", sys.argv[1]]))
+"""
+SERVER = """
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from tests.background import serving
+
+def test_it():
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, name="forgotten").start()
+    raise AssertionError("by force")
+"""
+PROCESS = """
+import subprocess, sys
+
+LEFT = []
+
+def test_it():
+    LEFT.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+"""
+FIXTURES = """
+import pytest, subprocess, sys
+from pathlib import Path
+from tests.background import child, serving
+from tests.conformance import peers
+from tests.polling.counting import counting
+from tests.sdk_contract.serving import Running
+from tests.serve.gated import FLOW, Peer, peer
+from tests.serve.process import Serve
+from aiohttp import web
+
+def test_a_server(peer: Peer):
+    raise AssertionError("by force")
+
+def test_counting():
+    with counting():
+        raise AssertionError("by force")
+
+def test_recorded():
+    with peers.started():
+        raise AssertionError("by force")
+
+def test_an_application():
+    with Running(web.Application()):
+        raise AssertionError("by force")
+
+def test_a_process():
+    with child([sys.executable, "-c", "import time; time.sleep(600)"]):
+        raise AssertionError("by force")
+
+def test_a_served_workflow(tmp_path: Path, peer: Peer):
+    flow = tmp_path / "flow.yml"
+    flow.write_text(FLOW.format(url=f"http://{peer.address}"))
+    with Serve(tmp_path, [flow], {"HEADRACE_EGRESS_ALLOW": peer.address}):
+        raise AssertionError("by force")
+"""
+SIGNALS = """
+import subprocess, sys
+
+def test_it():
+    handled = "signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    program = f"import signal; print({handled}, signal.pthread_sigmask(0, []))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True set()\\n"
+"""
+
+
+def session(folder: Path, test: str, *before: str) -> subprocess.CompletedProcess[str]:
+    """A session of this one test file, that is to end soon, whatever is left."""
+    file = folder / "test_it.py"
+    file.write_text(test)
+    command = [*before, sys.executable, "-c", MAIN, str(file)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_thread_that_a_failure_leaves_is_named_and_ends_with_the_session(tmp_path: Path):
+    done = session(tmp_path, SERVER)
+    assert done.returncode == 1
+    assert "AssertionError: by force" in done.stdout
+    assert "LEFT BEHIND: thread forgotten keeps the process:" in done.stderr
+    assert "serve_forever" in done.stderr
+
+
+def test_a_process_that_is_left_is_named_and_killed(tmp_path: Path):
+    done = session(tmp_path, PROCESS)
+    assert (done.returncode, "1 passed" in done.stdout) == (1, True)
+    assert "LEFT BEHIND: process " in done.stdout
+    assert "import time; time.sleep(600)" in done.stdout
+
+
+def test_what_the_suite_serves_with_ends_with_a_test_that_fails(tmp_path: Path):
+    done = session(tmp_path, FIXTURES)
+    assert (done.returncode, "6 failed" in done.stdout) == (1, True), done.stdout
+    assert "LEFT BEHIND" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="NOT TESTED: signals, on Windows")
+def test_signals_that_are_ignored_or_blocked_are_so_no_more(tmp_path: Path):
+    block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [2]); signal.signal(2, signal.SIG_IGN); "
+    done = session(tmp_path, SIGNALS, sys.executable, "-c", block + "os.execv(sys.argv[1], sys.argv[1:])")
+    assert done.returncode == 0, done.stdout
