@@ -454,6 +454,8 @@ async def test_files_go_with_a_message_where_the_app_takes_them(server: Serving)
     assert (status, body["answer"]) == (200, "![a.png](https://example.com/a.png)")
     assert (await say(off, files=[PICTURE]))[1]["answer"] == ""
     status, body = await say(on, files=[PICTURE] * 3)
+    assert (status, body["message"]) == (400, "Number of image files exceeds the maximum limit 2")
+    status, body = await say(on, files=[PICTURE, PICTURE, {**PICTURE, "type": "document"}])
     assert (status, body["message"]) == (400, "Number of files exceeds the maximum limit 2")
     only = await server.add("only.yml", chatflow(text, features=uploads(allowed_file_upload_methods=["local_file"])))
     status, body = await say(only, files=[PICTURE])
@@ -462,7 +464,33 @@ async def test_files_go_with_a_message_where_the_app_takes_them(server: Serving)
     assert (await say(texts, files=[PICTURE]))[0] == 400
 
 
+async def test_an_old_file_tells_of_images_only(server: Serving) -> None:
+    image = {"enabled": True, "number_limits": 1, "transfer_methods": ["remote_url"]}
+    app = await server.add("old.yml", chatflow("{{#sys.files#}}", features={"file_upload": {"image": image}}))
+    assert (await say(app, files=[PICTURE]))[1]["answer"] == "![a.png](https://example.com/a.png)"
+    status, body = await say(app, files=[PICTURE] * 2)
+    assert (status, body["message"]) == (400, "Number of image files exceeds the maximum limit 1")
+    assert (await say(app, files=[{**PICTURE, "type": "document"}]))[0] == 400
+
+
 # ----------------------------------------------------------------------------------------------------- conversations
+
+
+async def test_every_message_has_inputs_of_its_own(server: Serving) -> None:
+    """As Dify since 1.0: they are checked each time, and the conversation keeps those that it began with."""
+    tone = {"label": "tone", "variable": "tone", "type": "text-input", "required": True}
+    mood = {"label": "mood", "variable": "mood", "type": "text-input", "required": False, "default": "calm"}
+    app = await server.add("chat.yml", chatflow("{{#start.tone#}}, {{#start.mood#}}", variables=[tone, mood]))
+    first = (await say(app, inputs={"tone": "kind", "mood": "merry"}))[1]
+    conversation = first["conversation_id"]
+    second = (await say(app, "again", conversation, inputs={"tone": "stern"}))[1]
+    assert (first["answer"], second["answer"]) == ("kind, merry", "stern, calm")
+    status, body = await say(app, "again", conversation)
+    assert (status, body["message"]) == (400, "tone is required in input form")
+    (listed,) = (await app.call("GET", "/v1/conversations?user=u1"))[1]["data"]
+    assert listed["inputs"] == {"tone": "kind", "mood": "merry"}
+    messages = (await app.call("GET", f"/v1/messages?user=u1&conversation_id={conversation}"))[1]["data"]
+    assert [each["inputs"]["tone"] for each in messages] == ["kind", "stern"]
 
 
 async def test_a_conversation_is_called_after_its_first_query(server: Serving) -> None:

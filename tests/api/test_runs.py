@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace.errors import NodeError
 from headrace.node import Context, Result
-from tests.api.serving import Gate, Scripted, Serving, serving, workflow
+from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 
 QUERY = {"label": "query", "type": "text-input", "variable": "query", "required": True, "max_length": None}
 ECHO = workflow(variables=[QUERY], outputs={"query": ["start", "query"]})
@@ -344,3 +345,39 @@ async def test_many_runs_at_once_all_answer(server: Serving) -> None:
     app = await server.add("echo.yml", ECHO)
     answers = await asyncio.gather(*(app.run({"query": str(number)}, user=f"u{number % 7}") for number in range(60)))
     assert [body["data"]["outputs"]["query"] for _, body in answers] == [str(number) for number in range(60)]
+
+
+# ------------------------------------------------------------------------------------------------------------ uploads
+
+PICTURE = {"type": "image", "transfer_method": "remote_url", "url": "https://example.com/a.png"}
+
+
+def taking(name: str, **feature: Any) -> str:
+    """A workflow that puts out its files, with this feature `file_upload`."""
+    file: Any = yaml.safe_load(workflow(outputs={"files": ("sys", "files")}))
+    file["app"]["name"] = name
+    file["workflow"]["features"] = {"file_upload": feature} if feature else {}
+    return yaml.safe_dump(file)
+
+
+@pytest.mark.parametrize("path", ["/v1/workflows/run", "/api/v1/workflows/{app}/run"])
+async def test_files_beside_the_inputs_obey_the_limits_of_uploads(server: Serving, path: str) -> None:
+    on = await server.add("on.yml", taking("on", enabled=True, allowed_file_types=["image"], number_limits=2))
+
+    async def run(app: Client, *files: Any) -> tuple[int, Any]:
+        body = {"inputs": {}, "user": "u1", "response_mode": "blocking", "files": files}
+        return await app.call("POST", path.format(app=app.served.app.id), json=body)
+
+    status, body = await run(on, PICTURE)
+    assert status == 200
+    assert len(body.get("data", body)["outputs"]["files"]) == 1
+    status, body = await run(on, PICTURE, PICTURE, PICTURE)
+    assert (status, body["message"]) == (400, "Number of image files exceeds the maximum limit 2")
+    texts = await server.add("texts.yml", taking("texts", enabled=True, allowed_file_types=["document"]))
+    status, body = await run(texts, PICTURE)
+    assert (status, body["message"]) == (400, "File validation failed for file: a.png")
+    local = taking("local", enabled=True, allowed_file_upload_methods=["local_file"])
+    assert (await run(await server.add("local.yml", local), PICTURE))[0] == 400
+    off = await server.add("off.yml", taking("off"))
+    status, body = await run(off, *[PICTURE] * 5)
+    assert len(body.get("data", body)["outputs"]["files"]) == 5, "Dify checks nothing where the feature is off"

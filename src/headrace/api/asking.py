@@ -15,6 +15,7 @@ from headrace.api.edge import TRACE
 from headrace.api.encoding import encode
 from headrace.api.errors import INTERNAL, app_unavailable, no_agents
 from headrace.api.frames import Frames, Place
+from headrace.api.uploads import Uploads
 from headrace.apps import Served
 from headrace.chat import BASIC
 from headrace.errors import InvalidParam, RequestError
@@ -60,10 +61,12 @@ async def accepted(
     files: Sequence[Mapping[str, Value]] = (),
     callback: str | None = None,
 ) -> Submission:
-    """A run asked for, its inputs and files checked. InvalidParam, NotFound or app_unavailable where it cannot be."""
-    end_user = await api.end_user(served.app, user)
-    found = [await api.resolve(each, served.app.id) for each in files]
-    flow = served.flow
+    """A run asked for, its inputs and files checked, the latter against the app's limits of uploads. InvalidParam,
+    NotFound or app_unavailable where it cannot be."""
+    flow, end_user = served.flow, await api.end_user(served.app, user)
+    uploads = Uploads(flow)
+    found = [await api.resolve(each, served.app.id) for each in uploads.taken(files)]
+    uploads.check(found)
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()

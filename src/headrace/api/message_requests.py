@@ -11,7 +11,6 @@ from headrace.api.arguments import truth
 from headrace.api.asking import accepted, payload
 from headrace.api.auth import Api, as_uuid
 from headrace.api.errors import app_unavailable
-from headrace.api.uploads import Uploads
 from headrace.apps import Served
 from headrace.chat import CHATS, MESSAGES, Chats
 from headrace.dispatcher import Accept, Line
@@ -134,9 +133,7 @@ async def message_submission(
     conversation = None
     if message.conversation is not None:
         conversation = await api.chats.find(served.app.id, end_user.id, message.conversation)
-    uploads = Uploads(served.flow)
-    submission = await accepted(api, served, user, message.inputs, uploads.taken(message.files), callback)
-    uploads.check(submission.files)
+    submission = await accepted(api, served, user, message.inputs, message.files, callback)
     submission = replace(submission, query=message.query)
     if served.app.mode not in CHATS:
         return submission

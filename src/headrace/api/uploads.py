@@ -1,43 +1,58 @@
-"""Which files may go with a message: what an app's file says of uploads."""
+"""Which files may go beside the inputs of a run, or with a message: what an app's file says of uploads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from headrace.chat import MESSAGES
 from headrace.errors import InvalidParam
 from headrace.node import Flow
 from headrace.values import File, Value
 
 _METHODS = ("remote_url", "local_file")
+_IMAGES = 3  # that go with a message, where a file that knows images only does not say how many
 
 
 class Uploads:
     """The app's feature `file_upload`, as its file has it."""
 
     def __init__(self, flow: Flow) -> None:
-        feature = flow.features.get("file_upload")
-        self._feature: Mapping[str, Value] = cast("dict[str, Value]", feature) if isinstance(feature, dict) else {}
-        image = self._feature.get("image")
-        self._image: Mapping[str, Value] = cast("dict[str, Value]", image) if isinstance(image, dict) else {}
+        feature = _mapping(flow.features.get("file_upload"))
+        image = _mapping(feature.get("image"))
+        if image.get("enabled"):  # old files know images only
+            feature = {
+                "allowed_file_types": ["image"],
+                **feature,
+                "enabled": True,
+                "number_limits": image.get("number_limits", _IMAGES),
+                "allowed_file_upload_methods": image.get("transfer_methods", _METHODS),
+            }
+        self._feature = feature
+        self._unlimited = flow.mode not in MESSAGES
 
     @property
     def on(self) -> bool:
-        return bool(self._feature.get("enabled") or self._image.get("enabled"))  # old files know images only
+        return bool(self._feature.get("enabled"))
 
     def taken(self, files: Sequence[Mapping[str, Value]]) -> Sequence[Mapping[str, Value]]:
-        """What of the files given there is to look at: none where the app takes none, as Dify does it. InvalidParam
-        where there are too many."""
+        """What of the files given there is to look at. Where the feature is off, as Dify does it, that is none of a
+        message's, and all of those that a workflow is given. InvalidParam where there are too many."""
         if not self.on:
-            return ()
+            return files if self._unlimited else ()
         most = self._feature.get("number_limits")
         if isinstance(most, int) and 0 < most < len(files):
-            raise InvalidParam(f"Number of files exceeds the maximum limit {most}")
+            images = sum(each.get("type") == "image" for each in files)
+            raise InvalidParam(
+                f"Number of {'image files' if images > most else 'files'} exceeds the maximum limit {most}"
+            )
         return files
 
     def check(self, files: Sequence[File]) -> None:
         """InvalidParam where one is not of a kind that the app takes."""
-        types = self._words("allowed_file_types") or (("image",) if self._image.get("enabled") else ())
+        if not self.on:
+            return
+        types = self._words("allowed_file_types")
         extensions = {each.lower().lstrip(".") for each in self._words("allowed_file_extensions")}
         methods = self._words("allowed_file_upload_methods") or _METHODS
         for file in files:
@@ -47,4 +62,9 @@ class Uploads:
 
     def _words(self, name: str) -> Sequence[str]:
         value = self._feature.get(name)
-        return [each for each in cast("list[Value]", value) if isinstance(each, str)] if isinstance(value, list) else ()
+        words = cast("Sequence[Value]", value) if isinstance(value, list | tuple) else ()
+        return [each for each in words if isinstance(each, str)]
+
+
+def _mapping(value: Value) -> Mapping[str, Value]:
+    return cast("dict[str, Value]", value) if isinstance(value, dict) else {}
