@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute
 from headrace.adapters.files import FileStore, limit_for
 from headrace.annotations import Annotations
 from headrace.api.app import ApiOptions, create_app
+from headrace.api.connection import Connection
 from headrace.api.polling import Polling
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -308,7 +309,15 @@ async def serving(
     parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
     api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
-        api, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        api,
+        host="127.0.0.1",
+        port=0,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     server = Quiet(config)
     working = asyncio.gather(Worker(runtime).run(), dispatcher.run())

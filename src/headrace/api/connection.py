@@ -1,16 +1,23 @@
 """One connection: uvicorn's, with limits to how long a request may take to arrive, and how large its head may be.
 
-Answers may take as long as they like: a stream lasts as long as its run.
+Answers may take as long as they like: a stream lasts as long as its run. HTTP/1.1 is all that is spoken: an offer to go
+on in another protocol (`Upgrade`, which Java's client makes with every first request) is passed over, and a request of
+HTTP/1.0 gets an answer that such a client can read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from headrace.api.errors import envelope, of_status
+
+logger = logging.getLogger(__name__)
 
 LARGEST_HEAD = 64 * 1024  # bytes of a request's line and headers
 SLOWEST = 10 * 1024  # bytes a second, of a body: who is faster has time for as long a body as it likes
@@ -33,6 +40,7 @@ class Connection(HttpToolsProtocol):
         self._heading = True
         self._head = 0  # bytes of the head so far
         self._received = 0  # bytes of the body so far
+        self._again: bytes | None = None  # the head of a request that offers another protocol, without the offer
 
     # --------------------------------------------------------------------------------------------- what uvicorn calls
 
@@ -43,7 +51,13 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._heading:
             self._head += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            logger.warning("received a request that is not valid HTTP")
+            self.refuse(400)
+            return
         if self._heading and self._head > LARGEST_HEAD and not self.transport.is_closing():
             self.refuse(431)
 
@@ -54,6 +68,9 @@ class Connection(HttpToolsProtocol):
         self._received = 0
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._again = self._head_without_offer()
+            return
         super().on_headers_complete()
         self._heading = False
         self._head = 0
@@ -65,6 +82,8 @@ class Connection(HttpToolsProtocol):
         self._received += len(body)
 
     def on_message_complete(self) -> None:
+        if self._again is not None:
+            return
         super().on_message_complete()
         self._since = None
         self._begun, self._heading = False, True
@@ -74,8 +93,30 @@ class Connection(HttpToolsProtocol):
         if self._since is None and self.cycle.response_complete:
             self._since = self.loop.time()  # of the next one
 
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(400)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _until_closed(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
+
+    # -------------------------------------------------------------------------------------------- other protocols
+
+    def _parse(self, data: bytes) -> None:
+        """Feeds the parser. It stops at a request that offers another protocol, and leaves the body to that protocol:
+        the head of such a request is parsed again, without the offer."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._again is None:
+                    return  # CONNECT: refused by the application, and nothing follows
+                head, self._again = self._again, None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+                self.parser.feed_data(head)
+                data = data[offer.args[0] :]
+
+    def _head_without_offer(self) -> bytes:
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        return line + b"".join(b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade") + b"\r\n"
 
     # ------------------------------------------------------------------------------------------- what the server calls
 
@@ -113,3 +154,24 @@ class Connection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
+
+
+def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
+    """Answers HTTP/1.0, which has no chunks: a body without a length ends with the connection."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        sized = True
+
+        async def framed(message: Message) -> None:
+            nonlocal sized
+            if message["type"] == "http.response.start":
+                sized = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not sized:
+                    cycle.chunked_encoding = False
+            elif not sized:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, framed)
+
+    return answer
