@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import aiohttp
 import uvicorn
@@ -180,6 +180,21 @@ class Quiet(uvicorn.Server):
         yield
 
 
+def check_times(body: Any) -> None:
+    """Every moment in an answer is in whole seconds (or a text), and its finer form agrees with it."""
+    if isinstance(body, list):
+        for each in cast("list[Any]", body):
+            check_times(each)
+    elif isinstance(body, dict):
+        fields = cast("dict[str, Any]", body)
+        for name, value in fields.items():
+            if name == "at" or name.endswith("_at"):
+                assert value is None or type(value) in (int, str), (name, value)
+                fine = fields.get(f"{name}_ms")
+                assert fine is None or (type(fine) is int and fine // 1000 == value), (name, value, fine)
+            check_times(value)
+
+
 @dataclass(frozen=True)
 class Event:
     """One event of a stream, as a client reads it."""
@@ -206,7 +221,9 @@ class Client:
         """(status, JSON) of a call with the app's key."""
         headers = {"Authorization": f"Bearer {self.key}", **more.pop("headers", {})}
         async with self.session.request(method, self.url + path, headers=headers, **more) as answer:
-            return answer.status, json.loads(await answer.read())
+            body = json.loads(await answer.read())
+            check_times(body)
+            return answer.status, body
 
     async def run(self, inputs: Mapping[str, Any] | None = None, **more: Any) -> tuple[int, Any]:
         body = {"inputs": inputs or {}, "user": "u1", **more}

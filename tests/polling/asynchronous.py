@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.api.serving import Client
+from tests.api.serving import Client, check_times
 
 EVENTS = "text/event-stream"
 
@@ -28,7 +28,9 @@ async def ask(app: Client, method: str, path: str, **more: Any) -> Reply:
     async with app.session.request(method, app.url + prefix + path, headers=headers, **more) as answer:
         raw = await answer.read()
         assert answer.headers["Headrace-API-Version"] == "1"
-        return Reply(answer.status, json.loads(raw) if raw else None, answer.headers, raw)
+        body = json.loads(raw) if raw else None
+        check_times(body)
+        return Reply(answer.status, body, answer.headers, raw)
 
 
 async def submit(app: Client, inputs: Mapping[str, Any] | None = None, key: str | None = None, **more: Any) -> Reply:

@@ -23,6 +23,7 @@ from headrace.chat import Chats
 from headrace.dispatcher import Dispatcher
 from headrace.errors import InvalidParam
 from headrace.submission import Submission
+from headrace.times import times
 from tests.api.serving import Quiet
 from tests.polling.receivers import Delivering, delivering, receiver
 from tests.runtime.service import ECHO, publish
@@ -90,11 +91,9 @@ async def test_a_callback_is_listed_with_what_became_of_it(caller: Caller):
                 "url": there.url,
                 "status": "delivered",
                 "attempts": 1,
-                "next_attempt_at": None,
                 "last_status": 204,
                 "last_error": None,
-                "created_at": saved.created_at,
-                "delivered_at": saved.delivered_at,
+                **times(next_attempt_at=None, created_at=saved.created_at, delivered_at=saved.delivered_at),
             }
         ]
     }

@@ -33,6 +33,7 @@ from headrace.kernel.events import (
 from headrace.ports import Callback
 from headrace.submission import Submission
 from headrace.values import File, Value
+from tests.api.serving import check_times
 from tests.polling.receivers import Delivering, Post, Receiver, Told, delivering, receiver
 from tests.runtime.service import ECHO, GATED, SECRET, Gate, publish, runtime
 
@@ -84,6 +85,7 @@ async def test_an_ended_run_is_told_and_signed():
     assert data["user"] == "somebody"
     assert data["total_steps"] == 2
     assert data["created_at"] <= data["started_at"] <= data["finished_at"]
+    check_times(told)
     assert data["usage"] == {
         "prompt_tokens": 0,
         "completion_tokens": 0,
@@ -354,7 +356,7 @@ async def test_each_message_tells_the_run_as_it_stood():
     assert ended["status"] == "partial-succeeded"
     assert ended["outputs"] == {"q": "hi"}
     assert ended["reasons"] == []
-    assert ended["elapsed_time"] == ended["finished_at"] - ended["started_at"]
+    assert ended["elapsed_time"] == (ended["finished_at_ms"] - ended["started_at_ms"]) / 1000
     assert posts["run.paused"].id != posts["run.partial-succeeded"].id
 
 

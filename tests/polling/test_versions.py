@@ -76,6 +76,7 @@ async def test_a_published_content_is_a_version_and_the_current_one(world: World
     assert answer.status == 201
     version = answer.json
     assert version.pop("created_at") > 0
+    assert version.pop("created_at_ms") > 0
     assert version == {
         "id": version["id"],
         "number": 2,

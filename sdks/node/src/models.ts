@@ -22,7 +22,7 @@ export interface Usage extends Fields {
   readonly currency?: string | null;
 }
 
-/** A run as it stands. Times are seconds since the epoch, or that it took. */
+/** A run as it stands. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace). */
 export interface WorkflowRun extends Fields {
   readonly id: string;
   readonly workflow_run_id: string;
@@ -42,6 +42,9 @@ export interface WorkflowRun extends Fields {
   readonly created_at?: number;
   readonly started_at?: number | null;
   readonly finished_at?: number | null;
+  readonly created_at_ms?: number;
+  readonly started_at_ms?: number | null;
+  readonly finished_at_ms?: number | null;
   readonly elapsed_time?: number | null;
 }
 
@@ -63,6 +66,8 @@ export interface NodeExecution extends Fields {
   readonly error: string | null;
   readonly started_at: number;
   readonly finished_at: number | null;
+  readonly started_at_ms?: number;
+  readonly finished_at_ms?: number | null;
   readonly elapsed_time: number | null;
 }
 

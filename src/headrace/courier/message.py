@@ -15,6 +15,7 @@ from headrace.kernel.graph import Graph
 from headrace.kernel.state import State
 from headrace.ports import Callback
 from headrace.runtime import RunView
+from headrace.times import times
 from headrace.values import Value, plain
 
 SECRET_PREFIX = "whsec_"
@@ -63,9 +64,7 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
         "total_tokens": state.totals.tokens,
         "total_steps": state.totals.steps,
         "exceptions_count": state.totals.exceptions,
-        "created_at": state.queued_at,
-        "started_at": state.started_at,
-        "finished_at": state.ended_at,
+        **times(created_at=state.queued_at, started_at=state.started_at, finished_at=state.ended_at),
         "elapsed_time": None if state.ended_at is None else round(max(0.0, state.ended_at - since), 6),
         "user": queued.user,
         "retry_of": queued.retry_of,

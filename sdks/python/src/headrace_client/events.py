@@ -34,7 +34,7 @@ class RunData(Answer):
     id: str | None = None
     workflow_id: str | None = None
     inputs: Any = None
-    created_at: float | None = None
+    created_at: int | None = None
 
 
 class WorkflowStarted(Event):
@@ -49,7 +49,7 @@ class OutcomeData(RunData):
     total_tokens: int | None = None
     total_steps: int | None = None
     exceptions_count: int | None = None
-    finished_at: float | None = None
+    finished_at: int | None = None
 
 
 class WorkflowFinished(Event):
@@ -78,8 +78,8 @@ class NodeData(Answer):
     status: str | None = None
     error: str | None = None
     elapsed_time: float | None = None
-    created_at: float | None = None
-    finished_at: float | None = None
+    created_at: int | None = None
+    finished_at: int | None = None
     iteration_id: str | None = None
     loop_id: str | None = None
 
@@ -131,7 +131,7 @@ class MessageEvent(Event):
     """message, agent_message: a piece of the answer."""
 
     answer: str = ""
-    created_at: float | None = None
+    created_at: int | None = None
 
     @property
     def text(self) -> str:

@@ -107,11 +107,11 @@ class CreatedRun(Answer):
     workflow_run_id: str
     task_id: str | None = None
     status: str = "queued"
-    created_at: float | None = None
+    created_at: int | None = None
 
 
 class WorkflowRun(Answer):
-    """A run as it stands. Times in seconds (since the epoch, or that it took).
+    """A run as it stands. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace).
 
     `outputs` is None until the run has ended, and where a failed run has none.
     """
@@ -129,9 +129,12 @@ class WorkflowRun(Answer):
     total_tokens: int | None = None
     total_steps: int | None = None
     exceptions_count: int | None = None
-    created_at: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
+    created_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    created_at_ms: int | None = None
+    started_at_ms: int | None = None
+    finished_at_ms: int | None = None
     elapsed_time: float | None = None
 
     @property
@@ -184,8 +187,10 @@ class NodeExecution(Answer):
     outputs: Any = None
     error: str | None = None
     error_type: str | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    started_at_ms: int | None = None
+    finished_at_ms: int | None = None
     elapsed_time: float | None = None
 
 
@@ -209,8 +214,8 @@ class LoggedRun(Answer):
     elapsed_time: float | None = None
     total_tokens: int | None = None
     total_steps: int | None = None
-    created_at: float | None = None
-    finished_at: float | None = None
+    created_at: int | None = None
+    finished_at: int | None = None
     exceptions_count: int | None = None
 
 
@@ -221,7 +226,7 @@ class WorkflowLog(Answer):
     workflow_run: LoggedRun | None = None
     created_from: str | None = None
     created_by_role: str | None = None
-    created_at: float | None = None
+    created_at: int | None = None
 
 
 class Result(Answer):
@@ -280,7 +285,7 @@ class UploadedFile(Answer):
     extension: str | None = None
     mime_type: str | None = None
     created_by: str | None = None
-    created_at: float | None = None
+    created_at: int | None = None
     source_url: str | None = None
 
 
@@ -294,7 +299,7 @@ class Message(Answer):
     workflow_run_id: str | None = None
     mode: str | None = None
     metadata: dict[str, Any] | None = None
-    created_at: float | None = None
+    created_at: int | None = None
 
 
 class PastMessage(Answer):
@@ -308,7 +313,7 @@ class PastMessage(Answer):
     feedback: dict[str, Any] | None = None
     status: str | None = None
     error: str | None = None
-    created_at: float | None = None
+    created_at: int | None = None
 
 
 class Conversation(Answer):
@@ -317,8 +322,8 @@ class Conversation(Answer):
     inputs: dict[str, Any] | None = None
     status: str | None = None
     introduction: str | None = None
-    created_at: float | None = None
-    updated_at: float | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
 
 
 class ConversationVariable(Answer):

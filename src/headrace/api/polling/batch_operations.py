@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.api.openapi import error, operation, parameter, responses
 from headrace.api.polling.run_operations import CONFLICT, IN_PROGRESS, KEY
+from headrace.times import times
 
 _TAG = "Batches"
 _BATCH_ID = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"
@@ -29,7 +30,7 @@ _STALE = error(
     409,
 )
 
-_ACCEPTED = {"batch_id": _BATCH_ID, "status": "running", "total": 3, "created_at": 1795226714.25}
+_ACCEPTED = {"batch_id": _BATCH_ID, "status": "running", "total": 3, "created_at": 1795226714}
 _BATCH: Mapping[str, Any] = {
     "id": _BATCH_ID,
     "workflow_id": _WORKFLOW_ID,
@@ -46,8 +47,7 @@ _BATCH: Mapping[str, Any] = {
     "concurrency": 10,
     "rpm": None,
     "user": "user-123",
-    "created_at": 1795226714.25,
-    "ended_at": None,
+    **times(created_at=1795226714.25, ended_at=None),
 }
 _LINES = """{"inputs": {"query": "hello"}}
 {"inputs": {"query": "good morning"}}

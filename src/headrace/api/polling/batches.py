@@ -27,6 +27,7 @@ from headrace.dispatcher import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.limits import caller
 from headrace.ports import App, Batch
+from headrace.times import times, whole_seconds
 from headrace.values import Value
 
 _JSON = "application/json"
@@ -193,13 +194,13 @@ class BatchRoutes:
             "concurrency": batch.concurrency,
             "rpm": batch.rpm,
             "user": batch.user,
-            "created_at": batch.created_at,
-            "ended_at": batch.ended_at,
+            **times(created_at=batch.created_at, ended_at=batch.ended_at),
         }
 
 
 def _accepted(batch: Batch) -> Response:
-    told = {"batch_id": batch.id, "status": batch.status, "total": batch.total, "created_at": batch.created_at}
+    told = {"batch_id": batch.id, "status": batch.status, "total": batch.total}
+    told |= {"created_at": whole_seconds(batch.created_at)}
     return _answer(told, 202)
 
 

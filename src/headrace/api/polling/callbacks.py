@@ -15,6 +15,7 @@ from headrace.api.openapi import add_get, error, operation, parameter, responses
 from headrace.api.polling.parts import Polling
 from headrace.errors import InvalidParam, NotFound
 from headrace.ports import Callback
+from headrace.times import times
 from headrace.values import Value
 
 _JSON = "application/json"
@@ -63,7 +64,7 @@ def _answer(value: Mapping[str, Value], status: int = 200) -> Response:
 
 
 def wire(callback: Callback) -> dict[str, Value]:
-    """A callback as the API tells it; times in seconds since the epoch."""
+    """A callback as the API has it."""
     return {
         "id": callback.id,
         "workflow_run_id": callback.run,
@@ -71,11 +72,9 @@ def wire(callback: Callback) -> dict[str, Value]:
         "url": callback.url,
         "status": callback.status,
         "attempts": callback.attempts,
-        "next_attempt_at": callback.next_at,
         "last_status": callback.last_status,
         "last_error": callback.last_error,
-        "created_at": callback.created_at,
-        "delivered_at": callback.delivered_at,
+        **times(next_attempt_at=callback.next_at, created_at=callback.created_at, delivered_at=callback.delivered_at),
     }
 
 
@@ -111,17 +110,14 @@ _EXAMPLE: Mapping[str, Any] = {
     "url": "https://example.com/hooks/headrace",
     "status": "delivered",
     "attempts": 2,
-    "next_attempt_at": None,
     "last_status": 204,
     "last_error": None,
-    "created_at": 1795226715.204,
-    "delivered_at": 1795226720.391,
+    **times(next_attempt_at=None, created_at=1795226715.204, delivered_at=1795226720.391),
 }
 _AGAIN = dict(_EXAMPLE) | {
     "status": "pending",
     "attempts": 0,
-    "next_attempt_at": 1795226800.017,
-    "delivered_at": None,
+    **times(next_attempt_at=1795226800.017, delivered_at=None),
 }
 _NO_KEY = error("unauthorized", "Access token is invalid", 401)
 

@@ -22,6 +22,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import Graph, NodeId
 from headrace.runtime import RunView
+from headrace.times import times
 from headrace.values import Value
 
 _OUTSIDE: Mapping[str, Value] = {"iteration_id": None, "iteration_index": None, "loop_id": None, "loop_index": None}
@@ -37,7 +38,16 @@ def executions(view: RunView) -> list[dict[str, Value]]:
     found = _Executions(view.served.flow.graph, UUID(view.records[0].run))
     for record in view.records:
         found.take(record)
-    return list(found.told.values())
+    return [_wire(told) for told in found.told.values()]
+
+
+def _wire(told: dict[str, Any]) -> dict[str, Value]:
+    attempts = [{**each, **times(finished_at=each["finished_at"])} for each in told["attempts"]]
+    return {
+        **told,
+        "attempts": attempts,
+        **times(started_at=told["started_at"], finished_at=told["finished_at"]),
+    }
 
 
 class _Executions:

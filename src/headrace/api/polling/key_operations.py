@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openapi import error, operation, parameter, responses
+from headrace.times import times
 
 SCHEME = "Workspace key"
 BEARER = "`ws-...`, a workspace's key with the permission `manage`; the first one is made by `headrace keys create`"
@@ -22,20 +23,17 @@ _KEY: Mapping[str, Any] = {
     "permissions": ["run", "read"],
     "apps": [_APP_ID],
     "app": None,
-    "created_at": 1795226714.25,
-    "expires_at": 1797818714.25,
-    "revoked_at": None,
+    **times(created_at=1795226714.25, expires_at=1797818714.25, revoked_at=None, last_used_at=None),
     "replaced_by": None,
-    "last_used_at": None,
 }
 _MADE = {**_KEY, "key": "ws-4fQ9xN0tB2mJ7kYw-example-only-31"}
 _ENTRY = {
     "id": "7a2f9d1e-8c3b-4b0a-9f51-2e6d4c8b7a90",
-    "at": 1795226714.25,
     "action": "rotated",
     "by": "cli",
     "key_id": _ID,
-    "about": {"replaced_by": _NEW_ID, "prefix": "ws-9aB3c", "expires_at": 1795313114.25},
+    "about": {"replaced_by": _NEW_ID, "prefix": "ws-9aB3c", "expires_at": 1795313114},
+    **times(at=1795226714.25),
 }
 
 _NO_KEY = error("unauthorized", "Access token is invalid", 401)
@@ -138,6 +136,6 @@ REVOKE = operation(
     _TAG,
     "Revoke a key",
     "For good, and everywhere within a second. Done again it changes nothing.",
-    responses((_NO_KEY, _UNKNOWN), json={**_KEY, "revoked_at": 1795227714.5}),
+    responses((_NO_KEY, _UNKNOWN), json={**_KEY, **times(revoked_at=1795227714.5)}),
     [_WHICH],
 )

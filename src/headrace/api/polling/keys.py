@@ -19,6 +19,7 @@ from headrace.api.polling import key_operations as operations
 from headrace.api.polling.listing import cursor_of, place_of
 from headrace.errors import Forbidden, InvalidParam, NotFound
 from headrace.ports import Audited, Key, Principal
+from headrace.times import times, whole_seconds
 from headrace.values import Value
 
 _PAGE, _LARGEST_PAGE = 20, 100
@@ -210,20 +211,23 @@ def _wire(key: Key) -> dict[str, Value]:
         "permissions": in_order(key.permissions),
         "apps": None if key.apps is None else sorted(key.apps),
         "app": key.app,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
         "replaced_by": key.replaced_by,
-        "last_used_at": key.used_at,
+        **times(
+            created_at=key.created_at, expires_at=key.expires_at, revoked_at=key.revoked_at, last_used_at=key.used_at
+        ),
     }
 
 
 def _entry(audited: Audited) -> dict[str, Value]:
     return {
         "id": audited.id,
-        "at": audited.at,
         "action": audited.action,
         "by": audited.by,
         "key_id": audited.key,
-        "about": dict(audited.about),
+        "about": {name: _about(name, value) for name, value in audited.about.items()},
+        **times(at=audited.at),
     }
+
+
+def _about(name: str, value: Value) -> Value:
+    return whole_seconds(value) if name.endswith("_at") and isinstance(value, float) else value

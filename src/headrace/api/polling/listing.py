@@ -22,6 +22,7 @@ from headrace.chat import MESSAGES
 from headrace.errors import InvalidParam
 from headrace.kernel.events import RunId, RunPaused, RunStarted
 from headrace.ports import App, RunFilter, RunSummary
+from headrace.times import times
 from headrace.values import Value
 
 _STATUSES = ("queued", "running", "paused", "succeeded", "partial-succeeded", "failed", "stopped")
@@ -59,8 +60,7 @@ class RunListRoutes:
             "total_tokens": summary.tokens,
             "total_steps": summary.steps,
             "exceptions_count": summary.exceptions,
-            "created_at": summary.created_at,
-            "finished_at": summary.finished_at,
+            **times(created_at=summary.created_at, finished_at=summary.finished_at),
             "elapsed_time": None if summary.finished_at is None else round(summary.elapsed, 6),
             "user": summary.session,
             "source": summary.source,

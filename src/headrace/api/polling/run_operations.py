@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openapi import IDS, STARTING_POINT, error, operation, parameter, responses
+from headrace.times import times
 
 _TAG = "Asynchronous runs"
 _RUN_ID = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -48,7 +49,7 @@ KEY = parameter(
     _TEXT | {"minLength": 1, "maxLength": 255},
 )
 
-_QUEUED = {"task_id": _TASK_ID, "workflow_run_id": _RUN_ID, "status": "queued", "created_at": 1795226714.25}
+_QUEUED = {"task_id": _TASK_ID, "workflow_run_id": _RUN_ID, "status": "queued", "created_at": 1795226714}
 _CONVERSATION_ID = "45701982-8118-4bc5-8e9b-64562b4555f2"
 _RUN: Mapping[str, Any] = {
     "id": _RUN_ID,
@@ -76,9 +77,7 @@ _RUN: Mapping[str, Any] = {
     "total_tokens": 150,
     "total_steps": 3,
     "exceptions_count": 1,
-    "created_at": 1795226714.25,
-    "started_at": 1795226714.26,
-    "finished_at": 1795226715.49,
+    **times(created_at=1795226714.25, started_at=1795226714.26, finished_at=1795226715.49),
     "elapsed_time": 1.23,
     "user": _USER,
     "source": "service-api",
@@ -198,7 +197,10 @@ DETAIL = operation(
 _LINE = {
     name: _RUN[name]
     for name in ("id", "workflow_id", "app_id", "status", "error", "total_tokens", "total_steps", "exceptions_count")
-} | {name: _RUN[name] for name in ("created_at", "finished_at", "elapsed_time", "user", "source")}
+} | {
+    name: _RUN[name]
+    for name in ("created_at", "finished_at", "created_at_ms", "finished_at_ms", "elapsed_time", "user", "source")
+}
 LIST = operation(
     "listRuns",
     _TAG,
@@ -253,8 +255,7 @@ NODE_EXECUTIONS = operation(
                     "attempts": [],
                     "reused": False,
                     "usage": _RUN["usage"],
-                    "started_at": 1795226714.27,
-                    "finished_at": 1795226715.42,
+                    **times(started_at=1795226714.27, finished_at=1795226715.42),
                     "elapsed_time": 1.15,
                 }
             ]

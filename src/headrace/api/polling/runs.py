@@ -28,6 +28,7 @@ from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.events import RunId
 from headrace.runtime import RunView, Submitted
 from headrace.submission import Submission
+from headrace.times import whole_seconds
 from headrace.values import Value
 
 _JSON, _EVENTS = "application/json", "text/event-stream"
@@ -208,7 +209,8 @@ def _wait(request: Request) -> float:
 
 
 def _queued(run: Submitted) -> Response:
-    told: dict[str, Value] = {"task_id": run.task, "workflow_run_id": run.run, "status": "queued", "created_at": run.at}
+    at = whole_seconds(run.at)
+    told: dict[str, Value] = {"task_id": run.task, "workflow_run_id": run.run, "status": "queued", "created_at": at}
     if run.message:
         told |= {"conversation_id": run.conversation, "message_id": run.run}
     return _answer(encode(told), 202)

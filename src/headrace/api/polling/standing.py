@@ -42,6 +42,7 @@ from headrace.kernel.masking import Mask
 from headrace.kernel.spending import count_of, price_of, sum_of
 from headrace.node import Flow
 from headrace.runtime import Runtime
+from headrace.times import times
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -181,9 +182,7 @@ class Standing:
             "total_tokens": self._bill.tokens,
             "total_steps": ended.steps if ended else self._steps,
             "exceptions_count": ended.exceptions if ended else self._exceptions,
-            "created_at": self.queued_at,
-            "started_at": self.started_at,
-            "finished_at": self.ended_at,
+            **times(created_at=self.queued_at, started_at=self.started_at, finished_at=self.ended_at),
             "elapsed_time": None if self.ended_at is None else seconds(since, self.ended_at),
             "user": queued.user,
             "source": queued.source,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openapi import error, operation, parameter, responses
+from headrace.times import times
 
 _TAG = "Versions"
 _APP_ID = "b2c69214-ecc5-4196-99c4-c8fdf975a694"
@@ -15,7 +16,7 @@ _VERSION: Mapping[str, Any] = {
     "id": _ID,
     "number": 3,
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "created_at": 1795226714.25,
+    **times(created_at=1795226714.25),
     "current": True,
     "name": "support",
 }

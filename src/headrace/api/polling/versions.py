@@ -24,6 +24,7 @@ from headrace.dsl.hiding import shown
 from headrace.dsl.source import read
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.ports import App, Version
+from headrace.times import times
 from headrace.values import Value
 
 _JSON = "application/json"
@@ -158,7 +159,7 @@ class VersionRoutes:
             "id": version.id,
             "number": version.number,
             "digest": version.digest,
-            "created_at": version.created_at,
+            **times(created_at=version.created_at),
             "current": version.id == app.version,
             "name": name,
         }

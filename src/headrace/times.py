@@ -1,0 +1,16 @@
+"""Moments as answers have them: whole seconds, which every client can decode, and milliseconds under another name."""
+
+from __future__ import annotations
+
+from headrace.values import Value
+
+
+def whole_seconds(moment: float) -> int:
+    """Seconds since the epoch, as Dify has them."""
+    return int(moment * 1000) // 1000
+
+
+def times(**moments: float | None) -> dict[str, Value]:
+    """Moments (seconds since the epoch) in whole seconds under their names, and in milliseconds under NAME_ms."""
+    whole: dict[str, Value] = {name: None if at is None else whole_seconds(at) for name, at in moments.items()}
+    return whole | {f"{name}_ms": None if at is None else int(at * 1000) for name, at in moments.items()}
