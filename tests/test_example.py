@@ -214,14 +214,14 @@ def test_the_demo_serves_the_workflow_and_the_page_until_it_is_told_to_end(tmp_p
             request = urllib.request.Request(
                 f"{addresses[1]}/api/Dify/CreateProductDetail", body, {"Content-Type": "application/json"}
             )
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 assert json.load(answer)["isSuccess"]
         finally:
             demo.terminate()
     assert demo.returncode == 143
     for address in addresses:
         with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(address, timeout=5)
+            urllib.request.urlopen(address, timeout=60)
 
 
 @pytest.mark.parametrize(

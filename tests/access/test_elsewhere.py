@@ -103,12 +103,12 @@ class Calls:
             if await self.look(key, server) != 200:
                 return last - since
             last = sent
-            assert last < since + 5
+            assert last < since + 30
 
 
 @pytest.fixture
 async def calls(pair: Pair) -> AsyncGenerator[Calls]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session:
         yield Calls(session, pair)
 
 
@@ -128,10 +128,10 @@ async def test_a_revoked_key_is_refused_everywhere_within_a_second(calls: Calls,
 
 
 async def test_a_key_ends_everywhere_when_its_time_is_over(calls: Calls):
-    made = await calls.create(permissions=["read"], expires_in=1)
+    made = await calls.create(permissions=["read"], expires_in=4)
     since = time.monotonic()
     good = await asyncio.gather(*(calls.good_until(made["key"], server, since) for server in (0, 1)))
-    assert all(0 < each < 1 for each in good), "no longer, whatever is remembered of it"
+    assert all(0 < each < 4 for each in good), "no longer, whatever is remembered of it"
 
 
 async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
@@ -159,8 +159,8 @@ async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
 async def test_a_rotated_key_ends_everywhere_with_the_overlap(calls: Calls):
     made = await calls.create(permissions=["read"])
     assert [await calls.look(made["key"], server) for server in (0, 1)] == [200, 200]
-    new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 0.5})
+    new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 4})
     since = time.monotonic()
     good = await asyncio.gather(*(calls.good_until(made["key"], server, since) for server in (0, 1)))
-    assert all(0 < each < 1 for each in good), good
+    assert all(0 < each < 4.5 for each in good), good
     assert [await calls.look(new["key"], server) for server in (0, 1)] == [200, 200]

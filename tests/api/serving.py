@@ -343,7 +343,7 @@ async def serving(
         await server.listens.wait()
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session:
 
             def secret_key(served: Served) -> str:
                 return apps.own_key(served.app)

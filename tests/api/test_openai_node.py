@@ -42,7 +42,7 @@ async def test_the_node_client_chats_and_streams(server: Serving, node: str) -> 
     running = await asyncio.create_subprocess_exec(
         node, "chat.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         told, wrong = await running.communicate()
     assert running.returncode == 0, wrong.decode()
     got = json.loads(told)

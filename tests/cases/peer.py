@@ -104,7 +104,7 @@ class Peer:
                     return
                 self._head({"Content-Type": "text/event-stream"})
                 for number, text in enumerate(texts):
-                    if number and "GATED" in last and not gate.wait(30):
+                    if number and "GATED" in last and not gate.wait(120):
                         return  # a stream that is cut off fails the case
                     self._chunk({**head, "choices": [{"index": 0, "delta": {"content": text}}]})
                 self._chunk({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})

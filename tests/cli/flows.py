@@ -100,7 +100,7 @@ def headrace(*arguments: str | Path, cwd: Path, stdin: str = "", **more: str) ->
     """A `headrace` process, run to its end."""
     command = [*HEADRACE, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, env=environ(**more), input=stdin, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=cwd, env=environ(**more), input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -135,7 +135,7 @@ class Server:
         self.process.stdout.close()
         self.process.stderr.close()
         assert logged.revealing(self.said.splitlines(), self._secrets) == []
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def call(self, key: str, inputs: Mapping[str, Any], version: str | None = None) -> tuple[int, dict[str, Any]]:
         """(status, body) of a blocking run."""
@@ -143,7 +143,7 @@ class Server:
         body = json.dumps({"inputs": inputs, "response_mode": "blocking", "user": "u"}).encode()
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, body, headers), timeout=10) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, body, headers), timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

@@ -217,7 +217,7 @@ def test_an_installation_in_use_is_not_replaced(data: Path, invoke: Invoke):
     server = threading.Thread(target=with_store, args=(data, hold), daemon=True)
     server.start()
     try:
-        assert opened.wait(20)
+        assert opened.wait(60)
         told = invoke("db", "restore", "b.tar", "--force")
     finally:
         done.set()

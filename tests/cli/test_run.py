@@ -198,7 +198,7 @@ def test_ctrl_c_stops_the_run(tmp_path: Path):
             if json.loads(line)["event"] == "text_chunk":
                 break
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=10)
+        rest, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "Stopped.\n"
     assert json.loads(rest.splitlines()[-1])["data"]["status"] == "stopped"

@@ -135,7 +135,7 @@ def test_keys_are_made_and_revoked_while_it_serves(tmp_path: Path, invoke: Invok
     assert key not in json.dumps(listed)  # they cannot be read back
 
     assert invoke("keys", "revoke", key).exit_code == 0
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while server.call(key, {"query": "hi"})[0] == 200:
         assert time.monotonic() < deadline, "a revoked key still opens the app"
     status, error = server.call(key, {"query": "hi"})
@@ -159,7 +159,7 @@ def test_apps_are_added_changed_and_removed_while_it_serves(tmp_path: Path, invo
     file.write_text(file.read_text().replace("'one'", "'two'"))
     changed = json.loads(invoke("apps", "add", file).stdout)
     assert (changed["app_id"], changed["key"], changed["version"]) == (added["app_id"], added["key"], 2)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while server.call(added["key"], {})[1]["data"]["outputs"] != {"y": "two"}:
         assert time.monotonic() < deadline, "the new version is not served"
     old = server.call(added["key"], {}, version=added["workflow_id"])[1]
@@ -168,7 +168,7 @@ def test_apps_are_added_changed_and_removed_while_it_serves(tmp_path: Path, invo
     assert [(each["number"], each["current"]) for each in versions] == [(2, True), (1, False)]
 
     assert invoke("apps", "remove", added["app_id"]).exit_code == 0
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while server.call(added["key"], {})[0] == 200:
         assert time.monotonic() < deadline, "a removed app still answers"
     listed = json.loads(invoke("apps", "list", "--json").stdout)

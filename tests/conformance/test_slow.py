@@ -27,7 +27,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         flow = started.rewritten(PING, folder) / "dsl.yml"
         with Serve(folder, [flow], {**started.environ, "HEADRACE_PING_SECONDS": "0.1"}) as serve:
             headers = {"Authorization": f"Bearer {serve.keys[PING.name]}"}
-            with httpx.Client(base_url=serve.url, headers=headers, timeout=30) as made:
+            with httpx.Client(base_url=serve.url, headers=headers, timeout=60) as made:
                 yield made
 
 

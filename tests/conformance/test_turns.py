@@ -32,7 +32,7 @@ def test_the_recorded_conversation(tmp_path: pathlib.Path) -> None:
 
         def look(path: str) -> Any:
             asked = urllib.request.Request(f"{serve.url}{path}", headers={"Authorization": f"Bearer {key}"})
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
                 return json.loads(answer.read())
 
         status, first = say(1, "blocking")

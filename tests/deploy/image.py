@@ -78,7 +78,7 @@ class Image:
     def run(self, command: Sequence[str], env: dict[str, str], **how: object) -> subprocess.CompletedProcess[str]:
         """As a user who owns nothing of the image, where we may become one."""
         return subprocess.run(
-            command, env=env, user=user(), capture_output=True, text=True, timeout=30, check=False, **how
+            command, env=env, user=user(), capture_output=True, text=True, timeout=60, check=False, **how
         )  # type: ignore[call-overload]
 
 

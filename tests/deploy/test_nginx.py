@@ -77,7 +77,7 @@ class Site:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, told = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode() or told.decode()
@@ -94,7 +94,7 @@ class Site:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, told = await process.communicate()
         assert (process.returncode, told) == (0, b"")
         return out.decode()
@@ -125,7 +125,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
         ready = folder / "ready.json"
         command = [image.bin / "headrace", "serve", "flow.yml", "shop.yml", "--port", "0", "--ready-file", ready]
         server = start(command, folder, env)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not ready.exists():
                 assert server.poll() is None
                 await asyncio.sleep(0.05)
@@ -133,14 +133,14 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
         nginx = start_nginx(folder, port, told["url"].removeprefix("http://"), certificate, key)
         trusting = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=authority.file))
         try:
-            async with aiohttp.ClientSession(connector=trusting, timeout=aiohttp.ClientTimeout(20)) as session:
+            async with aiohttp.ClientSession(connector=trusting, timeout=aiohttp.ClientTimeout(60)) as session:
                 await until_up(session, url, nginx, folder)
                 app, shop = told["apps"]
                 yield Site(url, told["url"], folder, app, shop, image.bin / "headrace", env, peer, session)
         finally:
             for process in (nginx, server):
                 process.terminate()
-                await asyncio.to_thread(process.wait, 20)
+                await asyncio.to_thread(process.wait, 60)
             assert logged.revealing((folder / "server.log").read_text().splitlines()) == []
 
 
@@ -192,7 +192,7 @@ def start_nginx(folder: Path, port: int, inside: str, certificate: Path, key: Pa
 
 
 async def until_up(session: aiohttp.ClientSession, url: str, nginx: subprocess.Popen[bytes], folder: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             assert nginx.poll() is None, (folder / "nginx.log").read_text()
             try:
@@ -308,7 +308,7 @@ def streaming(site: Site) -> Any:
 
 
 async def first_event(stream: aiohttp.ClientResponse) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (line := await stream.content.readline()).startswith(b"data: "):
             pass
     return json.loads(line[6:])

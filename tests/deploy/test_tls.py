@@ -54,7 +54,7 @@ def trusting(authority: Authority, shown: tuple[Path, Path] | None = None) -> ss
 
 
 def get(url: str, context: ssl.SSLContext) -> tuple[int, Any, Any]:
-    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+    with urllib.request.urlopen(url, timeout=60, context=context) as answer:
         return answer.status, json.load(answer), answer.headers
 
 

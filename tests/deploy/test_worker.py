@@ -21,7 +21,7 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     worker = Worker(runtime, concurrency=5)
     working = asyncio.create_task(worker.run())
     runs = [(await runtime.submit(asked(served))).run for _ in range(5)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while Gate.entered < 5:
             await Gate.begun.wait()
             await asyncio.sleep(0)

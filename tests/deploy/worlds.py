@@ -34,14 +34,14 @@ class Gate:
         self.url = ""
 
     async def reached_by(self, many: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.asked < many:
                 self._came.clear()
                 await self._came.wait()
 
     async def told(self, which: Callable[[bytes], bool]) -> bytes:
         """The first body of a kind, once it is there."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (found := [body for body in self.bodies if which(body)]):
                 self._came.clear()
                 await self._came.wait()
@@ -120,7 +120,7 @@ class Caller:
 
     async def ended(self, run: str) -> Mapping[str, Any]:
         """A run, once it has ended."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 _, told, _ = await self.call("GET", f"/api/v1/workflow-runs/{run}?wait=10")
                 if told["status"] not in ("queued", "running"):
@@ -142,7 +142,7 @@ def _said(server: Server) -> int:
     server.said += server.process.stderr.read()
     server.process.stdout.close()
     server.process.stderr.close()
-    return server.process.wait(15)
+    return server.process.wait(60)
 
 
 # ----------------------------------------------------------------------------------------------------- certificates

@@ -251,7 +251,7 @@ async def test_a_loop_without_end_and_without_nodes_can_be_stopped():
     for _ in range(3):
         await asyncio.sleep(0)
     driver.stop("somebody")
-    state = await asyncio.wait_for(driving, 2)
+    state = await asyncio.wait_for(driving, 60)
     assert state.ended is not None
     assert state.ended.status == "stopped"
 
@@ -390,7 +390,7 @@ async def test_a_value_that_no_journal_takes_ends_the_run():
     )
     journal = Strict()
     await journal.append([asked()])
-    state = await asyncio.wait_for(Driver("run", made, world(journal)).drive(), 2)
+    state = await asyncio.wait_for(Driver("run", made, world(journal)).drive(), 60)
     assert state.ended is not None
     assert (state.ended.status, state.ended.error) == ("failed", "A value is nested too deep to be kept.")
     records = await journal.read("run")

@@ -413,7 +413,7 @@ async def test_an_answer_that_is_too_large_is_cut_off(http: HttpClient, length: 
 
     async with speak(talk) as base:
         error = await refused(http, HttpRequest("GET", base, max_size=100_000))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await closed.wait()
     assert error.kind == "ResponseSizeError"
     assert "max size is 0.10 MB" in str(error)
@@ -470,11 +470,11 @@ async def test_a_slow_answer_that_keeps_coming_does_not_time_out(http: HttpClien
         await head_of(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
         for _ in range(6):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
             writer.write(b"x")
 
     async with speak(talk) as base:
-        assert (await http.send(HttpRequest("GET", base, read_timeout=0.2))).body == b"xxxxxx"
+        assert (await http.send(HttpRequest("GET", base, read_timeout=1.2))).body == b"xxxxxx"
 
 
 async def test_a_server_that_takes_nothing_times_out(http: HttpClient):
@@ -544,7 +544,7 @@ async def test_cancelling_closes_the_connection(http: HttpClient):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await gone.wait()
 
 
@@ -555,7 +555,7 @@ async def test_two_hundred_slow_requests_wait_together(http: HttpClient):
         await all_here.wait()  # nobody is answered before everybody asked
         return web.Response(text=request.query["n"])
 
-    async with serve({"/slow": slow}) as base, asyncio.timeout(5):
+    async with serve({"/slow": slow}) as base, asyncio.timeout(60):
         answers = await asyncio.gather(*(http.send(HttpRequest("GET", f"{base}/slow?n={n}")) for n in range(200)))
     assert [int(answer.body) for answer in answers] == list(range(200))
 

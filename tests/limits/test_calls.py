@@ -52,7 +52,7 @@ async def get(app: Client, path: str = "/v1/info") -> tuple[int, Any, Any]:
 
 async def driving(server: Serving, runs: int) -> None:
     """Waits until so many runs are under way."""
-    for _ in range(2000):
+    for _ in range(60_000):
         if len(server.runtime.driving) == runs:
             return
         await asyncio.sleep(0.001)

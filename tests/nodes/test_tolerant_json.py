@@ -91,10 +91,10 @@ def test_what_python_prints_of_plain_values_is_read(value: list[dict[str, bool |
     ],
 )
 def test_hostile_texts_take_no_long_time(text: str):
-    began = time.perf_counter()
+    began = time.thread_time()
     with suppress(ValueError):
         parse(text)
-    assert time.perf_counter() - began < 2  # linear: some 50 ms; quadratic: minutes
+    assert time.thread_time() - began < 2  # linear: some 50 ms; quadratic: minutes
 
 
 @pytest.mark.parametrize(

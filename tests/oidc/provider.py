@@ -46,7 +46,7 @@ class Provider:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         self._drain.join(5)
         assert self._process.stderr is not None
         self._process.stderr.close()

@@ -48,7 +48,7 @@ def serving(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Gen
 def run(serving: Serve, token: str, **headers: str) -> httpx.Response:
     body = {"inputs": {"query": "hello"}, "response_mode": "blocking", "user": "me"}
     told = {"Authorization": f"Bearer {token}", **headers}
-    return httpx.post(f"{serving.url}/v1/workflows/run", json=body, headers=told, timeout=20)
+    return httpx.post(f"{serving.url}/v1/workflows/run", json=body, headers=told, timeout=60)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, Any]:
@@ -121,6 +121,6 @@ def test_keys_go_on_beside_tokens(serving: Serve):
 def test_a_start_without_an_audience_is_refused(tmp_path: Path):
     command = [sys.executable, "-m", "headrace", "serve", str(FLOW), "--port", "0", "--data", str(tmp_path)]
     environ = {**os.environ, "HEADRACE_OIDC_ISSUER": "https://id.example.com"}
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode != 0
     assert ended.stderr == "Error: HEADRACE_OIDC_AUDIENCE: say whom the issuer's tokens must be for.\n"

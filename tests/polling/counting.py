@@ -40,7 +40,7 @@ class Counting(ThreadingHTTPServer):
             held = self._free < 0
         if held:
             self.held.set()
-            self.gate.wait(30)
+            self.gate.wait(120)
 
     def workflow(self, path: Path) -> Path:
         """A workflow whose one node calls the peer with the input `n`, and ends with what it answered."""

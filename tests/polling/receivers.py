@@ -56,7 +56,7 @@ class Receiver:
         self.url = ""
 
     async def next(self) -> Post:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._came.get()
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
@@ -111,7 +111,7 @@ class Told(MemoryStore):
 
     async def next(self, status: str | None = None) -> Callback:
         """The next state of a callback that is written down, with that status."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 saved = await self.saved.get()
                 if status in (None, saved.status):

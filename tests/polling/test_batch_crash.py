@@ -16,7 +16,7 @@ LINES, BEFORE = 300, 120
 
 def call(serve: Serve, path: str, body: bytes | None = None) -> bytes:
     headers = {"Authorization": f"Bearer {serve.keys['flow']}", "Content-Type": "application/jsonl"}
-    with urllib.request.urlopen(urllib.request.Request(serve.url + path, body, headers), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(serve.url + path, body, headers), timeout=60) as answer:
         return answer.read()
 
 
@@ -32,13 +32,13 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(tmp_path: Path) -> No
         with Serve(tmp_path, [flow], environ) as serve:
             path = f"/api/v1/workflows/{serve.apps['flow']['app_id']}/batch?concurrency=10"
             batch = json.loads(call(serve, path, asked))["batch_id"]
-            assert peer.held.wait(20)
+            assert peer.held.wait(60)
             before = results(serve, batch)
             serve.kill()
         assert BEFORE - 10 <= len(before) < LINES
         peer.gate.set()
         with Serve(tmp_path, [flow], environ) as serve:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (told := json.loads(call(serve, f"/api/v1/batches/{batch}")))["ended_at"] is None:
                 assert time.monotonic() < deadline, told
                 time.sleep(0.02)

@@ -53,7 +53,7 @@ async def how(app: Client, batch: str) -> Any:
 
 async def until(app: Client, batch: str, reached: Callable[[Any], bool]) -> Any:
     """The batch once it is so far."""
-    for _ in range(1000):
+    for _ in range(12_000):
         if reached(told := await how(app, batch)):
             return told
         await asyncio.sleep(0.005)

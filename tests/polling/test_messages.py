@@ -86,7 +86,7 @@ async def test_an_answer_grows_while_it_is_polled(server: Serving) -> None:
     gate = Scripted.scripts["gate"] = Gate(["Hel", "lo"])
     gate.let(1)
     run = await submitted(app, query="hey")
-    for _ in range(1000):  # it is there as soon as the journal has it
+    for _ in range(6000):  # it is there as soon as the journal has it
         if (told := await look(app, run))["answer"]:
             break
         await asyncio.sleep(0.01)
@@ -266,7 +266,7 @@ async def batched(app: Client, lines: list[Any], query: str = "") -> tuple[Reply
     begun = await ask(app, "POST", f"/workflows/{app.served.app.id}/batch{query}", data=data, headers=headers)
     assert begun.status == 202, begun.body
     path = f"{app.url}/api/v1/batches/{begun.body['batch_id']}"
-    for _ in range(1000):
+    for _ in range(6000):
         if (await ask(app, "GET", f"/batches/{begun.body['batch_id']}")).body["ended_at"]:
             break
         await asyncio.sleep(0.02)

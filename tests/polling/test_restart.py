@@ -31,7 +31,7 @@ def test_killed_in_mid_run_and_polled_to_its_end(tmp_path: pathlib.Path, peer: P
         client = Client(serve)
         first = {name: submit(client, serve, name) for name in names}
         for _ in names:
-            assert peer.waiting.acquire(timeout=20)
+            assert peer.waiting.acquire(timeout=60)
         for told in first.values():
             assert client.get(f"/api/v1/workflow-runs/{told['workflow_run_id']}")["status"] == "running"
         serve.kill()

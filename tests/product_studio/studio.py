@@ -48,17 +48,17 @@ class Studio:
         self._socket.close()
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, timeout=60)
 
     async def standing(self, run: str) -> str:
         """How a run stands on the workflow's server; waits a while for its end."""
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             url = f"{self.endpoint}/api/v1/workflow-runs/{run}?wait=10"
             return (await client.get(url, headers={"Authorization": f"Bearer {self.key}"})).json()["status"]
 
     async def newest(self) -> str:
         """The id of the newest run of the workflow."""
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             url = f"{self.endpoint}/api/v1/workflow-runs?limit=1"
             listed = (await client.get(url, headers={"Authorization": f"Bearer {self.key}"})).json()["data"]
         return listed[0]["id"] if listed else ""

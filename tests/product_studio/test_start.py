@@ -42,7 +42,7 @@ def start(folder: Path, **told: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_setting_stops_the_start_with_its_name(tmp_path: Path, name: str):
     process = start(tmp_path, **{**NEEDED, name: ""})
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err == f"Product Studio cannot start: {name} is not set. See .env.example.\n"
 
@@ -52,7 +52,7 @@ def test_a_port_that_cannot_be_had_is_told_of(tmp_path: Path, port: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = str(taken.getsockname()[1]) if port == "taken" else port
         process = start(tmp_path, **NEEDED, STUDIO_PORT=number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("Product Studio cannot ")
     assert "STUDIO_PORT" in err
@@ -101,10 +101,10 @@ def test_it_says_where_it_is_and_logs_json_lines_without_the_key(tmp_path: Path)
     request = urllib.request.Request(
         f"{address}/api/Dify/CreateProductDetail/stream", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert b'"reason":"unreachable"' in answer.read()
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in err.splitlines()]
     assert {(line["application"], line["environment"]) for line in lines} == {("product-studio", "testing")}
@@ -121,7 +121,7 @@ async def test_a_back_end_that_is_told_to_end_first_stops_its_runs(tmp_path: Pat
     assert process.stdout is not None
     address = process.stdout.readline().removeprefix("Product Studio is at ").strip()
     asked = {"product_name": NAME}
-    async with httpx.AsyncClient(timeout=20) as client, client.stream("POST", address + STREAM, json=asked) as answer:
+    async with httpx.AsyncClient(timeout=60) as client, client.stream("POST", address + STREAM, json=asked) as answer:
         events = told(answer)  # kept: without it the connection would be closed
         first = await anext(events)
         process.terminate()

@@ -245,7 +245,7 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     for each in stores:
         await each.alive()
     Gate.opened.set()
-    async with working(runtime(stores[0])) as mine, working(runtime(stores[1])) as other, asyncio.timeout(30):
+    async with working(runtime(stores[0])) as mine, working(runtime(stores[1])) as other, asyncio.timeout(60):
         message = await talk(mine)
 
         async def send(which: Runtime) -> list[Record]:

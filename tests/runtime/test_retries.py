@@ -67,7 +67,7 @@ async def ended(store: MemoryStore) -> list[Record]:
     """The records of a gated run, once it has ended."""
     where = runtime(store)
     served = await publish(where, GATED)
-    async with working(where), asyncio.timeout(20), where.open(asked(served)) as started:
+    async with working(where), asyncio.timeout(60), where.open(asked(served)) as started:
         return [record async for record in started.records]
 
 
@@ -169,7 +169,7 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(10):
+    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((await anext(live))[-1].event, RunEnded):
             pass
     pauses = [after - before for before, after in pairwise(tries)]
@@ -192,7 +192,7 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(10):
+    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((told := await anext(live))[-1].event, RunEnded):
             pass
     end = end_of(told)
@@ -216,7 +216,7 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(10):
+    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         await tried.wait()
         await where.stop(run, "ada")
         while not isinstance((told := await anext(live))[-1].event, RunEnded):

@@ -235,7 +235,7 @@ async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkey
     await store.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
     where.take(run)
     since = asyncio.get_running_loop().time()
-    async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(5):
+    async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
         while not isinstance((await anext(told))[-1].event, RunEnded):
             pass
     assert outcome(await store.read(run)).status == "succeeded"

@@ -43,7 +43,7 @@ async def both(two: Sequence[Runtime]) -> AsyncGenerator[None]:
 
 async def begun(runs: int) -> None:
     """Until so many runs have come to the gate."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while Gate.entered < runs:
             Gate.begun.clear()
             await Gate.begun.wait()
@@ -60,7 +60,7 @@ async def looks(where: Runtime) -> None:
         return found
 
     journal.adrift = counted
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for _ in range(2):
             await looked.acquire()
     journal.adrift = adrift
@@ -68,7 +68,7 @@ async def looks(where: Runtime) -> None:
 
 async def let_go(where: Runtime) -> None:
     """Until nothing is driven there."""
-    for _ in range(500):
+    for _ in range(6000):
         if not where.driving:
             return
         await asyncio.sleep(0.01)
@@ -76,7 +76,7 @@ async def let_go(where: Runtime) -> None:
 
 
 async def ended(where: Runtime, run: RunId) -> RunEnded:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             last = (await where.world.journal.read(run))[-1].event
             if isinstance(last, RunEnded):

@@ -36,7 +36,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
     """Waits for what no event tells of."""
 
     def wait() -> bool:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while not condition():
             if time.monotonic() > end:
                 return False

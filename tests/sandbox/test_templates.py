@@ -112,10 +112,10 @@ async def test_a_render_that_takes_too_long_here_is_given_up(sandbox: LocalSandb
     ready = templates.plan(template)
     assert ready is not None
     inputs = {"xs": ["abc def"] * 100_000, "y": ""}
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(templates.Slow):
         templates.render(ready.template, inputs, 10**6, 0.002)
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
     assert await sandbox.render(template, inputs, 5) == "done"
 
 

@@ -218,7 +218,7 @@ async def test_rest_timeouts_a_call(make: Maker, fault: Fault) -> None:
     began = time.monotonic()
     with pytest.raises(APITimeoutError):
         await make("app-x", fault.url, real_time=True).get_info(timeout=0.1)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 29
     fault.script({"hang": 30})
     with pytest.raises(APITimeoutError):
         await make("app-x", fault.url, max_retries=0).get_info(timeout=httpx.Timeout(5, read=0.05))

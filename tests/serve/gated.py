@@ -77,7 +77,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.calls.append((self.path, self.headers.get("Idempotency-Key")))
         if self.path.startswith("/second"):
             self.server.waiting.release()
-            self.server.gate.wait(30)
+            self.server.gate.wait(120)
         body = self.path.encode()
         try:
             self.send_response(200)
@@ -111,7 +111,7 @@ class Client:
     def stream(
         self, method: str, path: str, body: object = None, **headers: str
     ) -> Generator[http.client.HTTPResponse]:
-        with closing(http.client.HTTPConnection(self._address, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection(self._address, timeout=60)) as connection:
             sent = {"Accept": "text/event-stream; ids=true", **self._headers, **headers}
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             with connection.getresponse() as answer:

@@ -73,7 +73,7 @@ class Serve:
         self._end()
 
     def _end(self) -> None:
-        self.process.wait(20)
+        self.process.wait(60)
         self._drain.join(5)
         assert self.process.stderr is not None
         self.process.stderr.close()

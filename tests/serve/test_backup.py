@@ -50,7 +50,7 @@ def uploaded(serve: Serve, content: bytes) -> str:
         "Content-Type": "multipart/form-data; boundary=x",
     }
     request = urllib.request.Request(f"{serve.url}/v1/files/upload", b"".join(parts), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())["id"]
 
 
@@ -82,7 +82,7 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
         file = uploaded(serve, b"to be kept")
         runs = [begin(serve, f"run{n}") for n in range(RUNS)]
         for _ in runs:
-            assert peer.waiting.acquire(timeout=30)
+            assert peer.waiting.acquire(timeout=60)
         # the database is written to all the while that it is copied
         more: list[str] = []
         backed_up = threading.Event()
@@ -116,7 +116,7 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
     with Serve(there, [flow], told) as serve:
         assert serve.keys["flow"] == key, "callers go on with their keys"
         client = Client(serve)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while any(client.get(f"/v1/workflows/run/{run}")["status"] == "running" for run in before):
             assert time.monotonic() < until, "a run does not end"
         for n, run in enumerate(runs):

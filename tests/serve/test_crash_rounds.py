@@ -45,7 +45,7 @@ def test_killed_in_the_middle_of_rounds(tmp_path: pathlib.Path, peer: Peer, at_o
         with Client(serve).stream("POST", "/v1/workflows/run", asked) as stream:
             before, last = heard(stream, ("node_started", "second"))
             for _ in range(at_once):
-                assert peer.waiting.acquire(timeout=20)
+                assert peer.waiting.acquire(timeout=60)
         serve.kill()
     cut_off = set(peer.calls)
     peer.gate.set()

@@ -256,7 +256,7 @@ async def test_a_service_prunes_by_itself(tmp_path: Path, monkeypatch: pytest.Mo
         return told
 
     monkeypatch.setattr(Retention, "prune", prune)
-    async with service(Settings(data=tmp_path, retention_days="succeeded=30"), {}), asyncio.timeout(5):
+    async with service(Settings(data=tmp_path, retention_days="succeeded=30"), {}), asyncio.timeout(60):
         await pruned.wait()
     assert await store.find_run("r1") is None
     assert await store.find_run("r2")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.background import child
 
-PATIENCE = 10.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 1000, 500
-PATIENCE = 10.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 @dataclass(frozen=True)

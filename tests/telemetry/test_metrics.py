@@ -117,7 +117,7 @@ def test_what_is_under_way_is_told_while_it_is(peers: Peers, tmp_path: Path):
         asked = {"inputs": {}, "user": "ada", "response_mode": "streaming"}
         key = {"Authorization": f"Bearer {serve.keys['waits']}"}
         with httpx.stream("POST", f"{serve.url}/v1/workflows/run", headers=key, json=asked) as stream:
-            assert peers.waiting.acquire(timeout=10)
+            assert peers.waiting.acquire(timeout=60)
             told = metrics(serve)
             assert told.sum("headrace_runs_in_flight") == told.sum("headrace_runs_unfinished") == 1
             assert told.sum("headrace_http_streams_open") == 1

@@ -202,7 +202,7 @@ def test_a_run_that_two_processes_do_is_one_trace(peers: Peers, tmp_path: Path):
         )
         assert asked.status_code == 202, asked.text
         run_id = asked.json()["workflow_run_id"]
-        assert peers.waiting.acquire(timeout=10)
+        assert peers.waiting.acquire(timeout=60)
         before = of(peers.wait_for(lambda spans: "before" in of(spans, run_id)), run_id)
         first.kill()
     peers.gate.set()
