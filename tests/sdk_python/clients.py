@@ -43,6 +43,8 @@ class _AsAsync:
             return found
         if name == "pages":
             return lambda: _iterated(found())
+        if name == "with_options":
+            return lambda **options: _AsAsync(found(**options))
 
         def call(*given: Any, **named: Any) -> Any:
             if name.startswith(("stream_", "follow_", "list_")) and name != "list_node_executions":

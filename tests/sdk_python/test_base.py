@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from headrace_client import APITimeoutError, AuthenticationError, Client, NotFoundError, PollingPlan, RetryPolicy
+from headrace_client.errors import UsageError
 
 from tests.sdk_contract.dify_server import events_of, key_of
 from tests.sdk_contract.fault_server import Faults
@@ -46,7 +47,7 @@ async def test_base_v1_api_api_v1_or_none(make: Maker, dify: str, path: str) -> 
 
 @pytest.mark.parametrize("url", ["ftp://x", "example.org", "http://", "http://x/v1?a=b"])
 async def test_base_url_that_is_none_is_refused(make: Maker, url: str) -> None:
-    with pytest.raises(ValueError, match="base URL"):
+    with pytest.raises(UsageError, match="base URL"):
         make("app-x", url)
 
 
@@ -60,7 +61,7 @@ async def test_base_key_is_sent_as_bearer(make: Maker, fault: Fault) -> None:
 
 async def test_base_key_missing_is_an_error(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in (None, "", "  ", "app-ä", "app\nx"):
-        with pytest.raises(ValueError, match=r"API[ _]key"):
+        with pytest.raises(UsageError, match=r"API[ _]key"):
             make(key, fault.url)
     monkeypatch.setenv("API_KEY", "app-env")
     fault.script({"status": 200, "body": {}})

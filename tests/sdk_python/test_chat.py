@@ -22,6 +22,7 @@ from headrace_client import (
     StreamInterruptedError,
     ValidationError,
 )
+from headrace_client.errors import UsageError
 
 from tests.certificates import Authority
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
@@ -268,12 +269,12 @@ async def test_rest_tls(make: Maker, secure: str, authority: Authority) -> None:
 
 
 async def test_rest_tls_options_are_checked(make: Maker, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match="CA bundle"):
+    with pytest.raises(UsageError, match="CA bundle"):
         make("app-x", "https://127.0.0.1", verify=tmp_path / "nothing.pem")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UsageError):
         make("app-x", "https://127.0.0.1", cert=str(tmp_path / "nothing.pem"))
     (tmp_path / "ca.pem").write_text("no certificate")
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(UsageError, match="certificate"):
         make("app-x", "https://127.0.0.1", verify=str(tmp_path / "ca.pem"))
 
 

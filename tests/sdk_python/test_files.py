@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from headrace_client import File, HeadraceError
+from headrace_client.errors import UsageError
 
 from tests.sdk_contract.dify_server import key_of
 from tests.sdk_python.clients import Fault, Maker
@@ -150,10 +151,10 @@ async def test_files_upload_is_repeated_from_its_beginning(make: Maker, faulty_d
 
 async def test_files_that_cannot_be_read(make: Maker, dify: str, tmp_path: pathlib.Path) -> None:
     client = make(KEY, dify)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UsageError):
         await client.run_workflow({"file": tmp_path / "nothing.png"})
     (tmp_path / "a.txt").write_text("x")
-    with (tmp_path / "a.txt").open() as opened, pytest.raises(TypeError, match="binary mode"):
+    with (tmp_path / "a.txt").open() as opened, pytest.raises(UsageError, match="binary mode"):
         await client.upload_file(opened)
     with pytest.raises(HeadraceError):
         await make("app-nope", dify).upload_file(b"x")

@@ -237,7 +237,7 @@ async def test_errors_html_is_told_in_words(make: Maker, fault: Fault, body: str
 async def test_errors_not_json_is_server(make: Maker, fault: Fault, body: str) -> None:
     error = await _error(make, fault, {"status": 200, "body": body})
     assert isinstance(error, ServerError)
-    assert "no JSON object" in error.message
+    assert "not a JSON object" in error.message
 
 
 async def test_errors_answer_of_another_form_is_server(make: Maker, fault: Fault) -> None:

@@ -18,6 +18,7 @@ from headrace_client import (
     RunFailedError,
     WaitTimeoutError,
 )
+from headrace_client.errors import UsageError
 
 from tests.sdk_contract.dify_server import Dify, events_of, key_of
 from tests.sdk_contract.serving import Running
@@ -211,7 +212,7 @@ async def test_runs_status_unknown_is_not_found(make: Maker, server: Any) -> Non
         with pytest.raises(NotFoundError):
             await getattr(make(key, url), call)(str(uuid4()))
     for nothing in ("", {}, {"id": None}):
-        with pytest.raises(ValueError, match="id"):
+        with pytest.raises(UsageError, match="id"):
             await make(key, url).get_workflow_run_status(nothing)
 
 
@@ -350,7 +351,7 @@ async def test_runs_fields_unknown_are_kept(make: Maker, fault: Fault) -> None:
     assert dict(info) == body
     assert list(info) == ["name", "tags", "new_thing"]
     assert "mode" not in info
-    assert info.mode is None
+    assert (info.description, info.mode) == (None, "")
     assert json.loads(info.model_dump_json(exclude_unset=True)) == body
 
 
@@ -360,7 +361,7 @@ async def test_runs_unusual_ids_name_no_other_path(make: Maker, fault: Fault) ->
     with pytest.raises(HeadraceError):
         await client.get_workflow_run("../../x?y=1#z")
     assert fault.asked() == ["GET /v1/workflows/run/../../x?y=1#z"]
-    with pytest.raises(ValueError, match="id"):
+    with pytest.raises(UsageError, match="id"):
         await client.get_workflow_run("..")
 
 

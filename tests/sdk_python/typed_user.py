@@ -15,9 +15,10 @@ from headrace_client import (
     RetryPolicy,
     RunFailedError,
     StreamInterruptedError,
+    UsageError,
     WorkflowRun,
 )
-from headrace_client.events import NodeFinished, TextChunk, WorkflowFinished
+from headrace_client.events import NodeFinished, TextChunk, UnknownEvent, WorkflowFinished
 
 
 def main() -> str:
@@ -35,14 +36,27 @@ def main() -> str:
                 if isinstance(event, TextChunk):
                     text += event.data.text
                 elif isinstance(event, NodeFinished):
-                    title: str | None = event.data.title
-                    text += title or ""
+                    title: str = event.data.title
+                    text += title
                 elif isinstance(event, WorkflowFinished):
                     status: str = event.data.status
                     text += status
+        for event in client.with_options(headers={"X-Trace": "1"}, timeout=30).stream_workflow():
+            if event.event == "text_chunk":
+                text += event.data.text
+            elif event.event == "node_finished":
+                text += event.data.node_id + event.data.title + event.workflow_run_id
+            elif event.event == "loop_next" or event.event == "loop_completed":
+                text += event.data.id
+            elif event.event == "message":
+                text += event.answer + event.message_id
+            elif event.event == "error":
+                text += event.message or ""
+            elif isinstance(event, UnknownEvent):
+                text += str(event["event"])
         for log in client.list_workflow_logs(limit=5):
             if log.workflow_run is not None:
-                text += log.workflow_run.status or ""
+                text += log.workflow_run.status
         try:
             client.run_and_wait({"text": "x"}, raise_on_failure=True)
         except RunFailedError as error:
@@ -54,9 +68,12 @@ def main() -> str:
             text += error.text
         except APIConnectionError as error:
             text += error.message
+        except UsageError as error:
+            text += error.message
         except HeadraceError as error:
             text += error.code or ""
-        return f"{run_id} {took} {text}"
+        request: str | None = result.request_id
+        return f"{run_id} {took} {text} {request}"
 
 
 async def main_async() -> int:
@@ -66,6 +83,6 @@ async def main_async() -> int:
         async for event in client.stream_chat_message("hello", conversation_id="c"):
             count += len(event.text)
         async for conversation in client.list_conversations():
-            count += len(conversation.name or "")
+            count += len(conversation.name)
         answer = await client.send_chat_message("hello", files=["https://example.org/a.png"])
         return count + len(answer.answer)

@@ -25,6 +25,7 @@ from headrace_client.errors import (
     RunFailedError,
     ServerError,
     StreamInterruptedError,
+    UsageError,
     ValidationError,
     WaitTimeoutError,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Stream",
     "StreamInterruptedError",
     "UploadedFile",
+    "UsageError",
     "ValidationError",
     "WaitTimeoutError",
     "WorkflowRun",

@@ -12,7 +12,8 @@
     │   ├── APITimeoutError      the server did not answer in time
     │   └── StreamInterruptedError   a stream broke, and its run's outcome could not be had
     ├── WaitTimeoutError         the run had not ended when the wait was over
-    └── RunFailedError           the run ended as failed or stopped
+    ├── RunFailedError           the run ended as failed or stopped
+    └── UsageError               the call itself is not valid; nothing was sent (a ValueError, too)
 
 An error says what is known: `status` (HTTP), `code` and `message` (the server's), `request_id`, `run_id`, `node`.
 """
@@ -123,3 +124,8 @@ class RunFailedError(HeadraceError):
     """The run ended as failed or stopped. `run` is what is known of it, where there is more than the error."""
 
     run: WorkflowRun | None = None
+
+
+class UsageError(HeadraceError, ValueError):
+    """The client or the call is not valid: no key, an address that is not one, a file that cannot be read. Nothing was
+    sent."""

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError as Mismatch
 
-from headrace_client.models import Answer
+from headrace_client.models import Answer, Id
 
 
-class Event(Answer):
-    """What all events have. `synthesized`: the server did not send it; it was made from what could be asked later."""
+class _Event(Answer):
+    """`synthesized`: the server did not send the event; it was made from what could be read later."""
 
-    event: str
-    task_id: str | None = None
-    workflow_run_id: str | None = None
-    conversation_id: str | None = None
-    message_id: str | None = None
     synthesized: bool = False
 
     @property
@@ -26,18 +21,48 @@ class Event(Answer):
         return ""
 
 
-class UnknownEvent(Event):
+class _RunEvent(_Event):
+    """An event of a workflow's run; in a chat it has the ids of the message as well."""
+
+    task_id: Id = ""
+    workflow_run_id: Id = ""
+    conversation_id: str | None = None
+    message_id: str | None = None
+
+
+class _MessageEvent(_Event):
+    """An event of a message. Completion apps have no conversation, and apps without a workflow no run."""
+
+    task_id: Id = ""
+    message_id: Id = ""
+    conversation_id: str | None = None
+    workflow_run_id: str | None = None
+
+
+class UnknownEvent(_Event):
+    """An event of a type that this version does not know. `event["event"]` is its type."""
+
+    if TYPE_CHECKING:
+        # Type checkers narrow a union by comparing `event` only where it is a literal in every member.
+        event: Literal["(unknown)"]
+    else:
+        event: str
+    task_id: str | None = None
+    workflow_run_id: str | None = None
+    conversation_id: str | None = None
+    message_id: str | None = None
     data: Any = None
 
 
 class RunData(Answer):
-    id: str | None = None
-    workflow_id: str | None = None
+    id: Id = ""
+    workflow_id: Id = ""
     inputs: Any = None
     created_at: int | None = None
 
 
-class WorkflowStarted(Event):
+class WorkflowStarted(_RunEvent):
+    event: Literal["workflow_started"]
     data: RunData
 
 
@@ -52,7 +77,8 @@ class OutcomeData(RunData):
     finished_at: int | None = None
 
 
-class WorkflowFinished(Event):
+class WorkflowFinished(_RunEvent):
+    event: Literal["workflow_finished"]
     data: OutcomeData
 
 
@@ -62,15 +88,16 @@ class PausedData(Answer):
     outputs: Any = None
 
 
-class WorkflowPaused(Event):
+class WorkflowPaused(_RunEvent):
+    event: Literal["workflow_paused"]
     data: PausedData
 
 
 class NodeData(Answer):
-    id: str | None = None
+    id: Id = ""
     node_id: str
-    node_type: str | None = None
-    title: str | None = None
+    node_type: Id = ""
+    title: Id = ""
     index: int | None = None
     inputs: Any = None
     process_data: Any = None
@@ -84,27 +111,32 @@ class NodeData(Answer):
     loop_id: str | None = None
 
 
-class NodeStarted(Event):
+class NodeStarted(_RunEvent):
+    event: Literal["node_started"]
     data: NodeData
 
 
-class NodeFinished(Event):
+class NodeFinished(_RunEvent):
+    event: Literal["node_finished"]
     data: NodeData
 
 
-class NodeRetry(Event):
+class NodeRetry(_RunEvent):
+    event: Literal["node_retry"]
     data: NodeData
 
 
-class IterationEvent(Event):
+class IterationEvent(_RunEvent):
     """iteration_started, iteration_next, iteration_completed."""
 
+    event: Literal["iteration_started", "iteration_next", "iteration_completed"]
     data: NodeData
 
 
-class LoopEvent(Event):
+class LoopEvent(_RunEvent):
     """loop_started, loop_next, loop_completed."""
 
+    event: Literal["loop_started", "loop_next", "loop_completed"]
     data: NodeData
 
 
@@ -113,7 +145,8 @@ class TextData(Answer):
     from_variable_selector: list[str] | None = None
 
 
-class TextChunk(Event):
+class TextChunk(_RunEvent):
+    event: Literal["text_chunk"]
     data: TextData
 
     @property
@@ -121,15 +154,17 @@ class TextChunk(Event):
         return self.data.text
 
 
-class HumanInputEvent(Event):
+class HumanInputEvent(_RunEvent):
     """human_input_required, human_input_form_filled, human_input_form_timeout."""
 
+    event: Literal["human_input_required", "human_input_form_filled", "human_input_form_timeout"]
     data: dict[str, Any] | None = None
 
 
-class MessageEvent(Event):
+class MessageEvent(_MessageEvent):
     """message, agent_message: a piece of the answer."""
 
+    event: Literal["message", "agent_message"]
     answer: str = ""
     created_at: int | None = None
 
@@ -138,77 +173,89 @@ class MessageEvent(Event):
         return self.answer
 
 
-class MessageReplace(Event):
+class MessageReplace(_MessageEvent):
     """The whole answer is this instead."""
 
+    event: Literal["message_replace"]
     answer: str = ""
     reason: str | None = None
 
 
-class MessageEnd(Event):
+class MessageEnd(_MessageEvent):
+    event: Literal["message_end"]
     metadata: dict[str, Any] | None = None
     files: list[Any] | None = None
     answer: str | None = None
     """The whole answer; only where the event is synthesized."""
 
 
-class MessageFile(Event):
+class MessageFile(_MessageEvent):
+    event: Literal["message_file"]
     type: str | None = None
     url: str | None = None
 
 
-class AgentThought(Event):
+class AgentThought(_MessageEvent):
+    event: Literal["agent_thought"]
     thought: str | None = None
     observation: str | None = None
     tool: str | None = None
     tool_input: str | None = None
 
 
-class AgentLog(Event):
+class AgentLog(_RunEvent):
+    event: Literal["agent_log"]
     data: dict[str, Any] | None = None
 
 
-class SpeechEvent(Event):
+class SpeechEvent(_MessageEvent):
     """tts_message, tts_message_end: base64 audio."""
 
+    event: Literal["tts_message", "tts_message_end"]
     audio: str | None = None
 
 
-class ErrorEvent(Event):
+class ErrorEvent(_Event):
     """Something went wrong after the stream had begun. It is the last event."""
 
+    event: Literal["error"]
+    task_id: str | None = None
+    workflow_run_id: str | None = None
+    conversation_id: str | None = None
+    message_id: str | None = None
     status: int | None = None
     code: str | None = None
     message: str | None = None
 
 
-_TYPES: Mapping[str, type[Event]] = {
-    "workflow_started": WorkflowStarted,
-    "workflow_finished": WorkflowFinished,
-    "workflow_paused": WorkflowPaused,
-    "node_started": NodeStarted,
-    "node_finished": NodeFinished,
-    "node_retry": NodeRetry,
-    "iteration_started": IterationEvent,
-    "iteration_next": IterationEvent,
-    "iteration_completed": IterationEvent,
-    "loop_started": LoopEvent,
-    "loop_next": LoopEvent,
-    "loop_completed": LoopEvent,
-    "text_chunk": TextChunk,
-    "human_input_required": HumanInputEvent,
-    "human_input_form_filled": HumanInputEvent,
-    "human_input_form_timeout": HumanInputEvent,
-    "message": MessageEvent,
-    "agent_message": MessageEvent,
-    "message_replace": MessageReplace,
-    "message_end": MessageEnd,
-    "message_file": MessageFile,
-    "agent_thought": AgentThought,
-    "agent_log": AgentLog,
-    "tts_message": SpeechEvent,
-    "tts_message_end": SpeechEvent,
-    "error": ErrorEvent,
+Event = (
+    WorkflowStarted
+    | WorkflowFinished
+    | WorkflowPaused
+    | NodeStarted
+    | NodeFinished
+    | NodeRetry
+    | IterationEvent
+    | LoopEvent
+    | TextChunk
+    | HumanInputEvent
+    | MessageEvent
+    | MessageReplace
+    | MessageEnd
+    | MessageFile
+    | AgentThought
+    | AgentLog
+    | SpeechEvent
+    | ErrorEvent
+    | UnknownEvent
+)
+"""Any event of a stream; comparing `event.event` narrows it."""
+
+_TYPES: Mapping[str, type[Any]] = {
+    name: kind
+    for kind in get_args(Event)
+    if kind is not UnknownEvent
+    for name in get_args(kind.model_fields["event"].annotation)
 }
 
 
@@ -216,7 +263,8 @@ def event_of(told: Mapping[str, Any]) -> Event:
     """The event that a stream tells."""
     kind = _TYPES.get(str(told.get("event")), UnknownEvent)
     try:
-        return kind.model_validate(told)
+        event: Event = kind.model_validate(told)
+        return event
     except Mismatch:
         # of another form than the one known here: all of it is passed on, rather than nothing
         kept = {name: value for name, value in told.items() if not name.startswith("_")}

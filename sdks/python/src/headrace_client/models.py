@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr
 from pydantic_core import from_json
 
 from headrace_client.errors import RunFailedError
+
+if TYPE_CHECKING:
+    import httpx
+    from typing_extensions import Self
 
 _T = TypeVar("_T")
 
@@ -24,6 +28,24 @@ class Answer(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=False, protected_namespaces=(), defer_build=True)
+    _response: httpx.Response | None = PrivateAttr(default=None)
+
+    @classmethod
+    def received(cls, payload: Mapping[str, Any]) -> Self:
+        """A payload as this type. pydantic's ValidationError where it is of another form."""
+        answer = cls.model_validate(payload)
+        answer._response = payload.response if isinstance(payload, Payload) else None
+        return answer
+
+    @property
+    def response(self) -> httpx.Response | None:
+        """The HTTP response that brought this answer: status, headers, bytes. None for entries of a list and events."""
+        return self._response
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of the request, for the server's logs; None where it sends none."""
+        return None if self._response is None else request_id(self._response.headers)
 
     def __getitem__(self, name: str) -> Any:
         if name in self.model_fields_set:
@@ -68,6 +90,19 @@ class Answer(BaseModel):
 cast("ABCMeta", Mapping).register(Answer)
 
 
+class Payload(dict[str, Any]):
+    """A JSON object that was received, and the response that brought it."""
+
+    def __init__(self, fields: Mapping[str, Any], response: httpx.Response | None) -> None:
+        super().__init__(fields)
+        self.response = response
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id that a server gave a request."""
+    return headers.get("x-request-id") or headers.get("x-trace-id") or None
+
+
 def _object(value: Any) -> Any:
     """Dify tells the inputs and outputs of a run's detail as JSON within JSON."""
     if isinstance(value, str):
@@ -79,6 +114,14 @@ def _object(value: Any) -> Any:
 
 
 Values = Annotated[Any, BeforeValidator(_object)]
+
+
+def _text(value: Any) -> Any:
+    return "" if value is None else value
+
+
+Id = Annotated[str, BeforeValidator(_text)]
+"""A field that servers always send; "" where an old one has none."""
 
 
 class Usage(Answer):
@@ -105,7 +148,7 @@ class CreatedRun(Answer):
     """A run that has been asked for."""
 
     workflow_run_id: str
-    task_id: str | None = None
+    task_id: Id = ""
     status: str = "queued"
     created_at: int | None = None
 
@@ -119,7 +162,7 @@ class WorkflowRun(Answer):
     id: str
     workflow_run_id: str
     status: str
-    workflow_id: str | None = None
+    workflow_id: Id = ""
     task_id: str | None = None
     inputs: Values = None
     outputs: Values = None
@@ -164,24 +207,25 @@ class WorkflowRun(Answer):
         raise error
 
 
-def workflow_run(told: Mapping[str, Any]) -> dict[str, Any]:
+def workflow_run(payload: Mapping[str, Any]) -> Payload:
     """What any server tells of a run, in one form: Dify's blocking answer has it under `data`, which stays there."""
-    data: Any = told.get("data")
-    flat: dict[str, Any] = {**cast("dict[str, Any]", data), **told} if isinstance(data, dict) else dict(told)
+    data: Any = payload.get("data")
+    flat: dict[str, Any] = {**cast("dict[str, Any]", data), **payload} if isinstance(data, dict) else dict(payload)
     run = flat.get("workflow_run_id") or flat.get("id")
-    return {**flat, "id": run, "workflow_run_id": run}
+    response = payload.response if isinstance(payload, Payload) else None
+    return Payload({**flat, "id": run, "workflow_run_id": run}, response)
 
 
 class NodeExecution(Answer):
     """What one node of a run did (Headrace)."""
 
-    id: str | None = None
-    node_id: str | None = None
-    node_type: str | None = None
-    title: str | None = None
+    id: Id = ""
+    node_id: Id = ""
+    node_type: Id = ""
+    title: Id = ""
     index: int | None = None
     predecessor_node_id: str | None = None
-    status: str | None = None
+    status: Id = ""
     inputs: Any = None
     process_data: Any = None
     outputs: Any = None
@@ -208,8 +252,8 @@ class Page(Answer, Generic[_T]):
 class LoggedRun(Answer):
     """The run that a line of the log is about."""
 
-    id: str | None = None
-    status: str | None = None
+    id: Id = ""
+    status: Id = ""
     error: str | None = None
     elapsed_time: float | None = None
     total_tokens: int | None = None
@@ -222,7 +266,7 @@ class LoggedRun(Answer):
 class WorkflowLog(Answer):
     """A line of the log of runs."""
 
-    id: str | None = None
+    id: Id = ""
     workflow_run: LoggedRun | None = None
     created_from: str | None = None
     created_by_role: str | None = None
@@ -232,23 +276,23 @@ class WorkflowLog(Answer):
 class Result(Answer):
     """`result` is "success"."""
 
-    result: str | None = None
+    result: Id = ""
 
 
 class StoppedRun(Answer):
     """A run that was told to stop, and what it is now."""
 
-    workflow_run_id: str | None = None
+    workflow_run_id: Id = ""
     task_id: str | None = None
-    status: str | None = None
+    status: Id = ""
     result: str | None = None
 
 
 class AppInfo(Answer):
-    name: str | None = None
+    name: Id = ""
     description: str | None = None
     tags: list[Any] | None = None
-    mode: str | None = None
+    mode: Id = ""
     author_name: str | None = None
 
 
@@ -280,10 +324,10 @@ class UploadedFile(Answer):
     """A file that the server has; may be given as a value in `inputs` or `files`."""
 
     id: str
-    name: str | None = None
+    name: Id = ""
     size: int | None = None
-    extension: str | None = None
-    mime_type: str | None = None
+    extension: Id = ""
+    mime_type: Id = ""
     created_by: str | None = None
     created_at: int | None = None
     source_url: str | None = None
@@ -293,9 +337,9 @@ class Message(Answer):
     """An answer in a chat, or of a completion app, whole."""
 
     answer: str
-    message_id: str | None = None
+    message_id: Id = ""
     conversation_id: str | None = None
-    task_id: str | None = None
+    task_id: Id = ""
     workflow_run_id: str | None = None
     mode: str | None = None
     metadata: dict[str, Any] | None = None
@@ -306,9 +350,9 @@ class PastMessage(Answer):
     """A question and its answer in a conversation's history."""
 
     id: str
-    conversation_id: str | None = None
-    query: str | None = None
-    answer: str | None = None
+    conversation_id: Id = ""
+    query: Id = ""
+    answer: Id = ""
     inputs: dict[str, Any] | None = None
     feedback: dict[str, Any] | None = None
     status: str | None = None
@@ -318,7 +362,7 @@ class PastMessage(Answer):
 
 class Conversation(Answer):
     id: str
-    name: str | None = None
+    name: Id = ""
     inputs: dict[str, Any] | None = None
     status: str | None = None
     introduction: str | None = None
@@ -328,8 +372,8 @@ class Conversation(Answer):
 
 class ConversationVariable(Answer):
     id: str
-    name: str | None = None
-    value_type: str | None = None
+    name: Id = ""
+    value_type: Id = ""
     value: Any = None
     description: str | None = None
 
@@ -339,9 +383,9 @@ class SuggestedQuestions(Answer):
 
 
 class Feedback(Answer):
-    id: str | None = None
-    message_id: str | None = None
-    conversation_id: str | None = None
+    id: Id = ""
+    message_id: Id = ""
+    conversation_id: Id = ""
     rating: str | None = None
     content: str | None = None
 

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from headrace_client.errors import UsageError
+
 DIFY_CLOUD = "https://api.dify.ai"
 _PATHS = ("/api/v1", "/v1", "/api")
 _TWICE = ("/api/api/v1", "/api/api")
@@ -52,14 +54,14 @@ class PollingPlan:
 
 def roots_of(base_url: str | None) -> tuple[str, str | None]:
     """The address that `/v1/...` and `/api/v1/...` are appended to; and the other one that it may be, None where there
-    is no doubt: `/api` at the end is of our own paths, or it is what a proxy has put before them. ValueError where
+    is no doubt: `/api` at the end is of our own paths, or it is what a proxy has put before them. UsageError where
     there can be none."""
     told = (base_url or os.environ.get("API_BASE_URL") or DIFY_CLOUD).strip().rstrip("/")
     parts = urlsplit(told)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"The base URL must begin with http:// or https:// and name a host, not {told[:100]!r}")
+        raise UsageError(f"The base URL must begin with http:// or https:// and name a host, not {told[:100]!r}")
     if parts.query or parts.fragment:
-        raise ValueError(f"The base URL must have no query and no fragment: {told[:100]!r}")
+        raise UsageError(f"The base URL must have no query and no fragment: {told[:100]!r}")
     known = next((path for path in _PATHS if parts.path.endswith(path)), "")
     root = told.removesuffix(known).rstrip("/")
     doubtful = known.startswith("/api") and not parts.path.endswith(_TWICE)
@@ -67,10 +69,10 @@ def roots_of(base_url: str | None) -> tuple[str, str | None]:
 
 
 def key_of(api_key: str | None) -> str:
-    """The key, or API_KEY of the environment. ValueError where there is none, or one that no header can hold."""
+    """The key, or API_KEY of the environment. UsageError where there is none, or one that no header can hold."""
     key = (api_key if api_key is not None else os.environ.get("API_KEY", "")).strip()
     if not key:
-        raise ValueError("An API key is needed: give api_key, or set API_KEY in the environment.")
+        raise UsageError("An API key is needed: give api_key, or set API_KEY in the environment.")
     if not all("!" <= letter <= "~" for letter in key):
-        raise ValueError("The API key has characters that no key has (spaces, line breaks or letters beyond ASCII).")
+        raise UsageError("The API key has characters that no key has (spaces, line breaks or letters beyond ASCII).")
     return key

@@ -6,12 +6,15 @@ of the last event goes on with all that follows, and nothing twice.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_core import from_json
 
 from headrace_client.events import Event, NodeData, NodeFinished, event_of
 from headrace_client.sse import Block, Decoder
+
+if TYPE_CHECKING:
+    import httpx
 
 WORKFLOW_ENDS = frozenset({"workflow_finished", "workflow_paused", "error"})
 CHAT_ENDS = frozenset({"message_end", "workflow_paused", "error"})
@@ -25,6 +28,7 @@ class Reader:
         self.ends = ends
         self.place: str | None = None  # the last id; None where the server sends none
         self.over = False
+        self.response: httpx.Response | None = None  # of the connection that is read
         self.told = 0
         self.last: Event | None = None
         self.run_id: str | None = None

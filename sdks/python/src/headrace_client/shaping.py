@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
+from headrace_client.errors import UsageError
 from headrace_client.models import AppParameters, UploadedFile
 
 Kind = Literal["image", "document", "audio", "video", "custom"]
@@ -60,10 +61,10 @@ class File:
         return f"file.{_extension(content)}"
 
     def part(self) -> Part:
-        """What is sent. The caller closes it."""
+        """What is sent. The caller closes it. UsageError where it cannot be read."""
         content = self.content
         if isinstance(content, io.TextIOBase):
-            raise TypeError("The file is opened as text; open it in binary mode ('rb')")
+            raise UsageError("The file is opened as text; open it in binary mode ('rb').")
         if not isinstance(content, (str, PathLike, bytes)) and (not content.seekable() or content.tell()):
             # httpx would send all of it, or could not send it twice
             name = getattr(content, "name", None)
@@ -72,7 +73,10 @@ class File:
         name = self.named()
         declared = self.mime_type or mimetypes.guess_type(name)[0] or _BINARY
         if isinstance(content, (str, PathLike)):
-            return Part(name, open(fspath(content), "rb"), declared, owned=True)
+            try:
+                return Part(name, open(fspath(content), "rb"), declared, owned=True)
+            except OSError as error:
+                raise UsageError(f"The file cannot be read: {error}") from error
         if isinstance(content, bytes):
             return Part(name, io.BytesIO(content), declared, owned=True)
         return Part(name, content, declared, owned=False)

@@ -27,9 +27,10 @@ from headrace_client.errors import (
     RateLimitError,
     RunFailedError,
     ServerError,
+    UsageError,
     ValidationError,
 )
-from headrace_client.models import Answer
+from headrace_client.models import Answer, Payload, request_id
 
 _A = TypeVar("_A", bound=Answer)
 
@@ -61,7 +62,15 @@ VERSION = _version()
 
 
 def tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
-    """What httpx is to verify servers with, and show itself to them. `verify`: a CA bundle (a file or a folder)."""
+    """What httpx verifies servers with, and shows itself to them with. `verify`: a CA bundle (a file or a folder).
+    UsageError where a file cannot be read."""
+    try:
+        return _tls(verify, cert)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"The CA bundle or the client certificate cannot be used: {error}") from error
+
+
+def _tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
     if isinstance(verify, SSLContext):
         context = verify
     elif isinstance(verify, bool):
@@ -71,7 +80,7 @@ def tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> b
     else:
         path = Path(verify)
         if not path.exists():
-            raise ValueError(f"There is no CA bundle at {path}")
+            raise UsageError(f"There is no CA bundle at {path}")
         folder = path.is_dir()
         context = create_default_context(cafile=None if folder else str(path), capath=str(path) if folder else None)
     if isinstance(cert, str):
@@ -142,7 +151,7 @@ def _until(date: str) -> float:
     return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
 
 
-def object_of(response: httpx.Response) -> dict[str, Any]:
+def object_of(response: httpx.Response) -> Payload:
     """The answer's JSON object. ServerError where it is anything else."""
     try:
         told = from_json(response.content)
@@ -151,18 +160,18 @@ def object_of(response: httpx.Response) -> dict[str, Any]:
     if not isinstance(told, dict):
         said = _words(response)
         raise ServerError(
-            f"{_asked(response)}: the answer is no JSON object: {said}",
+            f"{_asked(response)}: the answer is not a JSON object: {said}",
             status=response.status_code,
-            request_id=_request_id(response),
+            request_id=request_id(response.headers),
             body=said,
         )
-    return cast("dict[str, Any]", told)
+    return Payload(cast("dict[str, Any]", told), response)
 
 
 def typed(kind: type[_A], told: Mapping[str, Any]) -> _A:
     """An answer as its type. ServerError where it is of another form."""
     try:
-        return kind.model_validate(told)
+        return kind.received(told)
     except Mismatch as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
         raise ServerError(f"The server's answer is not what was expected: {wrong}", body=dict(told)) from error
@@ -197,7 +206,7 @@ def error_of(response: httpx.Response, key: str = "") -> HeadraceError:
         kind = RunFailedError
     elif status == 400 and message.startswith(_TOO_MANY):
         kind = RateLimitError  # Dify tells of its limit of concurrent requests so
-    error = kind(message, status=status, code=code, request_id=_request_id(response), body=body)
+    error = kind(message, status=status, code=code, request_id=request_id(response.headers), body=body)
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after(response)
     return error
@@ -208,11 +217,6 @@ def _message(told: Mapping[str, Any]) -> str | None:
     if isinstance(message, dict):  # {"error": {"message": ...}}, as some gateways have it
         message = cast("dict[str, Any]", message).get("message")
     return None if message is None else str(message)
-
-
-def _request_id(response: httpx.Response) -> str | None:
-    told = response.headers.get("x-request-id") or response.headers.get("x-trace-id")
-    return str(told) if told else None
 
 
 def _asked(response: httpx.Response) -> str:
@@ -251,3 +255,8 @@ def arrived(error: httpx.TransportError) -> bool:
 def hopeless(error: httpx.TransportError) -> bool:
     """Whether it would go wrong again."""
     return isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
+
+
+def seconds(number: float) -> str:
+    """A time as it is said in a message: `1 second`, `2.5 seconds`."""
+    return f"{number:g} second{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ from headrace_client.models import (
     AppSite,
     Health,
     HumanInputForm,
+    Payload,
     Result,
     Retrieved,
     UploadedFile,
@@ -94,4 +95,4 @@ class AsyncApps(AsyncCalls):
             repeat=False,
             refused=lambda found: found.status_code == 503 and is_json(found),
         )
-        return typed(Health, {**object_of(answer), "healthy": answer.is_success})
+        return typed(Health, Payload({**object_of(answer), "healthy": answer.is_success}, answer))

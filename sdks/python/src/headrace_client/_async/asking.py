@@ -53,13 +53,13 @@ class AsyncAsk:
 
     async def again(self) -> httpx.Response | None:
         """The same stream from its beginning; None where asking again could begin a second run."""
-        return await self.headrace("streaming") if self.session.headrace else None
+        return await self.headrace("streaming") if self.session.known.headrace else None
 
     async def headrace(self, mode: str) -> httpx.Response | None:
         """The answer of Headrace's asynchronous API. None where this server has none, or the id is none that it could
         know. It may be repeated: under its key Headrace makes one run only, and other servers make none."""
         session, workflow = self.session, self._workflow
-        if not workflow or session.headrace is False or workflow in session.placeholders:
+        if not workflow or session.known.headrace is False or workflow in session.known.placeholders:
             return None
         placeholder = not is_uuid(workflow)
 
@@ -79,7 +79,7 @@ class AsyncAsk:
         if session.learn(answer):
             if answer.is_success and (stream or is_json(answer)):
                 return answer
-            session.placeholders.add(workflow)
+            session.known.placeholders.add(workflow)
         await answer.aclose()
         return None
 
@@ -87,8 +87,8 @@ class AsyncAsk:
         """The answer under `/v1`. The request is sent again only where it did not arrive."""
         workflow = self._workflow
         if workflow and not is_uuid(workflow):
-            if workflow not in self.session.warned:
-                self.session.warned.add(workflow)
+            if workflow not in self.session.known.warned:
+                self.session.known.warned.add(workflow)
                 _log.warning("workflow id %r is no UUID: the workflow of the API key is run as published", workflow)
             workflow = None
         stream = mode == "streaming"

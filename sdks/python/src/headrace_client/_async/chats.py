@@ -19,6 +19,7 @@ from headrace_client.models import (
     Message,
     Page,
     PastMessage,
+    Payload,
     Result,
     SuggestedQuestions,
     Transcript,
@@ -126,7 +127,7 @@ class AsyncChats(AsyncCalls):
 
         async def ask(number: Any) -> Page[Feedback]:
             told = await self._transport.get("/v1/app/feedbacks", {"page": number, "limit": limit})
-            return typed(Page[Feedback], {"page": number, **told})
+            return typed(Page[Feedback], Payload({"page": number, **told}, told.response))
 
         # the answer does not say whether there is more: a full page may be followed by another
         return AsyncPages(ask, lambda told: (told.page or 1) + 1 if len(told.data) >= limit else None, page)

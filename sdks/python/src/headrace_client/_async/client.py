@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
+from dataclasses import replace
 from os import PathLike
 from random import random
 from ssl import SSLContext
@@ -16,7 +18,7 @@ from headrace_client._async.apps import AsyncApps
 from headrace_client._async.chats import AsyncChats
 from headrace_client._async.core import AsyncSession
 from headrace_client._async.runs import AsyncRuns
-from headrace_client._async.transport import AsyncTransport
+from headrace_client._async.transport import AsyncAddress, AsyncTransport
 from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of
 from headrace_client.wire import Cert, tls
 
@@ -65,12 +67,12 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
     ) -> None:
         policy = retry or RetryPolicy()
         if max_retries is not None:
-            policy = RetryPolicy(max_retries, policy.delay, policy.factor, policy.jitter, policy.max_retry_after)
+            policy = replace(policy, max_retries=max_retries)
         key = key_of(api_key)
         self._owned = http_client is None
         self._http = http_client or httpx.AsyncClient(verify=tls(verify, cert), proxy=proxy, limits=limits)
         transport = AsyncTransport(
-            *roots_of(base_url),
+            AsyncAddress(*roots_of(base_url)),
             key,
             self._http,
             timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit(timeout),
@@ -87,6 +89,36 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
     def base_url(self) -> str:
         """Where the server is, without the path of any of its APIs."""
         return self._transport.root
+
+    def with_options(
+        self,
+        *,
+        user: str | None = None,
+        timeout: float | httpx.Timeout | None = None,
+        stream_silence: float | None = None,
+        max_retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        polling: PollingPlan | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncClient:
+        """This client with some options changed, for one call or for many: `headers` are added to those it has. Shares
+        the connections, and what has been found out about the server; closing it closes nothing."""
+        session, transport = self._session, self._transport
+        policy = retry or transport.retry
+        if max_retries is not None:
+            policy = replace(policy, max_retries=max_retries)
+        changed = copy(self)
+        changed._owned = False
+        changed._transport = transport.with_options(
+            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit(timeout),
+            None if stream_silence is None else _limit(stream_silence),
+            policy,
+            headers,
+        )
+        changed._session = AsyncSession(
+            changed._transport, user or session.user, polling or session.polling, session.known
+        )
+        return changed
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

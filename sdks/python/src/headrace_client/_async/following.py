@@ -12,6 +12,7 @@ from headrace_client.errors import APIConnectionError, HeadraceError
 from headrace_client.models import FINAL, WorkflowRun
 from headrace_client.options import PollingPlan
 from headrace_client.reading import Reader
+from headrace_client.wire import seconds
 
 
 class AsyncRecovery:
@@ -68,7 +69,7 @@ class AsyncRecovery:
                 return told
             left = until - clock()
             if left <= 0:
-                raise HeadraceError(f"after {plan.timeout:g} s the run is still {told.status}")
+                raise HeadraceError(f"after {seconds(plan.timeout)} the run is still {told.status}")
             await self.sleep(min(interval, left))
             interval = plan.after(interval)
 
@@ -119,7 +120,7 @@ class AsyncChatRecovery(AsyncRecovery):
             before = answer
             left = until - clock()
             if left <= 0:
-                raise HeadraceError(f"after {plan.timeout:g} s the message is not there")
+                raise HeadraceError(f"after {seconds(plan.timeout)} the message is not there")
             await self.sleep(min(interval, left))
             interval = plan.after(interval)
 

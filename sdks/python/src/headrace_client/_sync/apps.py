@@ -15,6 +15,7 @@ from headrace_client.models import (
     AppSite,
     Health,
     HumanInputForm,
+    Payload,
     Result,
     Retrieved,
     UploadedFile,
@@ -95,4 +96,4 @@ class Apps(Calls):
             repeat=False,
             refused=lambda found: found.status_code == 503 and is_json(found),
         )
-        return typed(Health, {**object_of(answer), "healthy": answer.is_success})
+        return typed(Health, Payload({**object_of(answer), "healthy": answer.is_success}, answer))

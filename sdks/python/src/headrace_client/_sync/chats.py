@@ -20,6 +20,7 @@ from headrace_client.models import (
     Message,
     Page,
     PastMessage,
+    Payload,
     Result,
     SuggestedQuestions,
     Transcript,
@@ -127,7 +128,7 @@ class Chats(Calls):
 
         def ask(number: Any) -> Page[Feedback]:
             told = self._transport.get("/v1/app/feedbacks", {"page": number, "limit": limit})
-            return typed(Page[Feedback], {"page": number, **told})
+            return typed(Page[Feedback], Payload({"page": number, **told}, told.response))
 
         # the answer does not say whether there is more: a full page may be followed by another
         return Pages(ask, lambda told: (told.page or 1) + 1 if len(told.data) >= limit else None, page)

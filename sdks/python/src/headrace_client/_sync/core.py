@@ -11,7 +11,7 @@ import httpx
 
 from headrace_client._sync.runtime import Lock
 from headrace_client._sync.transport import Timeout, Transport
-from headrace_client.errors import HeadraceError, NotFoundError
+from headrace_client.errors import HeadraceError, NotFoundError, UsageError
 from headrace_client.models import AppParameters, UploadedFile, WorkflowRun, workflow_run
 from headrace_client.options import PollingPlan
 from headrace_client.shaping import (
@@ -36,45 +36,52 @@ _REMEMBERED = 10_000
 
 
 def segment(text: str) -> str:
-    """A text as one part of a path. ValueError where it would name another path."""
+    """A text as one part of a path. UsageError where it would name another path."""
     if text in ("", ".", ".."):
-        raise ValueError(f"{text!r} is no id")
+        raise UsageError(f"{text!r} is not a valid id.")
     return quote(text, safe="")
+
+
+class Knowledge:
+    """What has been found out about the server and the app; clients made by `with_options` share it."""
+
+    def __init__(self) -> None:
+        self.headrace: bool | None = None  # whether the server has the asynchronous API; None: not found out yet
+        self.placeholders: set[str] = set()  # names that were given as workflow ids, and are none
+        self.warned: set[str] = set()  # those of them that a warning was given of
+        self.fresh: dict[str, None] = {}  # runs that a stream told of, and that nobody has looked at yet
+        self.variables: Mapping[str, Variable] | None = None
+        self.asking = Lock()
 
 
 class Session:
     """What the groups of calls share."""
 
-    def __init__(self, transport: Transport, user: str, polling: PollingPlan) -> None:
+    def __init__(self, transport: Transport, user: str, polling: PollingPlan, known: Knowledge | None = None) -> None:
         self.transport = transport
         self.user = user
         self.polling = polling
-        self.headrace: bool | None = None  # whether the server has the asynchronous API; None: not found out yet
-        self.placeholders: set[str] = set()  # names that were given as workflow ids, and are none
-        self.warned: set[str] = set()  # those of them that a warning was given of
-        self.fresh: dict[str, None] = {}  # runs that a stream told of, and that nobody has looked at yet
-        self._variables: Mapping[str, Variable] | None = None
-        self._asking = Lock()
+        self.known = known or Knowledge()
 
     # ----------------------------------------------------------------------------------------------- kind of server
 
     def learn(self, response: httpx.Response) -> bool:
         """Whether an answer under `/api` comes from Headrace's asynchronous API. Remembered, where it is certain."""
         if MARK in response.headers:
-            self.headrace = True
+            self.known.headrace = True
         elif response.is_success:
             # a page for people answers any path; only these are of an API
-            self.headrace = is_json(response) or is_stream(response)
+            self.known.headrace = is_json(response) or is_stream(response)
         elif response.status_code in (404, 405, 501):
-            self.headrace = False
+            self.known.headrace = False
         else:
             return False
-        return self.headrace
+        return self.known.headrace
 
     def foreign(self, response: httpx.Response) -> bool:
         """Whether an answer under `/api` is of a server that has no asynchronous API. 429 and 5xx say nothing; nor does
         anything where the server is known to have one."""
-        return not self.headrace and MARK not in response.headers and not is_silent(response)
+        return not self.known.headrace and MARK not in response.headers and not is_silent(response)
 
     def detail(self, run: str, timeout: Timeout = None) -> WorkflowRun:
         """A run as `/v1` tells it. NotFoundError also where Dify says so in its own way."""
@@ -96,9 +103,10 @@ class Session:
 
     def begun(self, run: str) -> None:
         """Remembers a run that a stream has told of."""
-        self.fresh[run] = None
-        if len(self.fresh) > _REMEMBERED:
-            del self.fresh[next(iter(self.fresh))]
+        fresh = self.known.fresh
+        fresh[run] = None
+        if len(fresh) > _REMEMBERED:
+            del fresh[next(iter(fresh))]
 
     # -------------------------------------------------------------------------------------------------------- files
 
@@ -132,15 +140,16 @@ class Session:
 
     def _form(self) -> Mapping[str, Variable]:
         """The variables of the app's form; none where the server does not tell. Asked for once."""
-        with self._asking:
-            if self._variables is None:
+        known = self.known
+        with known.asking:
+            if known.variables is None:
                 try:
-                    self._variables = variables_of(self.get_parameters())
+                    known.variables = variables_of(self.get_parameters())
                 except HeadraceError as error:
                     if error.status not in (400, 404, 405, 501):
                         raise
-                    self._variables = {}
-            return self._variables
+                    known.variables = {}
+            return known.variables
 
     def _inputs(self, inputs: Mapping[str, Any] | None, user: str) -> dict[str, Any]:
         """Inputs with their files uploaded, or passed on, in the shape that each variable wants."""

@@ -13,6 +13,7 @@ from headrace_client.errors import APIConnectionError, HeadraceError
 from headrace_client.models import FINAL, WorkflowRun
 from headrace_client.options import PollingPlan
 from headrace_client.reading import Reader
+from headrace_client.wire import seconds
 
 
 class Recovery:
@@ -69,7 +70,7 @@ class Recovery:
                 return told
             left = until - clock()
             if left <= 0:
-                raise HeadraceError(f"after {plan.timeout:g} s the run is still {told.status}")
+                raise HeadraceError(f"after {seconds(plan.timeout)} the run is still {told.status}")
             self.sleep(min(interval, left))
             interval = plan.after(interval)
 
@@ -120,7 +121,7 @@ class ChatRecovery(Recovery):
             before = answer
             left = until - clock()
             if left <= 0:
-                raise HeadraceError(f"after {plan.timeout:g} s the message is not there")
+                raise HeadraceError(f"after {seconds(plan.timeout)} the message is not there")
             self.sleep(min(interval, left))
             interval = plan.after(interval)
 

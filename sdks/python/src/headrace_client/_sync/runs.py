@@ -21,6 +21,7 @@ from headrace_client.errors import (
     HeadraceError,
     RunFailedError,
     ServerError,
+    UsageError,
     WaitTimeoutError,
 )
 from headrace_client.events import Event
@@ -29,6 +30,7 @@ from headrace_client.models import (
     CreatedRun,
     NodeExecution,
     Page,
+    Payload,
     Result,
     StoppedRun,
     WorkflowLog,
@@ -37,7 +39,7 @@ from headrace_client.models import (
 )
 from headrace_client.options import PollingPlan
 from headrace_client.reading import WORKFLOW_ENDS, Reader
-from headrace_client.wire import object_of, typed
+from headrace_client.wire import object_of, seconds, typed
 
 _LONG = 300.0  # seconds that a blocking call may take where nothing else is said
 _HOLD = 20.0  # seconds that Headrace is asked to hold a look at a run that is waited for
@@ -48,10 +50,10 @@ RunRef = str | Answer | Mapping[str, Any]
 
 
 def run_id_of(run: RunRef) -> str:
-    """The id. ValueError where there is none."""
+    """The id. UsageError where there is none."""
     name = run if isinstance(run, str) else run.get("workflow_run_id") or run.get("id")
     if not isinstance(name, str) or not name:
-        raise ValueError("A run's id is needed: a text, or an answer that has workflow_run_id.")
+        raise UsageError("A run's id is needed: a text, or an answer that has workflow_run_id.")
     return name
 
 
@@ -86,7 +88,7 @@ class Runs(Calls):
         if answer is not None:
             return typed(CreatedRun, object_of(answer))
         if callback_url:
-            raise ValueError("callback_url needs Headrace's asynchronous API, and a workflow_id that it knows.")
+            raise UsageError("callback_url needs Headrace's asynchronous API, and a workflow_id that it knows.")
         reader = Reader(WORKFLOW_ENDS)
         answer = ask.dify("streaming")
         try:
@@ -117,7 +119,7 @@ class Runs(Calls):
         `raise_on_failure`. For runs of more than a minute prefer `run_and_wait`: proxies cut silent connections."""
         ask = self._ask(workflow_id, inputs, files, user, timeout)
         answer = ask.headrace("blocking") or ask.dify("blocking")
-        run = typed(WorkflowRun, workflow_run(object_of(answer)))
+        run = self._with_failed_node(typed(WorkflowRun, workflow_run(object_of(answer))))
         return run.raise_for_status() if raise_on_failure else run
 
     def stream_workflow(
@@ -161,6 +163,17 @@ class Runs(Calls):
         if run is None:  # paused
             return self._wait(stream.run_id or "", polling, raise_on_failure=raise_on_failure)
         return run.raise_for_status() if raise_on_failure else run
+
+    def _with_failed_node(self, run: WorkflowRun) -> WorkflowRun:
+        """A failed run with the node that failed, which a blocking answer does not name; Headrace tells it."""
+        if run.status != "failed" or run.error_node is not None or self._session.known.headrace is False:
+            return run
+        try:
+            detail = self._status(run.workflow_run_id, None)
+        except HeadraceError:  # the run's answer is there, and is what was wanted
+            return run
+        run.error_node = detail.error_node
+        return run
 
     # --------------------------------------------------------------------------------------------------------- look
 
@@ -211,14 +224,14 @@ class Runs(Calls):
         raise _too_long(run, status, plan)
 
     def _look(self, run: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
-        if run not in self._session.fresh:
-            return self._asked(run, timeout, wait)
-        told = self._session.settled(lambda: self._asked(run, timeout, wait))
-        self._session.fresh.pop(run, None)
+        if run not in self._session.known.fresh:
+            return self._status(run, timeout, wait)
+        told = self._session.settled(lambda: self._status(run, timeout, wait))
+        self._session.known.fresh.pop(run, None)
         return told
 
-    def _asked(self, run: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
-        if self._session.headrace is not False:
+    def _status(self, run: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
+        if self._session.known.headrace is not False:
             path = f"/api/workflow-runs/{segment(run)}"
             held = None if wait is None else {"wait": f"{wait:.3f}"}
             answer = self._transport.request("GET", path, params=held, timeout=timeout, refused=self._session.foreign)
@@ -250,7 +263,8 @@ class Runs(Calls):
             params = {**filters, "limit": limit, "cursor": cursor}
             told = self._transport.get("/api/v1/workflow-runs", params)
             lines: list[dict[str, Any]] = told.get("data") or []
-            return typed(Page[WorkflowRun], {**told, "data": [workflow_run(each) for each in lines]})
+            runs = [workflow_run(line) for line in lines]
+            return typed(Page[WorkflowRun], Payload({**told, "data": runs}, told.response))
 
         return Pages(ask, lambda page: page.next_cursor)
 
@@ -261,7 +275,7 @@ class Runs(Calls):
         def ask(number: Any) -> Page[WorkflowLog]:
             params = {**filters, "limit": limit, "page": number}
             told = self._transport.get("/v1/workflows/logs", params)
-            return typed(Page[WorkflowLog], {"page": number, **told})
+            return typed(Page[WorkflowLog], Payload({"page": number, **told}, told.response))
 
         return Pages(ask, lambda told: (told.page or 1) + 1 if told.has_more else None, page)
 
@@ -328,6 +342,6 @@ def _told_error(event: Event) -> HeadraceError:
 
 
 def _too_long(run: str | None, status: str | None, plan: PollingPlan) -> WaitTimeoutError:
-    error = WaitTimeoutError(f"The run had not ended after {plan.timeout:g} s; it is {status}.", run_id=run)
+    error = WaitTimeoutError(f"The run had not ended after {seconds(plan.timeout)}; it is {status}.", run_id=run)
     error.run_status = status
     return error

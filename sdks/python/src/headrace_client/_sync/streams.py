@@ -11,7 +11,7 @@ import httpx
 
 from headrace_client.errors import APIConnectionError, HeadraceError, StreamInterruptedError
 from headrace_client.events import Event
-from headrace_client.models import WorkflowRun, workflow_run
+from headrace_client.models import WorkflowRun, request_id, workflow_run
 from headrace_client.reading import Reader
 from headrace_client.wire import connection_error, typed
 
@@ -73,6 +73,16 @@ class Stream:
         return self
 
     @property
+    def response(self) -> httpx.Response | None:
+        """The HTTP response that the events come from; the last one, after a cut. None before the first event."""
+        return self._reader.response
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of that request."""
+        return None if self.response is None else request_id(self.response.headers)
+
+    @property
     def run_id(self) -> str | None:
         return self._reader.run_id
 
@@ -115,6 +125,7 @@ def _events(start: Open, recovery: Recovery, reader: Reader) -> Generator[Event,
     response = start()
     fruitless = 0
     while True:
+        reader.response = response
         before = reader.told
         broken: Exception | None = None
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -10,10 +11,11 @@ from random import random
 from typing import Any
 
 import httpx
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from headrace_client._sync import runtime
-from headrace_client.errors import APITimeoutError, HeadraceError
+from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
+from headrace_client.models import Payload, request_id
 from headrace_client.options import RetryPolicy
 from headrace_client.wire import (
     MARK,
@@ -27,20 +29,31 @@ from headrace_client.wire import (
     is_silent,
     object_of,
     retry_after,
+    seconds,
 )
+
+_log = logging.getLogger("headrace_client")
 
 Timeout = float | httpx.Timeout | None
 Form = Callable[[], dict[str, Any]]
 """Makes a multipart form's parts anew, for each time that it is sent: `data` and `files`, as httpx takes them."""
 
 
+class Address:
+    """Where a server's paths begin: at `root`, or at `other`, until that is found out; see `roots_of`."""
+
+    def __init__(self, root: str, other: str | None) -> None:
+        self.root = root
+        self.other = other
+        self.settling = runtime.Lock()
+
+
 class Transport:
-    """One server, one key, one pool of connections. `root`: where its paths begin; or `other` is, see `roots_of`."""
+    """One server, one key, one pool of connections."""
 
     def __init__(
         self,
-        root: str,
-        other: str | None,
+        address: Address,
         key: str,
         http: httpx.Client,
         *,
@@ -52,9 +65,7 @@ class Transport:
         sleep: Callable[[float], None] = runtime.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
-        self.root = root
-        self._other = other
-        self._settling = runtime.Lock()
+        self._address = address
         self.http = http
         self.retry = retry
         self.clock = clock
@@ -70,13 +81,30 @@ class Transport:
             **headers,
         }
 
-    def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> dict[str, Any]:
+    @property
+    def root(self) -> str:
+        return self._address.root
+
+    def with_options(
+        self,
+        timeout: httpx.Timeout | None,
+        silence: httpx.Timeout | None,
+        retry: RetryPolicy | None,
+        headers: Mapping[str, str] | None,
+    ) -> Transport:
+        """The same server and connections with other options; None keeps one."""
+        changed = copy(self)
+        changed._timeout = timeout or self._timeout
+        changed.silence = silence or self.silence
+        changed.retry = retry or self.retry
+        changed._headers = {**self._headers, **(headers or {})}
+        return changed
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> Payload:
         """The JSON object that a GET answers."""
         return object_of(self.request("GET", path, params=params, timeout=timeout))
 
-    def post(
-        self, path: str, body: Mapping[str, Any], timeout: Timeout = None, *, repeat: bool = True
-    ) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], timeout: Timeout = None, *, repeat: bool = True) -> Payload:
         """The JSON object that a POST answers. `repeat`: whether it may be sent again although it may have arrived."""
         return object_of(self.request("POST", path, json=body, timeout=timeout, repeat=repeat))
 
@@ -102,19 +130,23 @@ class Transport:
         """
         limit = timeout if isinstance(timeout, (int, float)) else None
         until = None if limit is None else self.clock() + limit
-        if self._other is not None:
+        if self._address.other is not None:
             self._settle(timeout, until)
         url = self.root + path
         sent: dict[str, str] = {**self._headers, **headers} if headers else self._headers
         content: bytes | None = None
         if json is not None:
-            content = to_json(json)
+            try:
+                content = to_json(json)
+            except (PydanticSerializationError, UnicodeError) as unwritable:
+                raise UsageError(f"The request cannot be written as JSON: {unwritable}") from unwritable
             sent = {**sent, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
         attempt = 0
         while True:
             after: float | None = None
             error: HeadraceError
+            began = self.clock()
             try:
                 request = self.http.build_request(
                     method,
@@ -132,7 +164,13 @@ class Transport:
                 again = not hopeless(broken) and (repeat or not arrived(broken))
             except (httpx.InvalidURL, httpx.DecodingError) as broken:
                 raise HeadraceError(f"{method} {url}: {broken}") from broken
+            except RuntimeError as broken:  # httpx: the client has been closed
+                raise UsageError(f"{method} {url}: {broken}") from broken
             else:
+                number, took = response.status_code, self.clock() - began
+                _log.debug(
+                    "%s %s answered %d in %.3f s, request %s", method, path, number, took, request_id(response.headers)
+                )
                 if refused is not None and refused(response):
                     return response
                 if response.is_success and not (stream and is_document(response)):
@@ -148,7 +186,9 @@ class Transport:
             if until is not None and self.clock() + wait >= until:
                 if isinstance(error, APITimeoutError):
                     raise error
-                raise APITimeoutError(f"{error.message} (and {limit:g} s are over)", status=error.status) from error
+                message = f"{error.message} (and {seconds(limit or 0)} are over)"
+                raise APITimeoutError(message, status=error.status) from error
+            _log.info("%s; trying again in %.1f s", error.message, wait)
             self.sleep(wait)
             attempt += 1
 
@@ -160,23 +200,24 @@ class Transport:
         def rest() -> float | None:
             return None if until is None else max(0.001, until - self.clock())
 
-        if not runtime.acquired(self._settling, rest()):
+        address = self._address
+        if not runtime.acquired(address.settling, rest()):
             raise APITimeoutError(f"{self.root}: no answer in time")
         try:
-            for root in (self._other, self.root) if self._other is not None else ():
-                asking = copy(self)
-                asking.root, asking._other = root, None
-                answer = asking.request(
+            for root in (address.other, address.root) if address.other is not None else ():
+                candidate = copy(self)
+                candidate._address = Address(root, None)
+                answer = candidate.request(
                     "GET", "/v1/parameters", timeout=rest() or timeout, refused=lambda found: not is_silent(found)
                 )
                 if MARK in answer.headers:
-                    self._other = None  # the asynchronous API has no such path: the `/api` is its own, then
+                    address.other = None  # the asynchronous API has no such path: the `/api` is its own, then
                     return
                 if is_parameters(answer):
-                    self.root, self._other = root, None
+                    address.root, address.other = root, None
                     return
         finally:
-            self._settling.release()
+            address.settling.release()
 
     def _read(self, response: httpx.Response) -> None:
         """Reads the body of an error that was to be a stream; what cannot be read is left out."""
