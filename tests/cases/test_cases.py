@@ -47,7 +47,6 @@ PENDING = {
     "json_body_fenced",
     "json_body_markdown_in_quotes",
     "json_body_missing_comma",
-    "lint_silent_on_network_in_code",
     "loop_inner_output_after_the_loop",
     "loop_over_before_it_begins",
     "optional_parameter_left_out",
