@@ -18,7 +18,7 @@ from typing import Any, cast
 from headrace.adapters.sandbox.landlock import READ_FILE, READ_FOLDER
 
 _NOT_STANDARD = ("site-packages", "dist-packages")
-_NOT_LISTED = {"__pycache__", "test", "idlelib", "turtledemo", *_NOT_STANDARD}
+_NOT_LISTED = {"__pycache__", "test", *_NOT_STANDARD}
 _ZONES = "/usr/share/zoneinfo"
 # where the libraries are that extension modules of packages are linked with
 _LIBRARIES = ("/lib/*-linux-gnu", "/usr/lib/*-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib/*-linux-gnu")

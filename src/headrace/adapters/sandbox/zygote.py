@@ -255,8 +255,8 @@ def _prepared(control: socket.socket, plan: Plan) -> Zygote:
     library = Library(plan.packages)
     lock = Lock(library.readable(), packages=plan.packages is not None, egress=plan.guard is not None)
     preloading.standard(everything=not lock.reads)
-    drop_privileges(to_nobody=not lock.reads or library.open_to_others())
     library.use()
+    drop_privileges(to_nobody=not lock.reads or library.open_to_others())
     if plan.guard:
         network.use_proxy(plan.proxy)
     if plan.preloaded:
