@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,29 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     assert sum(peer.hits.values()) <= total + 10, "only what was under way is done again"
 
 
-def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(tmp_path: Path):
+IN_THE_BACKGROUND = "import os, signal, sys; signal.signal(2, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize(
+    ("how", "before"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGINT, (sys.executable, "-c", IN_THE_BACKGROUND)),  # as a script's job that has SIGINT ignored
+    ],
+)
+def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
+    tmp_path: Path, how: signal.Signals, before: tuple[str, ...]
+):
     asked = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(5)))
     with counting(2) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", file, asked, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
-        with child([*HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
+        with child([*before, *HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
             assert peer.held.wait(60)
             second = headrace(*command, cwd=tmp_path)
             assert (second.returncode, second.stderr) == (2, "Error: another process works at this very batch\n")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(how)
             said = process.communicate(timeout=60)[1]
         assert process.returncode == 130
         assert said.endswith("of 5 results; the same command goes on from there.\nInterrupted.\n")

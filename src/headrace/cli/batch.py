@@ -6,14 +6,15 @@ import asyncio
 import hashlib
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid5
 
 import click
@@ -92,7 +93,8 @@ def batch(
     OUTPUT and --user. What was run is kept in the data folder, under batches, until that is deleted. So a batch that is
     done is not run again either, unless with --restart.
 
-    Exits with 0 if every line succeeded, 1 if one failed, 2 if the file is not fit to run, and 130 after Ctrl-C.
+    Exits with 0 if every line succeeded, 1 if one failed, 2 if the file is not fit to run, and 130 after Ctrl-C or
+    SIGTERM.
     """
     settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
     told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
@@ -121,9 +123,22 @@ def batch(
                     raise Bad(f'{lines}: has no lines. Each is to be a JSON object: {{"inputs": {{...}}}}')
                 return await _write(running.dispatcher, batch, results)
 
-        failed = wait_for(work())
+        try:
+            failed = wait_for(_until_interrupted(work()))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
     if failed:
         sys.exit(FAILED)
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int:
+    """Does the work; Ctrl-C (or SIGTERM) cancels it, also where whoever started the process has it ignored (a script's
+    job in the background): what is done is kept, and the same command goes on from there."""
+    task = asyncio.current_task()
+    if sys.platform != "win32" and task is not None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+    return await work
 
 
 def _take_in(lines: Path, file: IO[bytes]) -> str:
