@@ -37,22 +37,12 @@ PENDING = {
     "conversation_list_forgets_its_type",
     "emoji_split_over_two_chunks",
     "fail_branch_holds_the_stream",
-    "http_json_out_of_a_model",
-    "http_named_docx_becomes_bin",
-    "http_office_type_is_text",
-    "http_undeclared_shift_jis",
     "js_locale_silently_wrong",
     "js_node_globals",
-    "json_body_array_in_quotes",
-    "json_body_fenced",
-    "json_body_markdown_in_quotes",
-    "json_body_missing_comma",
     "loop_inner_output_after_the_loop",
     "loop_over_before_it_begins",
-    "optional_parameter_left_out",
     "parallel_answers_in_two_orders",
     "request_with_half_an_emoji",
-    "structured_output_missing_comma",
 }
 
 

@@ -37,6 +37,12 @@ async def assign(name: str, operation: str, value: Any = None, kind: str | None 
     return await run(Assigner, {"version": "2", "items": [item]}, SCOPES)
 
 
+async def test_a_node_without_a_description_has_null():
+    assert (await assign("text", "set", "x")).inputs["desc"] is None
+    config = {"version": "2", "desc": "why", "items": []}
+    assert (await run(Assigner, config, SCOPES)).inputs["desc"] == "why"
+
+
 @pytest.mark.parametrize(
     ("name", "operation", "value", "made"),
     [

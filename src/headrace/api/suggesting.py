@@ -7,10 +7,10 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
+from headrace.content import lenient_json
 from headrace.errors import NodeError
 from headrace.kernel.graph import Graph
 from headrace.node import Flow
-from headrace.nodes.tolerant_json import parse
 from headrace.resources import ChatRequest, Message, Models, Turn
 from headrace.values import Value
 
@@ -41,7 +41,7 @@ async def suggested(models: Models, flow: Flow, turns: Sequence[Turn], user: str
         mode=str(model.get("mode") or "chat"),
     )
     try:
-        return _questions(await _heard(models, request))
+        return await _questions(await _heard(models, request))
     except NodeError as error:
         logger.warning("%s: no questions could be suggested: %s", flow.name, error)
         return []
@@ -63,10 +63,10 @@ async def _heard(models: Models, request: ChatRequest) -> str:
     return "".join(pieces)
 
 
-def _questions(answer: str) -> list[str]:
+async def _questions(answer: str) -> list[str]:
     said = _THOUGHT.sub("", answer)
     try:
-        items: Value = parse(said[max(0, said.find("[")) : said.rfind("]") + 1])
+        items: Value = await lenient_json.read(said[max(0, said.find("[")) : said.rfind("]") + 1])
     except ValueError:
         return []
     if not isinstance(items, list):

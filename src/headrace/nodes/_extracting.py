@@ -156,10 +156,16 @@ def empty(parameters: Sequence[Parameter]) -> dict[str, Value]:
 
 
 def checked(parameters: Sequence[Parameter], found: Mapping[str, Value]) -> str | None:
-    """Why an answer is not what was asked for, worded as in Dify; None where it is."""
-    if len(found) != len(parameters):
+    """Why an answer is not what was asked for, worded as in Dify; None where it is. An optional parameter may be left
+    out, or be null (in Dify all have to be there)."""
+    known = {each.name for each in parameters}
+    optional = {each.name for each in parameters if not each.required}
+    left_out = {name for name in optional if found.get(name) is None} if found.keys() <= known else set[str]()
+    if len(found.keys() | left_out) != len(parameters):
         return "Invalid number of parameters"
     for each in parameters:
+        if each.name in left_out:
+            continue
         if each.required and each.name not in found:
             return f"Parameter {each.name} is required"
         value = found.get(each.name)

@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context
-from headrace.nodes.tolerant_json import parse
+from headrace.nodes._json_body import json_of
 from headrace.resources import Part
 from headrace.values import File, Value, files_in, text
 
@@ -78,7 +78,7 @@ async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Contex
             rendered = ctx.variables.render(_only(kind, data).value)
             return Body(_bytes(rendered), (), content_type, rendered)
         case "json":
-            return _json(ctx.variables.render(_only(kind, data).value))
+            return await _json(_only(kind, data).value, ctx)
         case "binary":
             selector = _only(kind, data).file
             file = ctx.variables.get(selector)
@@ -107,18 +107,15 @@ def _only(kind: BodyType, data: Sequence[BodyItem]) -> BodyItem:
     return data[0]
 
 
-def _json(rendered: str) -> Body:
-    """The JSON in the rendered text, written anew: as Dify does, mended where a value that was put in broke it."""
-    content_type = CONTENT_TYPES["json"]
+async def _json(template: str, ctx: Context) -> Body:
+    """The JSON that the template means, written anew, as in Dify."""
     try:
-        value = parse(rendered)
+        written = json.dumps(await json_of(template, ctx.variables), allow_nan=False)
     except (ValueError, RecursionError) as error:
+        rendered = ctx.variables.render(template)
         shown = rendered if len(rendered) <= 500 else f"{rendered[:500]}..."
         raise NodeError(f"Failed to parse JSON: {shown} ({error})", "RequestBodyError") from error
-    if value is None:
-        return Body(content_type=content_type)
-    written = json.dumps(value)
-    return Body(written.encode(), (), content_type, written if value else "")
+    return Body(written.encode(), (), CONTENT_TYPES["json"], written)
 
 
 async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:

@@ -54,7 +54,7 @@ async def thought_up(
         return [], Usage()
     heard = await hear(ctx, request_of(ctx, model, _messages(model, fields, query)), kind=kind)
     try:
-        told = object_in(heard.text).get("metadata_map")
+        told = (await object_in(heard.text)).get("metadata_map")
     except NodeError:
         told = None
     found = [_condition(each, fields) for each in _list(told)]

@@ -66,7 +66,7 @@ class Item(Config):
 
 class AssignerConfig(Config):
     title: str = ""
-    desc: str | None = ""
+    desc: str | None = None
     version: str = "1"
     items: list[Item] = Field(default_factory=list[Item])
     assigned_variable_selector: list[str] = Field(default_factory=list[str])

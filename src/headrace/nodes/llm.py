@@ -98,7 +98,7 @@ class LLM(Node[LLMConfig]):
             "finish_reason": answer.finish_reason,
         }
         if request.schema is not None:
-            outputs["structured_output"] = object_in(answer.text)
+            outputs["structured_output"] = await object_in(answer.text)
         return Result(outputs, inputs=inputs, process=process_of(request, answer), usage=usage)
 
     async def _messages(self, ctx: Context, inputs: dict[str, Value]) -> list[Message]:

@@ -108,7 +108,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         call = next((each for each in heard.tool_calls if each.name == TOOL), next(iter(heard.tool_calls), None))
         usage = heard.usage.wire()
         process |= {"usage": usage, "tool_call": call and call_of(call), "llm_text": heard.text}
-        found, reason = self._checked(heard, call)
+        found, reason = await self._checked(heard, call)
         outputs: dict[str, Value] = {"__is_success": 0 if reason else 1, "__reason": reason, "__usage": usage}
         outputs |= {each.name: fitted(each, found.get(each.name)) for each in self.config.parameters}
         return Result(outputs, asked.inputs, process, usage=usage)
@@ -126,22 +126,23 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         tools = [Tool(TOOL, description, self._schema)] if calling else []
         return request_of(ctx, model, messages, tools=tools)
 
-    def _checked(self, heard: Heard, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
+    async def _checked(self, heard: Heard, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
         """(what was found, why it is not what was asked for)."""
         parameters = self.config.parameters
-        found = _object(call.arguments if call else heard.text)
-        if call is None and not found:
+        found = await _object(call.arguments if call else heard.text)
+        reason = checked(parameters, found or {})
+        if call is None and not found and (found is None or reason):
             found = empty(parameters)
             return found, checked(parameters, found) or _NOTHING
-        return found, checked(parameters, found)
+        return found or {}, _NOTHING if found is None and reason is None else reason
 
 
-def _object(text: str) -> Mapping[str, Value]:
-    """The JSON object in a text; an empty one where there is none."""
+async def _object(text: str) -> Mapping[str, Value] | None:
+    """The JSON object in a text; None where there is none."""
     try:
-        return object_in(text)
+        return await object_in(text)
     except NodeError:
-        return {}
+        return None
 
 
 def _process(request: ChatRequest) -> dict[str, Value]:

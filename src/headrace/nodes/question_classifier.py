@@ -133,7 +133,7 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
                 raise NodeError("There is no class to choose: add one to the question classifier.", ERROR)
             request = request_of(ctx, self.config.model, await self._messages(ctx, values.text(query), classes))
             answer = await hear(ctx, request, kind=ERROR)
-            chosen = _chosen(answer.text, classes)
+            chosen = await _chosen(answer.text, classes)
         usage = answer.usage.wire()
         outputs: dict[str, Value] = {"class_name": classes[chosen], "class_id": chosen, "usage": usage}
         return Result(outputs, inputs, process_of(request, answer), handle=chosen, usage=usage)
@@ -157,7 +157,7 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
         return messages
 
 
-def _chosen(text: str, classes: Mapping[str, str]) -> str:
+async def _chosen(text: str, classes: Mapping[str, str]) -> str:
     """The id of the class that an answer names, by id or else by name; the first where it names none. NodeError where
     there is nothing in the answer to go by."""
     ids: dict[str, str] = {}
@@ -167,7 +167,7 @@ def _chosen(text: str, classes: Mapping[str, str]) -> str:
     if bare in classes or (bare and bare in ids):
         return bare if bare in classes else ids[bare]
     try:
-        answer = object_in(text)
+        answer = await object_in(text)
     except NodeError:
         raise NodeError("could not find json block in the output.", "OutputParserError") from None
     id, name = str(answer.get("category_id")).strip(_BARE), answer.get("category_name")

@@ -1,0 +1,188 @@
+"""JSON as people, templates and models write it: in a code block, with words around it, or broken.
+
+What is not JSON is repaired by json-repair, the library that Dify uses. That may take the square of the text's length,
+so it is done in a thread, and given up on once it has taken too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any, SupportsIndex, cast
+
+from json_repair import repair_json
+
+_MOST_SECONDS = 1.0  # of CPU time that one repair may take; 100 KB of text take some 0.4 s
+_DEEP = re.compile(r"(?:[\[{(]\s*+){200}")  # what opens so much at once is nested deeper than can be read
+_FENCE = re.compile(r"```(?:json[a-z0-9]*)?[ \t]*\r?\n(.*?)```", re.IGNORECASE | re.DOTALL)
+_OBJECT = re.compile(r"\{\s*(?:[\"'“}]|\w+\s*:)")  # where an object begins, and not a word in braces
+_CONTAINER = re.compile(r"[{\[]\s*[{\"'\]}]")  # where an object or a list of them begins
+_LIST = re.compile(r"\[\s*[\[{\"'“\]\d-]")
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[{}\[\]]', re.DOTALL)
+_ATTEMPTS = 50  # places in a text at which JSON may begin
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Raw newlines inside strings are forgiven; NaN and Infinity, which Python takes, are not.
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_no_constant)
+
+
+def read_strictly(text: str) -> Any:
+    """The JSON value that a text is; control characters in strings are forgiven. ValueError where it is none."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+async def read(text: str) -> Any:
+    """The JSON value that a text is or, repaired as Dify does it, means. ValueError where it means none."""
+    try:
+        return read_strictly(text)
+    except ValueError:
+        return await repaired(text)
+
+
+async def repaired(text: str) -> Any:
+    """The JSON value that a broken text means. ValueError where it means none, or that takes too long to find out."""
+    return await asyncio.to_thread(_repaired, text)
+
+
+async def object_in(text: str) -> dict[str, Any] | None:
+    """The first JSON object in a model's answer; of a list, its first object. None where there is none. ValueError
+    where that takes too long to find out."""
+    fences = [match.strip() for match in _FENCE.findall(text)]
+    for whole in (text, *fences):
+        with suppress(ValueError):
+            if (found := _object_of(read_strictly(whole))) is not None:
+                return found
+    broken = next((each for each in fences if _OBJECT.search(each)), text)
+    empty: dict[str, Any] | None = None
+    for start in islice(_OBJECT.finditer(text), _ATTEMPTS):
+        found = _decoded_at(text, start.start())
+        if found is None:  # what is inside of a broken object is not what is meant
+            broken = broken if broken is not text else text[start.start() :]
+            break
+        if found:
+            return cast("dict[str, Any]", found)
+        empty = cast("dict[str, Any]", found)
+    else:
+        if empty is not None:
+            return empty
+    with suppress(NothingFound):
+        return _object_of(await repaired(broken))
+    return None
+
+
+async def value_in(text: str) -> Any:
+    """The JSON value that a text is, or holds as its only one: in a code block, between words, or broken. ValueError
+    where the text is just a text."""
+    with suppress(ValueError):
+        return read_strictly(text)
+    text = text.strip()
+    fences = [match.strip() for match in _FENCE.findall(text)]
+    if len(fences) == 1:
+        with suppress(ValueError):
+            return read_strictly(fences[0])
+    whole = fences[0] if len(fences) == 1 else text
+    if (_OBJECT.match(whole) or _LIST.match(whole)) and _is_one(whole):
+        return await repaired(whole)
+    found = list(_containers(text))
+    if len(found) == 1:
+        return found[0]
+    raise NothingFound
+
+
+class NothingFound(ValueError):
+    """There is no JSON in a text."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no JSON in it")
+
+
+class _TooSlow(Exception):
+    pass
+
+
+class _Watched(str):
+    """A text that stops whoever reads it, character by character, for too long."""
+
+    _reads = 0
+    _until = float("inf")
+
+    @classmethod
+    def until(cls, text: str, end: float) -> _Watched:
+        """`end`: seconds of this thread's CPU time."""
+        watched = cls(text)
+        watched._until = end
+        return watched
+
+    def __getitem__(self, key: SupportsIndex | slice, /) -> str:
+        self._reads += 1
+        if not self._reads % 64 and time.thread_time() > self._until:
+            raise _TooSlow
+        return str.__getitem__(self, key)
+
+
+def _repaired(text: str) -> Any:
+    if _DEEP.search(text):
+        raise ValueError("it nests too deeply")
+    watched = _Watched.until(text, time.thread_time() + _MOST_SECONDS)
+    try:
+        value: Any = repair_json(watched, return_objects=True, skip_json_loads=True)
+    except _TooSlow:
+        raise ValueError("it takes too long to make sense of it") from None
+    except (RecursionError, ValueError) as error:  # a ValueError is a RecursionError in the library's wrapping
+        raise ValueError("it nests too deeply") from error
+    if value == "" and '""' not in text:
+        raise NothingFound
+    return value
+
+
+def _object_of(value: Any) -> dict[str, Any] | None:
+    items = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return next((cast("dict[str, Any]", item) for item in items if isinstance(item, dict)), None)
+
+
+def _decoded_at(text: str, at: int) -> Any:
+    """The object or list that begins there; None where there is none, or a broken one."""
+    with suppress(ValueError, RecursionError):
+        return _DECODER.raw_decode(text, at)[0]
+    return None
+
+
+def _is_one(text: str) -> bool:
+    """Whether the bracket that opens a text is closed by its end, and not before."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in "{[":
+            depth += 1
+        elif match[0] in "}]":
+            depth -= 1
+            if depth == 0:
+                return match.end() == len(text)
+    return False
+
+
+def _containers(text: str) -> Iterator[Any]:
+    """The objects, and lists of objects or texts, that stand in a text, one after another."""
+    at = 0
+    for _ in range(_ATTEMPTS):
+        start = _CONTAINER.search(text, at)
+        if start is None:
+            return
+        try:
+            value, at = _DECODER.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            at = start.start() + 1
+            continue
+        if value:
+            yield value

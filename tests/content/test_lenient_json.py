@@ -1,0 +1,188 @@
+"""JSON as people, templates and models write it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.content import lenient_json
+from headrace.content.lenient_json import object_in, read, value_in
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        # as Dify reads them (json-repair)
+        ('{"a": "b"\n"c": "d"}', {"a": "b", "c": "d"}),
+        ('{"a": "b" "c": "d"}', {"a": "b", "c": "d"}),
+        ('{"a": 1; "b": 2}', {"a": 1, "b": 2}),
+        ('["a" "b"]', ["a", "b"]),
+        ('```json\n{"a": 1}\n```', {"a": 1}),
+        ('Here is the JSON: {"a": 1}', {"a": 1}),
+        ('{"a": 1}\nThat is all.', {"a": 1}),
+        ('{"a": "b"}}', {"a": "b"}),
+        ('[{"a":1}{"a":2}]', [{"a": 1}, {"a": 2}]),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ("{“a”: 1}", {"a": 1}),
+        ('{"a": TRUE}', {"a": True}),
+        ('{"a": “x”}', {"a": "x"}),
+        ("{'a': None, \"b\": True,}", {"a": None, "b": True}),
+        ('{"q": "he said "no" and left"}', {"q": 'he said "no" and left'}),
+        ('{"a": 1 /* one */, // two\n "b": 2}', {"a": 1, "b": 2}),
+        ('{a: 1, "b": {"c": 2', {"a": 1, "b": {"c": 2}}),
+        ('{"a": , "b": [], "c":\n}', {"a": "", "b": [], "c": ""}),
+        ('{"day": 2026-01-02, "u": https://x.com/?q=1}', {"day": "2026-01-02", "u": "https://x.com/?q=1"}),
+        ("[]", []),
+        ("null", None),
+        ('""', ""),
+        ('{"a": "two\nlines"}', {"a": "two\nlines"}),
+    ],
+)
+async def test_what_is_meant(text: str, meant: Any) -> None:
+    assert await read(text) == meant
+
+
+@pytest.mark.parametrize("text", ["", " \n", "hello", "[" * 100_000, "[" * 5_000 + "]" * 5_000, '{"a":' * 5_000])
+async def test_what_means_nothing(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no JSON|too deeply|too long|nesting"):
+        await read(text)
+
+
+@given(JSON)
+async def test_proper_json_is_read_as_it_is(value: Any) -> None:
+    assert await read(json.dumps(value)) == await value_in(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('```json\n{"x": 1}\n```', {"x": 1}),
+        ("```\n[1, 2]\n```", [1, 2]),
+        ('Sure!\n```JSON\r\n{"x": 1,}\r\n```\nAnything else?', {"x": 1}),
+        ('Here is the JSON: {"a": 1}', {"a": 1}),
+        ('{"a": 1}\nThat is all.', {"a": 1}),
+        ('The list: [{"a": 1}, {"a": 2}]. See [1].', [{"a": 1}, {"a": 2}]),
+        ("{'a': None}", {"a": None}),
+        ("['a', 'b']", ["a", "b"]),
+        ('{"a": "x" "b": 2}', {"a": "x", "b": 2}),
+        ("[1, 2,]", [1, 2]),
+        ("5", 5),
+        ('"s"', "s"),
+        ("null", None),
+    ],
+)
+async def test_a_value_in_a_text(text: str, meant: Any) -> None:
+    assert await value_in(text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Yes, it is:\nso.",
+        "See [1] and [2].",
+        "[Note] see [1]",
+        "[Note]",
+        "[x](http://y) {z}",
+        "a[0] = {b}",
+        "use {name} here",
+        "1 2",
+        "2026-01-02",
+        "NaN",
+        'He said "x"',
+        'One {"a": 1}, two {"b": 2}',
+        '```json\n{"a": 1}\n```\nor\n```json\n{"b": 2}\n```',
+        r"\frac{a}{b}",
+    ],
+)
+async def test_what_is_just_a_text(text: str) -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        await value_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('[3, {"a": 1}, {"a": 2}]', {"a": 1}),
+        ('```json\n{"a": 1}\n```\nor\n```json\n{"b": 2}\n```', {"a": 1}),
+        ('Using {name} and {}: {"a": {"b": 1}}.', {"a": {"b": 1}}),
+        ('{"a": "b"\n"c": "d"}', {"a": "b", "c": "d"}),
+        ('{"a": "b" "c": {"d": 1}}', {"a": "b", "c": {"d": 1}}),  # not the object inside
+        ('Here:\n```json\n{"a": "b"\n"c": {"d": 1}}\n```\nDone.', {"a": "b", "c": {"d": 1}}),
+        ('{"a": 1, "b": [1, 2', {"a": 1, "b": [1, 2]}),
+        ("{'a': 'it is'}", {"a": "it is"}),
+        ("{a: 1}", {"a": 1}),
+        ("{}", {}),
+        ("no object", None),
+        ("[1, 2]", None),
+        ('"text"', None),
+        ("", None),
+    ],
+)
+async def test_an_object_in_a_models_answer(text: str, meant: Any) -> None:
+    assert await object_in(text) == meant
+
+
+@settings(max_examples=50)
+@given(st.text(st.sampled_from('{}[]":,\\ab1 \n`/*#“(')))
+async def test_any_text_is_a_value_or_none(text: str) -> None:
+    for reader in (read, value_in, object_in):
+        with suppress(ValueError):
+            await reader(text)
+
+
+# Each takes the library, which is written in Python, seconds or hours.
+HOSTILE = [
+    "{" * 1_000_000,
+    '{"a": "' + '"' * 1_000_000,
+    '{"a": "' + '"x, ' * 250_000 + '"}',
+    '{"a": ' + "x, " * 330_000,
+    '{"a": ' + "x: " * 330_000,
+    '{"a": 1, ' + "/*," * 330_000,
+    "[" + "# " * 500_000,
+    '{"' * 500_000,
+    '["' * 500_000,
+    '{"a" ' * 200_000,
+    "(" * 1_000_000,
+    '{"a": ' + "1." * 500_000,
+    '{"a": "\\"' * 100_000,
+    "{“a”: “" + "“”" * 300_000,
+    '\\"' * 500_000,
+    "```json\n" * 120_000,
+    "```json " * 120_000,
+    "{ " * 500_000,
+    '{"' + "a" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12])
+@pytest.mark.parametrize("reader", [read, value_in, object_in], ids=lambda reader: reader.__name__)
+async def test_hostile_texts_hold_nobody_up(monkeypatch: pytest.MonkeyPatch, reader: Any, text: str) -> None:
+    monkeypatch.setattr(lenient_json, "_MOST_SECONDS", 0.1)
+    began = time.thread_time()
+    task = asyncio.create_task(reader(text))
+    await asyncio.wait({task})
+    held = time.thread_time() - began  # by this thread, the loop's
+    if task.exception() is not None:
+        assert isinstance(task.exception(), ValueError)
+    assert held < 1  # some 10 ms
+
+
+async def test_what_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lenient_json, "_MOST_SECONDS", 0.05)
+    with pytest.raises(ValueError, match="it takes too long to make sense of it"):
+        await read('{"a" ' * 20_000)
