@@ -1,5 +1,5 @@
 """Writes what in the documentation follows from the code: docs/cli.md, docs/configuration.md, and the tables of
-docs/compatibility.md.
+docs/compatibility.md and docs/openai.md.
 
 make docs            write it
 (tests/cli/test_docs.py fails where somebody forgot)
@@ -25,8 +25,9 @@ def generated() -> dict[pathlib.Path, str]:
     """The whole text of each file that has generated parts, as it should be."""
     sys.path.insert(0, str(ROOT))  # so that the tables find what the tests know of the official description
     from docs.compatibility import TABLES
+    from headrace.api.openai_parameters import table as parameters
 
-    compatibility = ROOT / "docs" / "compatibility.md"
+    compatibility, facade = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "openai.md"
     told = compatibility.read_text("utf-8")
     for name, table in TABLES.items():
         told = filled(told, name, table())
@@ -34,6 +35,7 @@ def generated() -> dict[pathlib.Path, str]:
         ROOT / "docs" / "cli.md": command_line(),
         ROOT / "docs" / "configuration.md": configuration(),
         compatibility: told,
+        facade: filled(facade.read_text("utf-8"), "parameters", parameters()),
     }
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from headrace.node import Context, Result
+from headrace.ports import RunFilter
 from headrace.resources import Usage
 from tests.api.chats import chatflow
-from tests.api.serving import Scripted, Serving
+from tests.api.serving import Gate, Scripted, Serving
 
 HERE = Path(__file__).parent.parent / "openai_node"
 NODE, NPM = shutil.which("node"), shutil.which("npm")
@@ -57,3 +58,23 @@ async def test_the_node_client_chats_and_streams(server: Serving, node: str) -> 
         "refused": {"status": 400, "param": "n", "code": "unsupported_parameter"},
     }
     assert pieces > 3
+
+
+async def test_a_node_client_that_leaves_stops_its_runs(server: Serving, node: str) -> None:
+    """Of a call that is given up three times there is one run."""
+    app = await server.add("chat.yml", chatflow("{{#gate.text#}}", ["gate"]))
+    gate = Scripted.scripts["gate"] = Gate(["Hel", "lo"])
+    gate.let(1)
+    running = await asyncio.create_subprocess_exec(
+        node, "leave.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        told, wrong = await running.communicate()
+    assert running.returncode == 0, wrong.decode()
+    assert json.loads(told) == {"heard": "Hel", "gaveUp": True}
+    for _ in range(1500):
+        found = [each.status for each in (await server.store.list_runs(RunFilter(app.served.app.id)))[1]]
+        if "running" not in found:
+            break
+        await asyncio.sleep(0.01)
+    assert found == ["stopped", "stopped"]

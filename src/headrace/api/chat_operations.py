@@ -198,7 +198,8 @@ COMPLETIONS = operation(
     "`metadata` those that are text. What was said before is `sys.history`: its text is the memory of the app's "
     "models, but for system messages, since the app has its own. With `conversation_id` (told in every answer of a "
     "chat) the conversation kept here goes on. Tools, `n`, `logprobs` and JSON formats are refused; what tunes a model "
-    "(`temperature` ...) does nothing. Leaving does not end the run.",
+    "(`temperature` ...) does nothing. A caller who leaves stops the run, unless the request has the header "
+    "`Headrace-Keep-Running: true`; a request that OpenAI's clients send again goes on with the run of the first.",
     _answers(
         (_TOOLS, _WRONG_KEY, _NO_MODEL, _LIMIT),
         json={
@@ -218,6 +219,10 @@ COMPLETIONS = operation(
         },
         stream=_CHUNK,
     ),
+    [
+        parameter("header", "Headrace-Keep-Running", "true: leaving does not stop the run", {"type": "boolean"}),
+        parameter("header", "Idempotency-Key", "Requests of one key and one body get one run", {"type": "string"}),
+    ],
     body={
         "application/json": {
             "schema": {

@@ -113,7 +113,7 @@ class Edge:
             if started:
                 raise  # the server logs it and cuts the connection: half an answer is not to pass for a whole one
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            await envelope(of_status(500))(scope, receive, telling)
+            await envelope(of_status(500), scope["path"])(scope, receive, telling)
         finally:
             if watch:
                 watch.answered(scope)

@@ -1,4 +1,4 @@
-"""Everything that goes wrong, in Dify's envelope: {code, message, status}.
+"""Everything that goes wrong, in Dify's envelope: {code, message, status}; below `/v1/openai` in OpenAI's.
 
 The codes and messages are Dify's own where it has one for the same thing; clients go by the code.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -90,9 +91,33 @@ def file_too_large(limit: int) -> RequestError:
     return RequestError(message, "file_too_large", 413)
 
 
-def envelope(error: RequestError) -> Response:
-    body = encode({"code": error.code, "message": error.message, "status": error.status})
-    return Response(body, error.status, dict(error.headers), "application/json")
+OPENAI = "/v1/openai"
+"""The path below which all is as OpenAI has it."""
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class BadParameter(RequestError):
+    """400: a parameter of OpenAI's request is missing, wrong, or asks for what is not done here."""
+
+    def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
+        super().__init__(message, code, 400)
+        self.param = param
+
+
+def openai_body(error: RequestError) -> dict[str, Any]:
+    """An error in OpenAI's envelope."""
+    kind = _OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = error.param if isinstance(error, BadParameter) else None
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+
+
+def envelope(error: RequestError, path: str = "") -> Response:
+    """The answer to a request to this path."""
+    if path.startswith(OPENAI) and path[len(OPENAI) :][:1] in ("", "/"):
+        told: dict[str, Any] = openai_body(error)
+    else:
+        told = {"code": error.code, "message": error.message, "status": error.status}
+    return Response(encode(told), error.status, dict(error.headers), "application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -119,17 +144,17 @@ def foreseen(request: Request, error: Exception) -> RequestError:
 
 
 async def _on_foreseen(request: Request, error: Exception) -> Response:
-    return envelope(foreseen(request, error))
+    return envelope(foreseen(request, error), request.url.path)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     found = of_status(error.status_code)
     found.headers = dict(error.headers or {})
-    return envelope(found)
+    return envelope(found, request.url.path)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-    return envelope(RequestError(told, "invalid_param", 400))
+    return envelope(RequestError(told, "invalid_param", 400), request.url.path)

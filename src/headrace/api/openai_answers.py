@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import Any
 
 from headrace.api.chat_bodies import Reply, Text, failure
 from headrace.api.encoding import encode
-from headrace.api.errors import INTERNAL
+from headrace.api.errors import INTERNAL, openai_body
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
 from headrace.node import Flow
@@ -18,13 +17,6 @@ logger = logging.getLogger(__name__)
 
 BEAT = b": ping\n\n"  # a comment: OpenAI's clients take every event for a chunk
 _DONE = b"data: [DONE]\n\n"
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
-def error_body(error: RequestError, param: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's envelope."""
-    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
 
 
 class Completion:
@@ -34,6 +26,7 @@ class Completion:
     def __init__(self, run: RunId, flow: Flow, model: str) -> None:
         self.run = run
         self.error: RequestError | None = None
+        self.over = False  # the run has ended, or waits for somebody: nothing more is told
         self._flow = flow
         self._model = model
         self._text = Text(flow)
@@ -45,6 +38,7 @@ class Completion:
         texts = self._text.feed(record)
         self._reply.heard(texts, record.at)
         grown = "".join(text for text, *_ in texts)
+        self.over = isinstance(record.event, RunEnded | RunPaused)
         if isinstance(record.event, RunEnded):
             if record.event.status == "failed":
                 told = failure(self._flow, record.event, self._reply.failure)
@@ -98,7 +92,7 @@ async def chunks(
                 begun = True
                 yield _event(completion.chunk(delta) | more)
         if completion.error is not None:
-            yield _event(error_body(completion.error))
+            yield _event(openai_body(completion.error))
             return
         yield _event(completion.chunk({}, "stop") | more)
         if with_usage:
@@ -107,7 +101,7 @@ async def chunks(
     except Exception as error:
         logger.exception("the stream of run %s broke", completion.run)
         told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
-        yield _event(error_body(told))
+        yield _event(openai_body(told))
     finally:
         if isinstance(records, AsyncGenerator):
             await records.aclose()

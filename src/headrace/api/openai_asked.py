@@ -1,7 +1,6 @@
 """What OpenAI's clients ask: a chat completion request, read and checked.
 
-What an app cannot do is refused by name. What only tunes a model (temperature, max_tokens, seed ...) is left alone: the
-app's own nodes say that.
+What an app cannot do is refused by name, see `openai_parameters`.
 """
 
 from __future__ import annotations
@@ -13,19 +12,13 @@ from typing import Any, cast
 
 from headrace.api.auth import as_uuid, named_user
 from headrace.api.bodies import ANONYMOUS
-from headrace.errors import InvalidParam, RequestError
+from headrace.api.errors import BadParameter
+from headrace.api.openai_parameters import refuse_unsupported
+from headrace.errors import InvalidParam
 from headrace.values import Value
 
 _ROLES = ("system", "developer", "user", "assistant")
 _NAMES = ("query", "text", "input")  # inputs that are the user's message, wherever they stand in the form
-
-
-class BadParameter(RequestError):
-    """400: a parameter of OpenAI's request is missing, wrong, or asks for what is not done here."""
-
-    def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
-        super().__init__(message, code, 400)
-        self.param = param
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,7 @@ class Asked:
 
 def read(body: Mapping[str, Value]) -> Asked:
     """BadParameter where the request is wrong, or asks for what is not done here."""
-    _refuse_unsupported(body)
+    refuse_unsupported(body)
     messages = _messages(body.get("messages"))
     answered = max((at for at, each in enumerate(messages) if each["role"] == "assistant"), default=-1)
     said = [_content(each, at) for at, each in enumerate(messages)]
@@ -102,27 +95,6 @@ def place(text: str, form: Sequence[Mapping[str, Value]], given: Mapping[str, Va
     named = [each for name in _NAMES for each in fields if each["variable"] == name]
     chosen = [*named, *[each for each in fields if each.get("required")], *fields]
     return {**given, str(chosen[0]["variable"]): text} if chosen else dict(given)
-
-
-def _refuse_unsupported(body: Mapping[str, Value]) -> None:
-    asked_for: dict[str, bool] = {
-        "tools": bool(body.get("tools")),
-        "functions": bool(body.get("functions")),
-        "tool_choice": body.get("tool_choice") not in (None, "none", "auto"),
-        "function_call": body.get("function_call") not in (None, "none", "auto"),
-        "n": body.get("n") not in (None, 1),
-        "logprobs": bool(body.get("logprobs")),
-        "top_logprobs": bool(body.get("top_logprobs")),
-        "audio": bool(body.get("audio")),
-        "modalities": body.get("modalities") not in (None, ["text"]),
-        "response_format": body.get("response_format") not in (None, {"type": "text"}),
-        "web_search_options": bool(body.get("web_search_options")),
-    }
-    for name, asked in asked_for.items():
-        if asked:
-            told = "more than one answer" if name == "n" else f"'{name}'"
-            message = f"An app served here does not support {told}: its own workflow says what it does."
-            raise BadParameter(message, name, "unsupported_parameter")
 
 
 def _messages(value: Value) -> list[Mapping[str, Value]]:

@@ -6,47 +6,52 @@ run as `sys.history`, unless the request goes on with a conversation that is kep
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from headrace.api import chat_operations as operations
 from headrace.api.asking import accepted
 from headrace.api.auth import Api
 from headrace.api.encoding import encode
-from headrace.api.errors import file_too_large, foreseen
-from headrace.api.openai_answers import BEAT, Completion, chunks, error_body
-from headrace.api.openai_asked import Asked, BadParameter, Picture, place, read
-from headrace.api.sse import EventStream
+from headrace.api.errors import BadParameter, file_too_large
+from headrace.api.openai_answers import BEAT, Completion, chunks
+from headrace.api.openai_asked import Asked, Picture, place, read
+from headrace.api.openai_calls import Calls, Terms
+from headrace.api.sse import EventStream, gone
 from headrace.api.uploads import Uploads
 from headrace.apps import Served
 from headrace.chat import CHATS, COMPLETION
-from headrace.errors import LoadError, RequestError, StoreError
+from headrace.errors import RequestError
+from headrace.kernel.events import Record, RunId
 from headrace.nodes.start import Start
 from headrace.ports import App, EndUser
+from headrace.runtime import Started
 from headrace.submission import Submission
 from headrace.values import Value
 
 _JSON = "application/json"
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class OpenAIRoutes:
-    """`/v1/openai/chat/completions` and `/v1/openai/models`."""
+    """`/v1/openai/chat/completions` and `/v1/openai/models`; `/v1/openai/v1/...` for clients that write a version."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
+        self.calls = Calls(api.runtime)
 
     def add_to(self, router: APIRouter) -> None:
-        completions = _in_openai_words(self.completions)
-        router.add_api_route("/openai/chat/completions", completions, methods=["POST"], **operations.COMPLETIONS)
-        router.add_api_route("/openai/models", _in_openai_words(self.models), methods=["GET"], **operations.MODELS)
-        router.add_api_route(
-            "/openai/models/{model:path}", _in_openai_words(self.model), methods=["GET"], **operations.MODEL
-        )
+        for prefix in ("/openai", "/openai/v1"):
+            add = partial(router.add_api_route, include_in_schema=prefix == "/openai")
+            add(f"{prefix}/chat/completions", self.completions, methods=["POST"], **operations.COMPLETIONS)
+            add(f"{prefix}/models", self.models, methods=["GET"], **operations.MODELS)
+            add(f"{prefix}/models/{{model:path}}", self.model, methods=["GET"], **operations.MODEL)
 
     async def models(self, request: Request) -> Response:
         choices, served = await self._choices(request)
@@ -64,31 +69,44 @@ class OpenAIRoutes:
 
     async def completions(self, request: Request) -> Response:
         choices, served = await self._choices(request)
-        asked = read(await self.api.json(request))
+        body = await self.api.json(request)
+        asked, terms = read(body), Terms.of(request, encode(body))
         chosen = _chosen(asked.model, choices)
         if served is None:
             served = await self.api.authenticate(request, app=chosen.id)
-        submission = await self._submission(served, asked)
-        runtime, flow = self.api.runtime, served.flow
-        if asked.streamed:
-            async with AsyncExitStack() as stack:
-                started = await stack.enter_async_context(runtime.open(submission))
-                told = chunks(Completion(started.run, flow, asked.model), started.records, with_usage=asked.with_usage)
+        run, known = await self.calls.run_of(served.app.id, terms)
+        async with AsyncExitStack() as stack:
+            if known and run is not None:
+                started = await self._known(run)
+            else:
+                submission = await self._submission(served, asked, run)
+                started = await stack.enter_async_context(self.api.runtime.open(submission, run))
+            completion = Completion(started.run, started.flow, asked.model)
+            # one that streams has heard from us, and is not sent again
+            again = terms.key is not None or (terms.attempt is not None and not asked.streamed)
+            leaving = self.calls.waiting(started.run, terms, lambda: completion.over, again=again)
+            await stack.enter_async_context(leaving)
+            if asked.streamed:
+                told = chunks(completion, started.records, with_usage=asked.with_usage)
                 return EventStream(told, self.api.options.ping_seconds, stack.pop_all(), BEAT)
-        async with runtime.open(submission) as started:
-            completion = Completion(started.run, flow, asked.model)
-            async for record in started.records:
-                completion.feed(record)
+            await _heard(request, completion, started.records)
         if completion.error is not None:
             raise completion.error
         return Response(encode(completion.whole()), media_type=_JSON)
+
+    async def _known(self, run: RunId) -> Started:
+        """A run that there is already, followed from its first record."""
+        view = await self.api.runtime.get(run)
+        if view is None or view.state.queued is None:
+            raise RuntimeError(f"run {run} is gone")
+        return Started(run, view.state.queued.task, self.api.runtime.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
         """The apps that `model` may name, and the one that there is where there is no choice."""
         choices = await self.api.choices(request)
         return choices, await self.api.authenticate(request) if len(choices) == 1 else None
 
-    async def _submission(self, served: Served, asked: Asked) -> Submission:
+    async def _submission(self, served: Served, asked: Asked, run: RunId | None) -> Submission:
         app = served.app
         start = served.flow.nodes[served.flow.graph.root]
         form = start.form() if isinstance(start, Start) else ()
@@ -112,7 +130,7 @@ class OpenAIRoutes:
                 system["dialogue_count"] = 1 + sum(each["role"] == "user" for each in asked.history)
         submission = replace(submission, system=system)
         if chatting:
-            return await self.api.chats.message(replace(submission, query=asked.text), conversation)
+            return await self.api.chats.message(replace(submission, query=asked.text), conversation, run=run)
         return replace(submission, query=asked.text) if app.mode == COMPLETION else submission
 
     async def _mapping(self, picture: Picture, app: App, end_user: EndUser) -> Mapping[str, Value]:
@@ -172,16 +190,21 @@ def _chosen(model: str, choices: Sequence[App]) -> App:
     return found[0]
 
 
-def _in_openai_words(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, its errors in OpenAI's envelope."""
+async def _heard(request: Request, completion: Completion, records: AsyncIterator[Record]) -> None:
+    """Waits for the run's end. ClientDisconnect where the caller leaves before."""
 
-    async def told(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except (RequestError, StoreError, LoadError) as error:
-            found = foreseen(request, error)
-            body = error_body(found, found.param if isinstance(found, BadParameter) else None)
-            return Response(encode(body), found.status, dict(found.headers), _JSON)
+    async def hear() -> None:
+        async for record in records:
+            completion.feed(record)
 
-    told.__name__ = endpoint.__name__
-    return told
+    hearing, leaving = asyncio.create_task(hear()), asyncio.create_task(gone(request.receive))
+    try:
+        await asyncio.wait((hearing, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not hearing.done():
+            hearing.cancel()
+        await asyncio.gather(hearing, leaving, return_exceptions=True)
+    if hearing.cancelled():
+        raise ClientDisconnect
+    hearing.result()

@@ -45,7 +45,7 @@ class EventStream(Response):
             gathering = asyncio.create_task(self._gather())
             gathering.add_done_callback(lambda _: self._news.set())
             sending = asyncio.create_task(self._send(send, gathering))
-            leaving = asyncio.create_task(_gone(receive))
+            leaving = asyncio.create_task(gone(receive))
             try:
                 await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -89,6 +89,7 @@ class EventStream(Response):
                 return
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Returns when the client has left. For a request whose body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
