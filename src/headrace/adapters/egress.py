@@ -153,6 +153,13 @@ class Hosts:
         name = _name(host)
         return self._all or (name, None) in self._names or (name, port) in self._names
 
+    def names_port(self, host: str, port: int) -> bool:
+        """Whether an entry has that host, by its name or as an address, with just this port."""
+        address = literal(host)
+        if address is None:
+            return (_name(host), port) in self._names
+        return any(wanted == port and address in network for network, wanted in self._networks)
+
     def cover(self, host: str, port: int, address: Address) -> bool:
         """Whether the list has that host by its name, or by this address of it."""
         if self.names(host, port):

@@ -2,7 +2,8 @@
 
 A program may connect to what HEADRACE_CODE_EGRESS lists, as far as http-request may go there (`adapters.egress`). The
 name is resolved here, and the connection goes to an address that passed. TLS is between the program and the host, in a
-tunnel (CONNECT); plain HTTP is passed on, one request a connection.
+tunnel (CONNECT); plain HTTP is passed on, one request a connection. A tunnel leads to the ports of HTTP, and to others
+only where the list names them with the host: what is said in it cannot be seen.
 
 Every connection begins with a token that only the supervisors of confined processes know (`supervisor`): for anybody
 else on this machine the proxy is closed.
@@ -13,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 import secrets
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -25,8 +28,26 @@ PROXY = "http://127.0.0.1:9"  # how programs know it: every connection of theirs
 _TOKEN = 16  # bytes
 _LONGEST_HEAD = 64 * 1024
 _HEAD_SECONDS, _CONNECT_SECONDS, _IDLE_SECONDS = 30, 20, 30
+_TUNNELS = (80, 443)
 _MOST = 512  # connections at once
 _OF_THE_HOP = {b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"upgrade"}
+
+
+# Where distributions keep the authorities that everybody trusts.
+_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+def certificates_here() -> str | None:
+    """The file of the authorities that this service trusts: SSL_CERT_FILE, or the system's."""
+    for path in (os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile, *_CERTIFICATES):
+        if path and os.path.isfile(path):
+            return os.path.realpath(path)
+    return None
 
 
 class _Refused(Exception):
@@ -106,6 +127,10 @@ class EgressProxy:
         if not (self._hosts.names(host, port) if address is None else self._hosts.cover(host, port, address)):
             raise _Refused(
                 "403 Forbidden", f"Code may not connect to {host}:{port}. If it is meant to, add it to {SETTING}."
+            )
+        if not target.head and port not in _TUNNELS and not self._hosts.names_port(host, port):
+            raise _Refused(
+                "403 Forbidden", f"Code has HTTP only. If port {port} is meant, add {host}:{port} to {SETTING}."
             )
         try:
             addresses = await self._egress.addresses(host, port)

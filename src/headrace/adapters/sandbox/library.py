@@ -12,7 +12,7 @@ import os
 import stat as modes
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from headrace.adapters.sandbox.landlock import READ_FILE, READ_FOLDER
@@ -26,12 +26,13 @@ _SINGLE_LIBRARIES = ("/lib", "/usr/lib", "/usr/local/lib")
 
 
 class Library:
-    """The standard library of this interpreter and, if there are any, the packages in a folder."""
+    """The standard library of this interpreter, the packages in a folder, if there are any, and single files."""
 
-    def __init__(self, packages: str | None = None) -> None:
+    def __init__(self, packages: str | None = None, files: Sequence[str] = ()) -> None:
         paths = sysconfig.get_paths()
         self._standard = list(dict.fromkeys((paths["stdlib"], paths["platstdlib"])))
         self._packages = packages
+        self._single = list(files)
 
     @property
     def folders(self) -> list[str]:
@@ -45,6 +46,8 @@ class Library:
                 if entry.name not in _NOT_STANDARD:
                     yield entry.path, _right(entry.path)
         yield _ZONES, READ_FILE | READ_FOLDER
+        for path in self._single:
+            yield path, READ_FILE
         if self._packages:
             yield self._packages, READ_FILE | READ_FOLDER
             yield "/etc/ld.so.cache", READ_FILE
@@ -69,7 +72,7 @@ class Library:
         for path in [path for path in sys.path_importer_cache if path not in sys.path]:
             if not any(path.startswith(folder) for folder in self.folders):
                 del sys.path_importer_cache[path]
-        _answer_from(_Files(self.folders))
+        _answer_from(_Files(self.folders, self._single))
 
 
 def _right(path: str) -> int:
@@ -91,11 +94,13 @@ def _open_to_others(folder: str) -> bool:
 class _Files:
     """What the folders hold: files and folders by path, and the names in each folder."""
 
-    def __init__(self, folders: Iterable[str]) -> None:
+    def __init__(self, folders: Iterable[str], single: Iterable[str]) -> None:
         self.folders = tuple(folders)
         self._below = tuple(folder + "/" for folder in self.folders)
         self._known: dict[str, os.stat_result] = {}
         self._names: dict[str, list[str]] = {}
+        for path in single:
+            self._known[path] = os.stat(path)
         waiting = list(self.folders)
         for folder in waiting:
             try:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.adapters.sandbox import templates
-from headrace.adapters.sandbox.egress_proxy import PROXY, EgressProxy
+from headrace.adapters.sandbox.egress_proxy import PROXY, EgressProxy, certificates_here
 from headrace.adapters.sandbox.imports import HTTP_MODULES, NETWORK_MODULES, NETWORK_PACKAGES, imports
 from headrace.adapters.sandbox.packages import Packages
 from headrace.adapters.sandbox.slots import Owner, Slots
@@ -142,7 +142,10 @@ class LocalSandbox:
         if self._egress is None:
             return Plan(self._memory, self._cpu_seconds, packages)
         guard = await self._egress.start()
-        return Plan(self._memory, self._cpu_seconds, packages, guard=guard, proxy=PROXY)
+        certificates = certificates_here()
+        return Plan(
+            self._memory, self._cpu_seconds, packages, guard=guard, proxy=PROXY, certificates=certificates or ""
+        )
 
     async def _plan_with_packages(self) -> Plan:
         assert self._packages is not None

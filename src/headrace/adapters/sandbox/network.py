@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 _LONGEST_HEAD = 65536
 
 
-def use_proxy(url: str) -> None:
-    """Has libraries use the proxy: by its variables, and where they connect by themselves, by a tunnel."""
+def use_proxy(url: str, certificates: str) -> None:
+    """Has libraries use the proxy: by its variables, and where they connect by themselves, by a tunnel; and trust the
+    authorities in a file."""
+    if certificates:
+        os.environ["SSL_CERT_FILE"] = certificates
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         os.environ[name] = os.environ[name.lower()] = url
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ""

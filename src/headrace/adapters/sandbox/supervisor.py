@@ -162,9 +162,9 @@ class Supervisor:
         """One request. False: nothing more can come through this listener."""
         buffer = bytearray(_REQUEST.size)
         try:
-            fcntl.ioctl(watch.listener, _RECEIVE, buffer)
+            _ioctl(watch.listener, _RECEIVE, buffer)
         except OSError as error:
-            return error.errno in (errno.ENOENT, errno.EINTR)  # the thread that asked is gone
+            return error.errno == errno.ENOENT  # the thread that asked is gone
         request, thread, _, call, _, _, *arguments = _REQUEST.unpack(buffer)
         value, code, flags = 0, -errno.EPERM, 0
         match self._names.get(call):
@@ -197,7 +197,7 @@ class Supervisor:
 
     def _respond(self, watch: Watch, request: int, value: int = 0, code: int = 0, flags: int = 0) -> None:
         try:
-            fcntl.ioctl(watch.listener, _SEND, _RESPONSE.pack(request, value, code, flags))
+            _ioctl(watch.listener, _SEND, _RESPONSE.pack(request, value, code, flags))
         except OSError as error:
             if error.errno != errno.ENOENT:  # ENOENT: the thread that asked is gone
                 self._drop(watch)
@@ -213,7 +213,7 @@ class Supervisor:
                     raise ConnectionError(errno.ECONNABORTED, "the guard does not take the token")
                 dial.connection.setblocking(dial.blocking)
                 new = _NEW_DESCRIPTOR.pack(dial.request, _SET_THEIRS, descriptor, dial.theirs, os.O_CLOEXEC)
-                fcntl.ioctl(dial.watch.listener, _ADD_DESCRIPTOR, new)
+                _ioctl(dial.watch.listener, _ADD_DESCRIPTOR, new)
         except OSError as error:
             code = error.errno or errno.EPERM
         self._hang_up(descriptor)
@@ -223,6 +223,16 @@ class Supervisor:
         """Our own copy of the connection."""
         self._poll.unregister(descriptor)
         self._dials.pop(descriptor).connection.close()
+
+
+def _ioctl(listener: int, request: int, argument: bytes | bytearray) -> None:
+    """As `fcntl.ioctl`, begun again where a signal (a child's end) interrupts it."""
+    while True:
+        try:
+            fcntl.ioctl(listener, request, argument)
+        except InterruptedError:
+            continue
+        return
 
 
 def _threads(thread: int) -> int | None:

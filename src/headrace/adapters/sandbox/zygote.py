@@ -199,6 +199,10 @@ class Zygote:
         return text or "a confined process does not survive here"
 
 
+def _library(plan: Plan) -> Library:
+    return Library(plan.packages, [plan.certificates] if plan.certificates else [])
+
+
 def _guard(plan: Plan) -> Guard | None:
     return Guard(plan.guard[0], plan.guard[1], bytes.fromhex(plan.guard[2])) if plan.guard else None
 
@@ -236,7 +240,7 @@ def main(descriptor: int) -> None:
         zygote = _prepared(control, plan)
         verdict = zygote.trial()
         if verdict.startswith(NO_LISTENER):  # an old kernel, or something above us has a listener already
-            zygote.lock = Lock(Library(plan.packages).readable(), packages=plan.packages is not None, asks=False)
+            zygote.lock = Lock(_library(plan).readable(), packages=plan.packages is not None, asks=False)
             verdict = zygote.trial()
     except (Unconfined, ImportError) as error:
         verdict = str(error)
@@ -252,13 +256,13 @@ def main(descriptor: int) -> None:
 
 def _prepared(control: socket.socket, plan: Plan) -> Zygote:
     """Everything that needs files and privileges, while there are any."""
-    library = Library(plan.packages)
+    library = _library(plan)
     lock = Lock(library.readable(), packages=plan.packages is not None, egress=plan.guard is not None)
     preloading.standard(everything=not lock.reads)
     library.use()
     drop_privileges(to_nobody=not lock.reads or library.open_to_others())
     if plan.guard:
-        network.use_proxy(plan.proxy)
+        network.use_proxy(plan.proxy, plan.certificates)
     if plan.preloaded:
         preloading.packages(plan.preloaded)
         network.trust_environment()

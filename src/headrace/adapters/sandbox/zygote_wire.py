@@ -16,7 +16,7 @@ class Plan:
 
     `packages` is a folder of packages that children may import, `preloaded` are modules of it that the zygote imports
     for them. `guard` (host, port, token in hexadecimal) is where every connection of theirs leads: without, there are
-    none. `proxy` is the URL that they know it by.
+    none. `proxy` is the URL that they know it by, `certificates` the file of the authorities that they trust.
     """
 
     memory: int
@@ -25,3 +25,4 @@ class Plan:
     preloaded: tuple[str, ...] = ()
     guard: tuple[str, int, str] | None = None
     proxy: str = ""
+    certificates: str = ""
