@@ -309,6 +309,9 @@ async def test_our_own_urls_need_no_request(store: FileStore):
     assert "cannot be reached" in await not_meant(store, transfer_method="remote_url", url=forged)
 
 
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+
 @pytest.fixture
 async def remote() -> AsyncIterator[str]:
     async def picture(request: web.Request) -> web.Response:
@@ -343,6 +346,17 @@ async def test_a_remote_file_is_told_as_recorded(store: FileStore, remote: str):
         ('/named?d=attachment; filename="r%2520x.pdf"', "r x.pdf", ".pdf", "application/pdf", 5, "document"),
         ("/named?d=attachment; filename*=UTF-8''%25E6%25BC%25A2.md", "漢.md", ".md", "text/markdown", 5, "document"),
         ("/named?d=inline; filename=../../a.mp3", "a.mp3", ".mp3", "audio/mpeg", 5, "audio"),
+        (
+            "/named?d=attachment; filename*=GBK''%25B1%25A8.DOCX; filename=x.bin",
+            "报.DOCX",
+            ".docx",
+            WORD,
+            5,
+            "document",
+        ),
+        ("/named?d=attachment; filename=%22%3D?UTF-8?B?5oqlLmRvY3g%3D?%3D%22", "报.docx", ".docx", WORD, 5, "document"),
+        ("/named?d=attachment; filename=a.webp", "a.webp", ".webp", "image/webp", 5, "image"),
+        ("/named?d=attachment; filename=a.blend", "a.blend", ".blend", "application/x-any", 5, "custom"),
         ("/named?d=inline", "named", ".bin", "application/x-any", 5, "custom"),
     ],
 )
