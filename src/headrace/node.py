@@ -140,6 +140,10 @@ class ContainerNode(Node[C]):
     @abstractmethod
     def tolerant(self) -> bool: ...
 
+    @property
+    def shares_scopes(self) -> bool:
+        return False
+
     @abstractmethod
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]: ...
 

@@ -149,7 +149,8 @@ def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
     assert [each.event for each in got if each.event.startswith("message_")] == (told or ["message_end"])
     assert got[-1].data["files"] == [file]
     if told:
-        assert got[-2].data == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
+        [shown] = [each.data for each in got if each.event == "message_file"]
+        assert shown == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
 
 
 def test_a_run_that_fails_without_a_word() -> None:

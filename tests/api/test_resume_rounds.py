@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from headrace.api.frames import Frame, Frames, Place
 from headrace.dsl.load import load
 from headrace.engine import Driver
-from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     NodeStarted,
     NodeSucceeded,
@@ -26,6 +25,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.fork import fork
+from headrace.kernel.speech import Speech
 from headrace.node import Flow
 from tests.api.test_resume import Story
 from tests.engine.nests import REGISTRY, asked, flow, iteration, loop, node, source
@@ -142,9 +142,7 @@ async def lived_through(made: Flow, **inputs: Any) -> list[Record]:
 
 def levels() -> int:
     """How many graphs at work the answers of this process know of."""
-    return sum(
-        type(each).__module__ == Answer.__module__ and "Level" in type(each).__name__ for each in gc.get_objects()
-    )
+    return sum(type(each) is Speech for each in gc.get_objects())
 
 
 async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:

@@ -32,16 +32,11 @@ DATA = Path(__file__).parent / "data"
 CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}
 # Cases whose right value is still to come.
 PENDING = {
-    "answer_tells_a_model_text_once",
     "assigner_that_assigns_nothing",
     "conversation_list_forgets_its_type",
     "emoji_split_over_two_chunks",
-    "fail_branch_holds_the_stream",
     "js_locale_silently_wrong",
     "js_node_globals",
-    "loop_inner_output_after_the_loop",
-    "loop_over_before_it_begins",
-    "parallel_answers_in_two_orders",
     "request_with_half_an_emoji",
 }
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES, Outcome, attempt, event_of, finish_now, fruitless
 from headrace.engine.outbox import Outbox
 from headrace.engine.texts import FLUSH_SECONDS, Texts
 from headrace.engine.world import World
 from headrace.errors import Conflict, NodeError, StoreError
-from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -29,7 +27,6 @@ from headrace.kernel.events import (
     Record,
     RunEnded,
     RunId,
-    RunQueued,
     RunResumed,
     RunStarted,
     StopRequested,
@@ -58,8 +55,6 @@ class Driver:
         self.state = State(flow.graph)
         self.state.variables["env"] = flow.environment
         self._conversation = conversation or {}
-        self._answer: Answer | None = None  # of a message: what is said until somebody stops it is its answer
-        self._said: list[str] = []
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._fresh: list[Record] = []  # applied, not yet handed to the journal
@@ -75,9 +70,7 @@ class Driver:
         else's. Raises what the journal raises when it cannot write."""
         records = await self.world.journal.read(self.run) if records is None else records
         for record in records:
-            if isinstance(record.event, RunQueued) and record.event.conversation is not None:
-                self._answer = Answer(self.flow.graph, {"env": self.flow.environment})
-            self._take(record)
+            self.state.apply(record)
         resumed = bool(self.state.interrupted) and records[-1].event == RunResumed()  # and so told already
         if self.state.running and not resumed and not self.state.paused:
             hopeless = fruitless(records) >= MOST_RECOVERIES
@@ -135,7 +128,7 @@ class Driver:
         """Takes every step that can be taken now. True if it stopped only to let others have a turn."""
         limits = self.world.limits
         if self._expired and not self.state.ended:
-            self._note(ended(self.state, "failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds"))
+            self._finish("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
         taken = 0
         while taken < TURN and self._outbox.broken is None and (steps := plan(self.state)):
             moved = False
@@ -153,7 +146,7 @@ class Driver:
                     continue
                 if self.state.totals.steps >= limits.max_steps:
                     over = f"Maximum execution steps exceeded: {self.state.totals.steps + 1} > {limits.max_steps}"
-                    self._note(ended(self.state, "failed", over))
+                    self._finish("failed", over)
                     break
                 taken += 1
                 moved = self._start(step) or moved
@@ -212,25 +205,23 @@ class Driver:
         """A step of the plan with what the plan does not know."""
         if isinstance(step, RunStarted):
             return RunStarted(self._conversation)
-        if isinstance(step, RunEnded) and step.status == "stopped" and self._answer is not None:
+        if isinstance(step, RunEnded) and self._texts:
             self._note()  # what was streamed just now was said, too
-            if said := "".join(self._said):
-                return replace(step, outputs={**step.outputs, "answer": said})
+            return ended(self.state, step.status, step.error)
         return step
 
-    # ------------------------------------------------------------------------------------------------ writing down
+    def _finish(self, status: str, error: str) -> None:
+        """Ends the run before its time."""
+        self._note(self._completed(ended(self.state, status, error)))
 
-    def _take(self, record: Record) -> None:
-        self.state.apply(record)
-        if self._answer is not None:
-            self._said += [text for text, *_ in self._answer.apply(record)]
+    # ------------------------------------------------------------------------------------------------ writing down
 
     def _note(self, *events: Event) -> None:
         """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
         now = self.world.clock()
         for event in (*self._texts.take(), *events) if self._texts else events:
             record = Record(self.run, self.state.seq + 1, now, event)
-            self._take(record)
+            self.state.apply(record)
             self._fresh.append(record)
 
     def _write(self) -> None:

@@ -58,10 +58,11 @@ class Texts:
     def __bool__(self) -> bool:
         return bool(self._texts)
 
-    @staticmethod
-    def _add(path: Path, name: str, text: _Text, piece: str) -> Delta | None:
+    def _add(self, path: Path, name: str, text: _Text, piece: str) -> Delta | None:
         if not piece:
             return None
+        if not text.pieces:  # what began to wait for the journal first is the first to be written there
+            self._texts[path, name] = self._texts.pop((path, name))
         delta = Delta(path, name, text.at + text.size, piece)
         text.pieces.append(piece)
         text.size += len(piece)

@@ -74,7 +74,8 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over. `status` is succeeded, partial-succeeded, failed or stopped."""
+    """The run is over. `status` is succeeded, partial-succeeded, failed or stopped. `said` is all that one which failed
+    has said; of others `outputs` have it."""
 
     status: str
     outputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
@@ -82,6 +83,7 @@ class RunEnded:
     tokens: int = 0
     steps: int = 0
     exceptions: int = 0
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ for most, a case's id for if-else, `fail-branch` for a handled failure.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,6 +29,7 @@ BODY_STARTS = frozenset({"iteration-start", "loop-start"})
 ROUND_END = "]/"
 """What ends the part of a path that names a container's round (`it[3]/llm`); no node id contains it."""
 LOOP, LOOP_END = "loop", "loop-end"
+ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,29 @@ class Graph:
             return edges, ()
         taken = [edge for edge in edges if edge.handle == handle]
         return taken, [edge for edge in edges if edge.handle != handle]
+
+    def put(self, scopes: MutableMapping[str, Mapping[str, Value]], node: NodeId, outputs: Mapping[str, Value]) -> None:
+        """Makes known what a node put out. What a container did is added to what it has there already: a loop's
+        variables outlive it, though it goes round no time at all."""
+        scopes[node] = {**scopes.get(node, {}), **outputs} if node in self.bodies else outputs
+
+    @cached_property
+    def sharing(self) -> frozenset[NodeId]:
+        """The nodes that put out into the scopes of this graph: its own, and those inside its loops."""
+        inside = (body.graph.sharing for body in self.bodies.values() if body.container.shares_scopes)
+        return frozenset(self.nodes).union(*inside)
+
+    @cached_property
+    def told_scopes(self) -> frozenset[str]:
+        """The scopes of what is told here, and inside."""
+        inside = (body.graph.told_scopes for body in self.bodies.values())
+        return frozenset(selector[0] for selector in self.told).union(*inside)
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether what a run of it says is its answer: there is an answer node here, or inside."""
+        here = any(self.nodes[id_].type == ANSWER for id_ in self.responses)
+        return here or any(body.graph.answers for body in self.bodies.values())
 
     @cached_property
     def told(self) -> frozenset[Selector]:

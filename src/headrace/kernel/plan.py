@@ -138,5 +138,6 @@ def stopped_error(state: State) -> str:
 
 def ended(state: State, status: str, error: str | None = None) -> RunEnded:
     """The run's last event, with what it put out until then and what it used."""
-    totals = state.totals
-    return RunEnded(status, dict(state.outputs), error, totals.tokens, totals.steps, totals.exceptions)
+    totals, failed = state.totals, status == "failed"
+    outputs, said = state.made.now(failed=failed), (state.made.said or None) if failed else None
+    return RunEnded(status, outputs, error, totals.tokens, totals.steps, totals.exceptions, said)

@@ -39,6 +39,12 @@ class Container(Protocol):
         """Whether a round that fails leaves the others alone."""
         ...
 
+    @property
+    def shares_scopes(self) -> bool:
+        """Whether its rounds have the variables around it for their own: what nodes inside put out stays until the next
+        round begins, and after the last one. Else each round has some of its own, in front of those around."""
+        ...
+
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         """What it works on; `node` is its id. NodeError where that is not what it should be."""
         ...
@@ -77,6 +83,20 @@ class Body(NamedTuple):
     container: Container
 
 
+def round_scopes(
+    body: Body, around: MutableMapping[str, Mapping[str, Value]], node: NodeId, seen: Mapping[str, Value]
+) -> MutableMapping[str, Mapping[str, Value]]:
+    """The variables that a round of the container `node` begins with, over those around it; `seen` is what it sees
+    under the container's id."""
+    if not body.container.shares_scopes:
+        return ChainMap({node: seen} if seen else {}, around)
+    for id_ in body.graph.sharing:
+        around.pop(id_, None)
+    if seen:
+        around[node] = {**around.get(node, {}), **seen}
+    return around
+
+
 class Level:
     """One graph of a run at work: the top one, or that of a round.
 
@@ -97,12 +117,16 @@ class Level:
         "waiting",
     )
 
-    def __init__(self, graph: Graph, opened: Opened | None = None, index: int = 0) -> None:
+    def __init__(
+        self, graph: Graph, opened: Opened | None = None, index: int = 0, seen: Mapping[str, Value] | None = None
+    ) -> None:
         self.graph = graph
         self.opened = opened
         self.index = index
         self.prefix: Path = f"{opened.path}[{index}{ROUND_END}" if opened else ""
-        self.scopes: MutableMapping[str, Mapping[str, Value]] = ChainMap({}, opened.level.scopes) if opened else {}
+        self.scopes: MutableMapping[str, Mapping[str, Value]] = (
+            round_scopes(opened.body, opened.level.scopes, opened.node, seen or {}) if opened else {}
+        )
         self.variables = Variables(self.scopes)
         self.alive = 0
         self.dead = False

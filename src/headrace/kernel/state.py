@@ -38,6 +38,7 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, ROUND_END, Graph, NodeId, NodeSpec
+from headrace.kernel.outputs import Outputs
 from headrace.kernel.rounds import Level, Opened
 from headrace.kernel.spending import count_of, sum_of
 from headrace.values import Value
@@ -75,7 +76,7 @@ class State:
         self.ended: RunEnded | None = None
         self.ended_at: float | None = None
         self.totals = Totals()
-        self.outputs: dict[str, Value] = {}
+        self.made = Outputs(graph)
         self.ready: dict[Path, None] = {}
         self.skips: dict[Path, None] = {}
         self.running: dict[Path, Running] = {}
@@ -85,6 +86,11 @@ class State:
         self._top = Level(graph)
         self._levels: dict[Path, Level] = {"": self._top}
         self.variables = self._top.scopes
+
+    @property
+    def outputs(self) -> dict[str, Value]:
+        """What the run has put out so far."""
+        return self.made.now()
 
     def locate(self, path: Path) -> tuple[Level, NodeId]:
         """The level that a path is in, and the id of its node there."""
@@ -103,6 +109,8 @@ class State:
         if record.seq is None:
             return
         self.seq = record.seq
+        if self.made.answer is not None:
+            self.made.hear(record)
         match record.event:
             case NodeStarted(path, inputs):
                 self._started(path, inputs, record.at)
@@ -127,6 +135,7 @@ class State:
                 self.queued = event
                 self.queued_at = record.at
                 self.variables["sys"] = event.system
+                self.made.begin(self._top.scopes)
             case RunStarted(conversation):
                 self.started_at = record.at
                 self.variables["conversation"] = conversation
@@ -165,13 +174,13 @@ class State:
 
     def _succeeded(self, event: NodeSucceeded) -> None:
         level, node = self._end(event.path)
-        level.scopes[node] = event.outputs
+        level.graph.put(level.scopes, node, event.outputs)
         if event.assigned:
             self._assign(level, event.assigned)
         if event.usage and node not in level.graph.bodies:  # a container's is the sum of what is counted already
             self._spent(level, event.usage)
         if node in level.graph.responses:
-            self._respond(event.outputs)
+            self.made.add(event.path, event.outputs)
         if level.opened is not None and level.graph.nodes[node].type == LOOP_END:
             self._break(level)
         self._leave(level, node, event.handle)
@@ -183,7 +192,7 @@ class State:
         level, node = self._end(event.path)
         self.totals.exceptions += level is self._top
         if event.strategy is not None:
-            level.scopes[node] = event.outputs
+            level.graph.put(level.scopes, node, event.outputs)
             self._leave(level, node, event.handle)
         elif level is self._top:
             self.failure = self.failure or event
@@ -198,13 +207,6 @@ class State:
         if self.opened.pop(path, None):
             self.due.pop(path, None)
         return self.locate(path)
-
-    def _respond(self, outputs: Mapping[str, Value]) -> None:
-        """What a response node says is added to what others said; other outputs take the place of theirs."""
-        said = self.outputs.get("answer")
-        self.outputs.update(outputs)
-        if isinstance(said, str) and said and isinstance(more := outputs.get("answer"), str):
-            self.outputs["answer"] = said + more
 
     def _spent(self, level: Level, usage: Mapping[str, Value]) -> None:
         self.totals.tokens = sum_of(self.totals.tokens, count_of(usage, "total_tokens"))
@@ -228,6 +230,8 @@ class State:
         return self._top
 
     def _leave(self, level: Level, node: NodeId, handle: str) -> None:
+        if self.made.handles is not None and level is self._top:
+            self.made.handles[node] = handle
         taken, skipped = level.graph.leaves(node, handle)
         for edge in taken:
             self._pass(level, edge.target, taken=True)
@@ -262,10 +266,8 @@ class State:
 
     def _round(self, opened: Opened, index: int, seen: Mapping[str, Value]) -> None:
         opened.rounds = index + 1
-        level = opened.active[index] = Level(opened.body.graph, opened, index)
+        level = opened.active[index] = Level(opened.body.graph, opened, index, seen)
         self._levels[level.prefix] = level
-        if seen:
-            level.scopes[opened.node] = seen
         self._ready(level, level.graph.root)
         root = level.graph.nodes[level.graph.root]
         if root.type in BODY_STARTS:  # it only marks the place

@@ -106,6 +106,10 @@ class Loop(ContainerNode[LoopConfig]):
     def tolerant(self) -> bool:
         return False
 
+    @property
+    def shares_scopes(self) -> bool:
+        return True
+
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         begun: dict[str, Value] = {}
         known = variables.overlaid(node, begun)  # one may begin with what another before it begins with

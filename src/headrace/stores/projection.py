@@ -189,7 +189,7 @@ def exchange_after(exchange: Exchange, event: Event, status: str) -> Exchange:
     """The exchange after an event that changed its run's status to this one (`RunRow.apply`)."""
     if not isinstance(event, RunEnded):
         return replace(exchange, status=status)
-    answer = event.outputs.get("answer")
+    answer = event.outputs.get("answer") if event.said is None else event.said
     return replace(
         exchange,
         status=status,

@@ -1,0 +1,92 @@
+"""One text: what is streamed, what a blocking call is answered, what the run puts out, and what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.api.chat_bodies import Text
+from headrace.api.chat_frames import ChatFrames
+from headrace.api.frames import START, Place
+from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
+from headrace.node import Flow
+from headrace.ports import Exchange
+from headrace.stores.projection import exchange_after, exchange_of
+from tests.engine.chats import RUN, chats, held
+
+UNKNOWN = re.compile(r"\w\.(text|r|n|item)\b")  # how an answer node puts out what has no value: by its name
+
+
+def streamed(chat: Flow, records: Iterable[Record], after: Place = START) -> list[tuple[str, Place]]:
+    """The texts that a client is told, each with the place past it."""
+    frames = ChatFrames(RUN, chat, after)
+    told = [frame for record in records for frame in frames.feed(record)]
+    return [(frame.data["answer"], frame.place) for frame in told if frame.event == "message"]
+
+
+def spoken(chat: Flow, records: Iterable[Record]) -> str:
+    text = Text(chat)
+    for record in records:
+        text.feed(record)
+    return str(text)
+
+
+def kept(records: list[Record]) -> Exchange:
+    queued, end = records[0], records[-1].event
+    exchange = exchange_of(queued, queued.event)  # pyright: ignore[reportArgumentType]
+    assert exchange is not None
+    assert isinstance(end, RunEnded)
+    return exchange_after(exchange, end, end.status)
+
+
+@settings(max_examples=100, deadline=None)
+@given(chats(), st.data())
+def test_the_text_is_one_however_it_is_asked_for(chat: Flow, data: st.DataObject) -> None:
+    heard, journal = asyncio.run(held(chat))
+    end = journal[-1].event
+    assert isinstance(end, RunEnded)
+    text = spoken(chat, journal)
+    told = streamed(chat, heard)
+    assert "".join(each for each, _ in told) == text
+    assert kept(journal).answer == text
+    if end.status != "failed":
+        assert end.outputs.get("answer", "") == text
+    if told:  # a reader that is cut off after any of its texts is told the rest
+        index: int = data.draw(st.integers(0, len(told) - 1))
+        rest = streamed(chat, journal, told[index][1])
+        assert "".join(each for each, _ in [*told[: index + 1], *rest]) == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(chats())
+def test_every_answer_node_that_ended_has_said_its_text(chat: Flow) -> None:
+    """Where nothing fails and nothing is read that is not there, the text is made of theirs."""
+    _, journal = asyncio.run(held(chat))
+    end = journal[-1].event
+    assert isinstance(end, RunEnded)
+    said = [
+        str(record.event.outputs["answer"])
+        for record in journal
+        if isinstance(record.event, NodeSucceeded) and record.event.path.rpartition("/")[2].startswith("answer")
+    ]
+    text = spoken(chat, journal)
+    if end.status == "failed":  # one may still wait for what another was to make
+        return
+    for each in said:
+        assert each.split("|")[0] in text
+    failures = any(isinstance(record.event, NodeFailed | NodeRetried) for record in journal)
+    if not failures and not any(UNKNOWN.search(each) for each in said):
+        assert sorted(text) == sorted("".join(said))
+
+
+@pytest.mark.parametrize("name", ["text", "said"])
+def test_a_failed_run_keeps_what_it_said(name: str) -> None:
+    """Dify's workflow_finished has what answer nodes put out that had ended; the message has what was streamed."""
+    end = RunEnded("failed", {"answer": "before "}, "boom", said=None if name == "text" else "before after ")
+    exchange = Exchange(RUN, "app", "c", None, {}, "hey", (), 1, 0.0)
+    assert exchange_after(exchange, end, "failed").answer == ("before " if name == "text" else "before after ")
