@@ -17,7 +17,7 @@ from tests.serve.process import Serve
 
 _USER_CODE = pathlib.Path(__file__).parent / "user_code"
 _BIN = SDK / "node_modules" / ".bin"
-_DEV = {"typescript", "@types/node", "@arethetypeswrong/cli", "prettier"}
+_DEV = {"esbuild", "typescript", "@types/node", "@arethetypeswrong/cli", "prettier"}
 
 
 def _ran(project: pathlib.Path, name: str, key: str, url: str) -> Any:
@@ -126,11 +126,12 @@ def test_examples_of_the_readme_run_as_they_stand(project: pathlib.Path, headrac
     done(_BIN / "tsc", "-p", ".", cwd=folder)
     hello = (headrace.keys["hello"], headrace.url)
     peers = [(f"app-{case}", dify) for case in ("18_inputs_all", "38_chat_convvar_turn2")]
-    runs, streams, _, chats = (
+    options_of_a_call, runs, streams, _, chats = (
         done("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
-        for number, (key, url) in enumerate([hello, hello, *peers])
+        for number, (key, url) in enumerate([hello, hello, hello, *peers])
     )
-    assert len(blocks) == 4
+    assert len(blocks) == 5
+    assert options_of_a_call.startswith("200 ")
     assert runs.count("You said: Hello World") == 2
     assert runs.endswith("succeeded\n")
     assert streams.endswith("End succeeded\n{ text: 'You said: Hello World' }\n")

@@ -25,7 +25,7 @@ def event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 INFO = {"status": 200, "body": {"name": "x"}, "headers": {"X-Request-Id": "req-1"}}
 
 
-async def test_rest_with_options_changes_one_call(make: Maker, fault: Fault) -> None:
+async def test_rest_with_options(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url, headers={"X-Team": "shop"}, user="me")
     fault.script(INFO, INFO, {"status": 503}, {"status": 200, "body": {"result": "success"}}, INFO)
     await client.with_options(headers={"X-Trace": "7"}).get_info()
@@ -87,9 +87,7 @@ async def test_rest_request_ids_of_runs_pages_and_streams(make: Maker, fault: Fa
     assert stream.request_id == "req-2"
 
 
-async def test_rest_logging_names_requests_and_never_the_key(
-    make: Maker, fault: Fault, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_rest_logging(make: Maker, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "headrace_client")
     fault.script({"status": 503, "body": {"message": "not yet"}}, INFO)
     await make("app-secret-key", fault.url).get_info()

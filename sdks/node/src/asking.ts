@@ -1,13 +1,13 @@
-import { randomUUID } from 'node:crypto';
 import { Core, segment } from './core.js';
 import type { UserOptions } from './core.js';
-import { NotFoundError, StreamInterruptedError, WaitTimeoutError } from './errors.js';
+import { NotFoundError, StreamInterruptedError, WaitTimeoutError, secondsOf } from './errors.js';
 import type { WorkflowEvent } from './events.js';
 import type { Answer, Stream } from './exchange.js';
 import { isFinal, raiseForStatus, runOf } from './models.js';
 import type { Values, WorkflowRun } from './models.js';
 import type { CallOptions, Plan } from './options.js';
 import { Reader, WORKFLOW_ENDS } from './reading.js';
+import { randomUuid } from './platform.js';
 import type { Told } from './reading.js';
 import type { CreateRunRequest, RunRequest, WaitOptions } from './requests.js';
 import { EventStream } from './streams.js';
@@ -23,9 +23,6 @@ const HINT =
 
 /** Runs asked for, followed and looked at, through whichever API the server has. */
 export class Asking extends Core {
-  /** What was given as workflow ids, and is none. */
-  readonly #placeholders = new Set<string>();
-
   // -------------------------------------------------------------------------------------------------------- waiting
 
   /** @internal */
@@ -55,7 +52,7 @@ export class Asking extends Core {
 
   /** @internal */
   protected async look(run: string, options: CallOptions, wait?: number): Promise<WorkflowRun> {
-    if (this.headrace !== false) {
+    if (this.known.headrace !== false) {
       const answer = await this.transport.send({
         method: 'GET',
         path: `/api/workflow-runs/${segment(run)}`,
@@ -117,13 +114,14 @@ export class Asking extends Core {
     send: (call: Call) => Promise<A>,
   ): Promise<A | null> {
     const id = request.workflowId ?? '';
-    if (!id || this.headrace === false || this.#placeholders.has(id)) return null;
+    if (!id || this.known.headrace === false || this.known.placeholders.has(id)) return null;
+    const idempotencyKey = key ?? (await randomUuid());
     const answer = await this.#hinted(id, () =>
       send({
         method: 'POST',
         path: `/api/v1/workflows/${segment(id)}/run`,
         json: { ...body, response_mode: mode },
-        headers: { 'Idempotency-Key': key ?? randomUUID() },
+        headers: { 'Idempotency-Key': idempotencyKey },
         repeat: 'always',
         accept: (status, headers) => this.foreign(status, headers) || (status === 404 && !UUID.test(id)),
         signal: request.signal,
@@ -132,7 +130,7 @@ export class Asking extends Core {
     );
     if (this.learn(answer)) {
       if (answer.status < 300) return answer;
-      this.#placeholders.add(id);
+      this.known.placeholders.add(id);
     }
     return null;
   }
@@ -167,8 +165,8 @@ export class Asking extends Core {
   }
 
   /** @internal */
-  protected async begin(request: RunRequest, body: Values, key: string = randomUUID()): Promise<Stream> {
-    const stream = await this.openHeadrace(request, body, key);
+  protected async begin(request: RunRequest, body: Values, key?: string): Promise<Stream> {
+    const stream = await this.openHeadrace(request, body, key ?? (await randomUuid()));
     return stream ?? this.askDify(request, body, 'streaming', (call) => this.transport.open(call));
   }
 
@@ -197,15 +195,15 @@ export class Asking extends Core {
     signal: AbortSignal | undefined,
     again: (() => Promise<Stream | null>) | undefined,
   ): Promise<Stream | null> {
-    if (reader.place !== null) this.headrace = true;
+    if (reader.place !== null) this.known.headrace = true;
     if (!reader.runId) {
-      const anew = this.headrace && !reader.told ? await again?.() : null;
+      const anew = this.known.headrace && !reader.told ? await again?.() : null;
       if (anew) return anew;
       throw new StreamInterruptedError('nothing is known of the run: it may or may not have begun');
     }
     if (reader.place === null && reader.told) return null; // a server without ids has nothing to go on from
-    if (this.headrace === null) await this.look(reader.runId, { signal });
-    if (!this.headrace) return null;
+    if (this.known.headrace === null) await this.look(reader.runId, { signal });
+    if (!this.known.headrace) return null;
     return this.transport.open({
       method: 'GET',
       path: `/api/workflow-runs/${segment(reader.runId)}/events`,
@@ -249,6 +247,6 @@ export function finishedBy(reader: Reader, run: WorkflowRun): Told {
 }
 
 export function tooLong(runId: string | null, runStatus: string | null, plan: Plan): WaitTimeoutError {
-  const message = `The run had not ended after ${plan.timeout} s; it is ${runStatus ?? 'not known how it stands'}.`;
+  const message = `The run had not ended after ${secondsOf(plan.timeout)}; it is ${runStatus ?? 'not known how it stands'}.`;
   return new WaitTimeoutError(message, { runId, runStatus });
 }

@@ -1,6 +1,6 @@
 import type { UserOptions } from './core.js';
 import { segment } from './core.js';
-import { ConnectionError, isObject } from './errors.js';
+import { ConnectionError, isObject, secondsOf } from './errors.js';
 import type { ChatEvent } from './events.js';
 import { localFileOf } from './files.js';
 import type { FileContent, FileInput, LocalFile } from './files.js';
@@ -18,6 +18,7 @@ import type {
 } from './models.js';
 import { formOf } from './multipart.js';
 import { Pages } from './pages.js';
+import { carried } from './responses.js';
 import { CHAT_ENDS, Reader } from './reading.js';
 import type { Told } from './reading.js';
 import { finishedBy } from './asking.js';
@@ -93,14 +94,13 @@ export class Chats extends Runs {
     return this.get<SuggestedQuestions>(`/v1/messages/${segment(messageId)}/suggested`, options, query);
   }
 
-  /** Rates a message; null takes the rating back. */
+  /** Rates a message; a rating of null takes it back. */
   async sendFeedback(
     messageId: string,
-    rating: 'like' | 'dislike' | null,
-    options: UserOptions & { content?: string | undefined } = {},
+    request: UserOptions & { rating: 'like' | 'dislike' | null; content?: string | undefined },
   ): Promise<Done> {
-    const body = { rating, content: options.content, user: this.userOf(options) };
-    return this.post<Done>(`/v1/messages/${segment(messageId)}/feedbacks`, body, options);
+    const body = { rating: request.rating, content: request.content, user: this.userOf(request) };
+    return this.post<Done>(`/v1/messages/${segment(messageId)}/feedbacks`, body, request);
   }
 
   /** All feedback that the app has been given. */
@@ -108,7 +108,8 @@ export class Chats extends Runs {
     const { limit = 20 } = options;
     const ask = async (mark: unknown): Promise<Page<Feedback>> => {
       const page = mark as number;
-      return { page, ...(await this.get<Page<Feedback>>('/v1/app/feedbacks', options, { page, limit })) };
+      const told = await this.get<Page<Feedback>>('/v1/app/feedbacks', options, { page, limit });
+      return carried(told, { page, ...told });
     };
     // the answer does not say whether there is more: a full page may be followed by another
     return new Pages(ask, (told) => (told.data.length >= limit ? (told.page ?? 1) + 1 : undefined), options.page ?? 1);
@@ -137,11 +138,10 @@ export class Chats extends Runs {
   /** Gives a conversation a name; with `autoGenerate` one that is made up from what was said. */
   async renameConversation(
     conversationId: string,
-    name?: string,
-    options: UserOptions & { autoGenerate?: boolean | undefined } = {},
+    request: UserOptions & { name?: string | undefined; autoGenerate?: boolean | undefined },
   ): Promise<Conversation> {
-    const body = { name, auto_generate: options.autoGenerate ?? false, user: this.userOf(options) };
-    return this.post<Conversation>(`/v1/conversations/${segment(conversationId)}/name`, body, options);
+    const body = { name: request.name, auto_generate: request.autoGenerate ?? false, user: this.userOf(request) };
+    return this.post<Conversation>(`/v1/conversations/${segment(conversationId)}/name`, body, request);
   }
 
   /** Deletes a conversation and its messages. */
@@ -168,11 +168,11 @@ export class Chats extends Runs {
   async updateConversationVariable(
     conversationId: string,
     variableId: string,
-    value: unknown,
-    options: UserOptions = {},
+    request: UserOptions & { value: unknown },
   ): Promise<ConversationVariable> {
     const path = `/v1/conversations/${segment(conversationId)}/variables/${segment(variableId)}`;
-    return this.post<ConversationVariable>(path, { value, user: this.userOf(options) }, options, 'always', 'PUT');
+    const body = { value: request.value, user: this.userOf(request) };
+    return this.post<ConversationVariable>(path, body, request, 'always', 'PUT');
   }
 
   // --------------------------------------------------------------------------------------------------------- speech
@@ -186,11 +186,14 @@ export class Chats extends Runs {
 
   /** A text, or a message's answer, spoken: the sound file's bytes. */
   async textToAudio(
-    text: string | undefined,
-    options: UserOptions & { messageId?: string | undefined; voice?: string | undefined } = {},
+    request: UserOptions & {
+      text?: string | undefined;
+      messageId?: string | undefined;
+      voice?: string | undefined;
+    },
   ): Promise<Uint8Array> {
-    const { messageId: message_id, voice, signal, timeout } = options;
-    const json = { text, message_id, voice, streaming: false, user: this.userOf(options) };
+    const { text, messageId: message_id, voice, signal, timeout } = request;
+    const json = { text, message_id, voice, streaming: false, user: this.userOf(request) };
     const call = { method: 'POST', path: '/v1/text-to-audio', json, repeat: 'always', signal, timeout } as const;
     return (await this.transport.send(call)).bytes;
   }
@@ -281,7 +284,7 @@ export class Chats extends Runs {
       }
       before = found?.answer ?? null;
       const left = until - clock();
-      if (left <= 0) throw new ConnectionError(`after ${plan.timeout} s the message is not there`);
+      if (left <= 0) throw new ConnectionError(`after ${secondsOf(plan.timeout)} the message is not there`);
       await sleep(Math.min(interval, left), signal);
     }
   }

@@ -4,9 +4,11 @@ import type { UserOptions } from './core.js';
 import { ServerError } from './errors.js';
 import type { AppInfo, AppMeta, AppSite, Done, Health, HumanInputForm, Retrieved, Values } from './models.js';
 import type { CallOptions } from './options.js';
+import { received } from './responses.js';
 import { parse } from './transport.js';
 
-export interface RetrieveOptions extends CallOptions {
+export interface RetrieveRequest extends CallOptions {
+  query: string;
   /** `search_method`, `reranking_enable`, `top_k`, `score_threshold_enabled` ..., as the server names them. */
   retrievalModel?: Values | undefined;
   externalRetrievalModel?: Values | undefined;
@@ -61,14 +63,14 @@ export class DifyClient extends Chats {
   }
 
   /** What a dataset has on a query. Needs a dataset key. */
-  async retrieve(datasetId: string, query: string, options: RetrieveOptions = {}): Promise<Retrieved> {
+  async retrieve(datasetId: string, request: RetrieveRequest): Promise<Retrieved> {
     const body = {
-      query,
-      retrieval_model: options.retrievalModel,
-      external_retrieval_model: options.externalRetrievalModel,
-      attachment_ids: options.attachmentIds,
+      query: request.query,
+      retrieval_model: request.retrievalModel,
+      external_retrieval_model: request.externalRetrievalModel,
+      attachment_ids: request.attachmentIds,
     };
-    return this.post<Retrieved>(`/v1/datasets/${segment(datasetId)}/retrieve`, body, options);
+    return this.post<Retrieved>(`/v1/datasets/${segment(datasetId)}/retrieve`, body, request);
   }
 
   // --------------------------------------------------------------------------------------------------------- health
@@ -94,8 +96,8 @@ export class DifyClient extends Chats {
     });
     const told = parse<Values>(answer);
     if (typeof told['status'] !== 'string')
-      throw new ServerError('The server does not tell its health.', { body: told });
-    return { ...told, status: told['status'], healthy: answer.status < 300 };
+      throw new ServerError('The answer does not say how the server is.', { body: told });
+    return received({ ...told, status: told['status'], healthy: answer.status < 300 }, answer);
   }
 }
 

@@ -1,10 +1,10 @@
-import { HeadraceError } from './errors.js';
+import { HeadraceError, UsageError } from './errors.js';
 import { listed, localFileOf, LocalFile, mapped, mayBeFile, isFile, shaped, takesFiles, variablesOf } from './files.js';
 import type { FileContent, FileInput, FileOptions, Variable } from './files.js';
 import { formOf } from './multipart.js';
 import type { AppParameters, UploadedFile } from './models.js';
 import { planOf } from './options.js';
-import type { AnswerHeaders, CallOptions, ClientOptions, Plan, PollingPlan } from './options.js';
+import type { AnswerHeaders, CallOptions, ChangedOptions, ClientOptions, Plan, PollingPlan } from './options.js';
 import type { Answer, Stream } from './exchange.js';
 import { MARK, Transport, isSilent, parse } from './transport.js';
 
@@ -18,26 +18,55 @@ export interface UserOptions extends CallOptions {
 /** A text as one part of a path. HeadraceError where it would name another path. */
 export function segment(text: string): string {
   if (typeof text !== 'string' || text === '' || text === '.' || text === '..') {
-    throw new HeadraceError(`${JSON.stringify(text)} is no id`);
+    throw new UsageError(`${JSON.stringify(text)} is not a valid id`);
   }
   return encodeURIComponent(text);
+}
+
+/** What has been found out about the server and the app; clients made by `withOptions` share it. */
+interface Knowledge {
+  /** Whether the server has Headrace's asynchronous API; null until that is found out. */
+  headrace: boolean | null;
+  /** What was given as workflow ids, and is none. */
+  readonly placeholders: Set<string>;
+  form: Promise<Map<string, Variable>> | null;
+}
+
+/** What a client made by `withOptions` takes over from the one that it was made from. */
+interface Inherited {
+  readonly transport: Transport;
+  readonly known: Knowledge;
 }
 
 /** What all calls work with: the transport, who is asking, which kind of server it is, and files in inputs. */
 export class Core {
   /** @internal */
   protected readonly transport: Transport;
-  /** Whether the server has Headrace's asynchronous API; null until that is found out. @internal */
-  protected headrace: boolean | null = null;
+  /** @internal */
+  protected readonly known: Knowledge;
+  readonly #options: ClientOptions;
   readonly #user: string;
   readonly #polling: PollingPlan;
-  #form: Promise<Map<string, Variable>> | null = null;
 
-  constructor(options: ClientOptions = {}) {
-    this.transport = new Transport(options);
+  /** `inherited` is for `withOptions`. */
+  constructor(options: ClientOptions = {}, inherited?: Inherited) {
+    this.transport = inherited?.transport ?? new Transport(options);
+    this.known = inherited?.known ?? { headrace: null, placeholders: new Set(), form: null };
+    this.#options = options;
     this.#user = options.user || USER;
     this.#polling = { ...options.polling };
     planOf(this.#polling);
+  }
+
+  /**
+   * This client with some options changed, for one call or for many; `headers` are added to those that it has. Shares
+   * what has been found out about the server.
+   */
+  withOptions(changed: ChangedOptions): this {
+    const Client = this.constructor as new (options: ClientOptions, inherited: Inherited) => this;
+    const { user = this.#options.user, polling = this.#options.polling } = changed;
+    const options = { ...this.#options, user, polling };
+    return new Client(options, { transport: this.transport.withOptions(changed), known: this.known });
   }
 
   /** Where the server is, without the path of any of its APIs. */
@@ -67,13 +96,13 @@ export class Core {
    */
   protected learn(answer: Answer | Stream): boolean {
     const { status, headers } = answer;
-    if (headers.has(MARK)) this.headrace = true;
+    if (headers.has(MARK)) this.known.headrace = true;
     else if (status < 300) {
       // a page for people answers any path; only these are of an API
-      this.headrace = /json|event-stream/.test(headers.get('content-type') ?? '');
-    } else if (status === 404 || status === 405 || status === 501) this.headrace = false;
+      this.known.headrace = /json|event-stream/.test(headers.get('content-type') ?? '');
+    } else if (status === 404 || status === 405 || status === 501) this.known.headrace = false;
     else return false;
-    return this.headrace;
+    return this.known.headrace;
   }
 
   /**
@@ -81,7 +110,7 @@ export class Core {
    * anything where the server is known to have one. @internal
    */
   protected foreign(status: number, headers: AnswerHeaders): boolean {
-    return !this.headrace && !headers.has(MARK) && !isSilent(status);
+    return !this.known.headrace && !headers.has(MARK) && !isSilent(status);
   }
 
   // ---------------------------------------------------------------------------------------------------------- files
@@ -161,12 +190,12 @@ export class Core {
 
   /** The variables of the app's form; none where the server does not tell. Asked for once. */
   #variables(): Promise<Map<string, Variable>> {
-    this.#form ??= this.getParameters().then(variablesOf, (error: unknown) => {
+    this.known.form ??= this.getParameters().then(variablesOf, (error: unknown) => {
       if (error instanceof HeadraceError && [400, 404, 405, 501].includes(error.status ?? 0)) return new Map();
-      this.#form = null;
+      this.known.form = null;
       throw error;
     });
-    return this.#form;
+    return this.known.form;
   }
 
   // ---------------------------------------------------------------------------------------------------------- sending

@@ -56,8 +56,7 @@ export class PermissionDeniedError extends HeadraceError {}
 export class NotFoundError extends HeadraceError {}
 
 /**
- * 400, 413, 415, 422 and any other 4xx: the request is not as the server wants it. Also raised here, before anything
- * is sent.
+ * 400, 413, 415, 422 and any other 4xx: the request is not as the server wants it.
  */
 export class ValidationError extends HeadraceError {}
 
@@ -135,6 +134,9 @@ export class RunFailedError extends HeadraceError {
   }
 }
 
+/** The client or the call is not valid: no key, an address that is not one, a file that cannot be read. Nothing was sent. */
+export class UsageError extends HeadraceError {}
+
 const BY_STATUS: Readonly<Record<number, typeof HeadraceError>> = {
   401: AuthenticationError,
   403: PermissionDeniedError,
@@ -211,4 +213,9 @@ function parsed(text: string): unknown {
   } catch {
     return undefined; // HTML, or nothing
   }
+}
+
+/** A time as it is said in a message: `1 second`, `2.5 seconds`. */
+export function secondsOf(number: number): string {
+  return `${number} second${number === 1 ? '' : 's'}`;
 }

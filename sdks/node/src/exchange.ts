@@ -1,6 +1,6 @@
 /** One exchange over a connection: time-outs, the caller's signal, and what its failures say. */
 
-import { ConnectionError, HeadraceError, TimeoutError } from './errors.js';
+import { ConnectionError, HeadraceError, TimeoutError, secondsOf } from './errors.js';
 import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './options.js';
 
 /** An answer, read to its end. */
@@ -49,7 +49,7 @@ export function reachOf(error: ConnectionError): Reach {
 export class Exchange {
   readonly #aborter = new AbortController();
   readonly #started: Promise<FetchAnswer>;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #silent: string | null = null;
 
   constructor(
@@ -60,7 +60,7 @@ export class Exchange {
     timeout: number,
   ) {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
-    this.#expect(timeout, `No answer came within ${timeout} s.`);
+    this.#expect(timeout, `No answer came within ${secondsOf(timeout)}.`);
     this.#started = (async () => send(url, { ...init, signal: this.#aborter.signal }))();
   }
 
@@ -97,7 +97,7 @@ export class Exchange {
       status: response.status,
       headers: response.headers,
       read: async (limit = silence) => {
-        this.#expect(limit, `The stream said nothing for ${limit} s.`);
+        this.#expect(limit, `The stream said nothing for ${secondsOf(limit)}.`);
         try {
           const piece = await reader?.read();
           return piece?.value ?? null;

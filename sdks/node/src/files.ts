@@ -1,10 +1,8 @@
 /** Files in the shape that a workflow's variables want. */
 
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { HeadraceError, isObject } from './errors.js';
+import { UsageError, isObject } from './errors.js';
 import type { AppParameters, UploadedFile } from './models.js';
+import { basename, readFile } from './platform.js';
 
 /** What a workflow takes a file for. */
 export type FileType = 'image' | 'document' | 'audio' | 'video' | 'custom';
@@ -27,8 +25,8 @@ export class LocalFile {
   readonly type: FileType | undefined;
 
   constructor(
-    /** A text is a path. */
-    readonly content: string | FileContent,
+    /** A text is a path, a URL one of `file:`; both are read in Node only. */
+    readonly content: string | URL | FileContent,
     options: FileOptions = {},
   ) {
     this.filename = options.filename;
@@ -41,9 +39,9 @@ export class LocalFile {
     const { content } = this;
     let bytes: Blob | Uint8Array | ArrayBuffer;
     let name = this.filename;
-    if (typeof content === 'string') {
-      bytes = await read(content);
-      name ??= basename(content);
+    if (typeof content === 'string' || content instanceof URL) {
+      bytes = await readFile(content);
+      name ??= basename(typeof content === 'string' ? content : decodeURIComponent(content.pathname));
     } else if (content instanceof Blob) {
       bytes = content;
       name ??= nameOf(content);
@@ -200,8 +198,8 @@ export async function mapped(
 export function localFileOf(value: LocalFile | URL | FileContent | string): LocalFile {
   if (value instanceof LocalFile) return value;
   if (!(value instanceof URL)) return new LocalFile(value);
-  if (value.protocol !== 'file:') throw new HeadraceError(`Only a file: URL can be uploaded, not ${value.href}`);
-  return new LocalFile(fileURLToPath(value));
+  if (value.protocol !== 'file:') throw new UsageError(`Only a file: URL can be uploaded, not ${value.href}`);
+  return new LocalFile(value);
 }
 
 /** One file or a list of them, as the variable wants it; as it was given where that is not known. */
@@ -234,16 +232,6 @@ function endOf(name: string): string {
   return dot < 0 ? '' : name.slice(dot + 1).toLowerCase();
 }
 
-async function read(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    throw new HeadraceError(`${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      cause,
-    });
-  }
-}
-
 /** The name of a File, which is a global only from Node 20 on. */
 function nameOf(blob: Blob): string | undefined {
   return 'name' in blob && typeof blob.name === 'string' && blob.name ? basename(blob.name) : undefined;
@@ -267,7 +255,7 @@ async function gathered(stream: AsyncIterable<Uint8Array> | ReadableStream<Uint8
 
 function bytesOf(piece: unknown): Uint8Array {
   if (piece instanceof Uint8Array) return piece;
-  throw new HeadraceError('The stream gives no bytes; open it without an encoding.');
+  throw new UsageError('The stream does not give bytes; open it without an encoding.');
 }
 
 /** The extension that a file's first bytes speak for. */

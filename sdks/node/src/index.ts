@@ -1,7 +1,7 @@
 /** Calls workflows and chats of Headrace, Dify Cloud and self-hosted Dify. */
 
 export { Client, DifyClient } from './client.js';
-export type { RetrieveOptions } from './client.js';
+export type { RetrieveRequest } from './client.js';
 export type { ChatRequest, CompletionRequest, ListOptions } from './chats.js';
 export type { UserOptions } from './core.js';
 export {
@@ -16,6 +16,7 @@ export {
   ServerError,
   StreamInterruptedError,
   TimeoutError,
+  UsageError,
   ValidationError,
   WaitTimeoutError,
 } from './errors.js';
@@ -30,10 +31,12 @@ export { VERSION } from './options.js';
 export type {
   AnswerHeaders,
   CallOptions,
+  ChangedOptions,
   ClientOptions,
   Fetch,
   FetchAnswer,
   FetchInit,
+  Logger,
   PollingPlan,
   RetryPolicy,
 } from './options.js';
@@ -47,4 +50,6 @@ export type {
   RunRequest,
   WaitOptions,
 } from './requests.js';
+export { responseOf } from './responses.js';
+export type { RawResponse } from './responses.js';
 export { EventStream } from './streams.js';

@@ -3,6 +3,7 @@
 import { RunFailedError, isObject } from './errors.js';
 import type { ErrorNode } from './errors.js';
 import type { Fields, RunStatus } from './events.js';
+import { carried } from './responses.js';
 
 export type Values = Readonly<Record<string, unknown>>;
 
@@ -240,7 +241,7 @@ export function runOf(told: Values): WorkflowRun {
   const flat: Record<string, unknown> = { ...data, ...told };
   for (const name of ['inputs', 'outputs']) if (name in flat) flat[name] = unpacked(flat[name]);
   const id = flat['workflow_run_id'] ?? flat['id'];
-  return { ...flat, id, workflow_run_id: id } as WorkflowRun;
+  return carried(told, { ...flat, id, workflow_run_id: id } as WorkflowRun);
 }
 
 function unpacked(value: unknown): unknown {

@@ -1,5 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import type { LocalFile } from './files.js';
+import { randomUuid } from './platform.js';
 
 /** A form as it is sent: made here, because a `fetch` from elsewhere may not know Node's own FormData. */
 export interface Form {
@@ -10,7 +10,7 @@ export interface Form {
 /** A form of text fields and one file, called `file`. */
 export async function formOf(fields: Readonly<Record<string, string>>, file: LocalFile): Promise<Form> {
   const { blob, name } = await file.part();
-  const boundary = `headrace-${randomUUID()}`;
+  const boundary = `headrace-${await randomUuid()}`;
   const begin = (quoted: string) => `--${boundary}\r\nContent-Disposition: form-data; ${quoted}`;
   const texts = Object.entries(fields).map(
     ([field, value]) => `${begin(`name="${escaped(field)}"`)}\r\n\r\n${value}\r\n`,

@@ -1,4 +1,4 @@
-import { HeadraceError } from './errors.js';
+import { UsageError } from './errors.js';
 
 export const VERSION = '0.1.0';
 export const DIFY_CLOUD = 'https://api.dify.ai';
@@ -76,6 +76,8 @@ export interface ClientOptions {
   polling?: PollingPlan | undefined;
   /** Called instead of the global `fetch`. */
   fetch?: Fetch | undefined;
+  /** Is told of each request (`debug`) and repetition (`info`), such as `console`: never a body, never the key. */
+  logger?: Logger | undefined;
   /** An undici dispatcher (`Agent`, `ProxyAgent` ...) for TLS and proxies; given on to `fetch`. */
   dispatcher?: object | undefined;
   /** Waits so many seconds; rejects with the signal's reason once it is aborted. For tests. */
@@ -83,6 +85,18 @@ export interface ClientOptions {
   /** The time in seconds, from any beginning. For tests. */
   clock?: (() => number) | undefined;
 }
+
+/** What can be logged to. */
+export interface Logger {
+  debug(message: string): void;
+  info(message: string): void;
+}
+
+/** What can be changed for one call or for many; see `withOptions`. */
+export type ChangedOptions = Pick<
+  ClientOptions,
+  'user' | 'timeout' | 'streamSilence' | 'retry' | 'maxRetries' | 'headers' | 'polling' | 'logger'
+>;
 
 export interface CallOptions {
   /** Ends the call; what was awaited rejects with the signal's reason. */
@@ -103,12 +117,12 @@ export function rootsOf(baseUrl: string): { root: string; other: string | null }
   try {
     url = new URL(baseUrl.trim());
   } catch {
-    throw new HeadraceError(`baseUrl must be an http or https URL, not ${JSON.stringify(baseUrl)}`);
+    throw new UsageError(`baseUrl must be an http or https URL, not ${JSON.stringify(baseUrl)}`);
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw new HeadraceError(`baseUrl must be an http or https URL, not ${JSON.stringify(baseUrl)}`);
-  if (url.search || url.hash) throw new HeadraceError('baseUrl must have no query and no fragment');
-  if (url.username || url.password) throw new HeadraceError('baseUrl must hold no user name or password');
+    throw new UsageError(`baseUrl must be an http or https URL, not ${JSON.stringify(baseUrl)}`);
+  if (url.search || url.hash) throw new UsageError('baseUrl must have no query and no fragment');
+  if (url.username || url.password) throw new UsageError('baseUrl must hold no user name or password');
   const path = url.pathname.replace(/\/+$/, '');
   const without = (end: RegExp) => url.origin + path.replace(end, '').replace(/\/+$/, '');
   return { root: without(KNOWN_PATHS), other: DOUBTFUL.test(path) ? without(/\/v1$/) : null };
@@ -137,7 +151,7 @@ export function sleep(seconds: number, signal?: AbortSignal): Promise<void> {
 export function numberOf(name: string, value: number | undefined, usual: number, least = 0): number {
   if (value === undefined) return usual;
   if (typeof value !== 'number' || !(value >= least)) {
-    throw new HeadraceError(`${name} must be a number of at least ${least}, not ${String(value)}`);
+    throw new UsageError(`${name} must be a number of at least ${least}, not ${String(value)}`);
   }
   return value;
 }

@@ -1,7 +1,7 @@
 /** From a stream's bytes to its events, and what must be known to go on after a cut. No network here. */
 
 import { isObject } from './errors.js';
-import type { Interruption } from './errors.js';
+import type { ErrorNode, Interruption } from './errors.js';
 import { SseParser } from './sse.js';
 import type { Block } from './sse.js';
 
@@ -26,12 +26,16 @@ export class Reader implements Interruption {
   over = false;
   /** How many events were told. */
   told = 0;
+  /** The server's id of the request that is read. */
+  requestId: string | null = null;
   runId: string | null = null;
   taskId: string | null = null;
   messageId: string | null = null;
   conversationId: string | null = null;
   lastEvent: Told | null = null;
   finished: Told | null = null;
+  /** The node that failed first, of those whose failure nothing handles. */
+  failed: ErrorNode | null = null;
   #texts: string[] = [];
   #parser = new SseParser();
 
@@ -81,9 +85,16 @@ export class Reader implements Interruption {
     else if (told.event === 'message' || told.event === 'agent_message') this.#texts.push(textOf(told['answer']) ?? '');
     else if (told.event === 'message_replace') this.#texts = [textOf(told['answer']) ?? ''];
     else if (told.event === 'workflow_finished') this.finished = told;
+    else if (told.event === 'node_finished') this.failed ??= failedNode(told['data']);
     else if (told.event === 'message_end' && told['synthesized']) this.#texts = [textOf(told['answer']) ?? ''];
     this.over ||= this.ends.has(told.event);
   }
+}
+
+function failedNode(data: unknown): ErrorNode | null {
+  if (!isObject(data) || data['status'] !== 'failed') return null;
+  const node_id = textOf(data['node_id']) ?? '';
+  return { id: textOf(data['id']), node_id, title: textOf(data['title']), type: textOf(data['node_type']) };
 }
 
 function textOf(value: unknown): string | null {

@@ -1,13 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { Asking, tooLong } from './asking.js';
 import { segment } from './core.js';
 import type { UserOptions } from './core.js';
-import { HeadraceError, StreamInterruptedError, isObject } from './errors.js';
+import { HeadraceError, StreamInterruptedError, UsageError, isObject } from './errors.js';
 import type { WorkflowEvent } from './events.js';
 import { raiseForStatus, runOf } from './models.js';
 import type { CreatedRun, Done, FinishedRun, NodeExecution, Page, Values, WorkflowLog, WorkflowRun } from './models.js';
 import type { CallOptions } from './options.js';
 import { Pages } from './pages.js';
+import { randomUuid } from './platform.js';
+import { carried } from './responses.js';
 import type {
   CreateRunRequest,
   FailureOptions,
@@ -37,7 +38,7 @@ export class Runs extends Asking {
     const answer = await this.askHeadrace(request, asked, 'async');
     if (answer) return parse<CreatedRun>(answer);
     if (callbackUrl) {
-      throw new HeadraceError("callbackUrl needs Headrace's asynchronous API, and a workflowId that it knows.");
+      throw new UsageError("callbackUrl needs Headrace's asynchronous API, and a workflowId that it knows.");
     }
     const stream = this.stream(request, () => this.begin(request, body));
     try {
@@ -67,17 +68,31 @@ export class Runs extends Asking {
     const told = parse<Values>(answer);
     const run = runOf(told);
     const data = isObject(told['data']) ? told['data'] : told;
-    const finished = { ...run, task_id: run.task_id ?? '', data };
+    const node = await this.#failedNode(run, asked);
+    const finished = carried(told, { ...run, ...node, task_id: run.task_id ?? '', data });
     return request.raiseOnFailure ? raiseForStatus(finished) : finished;
+  }
+
+  /** The node that failed, which a blocking answer does not name; Headrace tells it. */
+  async #failedNode(run: WorkflowRun, options: CallOptions): Promise<Pick<WorkflowRun, 'error_node'>> {
+    if (run.status !== 'failed' || run.error_node || this.known.headrace === false) return {};
+    try {
+      const { error_node } = await this.look(run.workflow_run_id, { signal: options.signal });
+      return error_node ? { error_node } : {};
+    } catch (error) {
+      if (error instanceof HeadraceError) return {}; // the run's answer is there, and is what was wanted
+      throw error;
+    }
   }
 
   /** Runs a workflow and tells its events as they come. `timeout`: until the first of them may take so long. */
   streamWorkflow(request: RunRequest = {}): EventStream<WorkflowEvent> {
-    const key = randomUUID();
+    let key: Promise<string> | undefined;
+    const keyed = () => (key ??= randomUuid());
     let body: Promise<Values> | undefined;
     const made = () => (body ??= this.bodyOf(request));
-    const again = async () => this.openHeadrace(request, await made(), key);
-    return this.stream(request, async () => this.begin(request, await made(), key), { again });
+    const again = async () => this.openHeadrace(request, await made(), await keyed());
+    return this.stream(request, async () => this.begin(request, await made(), await keyed()), { again });
   }
 
   /**
@@ -157,7 +172,7 @@ export class Runs extends Asking {
         limit: filter.limit ?? 20,
         cursor: cursor as string | undefined,
       });
-      return { ...page, data: page.data.map(runOf) };
+      return carried(page, { ...page, data: page.data.map(runOf) });
     };
     return new Pages(ask, (page) => page['next_cursor']);
   }
@@ -175,7 +190,7 @@ export class Runs extends Asking {
         page: number as number,
         limit: filter.limit ?? 20,
       });
-      return { ...page, page: page.page ?? (number as number) };
+      return carried(page, { ...page, page: page.page ?? (number as number) });
     };
     return new Pages(ask, (told) => (told.has_more ? (told.page ?? 1) + 1 : undefined), filter.page ?? 1);
   }
@@ -202,7 +217,7 @@ export class Runs extends Asking {
       method: 'POST',
       path: `/api/workflow-runs/${segment(runIdOf(run))}/retry`,
       json: {},
-      headers: { 'Idempotency-Key': options.idempotencyKey ?? randomUUID() },
+      headers: { 'Idempotency-Key': options.idempotencyKey ?? (await randomUuid()) },
       repeat: 'always',
       signal: options.signal,
       timeout: options.timeout,
@@ -213,7 +228,7 @@ export class Runs extends Asking {
 export function runIdOf(run: RunRef): string {
   const id: unknown = typeof run === 'string' ? run : 'workflow_run_id' in run ? run.workflow_run_id : run?.id;
   if (typeof id === 'string' && id) return id;
-  throw new HeadraceError("A run's id is needed: a text, or an answer that has workflow_run_id.");
+  throw new UsageError("A run's id is needed: a text, or an answer that has workflow_run_id.");
 }
 
 function errorOfEvent(event: Values, runId: string | null): HeadraceError {

@@ -1,4 +1,4 @@
-import { TimeoutError } from './errors.js';
+import { TimeoutError, secondsOf } from './errors.js';
 import { LONGEST_TIMER } from './exchange.js';
 
 /** Work that many calls wait for. It is given up, and `left` is called, once none of them does. */
@@ -23,7 +23,7 @@ export class Shared<T> {
       stop = () => reject(signal?.reason);
       signal?.addEventListener('abort', stop, { once: true });
       if (limit > 0 && limit * 1000 <= LONGEST_TIMER)
-        timer = setTimeout(() => reject(new TimeoutError(`No answer came within ${limit} s.`)), limit * 1000);
+        timer = setTimeout(() => reject(new TimeoutError(`No answer came within ${secondsOf(limit)}.`)), limit * 1000);
     });
     return Promise.race([this.#done, over]).finally(() => {
       clearTimeout(timer);

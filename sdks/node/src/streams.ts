@@ -1,5 +1,5 @@
 import type { Stream } from './exchange.js';
-import { ConnectionError, HeadraceError, StreamInterruptedError, isObject } from './errors.js';
+import { ConnectionError, HeadraceError, StreamInterruptedError, isObject, requestIdOf } from './errors.js';
 import type { WorkflowRun } from './models.js';
 import { runOf } from './models.js';
 import type { Reader, Told } from './reading.js';
@@ -64,6 +64,11 @@ export class EventStream<E> implements AsyncIterableIterator<E> {
     return this;
   }
 
+  /** The server's id of the request that the events come from; null before the first of them. */
+  get requestId(): string | null {
+    return this.#reader.requestId;
+  }
+
   get runId(): string | null {
     return this.#reader.runId;
   }
@@ -93,7 +98,9 @@ export class EventStream<E> implements AsyncIterableIterator<E> {
   get run(): WorkflowRun | null {
     const finished = this.#reader.finished;
     if (!finished || !isObject(finished['data'])) return null;
-    return runOf({ workflow_run_id: this.runId, task_id: this.taskId, data: finished['data'] });
+    const node = this.#reader.failed;
+    const failed = node && finished['data']['status'] === 'failed' ? { error_node: node } : {};
+    return runOf({ workflow_run_id: this.runId, task_id: this.taskId, data: finished['data'], ...failed });
   }
 }
 
@@ -108,6 +115,7 @@ async function* eventsOf(
     const before = reader.told;
     let broken: ConnectionError | null = null;
     open.current = stream;
+    reader.requestId = requestIdOf(stream.headers);
     try {
       if (open.closed) return;
       while (true) {

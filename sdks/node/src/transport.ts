@@ -4,17 +4,30 @@ import {
   RateLimitError,
   ServerError,
   TimeoutError,
+  UsageError,
   errorOf,
   isObject,
   requestIdOf,
   retryAfterOf,
+  secondsOf,
 } from './errors.js';
 import { Exchange, reachOf, spoken } from './exchange.js';
 import type { Answer, Stream } from './exchange.js';
+import { environment } from './platform.js';
+import { received } from './responses.js';
 import { Shared } from './shared.js';
 import { DIFY_CLOUD, VERSION, numberOf, rootsOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
-import type { AnswerHeaders, CallOptions, ClientOptions, Fetch, FetchAnswer, FetchInit } from './options.js';
+import type {
+  AnswerHeaders,
+  CallOptions,
+  ChangedOptions,
+  ClientOptions,
+  Fetch,
+  FetchAnswer,
+  FetchInit,
+  Logger,
+} from './options.js';
 
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
 
@@ -36,15 +49,22 @@ export interface Call extends CallOptions {
 /** The header that every answer of Headrace's asynchronous API has. */
 export const MARK = 'headrace-api-version';
 
+/** Where a server's paths begin; clients made by `withOptions` share it. */
+interface Address {
+  root: string;
+  /** The other address that the server may have, until it is known which it is. */
+  other: string | null;
+  settling: Shared<void> | null;
+}
+
 /** Sends calls: key, time-outs, repetitions, errors. One a client. */
 export class Transport {
   readonly clock: () => number;
   readonly sleep: (seconds: number, signal?: AbortSignal) => Promise<void>;
   readonly maxRetries: number;
-  #root: string;
-  /** The other address that the server may have, until it is known which it is. */
-  #other: string | null;
-  #settling: Shared<void> | null = null;
+  readonly #options: ClientOptions;
+  readonly #address: Address;
+  readonly #logger: Logger | undefined;
   readonly #key: string;
   readonly #fetch: Fetch;
   readonly #dispatcher: object | undefined;
@@ -53,12 +73,18 @@ export class Transport {
   readonly #silence: number;
   readonly #retry: { readonly delay: number; readonly factor: number; readonly jitter: number; readonly most: number };
 
-  constructor(options: ClientOptions) {
-    const key = (options.apiKey ?? process.env['API_KEY'] ?? '').trim();
-    if (!key) throw new HeadraceError('No API key: give apiKey, or set API_KEY in the environment.');
-    if (!/^[\x21-\x7e]+$/.test(key)) throw new HeadraceError('The API key holds characters that no key has.');
+  /** `address`: of another transport to the same server. */
+  constructor(options: ClientOptions, address?: Address) {
+    this.#options = options;
+    const key = (options.apiKey ?? environment('API_KEY') ?? '').trim();
+    if (!key) throw new UsageError('No API key: give apiKey, or set API_KEY in the environment.');
+    if (!/^[\x21-\x7e]+$/.test(key)) throw new UsageError('The API key holds characters that no key has.');
     this.#key = key;
-    ({ root: this.#root, other: this.#other } = rootsOf(options.baseUrl || process.env['API_BASE_URL'] || DIFY_CLOUD));
+    this.#address = address ?? {
+      ...rootsOf(options.baseUrl || environment('API_BASE_URL') || DIFY_CLOUD),
+      settling: null,
+    };
+    this.#logger = options.logger;
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
     this.#dispatcher = options.dispatcher;
     this.#headers = { ...options.headers };
@@ -78,7 +104,14 @@ export class Transport {
 
   /** Where the server's paths begin. */
   get root(): string {
-    return this.#root;
+    return this.#address.root;
+  }
+
+  /** The same server with other options; `headers` are added to those that there are. */
+  withOptions(changed: ChangedOptions): Transport {
+    const headers = { ...this.#options.headers, ...changed.headers };
+    const retry = { ...this.#options.retry, ...changed.retry };
+    return new Transport({ ...this.#options, ...given(changed), headers, retry }, this.#address);
   }
 
   /** Sends a call and reads the answer. */
@@ -86,10 +119,12 @@ export class Transport {
     return this.#repeated(call, (timeout) => this.#whole(call, timeout));
   }
 
-  async #whole(call: Call, timeout: number, root = this.#root): Promise<Answer> {
+  async #whole(call: Call, timeout: number, root = this.#address.root): Promise<Answer> {
+    const began = this.clock();
     const exchange = this.#exchange(call, timeout, root);
     try {
       const response = await exchange.response();
+      this.#log(call, response, began);
       const answer = await exchange.whole(response);
       this.#check(call, answer);
       return answer;
@@ -106,9 +141,11 @@ export class Transport {
   /** Sends a call whose answer comes bit by bit. `timeout` is until it begins. */
   open(call: Call): Promise<Stream> {
     return this.#repeated(call, async (timeout) => {
-      const exchange = this.#exchange(call, timeout, this.#root);
+      const began = this.clock();
+      const exchange = this.#exchange(call, timeout, this.#address.root);
       try {
         const response = await exchange.response();
+        this.#log(call, response, began);
         if (response.status >= 300 || isDocument(response)) {
           const answer = await exchange.whole(response);
           this.#check(call, answer);
@@ -132,12 +169,12 @@ export class Transport {
   async #settle(signal: AbortSignal): Promise<void> {
     const accept = (status: number) => !isSilent(status);
     const call: Call = { method: 'GET', path: '/v1/parameters', repeat: 'always', accept, signal };
-    for (const root of [this.#other ?? this.#root, this.#root]) {
+    for (const root of [this.#address.other ?? this.#address.root, this.#address.root]) {
       const answer = await this.#tried(call, (timeout) => this.#whole(call, timeout, root));
       const marked = answer.headers.has(MARK); // the asynchronous API has no such path: the `/api` is its own, then
       if (!marked && !isParameters(answer)) continue;
-      if (!marked) this.#root = root;
-      this.#other = null;
+      if (!marked) this.#address.root = root;
+      this.#address.other = null;
       return;
     }
   }
@@ -160,13 +197,18 @@ export class Transport {
     const init: FetchInit = { method: call.method, headers, redirect: 'manual' };
     if (call.json !== undefined) {
       headers['Content-Type'] = 'application/json';
-      init.body = JSON.stringify(call.json);
+      init.body = written(call.json);
     } else if (call.form) {
       headers['Content-Type'] = call.form.type;
       init.body = call.form.body;
     }
     if (this.#dispatcher) Object.assign(init, { dispatcher: this.#dispatcher });
     return new Exchange(this.#fetch, url, init, call.signal, timeout);
+  }
+
+  #log(call: Call, { status, headers }: FetchAnswer, began: number): void {
+    const took = (this.clock() - began).toFixed(3);
+    this.#logger?.debug(`${call.method} ${call.path} answered ${status} in ${took} s, request ${requestIdOf(headers)}`);
   }
 
   #check(call: Call, answer: Answer): void {
@@ -183,12 +225,12 @@ export class Transport {
     const limit = numberOf('timeout', call.timeout, 0);
     const until = limit ? this.clock() + limit : Infinity;
     call.signal?.throwIfAborted();
-    if (this.#other !== null) {
-      this.#settling ??= new Shared(
+    if (this.#address.other !== null) {
+      this.#address.settling ??= new Shared(
         (unwanted) => this.#settle(unwanted),
-        () => (this.#settling = null),
+        () => (this.#address.settling = null),
       );
-      await this.#settling.within(limit, call.signal);
+      await this.#address.settling.within(limit, call.signal);
     }
     return this.#tried(call, attempt, limit, until);
   }
@@ -202,6 +244,8 @@ export class Transport {
         const pause = repeated < this.maxRetries ? this.#pauseAfter(error, call, repeated) : null;
         if (pause === null) throw error;
         if (this.clock() + pause >= until) throw timedOut(error, limit);
+        const reason = error instanceof Error ? error.message : String(error);
+        this.#logger?.info(`${call.method} ${call.path}: ${reason}; trying again in ${pause.toFixed(1)} s`);
         await this.sleep(pause, call.signal);
       }
     }
@@ -233,6 +277,21 @@ export class Transport {
   }
 }
 
+/** Options without those that are undefined. */
+function given(options: ChangedOptions): ChangedOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+/** A request's body. UsageError for what cannot be JSON: a cycle, a BigInt. */
+function written(json: unknown): string {
+  try {
+    return JSON.stringify(json);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new UsageError(`The request cannot be written as JSON: ${reason}`, { cause });
+  }
+}
+
 /** A page or JSON, such as a login page of a proxy: no stream of events for certain. */
 function isDocument({ headers }: FetchAnswer): boolean {
   return /html|json/i.test((headers.get('content-type') ?? '').split(';')[0] ?? '');
@@ -240,7 +299,7 @@ function isDocument({ headers }: FetchAnswer): boolean {
 
 function noStream(answer: Answer): ServerError {
   const { message, code, body } = errorOf(answer);
-  return new ServerError(`The answer is no stream of events: ${message}`, {
+  return new ServerError(`The answer is not a stream of events: ${message}`, {
     status: answer.status,
     code,
     requestId: requestIdOf(answer.headers),
@@ -251,7 +310,12 @@ function noStream(answer: Answer): ServerError {
 function timedOut(error: unknown, limit: number): unknown {
   if (error instanceof TimeoutError || !(error instanceof HeadraceError)) return error;
   const { status, code, requestId } = error;
-  return new TimeoutError(`${error.message} (and ${limit} s are over)`, { status, code, requestId, cause: error });
+  return new TimeoutError(`${error.message} (and ${secondsOf(limit)} are over)`, {
+    status,
+    code,
+    requestId,
+    cause: error,
+  });
 }
 
 /** Whether an answer says nothing of which server it is from: it is too busy, or broken. */
@@ -282,8 +346,8 @@ export function parse<T>(answer: Answer): T {
   } catch {
     told = null;
   }
-  if (isObject(told)) return told as T;
-  throw new ServerError('The server answered with something that is no JSON object.', {
+  if (isObject(told)) return received(told as T & object, answer);
+  throw new ServerError('The server answered with something that is not a JSON object.', {
     status: answer.status,
     code: 'invalid_response',
     requestId: requestIdOf(answer.headers),

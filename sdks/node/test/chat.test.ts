@@ -107,8 +107,8 @@ test('chat.suggested', async () => {
 test('chat.feedback', async () => {
   await fault.script();
   const client = clientOf(fault, CHAT);
-  assert.equal((await client.sendFeedback('m1', 'like', { content: 'good' })).result, 'success');
-  await client.sendFeedback('m2', null);
+  assert.equal((await client.sendFeedback('m1', { rating: 'like', content: 'good' })).result, 'success');
+  await client.sendFeedback('m2', { rating: null });
   assert.deepEqual(await bodies(), [
     { rating: 'like', content: 'good', user: 'abc-123' },
     { rating: null, user: 'abc-123' },
@@ -122,8 +122,8 @@ test('chat.conversations-list-rename-delete', async () => {
   const found = await all(client.listConversations({ limit: 1, sortBy: '-updated_at' }));
   assert.ok(found.length >= 1);
   const id = await conversation();
-  assert.equal((await client.renameConversation(id, 'other')).name, 'other');
-  assert.equal((await client.renameConversation(id, undefined, { autoGenerate: true })).name, 'made up');
+  assert.equal((await client.renameConversation(id, { name: 'other' })).name, 'other');
+  assert.equal((await client.renameConversation(id, { autoGenerate: true })).name, 'made up');
   assert.equal(await client.deleteConversation('00000000-0000-4000-8000-000000000000'), undefined);
 });
 
@@ -139,7 +139,7 @@ test('chat.variables', async () => {
   const id = await conversation();
   const [variable] = await all(client.listConversationVariables(id));
   assert.deepEqual([variable?.name, variable?.value], ['count', '3']);
-  assert.equal((await client.updateConversationVariable(id, variable?.id ?? '', 9)).value, '9');
+  assert.equal((await client.updateConversationVariable(id, variable?.id ?? '', { value: 9 })).value, '9');
 });
 
 test('chat.cut-ends-with-the-answer', async () => {
@@ -189,12 +189,12 @@ test('chat.audio', async () => {
   const client = clientOf(peer, CHAT);
   assert.equal((await client.audioToText(Buffer.from('ID3 sound'))).text, 'heard 9 bytes of file.mp3');
   assert.equal((await client.audioToText(Readable.from([Buffer.from('ID3')]))).text, 'heard 3 bytes of file.mp3');
-  assert.equal(Buffer.from(await client.textToAudio('hello')).toString(), 'ID3hello');
+  assert.equal(Buffer.from(await client.textToAudio({ text: 'hello' })).toString(), 'ID3hello');
 });
 
 test('rest.datasets-retrieve', async () => {
   await fault.script();
-  const found = await clientOf(fault, CHAT).retrieve('d1', 'what', { retrievalModel: { top_k: 3 } });
+  const found = await clientOf(fault, CHAT).retrieve('d1', { query: 'what', retrievalModel: { top_k: 3 } });
   assert.deepEqual([found.records[0]?.score, found.records[0]?.segment['content']], [0.9, 'found']);
   assert.deepEqual(await bodies(), [{ query: 'what', retrieval_model: { top_k: 3 } }]);
 });
