@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from headrace.adapters.sandbox import LocalSandbox
 from tests.sandbox.attacks import SECRET
+from tests.sandbox.node_programs import without_node
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -24,6 +25,14 @@ async def sandbox() -> AsyncIterator[LocalSandbox]:
 async def confined() -> AsyncIterator[LocalSandbox]:
     """Python in CPython only."""
     made = LocalSandbox(memory=128 * 1024 * 1024)
+    yield made
+    await made.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def quickjs() -> AsyncIterator[LocalSandbox]:
+    """As it is where there is no Node.js."""
+    made = without_node(memory=128 * 1024 * 1024)
     yield made
     await made.aclose()
 

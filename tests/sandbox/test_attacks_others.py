@@ -1,4 +1,5 @@
-"""Hostile JavaScript and hostile templates; the call after them works."""
+"""Hostile JavaScript where there is no Node.js (for Node.js see `test_node_attacks`), and hostile templates; the call
+after them works."""
 
 from pathlib import Path
 
@@ -36,25 +37,31 @@ JAVASCRIPT = {
 
 @pytest.mark.parametrize("attack", JAVASCRIPT)
 async def test_javascript_has_no_more_power(
-    confined: LocalSandbox, secrets: Path, visited: tuple[int, list[bytes]], attack: str
+    quickjs: LocalSandbox, secrets: Path, visited: tuple[int, list[bytes]], attack: str
 ) -> None:
     code = f"function main({{path, port}}) {{ {JAVASCRIPT[attack]} }}"
-    await refused(confined, code, {"path": str(secrets), "port": visited[0]}, "javascript")
+    await refused(quickjs, code, {"path": str(secrets), "port": visited[0]}, "javascript")
     assert visited[1] == []
-    await works(confined)
+    await works(quickjs)
 
 
-async def test_javascript_that_does_not_end_is_ended(confined: LocalSandbox) -> None:
+async def test_javascript_that_does_not_end_is_ended(quickjs: LocalSandbox) -> None:
     with pytest.raises(NodeError, match=r"ran longer than 0\.3 seconds"):
-        await confined.run("javascript", "function main() { while (true); }", {}, 0.3)
-    await works(confined)
+        await quickjs.run("javascript", "function main() { while (true); }", {}, 0.3)
+    await works(quickjs)
 
 
-async def test_javascript_leaves_nothing_behind(confined: LocalSandbox) -> None:
+@pytest.fixture(params=["confined", "quickjs"])
+def engine(request: pytest.FixtureRequest) -> LocalSandbox:
+    """With Node.js where there is one, and without."""
+    return request.getfixturevalue(request.param)
+
+
+async def test_javascript_leaves_nothing_behind(engine: LocalSandbox) -> None:
     spoil = "function main() { globalThis.kept = 1; JSON.parse = null; Array.prototype.kept = 1; return {r: 1} }"
-    assert await confined.run("javascript", spoil, {}, 2) == {"r": 1}
+    assert await engine.run("javascript", spoil, {}, 2) == {"r": 1}
     look = "function main() { return {kept: [typeof kept, typeof [].kept, typeof JSON.parse]} }"
-    assert await confined.run("javascript", look, {}, 2) == {"kept": ["undefined", "undefined", "function"]}
+    assert await engine.run("javascript", look, {}, 2) == {"kept": ["undefined", "undefined", "function"]}
 
 
 TEMPLATES = {

@@ -45,10 +45,16 @@ JS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(params=["sandbox", "quickjs"])
+def engine(request: pytest.FixtureRequest) -> LocalSandbox:
+    """With Node.js where there is one, and without."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("name", JS)
-async def test_javascript(sandbox: LocalSandbox, name: str) -> None:
+async def test_javascript(engine: LocalSandbox, name: str) -> None:
     code, inputs, answer = JS[name]
-    assert await sandbox.run("javascript", code, inputs, 5) == answer
+    assert await engine.run("javascript", code, inputs, 5) == answer
 
 
 @pytest.mark.parametrize(
@@ -62,9 +68,9 @@ async def test_javascript(sandbox: LocalSandbox, name: str) -> None:
         ("async function main() { throw 'text' }", "text"),
     ],
 )
-async def test_what_is_wrong_with_javascript_is_said(sandbox: LocalSandbox, code: str, error: str) -> None:
+async def test_what_is_wrong_with_javascript_is_said(engine: LocalSandbox, code: str, error: str) -> None:
     with pytest.raises(NodeError, match=error):
-        await sandbox.run("javascript", code, {"q": "hi"}, 5)
+        await engine.run("javascript", code, {"q": "hi"}, 5)
 
 
 async def test_other_languages_are_refused(sandbox: LocalSandbox) -> None:

@@ -251,7 +251,7 @@ async def test_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, boot: str, wh
     sandbox = LocalSandbox()
     for _ in range(2):
         with pytest.raises(NodeError, match=why):
-            await sandbox.run("javascript", "function main() { return {} }", {}, 5)
+            await sandbox.run("python3", CODE, {"a": 1}, 5)
     await sandbox.aclose()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import builtins
 import errno
-import importlib
 import io
 import json
 import linecache
@@ -22,7 +21,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.adapters.sandbox import templates
+from headrace.adapters.sandbox import quickjs, templates
 
 FILENAME = "main.py"
 MAX_ERROR = 20_000  # characters of an error's text
@@ -74,56 +73,13 @@ def _told(error: BaseException) -> str:
 
 # ------------------------------------------------------------------------------------------------------ JavaScript
 
-_JS_PRELUDE = """
-globalThis.console = Object.fromEntries(
-  ["log", "info", "warn", "error", "debug", "trace", "dir", "table"].map((name) => [name, () => undefined]));
-"""
-_JS_CALL = """
-(() => {
-  const { stringify, parse } = JSON;
-  return (text) => {
-    const box = { state: "waiting", text: "" };
-    const keep = (value) => { box.text = stringify(value) ?? "null"; box.state = "done"; };
-    const fail = (error) => {
-      box.text = error instanceof Error ? `${error.name}: ${error.message}\\n${error.stack}` : String(error);
-      box.state = "failed";
-    };
-    const value = main(parse(text));
-    if (value !== null && typeof value === "object" && typeof value.then === "function") {
-      value.then(keep).catch(fail);
-    } else {
-      keep(value);
-    }
-    return box;
-  };
-})()
-"""
-
 
 def run_javascript(code: str, inputs: Mapping[str, Any], memory: int) -> str:
     """JSON of what the program's `main` returns, or its promise comes to."""
-    # the package around it starts a thread when imported, and a process with threads should not fork
-    context = importlib.import_module("_quickjs").Context()
-    context.set_memory_limit(memory)
-    context.set_max_stack_size(1024 * 1024)
     try:
-        context.eval(_JS_PRELUDE)
-        context.eval(code)
-        box = context.eval(_JS_CALL)(json.dumps(inputs))
-        while context.execute_pending_job():
-            pass
-        outcome: dict[str, str] = json.loads(box.json())
-    except BaseException as error:
-        raise CodeFailed(_js_told(str(error)) or type(error).__name__) from None
-    if outcome["state"] != "done":
-        raise CodeFailed(_js_told(outcome["text"]) or "main returned a promise that never settles")
-    return outcome["text"]
-
-
-def _js_told(text: str) -> str:
-    if text == "null":  # out of memory, and none left for an error object
-        return "InternalError: out of memory"
-    return text.replace("<input>", "main.js").strip()[-MAX_ERROR:]
+        return quickjs.run(code, inputs, memory)
+    except quickjs.ScriptFailed as error:
+        raise CodeFailed(str(error)[-MAX_ERROR:]) from None
 
 
 # -------------------------------------------------------------------------------------------------------- templates

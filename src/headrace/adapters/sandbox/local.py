@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from headrace.adapters.sandbox import templates
+from headrace.adapters.sandbox import node_scan, quickjs, templates
 from headrace.adapters.sandbox.egress_proxy import PROXY, EgressProxy, certificates_here
 from headrace.adapters.sandbox.imports import HTTP_MODULES, NETWORK_MODULES, NETWORK_PACKAGES, imports
+from headrace.adapters.sandbox.node import NodePool
 from headrace.adapters.sandbox.packages import Packages
 from headrace.adapters.sandbox.slots import Owner, Slots
 from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, WorkerFailed, Workers
@@ -34,14 +35,16 @@ _NOT_INSTALLED = "The packages of HEADRACE_CODE_PACKAGES are not installed: `hea
 _NOT_AHEAD = "This system has no Landlock, so that only modules that are loaded ahead can be imported."
 _BROUGHT = frozenset({"jinja2", "markupsafe"})
 _NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named .*\n\Z", re.MULTILINE)
+_NOT_CONNECTED = re.compile(r"\b(?:EPERM|EACCES|EAI_AGAIN|ENOTFOUND|ENOSYS)\b")
 _NOT_OPENED = re.compile(r"^PermissionError: .*\.py'\n\Z", re.MULTILINE)
 
 
 class LocalSandbox:
     """`resources.Sandbox` on this machine. Nothing is started before it is needed.
 
-    Python runs in a confined CPython, JavaScript in a confined QuickJS, templates in this process where their work is
-    bounded, else in a confined one. `memory` is in bytes a job, `longest` the seconds that any may take, `concurrent`
+    Python runs in a confined CPython; JavaScript in a confined Node.js where there is one, else in a confined QuickJS,
+    which says what it lacks; templates in this process where their work is bounded, else in a confined one. `memory` is
+    in bytes a job, `longest` the seconds that any may take, `concurrent`
     how many jobs run at once, shared by workspace (`workspace_of` knows an app's) and app. `packages` are what programs
     may import besides the standard library, `egress` is how they come to the network.
     """
@@ -55,6 +58,7 @@ class LocalSandbox:
         packages: Packages | None = None,
         egress: EgressProxy | None = None,
         workspace_of: Callable[[str], Awaitable[str]] | None = None,
+        node: NodePool | None = None,
     ) -> None:
         self._slots = Slots(concurrent or max(16, 4 * (os.cpu_count() or 1)))
         self._memory, self._cpu_seconds = memory, int(longest) + 2
@@ -62,6 +66,7 @@ class LocalSandbox:
         self._egress = egress
         self._workspace_of = workspace_of
         self._workspaces: dict[str, str] = {}
+        self._node = node or NodePool(memory, egress=egress)
         self._plain = Workers(self._plan)
         self._packed = Workers(self._plan_with_packages, kept=_KEPT_WITH_PACKAGES) if packages else None
 
@@ -72,8 +77,15 @@ class LocalSandbox:
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         given: dict[str, Any] = plain(dict(inputs))
+        if language == "javascript" and await self._node.lacking() is None:
+            return result_of(await self._in_node(code, given, seconds, app))
         job = {"language": language, "code": code, "inputs": given}
-        return result_of(await self._confined(job, seconds, app))
+        try:
+            return result_of(await self._confined(job, seconds, app))
+        except NodeError as error:
+            if language == "python3" or quickjs.NEEDS_NODE not in str(error):
+                raise
+            raise NodeError(f"{error}\n{await self._node.lacking()}", FAILED) from None
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
@@ -84,8 +96,10 @@ class LocalSandbox:
         return await self._confined(job, seconds, app)
 
     def missing(self, language: str, code: str) -> str | None:
-        """See `resources.Sandbox.missing`: packages that the code imports and that are not installed, and that it is
-        for a network where it has none."""
+        """See `resources.Sandbox.missing`: packages that the code imports and that are not installed, what it uses of
+        Node.js where there is none, and that it is for a network where it has none."""
+        if language == "javascript":
+            return self._missing_of_javascript(code)
         if language != "python3":
             return None
         names = imports(code)
@@ -110,6 +124,22 @@ class LocalSandbox:
                 problems.append(f"the code imports {listed}, but HEADRACE_CODE_EGRESS permits HTTP requests only.")
         return " And ".join(problems) or None
 
+    def _missing_of_javascript(self, code: str) -> str | None:
+        features = node_scan.node_features(code)
+        if features and (why := self._node.lacking_now()) is not None:
+            names = ", ".join(features[:6]) + (" ..." if len(features) > 6 else "")
+            return f"the code uses {names}, which {quickjs.NEEDS_NODE}: {why}"
+        network = node_scan.network_features(code)
+        if network and (why := self._node.network_lacking) is not None:
+            return f"the code uses {', '.join(network)} for the network, {why}"
+        return None
+
+    def _network_hint(self, code: str, error: str) -> str:
+        """What to add to the error of a JavaScript program that lacks the network."""
+        network = node_scan.network_features(code) if _NOT_CONNECTED.search(error) else ()
+        why = self._node.network_lacking if network else None
+        return f"\nThe code uses {', '.join(network)} for the network, {why}" if why else ""
+
     def _has(self, module: str) -> bool:
         """Whether a confined process has it: what is installed beside Headrace is not there, but for Jinja."""
         if module in sys.stdlib_module_names or module in _BROUGHT:
@@ -127,6 +157,7 @@ class LocalSandbox:
 
     async def aclose(self) -> None:
         """Ends everything that runs."""
+        await self._node.aclose()
         for workers in (self._plain, self._packed):
             if workers is not None:
                 await workers.aclose()
@@ -150,6 +181,13 @@ class LocalSandbox:
     async def _plan_with_packages(self) -> Plan:
         assert self._packages is not None
         return replace(await self._plan(), preloaded=self._packages.preloaded)
+
+    async def _in_node(self, code: str, inputs: dict[str, Any], seconds: float, app: str) -> str:
+        try:
+            async with self._slots.slot(Owner(await self._workspace(app), app)):
+                return await self._node.run(code, inputs, seconds)
+        except WorkerFailed as error:
+            raise NodeError(f"{error}{self._network_hint(code, str(error))}", FAILED) from None
 
     async def _confined(self, job: Mapping[str, Any], seconds: float, app: str) -> str:
         workers = self._workers(job)

@@ -1,0 +1,333 @@
+"""JavaScript in real Node.js: one confined process a call, started ahead by a keeper (`node_keeper`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+
+from headrace.adapters.sandbox.egress_proxy import EgressProxy
+from headrace.adapters.sandbox.keeper import START_SECONDS, Keeper
+from headrace.adapters.sandbox.node_program import INSTALL, NETWORK, NodeProgram, NoNode, find_node
+from headrace.adapters.sandbox.node_wire import SIZE
+from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, TimedOut, WorkerFailed
+
+logger = logging.getLogger(__name__)
+
+WAITING, WAITING_BUSY = 2, 4  # Nodes kept ready; after a call in the last BUSY_SECONDS
+BUSY_SECONDS = 60.0
+_PROCESSOR_SECONDS = 600  # of a Node's threads together, from its start; wall time is watched from here
+ELSEWHERE = "Run Headrace on Linux with Landlock, or set HEADRACE_SANDBOX_URL to a sandbox service."
+_ATTEMPTS = 20  # at a job that no Node has begun
+_DIED = "The code ended without an answer: it used too much memory, crashed Node.js, or ended it."
+
+
+class _KeeperDied(Exception):
+    """Not the code's fault: the process that starts Nodes was killed. `begun`: the program may have been, too."""
+
+    def __init__(self, *, begun: bool = False) -> None:
+        super().__init__()
+        self.begun = begun
+
+
+class _Waiting(NamedTuple):
+    """A Node that is ready for its only job."""
+
+    number: int
+    connection: socket.socket
+    processor_seconds: int
+
+
+class NodePool:
+    """Runs JavaScript, each program in a Node of its own. `memory` and `answer` (the longest result) in bytes.
+
+    Nothing is started before the first call. `egress` is how programs come to the network. `find` says which Node.js;
+    `leave_out` is for tests, see `node_wire.NodePlan`.
+    """
+
+    def __init__(
+        self,
+        memory: int = 256 * MEGABYTE,
+        answer: int = 10 * MEGABYTE,
+        *,
+        egress: EgressProxy | None = None,
+        find: Callable[[], NodeProgram] = find_node,
+        leave_out: str = "",
+    ) -> None:
+        self._memory, self._answer, self._egress = memory, answer, egress
+        self._find = find
+        self._make = partial(Keeper, find, leave_out)
+        self._numbers = count(1)
+        self._opening: asyncio.Task[Keeper] | None = None
+        self._waiting = deque[_Waiting]()
+        self._filling: asyncio.Task[None] | None = None
+        self._trimming: asyncio.TimerHandle | None = None
+        self._lacking: str | None = None
+        self._called = float("-inf")
+        self._closed = False
+
+    async def lacking(self) -> str | None:
+        """Why no Node.js runs here, and what to do; None if one does. Starts the keeper."""
+        if self._lacking is None:
+            try:
+                await self._keeper()
+            except (NoNode, NoConfinement) as error:
+                self._lacking = _advice(error)
+                logger.warning("JavaScript runs without Node.js, which it lacks much of: %s", self._lacking)
+        return self._lacking
+
+    def lacking_now(self) -> str | None:
+        """As `lacking`, without an event loop and without leaving anything running; blocks for about half a second."""
+        if self._lacking is None and self._opened() is None:
+            try:
+                self._make().close()
+            except (NoNode, NoConfinement) as error:
+                self._lacking = _advice(error)
+        return self._lacking
+
+    @property
+    def network_lacking(self) -> str | None:
+        """Why programs have no network, in words that go on a sentence; None if they have. Blocks for a moment where
+        Node.js was not started yet."""
+        if self._egress is None:
+            return (
+                "which code has only where HEADRACE_CODE_EGRESS lists hosts, or in a sandbox service "
+                "(HEADRACE_SANDBOX_URL)."
+            )
+        keeper = self._opened()
+        if keeper is not None and keeper.found["network"]:
+            return None
+        try:
+            version = keeper.found["version"] if keeper is not None else self._find().version
+        except NoNode as error:
+            return f"which needs Node.js {NETWORK}: {_advice(error)}"
+        if int(version.partition(".")[0]) < NETWORK:
+            return f"which needs Node.js {NETWORK}; here is {version}."
+        return "but this kernel lets nobody supervise a program's connections." if keeper is not None else None
+
+    async def run(self, code: str, inputs: Mapping[str, Any], seconds: float) -> str:
+        """JSON of what the program's `main` returns, or its promise comes to. The process is gone, or about to be, when
+        this returns, however it returns. WorkerFailed."""
+        job = json.dumps({"code": code, "inputs": json.dumps(inputs), "most": self._answer}).encode()
+        try:
+            return (await self._once(job, seconds)).decode("utf-8", "replace")
+        except _KeeperDied as died:
+            if died.begun and self._egress is not None:
+                raise WorkerFailed(_DIED) from None
+            try:
+                # a confined program leaves no trace without the network, so it may as well run again
+                return (await self._once(job, seconds)).decode("utf-8", "replace")
+            except _KeeperDied:
+                raise WorkerFailed(_DIED) from None
+
+    async def _once(self, job: bytes, seconds: float) -> bytes:
+        for _ in range(_ATTEMPTS):
+            keeper = await self._keeper()
+            node = self._take(keeper, seconds) or await self._start(keeper, seconds)
+            try:
+                async with asyncio.timeout(seconds):
+                    if await self._begins(node.connection, job):
+                        return await self._answered(node.connection)
+            except TimeoutError:
+                raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
+            except EOFError:
+                if await asyncio.to_thread(keeper.died):
+                    self._forget(keeper)
+                    raise _KeeperDied(begun=True) from None
+                raise WorkerFailed(_DIED) from None
+            finally:
+                self._end(keeper, node)
+                self._called = asyncio.get_running_loop().time()
+                self._refill()
+        raise WorkerFailed("The code was not begun: the processes that wait for it die.")
+
+    async def _begins(self, connection: socket.socket, job: bytes) -> bool:
+        """Gives a Node its job. False: it was gone before it looked at it."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(connection, SIZE.pack(len(job)) + job)
+            return await _exactly(connection, 1) == b"b"
+        except (EOFError, ConnectionError):
+            return False
+
+    async def _answered(self, connection: socket.socket) -> bytes:
+        try:
+            sign, answer = await self._framed(connection)
+        except ConnectionError:
+            raise EOFError from None
+        if sign != b"R":
+            raise WorkerFailed(answer.decode("utf-8", "replace"))
+        return answer
+
+    async def _framed(self, connection: socket.socket) -> tuple[bytes, bytes]:
+        sign = await _exactly(connection, 1)
+        (size,) = SIZE.unpack(await _exactly(connection, SIZE.size))
+        if size > self._answer or sign not in (b"R", b"E", b"X"):  # a program can write there, too
+            raise WorkerFailed(f"The result is larger than {self._answer} bytes, or is not one.")
+        return sign, await _exactly(connection, size)
+
+    # ------------------------------------------------------------------------------------------ Nodes that wait
+
+    def _take(self, keeper: Keeper, seconds: float) -> _Waiting | None:
+        while self._waiting:
+            node = self._waiting.popleft()
+            if node.processor_seconds >= seconds and _lives(node.connection):
+                return node
+            self._end(keeper, node)
+        return None
+
+    async def _start(self, keeper: Keeper, seconds: float) -> _Waiting:
+        """A Node that is ready. _KeeperDied; WorkerFailed where it does not get ready."""
+        processor_seconds = max(_PROCESSOR_SECONDS, int(2 * seconds))
+        number = next(self._numbers)
+        try:
+            connection = keeper.start_node(number, self._memory, processor_seconds)
+        except OSError:
+            self._forget(keeper)
+            raise _KeeperDied() from None
+        node = _Waiting(number, connection, processor_seconds)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                sign = await _exactly(connection, 1)
+                if sign == b"r":
+                    return node
+                (size,) = SIZE.unpack(await _exactly(connection, SIZE.size))
+                why = (await _exactly(connection, min(size, 4096))).decode("utf-8", "replace")
+        except TimeoutError:
+            why = "it did not get ready"
+        except (EOFError, ConnectionError):
+            if await asyncio.to_thread(keeper.died):
+                self._forget(keeper)
+                connection.close()
+                raise _KeeperDied() from None
+            why = "it ended while it started, for want of memory or of processes"
+        except BaseException:
+            self._end(keeper, node)
+            raise
+        self._end(keeper, node)
+        raise WorkerFailed(f"Node.js did not start: {why}.")
+
+    def _end(self, keeper: Keeper, node: _Waiting) -> None:
+        node.connection.close()
+        keeper.kill_node(node.number)
+
+    def _refill(self) -> None:
+        if not self._closed and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(self._fill())
+
+    def _wanted(self) -> int:
+        busy = asyncio.get_running_loop().time() - self._called < BUSY_SECONDS
+        return WAITING_BUSY if busy else WAITING
+
+    async def _fill(self) -> None:
+        """One after another, so as not to take the processor from those who run."""
+        try:
+            keeper = await self._keeper()
+            while len(self._waiting) < self._wanted() and not self._closed:
+                self._waiting.append(await self._start(keeper, 0))
+        except (_KeeperDied, WorkerFailed, NoNode):
+            return  # the next call meets the same, and says it
+        if self._trimming is None:
+            self._trimming = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        keeper = self._opened()
+        if keeper is None:
+            return
+        while len(self._waiting) > self._wanted():
+            self._end(keeper, self._waiting.pop())
+        if len(self._waiting) > WAITING:
+            self._trimming = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._trim)
+
+    # ---------------------------------------------------------------------------------------------- the keeper
+
+    async def _keeper(self) -> Keeper:
+        if self._closed:
+            raise WorkerFailed("The sandbox is closed.")
+        keeper = self._opened()
+        if keeper is not None and keeper.process.poll() is not None:
+            self._forget(keeper)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(self._told)
+        # a caller that is cancelled leaves it to the others
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Keeper:
+        guard = await self._egress.start() if self._egress is not None else None
+        return await asyncio.to_thread(self._make, guard)
+
+    def _told(self, opening: asyncio.Task[Keeper]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            self._opening = None
+            return
+        found = opening.result().found
+        logger.info("JavaScript runs in Node.js %s, confined (%s).", found["version"], _walls(found))
+
+    def _opened(self) -> Keeper | None:
+        opening = self._opening
+        done = opening is not None and opening.done() and not opening.cancelled() and opening.exception() is None
+        return opening.result() if opening is not None and done else None
+
+    def _forget(self, keeper: Keeper) -> None:
+        """It is dead, or does not listen: the next job starts another."""
+        if self._opened() is keeper:
+            self._opening = None
+            self._drop_waiting()
+            keeper.close()
+
+    def _drop_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.pop().connection.close()
+
+    async def aclose(self) -> None:
+        """Ends the keeper, and with it every Node."""
+        self._closed = True
+        if self._trimming is not None:
+            self._trimming.cancel()
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if (keeper := self._opened()) is not None:
+            self._drop_waiting()
+            await asyncio.to_thread(keeper.close)
+
+
+def _advice(error: NoNode | NoConfinement) -> str:
+    return f"{error}. {INSTALL if isinstance(error, NoNode) else ELSEWHERE}"
+
+
+def _walls(found: Mapping[str, Any]) -> str:
+    if not found["supervised"]:
+        why = found["unsupervised"]
+        return f"by Landlock alone: names and sizes of files can be seen, threads are not counted; {why}"
+    return "by a supervised filter and Landlock" if found["landlock"] else "by a supervised filter alone"
+
+
+def _lives(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    pieces, left = list[bytes](), size
+    while left:
+        piece = await loop.sock_recv(connection, min(left, MEGABYTE))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
