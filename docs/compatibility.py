@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from headrace.dsl.load import MODES
+from headrace.dsl.load import MODES, NOT_RUN
 from headrace.kernel.graph import BODY_STARTS
 from headrace.nodes import registry
 from tests.official.described import ALL, Described
@@ -126,16 +126,18 @@ _NODE_NOTES = {
     "variable-aggregator": "with groups",
     "variable-assigner": "the name of variable-aggregator in old files",
 }
-_NOT_NODES = (
-    "agent",
-    "datasource",
-    "human-input",
-    "knowledge-index",
-    "tool",
-    "trigger-plugin",
-    "trigger-schedule",
-    "trigger-webhook",
-)
+_NOT_NODES = {
+    "agent": "a strategy that uses tools",
+    "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, out of the "
+    "file's `agent_packages`",
+    "datasource": "",
+    "human-input": "",
+    "knowledge-index": "",
+    "tool": "",
+    "trigger-plugin": "",
+    "trigger-schedule": "",
+    "trigger-webhook": "",
+}
 
 
 def nodes() -> str:
@@ -143,7 +145,7 @@ def nodes() -> str:
     known = {*registry(()), *BODY_STARTS}
     rows = [(name, "partial", _PARTIAL_NODES[name]) for name in known & _PARTIAL_NODES.keys()]
     rows += [(name, DONE, _NODE_NOTES[name]) for name in known - _PARTIAL_NODES.keys()]
-    rows += [(name, NOT, "") for name in _NOT_NODES if name not in known]
+    rows += [(name, NOT, note) for name, note in _NOT_NODES.items() if name not in known]
     return _table("type", sorted(rows))
 
 
@@ -172,7 +174,8 @@ _FEATURES: Mapping[str, tuple[str, str]] = {
 
 def modes() -> str:
     assert _MODES.keys() == MODES
-    return _table("mode", ((name, *told) for name, told in _MODES.items()))
+    rows = [(name, *status) for name, status in _MODES.items()]
+    return _table("mode", [*rows, *((name, NOT, what) for name, what in NOT_RUN.items())])
 
 
 def features() -> str:

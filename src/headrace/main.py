@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.chat import Chats
 from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
+from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.limits import Limiter, PlanFile
@@ -84,15 +86,19 @@ def source_of(file: Path) -> str:
 
 
 def read_workflow(file: Path) -> str:
-    """A workflow file's text. LoadError where it cannot be read, is not UTF-8, or is too large to be one."""
+    """The text of a workflow file, or of the one in an app package (`.ifpkg`). LoadError where it cannot be read, is
+    not UTF-8, or is too large to be one."""
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise LoadError(str(file), [Problem(f"the file is larger than {LARGEST_FILE // 1024 // 1024} MB")])
-        return file.read_text("utf-8-sig")
+        with file.open("rb") as opened:
+            start = opened.read(SIGNATURE_LENGTH)
+            if is_package(start):
+                return packaged(opened if opened.seekable() else BytesIO(start + opened.read()), str(file))
+            content = start + opened.read(LARGEST_FILE)
     except OSError as error:
         raise LoadError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise LoadError(str(file), [Problem(f"is not UTF-8 text (byte {error.start})")]) from error
+    if len(content) > LARGEST_FILE:
+        raise LoadError(str(file), [Problem(f"the file is larger than {LARGEST_FILE // 1024 // 1024} MB")])
+    return text_of(content, str(file)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 @asynccontextmanager

@@ -121,6 +121,11 @@ class Node(ABC, Generic[C]):
         """The variables of other scopes that it assigns."""
         return ()
 
+    def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+        """(path of a field in the node's data, what is wrong with it): what does not keep a file from being loaded, but
+        is surely not meant; for `lint`."""
+        return ()
+
     def needs(self, resources: Resources) -> Iterable[str]:
         """What lacks before this node can run here, in words (a credential to set); for `lint` and at start."""
         return ()

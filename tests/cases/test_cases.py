@@ -32,7 +32,6 @@ DATA = Path(__file__).parent / "data"
 CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}
 # Cases whose right value is still to come.
 PENDING = {
-    "assigner_that_assigns_nothing",
     "conversation_list_forgets_its_type",
     "emoji_split_over_two_chunks",
     "js_locale_silently_wrong",

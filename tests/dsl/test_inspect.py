@@ -196,18 +196,19 @@ def test_a_key_that_stands_twice_is_noted() -> None:
 # --------------------------------------------------------------------------------------------------- the app itself
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.1.5", "0.2.0", "0.3.1", "0.4.0", "0.5.0", "0.6.0", None, 0.6])
+@pytest.mark.parametrize("version", ["0.1.0", "0.1.5", "0.2.0", "0.3.1", "0.4.0", "0.5.0", "0.6.0", "0.7.0", None, 0.6])
 def test_every_version_loads(version: Any) -> None:
     assert told(chain(node("end", "end"), version=version)) == []
 
 
 BAD_APPS = [
-    ({"version": "0.7.0"}, "version 0.7.0 is newer than 0.6.0, the newest known here: parts may not run", False),
+    ({"version": "0.8.0"}, "version 0.8.0 is newer than 0.7.0, the newest known here: parts may not run", False),
     ({"version": "next"}, "'next' is no version of a workflow file", False),
     ({"kind": "rag_pipeline"}, "the file holds 'rag_pipeline', not an app", True),
     ({"app": {"name": "n"}}, "the app's mode is missing", True),
     ({"app": {"mode": "magic"}}, "'magic' is no mode of an app", True),
     ({"app": {"mode": ["x"]}}, "['x'] is no mode of an app", True),
+    ({"app": {"mode": "channel"}}, "the app is of mode 'channel' (a channel), which Headrace does not run", True),
     ({"app": 3}, "there is no `app` section: is it an app exported by Dify?", True),
     ({"workflow": None}, "there is no `workflow` section", True),
     ({"workflow": {}}, "the workflow has no graph", True),

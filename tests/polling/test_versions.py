@@ -14,6 +14,7 @@ from headrace.apps import Served, digest
 from headrace.kernel.masking import STARS
 from headrace.nodes.end import End, EndConfig
 from headrace.stores.memory import MemoryStore
+from tests.dsl.test_package import package
 from tests.polling.calling import Answer, Caller
 from tests.polling.world import api_of, apps_of
 from tests.runtime.service import ECHO, REGISTRY
@@ -151,10 +152,18 @@ async def test_what_runs_all_the_same_is_told_of(world: World):
     assert problem["fatal"] is False
 
 
+async def test_an_app_package_is_published_as_what_it_holds(world: World):
+    answer = await world.publish(package(PARROT.encode()), content_type="application/zip")
+    assert answer.status == 201
+    again = await world.publish(PARROT)
+    assert (again.status, again.json["id"]) == (200, answer.json["id"])
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "code"),
     [
         (b"", "application/yaml", 400, "invalid_workflow"),
+        (b"PK\x03\x04", "application/zip", 400, "invalid_workflow"),
         (b"a: [", "text/yaml", 400, "invalid_workflow"),
         (b"\xff\xfe\x00", "application/x-yaml", 400, "invalid_workflow"),
         (b"{}", "application/json", 400, "invalid_param"),

@@ -36,6 +36,12 @@ class Draft:
         """What a user knows it by."""
         return self.title or self.id
 
+    @property
+    def kind(self) -> str:
+        """What its type is called: Dify has two agent nodes of one type, and tells them apart by two more fields."""
+        second = self.type == "agent" and self.data.get("agent_node_kind") == "dify_agent"
+        return "agent (version 2)" if second else self.type
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -48,6 +54,25 @@ class Link:
 def mapping(value: Value) -> dict[str, Value] | None:
     """The value if it is a mapping."""
     return cast("dict[str, Value]", value) if isinstance(value, dict) else None
+
+
+def number_of(text: str) -> int | float | None:
+    """The finite number that a text is; None if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None  # neither infinite nor NaN
+
+
+def excerpt(value: Value) -> str:
+    """A value as messages quote it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def identifier(value: Value) -> str | None:

@@ -13,7 +13,8 @@ from typing import cast
 from pydantic import ValidationError
 
 from headrace.dsl import graphless
-from headrace.dsl.check import Draft, drafts, links, mapping, unread
+from headrace.dsl.check import Draft, drafts, excerpt, links, mapping, number_of, unread
+from headrace.dsl.ends import doubled
 from headrace.dsl.handling import Handling
 from headrace.dsl.levels import Level, Levels
 from headrace.dsl.source import Document, read
@@ -23,9 +24,15 @@ from headrace.kernel.rounds import Body
 from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
 
-NEWEST = "0.6.0"
+NEWEST = "0.7.0"
 _WORKFLOW = "workflow"
 MODES = frozenset({_WORKFLOW, "advanced-chat", *graphless.MODES})
+NOT_RUN: Mapping[str, str] = {
+    "agent": "an agent of Dify 1.16 and later, with its own prompt, tools and skills",
+    "channel": "a channel",
+    "rag-pipeline": "a pipeline that fills a knowledge base",
+}
+"""Modes of Dify's that no run here could make sense of, and what an app of each is."""
 _BLANK: Mapping[str, Value] = {"string": "", "number": 0, "object": {}, "boolean": False}
 _SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
 
@@ -84,7 +91,7 @@ class _Loader:
         if workflow is None and mode in graphless.MODES:
             if made := graphless.converted(self._document, mode, self.problems.append):
                 self._document, workflow, tools = made.document, made.workflow, made.tools
-        elif workflow is None:
+        elif workflow is None and mode not in NOT_RUN:
             self._tell("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
             graph = None
@@ -124,13 +131,13 @@ class _Loader:
             return False
         kind = file.get("kind")
         if kind not in (None, "", "app"):
-            self._tell(f"the file holds {_shown(kind)}, not an app", file, "kind")
+            self._tell(f"the file holds {excerpt(kind)}, not an app", file, "kind")
             return False
         version = file.get("version")
         if version not in (None, ""):
             numbers = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", _text(version))
             if numbers is None:
-                self._tell(f"{_shown(version)} is no version of a workflow file", file, "version", fatal=False)
+                self._tell(f"{excerpt(version)} is no version of a workflow file", file, "version", fatal=False)
             elif tuple(int(part or 0) for part in numbers.groups()) > tuple(map(int, NEWEST.split("."))):
                 message = f"version {_text(version)} is newer than {NEWEST}, the newest known here: parts may not run"
                 self._tell(message, file, "version", fatal=False)
@@ -140,8 +147,15 @@ class _Loader:
         mode = app.get("mode")
         if mode is None and app:
             self._tell("the app's mode is missing", app, "mode", field="app.mode")
+        elif isinstance(mode, str) and mode in NOT_RUN:
+            self._tell(
+                f"the app is of mode '{mode}' ({NOT_RUN[mode]}), which Headrace does not run",
+                app,
+                "mode",
+                field="app.mode",
+            )
         elif app and not (isinstance(mode, str) and mode in MODES):
-            self._tell(f"{_shown(mode)} is no mode of an app", app, "mode", field="app.mode")
+            self._tell(f"{excerpt(mode)} is no mode of an app", app, "mode", field="app.mode")
         return mode if isinstance(mode, str) else _WORKFLOW
 
     def _environment(self, workflow: dict[str, Value]) -> tuple[dict[str, Value], frozenset[str]]:
@@ -164,9 +178,9 @@ class _Loader:
                     value = _text(value)
                     secrets |= {value} if value else set()
                 case "number" if isinstance(value, str) and value:
-                    number = _number(value)
+                    number = number_of(value)
                     if number is None:
-                        message = f"the environment variable '{name}' is to be a number, not {_shown(value)}"
+                        message = f"the environment variable '{name}' is to be a number, not {excerpt(value)}"
                         self._tell(message, entry, "value", field=f"{field}.value")
                     value = number
                 case _:
@@ -225,7 +239,10 @@ class _Loader:
             for draft in self._drafts.values():
                 self._node(draft, levels)
             return None
-        return self._built(top, levels)
+        built = self._built(top, levels)
+        if not any(problem.fatal for problem in self.problems):
+            self.problems += doubled(built, self._drafts, self._document)
+        return built
 
     def _is_container(self, draft: Draft) -> bool:
         cls = self._registry.get(draft.type)
@@ -274,11 +291,15 @@ class _Loader:
         cls = self._registry.get(draft.type)
         if cls is None:
             if draft.type not in BODY_STARTS:
-                message = f"nodes of type '{draft.type}' are not run here"
+                message = f"nodes of type '{draft.kind}' are not run here"
                 self._tell(message, draft.data, "type", node=draft.name, fatal=False)
-            return Unknown(draft.type, draft.name)
+            return Unknown(draft.kind, draft.name)
         try:
-            return cls(cls.Config.model_validate(draft.data))
+            node = cls(cls.Config.model_validate(draft.data))
+            for field, flaw in node.flaws():
+                where, line = self._document.locate(draft.data, field)
+                self.problems.append(Problem(flaw, draft.name, where or None, line, fatal=False))
+            return node
         except ValidationError as error:
             told: set[tuple[str, str]] = set()
             for detail in error.errors(include_url=False, include_context=False, include_input=False):
@@ -309,23 +330,6 @@ class _Loader:
 
 def _text(value: Value) -> str:
     return "" if value is None else value if isinstance(value, str) else str(value)
-
-
-def _shown(value: Value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _number(text: str) -> int | float | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number - number == 0 else None  # neither infinite nor NaN
 
 
 def _worded(kind: str, message: str) -> str:

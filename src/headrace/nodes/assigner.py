@@ -22,6 +22,7 @@ from headrace.values import File, Selector, Value, kind
 ERROR = "VariableOperatorNodeError"
 UPDATED = "__updated_variables"
 _FIXED = frozenset({"sys", "env"})
+_CANNOT = "a variable of sys or env cannot be assigned: every run that reaches it fails"
 
 Operation = Literal[
     "over-write", "clear", "append", "extend", "set", "+=", "-=", "*=", "/=", "remove-first", "remove-last"
@@ -88,9 +89,35 @@ class Assigner(Node[AssignerConfig]):
         selectors = [item.variable_selector for item in config.items] or [config.assigned_variable_selector]
         return [(selector[0], selector[1]) for selector in selectors if len(selector) > 1]
 
+    def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+        config = self.config
+        if self._first:
+            if len(config.assigned_variable_selector) < 2:
+                yield ("items",), "the node names no variable to assign: every run that reaches it fails"
+            elif config.assigned_variable_selector[0] in _FIXED:
+                yield ("assigned_variable_selector",), _CANNOT
+            elif config.write_mode != "clear" and len(config.input_variable_selector) < 2:
+                yield ("input_variable_selector",), "no value to assign is named: every run that reaches it fails"
+            return
+        if not config.items:
+            yield ("items",), "the node names no variable to assign: it does nothing"
+        for index, item in enumerate(config.items):
+            if item.variable_selector[0] in _FIXED:
+                yield ("items", index, "variable_selector"), _CANNOT
+            elif item.input_type == "variable" and item.operation in _CONSTANT_ONLY:
+                message = (
+                    f"operation {item.operation} takes a constant, not a variable: every run that reaches it fails"
+                )
+                yield ("items", index, "operation"), message
+
+    @property
+    def _first(self) -> bool:
+        """Whether it is of the node's first version."""
+        return self.config.version == "1" and not self.config.items
+
     async def run(self, ctx: Context) -> Result:
         written = _Written(ctx)
-        if self.config.version == "1" and not self.config.items:
+        if self._first:
             inputs = self._first_version(written)
             process: dict[str, Value] = {}
         else:

@@ -138,6 +138,7 @@ PUBLISH = operation(
     ],
     {
         "application/yaml": {"schema": {"type": "string"}, "example": _CONTENT},
+        "application/zip": {"schema": {"type": "string", "format": "binary"}},
         "application/json": {
             "schema": {
                 "type": "object",

@@ -21,6 +21,7 @@ from headrace.api.polling.parts import Polling
 from headrace.apps import Served
 from headrace.dsl.diff import diff
 from headrace.dsl.hiding import shown
+from headrace.dsl.package import text_of
 from headrace.dsl.source import read
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.ports import App, Version
@@ -28,7 +29,9 @@ from headrace.times import times
 from headrace.values import Value
 
 _JSON = "application/json"
-_YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain"})
+_FILES = frozenset(
+    {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/zip"}
+)
 _WANTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
 _PAGE, _LARGEST_PAGE = 20, 100
 _NAMED = 10_000  # versions whose names are remembered: to find one out, its content is read
@@ -177,12 +180,8 @@ async def _loaded(work: Callable[..., Any], *arguments: Any) -> Any:
 def _content(request: Request, body: bytes) -> str:
     """The workflow file in a body. RequestError for another kind of body, LoadError where it is no text."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared in _YAML or declared.endswith("+yaml"):
-        try:
-            return body.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = body.count(b"\n", 0, error.start) + 1
-            raise LoadError("content", [Problem(f"is not UTF-8 text (byte {error.start})", line=line)]) from error
+    if declared in _FILES or declared.endswith("+yaml"):
+        return text_of(body, "content")
     if declared != _JSON and not declared.endswith("+json"):
         raise of_status(415, _WANTED)
     try:
