@@ -372,3 +372,28 @@ async def test_runs_are_told_from_the_start_to_whoever_follows(make: Maker, head
     events = await collected(client.follow_workflow_run(created))
     assert [events[0].event, events[-1].event] == ["workflow_started", "workflow_finished"]
     assert pathlib.Path(app["file"]).name == "hello.yml"
+
+
+# ---------------------------------------------------------------------------------------------------------------- chats
+
+
+async def test_a_chat_is_asked_polled_and_goes_on(make: Maker, headrace: Serve) -> None:
+    client, app = make(headrace.keys["talk"], headrace.url), headrace.apps["talk"]["app_id"]
+    created = await client.create_workflow_run(app, query="hello")
+    assert (created.status, created.message_id) == ("queued", created.workflow_run_id)
+    first = await client.wait(created)
+    assert (first.status, first.query) == ("succeeded", "hello")
+    assert first.answer == "1: hello"
+    assert first.conversation_id == created.conversation_id
+    asked = {"workflow_id": app, "query": "again", "conversation_id": created.conversation_id}
+    second = await client.run_and_wait(**asked)
+    assert second.conversation_id == created.conversation_id
+    assert second.answer == "2: again"
+
+
+async def test_a_query_is_for_headrace(make: Maker, dify: str) -> None:
+    client = make(TEMPLATE, dify)
+    with pytest.raises(UsageError, match="query needs Headrace's asynchronous API"):
+        await client.run_and_wait({}, query="hello")
+    with pytest.raises(UsageError, match="conversation_id needs"):
+        await client.create_workflow_run(None, {}, conversation_id="x")

@@ -45,6 +45,7 @@ export type {
   CreateRunRequest,
   FailureOptions,
   LogFilter,
+  MessageFields,
   RunFilter,
   RunRef,
   RunRequest,

@@ -13,6 +13,9 @@ export interface CreatedRun extends Fields {
   readonly task_id: string;
   readonly status: RunStatus;
   readonly created_at?: number;
+  /** Of a message (Headrace). */
+  readonly conversation_id?: string | null;
+  readonly message_id?: string;
 }
 
 export interface Usage extends Fields {
@@ -47,6 +50,11 @@ export interface WorkflowRun extends Fields {
   readonly started_at_ms?: number | null;
   readonly finished_at_ms?: number | null;
   readonly elapsed_time?: number | null;
+  /** Of a run that answers a message (Headrace): what was asked, and the answer as far as it goes. */
+  readonly query?: string;
+  readonly answer?: string;
+  readonly conversation_id?: string | null;
+  readonly message_id?: string;
 }
 
 /** A run's end, also as Dify tells it, under `data`. */

@@ -16,7 +16,15 @@ export interface RunRequest extends UserOptions {
   files?: readonly FileInput[] | undefined;
 }
 
-export interface CreateRunRequest extends RunRequest {
+/** Of a chat (Headrace): `workflowId` is the app's id, and the run's answer is told with it. */
+export interface MessageFields {
+  /** What is asked. */
+  query?: string | undefined;
+  /** The conversation that goes on; left out for a new one. */
+  conversationId?: string | undefined;
+}
+
+export interface CreateRunRequest extends RunRequest, MessageFields {
   /** For Headrace; one is made up where none is given, so that the request can be repeated without a second run. */
   idempotencyKey?: string | undefined;
   /** Where Headrace is to tell that the run has ended. */

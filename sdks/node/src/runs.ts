@@ -13,6 +13,7 @@ import type {
   CreateRunRequest,
   FailureOptions,
   LogFilter,
+  MessageFields,
   RunFilter,
   RunRef,
   RunRequest,
@@ -34,12 +35,10 @@ export class Runs extends Asking {
   async createWorkflowRun(request: CreateRunRequest = {}): Promise<CreatedRun> {
     const { callbackUrl } = request;
     const body = await this.bodyOf(request);
-    const asked = callbackUrl ? { ...body, callback_url: callbackUrl } : body;
-    const answer = await this.askHeadrace(request, asked, 'async');
+    const extra = { ...(callbackUrl ? { callback_url: callbackUrl } : {}), ...messageOf(request) };
+    const answer = await this.askHeadrace(request, { ...body, ...extra }, 'async');
     if (answer) return parse<CreatedRun>(answer);
-    if (callbackUrl) {
-      throw new UsageError("callbackUrl needs Headrace's asynchronous API, and a workflowId that it knows.");
-    }
+    refuse(request);
     const stream = this.stream(request, () => this.begin(request, body));
     try {
       for await (const event of stream) {
@@ -99,11 +98,12 @@ export class Runs extends Asking {
    * Runs a workflow and waits for its end the way that is best with this server: Headrace is asked to tell when the run
    * ends; of Dify the run's stream is read, and its detail is polled where that is cut.
    */
-  async runAndWait(request: RunRequest & WaitOptions = {}): Promise<WorkflowRun> {
+  async runAndWait(request: RunRequest & WaitOptions & MessageFields = {}): Promise<WorkflowRun> {
     const body = await this.bodyOf(request);
     const plan = this.plan(request.polling);
-    const answer = await this.askHeadrace(request, body, 'async');
+    const answer = await this.askHeadrace(request, { ...body, ...messageOf(request) }, 'async');
     if (answer) return this.waited(parse<CreatedRun>(answer).workflow_run_id, plan, request, true);
+    refuse(request);
     const until = this.transport.clock() + plan.timeout;
     const stream = this.stream(request, () => this.begin(request, body), { plan });
     try {
@@ -239,4 +239,15 @@ function errorOfEvent(event: Values, runId: string | null): HeadraceError {
     runId,
     body: event,
   });
+}
+
+/** The fields of a message, as Headrace knows them. */
+function messageOf({ query, conversationId }: MessageFields): Values {
+  return { ...(query ? { query } : {}), ...(conversationId ? { conversation_id: conversationId } : {}) };
+}
+
+/** Throws where something was given that only Headrace's asynchronous API knows, and this server has none. */
+function refuse(given: MessageFields & { callbackUrl?: string | undefined }): void {
+  const name = (['callbackUrl', 'query', 'conversationId'] as const).find((each) => given[each]);
+  if (name) throw new UsageError(`${name} needs Headrace's asynchronous API, and a workflowId that it knows.`);
 }

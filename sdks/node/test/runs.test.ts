@@ -285,3 +285,15 @@ test('ids are parts of a path, whatever they hold', async () => {
   await errorOf(clientOf(toPeer, 'app-02_template', { maxRetries: 0 }).getWorkflowRun('a/../../x?y'), Error);
   assert.ok((await toPeer.came()).every((came) => came.path.startsWith('/v1/workflows/run/a')));
 });
+
+test('runs.chats-are-asked', async () => {
+  const [client, workflowId] = [clientOf(real, real.keys['talk'] ?? ''), appOf('talk')];
+  const created = await client.createWorkflowRun({ workflowId, query: 'hello' });
+  assert.equal(created.message_id, created.workflow_run_id);
+  const first = await client.wait(created, { polling: SOON });
+  assert.deepEqual([first.query, first.answer], ['hello', '1: hello']);
+  const conversationId = created.conversation_id ?? '';
+  const second = await client.runAndWait({ workflowId, query: 'again', conversationId });
+  assert.deepEqual([second.answer, second.conversation_id], ['2: again', conversationId]);
+  await assert.rejects(template().runAndWait({ query: 'hello' }), /query needs Headrace/);
+});

@@ -151,12 +151,15 @@ class CreatedRun(Answer):
     task_id: Id = ""
     status: str = "queued"
     created_at: int | None = None
+    conversation_id: str | None = None
+    message_id: str | None = None
 
 
 class WorkflowRun(Answer):
     """A run as it stands. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace).
 
-    `outputs` is None until the run has ended, and where a failed run has none.
+    `outputs` is None until the run has ended, and where a failed run has none. `query`, `answer`, `conversation_id` and
+    `message_id` are of runs that answer a chat's message (Headrace).
     """
 
     id: str
@@ -179,6 +182,10 @@ class WorkflowRun(Answer):
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
     elapsed_time: float | None = None
+    query: str | None = None
+    answer: str | None = None
+    conversation_id: str | None = None
+    message_id: str | None = None
 
     @property
     def ended(self) -> bool:

@@ -71,6 +71,8 @@ class AsyncRuns(AsyncCalls):
         timeout: Timeout = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
+        query: str | None = None,
+        conversation_id: str | None = None,
     ) -> CreatedRun:
         """Begins a run, and does not wait for it: the answer has its `workflow_run_id`.
 
@@ -79,15 +81,17 @@ class AsyncRuns(AsyncCalls):
         `callback_url` and `idempotency_key` are for Headrace; without a key of yours one is made up, so that the
         request can be repeated without making a second run.
 
+        Headrace runs chats, too: `workflow_id` is the app's id, `query` what is asked, and `conversation_id` the
+        conversation that goes on; the answer has that of a new one.
+
         On Dify, which has no asynchronous API, a streaming run is begun and let go of after its first event.
         """
-        extra = {"callback_url": callback_url} if callback_url else None
+        extra = _given(callback_url=callback_url, query=query, conversation_id=conversation_id)
         ask = self._ask(workflow_id, inputs, files, user, timeout, idempotency_key, extra)
         answer = await ask.headrace("async")
         if answer is not None:
             return typed(CreatedRun, object_of(answer))
-        if callback_url:
-            raise UsageError("callback_url needs Headrace's asynchronous API, and a workflow_id that it knows.")
+        _refuse(extra)
         reader = Reader(WORKFLOW_ENDS)
         answer = await ask.dify("streaming")
         try:
@@ -142,14 +146,19 @@ class AsyncRuns(AsyncCalls):
         files: Sequence[Any] | None = None,
         polling: PollingPlan | None = None,
         raise_on_failure: bool = False,
+        query: str | None = None,
+        conversation_id: str | None = None,
     ) -> WorkflowRun:
         """Runs a workflow and waits for its end the way that is best with this server: Headrace is asked to tell when
-        the run ends; of Dify the run's stream is read, and its detail is polled where that is cut."""
-        ask = self._ask(workflow_id, inputs, files, user, None)
+        the run ends; of Dify the run's stream is read, and its detail is polled where that is cut. `query` and
+        `conversation_id`: of a chat on Headrace, whose run has an `answer`, see `create_workflow_run`."""
+        extra = _given(query=query, conversation_id=conversation_id)
+        ask = self._ask(workflow_id, inputs, files, user, None, extra=extra)
         answer = await ask.headrace("async")
         if answer is not None:
             created = typed(CreatedRun, object_of(answer))
             return await self._wait(created.workflow_run_id, polling, hold=True, raise_on_failure=raise_on_failure)
+        _refuse(extra)
         plan = polling or self._session.polling
         until = self._transport.clock() + plan.timeout
         async with self._stream(ask, plan) as stream:
@@ -324,6 +333,17 @@ class AsyncRuns(AsyncCalls):
         session = self._session
         recovery = AsyncRecovery(session, ask.user, polling or session.polling, ask.again)
         return AsyncStream(ask.stream, recovery, Reader(WORKFLOW_ENDS))
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    """Those that were given of the fields that only Headrace's asynchronous API knows."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def _refuse(extra: Mapping[str, str]) -> None:
+    """UsageError where something was given that this server does not know."""
+    if extra:
+        raise UsageError(f"{next(iter(extra))} needs Headrace's asynchronous API, and a workflow_id that it knows.")
 
 
 def _begun(event: Event) -> CreatedRun:
