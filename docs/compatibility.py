@@ -67,13 +67,13 @@ _NOT_EVENTS = {
     "human_input_form_timeout": "human-input does not run here",
     "human_input_required": "human-input does not run here",
     "message_replace": _NO_MODERATION,
-    "reasoning_chunk": "newer than 1.12.1: reasoning comes with the node's outputs",
     "tts_message": _NO_AUTOPLAY,
     "tts_message_end": _NO_AUTOPLAY,
 }
 _EVENT_NOTES = {
     "agent_message": "of `agent-chat` apps",
     "message": "of chat and completion apps",
+    "reasoning_chunk": "of llm nodes that separate their reasoning, as later versions than 1.12.1 send it",
     "text_chunk": "of workflows; chatflows tell `message` in its place",
     "workflow_paused": _NO_PAUSE,
 }

@@ -183,7 +183,8 @@ PATHS = {
     "completion": "/completion-messages",
     "failing": "/chat-messages",
 }
-ELSEWHERE = {"message_file", "workflow_paused"}  # tests/api: they take a model that draws, and a node type that pauses
+# tests/api: they take a model that draws, one that thinks, and a node type that pauses
+ELSEWHERE = {"message_file", "reasoning_chunk", "workflow_paused"}
 
 
 async def test_every_event_that_the_page_tells_of_comes_as_described(there: World):

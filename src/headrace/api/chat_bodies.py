@@ -15,7 +15,7 @@ from headrace.api.bodies import Blocking
 from headrace.api.encoding import encode
 from headrace.chat import ANNOTATION
 from headrace.errors import RequestError
-from headrace.kernel.answer import Answer, Said
+from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     NodeFailed,
     NodeSucceeded,
@@ -28,6 +28,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
+from headrace.kernel.speech import Said
 from headrace.node import Flow
 from headrace.nodes.knowledge_retrieval import retriever_resources
 from headrace.values import File, Value, files_in

@@ -15,8 +15,8 @@ from headrace.api.chat_bodies import FLOWING, Reply, envelope, failure
 from headrace.api.encoding import encode
 from headrace.api.frames import START, Frame, Frames, Place
 from headrace.chat import AGENT, MESSAGES
-from headrace.kernel.answer import Said
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId
+from headrace.kernel.speech import Said
 from headrace.node import Flow
 from headrace.values import File, Value
 
@@ -47,7 +47,8 @@ class ChatFrames(Frames):
             if frame.event == "text_chunk":
                 frames.append(self._said(frame))
             elif self._reply.flowing:
-                frames.append(frame)
+                thought = frame.event == "reasoning_chunk"
+                frames.append(frame._replace(data={"message_id": self.run, **frame.data}) if thought else frame)
             elif isinstance(record.event, NodeSucceeded):
                 new = self._reply.files[known:]
                 frames += [Frame("message_file", _message_file(file), frame.place) for file in new]
@@ -61,6 +62,8 @@ class ChatFrames(Frames):
         if frame.event == "error":
             return encode(event | frame.data)
         event["task_id"] = self.task
+        if frame.event == "reasoning_chunk":
+            return encode(event | {"data": frame.data})
         event |= frame.data if frame.event in _FLAT else {"workflow_run_id": self.run, "data": frame.data}
         return encode(event)
 

@@ -2,7 +2,8 @@
 
 Facts of the stream (recorded, Dify 1.12): an event is {event, workflow_run_id, task_id, data}; text comes before the
 node_finished of the node that made it certain; a node that is cancelled by a stop has no node_finished; a failure that
-a strategy handles has the status `exception`.
+a strategy handles has the status `exception`. Later versions than 1.12 tell the thinking of llm nodes that separate it
+(`reasoning_format`) as `reasoning_chunk`, at once and beside the text.
 
 **Places.** Every frame carries the place in the run that its reader has come to: a sequence number, and how many
 characters were told beyond what the journal up to that number gives. Whoever comes back with a place is told all that
@@ -22,8 +23,9 @@ from headrace.api.bodies import outcome, seconds
 from headrace.api.container_frames import ContainerFrames
 from headrace.api.encoding import Inputs, encode
 from headrace.errors import InvalidParam
-from headrace.kernel.answer import Answer, Said
+from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
+    THOUGHT,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -40,6 +42,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import ROUND_END
 from headrace.kernel.masking import Mask
+from headrace.kernel.speech import Said
 from headrace.kernel.spending import count_of, sum_of
 from headrace.node import Flow
 from headrace.values import Value, files_in
@@ -106,7 +109,8 @@ class Frames:
         self._graph = flow.graph
         self._containers = ContainerFrames(flow.graph)
         # what a response tells straight from the environment never was a record, so it is masked here
-        self._answer = Answer(flow.graph, {"env": Mask(flow.secrets).value(dict(flow.environment))})
+        env = Mask(flow.secrets).value(dict(flow.environment))
+        self._answer = Answer(flow.graph, {"env": env}, thinking=True)
         self._after = after.seq
         self._skip = {0: after.told, **dict(after.inside)}  # characters of each level
         self._seq = 0
@@ -125,7 +129,7 @@ class Frames:
             return []  # the journal brings it again
         at, told = self._seq, self._answer.unjournaled
         texts = self._answer.apply(record)
-        self._heard(texts, record.at)
+        self._heard([each for each in texts if each.selector[1] != THOUGHT], record.at)
         told_of = list(self._events(record))
         if record.seq is not None:
             self._seq = record.seq
@@ -143,14 +147,20 @@ class Frames:
                 if count > known:
                     frames.append(Frame(*each, Place.beyond(at, told)))
         for text, selector, level in texts:
-            told[level] = told.get(level, 0) + len(text)
+            size = len(text) or 1  # the end of a thought counts as a character
+            told[level] = told.get(level, 0) + size
             skip = self._skip.get(level, 0)
-            if skip > len(text):
-                self._skip[level] = skip - len(text)
+            if skip > size:
+                self._skip[level] = skip - size
             else:
                 self._skip.pop(level, None)
-            if rest := text[skip:]:
-                data = {"text": rest, "from_variable_selector": list(selector)}
+            if skip >= size:
+                continue
+            if selector[1] == THOUGHT:
+                data: dict[str, Value] = {"reasoning": text[skip:], "node_id": selector[0], "is_final": not text}
+                frames.append(Frame("reasoning_chunk", data, Place.beyond(at, told)))
+            else:
+                data = {"text": text[skip:], "from_variable_selector": list(selector)}
                 frames.append(Frame("text_chunk", data, Place.beyond(at, told)))
         frames += [Frame(*each, Place.beyond(at, told)) for each in told_of if not closed]
         if frames:

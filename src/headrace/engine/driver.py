@@ -19,6 +19,7 @@ from headrace.engine.texts import FLUSH_SECONDS, Texts
 from headrace.engine.world import World
 from headrace.errors import Conflict, NodeError, StoreError
 from headrace.kernel.events import (
+    THOUGHT,
     Delta,
     Event,
     NodeRetried,
@@ -309,10 +310,10 @@ class Driver:
     # ------------------------------------------------------------------------------------------------ streamed text
 
     def _emitter(self, path: Path, level: Level, id_: NodeId) -> Callable[[str, str], None]:
-        told = level.graph.told
+        told, thinks = level.graph.told, id_ in level.graph.thinking
 
         def emit(name: str, text: str) -> None:
-            if (id_, name) in told and not self.state.ended:
+            if ((id_, name) in told or (thinks and name == THOUGHT)) and not self.state.ended:
                 self._tell(self._texts.grow(path, name, text))
 
         return emit

@@ -34,10 +34,14 @@ from headrace.values import Value
 
 
 class Answer:
-    """Folds a run's records into what it says. `scopes`: the values known before it starts (env)."""
+    """Folds a run's records into what it says. `scopes`: the values known before it starts (env). `thinking`: also
+    into what its models think (see `kernel.thinking`)."""
 
-    def __init__(self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None) -> None:
-        self._top = Speech(graph, dict(scopes or {}))
+    def __init__(
+        self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None, *, thinking: bool = False
+    ) -> None:
+        self._thinking = thinking
+        self._top = Speech(graph, dict(scopes or {}), thinking=thinking)
         self._levels: dict[Path, Speech] = {}  # of rounds that may yet speak, by what their paths begin with
         self._turns: dict[Path, deque[Speech]] = {}  # the same by container: the first of them has the word
         self._silent = not graph.speakers
@@ -48,7 +52,10 @@ class Answer:
         """Characters told that no journaled record has yet, by level: what a stream's id adds to the sequence
         number."""
         levels = [self._top, *(turns[0] for turns in self._turns.values() if turns and turns[0].speaking)]
-        return {level.number: count for level in levels if (count := level.unjournaled)}
+        told = {level.number: count for level in levels if (count := level.unjournaled)}
+        for level in levels:
+            told |= level.thoughts.unjournaled if level.thoughts else {}
+        return told
 
     def apply(self, record: Record) -> list[Said]:
         """Takes a record in (numbered or not); returns what can be told now that could not before."""
@@ -97,7 +104,8 @@ class Answer:
                 round_scopes(body, around.scopes, node, event.inputs)
             return []
         scopes = round_scopes(body, level.scopes, node, event.inputs)
-        opened = Speech(body.graph, scopes, f"{event.path}[{event.round}{ROUND_END}", number, level)
+        prefix = f"{event.path}[{event.round}{ROUND_END}"
+        opened = Speech(body.graph, scopes, prefix, number, level, thinking=self._thinking)
         opened.turns = self._turns.setdefault(event.path, opened.turns)
         opened.turns.append(opened)
         self._levels[opened.prefix] = opened

@@ -151,6 +151,11 @@ class RoundStarted:
     inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
+THOUGHT = "#reasoning"
+"""The `name` of a Delta that is a model's thinking, kept apart from its text: raw, where `reasoning_content` is not. No
+output is called so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """Text that a node's output `name` grew by. `at`: how many characters of it came before, in this attempt."""

@@ -147,6 +147,11 @@ class Graph:
         return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))
 
     @cached_property
+    def thinking(self) -> frozenset[NodeId]:
+        """The nodes whose thinking may be told: those whose text, or thoughts, some response tells."""
+        return frozenset(piece[0] for piece in self.told if piece[1:2] in (("text",), ("reasoning_content",)))
+
+    @cached_property
     def speakers(self) -> frozenset[NodeId]:
         """Response nodes, and containers with some inside."""
         return frozenset(self.responses).union(id_ for id_, body in self.bodies.items() if body.graph.speakers)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
 from headrace.kernel.events import (
+    THOUGHT,
     Delta,
     NodeFailed,
     NodeRetried,
@@ -28,6 +29,7 @@ from headrace.kernel.events import (
     Record,
 )
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId
+from headrace.kernel.thinking import Thoughts
 from headrace.kernel.variables import Variables
 from headrace.values import Selector, Value, markdown
 
@@ -35,7 +37,8 @@ from headrace.values import Selector, Value, markdown
 class Said(NamedTuple):
     """Text told, and the selector it is from ([node, "answer"] for a response's own literal text). `level` says in
     which graph: 0 is the top one, another number the RoundStarted that began the round. What one level says has one
-    order; rounds under way at once have none among them."""
+    order; rounds under way at once have none among them. With the selector [node, THOUGHT] it is a model's thinking,
+    see `kernel.thinking`."""
 
     text: str
     selector: Selector
@@ -63,12 +66,15 @@ class Speech:
         prefix: Path = "",
         number: int = 0,
         around: Speech | None = None,
+        *,
+        thinking: bool = False,
     ) -> None:
         self.graph = graph
         self.scopes = scopes
         self.prefix = prefix
         self.number = number
         self.around = around
+        self.thoughts = Thoughts() if thinking else None
         self.turns: deque[Speech] = deque()  # the rounds of its container, itself among them
         self._held: list[Said] = []
         self._variables = Variables(scopes)
@@ -125,7 +131,7 @@ class Speech:
 
     def resumed(self) -> Iterator[Said]:
         """What was running when the worker was lost begins anew."""
-        self._forget({selector[0] for selector in self._streams} - self._ended)
+        self._forget({selector[0] for selector in self._streams}.union(self._running) - self._ended)
         return self._speak()
 
     def apply(self, record: Record) -> Iterable[Said]:
@@ -134,11 +140,15 @@ class Speech:
         assert isinstance(event, NodeStarted | NodeRetried | NodeSkipped | NodeSucceeded | NodeFailed | Delta)
         node = event.path[len(self.prefix) :]
         match event:
+            case Delta(_, name, at, text) if name == THOUGHT:
+                return self._thought(node, at, text, journaled=record.seq is not None)
             case Delta(_, name, at, text):
                 return self._grown((node, name), at, text, journaled=record.seq is not None)
             case NodeStarted(inputs=inputs):
                 if (body := self.graph.bodies.get(node)) is None:
                     self._running.add(node)  # a container in a round that has failed ends unheard
+                    if self.thoughts and node in self.graph.thinking:
+                        self.thoughts.begin(node, record.seq or 0)
                 elif scope := body.container.scope(inputs):
                     self.scopes[node] = scope
                 else:
@@ -154,6 +164,8 @@ class Speech:
                 self.graph.put(self.scopes, node, event.outputs)
                 self._ended.add(node)
                 self._reach_from(node, event.handle)
+                if self.thoughts and isinstance(event, NodeSucceeded) and (end := self.thoughts.end(node)):
+                    return [*(Said(*each) for each in end), *self._speak()]
             case NodeSkipped():
                 self._skipped.add(node)
             case NodeRetried():
@@ -208,6 +220,15 @@ class Speech:
         self._streams = {selector: stream for selector, stream in self._streams.items() if selector[0] not in nodes}
         if (piece := self._piece()) and piece[0] in nodes:
             self._told = 0
+        if self.thoughts:
+            self.thoughts.forget(nodes)
+
+    def _thought(self, node: NodeId, at: int, text: str, *, journaled: bool) -> Iterable[Said]:
+        if self.thoughts is None:
+            return ()
+        shows = ((node, "text"), (node, "reasoning_content"))
+        shown = any(piece[:2] in shows for speaker in self._waiting for piece in self.graph.responses[speaker])
+        return [Said(*each) for each in self.thoughts.grow(node, at, text, journaled=journaled, shown=shown)]
 
     # ------------------------------------------------------------------------------------------------------- choices
 

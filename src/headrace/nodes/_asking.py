@@ -101,10 +101,13 @@ def _silent(text: str) -> None:
 
 
 class Heard:
-    """An answer, heard to its end. Its text is told piece by piece on the way."""
+    """An answer, heard to its end. Its text, and its thinking where that is separated, are told piece by piece."""
 
-    def __init__(self, tell: Callable[[str], None], reasoning_format: str) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], reasoning_format: str, think: Callable[[str], None] = _silent
+    ) -> None:
         self._tell = tell
+        self._think = think
         self._separated = Separated() if reasoning_format == "separated" else None
         self._split = self._separated or Tagged()
         self._told: list[str] = []
@@ -113,12 +116,14 @@ class Heard:
         self.tool_calls: Sequence[ToolCall] = ()
 
     def take(self, text: str, reasoning: str) -> None:
-        self._say(self._split.feed(text, reasoning))
+        self._hear(self._split.feed(text, reasoning))
 
     def end(self) -> None:
-        self._say(self._split.end())
+        self._hear(self._split.end())
 
-    def _say(self, text: str) -> None:
+    def _hear(self, text: str) -> None:
+        if self._separated and (thought := self._separated.thought()):
+            self._think(thought)
         if text:
             self._told.append(text)
             self._tell(text)
@@ -137,12 +142,13 @@ async def hear(
     request: ChatRequest,
     *,
     tell: Callable[[str], None] = _silent,
+    think: Callable[[str], None] = _silent,
     reasoning_format: str = "tagged",
     kind: str = "LLMNodeError",
 ) -> Heard:
     """Asks, and hears the answer to its end. NodeError where the call fails, or, with this kind, where the answer is
     longer than a text may be."""
-    heard = Heard(tell, reasoning_format)
+    heard = Heard(tell, reasoning_format, think)
     size = 0
     chunks = ctx.resources.models.chat(request)
     try:

@@ -46,13 +46,14 @@ class Separated:
         self._text_since_thought = False
         self._text: list[str] = []
         self._thoughts: list[list[str]] = []
+        self._thought: list[str] = []  # of them, what nobody has been told of yet
 
     def feed(self, text: str, reasoning: str = "") -> str:
         """What a piece adds to the text without its thinking."""
         if reasoning:
             if not self._thoughts or self._text_since_thought:
                 self._thoughts.append([])
-            self._thoughts[-1].append(reasoning)
+            self._think(reasoning)
             self._text_since_thought = False
         work, self._held = self._held + text, ""
         clean = ""
@@ -63,7 +64,7 @@ class Separated:
                 work, self._held = work[: len(work) - keep], work[len(work) - keep :]
             piece = work[: tag.start()] if tag else work
             if self._thinking:
-                self._thoughts[-1].append(piece)
+                self._think(piece)
             else:
                 clean += piece
             if tag is None:
@@ -78,9 +79,18 @@ class Separated:
         """What was held back in case a tag began there."""
         held, self._held = self._held, ""
         if self._thinking:
-            self._thoughts[-1].append(held)
+            self._think(held)
             return ""
         return self._say(held)
+
+    def thought(self) -> str:
+        """What the thinking grew by since this was called last."""
+        thought, self._thought = "".join(self._thought), []
+        return thought
+
+    def _think(self, piece: str) -> None:
+        self._thoughts[-1].append(piece)
+        self._thought.append(piece)
 
     def _say(self, clean: str) -> str:
         if not self._begun:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import AliasChoices, Field, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.events import THOUGHT
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._asking import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
@@ -87,6 +88,7 @@ class LLM(Node[LLMConfig]):
             ctx,
             request,
             tell=lambda text: ctx.emit("text", text),
+            think=lambda text: ctx.emit(THOUGHT, text),
             reasoning_format=self.config.reasoning_format,
             kind=ERROR,
         )
