@@ -34,8 +34,7 @@ async def app(server: Serving) -> Client:
         (b'"x"', 400, "bad_request"),
         (b"\xff\xfe", 400, "bad_request"),
         (b'{"user": "\xff", "inputs": {}}', 400, "bad_request"),
-        (b'{"user": "u", "inputs": {"query": "\\ud800"}}', 400, "bad_request"),
-        (b'{"user": "u", "inputs": NaN}', 400, "bad_request"),
+        (b'{"user": "u", "inputs": NaN}', 400, "invalid_param"),
         (b'{"user": "u", "inputs": {"query": ' + b"[" * 2000 + b"]" * 2000 + b"}}", 400, "bad_request"),
         (b'{"user": "u", "inputs": {"query": ' + b"[" * 101 + b"]" * 101 + b"}}", 400, "bad_request"),
         (b'{"user": null, "inputs": 1}', 400, "invalid_param"),
@@ -102,7 +101,6 @@ async def test_checks_come_in_difys_order(app: Client) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, "not_found"),
-        ("GET", "/v1", 404, "not_found"),
         ("GET", "/v1/info/", 404, "not_found"),
         ("GET", "/v1/%00", 404, "not_found"),
         ("DELETE", "/v1/info", 405, "method_not_allowed"),
@@ -240,7 +238,9 @@ async def test_browsers_may_call_from_anywhere(app: Client, server: Serving) -> 
     async with server.session.get(f"{server.url}/v1/info") as answer:
         assert answer.status == 401
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        assert answer.headers["Access-Control-Expose-Headers"] == "X-Version, X-Env, X-Request-Id"
+        assert answer.headers["Access-Control-Expose-Headers"] == (
+            "X-Version, X-Env, X-Request-Id, Retry-After, ETag, Content-Disposition, WWW-Authenticate"
+        )
 
 
 async def test_browsers_may_call_from_where_it_is_allowed(tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ async def test_what_json_does_not_have_is_told_all_the_same(server: Serving) -> 
     Scripted.scripts["odd"] = odd
     app = await server.add("odd.yml", workflow(["odd"], outputs={"o": ["odd", "text"]}))
     _, body = await app.run()
-    assert body["data"]["outputs"] == {"o": {"big": 2**80, "lone": "\ud800", "nan": None}}
+    assert body["data"]["outputs"] == {"o": {"big": 2**80, "lone": "\ufffd", "nan": None}}
     async with app.stream() as stream:
         finished = [each.data for each in await stream.rest() if each.name == "node_finished"]
     assert finished[1]["inputs"] == {"big": -(2**70)}

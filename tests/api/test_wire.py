@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -154,7 +157,7 @@ async def test_a_tunnel_is_refused(server: Serving) -> None:
         assert reply.json["status"] == reply.status
 
 
-async def test_a_body_after_an_offer_is_still_bounded(tmp_path: Any) -> None:
+async def test_a_body_after_an_offer_is_still_bounded(tmp_path: Path) -> None:
     async with serving(tmp_path, max_body=1000) as small:
         app = await echo(small)
         [reply] = await sent(small, [with_body(JAVA, app.key, body_of(q="x" * 2000))], ["POST"])
@@ -175,3 +178,140 @@ async def test_http_1_0_gets_an_answer_without_chunks(server: Serving, mode: str
         assert json.loads(blocks[0].removeprefix(b"data: "))["event"] == "workflow_started"
         assert json.loads(blocks[-2].removeprefix(b"data: "))["event"] == "workflow_finished"
         assert blocks[-1] == b""
+
+
+# ------------------------------------------------------------------------------------------------------------ HEAD
+
+
+async def test_head_is_answered_without_a_body_wherever_get_is(server: Serving) -> None:
+    """And the connection can be used on: nothing of a body is left in it."""
+    app = await echo(server)
+    run = (await app.run({"q": "hi"}))[1]["workflow_run_id"]
+    paths = {
+        "/v1/info": 200,
+        "/v1/parameters": 200,
+        f"/v1/workflows/run/{run}": 200,
+        f"/v1/workflow/{run}/events?user=u1": 200,
+        f"/api/v1/workflow-runs/{run}": 200,
+        f"/api/v1/workflow-runs/{run}/events": 200,
+        "/healthz": 200,
+        "/openapi.json": 200,
+        "/nothing": 404,
+        RUN: 405,
+    }
+    head = "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+    for path, status in paths.items():
+        asked = head.format(method="HEAD", path=path, key=app.key).encode()
+        after = head.format(method="GET", path="/v1/info", key=app.key).encode()
+        replies = await sent(server, [asked, after], ["HEAD", "GET"])
+        assert [each.status for each in replies] == [status, 200], path
+        assert replies[1].json["name"] == "tiny"
+    [reply] = await sent(server, [b"HEAD /v1/info HTTP/1.1\r\nHost: x\r\n\r\n"], ["HEAD"])
+    assert reply.status == 401
+
+
+async def test_what_scripts_of_web_pages_may_read(server: Serving) -> None:
+    app = await echo(server)
+    [reply] = await sent(server, [PLAIN.format(key=app.key).encode()], ["GET"])
+    exposed = {each.strip() for each in reply.headers["access-control-expose-headers"].split(",")}
+    assert {"X-Version", "X-Env", "X-Request-Id", "Retry-After", "ETag", "Content-Disposition"} <= exposed
+
+
+# ------------------------------------------------------------------------------------------------------ packed bodies
+
+
+async def posted(app: Client, body: bytes, encoding: str, path: str = RUN, **headers: str) -> tuple[int, Any]:
+    sent = {"Content-Encoding": encoding, "Content-Type": "application/json", **headers}
+    return await app.call("POST", path, data=body, headers=sent, skip_auto_headers=["Content-Encoding"])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZip", "deflate", "identity"])
+async def test_a_packed_body_is_unpacked(server: Serving, encoding: str) -> None:
+    app = await echo(server)
+    pack = {"deflate": zlib.compress, "identity": bytes}.get(encoding, gzip.compress)
+    status, body = await posted(app, pack(body_of(q="packed")), encoding)
+    assert (status, body["data"]["outputs"]) == (200, {"q": "packed"})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", body_of(), 400),
+        ("gzip", gzip.compress(body_of())[:-9], 400),
+        ("gzip", gzip.compress(body_of()) + b"more", 400),
+        ("deflate", gzip.compress(body_of()), 400),
+        ("gzip", b"", 400),
+        ("br", body_of(), 415),
+        ("gzip, gzip", gzip.compress(body_of()), 415),
+    ],
+)
+async def test_a_body_that_is_not_what_its_encoding_says(
+    server: Serving, encoding: str, body: bytes, status: int
+) -> None:
+    app = await echo(server)
+    found, told = await posted(app, body, encoding)
+    assert (found, told["status"]) == (status, status)
+
+
+async def test_a_packed_body_is_as_large_as_what_it_holds(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_body=100_000) as small:
+        app = await echo(small)
+        status, _ = await posted(app, gzip.compress(body_of(q="x" * 40) + b" " * 90_000), "gzip")
+        assert status == 200
+        bomb = gzip.compress(body_of() + b" " * 50_000_000)
+        assert len(bomb) < 100_000
+        for encoding, packed in (("gzip", bomb), ("deflate", zlib.compress(b" " * 200_000))):
+            status, told = await posted(app, packed, encoding)
+            assert (status, told["code"]) == (413, "request_entity_too_large")
+
+
+async def test_an_upload_may_be_packed_too(server: Serving) -> None:
+    app = await echo(server)
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n'
+    form += b"Content-Type: text/plain\r\n\r\nhello\r\n--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    status, body = await posted(app, gzip.compress(form), "gzip", "/v1/files/upload", **kind)
+    assert (status, body["size"]) == (201, 5)
+
+
+# ------------------------------------------------------------------------------------------------------------ slashes
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "location"),
+    [
+        ("//v1/info", 200, None),
+        ("///v1/info?a=1", 200, None),
+        ("/v1//info?a=//&b=%2F", 308, "/v1/info?a=//&b=%2F"),
+        ("/v1////info", 308, "/v1/info"),
+        ("//v1//info", 308, "/v1/info"),
+        ("/v1", 308, "/v1/"),
+        ("/v1/", 200, None),
+        ("/v1/info/", 404, None),
+        ("/v1//info/", 404, None),
+        ("/v1//nothing", 404, None),
+        ("//", 404, None),
+        ("//evil.example//..", 404, None),
+    ],
+)
+async def test_slashes_too_many_or_too_few(server: Serving, path: str, status: int, location: str | None) -> None:
+    """As Werkzeug 3 answers them with Dify's routes."""
+    app = await echo(server)
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {app.key}\r\n\r\n"
+    [reply] = await sent(server, [request.encode()], ["GET"])
+    assert (reply.status, reply.headers.get("location")) == (status, location)
+    if status == 404:
+        assert reply.json["code"] == "not_found"
+
+
+async def test_a_post_keeps_its_body_over_a_redirect(server: Serving) -> None:
+    app = await echo(server)
+    headers = {"Authorization": f"Bearer {app.key}", "Content-Type": "application/json"}
+    async with app.session.post(f"{app.url}/v1//workflows///run", data=body_of(q="kept"), headers=headers) as answer:
+        assert (await answer.json())["data"]["outputs"] == {"q": "kept"}
+        assert [each.status for each in answer.history] == [308]
+
+
+async def test_the_index_says_which_api_this_is(server: Serving) -> None:
+    [reply] = await sent(server, [b"GET /v1/ HTTP/1.1\r\nHost: x\r\n\r\n"], ["GET"])
+    assert reply.json == {"welcome": "Dify OpenAPI", "api_version": "v1", "server_version": "1.12.1"}

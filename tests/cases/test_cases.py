@@ -33,10 +33,8 @@ CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder 
 # Cases whose right value is still to come.
 PENDING = {
     "conversation_list_forgets_its_type",
-    "emoji_split_over_two_chunks",
     "js_locale_silently_wrong",
     "js_node_globals",
-    "request_with_half_an_emoji",
 }
 
 

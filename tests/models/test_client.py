@@ -287,3 +287,18 @@ async def test_completion_mode(server: ModelServer, client: ModelClient):
     assert text_of(await hear(client, ask(mode="completion", messages=[Message("user", "6 times 7 is")]))) == "42"
     assert server.asked[0].path == "/v1/completions"
     assert server.asked[0].body["prompt"] == "6 times 7 is"
+
+
+async def test_an_emoji_in_two_chunks_is_one(server: ModelServer, client: ModelClient):
+    server.say(
+        piece("party \ud83c"), piece("\udf89 time"), piece(reasoning_content="\ud83c"), piece("!", finish="stop")
+    )
+    chunks = await hear(client, ask())
+    assert text_of(chunks) == "party 🎉 time!"
+    assert "".join(chunk.reasoning for chunk in chunks) == "\ufffd"
+
+
+async def test_a_half_that_nothing_follows_and_a_number_that_json_lacks(server: ModelServer, client: ModelClient):
+    event = {**piece("end \ud83c", finish="stop"), "logprobs": [float("nan"), float("inf")]}
+    server.say(event)
+    assert text_of(await hear(client, ask())) == "end \ufffd"

@@ -396,7 +396,7 @@ async def test_values_that_json_lacks_are_told():
             data = (await there.next()).json["data"]
     assert data["error"] == "it went boom"
     outputs = data["outputs"]
-    assert (outputs["nan"], outputs["huge"], outputs["half"], outputs["chinese"]) == (None, 2**80, "\ud800", "中文")
+    assert (outputs["nan"], outputs["huge"], outputs["half"], outputs["chinese"]) == (None, 2**80, "\ufffd", "中文")
     assert outputs["file"]["url"] == "https://example.com/a.png"
 
 

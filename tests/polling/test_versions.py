@@ -170,7 +170,7 @@ async def test_an_app_package_is_published_as_what_it_holds(world: World):
         (b'{"content": 7}', "application/json", 400, "invalid_param"),
         (b"[]", "application/json", 400, "invalid_param"),
         (b"{", "application/json", 400, "bad_request"),
-        (b'{"content": "\\ud800"}', "application/json", 400, "bad_request"),
+        (b'{"content": "\\ud800"}', "application/json", 400, "invalid_workflow"),
         (b"a: 1", "image/png", 415, "unsupported_media_type"),
         (b"a: 1", "", 415, "unsupported_media_type"),
         (b" " * (11 * 1024 * 1024), "application/yaml", 413, "request_entity_too_large"),

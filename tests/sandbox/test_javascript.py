@@ -40,7 +40,7 @@ JS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "what JSON lacks": (
         "function main() { return {a: undefined, b: NaN, c: () => 1, d: '\\ud800'} }",
         {},
-        {"b": None, "d": "\ud800"},
+        {"b": None, "d": "\ufffd"},
     ),
 }
 

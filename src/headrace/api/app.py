@@ -15,7 +15,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.api import errors, openapi, operations, polling
+from headrace.api import errors, openapi, operations, polling, slashes
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.edge import Edge
@@ -56,11 +56,19 @@ class RawRoute(APIRoute):
         # most routes are ruled out by how their path begins, which is much cheaper than a regular expression
         if not scope["path"].startswith(self._begins) and not scope.get("root_path"):
             return Match.NONE, {}
-        return super().matches(scope)
+        match, child = super().matches(scope)
+        if match is Match.PARTIAL and self._takes(scope):
+            match = Match.FULL
+        return match, child
+
+    def _takes(self, scope: Scope) -> bool:
+        """Whether a request's method is one of the route's: where GET is, HEAD is too, as in Dify."""
+        methods = self.methods or ()
+        return scope["method"] in methods or (scope["method"] == "HEAD" and "GET" in methods)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         # past FastAPI's own handling, which opens stacks for dependencies that these endpoints do not have
-        if self.methods and scope["method"] not in self.methods:
+        if not self._takes(scope):
             await super().handle(scope, receive, send)
             return
         response = await self.endpoint(Request(scope, receive, send))
@@ -94,6 +102,7 @@ def create_app(
     if runtime.limiter is not None:
         app.add_middleware(Limiting)
     errors.install(app)
+    slashes.install(app)
 
     key = HTTPBearer(scheme_name="App key", description=openapi.KEY)
     v1 = APIRouter(prefix="/v1", route_class=RawRoute, dependencies=[Depends(key)])  # documents; `auth` checks

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Protocol, cast
 from uuid import UUID
 
-import orjson
 from starlette.requests import Request
 
 from headrace.annotations import Annotations
@@ -23,6 +23,7 @@ from headrace.api.edge import Watch
 from headrace.api.errors import file_too_large, of_status
 from headrace.apps import Apps, Served
 from headrace.chat import Chats
+from headrace.content.python_json import load_json
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.masking import Mask
 from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
@@ -185,8 +186,8 @@ class Api:
     def object_of(self, raw: bytes) -> dict[str, Value]:
         """A body as a JSON object. RequestError where it is anything else."""
         try:
-            parsed: Any = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            parsed: Any = load_json(raw)
+        except JSONDecodeError:
             raise of_status(400) from None
         if not isinstance(parsed, dict):
             raise of_status(400, "The request's body must be a JSON object.")

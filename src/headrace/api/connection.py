@@ -149,7 +149,8 @@ class Connection(HttpToolsProtocol):
             body = bytes(answer.body)
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
             size = b"content-length: %d\r\n\r\n" % len(body)
-            self.transport.write(STATUS_LINE[status] + lines + _HEADERS + size + body)
+            head = STATUS_LINE[status] + lines + _HEADERS + size
+            self.transport.write(head if owed and self.cycle.scope["method"] == "HEAD" else head + body)
         if owed:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -27,6 +27,7 @@ _UNLESS_TOLD = (  # right for JSON; a file or a page says what is right for it
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
+_EXPOSED = ("X-Request-Id", "Retry-After", "ETag", "Content-Disposition", "WWW-Authenticate")  # to scripts of web pages
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _PREFLIGHT_SECONDS = "600"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -70,7 +71,7 @@ class Edge:
         self._all = "*" in origins
         self._origins = frozenset(origins)
         self._always = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        self._always.append((b"access-control-expose-headers", ", ".join([*headers, "X-Request-Id"]).encode()))
+        self._always.append((b"access-control-expose-headers", ", ".join([*headers, *_EXPOSED]).encode()))
         self._always += _SECURITY
         if secure:
             self._always.append((b"strict-transport-security", b"max-age=31536000"))

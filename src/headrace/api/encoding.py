@@ -1,6 +1,7 @@
 """JSON as the API tells it: orjson where it can, the standard library where it must.
 
-orjson refuses integers beyond 64 bits and lone surrogates, both of which a workflow can compute.
+orjson refuses integers beyond 64 bits, which a workflow can compute, and halves of characters, which only a node that
+is not ours can bring in: they go out as `content.surrogates` has it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import orjson
 
+from headrace.content.surrogates import mend_text
 from headrace.values import Value, dump_default, plain_default
 
 
@@ -34,7 +36,7 @@ def encode(value: Any, default: Callable[[object], Value] = _tell) -> bytes:
         # dataclasses pass through: orjson would encode files and variables in a way of its own
         return orjson.dumps(value, default, orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:
-        return _dumps(_finite(value), default).encode()
+        return mend_text(_dumps(_finite(value), default)).encode()
 
 
 def _dumps(value: Any, default: Callable[[object], Value]) -> str:
@@ -43,12 +45,13 @@ def _dumps(value: Any, default: Callable[[object], Value]) -> str:
             return json.loads(_dumps(_finite(item.values), dump_default))
         return _finite(default(item))
 
-    return json.dumps(value, default=tell, separators=(",", ":"))
+    return json.dumps(value, default=tell, separators=(",", ":"), ensure_ascii=False)
 
 
 def encode_text(value: Any) -> str:
     """JSON within JSON (the inputs and outputs of a run's detail): spaced, as Dify stores it."""
-    return json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(plain_default(item)))
+    text = json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(plain_default(item)))
+    return mend_text(text)
 
 
 def iso(at: float) -> str:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headrace.limits import CALL, Call, Met
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy", "RateLimit")
-_EXPOSED = (b"access-control-expose-headers", ", ".join([*HEADERS, "Retry-After"]).encode())
+_EXPOSED = (b"access-control-expose-headers", ", ".join(HEADERS).encode())
 
 
 class Limiting:

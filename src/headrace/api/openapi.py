@@ -96,6 +96,5 @@ STARTING_POINT = (
 
 
 def add_get(router: APIRouter, path: str, endpoint: Callable[..., Any], operation: Operation) -> None:
-    """Adds a GET and, told nowhere, the HEAD that goes with it."""
+    """Adds a GET, and with it HEAD (see `app.RawRoute`)."""
     router.add_api_route(path, endpoint, methods=["GET"], **operation)
-    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

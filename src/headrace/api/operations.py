@@ -264,6 +264,13 @@ END_USER = operation(
 # ------------------------------------------------------------------------------------------------------------- app
 
 _INPUT_FORM = [{"text-input": {"label": "query", "variable": "query", "required": True, "type": "text-input"}}]
+INDEX = operation(
+    "getIndex",
+    "App",
+    "Which API this is",
+    "Needs no key. `server_version` is the version of Dify whose API this is.",
+    responses((), json={"welcome": "Dify OpenAPI", "api_version": "v1", "server_version": "1.12.1"}),
+)
 INFO = operation(
     "getInfo",
     "App",

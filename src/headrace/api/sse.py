@@ -41,6 +41,11 @@ class EventStream(Response):
         self._room = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await self.drop()
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body"})
+            return
         async with self._lease:
             gathering = asyncio.create_task(self._gather())
             gathering.add_done_callback(lambda _: self._news.set())

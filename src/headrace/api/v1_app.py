@@ -33,7 +33,7 @@ _USUAL: Mapping[str, Value] = {
 
 
 class AppRoutes:
-    """`/v1/info`, `/v1/parameters`, `/v1/meta`, `/v1/site`."""
+    """`/v1/`, `/v1/info`, `/v1/parameters`, `/v1/meta`, `/v1/site`."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -47,10 +47,15 @@ class AppRoutes:
         }
 
     def add_to(self, router: APIRouter) -> None:
+        router.add_api_route("/", self.index, methods=["GET"], **operations.INDEX)
         router.add_api_route("/info", self.info, methods=["GET"], **operations.INFO)
         router.add_api_route("/parameters", self.parameters, methods=["GET"], **operations.PARAMETERS)
         router.add_api_route("/meta", self.meta, methods=["GET"], **operations.META)
         router.add_api_route("/site", self.site, methods=["GET"], **operations.SITE)
+
+    async def index(self, request: Request) -> Response:
+        version = self.api.options.headers.get("X-Version", "")
+        return _json({"welcome": "Dify OpenAPI", "api_version": "v1", "server_version": version})
 
     async def info(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace.cli.shared import Bad
+from headrace.content.python_json import load_json
+from headrace.content.surrogates import mend_text
 
 if TYPE_CHECKING:
     from headrace.node import Flow
@@ -73,8 +75,8 @@ def whole(text: str) -> dict[str, Value]:
         except UnicodeDecodeError as error:
             raise Bad(f"{source}: is not UTF-8 text (byte {error.start})") from error
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = load_json(text)
+    except JSONDecodeError as error:
         raise Bad(f"{source}: is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise Bad(f'{source}: must be a JSON object, like {{"name": "value"}}')
@@ -101,11 +103,11 @@ def typed(flow: Flow, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
         kind = str(known.get(name, {}).get("type") or "")
         if kind in _AS_JSON or kind.startswith("array"):
             try:
-                inputs[name] = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
+                inputs[name] = load_json(text)
+            except JSONDecodeError as error:
                 raise Bad(f"-i {name}: is of type {kind}, so its value must be JSON: {error}") from error
         else:
-            inputs[name] = text
+            inputs[name] = mend_text(text)
     return inputs
 
 

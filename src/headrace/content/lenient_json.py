@@ -17,6 +17,8 @@ from typing import Any, SupportsIndex, cast
 
 from json_repair import repair_json
 
+from headrace.content.surrogates import may_hold, mend
+
 _MOST_SECONDS = 1.0  # of CPU time that one repair may take; 100 KB of text take some 0.4 s
 _DEEP = re.compile(r"(?:[\[{(]\s*+){200}")  # what opens so much at once is nested deeper than can be read
 _FENCE = re.compile(r"```(?:json[a-z0-9]*)?[ \t]*\r?\n(.*?)```", re.IGNORECASE | re.DOTALL)
@@ -31,8 +33,16 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+class _Decoder(json.JSONDecoder):
+    """Python's, whose texts have no halves of characters."""
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        value, end = super().raw_decode(s, idx)
+        return (mend(value) if may_hold(s) else value), end
+
+
 # Raw newlines inside strings are forgiven; NaN and Infinity, which Python takes, are not.
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_no_constant)
+_DECODER = _Decoder(strict=False, parse_constant=_no_constant)
 
 
 def read_strictly(text: str) -> Any:
@@ -137,7 +147,7 @@ def _repaired(text: str) -> Any:
         raise ValueError("it nests too deeply")
     watched = _Watched.until(text, time.thread_time() + _MOST_SECONDS)
     try:
-        value: Any = repair_json(watched, return_objects=True, skip_json_loads=True)
+        value: Any = mend(repair_json(watched, return_objects=True, skip_json_loads=True))
     except _TooSlow:
         raise ValueError("it takes too long to make sense of it") from None
     except (RecursionError, ValueError) as error:  # a ValueError is a RecursionError in the library's wrapping

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from headrace.content.surrogates import mend_text
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.graph import Graph
 from headrace.kernel.state import State
@@ -98,8 +99,8 @@ def _json(value: Mapping[str, Value]) -> bytes:
     """Compact JSON; numbers that JSON does not have (NaN, Infinity) are null."""
     shown = plain(dict(value))
     try:
-        text = json.dumps(shown, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(shown, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     except ValueError:
         finite = json.loads(json.dumps(shown), parse_constant=lambda _: None)
-        text = json.dumps(finite, separators=(",", ":"))
-    return text.encode()
+        text = json.dumps(finite, separators=(",", ":"), ensure_ascii=False)
+    return mend_text(text).encode()

@@ -9,10 +9,10 @@ import itertools
 import pickle
 from array import array
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from json import JSONDecodeError
 from typing import IO, Any, NamedTuple, cast, overload
 
-import orjson
-
+from headrace.content.python_json import load_json
 from headrace.errors import RequestError
 from headrace.ports import BatchLine
 from headrace.values import Value, nests_deeper
@@ -69,8 +69,8 @@ def _unmarked(raw: Iterable[bytes]) -> Iterable[bytes]:
 
 def _fields(text: bytes) -> dict[str, Value]:
     try:
-        parsed: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        parsed: Any = load_json(text)
+    except JSONDecodeError as error:
         raise _Unfit(f"The line is not JSON: {error}") from None
     if not isinstance(parsed, dict):
         raise _Unfit('The line must be a JSON object: {"inputs": {...}}')

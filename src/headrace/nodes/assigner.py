@@ -6,7 +6,6 @@ of which sees what those before it wrote.
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from headrace import values
+from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.values import File, Selector, Value, kind
@@ -207,7 +207,7 @@ def _apply(item: Item, written: _Written) -> None:
             return  # nothing is written over by nothing
     if item.operation == "set" and what == "object" and isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = load_json(value)
         except (ValueError, RecursionError):
             raise _invalid(value) from None
     if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value):

@@ -4,13 +4,13 @@ enough. Its variables live as long as it does; assigner nodes inside change them
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
 
+from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
 from headrace.kernel.graph import NodeId
@@ -57,7 +57,7 @@ class LoopVariable(Config):
         wanted = (list,) if listed else _TYPES.get(self.var_type, _ANY)
         if isinstance(value, str) and str not in wanted and wanted != _ANY:
             try:
-                value = json.loads(value)
+                value = load_json(value)
             except (ValueError, RecursionError):
                 raise self._invalid() from None
         items = _TYPES.get(self.var_type.removeprefix("array[").removesuffix("]"), _ANY)

@@ -9,6 +9,7 @@ from typing import Any, cast
 from headrace.adapters.models.calls import Calls
 from headrace.adapters.models.failures import in_stream
 from headrace.adapters.models.prices import Price
+from headrace.content.surrogates import Mending
 from headrace.resources import MOST_TOKENS, ChatChunk, ChatRequest, Usage, estimate_tokens
 
 
@@ -16,7 +17,18 @@ class Answer:
     """One answer as it grows. `finished`: the provider said why it ended; `begun`: something of it has come; `told`:
     some of that was handed on, so it cannot be asked for again."""
 
-    __slots__ = ("_calls", "_first", "_price", "_request", "_since", "_told", "_usage", "finish_reason")
+    __slots__ = (
+        "_calls",
+        "_first",
+        "_price",
+        "_reasoning",
+        "_request",
+        "_since",
+        "_text",
+        "_told",
+        "_usage",
+        "finish_reason",
+    )
 
     def __init__(self, request: ChatRequest, price: Price) -> None:
         self._since = time.perf_counter()
@@ -26,6 +38,7 @@ class Answer:
         self._usage: Mapping[str, Any] | None = None
         self._told: list[str] = []
         self._calls = Calls()
+        self._text, self._reasoning = Mending(), Mending()
         self.finish_reason: str | None = None
 
     @property
@@ -43,6 +56,7 @@ class Answer:
     def restart(self) -> None:
         """It is asked for again: what came of its tool calls is forgotten."""
         self._calls = Calls()
+        self._text, self._reasoning = Mending(), Mending()
         self._first = None
 
     def take(self, payload: Mapping[str, Any]) -> ChatChunk | None:
@@ -68,6 +82,7 @@ class Answer:
                 text, reasoning = _told(text, reasoning)
             if not text and not reasoning:
                 text = str(delta.get("refusal") or "")
+        text, reasoning = self._text.feed(text), self._reasoning.feed(reasoning)
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
         if not text and not reasoning:
@@ -112,7 +127,8 @@ class Answer:
             time_to_first_token=None if self._first is None else self._first - self._since,
             time_to_generate=None if self._first is None else end - self._first,
         )
-        return ChatChunk(finish_reason=self.finish_reason, usage=usage, tool_calls=calls)
+        rest = self._text.end(), self._reasoning.end()
+        return ChatChunk(*rest, finish_reason=self.finish_reason, usage=usage, tool_calls=calls)
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:

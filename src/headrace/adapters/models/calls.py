@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from headrace.adapters.models.failures import CONNECTION, Failure
+from headrace.content.surrogates import mend_text
 from headrace.resources import ToolCall
 
 MAX_SIZE = 16 * 1024 * 1024  # characters of all calls of an answer
@@ -34,7 +35,7 @@ class _Call:
 
     @property
     def text(self) -> str:
-        return "".join(self.arguments)
+        return mend_text("".join(self.arguments))
 
     @property
     def complete(self) -> bool:

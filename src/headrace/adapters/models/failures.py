@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
 from typing import Any, cast
 
-import orjson
-
+from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 
 CONNECTION = "InvokeConnectionError"
@@ -133,8 +133,8 @@ def _code_of(payload: Any) -> str:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return load_json(body)
+    except JSONDecodeError:
         return None
 
 

@@ -6,11 +6,11 @@ events divided by a single newline, a JSON object over several data lines.
 
 from __future__ import annotations
 
+from json import JSONDecodeError
 from typing import Any, cast
 
-import orjson
-
 from headrace.adapters.models.failures import CONNECTION, Failure
+from headrace.content.python_json import load_json
 
 MAX_EVENT = 16 * 1024 * 1024  # bytes; an image in an answer may well take some
 _SHOWN = 200
@@ -89,8 +89,8 @@ class Events:
             self._hold(data)
             return
         try:
-            value: Any = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            value: Any = load_json(data, mended=False)
+        except JSONDecodeError:
             text = data.strip()
             if text == b"[DONE]":
                 self.done = True
@@ -112,8 +112,8 @@ class Events:
         self._held.clear()
         self._held_size = 0
         try:
-            value: Any = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            value: Any = load_json(data, mended=False)
+        except JSONDecodeError:
             shown = data[:_SHOWN].decode("utf-8", "replace").strip()
             raise Failure(f"The provider sent an event that is no JSON: {shown}", CONNECTION) from None
         if isinstance(value, dict):

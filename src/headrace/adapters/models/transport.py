@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Mapping
+from json import JSONDecodeError
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 
 from headrace import __version__
 from headrace.adapters.models.failures import CONNECTION, Failure, refused
 from headrace.adapters.models.sse import Events
+from headrace.content.python_json import load_json
 
 _ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 _ERROR_SECONDS = 10
@@ -191,8 +192,8 @@ class Stream:
         if body.lstrip()[:5] == b"data:":
             return self._events.feed(body) + self._events.end()
         try:
-            payload: Any = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            payload: Any = load_json(body, mended=False)
+        except JSONDecodeError:
             payload = None
         if not isinstance(payload, dict):
             raise Failure(f"{self._who} sent an answer that is no JSON object.", CONNECTION)

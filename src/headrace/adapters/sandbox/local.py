@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import sys
@@ -19,6 +18,8 @@ from headrace.adapters.sandbox.packages import Packages
 from headrace.adapters.sandbox.slots import Owner, Slots
 from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, WorkerFailed, Workers
 from headrace.adapters.sandbox.zygote_wire import Plan
+from headrace.content.python_json import load_json
+from headrace.content.surrogates import mend_text
 from headrace.errors import NodeError
 from headrace.values import Value, plain
 
@@ -93,7 +94,7 @@ class LocalSandbox:
         if (text := await render_here(template, given)) is not None:
             return text
         job = {"language": "jinja2", "code": template, "inputs": given, "most": MOST_RENDERED}
-        return await self._confined(job, seconds, app)
+        return mend_text(await self._confined(job, seconds, app))
 
     def missing(self, language: str, code: str) -> str | None:
         """See `resources.Sandbox.missing`: packages that the code imports and that are not installed, what it uses of
@@ -242,7 +243,7 @@ async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
     if templates.weight(inputs, most) > most:
         return None
     try:
-        return templates.render(ready.template, inputs, MOST_RENDERED, templates.SECONDS)
+        return mend_text(templates.render(ready.template, inputs, MOST_RENDERED, templates.SECONDS))
     except templates.Slow:
         return None
     except Exception as error:  # whatever a template's author may cause: it is the template that failed
@@ -252,8 +253,8 @@ async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
 def result_of(told: str) -> dict[str, Any]:
     """The object that `main` returned. NodeError if it is none."""
     try:
-        result: object = json.loads(told)
-    except (ValueError, RecursionError):
+        result: object = load_json(told)
+    except ValueError:
         raise NodeError("The code's result is not JSON, or nested too deep.", FAILED) from None
     if not isinstance(result, dict):
         what = {"NoneType": "nothing", "str": "a string", "bool": "a boolean", "list": "a list"}

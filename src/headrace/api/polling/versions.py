@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from json import JSONDecodeError
 from typing import Any, cast
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -19,6 +19,7 @@ from headrace.api.openapi import add_get
 from headrace.api.polling import version_operations as operations
 from headrace.api.polling.parts import Polling
 from headrace.apps import Served
+from headrace.content.python_json import load_json
 from headrace.dsl.diff import diff
 from headrace.dsl.hiding import shown
 from headrace.dsl.package import text_of
@@ -185,8 +186,8 @@ def _content(request: Request, body: bytes) -> str:
     if declared != _JSON and not declared.endswith("+json"):
         raise of_status(415, _WANTED)
     try:
-        parsed: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed: Any = load_json(body)
+    except JSONDecodeError:
         raise of_status(400) from None
     content = cast("dict[str, Any]", parsed).get("content") if isinstance(parsed, dict) else None
     if not isinstance(content, str):
