@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.validators import extend
 
 FACTS: Mapping[str, Any] = json.loads(Path(__file__).with_name("facts.json").read_text("utf-8"))
 SCHEMAS: Mapping[str, Any] = FACTS["schemas"]
@@ -44,6 +45,13 @@ def _int64(value: object) -> bool:
 @FORMATS.checks("decimal", ArithmeticError)
 def _decimal(value: object) -> bool:
     return not isinstance(value, str) or Decimal(value).is_finite()
+
+
+def _is_integer(_: object, value: object) -> bool:
+    return type(value) is int  # JSON Schema takes 1.0 for one, too; decoders of Go and Java do not
+
+
+TYPED = extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer))
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Held:
     _told: dict[str, bool] = field(default_factory=dict[str, bool])
 
     def value(self, schema: Schema, value: Any, name: str = "answer") -> None:
-        validator = Draft202012Validator({"schemas": SCHEMAS, **schema}, format_checker=FORMATS)
+        validator = TYPED({"schemas": SCHEMAS, **schema}, format_checker=FORMATS)
         for error in validator.iter_errors(value):
             at = f"{name} {_place(error.absolute_path)}".rstrip()
             self.problems.add(f"{at}: {error.validator}")

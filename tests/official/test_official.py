@@ -237,6 +237,13 @@ async def test_a_wrong_value_would_be_found():
     assert held.all() >= {"answer name: type", "answer tags: type", "never told: answer mode"}
 
 
+async def test_an_integer_with_a_fraction_would_be_found():
+    described = BY_NAME[differs.RUN].answers[200]["application/json"]
+    held = Held()
+    held.value(described, {"data": {"created_at": 1700000000.0, "total_steps": 1.5, "total_tokens": True}})
+    assert held.problems >= {f"answer data.{name}: type" for name in ("created_at", "total_steps", "total_tokens")}
+
+
 async def test_a_wrong_event_would_be_found():
     held = Held()
     held.event(CHAT.events(), {"event": "message", "answer": 7, "message_id": "x"})

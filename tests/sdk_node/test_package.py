@@ -43,6 +43,18 @@ def test_snippet_runs_against_a_server_that_speaks_only_v1(project: pathlib.Path
     assert told["status"]["outputs"] == {"text": "Hello hi! 12"}
 
 
+def test_the_guides_snippet_runs_word_for_word(tarball: pathlib.Path, tmp_path: pathlib.Path, headrace: Serve) -> None:
+    """Under the name that the README tells npm to install the package by; here from the tarball, without a registry."""
+    assert "`npm install dify-client@npm:headrace-client`" in (SDK / "README.md").read_text("utf-8")
+    (tmp_path / "package.json").write_text('{"name": "shop", "private": true}')
+    done("npm", "install", "--offline", "--no-audit", "--no-fund", f"dify-client@file:{tarball}", cwd=tmp_path)
+    text = (_USER_CODE / "snippet.cjs").read_text().replace("require('headrace-client')", "require('dify-client')")
+    assert "headrace" not in text
+    (tmp_path / "snippet.cjs").write_text(text.replace("your-api-key", headrace.keys["hello"]))
+    told = json.loads(done("node", "snippet.cjs", cwd=tmp_path, environ={"API_BASE_URL": headrace.url}))
+    assert told["ended"]["outputs"] == {"text": "You said: Hello World"}
+
+
 @pytest.mark.parametrize(
     ("module", "resolution", "kind"),
     [("node16", "node16", "module"), ("node16", "node16", "commonjs"), ("esnext", "bundler", "module")],

@@ -104,6 +104,24 @@ def test_wheel_runs_the_snippet_against_dify(clean_python: pathlib.Path, dify: s
     assert _ran(clean_python, f"{dify}/v1", key_of("02_template")) == {"text": "Hello hi! 12"}
 
 
+def test_the_guides_snippet_runs_word_for_word(
+    clean_python: pathlib.Path, headrace: Serve, tmp_path: pathlib.Path
+) -> None:
+    """With the file that the README tells of."""
+    readme = (_SDK / "README.md").read_text("utf-8")
+    alias = "from headrace_client import *\n"
+    assert f"```python\n{alias}```" in readme
+    (tmp_path / "dify_client.py").write_text(alias)
+    snippet = SNIPPET.replace("from headrace_client import", "from dify_client import")
+    assert snippet != SNIPPET
+    (tmp_path / "snippet.py").write_text(snippet.replace("your-api-key", headrace.keys["hello"]) + _THEN)
+    environ = {"API_BASE_URL": headrace.url}
+    command = [str(clean_python), "-W", "error", "snippet.py"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"text": "You said: Hello World"}
+
+
 def test_wheel_tells_its_types(clean_python: pathlib.Path) -> None:
     program = "from importlib.resources import files; print(files('headrace_client').joinpath('py.typed').is_file())"
 
