@@ -1,5 +1,6 @@
 # make demo [ONCE=1] [PORT=8040]   serves the example and a page that uses it, calls it once, and stays up (ONCE=1: ends)
 # make test                        what must hold before anything is merged
+# make fuzz [COUNT=20000]          generated programs in the sandbox against plain Python
 # make bench                       the table of docs/benchmarks.md
 # make docs                        writes what in the docs is generated
 # Needs Python 3.11 or later with pip, and nothing else that is not here; for the page also Node 20.19 or later.
@@ -15,7 +16,7 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test lint types floors check browser proxy bench docs sync clean
+.PHONY: help demo page test lint types floors check browser proxy fuzz bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -68,6 +69,10 @@ proxy:
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light systemd; } \
 	>/dev/null 2>&1 || true
+
+COUNT ?= 20000
+fuzz: sync
+	$(RUN) python -m tests.sandbox.fuzz --count $(COUNT)
 
 bench: sync
 	$(RUN) python benchmarks/run.py

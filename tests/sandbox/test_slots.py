@@ -130,3 +130,18 @@ async def test_one_that_is_cancelled_in_the_moment_of_its_turn_gives_it_on() -> 
     assert crowd.running[C] == 1
     await crowd.end_all()
     assert crowd.slots.held == 0
+
+
+async def test_many_that_are_cancelled_at_once_give_everything_back() -> None:
+    crowd = Crowd(Slots(2, most=4))
+    for app in "abcdef":
+        await crowd.start(Owner("w", app), 5)
+    for task in crowd.tasks:
+        task.cancel()
+    await asyncio.gather(*crowd.tasks, return_exceptions=True)
+    assert crowd.slots.held == 0
+    crowd.tasks.clear()
+    crowd.running.clear()
+    await crowd.start(A)
+    assert crowd.running[A] == 1
+    await crowd.end_all()

@@ -89,6 +89,11 @@ class Slots:
         return False
 
     def _release(self, owner: Owner) -> None:
+        self._give_back(owner)
+        while self._next():
+            pass
+
+    def _give_back(self, owner: Owner) -> None:
         self._held[owner] -= 1
         if not self._held[owner]:
             del self._held[owner]
@@ -97,8 +102,6 @@ class Slots:
             self._extra[owner.workspace] -= 1
             if not self._extra[owner.workspace]:
                 del self._extra[owner.workspace]
-        while self._next():
-            pass
 
     def _next(self) -> bool:
         """Gives one of those who wait a slot. Whether there was one who may have it."""
@@ -106,7 +109,11 @@ class Slots:
             for owner, turns in apps.items():
                 if not self._take(owner):
                     continue
-                turn = turns.popleft()
+                turn = next((turn for turn in turns if not turn.done()), None)
+                if turn is None:  # all of them were cancelled in this moment, and go by themselves
+                    self._give_back(owner)
+                    continue
+                turns.remove(turn)
                 apps.move_to_end(owner)
                 self._waiting.move_to_end(workspace)
                 if not turns:
