@@ -116,7 +116,28 @@ async def test_a_render_that_takes_too_long_here_is_given_up(sandbox: LocalSandb
     with pytest.raises(templates.Slow):
         templates.render(ready.template, inputs, 10**6, 0.002)
     assert time.thread_time() - began < 0.05
+    templates.remember_slow(template, templates.weight(inputs, 10**9))
     assert await sandbox.render(template, inputs, 5) == "done"
+
+
+async def test_a_template_that_was_too_slow_is_not_tried_here_again(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With smaller inputs it is; what it renders is the same either way."""
+    template = "{% for x in xs %}{{ x|upper }}{% endfor %} once"
+    here: list[int] = []
+    render = templates.render
+
+    def too_slow(template: Any, inputs: Any, most: int, seconds: float | None = None) -> str:
+        here.append(len(inputs["xs"]))
+        if len(inputs["xs"]) > 10:
+            raise templates.Slow
+        return render(template, inputs, most, seconds)
+
+    monkeypatch.setattr(templates, "render", too_slow)
+    for count in (100, 100, 200, 5, 5):
+        assert await sandbox.render(template, {"xs": ["a"] * count}, 5) == "A" * count + " once"
+    assert here == [100, 5, 5]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ class Lock:
         )
         if not self.asks:
             limit({resource.RLIMIT_NPROC: THREADS_UNCOUNTED})
-        _prctl(_PR_SET_DUMPABLE, int(self._dumpable))  # nobody else who runs as this user may look inside
+        # nobody else who runs as nobody may look inside; where the user is the service's own, its supervisor has to
+        _prctl(_PR_SET_DUMPABLE, int(self._dumpable or os.geteuid() != NOBODY))
         die_with_parent()
         no_new_privileges()
         if self.reads:

@@ -45,9 +45,9 @@ class LocalSandbox:
 
     Python runs in a confined CPython; JavaScript in a confined Node.js where there is one, else in a confined QuickJS,
     which says what it lacks; templates in this process where their work is bounded, else in a confined one. `memory` is
-    in bytes a job, `longest` the seconds that any may take, `concurrent`
-    how many jobs run at once, shared by workspace (`workspace_of` knows an app's) and app. `packages` are what programs
-    may import besides the standard library, `egress` is how they come to the network.
+    in bytes a job, `longest` the seconds that any may take, `concurrent` how many jobs run at once, shared by workspace
+    (`workspace_of` knows an app's) and app. `packages` are what programs may import besides the standard library,
+    `egress` is how they come to the network.
     """
 
     def __init__(
@@ -240,11 +240,13 @@ async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
     if ready is None:
         return None
     most = int(templates.MOST_WORK / max(ready.cost, 0.1))
-    if templates.weight(inputs, most) > most:
+    weight = templates.weight(inputs, most)
+    if weight > most or templates.was_slow(template, weight):
         return None
     try:
         return mend_text(templates.render(ready.template, inputs, MOST_RENDERED, templates.SECONDS))
     except templates.Slow:
+        templates.remember_slow(template, weight)
         return None
     except Exception as error:  # whatever a template's author may cause: it is the template that failed
         raise NodeError(templates.told(error), FAILED) from None

@@ -9,6 +9,7 @@ every piece of output.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -55,6 +56,23 @@ _SHORT = 100
 
 class Slow(Exception):
     """A render took longer than it may here."""
+
+
+_REMEMBERED = 512  # templates
+_slow: OrderedDict[str, int] = OrderedDict()  # source -> the smallest inputs that it was too slow with
+
+
+def was_slow(source: str, weight: int) -> bool:
+    """Whether a template took too long here with inputs as large as these, or smaller ones."""
+    return weight >= _slow.get(source, weight + 1)
+
+
+def remember_slow(source: str, weight: int) -> None:
+    """Has such inputs go to a confined process from the start."""
+    _slow[source] = min(weight, _slow.get(source, weight))
+    _slow.move_to_end(source)
+    if len(_slow) > _REMEMBERED:
+        _slow.popitem(last=False)
 
 
 class TooLong(Exception):
