@@ -75,6 +75,7 @@ MODULES: dict[str, tuple[str, str, Any]] = {  # what is imported, and an express
         "nothing_here",
     ),
     "a source line": ("import inspect, json", "inspect.getsource(json.dumps)[:9]", "def dumps"),
+    "the name of a folder for what is temporary": ("import tempfile", "tempfile.gettempdir()", "/tmp"),
     "a name in unicode": ("import unicodedata", "unicodedata.name('é')[:12] + '\\N{BULLET}'", "LATIN SMALL •"),
 }
 

@@ -8,6 +8,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -37,6 +38,8 @@ def standard(*, everything: bool) -> None:
         _load(f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__))
         _keep_time_zones()
     templates.environment().from_string("{{ 1 }}").render()
+    # found out by writing, else: libraries ask for its name, and do without when writing there fails
+    tempfile.tempdir = "/tmp"
     time.tzset()
     time.localtime()
 
