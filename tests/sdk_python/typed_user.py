@@ -50,6 +50,8 @@ def main() -> str:
                 text += event.data.id
             elif event.event == "message":
                 text += event.answer + event.message_id
+            elif event.event == "reasoning_chunk":
+                text += event.data.reasoning
             elif event.event == "error":
                 text += event.message or ""
             elif isinstance(event, UnknownEvent):

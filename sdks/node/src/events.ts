@@ -81,6 +81,13 @@ export interface TextData extends Fields {
   readonly from_variable_selector?: readonly string[];
 }
 
+/** A piece of a model's reasoning, where its node separates it from the text. `is_final`: there is no more. */
+export interface ReasoningData extends Fields {
+  readonly reasoning: string;
+  readonly node_id: string;
+  readonly is_final: boolean;
+}
+
 /** A round of an iteration or a loop, or its begin or end. */
 export interface RoundsData extends Fields {
   readonly id: string;
@@ -115,6 +122,7 @@ export type NodeStartedEvent = OfRun<'node_started', NodeStartedData>;
 export type NodeFinishedEvent = OfRun<'node_finished', NodeFinishedData>;
 export type NodeRetryEvent = OfRun<'node_retry', NodeRetryData>;
 export type TextChunkEvent = OfRun<'text_chunk', TextData>;
+export type ReasoningChunkEvent = OfRun<'reasoning_chunk', ReasoningData>;
 export type TextReplaceEvent = OfRun<'text_replace', TextData>;
 export type IterationEvent = OfRun<'iteration_started' | 'iteration_next' | 'iteration_completed', RoundsData>;
 export type LoopEvent = OfRun<'loop_started' | 'loop_next' | 'loop_completed', RoundsData>;
@@ -133,6 +141,7 @@ export type WorkflowEvent =
   | NodeFinishedEvent
   | NodeRetryEvent
   | TextChunkEvent
+  | ReasoningChunkEvent
   | TextReplaceEvent
   | IterationEvent
   | LoopEvent

@@ -154,6 +154,19 @@ class TextChunk(_RunEvent):
         return self.data.text
 
 
+class ReasoningData(Answer):
+    reasoning: str = ""
+    node_id: str
+    is_final: bool = False
+
+
+class ReasoningChunk(_RunEvent):
+    """A piece of a model's reasoning, where its node separates it from the text. `is_final`: there is no more."""
+
+    event: Literal["reasoning_chunk"]
+    data: ReasoningData
+
+
 class HumanInputEvent(_RunEvent):
     """human_input_required, human_input_form_filled, human_input_form_timeout."""
 
@@ -238,6 +251,7 @@ Event = (
     | IterationEvent
     | LoopEvent
     | TextChunk
+    | ReasoningChunk
     | HumanInputEvent
     | MessageEvent
     | MessageReplace
