@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -76,7 +77,8 @@ class Context:
     """What a node sees of its run.
 
     `emit(name, text)` streams text that the output `name` grows by; `key` is the same for every try at this attempt,
-    also after a crash: an idempotency key for whoever is called; `new_id` makes a UUID.
+    also after a crash: an idempotency key for whoever is called; `new_id` makes a UUID; `types` are those that the file
+    declares, of the variables that nodes assign: by (scope, name).
     """
 
     run: str
@@ -90,6 +92,7 @@ class Context:
     emit: Callable[[str, str], None]
     key: str
     new_id: Callable[[], str]
+    types: Mapping[Selector, str] = field(default_factory=dict[Selector, str])
 
 
 class Node(ABC, Generic[C]):
@@ -148,6 +151,10 @@ class ContainerNode(Node[C]):
     @property
     def shares_scopes(self) -> bool:
         return False
+
+    def declares(self) -> Mapping[str, str]:
+        """The types of the variables in its `scope`, by name."""
+        return {}
 
     @abstractmethod
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]: ...
@@ -221,3 +228,12 @@ class Flow:
     features: Mapping[str, Value] = field(default_factory=dict[str, Value])
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
     conversation: Sequence[Declared] = ()
+
+    @cached_property
+    def types(self) -> Mapping[Selector, str]:
+        """The declared types of the variables that nodes assign, by (scope, name)."""
+        types: dict[Selector, str] = {("conversation", each.name): each.type for each in self.conversation}
+        for id_, node in self.nodes.items():
+            if isinstance(node, ContainerNode):
+                types |= {(id_, name): type_ for name, type_ in node.declares().items()}
+        return types

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, cast
 
 Value = Any
@@ -116,6 +117,30 @@ def kind(value: Value) -> str:
             return f"array[{kinds.pop()}]" if len(kinds) == 1 and kinds <= _ARRAY_KINDS else "array[any]"
         case _:
             return "object"
+
+
+def is_of(value: Value, type_: str) -> bool:
+    """Whether a value is of a declared type: string, secret, number, integer, float, boolean, object, file, any or
+    array[...] of these. A truth value is not a number, nor is what is neither finite nor a number at all."""
+    match type_:
+        case "string" | "secret":
+            return isinstance(value, str)
+        case "number" | "integer" | "float":
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return False
+            return isinstance(value, int) or isfinite(value)
+        case "boolean":
+            return isinstance(value, bool)
+        case "object":
+            return isinstance(value, dict)
+        case "file":
+            return isinstance(value, File)
+        case "any":
+            return True
+        case _:
+            listed = type_.startswith("array[") and isinstance(value, list)
+            item = type_[len("array[") : -1]
+            return listed and all(is_of(each, item) for each in cast("list[Value]", value))
 
 
 _ARRAY_KINDS = {"string", "object", "file", "boolean"}

@@ -32,7 +32,6 @@ DATA = Path(__file__).parent / "data"
 CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}
 # Cases whose right value is still to come.
 PENDING = {
-    "conversation_list_forgets_its_type",
     "js_locale_silently_wrong",
     "js_node_globals",
 }

@@ -10,7 +10,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
 from headrace.resources import Limits, Resources
-from headrace.values import Value
+from headrace.values import Selector, Value
 from tests.engine.worlds import NOTHING
 
 
@@ -20,6 +20,7 @@ async def run(
     scopes: Mapping[str, Mapping[str, Value]] | None = None,
     inputs: Mapping[str, Value] | None = None,
     resources: Resources = NOTHING,
+    types: Mapping[Selector, str] | None = None,
 ) -> Result:
     """What a node of a type and config makes of what came before it."""
     ids = itertools.count(1)
@@ -36,6 +37,7 @@ async def run(
         emit=lambda name, text: None,
         key="run/n/0",
         new_id=lambda: f"id-{next(ids)}",
+        types=types or {},
     )
     result = await node.run(context)
     assert isinstance(result, Result)

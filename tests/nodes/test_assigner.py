@@ -197,3 +197,113 @@ async def test_a_list_does_not_grow_without_end():
     item = {"variable_selector": ["conversation", "texts"], "operation": "extend", "input_type": "variable"}
     with pytest.raises(NodeError, match="more than 100000 items"):
         await run(Assigner, {"version": "2", "items": [{**item, "value": ["conversation", "texts"]}]}, scopes)
+
+
+# ------------------------------------------------------------------------------------------------------ declared types
+
+TYPES = {
+    ("conversation", name): kind
+    for name, kind in {
+        "words": "array[string]", "counts": "array[number]", "things": "array[object]", "all": "array[any]",
+        "flags": "array[boolean]", "files": "array[file]", "word": "string", "count": "number", "thing": "object",
+        "flag": "boolean", "unset": "number", "wrong": "number", "odd": "array[string]",
+    }.items()
+} | {("lp", "texts"): "array[string]", ("lp", "other"): "string"}  # fmt: skip
+DECLARED: Mapping[str, Mapping[str, Any]] = {
+    "conversation": {
+        "words": [], "counts": [], "things": [], "all": [], "flags": [], "files": [], "word": "", "count": 0,
+        "thing": {}, "flag": False, "unset": None, "wrong": "text", "odd": [{"a": 1}],
+    },
+    "lp": {"texts": [], "other": 5},
+    "n": {"text": "t", "number": 3, "fraction": 0.5, "flag": True, "object": {"a": 1}, "none": None, "file": PICTURE,
+          "texts": ["t"], "numbers": [1], "objects": [{}], "flags": [True], "mixed": ["t", 1], "nothing": [],
+          "files": [PICTURE]},
+}  # fmt: skip
+
+
+async def declared(target: str, operation: str, value: Any, version: str = "2") -> Any:
+    """What a variable of a declared type holds after an operation."""
+    scope, name = target.split(".") if "." in target else ("conversation", target)
+    selector = ["n", value] if isinstance(value, str) else None
+    if version == "1":
+        config = {"assigned_variable_selector": [scope, name], "write_mode": operation}
+        config |= {"input_variable_selector": selector or []}
+    else:
+        item = {"variable_selector": [scope, name], "operation": operation, "value": selector or value}
+        config = {"version": "2", "items": [item | {"input_type": "variable" if selector else "constant"}]}
+    result = await run(Assigner, config, DECLARED, types=TYPES)
+    return result.assigned.get(scope, {}).get(name, "nothing")
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize(
+    ("target", "operation", "fits", "others"),
+    [
+        ("words", "append", ["text"], ["number", "object", "flag", "file", "texts"]),
+        ("counts", "append", ["number", "fraction", "flag"], ["text", "object", "file"]),
+        ("things", "append", ["object"], ["text", "number", "flag", "file"]),
+        ("flags", "append", ["flag"], ["text", "number", "object"]),
+        ("files", "append", ["file"], ["text", "number", "object"]),
+        ("all", "append", ["text", "number", "flag", "object", "file"], []),
+        ("lp.texts", "append", ["text"], ["number", "object"]),
+        ("words", "over-write", ["texts", "nothing"], ["text", "numbers", "mixed", "objects", "files", "object"]),
+        ("counts", "over-write", ["numbers", "nothing", "flags"], ["texts", "mixed", "number"]),
+        ("things", "over-write", ["objects", "nothing"], ["texts", "object"]),
+        ("all", "over-write", ["texts", "mixed", "objects", "nothing"], ["text"]),
+        ("lp.texts", "over-write", ["texts"], ["numbers"]),
+        ("word", "over-write", ["text"], ["number", "flag", "object", "texts"]),
+        ("count", "over-write", ["number", "fraction", "flag"], ["text", "object", "numbers"]),
+        ("thing", "over-write", ["object"], ["text", "texts"]),
+        ("flag", "over-write", ["flag"], ["text", "number"]),
+        ("wrong", "over-write", ["number"], ["text"]),
+        ("odd", "append", ["text"], ["object"]),
+    ],
+)
+async def test_only_what_is_of_the_declared_type_goes_in(
+    target: str, operation: str, fits: list[str], others: list[str], version: str
+):
+    for name in fits:
+        assert await declared(target, operation, name, version) != "nothing"
+    for name in others:
+        with pytest.raises(NodeError, match="Invalid input value"):
+            await declared(target, operation, name, version)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "fits"),
+    [("words", "texts", True), ("words", "nothing", True), ("words", "numbers", False), ("words", "mixed", False),
+     ("counts", "numbers", True), ("counts", "texts", False), ("all", "mixed", True), ("words", "text", False)],
+)  # fmt: skip
+async def test_a_list_is_extended_by_what_is_of_its_type(target: str, value: str, fits: bool):
+    if fits:
+        assert await declared(target, "extend", value) == DECLARED["n"][value]
+        return
+    with pytest.raises(NodeError, match="Invalid input value"):
+        await declared(target, "extend", value)
+
+
+async def test_numbers_are_kept_as_numbers():
+    assert await declared("count", "over-write", "flag") == 1
+    assert await declared("count", "over-write", "flag") is not True
+    assert await declared("counts", "append", "flag") == [1]
+    assert await declared("counts", "over-write", "flags", "1") == [1]
+    assert await declared("unset", "+=", 2) == 2
+    assert await declared("wrong", "+=", 2) == 2  # an earlier version of the app had left a text there
+    assert await declared("unset", "clear", None) == 0
+    assert await declared("unset", "clear", None, "1") == 0
+    assert await declared("odd", "append", "text") == [{"a": 1}, "t"]
+
+
+async def test_nothing_takes_nothing_s_place_in_the_first_version_either():
+    assert await declared("word", "over-write", "none", "1") == "nothing"
+
+
+async def test_a_loop_variable_that_began_with_another_type_is_of_that():
+    assert await declared("lp.other", "+=", 2) == 7
+
+
+async def test_the_declared_type_is_reported():
+    config = {"version": "2", "items": [{"variable_selector": ["conversation", "words"], "operation": "clear"}]}
+    result = await run(Assigner, config, DECLARED, types=TYPES)
+    [updated] = result.process["__updated_variables"]
+    assert (updated["value_type"], updated["new_value"]) == ("array[string]", [])

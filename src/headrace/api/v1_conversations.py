@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -18,7 +17,7 @@ from headrace.chat import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.masking import Mask
 from headrace.ports import Conversation, ConversationVariable, EndUser
-from headrace.values import Value, kind, plain
+from headrace.values import Value, is_of, kind, plain
 
 _ORDERS = ("created_at", "-created_at", "updated_at", "-updated_at")
 _LONGEST_NAME = 255  # as in Dify's database
@@ -133,7 +132,7 @@ class ConversationRoutes:
         variable = next((each for each in known if each.id == wanted), None)
         if variable is None:
             raise unknown
-        if not _fits(value, variable.type):
+        if not is_of(value, variable.type):
             told_as = "number" if variable.type in _NUMBERS else variable.type
             message = f"Type mismatch: variable '{variable.name}' expects {told_as}, but got {kind(value)} type"
             raise of_status(400, message)
@@ -198,21 +197,3 @@ def _variable_name(request: Request) -> str:
             "variable_name: up to 255 letters, numbers, hyphens (-), underscores (_) and periods (.) are taken"
         )
     return name.lower()
-
-
-def _fits(value: Value, type_: str) -> bool:
-    """Whether a value that came as JSON is of a variable's type."""
-    match type_:
-        case "string" | "secret":
-            return isinstance(value, str)
-        case "number" | "integer" | "float":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "boolean":
-            return isinstance(value, bool)
-        case "object":
-            return isinstance(value, dict)
-        case _:
-            if not (type_.startswith("array[") and isinstance(value, list)):
-                return False
-            item = type_[len("array[") : -1]
-            return item == "any" or all(_fits(each, item) for each in cast("list[Value]", value))

@@ -300,6 +300,7 @@ class Driver:
             emit=self._emitter(path, level, id_) if level.graph.told else _unheard,
             key=f"{self.run}/{path}/{running.failures}",
             new_id=self.world.new_id,
+            types=self.flow.types,
         )
 
     def _end(self, path: Path, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""assigner: changes conversation and loop variables.
+"""assigner: changes conversation and loop variables. What goes into one is decided by the type that the file declares.
 
 Facts: the first version of the node has one variable and three ways to write it; the second a list of operations, each
 of which sees what those before it wrote.
@@ -21,6 +21,7 @@ from headrace.values import File, Selector, Value, kind
 
 ERROR = "VariableOperatorNodeError"
 UPDATED = "__updated_variables"
+CONVERSATION = "conversation"
 _FIXED = frozenset({"sys", "env"})
 _CANNOT = "a variable of sys or env cannot be assigned: every run that reaches it fails"
 
@@ -38,7 +39,7 @@ _WITHOUT_VALUE = frozenset({"clear", "remove-first", "remove-last"})
 _CONSTANT_ONLY = frozenset({"set", *_ARITHMETIC})
 _NUMBERS = frozenset({"integer", "float", "number"})
 _MOST_ITEMS = 100_000  # a list that is extended by itself doubles every time
-_BLANK: Mapping[str, Value] = {"string": "", "integer": 0, "float": 0, "boolean": False}
+_BLANK: Mapping[str, Value] = {"string": "", "secret": "", "integer": 0, "float": 0, "number": 0, "boolean": False}
 _ITEMS: Mapping[str, tuple[type, ...]] = {
     "array[any]": (str, int, float, dict, File),
     "array[string]": (str,),
@@ -47,7 +48,14 @@ _ITEMS: Mapping[str, tuple[type, ...]] = {
     "array[boolean]": (bool,),
     "array[file]": (File,),
 }
-_PLAIN: Mapping[str, tuple[type, ...]] = {"string": (str,), "boolean": (bool,), "object": (dict,), "file": (File,)}
+_PLAIN: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "secret": (str,),
+    "boolean": (bool,),
+    "object": (dict,),
+    "file": (File,),
+}
+_TYPES = frozenset({*_PLAIN, *_ITEMS, *_NUMBERS})
 
 
 class Item(Config):
@@ -135,16 +143,22 @@ class Assigner(Node[AssignerConfig]):
         found, old = written.find(target)
         if not found:
             raise NodeError("assigned variable not found", ERROR)
+        declared = written.declared(target)
+        what = _type(target, declared, old)
         if mode == "clear":
-            value = new = _blank(old)
-        else:
-            found, value = written.find(self.config.input_variable_selector)
-            if not found:
-                raise NodeError("input value not found", ERROR)
-            if mode == "append" and not isinstance(old, list):
-                raise NodeError("append mode requires an array variable", ERROR)
-            new = [*cast("list[Value]", old), value] if mode == "append" else value
-        written.put(target, new)
+            value = _blank(what)
+            written.put(target, value)
+            return {"value": value}
+        found, value = written.find(self.config.input_variable_selector)
+        if not found:
+            raise NodeError("input value not found", ERROR)
+        if mode == "append" and not what.startswith("array"):
+            raise NodeError("append mode requires an array variable", ERROR)
+        if value is None and declared:
+            return {"value": None}  # nothing is written over by nothing
+        if declared and not _fits(mode, what, value, declared=True):
+            raise _invalid(value)
+        written.put(target, _made(mode, what, old, value))
         return {"value": value}
 
     def _told(self) -> dict[str, Value]:
@@ -177,9 +191,19 @@ class _Written:
             raise NodeError(f"Variable {list(selector)} cannot be assigned", ERROR)
         self.values[selector[0], selector[1]] = value
 
+    def declared(self, selector: Sequence[str]) -> str | None:
+        """The type that the file declares a variable to have."""
+        declared = self._ctx.types.get(tuple(selector[:2]))
+        return declared if declared in _TYPES else None
+
     def told(self) -> list[Value]:
         return [
-            {"name": name, "selector": [scope, name], "value_type": kind(value), "new_value": value}
+            {
+                "name": name,
+                "selector": [scope, name],
+                "value_type": _type((scope, name), self.declared((scope, name)), value),
+                "new_value": value,
+            }
             for (scope, name), value in self.values.items()
         ]
 
@@ -195,7 +219,8 @@ def _apply(item: Item, written: _Written) -> None:
     found, old = written.find(target)
     if not found:
         raise _not_found(target)
-    what = kind(old)
+    declared = written.declared(target)
+    what = _type(target, declared, old)
     _check(item, what)
     value: Value = item.value
     if item.input_type == "variable" and item.operation not in _WITHOUT_VALUE and value is not None:
@@ -210,9 +235,19 @@ def _apply(item: Item, written: _Written) -> None:
             value = load_json(value)
         except (ValueError, RecursionError):
             raise _invalid(value) from None
-    if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value):
+    if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value, declared=declared is not None):
         raise _invalid(value)
-    written.put(target, _made(item.operation, old, value))
+    written.put(target, _made(item.operation, what, old, value))
+
+
+def _type(selector: Sequence[str], declared: str | None, value: Value) -> str:
+    """What a variable is of: what is declared, but a number is an integer or a float, as it stands. A loop's variable
+    may have begun with another one of another type: then it is of that."""
+    actual = kind(value)
+    if declared is None or (declared in _NUMBERS and actual in _NUMBERS):
+        return actual
+    listed = declared.startswith("array") and actual.startswith("array")
+    return declared if listed or actual == "none" or selector[0] == CONVERSATION else actual
 
 
 def _check(item: Item, what: str) -> None:
@@ -236,7 +271,7 @@ def _check(item: Item, what: str) -> None:
         raise NodeError(f"Input type {item.input_type} is not supported for operation {operation}", ERROR)
 
 
-def _fits(operation: str, what: str, value: Value) -> bool:
+def _fits(operation: str, what: str, value: Value, *, declared: bool) -> bool:
     if what in _NUMBERS:
         return isinstance(value, int | float) and not (operation == "/=" and value == 0)
     if what == "none":
@@ -248,14 +283,19 @@ def _fits(operation: str, what: str, value: Value) -> bool:
         return isinstance(value, items)
     if not isinstance(value, list):
         return False
-    # an empty list does not tell what it is of, and what takes its place may be of anything
-    return operation == "over-write" or all(isinstance(each, items) for each in cast("list[Value]", value))
+    if operation == "over-write" and (what == "array[any]" or not declared):
+        return True
+    return all(isinstance(each, items) for each in cast("list[Value]", value))
 
 
-def _made(operation: str, old: Value, value: Value) -> Value:
+def _made(operation: str, what: str, old: Value, value: Value) -> Value:
+    value = _counted(what, value)
+    # a conversation may still hold what an earlier version of the app had put there
+    if (what.startswith("array") and kind(old)[:5] != "array") or (what in _NUMBERS and kind(old) not in _NUMBERS):
+        old = _blank(what)
     match operation:
         case "clear":
-            return _blank(old)
+            return _blank(what)
         case "append":
             return [*old, value]
         case "extend":
@@ -278,8 +318,15 @@ def _made(operation: str, old: Value, value: Value) -> Value:
             raise _invalid(value)
 
 
-def _blank(value: Value) -> Value:
-    what = kind(value)
+def _counted(what: str, value: Value) -> Value:
+    """The value with truth values as the numbers that they are to Dify, where numbers are kept."""
+    if what == "array[number]" and isinstance(value, list):
+        return [_counted("number", each) for each in cast("list[Value]", value)]
+    number = what in _NUMBERS or what == "array[number]"
+    return int(value) if number and isinstance(value, bool) else value
+
+
+def _blank(what: str) -> Value:
     return [] if what.startswith("array") else {} if what == "object" else _BLANK.get(what)
 
 

@@ -5,7 +5,6 @@ enough. Its variables live as long as it does; assigner nodes inside change them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
@@ -18,19 +17,12 @@ from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
 from headrace.nodes.if_else import ConditionConfig, Junction
-from headrace.values import Value
+from headrace.values import Value, is_of
 
 COUNT = "loop_count"
 ERROR = "LoopNodeError"
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "float": (int, float),
-    "boolean": (bool,),
-    "object": (dict,),
-}
-_ANY = (object,)
+_SCALARS = ("string", "number", "integer", "float", "boolean", "object")
+_TYPES = frozenset({*_SCALARS, *(f"array[{each}]" for each in (*_SCALARS, "any"))})
 
 
 class LoopVariable(Config):
@@ -54,26 +46,18 @@ class LoopVariable(Config):
         listed = self.var_type.startswith("array")
         if listed and not value:
             return []
-        wanted = (list,) if listed else _TYPES.get(self.var_type, _ANY)
-        if isinstance(value, str) and str not in wanted and wanted != _ANY:
+        wanted = self.var_type if self.var_type in _TYPES else "array[any]" if listed else "any"
+        if isinstance(value, str) and wanted not in ("string", "any"):
             try:
                 value = load_json(value)
             except (ValueError, RecursionError):
                 raise self._invalid() from None
-        items = _TYPES.get(self.var_type.removeprefix("array[").removesuffix("]"), _ANY)
-        if not _is(value, wanted) or (listed and not all(_is(each, items) for each in cast("list[Value]", value))):
+        if not is_of(value, wanted):
             raise self._invalid()
         return value
 
     def _invalid(self) -> NodeError:
         return NodeError(f"Invalid value for loop variable {self.label}", ERROR)
-
-
-def _is(value: Value, types: tuple[type, ...]) -> bool:
-    """Whether a value is of these types; to Python a truth value is a number, and so is NaN."""
-    if isinstance(value, bool):
-        return bool in types or types == _ANY
-    return isinstance(value, types) and not (isinstance(value, float) and not isfinite(value))
 
 
 class LoopConfig(Config):
@@ -109,6 +93,10 @@ class Loop(ContainerNode[LoopConfig]):
     @property
     def shares_scopes(self) -> bool:
         return True
+
+    def declares(self) -> Mapping[str, str]:
+        variables = self.config.loop_variables
+        return {each.label: each.var_type for each in variables if "var_type" in each.model_fields_set}
 
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         begun: dict[str, Value] = {}
