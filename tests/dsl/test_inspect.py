@@ -376,6 +376,29 @@ def test_a_container_has_a_graph_of_its_own(where: str) -> None:
     assert body.nodes["in"].parent == "it"
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [("string", 5, "5"), ("string", True, "true"), ("string", {}, None), ("number", "5", 5), ("number", "0.5", 0.5),
+     ("number", "", 0), ("number", "x", None), ("number", True, None), ("object", '{"a": 1}', {"a": 1}),
+     ("object", [], None), ("boolean", "true", True), ("boolean", 1, None), ("array[number]", "[1, 2]", [1, 2]),
+     ("array[string]", [1], None), ("array[string]", "", []), ("array[any]", [1, "a"], [1, "a"])],
+)  # fmt: skip
+def test_conversation_variables_begin_with_what_is_of_their_type(kind: str, value: Any, made: Any) -> None:
+    entry = {"name": "v", "value_type": kind, "value": value}
+    flow, problems = inspect(chain(node("end", "end"), more={"conversation_variables": [entry]}), REGISTRY)
+    assert flow is not None
+    blank = {"string": "", "number": 0, "object": {}, "boolean": False}.get(kind, [])
+    assert flow.conversation[0].value == (blank if made is None else made)
+    wanted = [f"the conversation variable 'v' is to be of type {kind}: it begins without a value"]
+    assert [problem.message for problem in problems] == (wanted if made is None else [])
+
+
+def test_an_environment_variable_that_lost_its_quotes_is_text() -> None:
+    entries = [{"name": "n", "value_type": "string", "value": 5}, {"name": "f", "value_type": "string", "value": "x"}]
+    flow = load(chain(node("end", "end"), more={"environment_variables": entries}), REGISTRY)
+    assert flow.environment == {"n": "5", "f": "x"}
+
+
 # -------------------------------------------------------------------------------------------------------- failures
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from headrace.dsl import graphless
 from headrace.dsl.check import Draft, drafts, excerpt, links, mapping, number_of, unread
+from headrace.dsl.declared import blank, fitted
 from headrace.dsl.ends import doubled
 from headrace.dsl.handling import Handling
 from headrace.dsl.levels import Level, Levels
@@ -33,7 +34,6 @@ NOT_RUN: Mapping[str, str] = {
     "rag-pipeline": "a pipeline that fills a knowledge base",
 }
 """Modes of Dify's that no run here could make sense of, and what an app of each is."""
-_BLANK: Mapping[str, Value] = {"string": "", "number": 0, "object": {}, "boolean": False}
 _SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
 
 
@@ -183,6 +183,8 @@ class _Loader:
                         message = f"the environment variable '{name}' is to be a number, not {excerpt(value)}"
                         self._tell(message, entry, "value", field=f"{field}.value")
                     value = number
+                case "string":
+                    value = fitted(value, "string")[1]
                 case _:
                     pass
             values[name] = value
@@ -202,7 +204,10 @@ class _Loader:
             if name in found:
                 self._tell(f"the conversation variable '{name}' stands twice", entry, "name", field=f"{field}.name")
             kind = _text(entry.get("value_type")) or "string"
-            value = entry.get("value", _BLANK.get(kind, [] if kind.startswith("array") else None))
+            fits, value = fitted(entry.get("value", blank(kind)), kind)
+            if not fits:
+                message = f"the conversation variable '{name}' is to be of type {kind}: it begins without a value"
+                self._tell(message, entry, "value", field=f"{field}.value", fatal=False)
             id_ = _text(entry.get("id")) or name
             found[name] = Declared(id_, name, kind, _text(entry.get("description")), value)
         return list(found.values())
