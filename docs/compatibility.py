@@ -101,8 +101,8 @@ def _all_events() -> set[str]:
 # -------------------------------------------------------------------------------------------------------- node types
 
 _PARTIAL_NODES = {
-    "code": "Python and JavaScript; packages and HTTP hosts where the operator lists them "
-    "(`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only",
+    "code": "Python, and JavaScript in Node.js (without one in part); packages and HTTP hosts where the operator lists "
+    "them (`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only",
     "document-extractor": "with the extra `documents` for PDF, Word, Excel and PowerPoint; reads no `.doc`, "
     "`.xls`, `.ppt` or `.msg` (the error says what to save them as), nor the `.odt` of later versions",
     "knowledge-retrieval": "asks a Dify, or a server of its external knowledge API; no search by image",

@@ -14,6 +14,7 @@ from tests.sandbox import node_programs
 
 ROOT = Path(__file__).parents[2]
 NOBODY_ELSE = 65533
+MORE = "HEADRACE_TEST_MORE" in os.environ  # a Node that root starts becomes nobody: the same walls as another user's
 # without the listener nobody refuses to look at files: Landlock is not asked about that
 LOOKING = {"size of a file", "existence of a file", "access", "realpath", "readlink"}
 
@@ -34,11 +35,10 @@ def folder() -> Iterator[Path]:
     [
         ("path", "", 0),
         ("path", "", NOBODY_ELSE),
-        ("path", "landlock", 0),
         ("path", "landlock", NOBODY_ELSE),
-        ("path", "listener", 0),
         ("path", "listener", NOBODY_ELSE),
         ("extra", "", NOBODY_ELSE),
+        *([("path", "landlock", 0), ("path", "listener", 0), ("extra", "", 0)] if MORE else []),
     ],
 )
 async def test_nothing_gets_through(folder: Path, where: str, leave_out: str, user: int) -> None:
