@@ -1,6 +1,7 @@
 # make demo [ONCE=1] [PORT=8040]   serves the example and a page that uses it, calls it once, and stays up (ONCE=1: ends)
 # make test                        what must hold before anything is merged
 # make fuzz [COUNT=20000]          generated programs in the sandbox against plain Python
+# make oracle [N=500] [SEED=0]     compares every node type with Dify's own engine, over N generated graphs
 # make bench                       the table of docs/benchmarks.md
 # make docs                        writes what in the docs is generated
 # Needs Python 3.11 or later with pip, and nothing else that is not here; for the page also Node 20.19 or later.
@@ -16,7 +17,7 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test lint types floors check browser proxy fuzz bench docs sync clean
+.PHONY: help demo page test lint types floors check browser proxy fuzz oracle bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -73,6 +74,15 @@ proxy:
 COUNT ?= 20000
 fuzz: sync
 	$(RUN) python -m tests.sandbox.fuzz --count $(COUNT)
+
+# Dify's engine needs a newer Python than the project does; uv looks on the PATH and among those it and pyenv installed.
+ORACLE := build/oracle
+N ?= 500
+SEED ?= 0
+oracle: sync
+	@test -x $(ORACLE)/bin/python || $(UV) venv --quiet --no-python-downloads --python "$$(oracle/python.sh $(UV))" $(ORACLE)
+	@$(UV) pip sync --quiet --python $(ORACLE)/bin/python oracle/requirements.txt
+	$(RUN) python -m oracle $(ORACLE)/bin/python --count $(N) --seed $(SEED)
 
 bench: sync
 	$(RUN) python benchmarks/run.py

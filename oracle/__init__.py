@@ -1,0 +1,1 @@
+"""Runs generated workflows in Dify's own engine and in Headrace, and compares what every node puts out."""
