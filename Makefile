@@ -80,7 +80,7 @@ ORACLE := build/oracle
 N ?= 500
 SEED ?= 0
 oracle: sync
-	@test -x $(ORACLE)/bin/python || $(UV) venv --quiet --no-python-downloads --python "$$(oracle/python.sh $(UV))" $(ORACLE)
+	@test -x $(ORACLE)/bin/python || { python=$$(oracle/python.sh $(UV)) && $(UV) venv --quiet --python "$$python" $(ORACLE); }
 	@$(UV) pip sync --quiet --python $(ORACLE)/bin/python oracle/requirements.txt
 	$(RUN) python -m oracle $(ORACLE)/bin/python --count $(N) --seed $(SEED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -44,8 +45,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _body(kind: str, content: bytes) -> Any:
-    """Of a multipart body, its parts (not the placeholder, see docs/compatibility.md): what stands between them is each
-    client's own."""
+    """A multipart body's parts (but the placeholder, see docs/compatibility.md), and a JSON body's value: what stands
+    between is each client's own."""
+    if kind.startswith("application/json"):
+        with contextlib.suppress(ValueError):
+            return json.loads(content)
     if not kind.startswith("multipart/"):
         return content.decode("utf-8", "backslashreplace")
     message = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + content)

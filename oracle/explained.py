@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,12 @@ class Seen:
         it = self.difference
         return (it.kind, it.place, it.ours, it.theirs) == (kind, place, f'"{ours}"', f'"{theirs}"')
 
+    def fails_only_there(self, *kinds: str, pattern: str) -> bool:
+        """Whether a node of these types succeeds in Headrace and fails in Dify's engine, with an error like this."""
+        it = self.difference
+        succeeds = (it.place, it.ours, it.theirs) == ("status", '"succeeded"', '"failed"')
+        return succeeds and it.kind in kinds and re.search(pattern, it.error or "") is not None
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -41,6 +48,12 @@ REASONS = (
     Reason(
         "Dify 1.12.1: a run succeeds though an iteration passed over failures (recorded); later versions say partly",
         lambda seen: seen.differs("run", "status", "succeeded", "partial-succeeded") and _failed_inside(seen),
+    ),
+    Reason(
+        "if-else and loop: numbers are compared as numbers, however they are written, and a blank text equals none",
+        lambda seen: seen.fails_only_there(
+            "if-else", "loop", pattern=r"could not convert string to float|invalid literal"
+        ),
     ),
     Reason(
         "parameter-extractor: a text that it searches is inserted as it is, and not read as a template",

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 _CATEGORY = re.compile(r'"category_id":\s*("(?:[^"\\]|\\.)*"),\s*"category_name":\s*("(?:[^"\\]|\\.)*")')
 _QUERY = re.compile(r"<(?:text|context)>\n(.*)\n</(?:text|context)>", re.DOTALL)
 _INSTRUCTION = re.compile(r"<instructions?>\n(.*)\n</instructions?>", re.DOTALL)
-_INPUT = re.compile(r'"input_text"\s*:\s*\["?(.*?)"?\],\s*"categories"', re.DOTALL)
-_HINT = re.compile(r'"classification_instructions?"\s*:\s*\["?(.*?)"?\]\s*\}', re.DOTALL)
+_INPUT = re.compile(r'"input_text"\s*:\s*\[(.*?)\],\s*"categories"', re.DOTALL)
+_HINT = re.compile(r'"classification_instructions?"\s*:\s*\[(.*)\]\s*\}\s*$', re.DOTALL)
 _SCHEMA_MARK = "properties"
 
 
@@ -61,9 +61,13 @@ def _given(first: str, last: str) -> list[str]:
     """The text that is to be sorted or searched, and the author's instruction, out of either engine's wording."""
     if last.startswith("{"):
         told = json.loads(last)
-        return ["".join(told[name]).strip() for name in ("input_text", "classification_instructions")]
+        return [_bare("".join(told[name])) for name in ("input_text", "classification_instructions")]
     pieces = (_QUERY.search(last) or _INPUT.search(last), _HINT.search(last) or _INSTRUCTION.search(first))
-    return [piece[1].strip() if piece else "" for piece in pieces]
+    return [_bare(piece[1]) if piece else "" for piece in pieces]
+
+
+def _bare(text: str) -> str:
+    return text.strip(' \n\t"')
 
 
 def _digest(value: Any) -> str:

@@ -24,6 +24,9 @@ from typing import Any, cast
 Value = Any
 Selector = tuple[str, ...]
 
+INTEGERS = range(-(2**63), 2**64)
+"""What JSON encoders write; what comes from outside and is beyond them becomes a float."""
+
 FILE_IDENTITY = "__dify__file__"
 _FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
 

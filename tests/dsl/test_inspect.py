@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import field_validator
 
 from headrace.dsl.load import inspect, load
+from headrace.dsl.source import read
 from headrace.errors import LoadError
 from headrace.kernel.graph import Edge, Retry
 from headrace.node import Config, Context, Node, Result
@@ -178,6 +179,13 @@ def test_merge_keys_and_yaml_1_1() -> None:
     assert config == {
         "title": "own", "on": True, "y": 15, "1": "2024-05-06", "big": 1e20, "type": "start", "extra": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**64 - 1, 2**64, -(2**63) - 1])
+def test_integers_stay_integers_as_far_as_json_is_written(number: int) -> None:
+    value = read(f"number: {number}", "w").value["number"]
+    kept = -(2**63) <= number < 2**64
+    assert (type(value), value) == ((int, number) if kept else (float, float(number)))
 
 
 def test_json_with_a_byte_order_mark_and_surrogate_pairs_loads() -> None:

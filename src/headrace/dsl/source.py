@@ -15,12 +15,11 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from headrace.errors import LoadError, Problem
-from headrace.values import Value
+from headrace.values import INTEGERS, Value
 
 MAX_CHARACTERS = 10 * 1024 * 1024
 MAX_DEPTH = 200  # levels of mappings and lists
 MAX_ALIASED = 1_000_000  # characters and values that aliases may add to what is written
-MAX_INTEGER = 2**63 - 1  # what JSON encoders can write; a larger one becomes a float
 MAX_DUPLICATES = 100  # reported; whoever has more of them knows enough
 
 _YAML = "tag:yaml.org,2002:"
@@ -298,7 +297,7 @@ def _made(kind: str, text: str) -> Value:
             return _BOOLEANS[text.lower()]
         case "int":
             number = int(_CONSTRUCTOR.construct_yaml_int(yaml.ScalarNode(kind, text)))
-            return number if -MAX_INTEGER <= number <= MAX_INTEGER else float(number)
+            return number if number in INTEGERS else float(number)
         case "float":
             return float(_CONSTRUCTOR.construct_yaml_float(yaml.ScalarNode(kind, text)))
         case "timestamp":

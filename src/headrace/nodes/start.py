@@ -16,13 +16,12 @@ from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.values import File, Value
+from headrace.values import INTEGERS, File, Value
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
-_INTEGERS = range(-(2**63), 2**64)  # what JSON encoders write
 
 
 class Input(Config):
@@ -195,7 +194,7 @@ def _number(field: Input, value: Value) -> int | float | None:
             number = float(value) if "." in value else int(value)
         except ValueError:
             number = None
-    if isinstance(number, int) and number not in _INTEGERS:
+    if isinstance(number, int) and number not in INTEGERS:
         number = float(number) if abs(number) < 10**300 else None  # as a JSON number of that size is read
     if not isinstance(number, int | float) or not isfinite(number):
         raise InvalidParam(f"{field.variable} in input form must be a valid number")
