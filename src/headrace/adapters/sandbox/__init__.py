@@ -1,15 +1,34 @@
-"""Where users' code runs: `open_sandbox` gives what `resources.Sandbox` promises."""
+"""Where users' code runs: `open_sandbox` gives what `resources.Sandbox` promises.
+
+What is here is imported when it is asked for: the processes that programs run in are of this package too, and need none
+of it.
+"""
 
 from __future__ import annotations
 
-from headrace.adapters.sandbox.egress_proxy import EgressProxy
-from headrace.adapters.sandbox.local import LocalSandbox
-from headrace.adapters.sandbox.packages import Packages
-from headrace.adapters.sandbox.remote import DEFAULT_KEY, RemoteSandbox
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.adapters.sandbox.egress_proxy import EgressProxy
+    from headrace.adapters.sandbox.local import LocalSandbox
+    from headrace.adapters.sandbox.packages import Packages
+    from headrace.adapters.sandbox.remote import RemoteSandbox
 
 __all__ = ["EgressProxy", "LocalSandbox", "Packages", "RemoteSandbox", "open_sandbox"]
+
+_MODULES = {"EgressProxy": "egress_proxy", "LocalSandbox": "local", "Packages": "packages", "RemoteSandbox": "remote"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def open_sandbox(url: str | None = None, key: str | None = None) -> LocalSandbox | RemoteSandbox:
     """The dify-sandbox service at `url`, if one is given, else the sandbox of this machine. Starts nothing yet."""
+    from headrace.adapters.sandbox.local import LocalSandbox
+    from headrace.adapters.sandbox.remote import DEFAULT_KEY, RemoteSandbox
+
     return RemoteSandbox(url, key or DEFAULT_KEY) if url else LocalSandbox()
