@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,15 +40,32 @@ class Reason:
 
 
 def _failed_inside(seen: Seen) -> bool:
-    """A node failed inside of an iteration that goes on."""
+    """A node failed inside of an iteration or a loop that goes on."""
     inside = {node["id"] for node in seen.case.nodes if node.get("parentId")}
-    return any(run["status"] == "failed" and run["id"] in inside for run in seen.ours["nodes"])
+    return any(run["status"] in ("failed", "exception") and run["id"] in inside for run in seen.ours["nodes"])
+
+
+def _json_body(seen: Seen) -> bool:
+    """A JSON body arrived otherwise, and nothing else did."""
+    it, node = seen.difference, next(node for node in seen.case.nodes if node["id"] == seen.difference.node)
+    if it.kind != "http-request" or it.place != "outputs.body" or node["data"]["body"]["type"] != "json":
+        return False
+    ours, theirs = (json.loads(json.loads(told)) for told in (it.ours, it.theirs))
+    return {**ours, "body": None} == {**theirs, "body": None}
+
+
+_OWN_PROMPTS = ("parameter-extractor", "question-classifier")
+_UNDECIDED = "not found|Expecting value|Extra data|Invalid (actual|expected) value|Cannot convert|could not|invalid lit"
 
 
 REASONS = (
     Reason(
-        "Dify 1.12.1: a run succeeds though an iteration passed over failures (recorded); later versions say partly",
+        "Dify 1.12.1: failures passed over inside iterations and loops do not count (recorded); later they do",
         lambda seen: seen.differs("run", "status", "succeeded", "partial-succeeded") and _failed_inside(seen),
+    ),
+    Reason(
+        "http-request: values in a JSON body arrive as what they are (docs/compatibility.md)",
+        lambda seen: seen.difference.kind == "http-request" and _json_body(seen),
     ),
     Reason(
         "if-else and loop: numbers are compared as numbers, however they are written, and a blank text equals none",
@@ -56,8 +74,12 @@ REASONS = (
         ),
     ),
     Reason(
-        "parameter-extractor: a text that it searches is inserted as it is, and not read as a template",
-        lambda seen: seen.difference.kind == "parameter-extractor" and "{{#" in str(seen.ours["prompts"]),
+        "loop: a break condition that cannot be decided does not hold (docs/compatibility.md)",
+        lambda seen: seen.fails_only_there("loop", pattern=_UNDECIDED),
+    ),
+    Reason(
+        "parameter-extractor and question-classifier: values are inserted as they are, not read as templates",
+        lambda seen: seen.difference.kind in _OWN_PROMPTS and "{{#" in str(seen.ours["prompts"]),
     ),
 )
 

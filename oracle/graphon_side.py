@@ -178,8 +178,8 @@ def _model(self: Any, *, node_id: str, data: Mapping[str, Any], **_: Any) -> tup
 
 def _llm(self: Any, request: Any) -> LLMNode:
     """As the factory makes it, and with Jinja2."""
-    data, model = self._create_slim_llm_runtime(node_id=request.node_id, data=request.data.model_dump(by_alias=True))
-    return LLMNode(
+    data, model = self._create_slim_llm_runtime(node_id=request.node_id, data=request.data_payload)
+    node = LLMNode(
         node_id=request.node_id,
         data=LLMNodeData.model_validate(data),
         graph_init_params=self.graph_init_params,
@@ -190,6 +190,9 @@ def _llm(self: Any, request: Any) -> LLMNode:
         jinja2_template_renderer=node_factory._DefaultJinja2TemplateRenderer(),
         default_query_selector=("sys", "query"),
     )
+    # the name that the file has for it does not survive the factory
+    node.node_data.structured_output_switch_on = bool(data.get("structured_output_enabled"))
+    return node
 
 
 def _render(self: Any, template: str, variables: Mapping[str, Any]) -> str:
@@ -200,17 +203,21 @@ def _render(self: Any, template: str, variables: Mapping[str, Any]) -> str:
         raise TemplateRenderError(str(error)) from error
 
 
+class CodeExecutionError(SandboxCodeExecutionError):
+    """By the name that Dify has for it."""
+
+
 def _execute(self: Any, *, language: Any, code: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """The program that Dify sends to its sandbox, run here."""
     if language != "python3":
-        raise SandboxCodeExecutionError(f"no stand-in runs {language}")
+        raise CodeExecutionError(f"no stand-in runs {language}")
     program = _Python3TemplateTransformer.build_program(code=code, inputs=inputs)
     printed: list[str] = []
     names: dict[str, Any] = {"__name__": "__main__", "print": lambda *args: printed.append(" ".join(map(str, args)))}
     try:
         exec(compile(program.code, "code", "exec"), names)
     except Exception as error:
-        raise SandboxCodeExecutionError("".join(traceback.format_exception_only(error))) from error
+        raise CodeExecutionError("".join(traceback.format_exception_only(error))) from error
     return _Python3TemplateTransformer.parse_result("\n".join(printed))
 
 

@@ -13,7 +13,7 @@ _TEXTS = (
     "http://x/?a=1&b=2",
 )  # fmt: skip
 _NUMBERS = (
-    0, 1, -1, 2, 3, 10, 255, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 10**20,
+    0, 1, -1, 2, 3, 10, 255, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63),
     0.0, -0.0, 0.1, 0.5, 1.0, 2.0, -1.5, 3.14159, 1e-7, 1e16, 1e21, 1.5e300, 100.0,
 )  # fmt: skip
 
@@ -41,16 +41,16 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "array[boolean]": st.lists(booleans, max_size=4),
 }
 
-_REFUSED = (2**63, -(2**63), 10**20, 1e-7, 1e21, 1.5e300)
+_REFUSED = (2**63, -(2**63), 1e-7, 1e21, 1.5e300)
 
 
 def bounded(value: Any) -> Any:
-    """The value with numbers that a code node may put out."""
+    """The value with numbers and lists that a code node may put out."""
     match value:
         case dict():
             return {name: bounded(item) for name, item in value.items()}
         case list():
-            return [bounded(item) for item in value]
+            return [bounded(item) for item in value if type(item) is type(value[0])]
         case bool():
             return value
         case int() | float() if value in _REFUSED:
