@@ -23,6 +23,7 @@ from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, Remot
 from headrace.annotations import Annotations
 from headrace.apps import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers.shared import SharedBus
 from headrace.chat import Chats
 from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
@@ -31,7 +32,7 @@ from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
-from headrace.ports import Answers, Catalog, Keeping
+from headrace.ports import Answers, Bus, Catalog, Keeping
 from headrace.resources import Resources, Speech
 from headrace.retention import Retention
 from headrace.runtime import Runtime
@@ -167,7 +168,13 @@ async def service(
         )
         stack.push_async_callback(speech.aclose)
         resources = Resources(models, http, sandbox, files, documents, knowledge, store)
-        bus = telemetry.bus(LocalBus()) if telemetry else LocalBus()
+        bus: Bus = LocalBus()
+        if not memory:
+            bus = shared = SharedBus(store, lambda: runtime.driving)
+            looking = asyncio.create_task(shared.run(), name="bus")
+            stack.push_async_callback(_let_go, looking)
+        if telemetry:
+            bus = telemetry.bus(bus)
         world = World(store, bus, resources, settings.limits)
         apps = Apps(store, registry(), secret)
         apps.access.identity = identity
@@ -181,7 +188,7 @@ async def service(
         worker = dispatching = None
         if work:
             if keeping is not None and settings.retention:
-                retention = Retention(keeping, files.shelf, settings.retention, pause=0.02)
+                retention = Retention(keeping, files.shelf, settings.retention, pause=0.02, claims=store)
                 pruning = asyncio.create_task(retention.run(), name="retention")
                 stack.push_async_callback(_let_go, pruning)
             delivering = asyncio.create_task(courier.run(), name="courier")

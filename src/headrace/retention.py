@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from math import isfinite
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import RunId
-from headrace.ports import Keeping, Pruned, Shelf
+from headrace.ports import Claims, Keeping, Pruned, Shelf
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _FRESH = DAY  # seconds that a file may lie unused, however short the time that 
 _LEFT_OVER = 3600.0  # seconds after which nobody is at work on a file any more
 _TOGETHER = 500  # files deleted at once
 
+_CLAIM = "retention"
 FIRST_SECONDS, EVERY_SECONDS = 60.0, 3600.0
 FILES_EVERY = 24  # times that runs are looked for: the search for files reads all that is kept
 
@@ -63,7 +64,8 @@ def days_kept(text: str) -> dict[str, float]:
 
 class Retention:
     """Deletes what is older than `seconds`, by the status that runs end with; others are kept. `pause` is for how many
-    seconds it rests after each step, so that others come to their turn."""
+    seconds it rests after each step, so that others come to their turn. Of several processes with the same `claims` one
+    runs it, until it ends."""
 
     def __init__(
         self,
@@ -72,12 +74,14 @@ class Retention:
         seconds: Mapping[str, float],
         clock: Callable[[], float] = time.time,
         pause: float = 0.0,
+        claims: Claims | None = None,
     ) -> None:
         self._keeping = keeping
         self._shelf = shelf
         self._seconds = seconds
         self._clock = clock
         self._pause = pause
+        self._claims = claims
 
     async def run(self) -> None:
         """Prunes every hour, files once a day, until cancelled."""
@@ -85,12 +89,16 @@ class Retention:
         turn = 0
         while True:
             try:
+                if self._claims is not None and not await self._claims.claim([_CLAIM]):
+                    await asyncio.sleep(EVERY_SECONDS)  # another process sees to it
+                    continue
                 pruned = await self.prune(files=turn % FILES_EVERY == 0)
                 if any(pruned):
                     logger.info("retention deleted %s", told(pruned))
                 await self._keeping.give_back()
             except (HeadraceError, OSError) as error:
-                logger.error("retention: %s", error)
+                level = error.level if isinstance(error, StoreError) else logging.ERROR
+                logger.log(level, "retention: %s", error)
             turn += 1
             await asyncio.sleep(EVERY_SECONDS)
 

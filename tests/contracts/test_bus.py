@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from headrace.brokers.local import LocalBus
+from headrace.brokers.shared import SharedBus
 from headrace.kernel.events import Delta, NodeStarted, Record
 from headrace.ports import Bus
+from headrace.stores.memory import MemoryStore
 
 
-@pytest.fixture(params=["local"])
-def bus() -> Bus:
-    return LocalBus()
+@pytest.fixture(params=["local", "shared"])
+def bus(request: pytest.FixtureRequest) -> Bus:
+    return LocalBus() if request.param == "local" else SharedBus(MemoryStore(), dict)
 
 
 def _record(seq: int | None, run: str = "r1") -> Record:

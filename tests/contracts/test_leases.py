@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
-from headrace.ports import Journal
+from headrace.ports import CALLBACK, Journal
 from headrace.stores.sql import SqlStore, leases
 
 from .examples import numbered, queued, whole
@@ -218,6 +220,64 @@ async def test_another_process_with_the_same_id_is_not_taken_for_it(two: Two, fi
     _edit(file, "began = '1'")
     assert await other.alive() is True
     assert await other.adrift() == ["r1"]
+
+
+async def test_nobody_is_taken_for_dead_because_the_database_was_away(
+    two: Two, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = two
+    now = 1000.0
+    monkeypatch.setattr(leases, "monotonic", lambda: now)
+    await mine.append(numbered("r1", [queued("r1"), RunStarted()]))
+    _edit(file, "host = 'elsewhere'")
+    assert await other.alive() is False
+    holder = sqlite3.connect(file, isolation_level=None)
+    monkeypatch.setattr("headrace.stores.sql.database.BUSY_SECONDS", 0.05)
+    other._database.engine.dispose()
+    holder.execute("BEGIN IMMEDIATE")
+    other._writer._connection = None  # a new one, which does not wait for long
+    with pytest.raises(StoreError):
+        await other.alive()
+    now += 4 * leases.LEASE_SECONDS
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert await other.alive() is False
+    assert await other.adrift() == []
+    now += leases.LEASE_SECONDS + 0.1
+    assert await other.alive() is True, "it has not shown itself since"
+
+
+@pytest.mark.parametrize("names", [["a"], [f"claim {n}" for n in range(1200)]], ids=["one", "many"])
+async def test_of_two_who_claim_one_gets_it_until_it_lets_go(two: Two, names: list[str]) -> None:
+    mine, other = two
+    got = await asyncio.gather(mine.claim(names), other.claim(names))
+    assert sorted(got[0] | got[1]) == sorted(names)
+    assert not got[0] & got[1]
+    first, second = (mine, other) if names[0] in got[0] else (other, mine)
+    assert await second.claim(names[:1]) == set()
+    assert await first.claim(names[:1]) == set(names[:1]), "it has it already"
+    await second.release(names[:1])
+    assert await second.claim(names[:1]) == set(), "it was not its own to release"
+    await first.release(names[:1])
+    assert await second.claim(names[:1]) == set(names[:1])
+
+
+async def test_what_one_that_is_gone_has_claimed_is_anybodys(two: Two) -> None:
+    mine, other = two
+    await mine.claim(["a", "b"])
+    assert await other.claim(["a"]) == set()
+    await mine.leave()
+    assert await other.claim(["a", "b"]) == {"a", "b"}
+
+
+async def test_a_callback_that_is_claimed_is_due_nowhere(two: Two) -> None:
+    mine, other = two
+    await mine.append(numbered("r1", [replace(queued("r1"), callback="http://x/"), RunStarted(), RunEnded("stopped")]))
+    [due] = await other.due_callbacks(1e12)
+    await mine.claim([f"{CALLBACK}{due.id}"])
+    assert await other.due_callbacks(1e12) == await mine.due_callbacks(1e12) == []
+    await mine.leave()
+    assert await other.due_callbacks(1e12) == [due]
 
 
 async def test_one_elsewhere_is_dead_after_a_while_of_silence(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.courier.delivery import BACK_OFF, Courier, Pace
+from headrace.courier.delivery import Courier
 from headrace.courier.message import signature
+from headrace.courier.pace import BACK_OFF, Pace
 
 __all__ = ["BACK_OFF", "Courier", "Pace", "signature"]

@@ -3,6 +3,8 @@
 A callback comes into being in the transaction that ends its run, so a crash loses none. It is delivered at least once,
 under one id however often it is tried (`webhook-id`).
 
+Of several processes on one database one sends each: it claims what is due before it sends it.
+
 Receivers do not hold each other up: each has a few tries under way at once and a queue of its own. What is too much for
 its queue is put off in the store, for about as long as the receiver seems to need for what comes before.
 """
@@ -11,22 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from headrace import __version__
 from headrace.courier.message import message, signature, signing_secret
+from headrace.courier.pace import Pace
 from headrace.errors import HeadraceError, NodeError, StoreError
-from headrace.ports import Callback, Callbacks
+from headrace.ports import CALLBACK, Callback, Callbacks
 from headrace.resources import Http, HttpRequest
 from headrace.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)  # seconds from a failed try to the next
 
 _PAGE = 200  # callbacks asked of the store at once
 _GATHER_SECONDS = 0.02  # runs often end together
@@ -39,28 +39,6 @@ _TRY_SECONDS = 45.0  # for one try in all: the head of an answer may drip
 _ANSWER = 16 * 1024  # bytes of an answer that are read
 _HOPELESS = frozenset({"EgressRefused", "InvalidURLError"})  # trying again would not change it
 _GONE = 410
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a courier goes about it. Times in seconds.
-
-    `back_off`: how long after each failed try the next one comes; after the last there is none. `jitter`: by which
-    share of that it may come earlier or later. `poll_seconds`: how often the store is asked for what is due.
-    `concurrency`: tries under way at once, `per_receiver` of them to one host. `backlog`: callbacks of one receiver
-    that are held ready.
-    """
-
-    back_off: Sequence[float] = BACK_OFF
-    jitter: float = 0.1
-    poll_seconds: float = 3.0
-    concurrency: int = 500
-    per_receiver: int = 10
-    backlog: int = 200
-
-    def spread(self, seconds: float) -> float:
-        """About that long."""
-        return seconds * random.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 @dataclass(slots=True)
@@ -106,6 +84,8 @@ class Courier:
         self._pace = pace or Pace()
         self._watch = watch
         self._clock = runtime.world.clock
+        self._claims = runtime.world.journal
+        self._unclaimed: set[str] = set()  # claims that are to be released
         self._room = asyncio.Semaphore(self._pace.concurrency)
         self._receivers: dict[str, _Receiver] = {}
         self._held: dict[str, asyncio.Task[None]] = {}  # by the callback's id
@@ -169,19 +149,45 @@ class Courier:
 
     async def _take_up(self) -> bool:
         """Holds what is due. True if there may be more of it."""
+        await self._release()
         now = self._clock()
         before = set(self._held)  # still due; and what ends while the store is asked may be told as it was
         due = await self.callbacks.due_callbacks(now, len(before) + _PAGE)
         fresh = [callback for callback in due if callback.id not in before and callback.id not in self._held]
+        claimed = await self._claims.claim([_claim(callback) for callback in fresh])
         put_off: list[Callback] = []
         for callback in fresh:
+            if _claim(callback) not in claimed:
+                continue
             receiver = self._receiver(callback.url)
             if receiver.held < self._pace.backlog:
                 self._hold(callback, receiver)
             else:
                 put_off.append(replace(callback, next_at=self._turn(receiver, now)))
-        await asyncio.gather(*map(self.callbacks.save_callback, put_off))
+        try:
+            await asyncio.gather(*map(self._put_off, put_off))
+        finally:
+            self._unclaimed.update(map(_claim, put_off))
+            await self._release()
         return len(fresh) >= _PAGE
+
+    async def _put_off(self, callback: Callback) -> None:
+        # another process may have delivered it between the look and the claim
+        found = await self.callbacks.find_callback(callback.id)
+        if found is not None and found.status == "pending" and found.attempts == callback.attempts:
+            await self.callbacks.save_callback(callback)
+
+    async def _release(self) -> None:
+        """Gives back what is not worked at any more; later where the store is away."""
+        if not self._unclaimed:
+            return
+        names = set(self._unclaimed)
+        try:
+            await self._claims.release(names)
+        except StoreError as error:
+            logger.log(error.level, "callbacks cannot be released: %s", error)
+        else:
+            self._unclaimed -= names
 
     def _turn(self, receiver: _Receiver, now: float) -> float:
         """When a callback for which there is no room in the queue will have its turn."""
@@ -225,6 +231,7 @@ class Courier:
                 callback = self._due(callback)
                 await self._note(callback)
         finally:
+            self._unclaimed.add(_claim(held))
             self._wanted.discard(held.id)
             del self._held[held.id]
             receiver.held -= 1
@@ -305,6 +312,10 @@ class Courier:
         if 200 <= answer.status < 300:
             return _Outcome(answer.status)
         return _Outcome(answer.status, f"the receiver answered {answer.status}", answer.status == _GONE)
+
+
+def _claim(callback: Callback) -> str:
+    return f"{CALLBACK}{callback.id}"
 
 
 def _report(task: asyncio.Task[None]) -> None:

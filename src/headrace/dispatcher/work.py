@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
 from headrace.chat import CHATS, Chats
 from headrace.dispatcher.lines import OVER, LineResult, Lines, pages, run_of, source_of, standing
+from headrace.dispatcher.opened import OpenBatch
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
 from headrace.limits import CALL, Call, LimitReached
-from headrace.ports import Batch, Batches, BatchLine, Principal, RunFilter
+from headrace.ports import BATCH, Batch, Batches, BatchLine, Principal, RunFilter
 from headrace.runtime import Runtime
 from headrace.submission import Submission
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0  # how often the store is asked which batches other processes have added or stopped
+LOOK_SECONDS = 1.0  # how often the store is asked which batches other processes have added, changed or stopped
 _PAGE = 100  # paused runs looked up at once
 _AHEAD = 100  # how far lines may be begun beyond the first whose run is not known to be in the journal
 _LISTEN_SECONDS = 10.0  # a run of which nothing is heard is looked up: the bus may have lost something
@@ -35,38 +36,9 @@ _BACK_OFF_SECONDS = 1.0  # before a store that failed, or a plan that allows no 
 _LONGEST_PAUSE = 30.0  # before a store that failed again and again is tried again
 
 
-class _Open:
-    """A batch that this process works at. Of the lines below `begun` those are over that are not in `underway`."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.begun = 0
-        self.underway: set[int] = set()
-        self.room: set[int] = set()  # of those under way: all but the paused ones
-        self.unsafe: dict[int, None] = {}  # those whose runs are not known to be in the journal, in order
-        self.stopping = False
-        self.task: asyncio.Task[None]
-        self._news = asyncio.Event()
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.tell()
-
-    def tell(self) -> None:
-        """Something has changed."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    def is_over(self, index: int) -> bool:
-        return index < self.begun and index not in self.underway
-
-    async def until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
-            await self._news.wait()
-
-
 class Dispatcher:
-    """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process."""
+    """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process. Of
+    several processes on one database one works at a batch: it claims it before it begins."""
 
     def __init__(self, runtime: Runtime, batches: Batches, chats: Chats) -> None:
         self.batches = batches
@@ -74,7 +46,9 @@ class Dispatcher:
         self._runtime = runtime
         self._chats = chats
         self._clock = runtime.world.clock
-        self._open: dict[str, _Open] = {}
+        self._claims = runtime.world.journal
+        self._unclaimed: set[str] = set()  # claims that are to be released
+        self._open: dict[str, OpenBatch] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
         self._changing = asyncio.Lock()
         self._poked = asyncio.Event()
@@ -158,29 +132,45 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                await self._release()  # for the next one, at once
+            except StoreError as error:
+                logger.log(error.level, "batches go on elsewhere only in a while: %s", error)
 
     async def _look(self) -> None:
         """Takes up what is open, and lets go of what somebody stopped."""
+        await self._release()
         running = {batch.id: batch for batch in await self.batches.batches(status="running")}
         for name, open_ in self._open.items():
             if name not in running:
                 open_.stop()
+            elif running[name] != open_.batch:
+                open_.batch = running[name]
+                open_.tell()
         if self._all:
             # stopped, but not known to have no more runs
             stopped = await self.batches.batches(status="stopped")
             running |= {batch.id: batch for batch in stopped if batch.ended_at is None}
             self._all = False
-        for batch in reversed(running.values()):
-            if batch.id not in self._open:
+        found = [batch for batch in reversed(running.values()) if batch.id not in self._open]
+        claimed = await self._claims.claim([f"{BATCH}{batch.id}" for batch in found])
+        for batch in found:
+            if f"{BATCH}{batch.id}" in claimed:
                 self._take_up(batch)
 
+    async def _release(self) -> None:
+        names = set(self._unclaimed)
+        await self._claims.release(names)
+        self._unclaimed -= names
+
     def _take_up(self, batch: Batch) -> None:
-        open_ = self._open[batch.id] = _Open(batch)
+        open_ = self._open[batch.id] = OpenBatch(batch)
         open_.stopping = batch.status == "stopped"
         open_.task = asyncio.create_task(self._work(open_), name=f"batch {batch.id}")
 
         def done(task: asyncio.Task[None]) -> None:
             del self._open[batch.id]
+            self._unclaimed.add(f"{BATCH}{batch.id}")
             open_.tell()
             if not task.cancelled() and (error := task.exception()):
                 self._all = True
@@ -193,7 +183,7 @@ class Dispatcher:
 
     # ------------------------------------------------------------------------------------------------------- working
 
-    async def _work(self, open_: _Open) -> None:
+    async def _work(self, open_: OpenBatch) -> None:
         """Brings a batch to its end. Whatever fails here puts it off: it is taken up again like after a crash."""
         batch, apps = open_.batch, self._runtime.apps
         try:
@@ -214,7 +204,7 @@ class Dispatcher:
             stopper.cancel()
         await self._change(batch.id, status="stopped" if open_.stopping else "ended", ended_at=self._clock())
 
-    async def _begin(self, open_: _Open, group: asyncio.TaskGroup, common: Submission) -> None:
+    async def _begin(self, open_: OpenBatch, group: asyncio.TaskGroup, common: Submission) -> None:
         """Begins line after line, and finds those that were begun before."""
         batch, runtime = open_.batch, self._runtime
         before = sum((await self.batches.count_runs(source_of(batch.id))).values())
@@ -260,7 +250,7 @@ class Dispatcher:
                 return found
             page += 1
 
-    async def _may_begin(self, open_: _Open, index: int, at: float) -> float:
+    async def _may_begin(self, open_: OpenBatch, index: int, at: float) -> float:
         """Waits until a line may be begun, or the batch is stopped. Returns when the next one may be."""
 
         def may() -> bool:
@@ -278,7 +268,7 @@ class Dispatcher:
                 break
         return max(at, clock()) + 60 / open_.batch.rpm if open_.batch.rpm else 0.0
 
-    async def _line(self, open_: _Open, line: BatchLine, run: RunId, common: Submission | None) -> None:
+    async def _line(self, open_: OpenBatch, line: BatchLine, run: RunId, common: Submission | None) -> None:
         """Begins a line's run, unless it was begun before (None), and waits for its end."""
         runtime, index = self._runtime, line.index
         async with runtime.world.bus.subscribe(run) as live:
@@ -303,12 +293,12 @@ class Dispatcher:
                     open_.tell()
         self._over(open_, index)
 
-    def _over(self, open_: _Open, index: int) -> None:
+    def _over(self, open_: OpenBatch, index: int) -> None:
         open_.underway.discard(index)
         open_.room.discard(index)
         open_.tell()
 
-    async def _submit(self, open_: _Open, line: BatchLine, common: Submission, run: RunId) -> bool:
+    async def _submit(self, open_: OpenBatch, line: BatchLine, common: Submission, run: RunId) -> bool:
         """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before, or the run
         can never be written down."""
         asked = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
@@ -344,7 +334,7 @@ class Dispatcher:
         found = await self._runtime.runs.find_run(run)
         return found.status if found else "running"
 
-    async def _stop_runs(self, open_: _Open) -> None:
+    async def _stop_runs(self, open_: OpenBatch) -> None:
         """Once the batch is stopped, stops what is under way; a run that is only just being begun stops itself."""
         await open_.until(lambda: open_.stopping)
         for index in sorted(open_.underway - open_.unsafe.keys()):

@@ -5,7 +5,17 @@ Only the journal and the catalog must be right; the queue and the bus need only 
 brings back.
 """
 
-from headrace.ports.asynchronous import Answers, Batch, Batches, BatchLine, Callback, Callbacks, KeptAnswer
+from headrace.ports.asynchronous import (
+    BATCH,
+    CALLBACK,
+    Answers,
+    Batch,
+    Batches,
+    BatchLine,
+    Callback,
+    Callbacks,
+    KeptAnswer,
+)
 from headrace.ports.brokers import Bus, Queue
 from headrace.ports.catalog import (
     WORKSPACE,
@@ -28,11 +38,13 @@ from headrace.ports.conversations import (
     Exchange,
     Feedback,
 )
-from headrace.ports.journal import Journal, Leases, RunFilter, Runs, RunSummary
+from headrace.ports.journal import Claims, Journal, Leases, RunFilter, Runs, RunSummary
 from headrace.ports.keeping import Began, Keeping, Pruned, Shelf
 from headrace.ports.limits import Bucket, Buckets, Slot, Taken
 
 __all__ = [
+    "BATCH",
+    "CALLBACK",
     "WORKSPACE",
     "WORKSPACE_NAME",
     "Annotation",
@@ -49,6 +61,7 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Catalog",
+    "Claims",
     "Conversation",
     "ConversationVariable",
     "Conversations",

@@ -9,6 +9,9 @@ from typing import Protocol
 from headrace.kernel.events import RunId
 from headrace.values import Value
 
+CALLBACK, BATCH = "callback ", "batch "
+"""How the claims begin that go on with the id of a callback or a batch (`Claims`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
@@ -65,7 +68,8 @@ class Callbacks(Protocol):
     """Messages to be delivered. One comes into being in the transaction that ends or pauses its run (`callback_of`)."""
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
-        """Pending ones whose `next_at` has come, the longest due first."""
+        """Pending ones whose `next_at` has come and that no worker has claimed (`CALLBACK` and its id), the longest
+        due first."""
         ...
 
     async def save_callback(self, callback: Callback) -> None:

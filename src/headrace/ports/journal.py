@@ -35,12 +35,32 @@ class Leases(Protocol):
         """Makes this worker's runs nobody's, but for those to keep."""
         ...
 
+    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        """The number of the last event of each of these runs; those that are unknown are left out."""
+        ...
+
     async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        """The number of the last event of each of these runs, as far as another process can have written it."""
+        """As `numbers`, as far as another worker can have written them: {} where there is none."""
         ...
 
 
-class Journal(Leases, Protocol):
+class Claims(Protocol):
+    """Which of the workers on one database is at work on what a background loop does: a callback, a batch, retention.
+
+    A claim holds until it is released, or its worker is dead.
+    """
+
+    async def claim(self, names: Collection[str]) -> set[str]:
+        """Makes those this worker's own that are nobody else's, and returns them with those that it had already: of
+        two who ask, one gets each."""
+        ...
+
+    async def release(self, names: Collection[str]) -> None:
+        """Gives back those that are this worker's own."""
+        ...
+
+
+class Journal(Leases, Claims, Protocol):
     """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""
 
     def append(self, records: Sequence[Record]) -> Awaitable[None]:
@@ -54,6 +74,15 @@ class Journal(Leases, Protocol):
 
     async def read(self, run: RunId, after: int = 0) -> list[Record]:
         """The run's records with a number above `after`, in order; [] for an unknown run."""
+        ...
+
+    async def changed(self) -> bool:
+        """Whether anything may have been written since the last call, by whatever process. Cheap; true where it is not
+        known."""
+        ...
+
+    async def probe(self) -> None:
+        """Writes something that nobody reads. StoreError where nothing can be written."""
         ...
 
     async def unfinished(self) -> list[RunId]:

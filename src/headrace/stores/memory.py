@@ -96,6 +96,21 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
     async def read(self, run: RunId, after: int = 0) -> list[Record]:
         return self._records.get(run, [])[max(0, after) :]
 
+    async def claim(self, names: Collection[str]) -> set[str]:
+        return set(names)  # there is nobody else
+
+    async def release(self, names: Collection[str]) -> None:
+        """Nobody else could claim them."""
+
+    async def probe(self) -> None:
+        """It can be written as long as there is memory."""
+
+    async def changed(self) -> bool:
+        return False  # there is nobody else
+
+    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        return {run: len(records) for run in of if (records := self._records.get(run))}
+
     async def unfinished(self) -> list[RunId]:
         rows = sorted((self._rows[run] for run in self._open), key=lambda row: row.created_at)
         return [row.run for row in rows if row.unfinished]

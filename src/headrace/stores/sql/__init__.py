@@ -11,6 +11,7 @@ from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
+from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.keeping import SqlKeeping
 from headrace.stores.sql.leases import SqlLeases
@@ -20,7 +21,16 @@ __all__ = ["SqlStore"]
 
 
 class SqlStore(
-    SqlJournal, SqlLeases, SqlCatalog, SqlAnswers, SqlCallbacks, SqlBatches, SqlConversations, SqlBuckets, SqlKeeping
+    SqlJournal,
+    SqlLeases,
+    SqlCatalog,
+    SqlAnswers,
+    SqlCallbacks,
+    SqlBatches,
+    SqlConversations,
+    SqlBuckets,
+    SqlKeeping,
+    SqlInstallation,
 ):
     """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches, Conversations and Buckets.
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import select, text, update
+from sqlalchemy import literal, select, text, update
 
 from headrace.kernel.events import RunId
-from headrace.ports import Callback
+from headrace.ports import CALLBACK, Callback
 from headrace.stores.encoding import clean
-from headrace.stores.sql.schema import PENDING, callbacks
+from headrace.stores.sql.schema import PENDING, callbacks, claims, workers
 from headrace.stores.sql.statements import Part, cleaned
+
+_CLAIMED = (
+    select(claims.c.name)
+    .join(workers, workers.c.id == claims.c.owner)
+    .where(claims.c.name == literal(CALLBACK).concat(callbacks.c.id))
+    .exists()
+)
+"""Whether a worker that lives is at work on it."""
 
 
 class SqlCallbacks(Part):
@@ -19,7 +27,7 @@ class SqlCallbacks(Part):
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
         statement = (
             select(callbacks)
-            .where(text(PENDING), callbacks.c.next_at <= now)
+            .where(text(PENDING), callbacks.c.next_at <= now, ~_CLAIMED)
             .order_by(callbacks.c.next_at, callbacks.c.id)
             .limit(max(0, limit))
         )

@@ -35,6 +35,9 @@ class Database:
         self.health = Health(self.name)
         self._readers = ThreadPoolExecutor(READERS, "headrace-read")
         self._closed = False
+        self._looking = asyncio.Lock()
+        self._lookout: Connection | None = None
+        self._version: object = None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Runs reading work in a reader's thread. StoreError where the database fails."""
@@ -60,9 +63,32 @@ class Database:
     async def row(self, statement: Select[Any]) -> RowMapping | None:
         return await self.run(lambda connection: connection.execute(statement).mappings().first())
 
+    async def changed(self) -> bool:
+        """Whether anything was committed since the last call, by whatever process; true where it is not known."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        async with self._looking:
+            return await self.run(self._look)
+
+    def _look(self, _: Connection) -> bool:
+        # the version is that of one connection, which sees what all others commit: so it is kept
+        if self._lookout is None:
+            self._lookout = self.engine.connect()
+        try:
+            version = self._lookout.exec_driver_sql("PRAGMA data_version").scalar()
+        except BaseException:
+            lookout, self._lookout, self._version = self._lookout, None, None
+            lookout.invalidate()
+            lookout.close()
+            raise
+        before, self._version = self._version, version
+        return version != before
+
     def close(self) -> None:
         self._closed = True
         self._readers.shutdown()
+        if self._lookout is not None:
+            self._lookout.close()
         self.engine.dispose()
 
 
@@ -108,7 +134,7 @@ def begin(connection: Connection) -> None:
 
 def _postgresql(url: URL) -> Engine:
     try:
-        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 1, pool_pre_ping=True)
+        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise StoreError(f"PostgreSQL needs the Python package {error.name}, which is not installed.") from error
 
@@ -122,7 +148,7 @@ def _sqlite(url: URL, full_sync: bool) -> Engine:
         except OSError as error:
             raise StoreError(f"{url.database} cannot be created: {error}") from error
     engine = create_engine(
-        url, isolation_level="AUTOCOMMIT", pool_size=READERS + 1, connect_args={"timeout": BUSY_SECONDS}
+        url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, connect_args={"timeout": BUSY_SECONDS}
     )
 
     def configure(connection: Any, _: object) -> None:

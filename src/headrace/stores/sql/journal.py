@@ -235,6 +235,9 @@ class SqlJournal:
 
         return await self._database.run(work)
 
+    async def changed(self) -> bool:
+        return await self._database.changed()
+
     async def unfinished(self) -> list[RunId]:
         open_ = (runs.c.finished_at.is_(None), runs.c.status != "paused")
         found = await self._database.rows(select(runs.c.run).where(*open_).order_by(runs.c.created_at))

@@ -28,14 +28,15 @@ from headrace.kernel.events import RunId
 from headrace.stores.encoding import clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
-from headrace.stores.sql.schema import events, runs, workers
-from headrace.stores.sql.statements import Part, put
+from headrace.stores.sql.schema import claims, events, runs, workers
+from headrace.stores.sql.statements import Part, inserting, put
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # of silence, after which a worker counts as dead
-_ASKED = 500  # runs asked for in one statement
+
+_NAMED = 500  # runs in one statement
 
 _DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, and that nobody has asked about
 
@@ -47,16 +48,25 @@ class SqlLeases(Part):
         super().__init__(database, writer)
         self._journal = journal
         self._worker = new_id()
+        self._enlisted = False  # the worker's row is there
+        self._away = False  # the database was, when this worker was to show that it lives
         self._heard: dict[str, tuple[float, float]] = {}  # of others: `seen_at`, and since when it is that
 
     async def alive(self) -> bool:
-        found = await self._write(self._renew)
+        try:
+            found = await self._write(self._renew)
+        except StoreError:
+            self._away = True
+            raise
+        self._enlisted, self._away = True, False
         self._journal.owner = self._worker  # from now on: others would take what has an owner without a row
         return found
 
     def _renew(self, connection: Connection) -> bool:
         pid, host = os.getpid(), _host()
         began = None if (stat := _stat(pid)) is None else stat[1]
+        if self._away:
+            self._heard.clear()  # nobody else could show that it lives, either
         mine = {"id": self._worker, "seen_at": time(), "host": host, "pid": pid, "began": began}
         put(connection, workers, mine)
         others = connection.execute(select(workers).where(workers.c.id != self._worker)).mappings().all()
@@ -66,6 +76,8 @@ class SqlLeases(Part):
             # not one that has shown itself again meanwhile
             same = (workers.c.id == other["id"], workers.c.seen_at == other["seen_at"])
             connection.execute(delete(workers).where(*same))
+        if gone:
+            connection.execute(delete(claims).where(claims.c.owner.not_in(select(workers.c.id))))
         return bool(gone)
 
     def _gone(self, other: RowMapping, host: str | None) -> bool:
@@ -90,11 +102,9 @@ class SqlLeases(Part):
         kept = frozenset(keep)
         await self._write(lambda connection: self._journal.hand_back(connection, self._worker, kept))
 
-    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        if not self._heard:
-            return {}  # nobody else does runs
+    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
         named = [clean(run) for run in of]
-        parts = [named[start : start + _ASKED] for start in range(0, len(named), _ASKED)]
+        parts = [named[start : start + _NAMED] for start in range(0, len(named), _NAMED)]
         statement = select(events.c.run, func.max(events.c.seq)).group_by(events.c.run)
 
         def work(connection: Connection) -> dict[RunId, int]:
@@ -103,19 +113,62 @@ class SqlLeases(Part):
 
         return await self._database.run(work)
 
+    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        if not self._heard:
+            return {}  # nobody else does runs
+        return await self.numbers(of)
+
     def _free(self) -> Any:
         """The condition that a run is nobody else's."""
         living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
         return or_(runs.c.owner.is_(None), runs.c.owner == self._worker, ~living)
 
+    # ------------------------------------------------------------------------------------------------------ claims
+
+    async def claim(self, names: Collection[str]) -> set[str]:
+        wanted = sorted({clean(name) for name in names})
+        if not wanted:
+            return set()
+
+        def work(connection: Connection) -> set[str]:
+            if not self._enlisted:
+                self._renew(connection)  # others have to see that whoever claims lives
+            found: set[str] = set()
+            for start in range(0, len(wanted), _NAMED):
+                some = wanted[start : start + _NAMED]
+                insert = inserting(connection, claims).values([{"name": each, "owner": self._worker} for each in some])
+                owned = claims.c.owner == self._worker
+                dead = ~select(workers.c.id).where(workers.c.id == claims.c.owner).exists()
+                taken = insert.on_conflict_do_update(
+                    index_elements=["name"], set_={"owner": self._worker}, where=or_(owned, dead)
+                )
+                found.update(connection.execute(taken.returning(claims.c.name)).scalars())
+            return found
+
+        found = await self._write(work)
+        self._enlisted = True
+        return found
+
+    async def release(self, names: Collection[str]) -> None:
+        if not names:
+            return
+        named = [clean(name) for name in names]
+        statement = delete(claims).where(claims.c.name.in_(named), claims.c.owner == self._worker)
+        await self._write(lambda connection: connection.execute(statement).rowcount)
+
     async def leave(self) -> None:
         """Takes the worker's row away: its runs are anybody's at once."""
-        if self._journal.owner is None:
+        if not self._enlisted:
             return
         self._journal.owner = None
-        statement = delete(workers).where(workers.c.id == self._worker)
+        self._enlisted = False
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(workers).where(workers.c.id == self._worker))
+            connection.execute(delete(claims).where(claims.c.owner == self._worker))
+
         try:
-            await self._write(lambda connection: connection.execute(statement).rowcount)
+            await self._write(work)
         except StoreError as error:
             logger.warning("the runs of this process are taken up elsewhere only in a while: %s", error)
 

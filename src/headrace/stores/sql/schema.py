@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
 
 metadata = MetaData()
@@ -76,6 +76,22 @@ workers = Table(
     Column("host", String),
     Column("pid", BigInteger, nullable=False),
     Column("began", String),
+)
+
+# what a background loop is at work on: nobody else's as long as its owner is among the workers
+claims = Table(
+    "claims",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String, nullable=False),
+)
+
+# facts of all processes on the database
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 # nearly every run comes from the API itself: what counts a batch's runs shall cost those nothing

@@ -1,0 +1,32 @@
+"""Facts of the installation as a whole, and whether it can be written to."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, select
+
+from headrace.stores.sql.schema import installation
+from headrace.stores.sql.statements import Part, add, put
+
+_PROBED = "probed_at"
+
+
+class SqlInstallation(Part):
+    """What all processes on one database share besides the data."""
+
+    async def fact(self, name: str, value: str) -> str:
+        """The fact of that name; where there is none yet, it is this value from now on."""
+
+        def work(connection: Connection) -> str:
+            add(connection, installation, {"name": name, "value": value})
+            return str(connection.execute(select(installation.c.value).where(installation.c.name == name)).scalar_one())
+
+        return await self._write(work)
+
+    async def change_fact(self, name: str, value: str) -> None:
+        await self._write(lambda connection: put(connection, installation, {"name": name, "value": value}))
+
+    async def probe(self) -> None:
+        """Writes something: StoreError where the database cannot be written."""
+        await self.change_fact(_PROBED, f"{time.time():.3f}")
