@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
 import os
 import secrets
@@ -29,7 +30,7 @@ from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
-from headrace.errors import LoadError, Problem
+from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
 from headrace.ports import Answers, Bus, Catalog, Keeping
@@ -42,6 +43,7 @@ from headrace.worker import Worker
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
+    from headrace.stores.sql.installation import SqlInstallation
     from headrace.telemetry.assembled import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -131,7 +133,8 @@ async def service(
             from headrace.stores.sql import SqlStore  # takes 0.2 s to import; a one-off run does without
 
             store = keeping = await SqlStore.open(settings.database, full_sync=settings.full_sync)
-        stack.push_async_callback(store.aclose)
+            stack.push_async_callback(store.aclose)
+            await check_secret(store, secret, settings.data / SECRET)
 
         http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
         stack.push_async_callback(http.aclose)
@@ -261,9 +264,31 @@ async def _let_go(task: asyncio.Task[None]) -> None:
         await task
 
 
+SECRET = "secret"
+"""The name of the file with the installation's secret."""
+
+
+def fingerprint(secret: bytes) -> str:
+    """What tells a secret from another one without giving it away."""
+    return hmac.digest(secret, b"the installation's secret", "sha256").hex()
+
+
+async def check_secret(store: SqlInstallation, secret: bytes, file: Path) -> None:
+    """HeadraceError where another process on the database has another secret: its callbacks would be signed, and its
+    links and keys be made, with that one."""
+    mine = fingerprint(secret)
+    if await store.fact(SECRET, mine) != mine:
+        raise HeadraceError(
+            f"{file} is not the secret of this database: it was first served from another data folder. Copy the file "
+            "`secret` from there (all processes on one database share it, and the stored files); where that is lost, "
+            "`headrace db adopt-secret` makes this one the database's: links and signatures made with the other one "
+            "are then no longer valid."
+        )
+
+
 def installation_secret(folder: Path) -> bytes:
     """The installation's secret: made once, readable by its owner only."""
-    path = folder / "secret"
+    path = folder / SECRET
     try:
         return bytes.fromhex(path.read_text().strip())
     except FileNotFoundError:

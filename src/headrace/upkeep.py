@@ -17,6 +17,7 @@ from headrace.adapters import archive
 from headrace.adapters.archive import Manifest, Packed
 from headrace.adapters.shelf import FileShelf
 from headrace.errors import HeadraceError
+from headrace.main import SECRET, fingerprint, installation_secret
 from headrace.ports import Keeping
 from headrace.retention import Retention
 from headrace.settings import Settings
@@ -58,6 +59,16 @@ async def upgrade(settings: Settings) -> Standing:
     store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
     await store.aclose()
     return before
+
+
+async def adopt_secret(settings: Settings) -> None:
+    """Makes the secret of the data folder the database's, whatever it was."""
+    secret = installation_secret(settings.data)
+    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    try:
+        await store.change_fact(SECRET, fingerprint(secret))
+    finally:
+        await store.aclose()
 
 
 @asynccontextmanager

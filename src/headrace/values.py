@@ -27,6 +27,15 @@ Selector = tuple[str, ...]
 INTEGERS = range(-(2**63), 2**64)
 """What JSON encoders write; what comes from outside and is beyond them becomes a float."""
 
+DEEPEST = 300
+"""Levels that a value may be nested: what Python's recursion limit bears without doubt."""
+TOO_DEEP = f"A value is nested more than {DEEPEST} levels deep: too deep to be kept."
+
+DEEPEST_OUTPUT = DEEPEST - 50
+"""Levels of what a node puts out: containers and events come around it."""
+DEEPEST_INPUT = 100
+"""Levels of what a caller gives: what follows (encoders, nodes) recurses."""
+
 FILE_IDENTITY = "__dify__file__"
 _FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
 
@@ -96,6 +105,11 @@ class Variable:
         }
 
 
+def is_number(value: Value) -> bool:
+    """Whether a value is a number that JSON has: not NaN, nor infinite. A truth value is one, as to Python."""
+    return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
+
+
 def kind(value: Value) -> str:
     """Dify's name for a value's type: string, integer, float, boolean, object, file, none, array[...]."""
     match value:
@@ -129,9 +143,7 @@ def is_of(value: Value, type_: str) -> bool:
         case "string" | "secret":
             return isinstance(value, str)
         case "number" | "integer" | "float":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return False
-            return isinstance(value, int) or isfinite(value)
+            return is_number(value) and not isinstance(value, bool)
         case "boolean":
             return isinstance(value, bool)
         case "object":

@@ -208,8 +208,20 @@ async def test_health(app: Client, server: Serving, monkeypatch: pytest.MonkeyPa
     async def broken(*_: Any) -> Any:
         raise StoreError("locked")
 
-    monkeypatch.setattr(server.store, "read", broken)
-    assert (await app.call("GET", "/readyz"))[0] == 503
+    monkeypatch.setattr("headrace.api.app._PROBE_SECONDS", 0.0)
+    for name in ("read", "probe"):
+        with monkeypatch.context() as away:
+            away.setattr(server.store, name, broken)
+            status, body = await app.call("GET", "/readyz")
+        assert (status, body) == (
+            503,
+            {
+                "code": "service_unavailable",
+                "message": "The journal cannot be read or written: locked",
+                "status": "not ready",
+            },
+        )
+        assert (await app.call("GET", "/readyz"))[0] == 200
     assert (await app.call("GET", "/healthz"))[0] == 200
 
 

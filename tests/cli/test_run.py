@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,11 @@ def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: In
         (["-i", "obj={"], "-i obj: is of type json_object, so its value must be JSON"),
         (["--inputs", "[1]"], "--inputs: must be a JSON object"),
         (["--inputs", "{"], "--inputs: is not JSON"),
+        (
+            ["--inputs", '{"obj": {"a": ' + "[" * 900 + "]" * 900 + "}}"],
+            "--inputs: is nested more than 100 levels deep",
+        ),
+        (["-i", 'obj={"a": ' + "[" * 200 + "]" * 200 + "}"], "-i obj: is nested more than 100 levels deep"),
         (["--inputs", "@nowhere"], "--inputs @nowhere: cannot be read: No such file or directory"),
         (["--file", "name=x.txt"], "--file name: the input is of type text-input, not a file"),
         ([], "name is required in input form"),
@@ -212,3 +218,41 @@ def test_settings_from_the_environment_that_make_no_sense(tmp_path: Path, invoke
     assert len(told) == 2
     assert told[0].startswith("Error: HEADRACE_PORT: ")
     assert told[1].startswith("Error: HEADRACE_MAX_STEPS: ")
+
+
+@pytest.mark.parametrize("depth", [260, 900])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_output_that_is_nested_too_deep_fails_its_node(tmp_path: Path, depth: int, as_json: bool):
+    file = tmp_path / "deep.yml"
+    file.write_text(DEEP.format(depth=depth))
+    command = [sys.executable, "-m", "headrace", "run", str(file), *(["--json"] if as_json else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Error: the run failed at node 'Code' (c): The output is nested more than 250 levels deep." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "RecursionError" not in done.stderr
+
+
+DEEP = """
+app: {{mode: workflow, name: deep}}
+kind: app
+version: 0.5.0
+workflow:
+  environment_variables: []
+  features: {{}}
+  graph:
+    nodes:
+    - {{id: s, data: {{type: start, title: Start, variables: []}}}}
+    - id: c
+      data:
+        type: code
+        title: Code
+        code_language: python3
+        code: "def main():\\n    x = 1\\n    for _ in range({depth}):\\n        x = [x]\\n    return {{'a': x}}\\n"
+        variables: []
+        outputs: {{a: {{type: boolean}}}}
+    - {{id: e, data: {{type: end, title: End, outputs: [{{variable: a, value_selector: [c, a]}}]}}}}
+    edges:
+    - {{id: a, source: s, sourceHandle: source, target: c}}
+    - {{id: b, source: c, sourceHandle: source, target: e}}
+"""

@@ -230,3 +230,12 @@ async def test_a_file_opened_again_gives_all_back(tmp_path: Path) -> None:
     await again.append(numbered("open", [NodeStarted("n"), RunEnded("succeeded")], after=2))
     assert await again.unfinished() == []
     await again.aclose()
+
+
+async def test_a_value_that_is_nested_too_deep_is_refused_by_every_store(store: Journal) -> None:
+    deep: list[object] = []
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested more than 300 levels"):
+        await store.append(numbered("r1", [queued("r1", deep=deep)]))
+    assert await store.read("r1") == []

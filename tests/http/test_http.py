@@ -468,13 +468,48 @@ async def test_a_server_that_stops_in_the_middle_times_out(http: HttpClient):
 async def test_a_slow_answer_that_keeps_coming_does_not_time_out(http: HttpClient):
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head_of(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6000\r\n\r\n")
         for _ in range(6):
             await asyncio.sleep(0.25)
-            writer.write(b"x")
+            writer.write(b"x" * 1000)
 
     async with speak(talk) as base:
-        assert (await http.send(HttpRequest("GET", base, read_timeout=1.2))).body == b"xxxxxx"
+        assert (await http.send(HttpRequest("GET", base, read_timeout=1.2))).body == b"x" * 6000
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_body_that_drips_is_not_waited_for_longer_than_the_time_out(http: HttpClient, packed: bool):
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        encoding = b"Content-Encoding: gzip\r\n" if packed else b""
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n" + encoding + b"\r\n")
+        whole = gzip.compress(b"x" * 1000, 0) if packed else b"x" * 1000
+        for byte in whole:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    async with speak(talk) as base:
+        since = asyncio.get_running_loop().time()
+        error = await refused(http, HttpRequest("GET", base, read_timeout=0.3))
+        took = asyncio.get_running_loop().time() - since
+    assert error.kind == "HttpRequestNodeError"
+    assert "timed out" in str(error)
+    assert took < 10, "it would have taken twenty seconds"
+    if not packed:
+        assert re.search(r"came too slowly to wait longer than 0\.3 s for it", str(error))
+
+
+async def test_a_server_that_sips_the_request_is_not_waited_for(http: HttpClient):
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2000):
+            await reader.read(1024)
+            await asyncio.sleep(0.05)
+
+    async with speak(talk) as base:
+        error = await refused(
+            http, HttpRequest("POST", base, (), b"x" * 30_000_000, write_timeout=0.3, read_timeout=30)
+        )
+    assert "timed out" in str(error)
 
 
 async def test_a_server_that_takes_nothing_times_out(http: HttpClient):

@@ -120,6 +120,26 @@ async def test_silence_is_not_waited_out(server: ModelServer):
     assert "sent nothing for 0.1 seconds" in str(error)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole: bool):
+    async def dripping(asked: Asked) -> None:
+        kind = b"application/json" if whole else b"text/event-stream"
+        asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(2000):
+            asked.writer.write(b"x")
+            await asked.writer.drain()
+            await asyncio.sleep(0.01)
+
+    server.answer(dripping)
+    client = ModelClient({"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "k"}, idle=0.3)
+    since = asyncio.get_running_loop().time()
+    error = await failure(client)
+    await client.aclose()
+    assert error.kind == "InvokeConnectionError"
+    assert "sent its answer too slowly" in str(error)
+    assert asyncio.get_running_loop().time() - since < 10, "it would have taken twenty seconds"
+
+
 # ------------------------------------------------------------------------------------------------------------ errors
 
 

@@ -276,3 +276,13 @@ def test_what_the_sandbox_lacks_is_told_before_a_run():
         return list(Code(config).needs(only(sandbox=Scripted({}))))
 
     assert (needs("javascript"), needs("python3")) == (["no x"], [])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+async def test_what_is_not_a_number_of_json_is_none_in_a_list_either(number: float) -> None:
+    alone, kind = await refused({"n": number}, typed("number"))
+    inside, also = await refused({"n": [1, number]}, typed("array[number]"))
+    assert inside == alone.replace("`n`", "`n[1]`")
+    assert kind == also == "OutputValidationError"
+    deeper = {"n": {"type": "object", "children": {"a": {"type": "array[number]"}}}}
+    assert (await refused({"n": {"a": [number]}}, deeper))[0] == alone.replace("`n`", "`n.a[0]`")

@@ -52,6 +52,8 @@ class Serve:
             if ready.exists():
                 break
         else:
+            self.process.wait(20)
+            self.process.stderr.close()
             raise AssertionError("headrace serve did not get ready:\n" + "".join(self.said))
         self._drain = threading.Thread(target=self._listen, daemon=True)
         self._drain.start()

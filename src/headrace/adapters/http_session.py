@@ -17,6 +17,7 @@ from yarl import URL
 
 from headrace.adapters.egress import Egress, EgressRefused, literal
 from headrace.adapters.http_hop import REDIRECTS, Hop, Origin, failed
+from headrace.adapters.pace import last_moment
 from headrace.errors import NodeError
 from headrace.resources import HttpRequest, HttpResponse
 
@@ -31,11 +32,15 @@ _TO_ENCODE = re.compile(r"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{
 
 
 class Watch:
-    """The time-outs of one request, on one timer: each step of progress sets it anew."""
+    """The time-outs of one request, on one timer: each step of progress sets it anew, but never beyond what a body may
+    take in all."""
 
     def __init__(self, request: HttpRequest, timer: asyncio.Timeout) -> None:
         self.phase: Phase = "connect"
         self._timer = timer
+        self._since = 0.0  # when the phase began
+        self._size = 0  # bytes of its body so far
+        self._dripped = False  # the timer is set to what the body may take in all
         self.seconds: dict[Phase, float] = {
             "connect": request.connect_timeout,
             "write": request.write_timeout,
@@ -43,14 +48,30 @@ class Watch:
         }
 
     def enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self._timer.reschedule(asyncio.get_running_loop().time() + self.seconds[phase])
+        self.phase, self._size = phase, 0
+        self._since = asyncio.get_running_loop().time()
+        self._set(self._since)
+
+    def progress(self, size: int) -> None:
+        """So many bytes more have come, or gone."""
+        self._size += size
+        self._set(asyncio.get_running_loop().time())
+
+    def _set(self, now: float) -> None:
+        seconds = self.seconds[self.phase]
+        soon, last = now + seconds, last_moment(self._since, seconds, self._size)
+        self._dripped = last < soon
+        self._timer.reschedule(min(soon, last))
 
     def error(self, host: str) -> NodeError:
         seconds = f"{self.seconds[self.phase]:g} s"
         match self.phase:
             case "connect":
                 return failed(f"timed out: no connection to {host} within {seconds}")
+            case "write" if self._dripped:
+                return failed(f"timed out: {host} took the request too slowly to wait longer than {seconds} for it")
+            case "read" if self._dripped:
+                return failed(f"timed out: the answer of {host} came too slowly to wait longer than {seconds} for it")
             case "write":
                 return failed(f"timed out: {host} took nothing of the request for {seconds}")
             case "read":
@@ -65,9 +86,10 @@ class _Body:
         self._watch = watch
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._watch.enter("write")
         for at in range(0, len(self._content), _CHUNK):
-            self._watch.enter("write")
             yield self._content[at : at + _CHUNK]
+            self._watch.progress(_CHUNK)
         self._watch.enter("read")
 
 
@@ -212,7 +234,7 @@ async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpReque
     body = bytearray()
     watch.enter("read")
     async for chunk in response.content.iter_any():
-        watch.enter("read")
+        watch.progress(len(chunk))
         if len(body) + len(chunk) > max_size:
             raise _too_large(max_size)
         body += chunk

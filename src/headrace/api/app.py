@@ -19,6 +19,7 @@ from headrace.api import errors, openapi, operations, polling, slashes
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.edge import Edge
+from headrace.api.encoding import encode
 from headrace.api.limiting import Limiting
 from headrace.api.openai_facade import OpenAIRoutes
 from headrace.api.polling.stability import Stability
@@ -31,6 +32,7 @@ from headrace.api.v1_files import FileRoutes
 from headrace.api.v1_messages import MessageRoutes
 from headrace.api.v1_runs import RunRoutes
 from headrace.apps import Apps
+from headrace.errors import StoreError
 from headrace.resources import Speech
 from headrace.runtime import Runtime
 
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}  # FastAPI's own: 10 us a request
 _READY_SECONDS = 2.0  # within which the journal must have answered
+_PROBE_SECONDS = 0.5  # an answer holds for so long: whoever asks often does not make it write often
 
 
 class RawRoute(APIRoute):
@@ -147,21 +150,37 @@ class HealthRoutes:
 
     def __init__(self, api: Api) -> None:
         self.api = api
+        self._probing: asyncio.Task[str | None] | None = None  # one for all who ask meanwhile, and for a moment after
+        self._probed_at = 0.0
 
     async def lives(self, request: Request) -> Response:
         return Response(b'{"status": "ok"}', media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
-        if self.api.options.ready() and await self._readable():
+        problem = await self._problem() if self.api.options.ready() else "The server is shutting down."
+        if problem is None:
             return Response(b'{"status": "ready"}', media_type="application/json")
-        return Response(b'{"status": "not ready"}', 503, media_type="application/json")
+        told = {"code": "service_unavailable", "message": problem, "status": "not ready"}
+        return Response(encode(told), 503, {"Retry-After": "1"}, "application/json")
 
-    async def _readable(self) -> bool:
-        """Whether the journal answers. Whatever keeps it from that, this process is not ready."""
+    async def _problem(self) -> str | None:
+        """Why this process is not to be sent requests; None where it is."""
+        now = asyncio.get_running_loop().time()
+        if self._probing is None or (self._probing.done() and now - self._probed_at > _PROBE_SECONDS):
+            self._probing, self._probed_at = asyncio.create_task(self._probe(), name="readyz"), now
+        done, _ = await asyncio.wait({self._probing}, timeout=_READY_SECONDS)
+        return self._probing.result() if done else f"The journal has not answered within {_READY_SECONDS:g} s."
+
+    async def _probe(self) -> str | None:
+        """Why the journal cannot be read or written; None where it can."""
+        journal = self.api.runtime.world.journal
         try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await self.api.runtime.world.journal.read("readyz")
-        except Exception:
-            logger.exception("the journal cannot be read")
-            return False
-        return True
+            await journal.read("readyz")
+            await journal.probe()
+        except StoreError as error:
+            logger.log(error.level, "the journal does not answer: %s", error)
+            return f"The journal cannot be read or written: {error.reason}"
+        except Exception:  # whatever keeps it from answering, this process is not ready
+            logger.exception("the journal does not answer")
+            return "The journal does not answer."
+        return None

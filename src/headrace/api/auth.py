@@ -29,11 +29,10 @@ from headrace.kernel.masking import Mask
 from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
 from headrace.resources import Files, Speech
 from headrace.runtime import Runtime
-from headrace.values import File, Value, nests_deeper
+from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
 _MB = 1024 * 1024
 _LONGEST_USER = 255  # as in Dify's database
-_DEEPEST = 100  # levels of a body: what follows (encoders, nodes) recurses
 _READING = frozenset({"GET", "HEAD"})
 _APP = "app_id"
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
@@ -191,8 +190,8 @@ class Api:
             raise of_status(400) from None
         if not isinstance(parsed, dict):
             raise of_status(400, "The request's body must be a JSON object.")
-        if raw.count(b"{") + raw.count(b"[") > _DEEPEST and nests_deeper(parsed, _DEEPEST):
-            raise of_status(400, f"The request's body is nested more than {_DEEPEST} levels deep.")
+        if raw.count(b"{") + raw.count(b"[") > DEEPEST_INPUT and nests_deeper(parsed, DEEPEST_INPUT):
+            raise of_status(400, f"The request's body is nested more than {DEEPEST_INPUT} levels deep.")
         return cast("dict[str, Value]", parsed)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -32,8 +33,10 @@ _HEADERS = (
 class Connection(HttpToolsProtocol):
     """`draining`: the next answer is the last one."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, make_room: Callable[[Connection], None], **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._make_room = make_room
+        self.silent_since = 0.0  # when it last began or ended a request
         self.draining = False
         self._since: float | None = None  # when we began to wait for a request; None: it is here
         self._begun = False  # some of it is here
@@ -46,7 +49,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._since = self.loop.time()
+        self._since = self.silent_since = self.loop.time()
+        self._make_room(self)
 
     def data_received(self, data: bytes) -> None:
         if self._heading:
@@ -91,7 +95,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._since is None and self.cycle.response_complete:
-            self._since = self.loop.time()  # of the next one
+            self._since = self.silent_since = self.loop.time()  # of the next one
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         super()._start_asgi_task(cycle, _until_closed(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
@@ -134,6 +138,10 @@ class Connection(HttpToolsProtocol):
             self._since += tick  # it is for us to read on
         elif now - self._since > seconds + self._received / SLOWEST:
             self.refuse(408)
+
+    def drop(self) -> None:
+        """Closes it at once, with no word: it has asked for nothing yet, or not all of it."""
+        self.transport.abort()
 
     def drain(self) -> None:
         """Ends the connection with the answer that is owed, or the next one."""

@@ -307,6 +307,14 @@ HEALTH = operation(
 _READY = responses((), json={"status": "ready"})
 _READY[503] = {
     "description": "Not yet, or not now",
-    "content": {"application/json": {"example": {"status": "not ready"}}},
+    "content": {
+        "application/json": {
+            "example": {
+                "code": "service_unavailable",
+                "message": "The journal cannot be read or written: database or disk is full",
+                "status": "not ready",
+            }
+        }
+    },
 }
-READY = operation("readyz", "Health", "Is it to be sent requests?", "Reads the journal.", _READY)
+READY = operation("readyz", "Health", "Is it to be sent requests?", "Reads and writes the journal.", _READY)

@@ -13,12 +13,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.api.connection import Connection
+from headrace.api.descriptors import room_for_connections
 from headrace.api.tls import Tls
 
 logger = logging.getLogger(__name__)
@@ -61,11 +62,13 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
         self._guard = _Guard(app)
+        self._room = room_for_connections()
         tls = serving.tls
         super().__init__(
             uvicorn.Config(
                 self._guard,
-                http=Connection,
+                http=cast("type[asyncio.Protocol]", self._connection),  # all that is done with it is to call it
+                backlog=max(1, min(2048, self._room.spare // 2)),  # as many are accepted at once
                 ws="none",
                 interface="asgi3",
                 lifespan="off",
@@ -78,6 +81,22 @@ class Server(uvicorn.Server):
                 ssl_context_factory=(lambda config, default: tls.context) if tls else None,
             )
         )
+
+    def _connection(self, *arguments: Any, **named: Any) -> Connection:
+        return Connection(*arguments, make_room=self._make_room, **named)
+
+    def _make_room(self, newest: Connection) -> None:
+        """Keeps descriptors for what is not a caller: where there are as many connections as there may be, those that
+        have asked for nothing go first, the longest silent of them. A caller who waits for an answer is never cut off;
+        where all are such, the newest is refused."""
+        if len(self.server_state.connections) <= self._room.most:
+            return
+        idle = min(
+            (each for each in self._connections() if each is not newest and not each.answering),
+            key=lambda each: each.silent_since,
+            default=None,
+        )
+        (idle or newest).drop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

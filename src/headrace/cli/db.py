@@ -61,6 +61,21 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
         click.echo(f"The schema was {before.revision or 'not there yet'}; now it is {before.newest}.")
 
 
+@db.command("adopt-secret", short_help="Makes this data folder's secret the database's.")
+@data_option
+def adopt_secret(data: Path | None) -> None:
+    """Makes the secret of this data folder the one of the database, whose own is lost.
+
+    A server does not start where they differ: callbacks would be signed, and links and keys made, with another secret
+    than before. What was made with the lost one is then no longer valid; keys that were handed out still are.
+    """
+    from headrace import upkeep
+
+    settings = _settings(data)
+    wait_for(upkeep.adopt_secret(settings))
+    click.echo(f"The secret in {settings.data} is the database's now.")
+
+
 @db.command(short_help="Tells what is kept, and how much room it takes.")
 @json_option
 @data_option

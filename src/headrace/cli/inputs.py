@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from headrace.cli.shared import Bad
 from headrace.content.python_json import load_json
 from headrace.content.surrogates import mend_text
+from headrace.values import DEEPEST_INPUT, nests_deeper
 
 if TYPE_CHECKING:
     from headrace.node import Flow
@@ -80,7 +81,13 @@ def whole(text: str) -> dict[str, Value]:
         raise Bad(f"{source}: is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise Bad(f'{source}: must be a JSON object, like {{"name": "value"}}')
+    _check_depth(value, source)
     return cast("dict[str, Value]", value)
+
+
+def _check_depth(value: Value, source: str) -> None:
+    if nests_deeper([value], DEEPEST_INPUT + 1):
+        raise Bad(f"{source}: is nested more than {DEEPEST_INPUT} levels deep")
 
 
 def named(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
@@ -106,6 +113,7 @@ def typed(flow: Flow, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
                 inputs[name] = load_json(text)
             except JSONDecodeError as error:
                 raise Bad(f"-i {name}: is of type {kind}, so its value must be JSON: {error}") from error
+            _check_depth(inputs[name], f"-i {name}")
         else:
             inputs[name] = mend_text(text)
     return inputs

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, cast, overload
 from headrace.content.python_json import load_json
 from headrace.errors import RequestError
 from headrace.ports import BatchLine
-from headrace.values import Value, nests_deeper
+from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
 
 class Line(NamedTuple):
@@ -29,7 +29,6 @@ class Line(NamedTuple):
 Accept = Callable[[Mapping[str, Value]], Awaitable[Line]]
 """Checks the fields of a line; raises RequestError for such as will not do."""
 
-_DEEPEST = 100  # levels of a line, as of any body
 _FIELDS = ("inputs", "query", "conversation_id")
 _AT_ONCE = 50  # lines checked at once: to check a file's URL takes a request
 _BOM = b"\xef\xbb\xbf"
@@ -77,8 +76,8 @@ def _fields(text: bytes) -> dict[str, Value]:
     line = cast("dict[str, Value]", parsed)
     if unknown := [name for name in line if name not in _FIELDS]:
         raise _Unfit(f"{unknown[0]:.50}: unknown field; a line has {', '.join(_FIELDS)}")
-    if text.count(b"{") + text.count(b"[") > _DEEPEST and nests_deeper(line, _DEEPEST):
-        raise _Unfit(f"The line is nested more than {_DEEPEST} levels deep.")
+    if text.count(b"{") + text.count(b"[") > DEEPEST_INPUT and nests_deeper(line, DEEPEST_INPUT):
+        raise _Unfit(f"The line is nested more than {DEEPEST_INPUT} levels deep.")
     return line
 
 

@@ -10,6 +10,7 @@ from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Path,
 from headrace.kernel.plan import failed
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result
+from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,12 @@ Outcome = Result | Pause | NodeError
 
 
 async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
-    """Runs a node once."""
+    """Runs a node once. What comes from outside may be nested deeper than anything that follows bears."""
     try:
-        return await node.run(context)
+        outcome = await node.run(context)
+        if not node.instant and isinstance(outcome, Result) and nests_deeper(outcome.outputs, DEEPEST_OUTPUT):
+            return NodeError(f"The output is nested more than {DEEPEST_OUTPUT} levels deep.", "DepthLimitError")
+        return outcome
     except NodeError as error:
         return error
     except Exception as error:

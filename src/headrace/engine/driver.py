@@ -38,7 +38,7 @@ from headrace.kernel.plan import Start, ended, plan, still_due
 from headrace.kernel.rounds import Level
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
-from headrace.values import Value
+from headrace.values import TOO_DEEP, Value
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,10 @@ class Driver:
         now = self.world.clock()
         for event in (*self._texts.take(), *events) if self._texts else events:
             record = Record(self.run, self.state.seq + 1, now, event)
-            self.state.apply(record)
+            try:
+                self.state.apply(record)
+            except RecursionError:
+                return self._outbox.give_up(ValueError(TOO_DEEP))
             self._fresh.append(record)
 
     def _write(self) -> None:

@@ -17,7 +17,7 @@ from headrace import values
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.values import File, Selector, Value, kind
+from headrace.values import File, Selector, Value, is_number, kind
 
 ERROR = "VariableOperatorNodeError"
 UPDATED = "__updated_variables"
@@ -273,19 +273,23 @@ def _check(item: Item, what: str) -> None:
 
 def _fits(operation: str, what: str, value: Value, *, declared: bool) -> bool:
     if what in _NUMBERS:
-        return isinstance(value, int | float) and not (operation == "/=" and value == 0)
+        return is_number(value) and not (operation == "/=" and value == 0)
     if what == "none":
         return True  # it has had no value yet that could tell its type
     if what in _PLAIN:
         return isinstance(value, _PLAIN[what])
     items = _ITEMS.get(what, _ITEMS["array[any]"])
     if operation == "append":
-        return isinstance(value, items)
+        return _is(value, items)
     if not isinstance(value, list):
         return False
     if operation == "over-write" and (what == "array[any]" or not declared):
-        return True
-    return all(isinstance(each, items) for each in cast("list[Value]", value))
+        items = (object,)
+    return all(_is(each, items) for each in cast("list[Value]", value))
+
+
+def _is(value: Value, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (not isinstance(value, float) or is_number(value))
 
 
 def _made(operation: str, what: str, old: Value, value: Value) -> Value:

@@ -13,7 +13,7 @@ from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
 from headrace.resources import Limits, Resources
-from headrace.values import Value, plain
+from headrace.values import Value, is_number, plain
 
 MAX_PRECISION = 20  # digits after the point; Dify's
 _SCIENTIFIC = re.compile(r"-?\d+\.?\d*[eE][+-]\d+", re.ASCII)
@@ -152,7 +152,7 @@ class Checks:
             case "array[number]":
                 if not isinstance(item, int | float):
                     _invalid(f"The element at index {index} of output variable `{path}` must be a number.")
-                return _unbool(item)
+                return _unbool(item if is_number(item) else self._number(item, at))
             case _ if item is None:
                 return None
             case "array[string]":

@@ -18,14 +18,13 @@ import orjson
 
 from headrace.errors import StoreError
 from headrace.kernel.events import EVENTS, Event, Record, RunPaused, pack, unpack
-from headrace.values import File, Value, Variable
+from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
 
 Row = tuple[str, int, float, str, bytes]
 """run, seq, at, type, body: a record as stores keep it."""
 
 _TAG = "$"
 _TAGGED = b"~"
-_DEEPEST = 300  # levels; what Python's recursion limit bears without doubt
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -98,12 +97,12 @@ def _finite(value: Value) -> bool:
 
 
 def _tagged(value: Value) -> bytes:
-    return _TAGGED + json.dumps(_marked(value, _DEEPEST), separators=(",", ":")).encode()
+    return _TAGGED + json.dumps(_marked(value, DEEPEST), separators=(",", ":")).encode()
 
 
 def _marked(value: Value, room: int) -> Value:
     if not room:
-        raise ValueError(f"A value is nested more than {_DEEPEST} levels deep: too deep to be kept.")
+        raise ValueError(TOO_DEEP)
     room -= 1
     match value:
         case None | bool() | float():

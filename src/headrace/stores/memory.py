@@ -9,12 +9,13 @@ from dataclasses import replace
 from uuid import uuid4
 
 from headrace.errors import Conflict
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, pack
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
 from headrace.stores.bucketing import MemoryBuckets
 from headrace.stores.conversing import MemoryConversations
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers
 from headrace.stores.remembered import MemoryAnswers, MemoryBatches, MemoryCallbacks
+from headrace.values import DEEPEST, TOO_DEEP, nests_deeper
 
 
 class MemoryJournal(MemoryCallbacks, MemoryConversations):
@@ -37,6 +38,8 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
         done: asyncio.Future[None] = loop.create_future()
         if records:
             run, first = check_numbers(records)
+            if any(nests_deeper(pack(record.event), DEEPEST) for record in records):
+                raise ValueError(TOO_DEEP)  # as every other store
             known = self._records.get(run)
             late = first != (len(known) if known else 0) + 1
             if late or run in self._refused or self._is_numbered(records[0]):

@@ -18,6 +18,7 @@ import aiohttp
 from headrace import __version__
 from headrace.adapters.models.failures import CONNECTION, Failure, refused
 from headrace.adapters.models.sse import Events
+from headrace.adapters.pace import last_moment
 from headrace.content.python_json import load_json
 
 _ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
@@ -115,6 +116,7 @@ class Stream:
         self._response: aiohttp.ClientResponse | None = None
         self._ended = False
         self._patience: float | None = None
+        self._dripping: float | None = None  # since when half a line has been there, of a stream
 
     async def __aenter__(self) -> Stream:
         try:
@@ -176,19 +178,26 @@ class Stream:
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from None
         if chunk:
+            if b"\n" in chunk:
+                self._dripping = None
+            elif self._dripping is None:
+                self._dripping = asyncio.get_running_loop().time()
             return self._events.feed(chunk)
         self._ended = True
         return self._events.end()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        if self._patience is None:
-            return await response.content.readany()
-        async with asyncio.timeout(self._patience):
-            return await response.content.readany()
+        if self._patience is not None:
+            async with asyncio.timeout(self._patience):
+                return await response.content.readany()
+        if self._dripping is not None:  # a byte now and then is no progress
+            async with asyncio.timeout_at(self._dripping + self._idle):
+                return await response.content.readany()
+        return await response.content.readany()
 
     async def _whole(self, response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
         """An answer in one piece, from a provider that does not stream (or calls its stream JSON)."""
-        body = await _read_up_to(response, _WHOLE_BODY)
+        body = await _read_up_to(response, _WHOLE_BODY, self._idle)
         if body.lstrip()[:5] == b"data:":
             return self._events.feed(body) + self._events.end()
         try:
@@ -205,7 +214,7 @@ class Stream:
         response = self._response
         assert response is not None
         try:
-            body = await _read_up_to(response, max_size + 1)
+            body = await _read_up_to(response, max_size + 1, self._idle)
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from None
         if len(body) > max_size:
@@ -215,7 +224,7 @@ class Stream:
     async def _refusal(self, response: aiohttp.ClientResponse) -> Failure:
         try:
             async with asyncio.timeout(_ERROR_SECONDS):
-                body = await _read_up_to(response, _ERROR_BODY)
+                body = await _read_up_to(response, _ERROR_BODY, _ERROR_SECONDS)
         except (aiohttp.ClientError, OSError):
             body = b""
         return refused(self._who, response.status, response.reason or "", response.headers, body)
@@ -240,6 +249,8 @@ class Stream:
             case aiohttp.ClientConnectorError():
                 reason = error.os_error.strerror or error.os_error
                 return Failure(f"{who} could not be reached: {reason}", CONNECTION, retry=True)
+            case TimeoutError() if not isinstance(error, aiohttp.ServerTimeoutError):
+                return Failure(f"{who} sent its answer too slowly to wait any longer.", CONNECTION)
             case TimeoutError():
                 return Failure(f"{who} sent nothing for {self._idle:g} seconds.", CONNECTION)
             case aiohttp.InvalidURL() | ValueError():
@@ -248,10 +259,13 @@ class Stream:
                 return Failure(f"{who} closed the connection before the answer was complete.", CONNECTION, retry=True)
 
 
-async def _read_up_to(response: aiohttp.ClientResponse, size: int) -> bytes:
-    """The body, or as much of it as `size` bytes."""
-    parts: list[bytes] = []
-    while size > 0 and (part := await response.content.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+async def _read_up_to(response: aiohttp.ClientResponse, size: int, seconds: float) -> bytes:
+    """The body, or as much of it as `size` bytes. TimeoutError where it takes more than `seconds` and what its length
+    allows (`pace`)."""
+    body = bytearray()
+    since = asyncio.get_running_loop().time()
+    async with asyncio.timeout_at(last_moment(since, seconds, 0)) as timer:
+        while len(body) < size and (part := await response.content.read(size - len(body))):
+            body += part
+            timer.reschedule(last_moment(since, seconds, len(body)))
+    return bytes(body)

@@ -26,9 +26,9 @@ class Health:
 
     @property
     def problem(self) -> str | None:
-        """What keeps the database from being read or written just now; None where nothing does."""
+        """Why the database cannot be read or written just now, as it says itself; None where it can."""
         with self._lock:
-            return next((f"The journal cannot be {access}: {why}" for access, why in self._failing.items()), None)
+            return next(iter(self._failing.values()), None)
 
     def succeeded(self, access: Access) -> None:
         if not self._failing:  # on the path of every commit

@@ -6,6 +6,7 @@ import time
 
 from sqlalchemy import Connection, select
 
+from headrace.errors import StoreError
 from headrace.stores.sql.schema import installation
 from headrace.stores.sql.statements import Part, add, put
 
@@ -18,9 +19,13 @@ class SqlInstallation(Part):
     async def fact(self, name: str, value: str) -> str:
         """The fact of that name; where there is none yet, it is this value from now on."""
 
+        statement = select(installation.c.value).where(installation.c.name == name)
+        if (row := await self._database.row(statement)) is not None:
+            return str(row["value"])
+
         def work(connection: Connection) -> str:
             add(connection, installation, {"name": name, "value": value})
-            return str(connection.execute(select(installation.c.value).where(installation.c.name == name)).scalar_one())
+            return str(connection.execute(statement).scalar_one())
 
         return await self._write(work)
 
@@ -28,5 +33,7 @@ class SqlInstallation(Part):
         await self._write(lambda connection: put(connection, installation, {"name": name, "value": value}))
 
     async def probe(self) -> None:
-        """Writes something: StoreError where the database cannot be written."""
+        """Writes something. StoreError where the database cannot be written; at once, if that is known."""
+        if (problem := self._database.health.problem) is not None:
+            raise StoreError(problem, reason=problem)
         await self.change_fact(_PROBED, f"{time.time():.3f}")
