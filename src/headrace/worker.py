@@ -158,7 +158,7 @@ class Worker:
         self._resting[run] = loop.call_later(pause, lambda: self._again(run))
 
     def _again(self, run: RunId) -> None:
-        del self._resting[run]
+        # it counts as resting until it is claimed, so that the reconciler does not put it again meanwhile
         task = asyncio.ensure_future(self.runtime.queue.put(run))
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
