@@ -164,7 +164,8 @@ class Driver:
         again = Driver(self.run, self.flow, self.world, self._conversation)
         if isinstance(theirs, StopRequested):
             return await again.drive(records)
-        logger.info("run %s is driven elsewhere now", self.run)
+        if records:  # else its beginning could not be written, and its caller knows
+            logger.info("run %s is driven elsewhere now", self.run)
         for record in records:
             again.state.apply(record)
         return again.state

@@ -8,6 +8,7 @@ what was in it is tried again one by one, so that a conflict or a bad value fail
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -151,9 +152,7 @@ class Writer:
                 for entry in going:
                     self._commit([entry])
                 return
-        if error is None:
-            self._health.succeeded("written")
-        elif is_transient(error):
+        if error is not None and is_transient(error):
             self._health.failed("written", reason(error))
         for entry in going:
             if error is not None:
@@ -183,6 +182,7 @@ class Writer:
     def _try(self, going: list[_Entry]) -> Exception | None:
         """Writes all in the transaction begun and notes their results; or none, and returns why."""
         assert self._connection is not None
+        before = self._changes() if self._health.problem else None
         try:
             results = self._work.write(self._connection, [entry.job for entry in going])
             self._connection.exec_driver_sql("COMMIT")
@@ -191,9 +191,16 @@ class Writer:
             self._roll_back()
             return error
         self._work.committed()
+        if before is None or self._changes() != before:  # to commit nothing takes no room
+            self._health.succeeded("written")
         for entry, result in zip(going, results, strict=True):
             entry.result = result
         return None
+
+    def _changes(self) -> int | None:
+        """How many rows SQLite has changed on this connection; None of another database."""
+        connection = self._connection.connection.driver_connection if self._connection is not None else None
+        return connection.total_changes if isinstance(connection, sqlite3.Connection) else None
 
     def _roll_back(self) -> None:
         connection = self._connection
