@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import os
-import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
+from headrace.adapters.installation import SECRET, check_secret, fingerprint, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
@@ -30,7 +29,7 @@ from headrace.courier import Courier
 from headrace.dispatcher import Dispatcher
 from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
-from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.errors import LoadError, Problem
 from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
 from headrace.ports import Answers, Bus, Catalog, Keeping
@@ -43,7 +42,6 @@ from headrace.worker import Worker
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
-    from headrace.stores.sql.installation import SqlInstallation
     from headrace.telemetry.assembled import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ async def service(
 
             store = keeping = await SqlStore.open(settings.database, full_sync=settings.full_sync)
             stack.push_async_callback(store.aclose)
-            await check_secret(store, secret, settings.data / SECRET)
+            check_secret(await store.fact(SECRET, fingerprint(secret)), secret, settings.data / SECRET)
 
         http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
         stack.push_async_callback(http.aclose)
@@ -262,46 +260,3 @@ async def _let_go(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-SECRET = "secret"
-"""The name of the file with the installation's secret."""
-
-
-def fingerprint(secret: bytes) -> str:
-    """What tells a secret from another one without giving it away."""
-    return hmac.digest(secret, b"the installation's secret", "sha256").hex()
-
-
-async def check_secret(store: SqlInstallation, secret: bytes, file: Path) -> None:
-    """HeadraceError where another process on the database has another secret: its callbacks would be signed, and its
-    links and keys be made, with that one."""
-    mine = fingerprint(secret)
-    if await store.fact(SECRET, mine) != mine:
-        raise HeadraceError(
-            f"{file} is not the secret of this database: it was first served from another data folder. Copy the file "
-            "`secret` from there (all processes on one database share it, and the stored files); where that is lost, "
-            "`headrace db adopt-secret` makes this one the database's: links and signatures made with the other one "
-            "are then no longer valid."
-        )
-
-
-def installation_secret(folder: Path) -> bytes:
-    """The installation's secret: made once, readable by its owner only."""
-    path = folder / SECRET
-    try:
-        return bytes.fromhex(path.read_text().strip())
-    except FileNotFoundError:
-        pass
-    made = secrets.token_bytes(32)
-    with contextlib.suppress(FileExistsError):
-        # another process may start at this very moment: whoever is first makes it, both read it
-        partial = path.with_name(f"secret.{os.getpid()}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(made.hex())
-        try:
-            os.link(partial, path)
-        finally:
-            partial.unlink()
-    return bytes.fromhex(path.read_text().strip())

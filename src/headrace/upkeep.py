@@ -15,9 +15,9 @@ from pathlib import Path
 from headrace import __version__
 from headrace.adapters import archive
 from headrace.adapters.archive import Manifest, Packed
+from headrace.adapters.installation import SECRET, fingerprint, installation_secret
 from headrace.adapters.shelf import FileShelf
 from headrace.errors import HeadraceError
-from headrace.main import SECRET, fingerprint, installation_secret
 from headrace.ports import Keeping
 from headrace.retention import Retention
 from headrace.settings import Settings
