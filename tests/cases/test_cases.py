@@ -31,13 +31,10 @@ from tests.serve.process import Serve
 
 DATA = Path(__file__).parent / "data"
 CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}
-# Cases whose right value is still to come.
-PENDING = {}
 
 
-def parameters(kind: str) -> list[Any]:
-    marks = {name: [pytest.mark.xfail(strict=True)] if name in PENDING else [] for name in CASES}
-    return [pytest.param(name, marks=marks[name]) for name, case in CASES.items() if case.get(kind)]
+def cases_with(part: str) -> list[str]:
+    return [name for name, case in CASES.items() if case.get(part)]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +97,7 @@ def requires(case: Mapping[str, Any]) -> None:
         pytest.skip("NOT TESTED: there is no Node.js on this machine, and no headrace[node]")
 
 
-@pytest.mark.parametrize("name", parameters("calls"))
+@pytest.mark.parametrize("name", cases_with("calls"))
 def test_case(name: str, served: Serve, peer: Peer):
     requires(CASES[name])
     for call in CASES[name]["calls"]:
@@ -128,7 +125,7 @@ def test_case(name: str, served: Serve, peer: Peer):
             check_outputs(call["outputs"], finished["outputs"])
 
 
-@pytest.mark.parametrize("name", parameters("lint"))
+@pytest.mark.parametrize("name", cases_with("lint"))
 def test_lint(name: str, invoke: Invoke):  # noqa: F811
     result = invoke("lint", DATA / name / "dsl.yml")
     assert result.exit_code == 1

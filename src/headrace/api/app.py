@@ -111,7 +111,8 @@ def create_app(
     v1 = APIRouter(prefix="/v1", route_class=RawRoute, dependencies=[Depends(key)])  # documents; `auth` checks
     file_routes = FileRoutes(api)
     RunRoutes(api).add_to(v1)
-    AppRoutes(api).add_to(v1)
+    app_routes = AppRoutes(api)
+    app_routes.add_to(v1)
     ChatRoutes(api).add_to(v1)
     OpenAIRoutes(api).add_to(v1)
     MessageRoutes(api).add_to(v1)
@@ -136,6 +137,7 @@ def create_app(
         app.router.routes.sort(key=lambda route: getattr(route, "path", "") != f"{told}{polling.POLLED}")
 
     rest = APIRouter(route_class=RawRoute)
+    app_routes.add_open_to(rest)
     file_routes.add_signed_to(rest)
     health = HealthRoutes(api)
     openapi.add_get(rest, "/healthz", health.lives, operations.HEALTH)

@@ -47,11 +47,14 @@ class AppRoutes:
         }
 
     def add_to(self, router: APIRouter) -> None:
-        router.add_api_route("/", self.index, methods=["GET"], **operations.INDEX)
         router.add_api_route("/info", self.info, methods=["GET"], **operations.INFO)
         router.add_api_route("/parameters", self.parameters, methods=["GET"], **operations.PARAMETERS)
         router.add_api_route("/meta", self.meta, methods=["GET"], **operations.META)
         router.add_api_route("/site", self.site, methods=["GET"], **operations.SITE)
+
+    def add_open_to(self, router: APIRouter) -> None:
+        """What needs no key."""
+        router.add_api_route("/v1/", self.index, methods=["GET"], **operations.INDEX)
 
     async def index(self, request: Request) -> Response:
         version = self.api.options.headers.get("X-Version", "")
