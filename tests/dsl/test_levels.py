@@ -191,3 +191,15 @@ def test_the_start_of_a_file_that_says_it_is_inside():
     assert [problem.message for problem in problems] == [
         "the node is said to be inside 'it', but edges lead to it outside: it runs there"
     ]
+
+
+@pytest.mark.parametrize(("one", "two"), [("one", None), ("two", "one"), (None, "one"), ("first", "two")])
+def test_no_container_is_inside_itself(one: str | None, two: str | None):
+    """Containers that say that they themselves, or what is around them, begin their rounds."""
+    first, first_start = loop("one", 2)
+    second, second_start = loop("two", 2, "one")
+    made = [marked(first, start_node_id=one), first_start, marked(second, "one", start_node_id=two), second_start]
+    made += [node("first", text="{{#one.n#}} {{#two.n#}}"), node("in", inside="two")]
+    edges = "start>first first>one one>end one-start>two two-start>in"
+    _, problems = inspect(source(made, edges, {"out": ["one", "n"]}), REGISTRY)
+    assert problems

@@ -131,8 +131,9 @@ class Levels:
             if id_ in order:  # a container is inside one that was reached before it, so that none is inside itself
                 candidates = [place for place in candidates if order[place] < order[id_]]
             said = self._said(self._nodes[id_])
-            home = begun[id_] if id_ in begun else said if said in candidates else candidates[0]
-            self._homes[id_] = home
+            begins = begun.get(id_)
+            wanted = begins if id_ in begun and begins in candidates else said
+            self._homes[id_] = wanted if wanted in candidates else candidates[0]
         for draft in self._nodes.values():
             if draft.id in self._homes:
                 self._inside[self._homes[draft.id]].append(draft)
