@@ -100,6 +100,23 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parametrize("name", ["a\x1b[31m\nb.yml", "a" * 5000 + ".yml", "\u202egnp.yml"])
+def test_names_of_members_do_nothing_to_a_terminal(name: str):
+    for content in (
+        archive({name: DSL}),
+        package(apps=[{"path": name}]),
+        archive({MANIFEST: yaml.safe_dump(manifest(path=name)).encode(), name: b"\xff"}),
+    ):
+        told = refusal(content)
+        assert told.isprintable()
+        assert len(told) < 300
+
+
+def test_a_digest_in_capitals_is_the_same():
+    entry = {"path": "app.yaml", "sha256": hashlib.sha256(DSL).hexdigest().upper()}
+    assert text_of(package(apps=[entry]), "f.ifpkg") == DSL.decode()
+
+
 @pytest.mark.parametrize(("content", "told"), REFUSED, ids=[told[:40] for _, told in REFUSED])
 def test_what_is_no_app_is_named(content: bytes, told: str):
     assert told in refusal(content)

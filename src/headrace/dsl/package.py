@@ -24,6 +24,7 @@ _APP, _AGENT = "dify.app", "dify.roster-agent"
 _VERSION = 1
 _MAX_MANIFEST = 1024 * 1024  # bytes
 _MAX_MEMBERS = 10_000
+_LONGEST_NAME = 60  # characters, in messages
 _SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive, and of an empty one
 SIGNATURE_LENGTH = 4
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that are unpacked no further than is asked for
@@ -60,6 +61,11 @@ def _refused(source: str, message: str, field: str | None = None) -> LoadError:
     return LoadError(source, [Problem(message, field=field)])
 
 
+def _shown(name: str) -> str:
+    """A member's name as messages have it: what a terminal or a log would take for more than a name is quoted."""
+    return name if name.isprintable() and len(name) <= _LONGEST_NAME else excerpt(name)
+
+
 class _Package:
     def __init__(self, archive: zipfile.ZipFile, source: str) -> None:
         self._archive = archive
@@ -70,12 +76,12 @@ class _Package:
         path, size, digest = self._indexed(manifest)
         content = self._member(path, 4 * MAX_CHARACTERS)
         if (size is not None and size != len(content)) or (
-            digest is not None and digest != hashlib.sha256(content).hexdigest()
+            digest is not None and digest.lower() != hashlib.sha256(content).hexdigest()
         ):
-            raise self._refused(f"the package is damaged: {path} is not what {MANIFEST} says of it")
+            raise self._refused(f"the package is damaged: {_shown(path)} is not what {MANIFEST} says of it")
         if is_package(content):
-            raise self._refused(f"{path} in the package is an archive itself, not a workflow file")
-        return text_of(content, f"{self._source}, {path}")
+            raise self._refused(f"{_shown(path)} in the package is an archive itself, not a workflow file")
+        return text_of(content, f"{self._source}, {_shown(path)}")
 
     def _manifest(self) -> dict[str, Value]:
         members = self._archive.infolist()
@@ -84,7 +90,7 @@ class _Package:
         names = [member.filename for member in members]
         if MANIFEST not in names:
             flows = [name for name in names if name.endswith((".yml", ".yaml"))]
-            hint = f": unpack it, and give {flows[0]}" if flows else ""
+            hint = f": unpack it, and give {_shown(flows[0])}" if flows else ""
             message = f"is a ZIP archive without a {MANIFEST}, so no app package of Dify's (.ifpkg){hint}"
             raise self._refused(message)
         return read(self._member(MANIFEST, _MAX_MANIFEST), f"{self._source}, {MANIFEST}").value
@@ -113,13 +119,13 @@ class _Package:
         """A member's content; never more than `limit` bytes are unpacked."""
         found = [member for member in self._archive.infolist() if member.filename == path]
         if len(found) != 1:
-            raise self._refused(f"the package has {len(found) or 'no'} members named {path!r}: one is wanted")
+            raise self._refused(f"the package has {len(found) or 'no'} members named {excerpt(path)}: one is wanted")
         if found[0].compress_type not in _COMPRESSIONS:
-            raise self._refused(f"{path} in the package is compressed in a way that is not known here")
+            raise self._refused(f"{_shown(path)} in the package is compressed in a way that is not known here")
         with self._archive.open(found[0]) as member:
             content = member.read(limit + 1)
         if len(content) > limit:
-            raise self._refused(f"{path} in the package is larger than {limit // 1024 // 1024} MB")
+            raise self._refused(f"{_shown(path)} in the package is larger than {limit // 1024 // 1024} MB")
         return content
 
     def _refused(self, message: str, field: str | None = None) -> LoadError:
