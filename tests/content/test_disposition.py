@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from headrace.content.disposition import parse_disposition
@@ -36,10 +38,23 @@ from headrace.content.disposition import parse_disposition
         (r'attachment; filename="C:\\dir\\a.pdf"', "a.pdf"),
         ('attachment; filename="a\r\nb.docx"', "ab.docx"),
         ("attachment", ""),
+        ("attachment; filename=..", ""),
+        ("attachment; filename*=idna''abc.pdf", "abc.pdf"),
+        ("attachment; filename*=undefined''abc.pdf", "abc.pdf"),
+        ("attachment; filename*=unicode_escape''%5Cud800.pdf", "\ufffd.pdf"),
+        ("attachment; filename*=utf-7''%2B2AA-.pdf", "\ufffd.pdf"),
+        (f"attachment; filename=a.pdf; filename*{'9' * 5000}=b", "a.pdf"),
     ],
 )
 def test_names_of_attachments(header: str, filename: str) -> None:
     assert parse_disposition(header) == (True, filename)
+
+
+@pytest.mark.parametrize("piece", [";", "=?a?q?", '\\"', "filename*1=a;"])
+def test_long_headers_hold_nobody_up(piece: str) -> None:
+    began = time.thread_time()
+    assert parse_disposition(f'attachment; filename="=?a?q?x?={piece * (60_000 // len(piece))}').attachment
+    assert time.thread_time() - began < 1  # some 20 ms; the square of 60,000 took 10 s
 
 
 def test_names_in_bytes_of_another_encoding() -> None:

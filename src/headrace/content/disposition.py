@@ -16,6 +16,8 @@ from headrace.content.encodings import decode
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile("[\udc80-\udcff]")
+_LONE = re.compile("[\ud800-\udfff]")
+_LONGEST = 4096  # characters of a header that are looked at: the parser takes the square of its length
 
 
 class Disposition(NamedTuple):
@@ -28,6 +30,7 @@ class Disposition(NamedTuple):
 def parse_disposition(header: str) -> Disposition:
     """What a Content-Disposition header says. A name may be plain, quoted, in RFC 2231's form (`filename*=`), in
     RFC 2047's, percent-encoded, or in bytes of any encoding (which come as surrogate escapes)."""
+    header = header[:_LONGEST]
     if not header.strip():
         return Disposition(False, "")
     raw = header.encode("utf-8", "surrogateescape")
@@ -45,13 +48,19 @@ def _filename(message: Message) -> str:
     """The name that is told in RFC 2231's form, if any: the other is for clients that do not know that one."""
     names = [value for key, value in message.get_params([], "content-disposition") if key.lower() == "filename"]
     extended = [value for value in names if isinstance(value, tuple)]
-    name = collapse_rfc2231_value((extended or names or [""])[0])
+    value = (extended or names or [""])[0]
+    try:
+        name = collapse_rfc2231_value(value)
+    except UnicodeError:  # of encodings that no text is in, such as idna
+        name = value[2] if isinstance(value, tuple) else value
     return name.strip(name[0]) if name[:1] in ("'", '"') else name  # quotes of another kind, or never closed
 
 
 def basename(path: str) -> str:
-    """The last part of a path or of a URL's path, percent-encoding undone, without control characters."""
+    """The last part of a path or of a URL's path, percent-encoding undone, without control characters and half
+    surrogate pairs; "" of a folder's own name."""
     name = path.rpartition("/")[2]
     if "%" in name:
         name = decode(unquote_to_bytes(name))
-    return _CONTROLS.sub("", name.replace("\\", "/").rpartition("/")[2]).strip()
+    name = _CONTROLS.sub("", name.replace("\\", "/").rpartition("/")[2]).strip()
+    return "" if name in (".", "..") else _LONE.sub("\ufffd", name)

@@ -23,6 +23,7 @@ _HEAD = 1024  # bytes in which a document may declare its encoding
 _META = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # What is encoded so is valid UTF-8 too: only the declaration tells.
 _SEVEN_BITS = re.compile(r"utf-7|iso2022|hz")
+_LONGEST_NAME = 40  # characters; Python remembers every name that it was ever asked for, known or not
 # Python decodes these too, but nobody means them, and some take a time that grows with the square of the size.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 # Python's codecs for the encodings that the Web means by these names: each takes more characters than its namesake.
@@ -79,7 +80,7 @@ def decode(data: bytes, declared: str = "") -> str:
 def _codec(charset: str) -> str:
     """Python's name of a declared encoding; "" where there is none of that name, or it is no encoding of text."""
     try:
-        name = codecs.lookup(charset).name if charset else ""
+        name = codecs.lookup(charset).name if charset and len(charset) <= _LONGEST_NAME else ""
         if not name or name in _NO_CHARSETS:
             return ""
         b"    ".decode(name, "replace")  # LookupError of a codec that is none of text, such as hex

@@ -27,6 +27,7 @@ _MARKERS = (b"{", b"[", b"<", b"function", b"var ", b"const ", b"let ")
 _SAMPLE = 1024
 _MB = 1024 * 1024
 _LONGEST_EXTENSION = 20
+_LONGEST_TYPE = 1024  # characters of a header that are looked at: the parser takes the square of its length
 
 
 class Answer:
@@ -88,7 +89,7 @@ class Answer:
     def text(self) -> str:
         """The body decoded."""
         header = Message()
-        header["Content-Type"] = self.headers.get("content-type", "")
+        header["Content-Type"] = self.headers.get("content-type", "")[:_LONGEST_TYPE]
         return decode(self._body, header.get_content_charset(""))
 
     def check_size(self, max_text: int, max_binary: int) -> None:
