@@ -182,7 +182,24 @@ async def test_hostile_texts_hold_nobody_up(monkeypatch: pytest.MonkeyPatch, rea
     assert held < 1  # some 10 ms
 
 
-async def test_what_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ['{"a" ', '[{"a": \'b'])  # of the second, the library puts the text together anew
+async def test_what_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(lenient_json, "_MOST_SECONDS", 0.05)
     with pytest.raises(ValueError, match="it takes too long to make sense of it"):
-        await read('{"a" ' * 20_000)
+        await read(text * 20_000)
+
+
+async def test_values_are_plain_texts() -> None:
+    found = list[Any]([await read("[{\"a\": 'some text'" * 3)])
+    for value in found:  # grows
+        assert type(value) in (list, dict, str)
+        if not isinstance(value, str):
+            found += [*value, *value.values()] if isinstance(value, dict) else value
+    assert "some text" in json.dumps(found[0])
+
+
+async def test_many_brackets_at_once_are_seen_in_linear_time() -> None:
+    began = time.thread_time()
+    with pytest.raises(ValueError, match="it nests too deeply"):
+        lenient_json._repaired(("[" * 199 + "x") * 2_000 + "[ " * 200)  # pyright: ignore[reportPrivateUsage]
+    assert time.thread_time() - began < 1  # some 10 ms; 200 times the text's length took a second

@@ -20,7 +20,9 @@ from json_repair import repair_json
 from headrace.content.surrogates import may_hold, mend
 
 _MOST_SECONDS = 1.0  # of CPU time that one repair may take; 100 KB of text take some 0.4 s
-_DEEP = re.compile(r"(?:[\[{(]\s*+){200}")  # what opens so much at once is nested deeper than can be read
+_DEEPEST = 200  # brackets; what opens so many at once is nested deeper than can be read
+_OPENING = re.compile(r"[\[{(][\[{(\s]*+")  # brackets that open one after another
+_SPACE = re.compile(r"\s+")
 _FENCE = re.compile(r"```(?:json[a-z0-9]*)?[ \t]*\r?\n(.*?)```", re.IGNORECASE | re.DOTALL)
 _OBJECT = re.compile(r"\{\s*(?:[\"'“}]|\w+\s*:)")  # where an object begins, and not a word in braces
 _CONTAINER = re.compile(r"[{\[]\s*[{\"'\]}]")  # where an object or a list of them begins
@@ -123,7 +125,8 @@ class _TooSlow(Exception):
 
 
 class _Watched(str):
-    """A text that stops whoever reads it, character by character, for too long."""
+    """A text that stops whoever reads it, character by character, for too long. So does what is made of its beginning:
+    the library puts brackets into the text that it reads."""
 
     _reads = 0
     _until = float("inf")
@@ -139,11 +142,16 @@ class _Watched(str):
         self._reads += 1
         if not self._reads % 64 and time.thread_time() > self._until:
             raise _TooSlow
-        return str.__getitem__(self, key)
+        part = str.__getitem__(self, key)
+        beginning = isinstance(key, slice) and key.start is None
+        return _Watched.until(part, self._until) if beginning else part
+
+    def __add__(self, other: str, /) -> _Watched:
+        return _Watched.until(str.__add__(self, other), self._until)
 
 
 def _repaired(text: str) -> Any:
-    if _DEEP.search(text):
+    if any(len(_SPACE.sub("", run[0])) >= _DEEPEST for run in _OPENING.finditer(text)):
         raise ValueError("it nests too deeply")
     watched = _Watched.until(text, time.thread_time() + _MOST_SECONDS)
     try:
