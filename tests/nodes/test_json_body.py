@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.kernel.variables import Variables
+from headrace.nodes import _json_body
 from headrace.nodes._json_body import json_of
 from headrace.values import File
 from tests.content.test_lenient_json import HOSTILE, JSON
@@ -141,3 +144,48 @@ async def test_a_body_that_is_one_value(value: Any, sent: Any) -> None:
 async def test_what_is_no_json(template: str) -> None:
     with pytest.raises(ValueError, match=r"no JSON|deep"):
         await meant(template, "just text")
+
+
+@pytest.mark.parametrize(
+    ("template", "sent"),
+    [
+        (f'{{"a": -{V},}}', {"a": -5}),
+        (f'{{"a": {V}.50,}}', {"a": 5.5}),
+        (f'{{"a": {V}{V},}}', {"a": 55}),
+        (f"{{'a': '-{V}',}}", {"a": "-5"}),
+        (f'{{"a": {V}\n"b": {V}}}', {"a": 5, "b": 5}),
+        (f'{{"a": {V}px}}', {"a": "5px"}),
+    ],
+)
+async def test_pieces_of_numbers_stay_numbers_in_a_broken_template(template: str, sent: Any) -> None:
+    assert await meant(template, 5) == sent
+    assert await meant(template, "5") == sent
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"), [(True, True), (None, None), ("007", "007"), ([], []), ('say "no"', 'say "no"')]
+)
+async def test_a_value_before_a_missing_comma_is_the_value(value: Any, sent: Any) -> None:
+    assert await meant(f'{{"a": {V}\n"b": 1}}', value) == {"a": sent, "b": 1}
+
+
+@pytest.mark.parametrize("other", [[1], {"q": '"'}, 5, True])
+async def test_inner_json_holds_texts_and_values(other: Any) -> None:
+    sent = await meant('{"c": "{\\"t\\": \\"{{#s.v#}}\\", \\"u\\": {{#s.w#}}}"}', 'a"b\\c\nd', w=other)
+    read = json.loads(sent["c"].replace("True", "true"))
+    assert read["t"] == 'a"b\\c\nd'
+
+
+@pytest.mark.parametrize("around", ["", "\n", " \t"])
+async def test_spaces_around_the_one_value_change_nothing(around: str) -> None:
+    assert await meant(f"{around}{V}{around}", 'Sure: {"a": 1}') == {"a": 1}
+    with pytest.raises(ValueError, match="no JSON"):
+        await meant(f"{around}{V}{around}", "hello")
+
+
+@pytest.mark.parametrize("piece", [f"{V} ", f'", "{V}', "\\\\" * 10 + V])
+async def test_templates_are_taken_apart_in_linear_time(piece: str) -> None:
+    template = f'{{"a": ["{piece * 8_000}"]}}'
+    began = time.thread_time()
+    _json_body._parts.__wrapped__(template)  # pyright: ignore[reportPrivateUsage]
+    assert time.thread_time() - began < 1  # some 50 ms

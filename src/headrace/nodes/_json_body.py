@@ -22,8 +22,10 @@ from headrace.values import File, Selector, Value, kind, plain, text
 _QUOTE = re.compile(r"\\.|\"", re.DOTALL)
 _VALUE = "\0"  # stands for a value where only what is around it matters
 _BEFORE = frozenset({"", ":", ",", "["})
-_AFTER = re.compile(r"\s*(?:[,}\]]|\Z)|\s+(?:#|//|/\*)")  # in what people write, comments too
-_INNER_QUOTE = re.compile(r"\\+\"")
+_COLON = re.compile(r"\s*:")
+_AFTER = re.compile(r"\s*(?:[,}\]]|\Z)|\s+(?:#|//|/\*)|[ \t]*\r?\n\s*[\"']")  # also comments, and a comma that lacks
+_INNER_QUOTE = re.compile(r"\\\"")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 
 class _Place(NamedTuple):
@@ -48,7 +50,7 @@ async def json_of(template: str, variables: Variables) -> Any:
     if not any(place.inner for place in places):
         with suppress(ValueError):
             return lenient_json.read_strictly(filled)
-    if len(parts) == len(places) == 1:
+    if len(places) == 1 and all(part.isspace() for part in parts if isinstance(part, str)):
         return await _whole(filled)
     marked = _Marked(parts, values)
     try:
@@ -104,19 +106,30 @@ def _parts(template: str) -> tuple[str | _Place, ...]:
     parts: list[str | _Place] = []
     quoted = False
     at = 0
+    escape = _INNER_QUOTE.search(whole)
     for piece in found:
         if isinstance(piece, str):
             quoted ^= sum(match[0] == '"' for match in _QUOTE.finditer(piece)) % 2 == 1
             parts.append(piece)
             at += len(piece)
         else:
-            before, after = whole[:at].rstrip()[-1:], whole[at + 1 :]
-            key = before in ("{", ",") and after.lstrip()[:1] == ":"
-            alone = key or (before in _BEFORE and _AFTER.match(after) is not None)
-            inner = quoted and _INNER_QUOTE.search(whole, 0, at) is not None
+            before, after = _last(parts), at + 1
+            key = before in ("{", ",") and _COLON.match(whole, after) is not None
+            alone = key or (before in _BEFORE and _AFTER.match(whole, after) is not None)
+            inner = quoted and escape is not None and escape.start() < at
             parts.append(_Place(piece, quoted, alone and not quoted, inner))
             at += 1
     return tuple(parts)
+
+
+def _last(parts: list[str | _Place]) -> str:
+    """The last character before a place that is no space; "" at the beginning."""
+    for part in reversed(parts):
+        if isinstance(part, _Place):
+            return _VALUE
+        if part := part.rstrip():
+            return part[-1]
+    return ""
 
 
 class _Misplaced(Exception):
@@ -144,7 +157,12 @@ class _Marked:
             mark = f"{name}{number}z"
             if part.alone:
                 self._alone.add(number)
-            written.append(f'"{mark}"' if part.alone else mark)
+                written.append(f'"{mark}"')
+            elif not part.quoted and _NUMBER.fullmatch(digits := text(values[number])):
+                self._unseen.discard(number)  # a piece of a number, perhaps (`-{{#a.b#}}`), and of JSON in any case
+                written.append(digits)
+            else:
+                written.append(mark)
             number += 1
         self.template = "".join(written)
 
@@ -170,7 +188,7 @@ class _Marked:
         return self._text(value)
 
     def _text(self, marked: str, *, key: bool = False) -> str:
-        inner = not key and self._is_json(marked)
+        inside = set[int]() if key else self._in_inner_quotes(marked)
 
         def put(match: re.Match[str]) -> str:
             number = int(match[1])
@@ -178,16 +196,26 @@ class _Marked:
                 raise _Misplaced
             self._unseen.discard(number)
             value = text(self._values[number])
-            return _escaped(value) if inner else value
+            return _escaped(value) if match.start() in inside else value
 
         return self._mark.sub(put, marked)
 
-    def _is_json(self, marked: str) -> bool:
-        """Whether a text with marks in it is JSON of its own; the marks are between its quotes then."""
-        if not marked.lstrip().startswith(("{", "[")) or not self._mark.search(marked):
-            return False
-        try:
-            lenient_json.read_strictly(marked)
-        except ValueError:
-            return False
-        return True
+    def _in_inner_quotes(self, marked: str) -> set[int]:
+        """Where marks begin that are between quotes of JSON that a text is; nowhere in a text that is no JSON."""
+        if not marked.lstrip().startswith(("{", "[")):
+            return set()
+        inside: set[int] = set()
+        written: list[str] = []
+        at = 0
+        quoted = False
+        for match in self._mark.finditer(marked):
+            literal = marked[at : match.start()]
+            quoted ^= sum(quote[0] == '"' for quote in _QUOTE.finditer(literal)) % 2 == 1
+            if quoted:
+                inside.add(match.start())
+            written += (literal, match[0] if quoted else "0")
+            at = match.end()
+        with suppress(ValueError):
+            lenient_json.read_strictly("".join(written) + marked[at:])
+            return inside
+        return set()
