@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,46 @@ async def test_errors_a_run_that_failed_is_an_answer_although_its_node_is_not_kn
     assert (answer.status, answer.error, answer.error_node) == ("failed", "it broke", None)
     with pytest.raises(RunFailedError, match="it broke"):
         answer.raise_for_status()
+
+
+async def test_rest_headers_are_replaced_however_they_are_written(make: Maker, fault: Fault) -> None:
+    client = make("app-x", fault.url, headers={"X-Team": "shop"})
+    fault.script(INFO)
+    await client.with_options(headers={"AUTHORIZATION": "Bearer other", "x-team": "desk"}).get_info()
+    sent = [(name.lower(), value) for name, value in fault.requests[0]["headers"].items()]
+    assert [value for name, value in sent if name in ("authorization", "x-team")] == ["Bearer other", "desk"]
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a line break": {"headers": {"X": "a\nb"}},
+    "letters beyond ASCII": {"headers": {"X": "\u62a5"}},
+    "a name with a space": {"headers": {"X Y": "1"}},
+    "no time": {"timeout": 0},
+    "less than no time": {"timeout": -1},
+    "NaN seconds": {"stream_silence": float("nan")},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_errors_options_that_cannot_be(make: Maker, fault: Fault, name: str) -> None:
+    with pytest.raises(UsageError):
+        make("app-x", fault.url).with_options(**WRONG[name])
+    with pytest.raises(UsageError):
+        make("app-x", fault.url, **WRONG[name])
+
+
+async def test_errors_half_a_character_is_in_no_id_and_no_header(make: Maker, fault: Fault) -> None:
+    with pytest.raises(UsageError, match="Idempotency-Key"):
+        await make("app-x", fault.url).create_workflow_run("w", idempotency_key="\ud800")
+    with pytest.raises(UsageError, match="is not a valid id"):
+        await make("app-x", fault.url).get_workflow_run("\ud800")
+
+
+async def test_rest_answers_are_compared_and_kept_without_their_responses(make: Maker, fault: Fault) -> None:
+    fault.script(INFO, INFO, {"status": 200, "body": {"name": "y"}})
+    client = make("app-secret-key", fault.url)
+    first, second, third = await client.get_info(), await client.get_info(), await client.get_info()
+    assert first == second != third
+    kept = pickle.dumps(first)
+    assert b"secret" not in kept
+    assert pickle.loads(kept) == first

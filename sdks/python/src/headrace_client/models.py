@@ -47,6 +47,16 @@ class Answer(BaseModel):
         """The server's id of the request, for the server's logs; None where it sends none."""
         return None if self._response is None else request_id(self._response.headers)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other says the same, whichever response brought it."""
+        if not isinstance(other, Answer) or type(self) is not type(other):
+            return NotImplemented
+        return self.__dict__ == other.__dict__ and self.model_extra == other.model_extra
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without the response: its request has the API key, which belongs in no cache."""
+        return {**super().__getstate__(), "__pydantic_private__": {"_response": None}}
+
     def __getitem__(self, name: str) -> Any:
         if name in self.model_fields_set:
             extra = self.model_extra

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,6 +12,8 @@ from headrace_client.errors import UsageError
 
 DIFY_CLOUD = "https://api.dify.ai"
 _PATHS = ("/api/v1", "/v1", "/api")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~]*")
 _TWICE = ("/api/api/v1", "/api/api")
 
 
@@ -66,6 +70,27 @@ def roots_of(base_url: str | None) -> tuple[str, str | None]:
     root = told.removesuffix(known).rstrip("/")
     doubtful = known.startswith("/api") and not parts.path.endswith(_TWICE)
     return root, told.removesuffix("/v1").rstrip("/") if doubtful else None
+
+
+def headers_of(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Headers, those of a later layer in place of those of the same name, however that is written. UsageError for what
+    no header can hold."""
+    merged: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise UsageError(f"{name!r} is not a valid name of a header.")
+            if not _HEADER_VALUE.fullmatch(value):
+                raise UsageError(f"The header {name} has characters that no header has: {value[:100]!r}")
+            merged[name.lower()] = (name, value)
+    return dict(merged.values())
+
+
+def seconds_of(name: str, seconds: float) -> float:
+    """A time limit. UsageError where it is none."""
+    if not seconds > 0:
+        raise UsageError(f"{name} must be more than 0 seconds, not {seconds!r}")
+    return seconds
 
 
 def key_of(api_key: str | None) -> str:

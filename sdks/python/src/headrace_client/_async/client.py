@@ -19,7 +19,7 @@ from headrace_client._async.chats import AsyncChats
 from headrace_client._async.core import AsyncSession
 from headrace_client._async.runs import AsyncRuns
 from headrace_client._async.transport import AsyncAddress, AsyncTransport
-from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of
+from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of, seconds_of
 from headrace_client.wire import Cert, tls
 
 _CONNECT = 10.0  # seconds at most to reach a server
@@ -27,7 +27,8 @@ _SILENCE = 60.0  # servers ping every 10 s
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 
-def _limit(seconds: float) -> httpx.Timeout:
+def _limit(name: str, seconds: float) -> httpx.Timeout:
+    seconds = seconds_of(name, seconds)
     return httpx.Timeout(seconds, connect=min(seconds, _CONNECT))
 
 
@@ -75,8 +76,8 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
             AsyncAddress(*roots_of(base_url)),
             key,
             self._http,
-            timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit(timeout),
-            silence=_limit(stream_silence),
+            timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
+            silence=_limit("stream_silence", stream_silence),
             retry=policy,
             headers=headers or {},
             clock=clock,
@@ -110,8 +111,8 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
         changed = copy(self)
         changed._owned = False
         changed._transport = transport.with_options(
-            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit(timeout),
-            None if stream_silence is None else _limit(stream_silence),
+            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
+            None if stream_silence is None else _limit("stream_silence", stream_silence),
             policy,
             headers,
         )

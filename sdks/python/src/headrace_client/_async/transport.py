@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from headrace_client._async import runtime
 from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
 from headrace_client.models import Payload, request_id
-from headrace_client.options import RetryPolicy
+from headrace_client.options import RetryPolicy, headers_of
 from headrace_client.wire import (
     MARK,
     VERSION,
@@ -73,12 +73,12 @@ class AsyncTransport:
         self._timeout = timeout
         self._chance = chance
         self._key = key
-        self._headers = {
+        usual = {
             "Authorization": f"Bearer {key}",
             "User-Agent": f"headrace-client-python/{VERSION}",
             "Accept": "application/json, text/event-stream; ids=true",
-            **headers,
         }
+        self._headers = headers_of(usual, headers)
 
     @property
     def root(self) -> str:
@@ -96,7 +96,7 @@ class AsyncTransport:
         changed._timeout = timeout or self._timeout
         changed.silence = silence or self.silence
         changed.retry = retry or self.retry
-        changed._headers = {**self._headers, **(headers or {})}
+        changed._headers = headers_of(self._headers, headers or {})
         return changed
 
     async def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> Payload:
@@ -134,7 +134,7 @@ class AsyncTransport:
         if self._address.other is not None:
             await self._settle(timeout, until)
         url = self.root + path
-        sent: dict[str, str] = {**self._headers, **headers} if headers else self._headers
+        sent = headers_of(self._headers, headers) if headers else self._headers
         content: bytes | None = None
         if json is not None:
             try:

@@ -20,7 +20,7 @@ from headrace_client._sync.chats import Chats
 from headrace_client._sync.core import Session
 from headrace_client._sync.runs import Runs
 from headrace_client._sync.transport import Address, Transport
-from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of
+from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of, seconds_of
 from headrace_client.wire import Cert, tls
 
 _CONNECT = 10.0  # seconds at most to reach a server
@@ -28,7 +28,8 @@ _SILENCE = 60.0  # servers ping every 10 s
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 
-def _limit(seconds: float) -> httpx.Timeout:
+def _limit(name: str, seconds: float) -> httpx.Timeout:
+    seconds = seconds_of(name, seconds)
     return httpx.Timeout(seconds, connect=min(seconds, _CONNECT))
 
 
@@ -76,8 +77,8 @@ class Client(Runs, Chats, Apps):
             Address(*roots_of(base_url)),
             key,
             self._http,
-            timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit(timeout),
-            silence=_limit(stream_silence),
+            timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
+            silence=_limit("stream_silence", stream_silence),
             retry=policy,
             headers=headers or {},
             clock=clock,
@@ -111,8 +112,8 @@ class Client(Runs, Chats, Apps):
         changed = copy(self)
         changed._owned = False
         changed._transport = transport.with_options(
-            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit(timeout),
-            None if stream_silence is None else _limit(stream_silence),
+            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
+            None if stream_silence is None else _limit("stream_silence", stream_silence),
             policy,
             headers,
         )

@@ -39,7 +39,10 @@ def segment(text: str) -> str:
     """A text as one part of a path. UsageError where it would name another path."""
     if text in ("", ".", ".."):
         raise UsageError(f"{text!r} is not a valid id.")
-    return quote(text, safe="")
+    try:
+        return quote(text, safe="")
+    except UnicodeError as unwritable:  # half a character
+        raise UsageError(f"{text!r} is not a valid id.") from unwritable
 
 
 class Knowledge:
