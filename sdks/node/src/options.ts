@@ -128,6 +128,26 @@ export function rootsOf(baseUrl: string): { root: string; other: string | null }
   return { root: without(KNOWN_PATHS), other: DOUBTFUL.test(path) ? without(/\/v1$/) : null };
 }
 
+/**
+ * Headers, those of a later layer in place of those of the same name, however that is written. UsageError for what no
+ * header can hold.
+ */
+export function headersOf(
+  ...layers: readonly (Readonly<Record<string, string>> | undefined)[]
+): Record<string, string> {
+  const merged = new Map<string, [string, string]>();
+  for (const [name, value] of layers.flatMap((layer) => Object.entries(layer ?? {}))) {
+    if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
+      throw new UsageError(`${JSON.stringify(name)} is not a valid name of a header.`);
+    }
+    if (typeof value !== 'string' || !/^[\t -~]*$/.test(value)) {
+      throw new UsageError(`The header ${name} has characters that no header has: ${JSON.stringify(value)}`);
+    }
+    merged.set(name.toLowerCase(), [name, value]);
+  }
+  return Object.fromEntries(merged.values());
+}
+
 /** Waits. Rejects with the signal's reason once it is aborted. */
 export function sleep(seconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -16,7 +16,7 @@ import type { Answer, Stream } from './exchange.js';
 import { environment } from './platform.js';
 import { received } from './responses.js';
 import { Shared } from './shared.js';
-import { DIFY_CLOUD, VERSION, numberOf, rootsOf, sleep } from './options.js';
+import { DIFY_CLOUD, VERSION, headersOf, numberOf, rootsOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
 import type {
   AnswerHeaders,
@@ -87,7 +87,7 @@ export class Transport {
     this.#logger = options.logger;
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
     this.#dispatcher = options.dispatcher;
-    this.#headers = { ...options.headers };
+    this.#headers = headersOf(options.headers);
     this.#timeout = numberOf('timeout', options.timeout, 60);
     this.#silence = numberOf('streamSilence', options.streamSilence, 60);
     const retry = options.retry ?? {};
@@ -109,9 +109,10 @@ export class Transport {
 
   /** The same server with other options; `headers` are added to those that there are. */
   withOptions(changed: ChangedOptions): Transport {
-    const headers = { ...this.#options.headers, ...changed.headers };
+    const headers = headersOf(this.#options.headers, changed.headers);
     const retry = { ...this.#options.retry, ...changed.retry };
-    return new Transport({ ...this.#options, ...given(changed), headers, retry }, this.#address);
+    const maxRetries = changed.maxRetries ?? changed.retry?.maxRetries ?? this.maxRetries;
+    return new Transport({ ...this.#options, ...given(changed), headers, retry, maxRetries }, this.#address);
   }
 
   /** Sends a call and reads the answer. */
@@ -187,19 +188,17 @@ export class Transport {
 
   #exchange(call: Call, timeout: number, root: string): Exchange {
     const url = `${root}${call.path}${queryOf(call.query)}`;
-    const headers: Record<string, string> = {
+    const usual = {
       Accept: 'application/json, text/event-stream; ids=true, */*',
       'User-Agent': `headrace-client-node/${VERSION}`,
-      ...this.#headers,
-      ...call.headers,
-      Authorization: `Bearer ${this.#key}`,
     };
+    const headers = headersOf(usual, this.#headers, call.headers, { Authorization: `Bearer ${this.#key}` });
     const init: FetchInit = { method: call.method, headers, redirect: 'manual' };
     if (call.json !== undefined) {
-      headers['Content-Type'] = 'application/json';
+      init.headers = headersOf(headers, { 'Content-Type': 'application/json' });
       init.body = written(call.json);
     } else if (call.form) {
-      headers['Content-Type'] = call.form.type;
+      init.headers = headersOf(headers, { 'Content-Type': call.form.type });
       init.body = call.form.body;
     }
     if (this.#dispatcher) Object.assign(init, { dispatcher: this.#dispatcher });

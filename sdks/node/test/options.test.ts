@@ -155,3 +155,28 @@ test('errors.node-in-every-way-to-run: a failed run is an answer although its no
   assert.deepEqual([answer.status, answer.error, answer.error_node], ['failed', 'it broke', undefined]);
   assert.ok(!(answer instanceof NotFoundError));
 });
+
+test('rest.headers: replaced however they are written', async () => {
+  const client = clientOf(fault, KEY, { headers: { 'X-Team': 'shop', authorization: 'Bearer other' } });
+  await fault.script(INFO);
+  await client.withOptions({ headers: { 'x-team': 'desk' } }).getInfo();
+  const [request] = await fault.came();
+  const sent = Object.entries(request?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]);
+  assert.deepEqual(sent.filter(([name]) => name === 'x-team' || name === 'authorization').sort(), [
+    ['authorization', `Bearer ${KEY}`],
+    ['x-team', 'desk'],
+  ]);
+});
+
+test('errors: headers that cannot be', () => {
+  for (const headers of [{ X: 'a\nb' }, { X: '\u62a5' }, { 'X Y': '1' }]) {
+    assert.throws(() => clientOf(fault, KEY, { headers }), UsageError);
+    assert.throws(() => clientOf(fault, KEY).withOptions({ headers }), UsageError);
+  }
+});
+
+test('rest.with-options: a policy of retries counts, whatever the client was made with', async () => {
+  const client = clientOf(fault, KEY, { maxRetries: 5, ...new Pauses().options });
+  await fault.script({ status: 503 }, INFO);
+  await errorOf(client.withOptions({ retry: { maxRetries: 0 } }).getInfo(), ServerError);
+});
