@@ -18,7 +18,7 @@ from headrace.kernel.graph import Graph, NodeId
 from headrace.values import Value
 
 _END = "end"
-_MOST_PAIRS = 200_000  # of nodes, that are looked at; a graph that has more of them is not judged
+_MOST_PAIRS = 200_000  # of nodes, or of outputs of one name, that are looked at; what has more of them is not judged
 
 
 def doubled(graph: Graph, drafts: Mapping[NodeId, Draft], document: Document) -> Iterator[Problem]:
@@ -28,6 +28,8 @@ def doubled(graph: Graph, drafts: Mapping[NodeId, Draft], document: Document) ->
     for end in ends:
         for index, name in _outputs(end):
             named[name].append((end, index))
+    if sum(len(outputs) ** 2 for outputs in named.values()) > 2 * _MOST_PAIRS:
+        return
     shared = {
         (first.id, second.id)
         for outputs in named.values()
