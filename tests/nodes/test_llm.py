@@ -134,6 +134,15 @@ def test_shapes_that_are_none(data: dict[str, Any]):
 # ------------------------------------------------------------------------------------------------ jinja and context
 
 
+async def test_a_jinja_prompt_gets_null_as_what_it_is():
+    llm = node(
+        [{"role": "user", "text": "", "edition_type": "jinja2", "jinja2_text": "{{ q }}"}],
+        prompt_config={"jinja2_variables": [{"variable": "q", "value_selector": ["start", "query"]}]},
+    )
+    ran = await run(llm, scopes={"start": {"query": None}})
+    assert ran.request.messages[0].text == "{{ q }} with {'q': None}"
+
+
 async def test_jinja_prompts_render_in_the_sandbox():
     llm = node(
         [{"role": "user", "text": "{{#never.read#}}", "edition_type": "jinja2", "jinja2_text": "{{ q }}"}],

@@ -96,7 +96,7 @@ def jinja_inputs(ctx: Context, config: PromptConfig) -> dict[str, Value]:
         found, value = ctx.variables.find(each.value_selector)
         if not found:
             raise NodeError(f"Variable {each.variable} not found", "VariableNotFoundError")
-        inputs[each.variable] = "" if value is None else value
+        inputs[each.variable] = value
     return inputs
 
 
