@@ -45,6 +45,12 @@ def _failed_inside(seen: Seen) -> bool:
     return any(run["status"] in ("failed", "exception") and run["id"] in inside for run in seen.ours["nodes"])
 
 
+def _merged_query(seen: Seen) -> bool:
+    """The URL has a query of its own, and the node has parameters."""
+    node = next(node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node)
+    return seen.difference.place == "outputs.body" and "?" in node["url"] and bool(node["params"])
+
+
 def _json_body(seen: Seen) -> bool:
     """A JSON body arrived otherwise, and nothing else did."""
     it, node = seen.difference, next(node for node in seen.case.nodes if node["id"] == seen.difference.node)
@@ -66,6 +72,10 @@ REASONS = (
     Reason(
         "http-request: values in a JSON body arrive as what they are (docs/compatibility.md)",
         lambda seen: seen.difference.kind == "http-request" and _json_body(seen),
+    ),
+    Reason(
+        "http-request: parameters are added to the URL's own, as by Dify 1.12.1's HTTP client; later they replace them",
+        lambda seen: seen.difference.kind == "http-request" and _merged_query(seen),
     ),
     Reason(
         "if-else and loop: numbers are compared as numbers, however they are written, and a blank text equals none",
