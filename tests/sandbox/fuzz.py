@@ -38,7 +38,15 @@ def main(programs):
             results.append([type(error).__name__, str(error)])
     return {'results': results}
 """
-_OUTSIDE = RUN_ALL + "\nimport sys\njson.dump(main(json.load(sys.stdin)), sys.stdout)\n"
+# Objects that are there before move those that come after to other addresses, which the order of a set may follow.
+_OUTSIDE = (
+    RUN_ALL
+    + """
+import sys
+before = [iter([]) for _ in range(int(sys.argv[1]))]
+json.dump(main(json.load(sys.stdin)), sys.stdout)
+"""
+)
 
 
 def single(seed: int) -> str:
@@ -46,10 +54,10 @@ def single(seed: int) -> str:
     return program(seed) + "\ndef main():\n    return {'results': program([])}\n"
 
 
-def outside(programs: Sequence[str]) -> list[Any]:
-    """What plain Python makes of them, in an environment as the sandbox has it."""
+def outside(programs: Sequence[str], before: int = 0) -> list[Any]:
+    """What plain Python makes of them, in an environment as the sandbox has it, with so many objects made before."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", _OUTSIDE],
+        [sys.executable, "-I", "-c", _OUTSIDE, str(before)],
         input=json.dumps(programs),
         capture_output=True,
         text=True,
@@ -79,7 +87,7 @@ async def differing(sandbox: LocalSandbox, seeds: Sequence[int]) -> list[int]:
     found: list[int] = []
     for seed, wanted, result in zip(seeds, expected, results, strict=True):
         if wanted != result:
-            alone = [await asyncio.to_thread(outside, [program(seed)]) for _ in range(AGAIN)]
+            alone = [await asyncio.to_thread(outside, [program(seed)], before) for before in range(AGAIN)]
             if all(other == alone[0] for other in alone) and await inside(sandbox, [program(seed)]) != alone[0]:
                 found.append(seed)
     return found

@@ -39,5 +39,5 @@ async def test_the_programs_are_worth_comparing() -> None:
 
 
 async def test_a_difference_is_found(sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.sandbox.fuzz.outside", lambda programs: [["other"] for _ in programs])
+    monkeypatch.setattr("tests.sandbox.fuzz.outside", lambda programs, before=0: [["other"] for _ in programs])
     assert await differing(sandbox, range(3)) == [0, 1, 2]
