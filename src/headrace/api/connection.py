@@ -31,9 +31,10 @@ _HEADERS = (
 
 
 class Connection(HttpToolsProtocol):
-    """`draining`: the next answer is the last one."""
+    """`draining`: the next answer is the last one. `make_room` is called with each new connection: it may close others,
+    or this one."""
 
-    def __init__(self, *arguments: Any, make_room: Callable[[Connection], None], **named: Any) -> None:
+    def __init__(self, *arguments: Any, make_room: Callable[[Connection], None] | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._make_room = make_room
         self.silent_since = 0.0  # when it last began or ended a request
@@ -50,7 +51,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._since = self.silent_since = self.loop.time()
-        self._make_room(self)
+        if self._make_room is not None:
+            self._make_room(self)
 
     def data_received(self, data: bytes) -> None:
         if self._heading:
