@@ -100,7 +100,7 @@ class VersionRoutes:
             # a version's id follows from its content: made again, it is the same one
             current = not request.query_params.get("current", "").strip() or flag(request, "current")
             try:
-                content = _content(request, body)
+                content = await asyncio.to_thread(_content, request, body)
                 published = await self.api.apps.publish_version(served.app, content, current=current)
             except LoadError as error:
                 message = f"The workflow cannot be loaded: {_first(error.problems)}"
