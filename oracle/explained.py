@@ -11,6 +11,8 @@ from typing import Any
 from oracle.case import Case
 from oracle.compare import Difference
 
+_REFERENCE = re.compile(r"\{\{#([^#{}]+)#\}\}")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -51,6 +53,34 @@ def _merged_query(seen: Seen) -> bool:
     return seen.difference.place == "outputs.body" and "?" in node["url"] and bool(node["params"])
 
 
+def _nameless(seen: Seen) -> bool:
+    """Dify's engine has told the names of values that are not there, and Headrace nothing in their place."""
+    it = seen.difference
+    if (it.kind, it.place) != ("run", "outputs.answer"):
+        return False
+    ours, theirs = json.loads(it.ours or '""'), json.loads(it.theirs or '""')
+    for node in seen.case.nodes:
+        for name in _REFERENCE.findall(node["data"].get("answer", "")):
+            ours, theirs = ours.replace(name, ""), theirs.replace(name, "")
+    return ours == theirs
+
+
+def _unparsed_body(seen: Seen) -> bool:
+    """A JSON body is no JSON, to Dify's engine."""
+    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
+    return node.get("body", {}).get("type") == "json" and seen.fails_only_there(
+        "http-request", pattern="Failed to parse JSON"
+    )
+
+
+def _backtick(seen: Seen) -> bool:
+    """The name of a class has one."""
+    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
+    return any("`" in item["name"] for item in node.get("classes", ())) and seen.fails_only_there(
+        "question-classifier", pattern="invalid json object"
+    )
+
+
 def _json_body(seen: Seen) -> bool:
     """A JSON body arrived otherwise, and nothing else did."""
     it, node = seen.difference, next(node for node in seen.case.nodes if node["id"] == seen.difference.node)
@@ -71,8 +101,10 @@ REASONS = (
     ),
     Reason(
         "http-request: values in a JSON body arrive as what they are (docs/compatibility.md)",
-        lambda seen: seen.difference.kind == "http-request" and _json_body(seen),
+        lambda seen: _unparsed_body(seen) or (seen.difference.kind == "http-request" and _json_body(seen)),
     ),
+    Reason("a run has one text: a value that is not there is left out of it (docs/compatibility.md)", _nameless),
+    Reason("question-classifier: a class with a backtick in its name can be chosen (docs/compatibility.md)", _backtick),
     Reason(
         "http-request: parameters are added to the URL's own, as by Dify 1.12.1's HTTP client; later they replace them",
         lambda seen: seen.difference.kind == "http-request" and _merged_query(seen),
