@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack
@@ -47,7 +48,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with ExitStack() as stack:
         served: list[Serve] = []
         for name in ("one", "two"):
-            (folder / name).mkdir()
+            (folder / name / "data").mkdir(parents=True)
+            if served:  # all processes on one database have one secret
+                shutil.copy(folder / "one" / "data" / "secret", folder / name / "data" / "secret")
             environ = {"HEADRACE_DATABASE_URL": url, "HEADRACE_LOG_LEVEL": "DEBUG"}
             served.append(stack.enter_context(Serve(folder / name, [flow], environ)))
         assert served[0].apps["flow"]["app_id"] == served[1].apps["flow"]["app_id"]
