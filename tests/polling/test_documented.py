@@ -77,7 +77,8 @@ def test_its_errors_are_told(operation: Operation):
 def test_a_body_has_an_example(operation: Operation):
     content = operation.told.get("requestBody", {}).get("content", {})
     assert all("schema" in media for media in content.values())
-    assert len({kind for kind, _ in operation.bodies}) == len(content)
+    written = [kind for kind, media in content.items() if media["schema"].get("format") != "binary"]
+    assert {kind for kind, _ in operation.bodies} == set(written)
 
 
 @each_operation
