@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests import leftovers, logged
 
 _LEFT = pytest.StashKey[list[str]]()
+
+# A change is judged by the same examples each time; new ones are looked for wherever CI is not set.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,9 @@ import sys
 import pytest
 from tests import leftovers
 leftovers.GRACE, leftovers.PATIENCE = 1.0, 0.5
-sys.exit(pytest.main(["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml", sys.argv[1]]))
+arguments = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+# tests.conftest, which a plugin of the suite is not, is imported before pytest can rewrite what it imports
+sys.exit(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning", sys.argv[1]]))
 """
 SERVER = """
 import threading
