@@ -35,7 +35,13 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKING, STREAMING = '"response_mode": "blocking"', '"response_mode": "streaming"'
 GONE_ON, STOPPED, QUEUED, POLLED = "Last-Event-ID", "/stop", "/api/v1/workflows/$WORKFLOW/run", "?wait=30"
 COMMANDS = ("lint", "run", "generate", "batch", "diff")
-ELSEWHERE = ("make demo", "uv run headrace serve flow.yml")  # tests/test_example.py does the one, `site` the other
+# tests/test_example.py runs `make demo`; `image` has Headrace installed, and `site` serves the flow.
+ELSEWHERE = (
+    "make demo",
+    "python3 -m venv .venv && . .venv/bin/activate",
+    'pip install ".[documents]" ./sdks/python',
+    "headrace serve flow.yml",
+)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 if NGINX is None:
     pytestmark = [
@@ -59,14 +65,13 @@ class Site:
     folder: Path
     app: dict[str, str]
     shop: dict[str, str]
-    headrace: Path
     env: dict[str, str]
     peer: Gate
     session: aiohttp.ClientSession
 
     async def shell(self, command: str, **variables: str) -> tuple[int, str]:
         """(exit code, what it says) of an example."""
-        command = re.sub(r"\buv run headrace\b", str(self.headrace), command.replace(LOCAL, self.url))
+        command = command.replace(LOCAL, self.url)
         env = {**self.env, "KEY": self.app["key"], "WORKFLOW": self.app["app_id"], **variables}
         process = await asyncio.create_subprocess_exec(
             "bash",
@@ -136,7 +141,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
             async with aiohttp.ClientSession(connector=trusting, timeout=aiohttp.ClientTimeout(60)) as session:
                 await until_up(session, url, nginx, folder)
                 app, shop = told["apps"]
-                yield Site(url, told["url"], folder, app, shop, image.bin / "headrace", env, peer, session)
+                yield Site(url, told["url"], folder, app, shop, env, peer, session)
         finally:
             for process in (nginx, server):
                 process.terminate()
@@ -208,7 +213,7 @@ def examples() -> list[str]:
     joined = re.sub(r"\\\n\s*", "", "\n".join(blocks("sh")))
     said = re.findall(r"`(headrace \w+ [^`]+ [^`]+)`", README)
     lines = [line.partition("  #")[0].rstrip() for line in joined.splitlines() if not line.startswith("#")]
-    return [line for line in lines if line] + [f"uv run {each}" for each in said]
+    return [line for line in lines if line] + said
 
 
 def blocks(language: str) -> list[str]:
@@ -289,7 +294,7 @@ async def test_the_examples_of_the_command_line(site: Site) -> None:
     text = (site.folder / "flow.yml").read_text()
     (site.folder / "old.yml").write_text(text)
     (site.folder / "new.yml").write_text(text.replace("title: Ask", "title: Fetch"))
-    line = r"uv run headrace (\w+)"
+    line = r"headrace (\w+)"
     asked = [each for each in examples() if re.match(line, each) and each not in ELSEWHERE]
     told = {re.match(line, each)[1]: await site.shell(each) for each in asked}  # type: ignore[index]
     assert {name: code for name, (code, _) in told.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, told
