@@ -25,7 +25,7 @@ def generated() -> dict[pathlib.Path, str]:
     """The whole text of each file that has generated parts, as it should be."""
     sys.path.insert(0, str(ROOT))  # so that the tables find what the tests know of the official description
     from docs.compatibility import TABLES
-    from headrace.api.openai_parameters import table as parameters
+    from headrace.api.openai.parameters import table as parameters
 
     compatibility, facade = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "openai.md"
     told = compatibility.read_text("utf-8")

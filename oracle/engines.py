@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headrace.resources import Resources
+from headrace.ports.services import Resources
 from oracle import headrace_side
 from oracle.case import Case
 from oracle.echo import echo_server

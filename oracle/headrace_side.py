@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headrace.api.encoding import encode
+from headrace.api.http.json import encode
 from headrace.brokers.local import LocalBus
 from headrace.dsl.load import load
 from headrace.engine import Driver, World
@@ -17,7 +17,7 @@ from headrace.errors import LoadError
 from headrace.kernel.events import NodeFailed, NodeSucceeded, Record, RunEnded, RunQueued
 from headrace.main import service
 from headrace.nodes import registry
-from headrace.resources import ChatChunk, ChatRequest, Resources, ToolCall, Usage
+from headrace.ports.services import ChatChunk, ChatRequest, Resources, ToolCall, Usage
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryJournal
 from oracle.case import Case

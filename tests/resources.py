@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from headrace.resources import Resources
+from headrace.ports.services import Resources
 
 
 def only(**given: Any) -> Resources:

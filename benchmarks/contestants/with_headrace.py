@@ -20,13 +20,13 @@ from contest import Run, compete
 from headrace import __version__
 from headrace.brokers.local import LocalBus
 from headrace.engine import Driver, World
+from headrace.kernel.containers import Body
 from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
-from headrace.kernel.rounds import Body
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.nodes.iteration import Iteration, IterationConfig
 from headrace.ports import Journal
-from headrace.resources import Limits, Resources
+from headrace.ports.services import Limits, Resources
 from headrace.stores.memory import MemoryJournal
 from headrace.stores.sql import SqlStore
 

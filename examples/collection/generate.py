@@ -20,7 +20,7 @@ from calls import calls_of
 from writers import curl_files, http_files, postman
 
 from headrace.api.app import create_app
-from headrace.api.polling import Polling
+from headrace.api.native import Polling
 from headrace.main import service
 from headrace.settings import Settings
 

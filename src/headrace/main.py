@@ -20,29 +20,29 @@ from headrace.adapters.installation import SECRET, check_secret, fingerprint, in
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
-from headrace.annotations import Annotations
-from headrace.apps import Apps, Served
+from headrace.apps.catalog import Apps, Served
+from headrace.batches import Dispatcher
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.brokers.shared import SharedBus
-from headrace.chat import Chats
-from headrace.courier import Courier
-from headrace.dispatcher import Dispatcher
+from headrace.conversations.annotations import Annotations
+from headrace.conversations.messages import Chats
 from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
-from headrace.limits import Limiter, PlanFile
 from headrace.nodes import registry
 from headrace.ports import Answers, Bus, Catalog, Keeping
-from headrace.resources import Resources, Speech
+from headrace.ports.services import Resources, Speech
+from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
-from headrace.runtime import Runtime
+from headrace.runs.service import Runtime
+from headrace.runs.worker import Worker
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryStore
-from headrace.worker import Worker
+from headrace.webhooks import Courier
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
-    from headrace.telemetry.assembled import Telemetry
+    from headrace.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import SOURCE, Graph, NodeId, NodeSpec, Piece
-from headrace.kernel.rounds import Collected, Opened
 from headrace.kernel.variables import Variables
-from headrace.resources import Limits, Resources
+from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value
 
 

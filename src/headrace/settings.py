@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace.ports import WORKSPACE, WORKSPACE_NAME
-from headrace.resources import Limits
+from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")

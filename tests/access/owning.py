@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from headrace.access import Rights
-from headrace.apps import Served
+from headrace.access.keys import Rights
+from headrace.apps.catalog import Served
 from headrace.kernel.events import RunEnded
 from headrace.node import Context, Result
 from tests.api.chats import chatflow

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from headrace.access import Access, Rights
+from headrace.access.keys import Access, Rights
 from headrace.stores.sql import SqlStore
 from tests.api.serving import workflow
 from tests.serve.process import Serve

@@ -6,7 +6,7 @@ from collections import Counter
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from headrace.access import Rights
+from headrace.access.keys import Rights
 from headrace.stores.memory import MemoryStore
 from tests.polling.calling import Caller
 from tests.polling.fuzzing import Asked, asked, operations, wrong

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from starlette.routing import Mount, Route
 
-from headrace.access import Rights
+from headrace.access.keys import Rights
 from tests.access.owning import MARK, USER, Holder, Owner, Reply, key_of, owner, published
 from tests.api.serving import Serving
 from tests.polling.fuzzing import Operation, operations

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from headrace.access import Rights
-from headrace.apps import Served
+from headrace.access.keys import Rights
+from headrace.apps.catalog import Served
 from tests.access.owning import Holder, Reply, key_of, published
 from tests.api.serving import Serving
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from headrace.access import Rights
-from headrace.apps import Served
+from headrace.access.keys import Rights
+from headrace.apps.catalog import Served
 from headrace.errors import Unauthorized
 from headrace.ports import Principal
 from tests.access.owning import Holder, Reply, key_of, published

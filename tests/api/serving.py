@@ -21,26 +21,26 @@ import yaml
 from starlette.routing import BaseRoute
 
 from headrace.adapters.files import FileStore, limit_for
-from headrace.annotations import Annotations
 from headrace.api.app import ApiOptions, create_app
-from headrace.api.connection import Connection
-from headrace.api.polling import Polling
-from headrace.apps import Apps, Served
+from headrace.api.native import Polling
+from headrace.apps.catalog import Apps, Served
+from headrace.batches import Dispatcher
 from headrace.brokers.local import LocalBus, LocalQueue
-from headrace.chat import Chats
-from headrace.courier import Courier
-from headrace.dispatcher import Dispatcher
+from headrace.conversations.annotations import Annotations
+from headrace.conversations.messages import Chats
 from headrace.engine import World
 from headrace.errors import NodeError
-from headrace.limits import Limiter, PlanFile
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.resources import Http, HttpRequest, HttpResponse
-from headrace.runtime import Runtime
+from headrace.ports.services import Http, HttpRequest, HttpResponse
+from headrace.rate_limits import Limiter, PlanFile
+from headrace.runs.service import Runtime
+from headrace.runs.worker import Worker
+from headrace.server.connection import Connection
 from headrace.stores.memory import MemoryStore
-from headrace.worker import Worker
+from headrace.webhooks import Courier
 from tests.resources import only
 
 DATA = Path(__file__).parent.parent / "data"

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from headrace.annotations import Annotations, normalized
+from headrace.conversations.annotations import Annotations, normalized
 from headrace.ports import Annotation
 from headrace.stores.memory import MemoryStore
 from tests.api.chats import chatflow, refused, say, saying
@@ -193,7 +193,7 @@ class Counting(MemoryStore):
 
 async def test_many_messages_at_once_are_answered_from_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     store, now = Counting(), 1000.0
-    monkeypatch.setattr("headrace.annotations.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("headrace.conversations.annotations.time", SimpleNamespace(monotonic=lambda: now))
     annotations = Annotations(store)
     await store.save_annotation_reply("app", {})
     await annotations.add(Annotation("old", "app", "why?", "Because.", 0, 1.0))

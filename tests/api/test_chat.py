@@ -14,7 +14,7 @@ import pytest
 from headrace.errors import NodeError
 from headrace.node import Context, Result
 from headrace.ports import Annotation
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 from tests.api.chats import CHAT, chatflow, say, saying
 from tests.api.serving import Gate, Scripted, Serving, serving, workflow
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.chat_bodies import BlockingReply, Reply
-from headrace.api.chat_frames import ChatFrames, frames_for
-from headrace.api.frames import START, Frame, Frames, Place
+from headrace.api.dify.chat_events import ChatFrames, frames_for
+from headrace.api.dify.chat_schemas import BlockingReply, Reply
+from headrace.api.dify.run_events import START, Frame, Frames, Place
 from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.node import Config, Flow, Node
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 from headrace.values import File
 from tests.api import test_resume
 from tests.api.test_resume import FLOW, RUN, lived

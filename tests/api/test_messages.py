@@ -13,7 +13,7 @@ import yaml
 
 from headrace.errors import NodeError
 from headrace.node import Context, Result
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 from tests.api.chats import chatflow, refused, say, saying
 from tests.api.serving import REGISTRY, Client, Gate, Scripted, Serving, serving
 

@@ -13,8 +13,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import completion_create_params
 
-from headrace.api import openai_calls
-from headrace.api.openai_parameters import HONOURED, IGNORED, REFUSED
+from headrace.api.openai import open_calls
+from headrace.api.openai.parameters import HONOURED, IGNORED, REFUSED
 from headrace.ports import RunFilter, RunSummary
 from tests.api.chats import chatflow
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
@@ -26,7 +26,7 @@ KEEP = {"Headrace-Keep-Running": "true"}
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine does not make a request come too late."""
-    monkeypatch.setattr(openai_calls, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(open_calls, "AGAIN_SECONDS", 60.0)
 
 
 @pytest.fixture

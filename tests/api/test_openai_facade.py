@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 
 from headrace.node import Context, Result
 from headrace.ports import Annotation
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 from tests.api.chats import chatflow, say
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 

@@ -6,8 +6,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from headrace.access import PERMISSIONS, Rights
-from headrace.apps import Served
+from headrace.access.keys import PERMISSIONS, Rights
+from headrace.apps.catalog import Served
 from tests.api.chats import chatflow
 from tests.api.serving import Serving
 

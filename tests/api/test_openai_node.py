@@ -12,7 +12,7 @@ import pytest
 
 from headrace.node import Context, Result
 from headrace.ports import RunFilter
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 from tests.api.chats import chatflow
 from tests.api.serving import Gate, Scripted, Serving
 

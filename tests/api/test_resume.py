@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.frames import START, Frame, Frames, Place
+from headrace.api.dify.run_events import START, Frame, Frames, Place
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.events import (
     Delta,

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.frames import Frame, Frames, Place
+from headrace.api.dify.run_events import Frame, Frames, Place
 from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import (
@@ -24,8 +24,8 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.fork import fork
-from headrace.kernel.speech import Speech
+from headrace.kernel.graph_response import Speech
+from headrace.kernel.retry import fork
 from headrace.node import Flow
 from tests.api.test_resume import Story
 from tests.engine.nests import REGISTRY, asked, flow, iteration, loop, node, source

@@ -13,7 +13,7 @@ import yaml
 
 from headrace.errors import NodeError
 from headrace.nodes.llm import LLM
-from headrace.resources import ChatChunk, ChatRequest, Usage
+from headrace.ports.services import ChatChunk, ChatRequest, Usage
 from tests.api.chats import chatflow, refused, say
 from tests.api.serving import REGISTRY, Client, Serving, serving
 

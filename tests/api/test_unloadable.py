@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from headrace.apps import Apps
+from headrace.apps.catalog import Apps
 from tests.api.serving import Serving, workflow
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.access import Access
+from headrace.access.keys import Access
 from headrace.errors import Unauthorized
 from headrace.ports import Principal
 from headrace.stores.sql import SqlStore

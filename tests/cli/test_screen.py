@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from headrace.api.frames import Frames
+from headrace.api.dify.run_events import Frames
 from headrace.cli.screen import Lines, Live, Screen
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, NodeStarted, Record

@@ -12,7 +12,7 @@ import pytest
 from headrace.errors import Conflict
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.ports import Exchange
-from headrace.resources import Turn
+from headrace.ports.services import Turn
 
 from .examples import PICTURE, numbered, queued, whole
 from .talking import CONVERSATION, answered, ids, said, talk

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from headrace.api.tls import Tls
+from headrace.server.tls import Tls
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, environ, field, flow
 from tests.deploy.worlds import Authority

@@ -8,8 +8,8 @@ import contextlib
 import pytest
 
 from headrace.errors import Draining
+from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
-from headrace.worker import Worker
 from tests.runtime.service import GATED, Gate, asked, publish
 from tests.runtime.service import runtime as made
 

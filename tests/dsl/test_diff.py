@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.dsl.diff import diff
-from headrace.dsl.hiding import shown
-from headrace.dsl.source import Document, read
-from headrace.kernel.masking import STARS
+from headrace.dsl.redaction import shown
+from headrace.dsl.yaml_reader import Document, read
+from headrace.kernel.secrets import STARS
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -14,7 +14,7 @@ from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
 from headrace.nodes.start import Start
-from headrace.resources import Message, Turn
+from headrace.ports.services import Message, Turn
 from tests.nodes import llm_world
 from tests.nodes.llm_world import Conversation, Model, failure
 

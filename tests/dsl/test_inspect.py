@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import field_validator
 
 from headrace.dsl.load import inspect, load
-from headrace.dsl.source import read
+from headrace.dsl.yaml_reader import read
 from headrace.errors import LoadError
 from headrace.kernel.graph import Edge, Retry
 from headrace.node import Config, Context, Node, Result

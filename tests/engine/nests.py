@@ -14,7 +14,7 @@ from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunQueued
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.nodes import registry
-from headrace.resources import Usage
+from headrace.ports.services import Usage
 
 
 class EchoConfig(Config):

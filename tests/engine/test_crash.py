@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from headrace.dsl.load import load
 from headrace.engine import Driver
-from headrace.kernel.answer import Answer
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Retry
+from headrace.kernel.response_stream import Answer
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.stores.memory import MemoryJournal
 from tests.engine.nests import REGISTRY as NESTS

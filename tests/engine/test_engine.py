@@ -25,7 +25,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import Retry
 from headrace.node import Context, Flow, Pause, Result
-from headrace.resources import Limits
+from headrace.ports.services import Limits
 from headrace.stores.memory import MemoryJournal
 from headrace.values import Value
 from tests.engine.worlds import Failing, Instant, Scripted, drive, flow, queued, world

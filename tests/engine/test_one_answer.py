@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.chat_bodies import Text
-from headrace.api.chat_frames import ChatFrames
-from headrace.api.frames import START, Place
+from headrace.api.dify.chat_events import ChatFrames
+from headrace.api.dify.chat_schemas import Text
+from headrace.api.dify.run_events import START, Place
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow
 from headrace.nodes.answer import Answer

@@ -14,7 +14,7 @@ from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node, Pause, Result
-from headrace.resources import Limits, Resources
+from headrace.ports.services import Limits, Resources
 from headrace.stores.memory import MemoryJournal
 from headrace.values import Value
 

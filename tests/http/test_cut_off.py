@@ -8,7 +8,7 @@ import pytest
 
 from headrace.adapters import http_session
 from headrace.adapters.http import HttpClient
-from headrace.resources import HttpRequest, HttpResponse
+from headrace.ports.services import HttpRequest, HttpResponse
 from tests.http.servers import head_of, speak
 
 

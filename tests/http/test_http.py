@@ -17,7 +17,7 @@ from aiohttp import web
 
 from headrace.adapters.http import HttpClient
 from headrace.errors import NodeError
-from headrace.resources import HttpRequest, Part
+from headrace.ports.services import HttpRequest, Part
 from tests.certificates import Authority
 from tests.http.servers import echo, head_of, heard, serve, speak
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-from headrace.kernel.answer import Answer
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -19,6 +18,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import Edge, Graph, NodeSpec
+from headrace.kernel.response_stream import Answer
 
 
 class Listener:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded, RunQueued, RunStarted
-from headrace.kernel.masking import STARS, Mask, MaskedText
+from headrace.kernel.secrets import STARS, Mask, MaskedText
 
 SECRETS = st.lists(st.text("ab", min_size=4, max_size=6), min_size=1, max_size=3)
 

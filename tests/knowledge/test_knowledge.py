@@ -14,7 +14,7 @@ from aiohttp import web
 
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.errors import HeadraceError, NodeError
-from headrace.resources import Passage, Retrieval
+from headrace.ports.services import Passage, Retrieval
 from headrace.settings import Settings
 from tests.http.servers import serve
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.access import Rights
-from headrace.limits import plans as plan_files
+from headrace.access.keys import Rights
+from headrace.rate_limits import plans as plan_files
 from tests.api.chats import chatflow, say
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 from tests.api.test_recorded import aioform

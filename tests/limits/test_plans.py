@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import LoadError
-from headrace.limits import PlanFile, load_plans
-from headrace.limits import plans as plan_files
+from headrace.rate_limits import PlanFile, load_plans
+from headrace.rate_limits import plans as plan_files
 
 WHOLE = """
 plans:

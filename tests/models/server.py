@@ -12,7 +12,7 @@ import pytest
 
 from headrace.adapters.models import ModelClient
 from headrace.errors import NodeError
-from headrace.resources import ChatChunk, ChatRequest, Message
+from headrace.ports.services import ChatChunk, ChatRequest, Message
 
 
 @dataclass

@@ -12,7 +12,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context
 from headrace.nodes.llm import LLM
-from headrace.resources import MOST_TOKENS, ChatChunk, Limits, Message, Resources
+from headrace.ports.services import MOST_TOKENS, ChatChunk, Limits, Message, Resources
 from tests.models.server import GOOD, Asked, ModelServer, ask, failure, good, hear, piece, sse, text_of, usage
 
 

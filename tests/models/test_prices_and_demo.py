@@ -12,7 +12,7 @@ import pytest
 from headrace.adapters.models import ModelClient, load_prices
 from headrace.adapters.models.prices import Price, Prices, parse_prices
 from headrace.errors import LoadError, NodeError
-from headrace.resources import Message
+from headrace.ports.services import Message
 from tests.models.server import ask, hear, text_of
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from headrace.adapters.models import ModelClient
-from headrace.adapters.models.body import build
 from headrace.adapters.models.providers import PROVIDERS, provider_of, resolve
+from headrace.adapters.models.request import build
 from headrace.errors import NodeError
-from headrace.resources import Files, Message
+from headrace.ports.services import Files, Message
 from headrace.values import File, Value
 from tests.models.server import ask
 

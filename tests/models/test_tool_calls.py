@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.adapters.models import ModelClient
-from headrace.adapters.models import calls as gathering
-from headrace.adapters.models.body import build
+from headrace.adapters.models import tool_calls as gathering
 from headrace.adapters.models.providers import provider_of
+from headrace.adapters.models.request import build
 from headrace.errors import NodeError
 from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.parameter_extractor import ParameterExtractor
-from headrace.resources import Limits, Message, Tool, ToolCall
+from headrace.ports.services import Limits, Message, Tool, ToolCall
 from tests.models.server import Asked, ModelServer, ask, failure, hear, piece, sse, text_of, usage
 from tests.resources import only
 

@@ -16,7 +16,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Node, Result
 from headrace.nodes.llm import LLM
-from headrace.resources import ChatChunk, ChatRequest, Limits, Resources, Turn, Usage
+from headrace.ports.services import ChatChunk, ChatRequest, Limits, Resources, Turn, Usage
 from headrace.values import File, Value
 
 USAGE = Usage(5, 3)

@@ -9,7 +9,7 @@ from typing import Any
 from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
-from headrace.resources import Limits, Resources
+from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value
 from tests.engine.worlds import NOTHING
 

@@ -14,7 +14,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.code import Code, CodeConfig
-from headrace.resources import Limits
+from headrace.ports.services import Limits
 from headrace.values import File
 from tests.resources import only
 

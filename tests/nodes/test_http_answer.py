@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from headrace.nodes._http_answer import Answer
-from headrace.resources import HttpResponse
+from headrace.nodes._http_response import Answer
+from headrace.ports.services import HttpResponse
 from tests.documents.making import packed
 
 OOXML = "application/vnd.openxmlformats-officedocument"

@@ -22,9 +22,9 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import NodeSpec, Retry
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
-from headrace.nodes._http_answer import Answer
+from headrace.nodes._http_response import Answer
 from headrace.nodes.http_request import HttpRequestConfig, HttpRequestNode
-from headrace.resources import HttpResponse, Limits
+from headrace.ports.services import HttpResponse, Limits
 from headrace.values import File
 from tests.files.catalog import FileCatalog
 from tests.http.servers import echo, heard, serve

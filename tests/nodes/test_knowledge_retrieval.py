@@ -13,7 +13,7 @@ import pytest
 from headrace.errors import NodeError
 from headrace.node import Result
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
-from headrace.resources import ChatChunk, Passage, Retrieval, Usage
+from headrace.ports.services import ChatChunk, Passage, Retrieval, Usage
 from headrace.values import Value
 from tests.nodes import llm_world, plain
 from tests.nodes.llm_world import USAGE, Model

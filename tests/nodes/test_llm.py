@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace.errors import NodeError
-from headrace.resources import ChatChunk, ChatRequest, Limits, Message
+from headrace.ports.services import ChatChunk, ChatRequest, Limits, Message
 from headrace.values import File, Value
 from tests.nodes.llm_world import PICTURE, USAGE, Model, failure, node, resources, run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.resources import ChatChunk
+from headrace.ports.services import ChatChunk
 from tests.nodes.llm_world import Model, failure, node, run
 
 # -------------------------------------------------------------------------------------------------------- reasoning

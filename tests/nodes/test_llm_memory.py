@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.nodes.llm import LLM
-from headrace.resources import Message, Turn
+from headrace.ports.services import Message, Turn
 from headrace.values import File
 from tests.nodes.llm_world import PICTURE, Conversation, Model, Ran, node, run
 

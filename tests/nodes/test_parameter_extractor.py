@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from headrace.errors import NodeError
 from headrace.nodes.parameter_extractor import ParameterExtractor
-from headrace.resources import ChatChunk, ToolCall, Turn
+from headrace.ports.services import ChatChunk, ToolCall, Turn
 from headrace.values import Value
 from tests.nodes.llm_world import PICTURE, USAGE, Conversation, Model, Ran, failure, resources, run
 

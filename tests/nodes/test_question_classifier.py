@@ -10,7 +10,7 @@ import pytest
 from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
 from headrace.nodes.question_classifier import QuestionClassifier
-from headrace.resources import ChatChunk, Turn
+from headrace.ports.services import ChatChunk, Turn
 from tests.nodes.llm_world import PICTURE, USAGE, Conversation, Model, failure, resources, run
 
 CLASSES = [{"id": "17", "name": "Billing"}, {"id": "42", "name": "Delivery"}, {"id": "x y", "name": "{{#env.other#}}"}]

@@ -13,7 +13,7 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.template_transform import TemplateTransform, TemplateTransformConfig
-from headrace.resources import Limits
+from headrace.ports.services import Limits
 from headrace.values import File
 from tests.resources import only
 

@@ -14,12 +14,12 @@ from typing import Any
 from aiohttp import web
 
 from headrace.adapters.http import HttpClient
-from headrace.courier import Courier, Pace
 from headrace.errors import StoreError
 from headrace.ports import Callback
-from headrace.runtime import Runtime
+from headrace.runs.service import Runtime
+from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
-from headrace.worker import Worker
+from headrace.webhooks import Courier, Pace
 from tests.runtime.service import SECRET, runtime
 
 QUICK = Pace(back_off=(0.01, 0.01, 0.01), poll_seconds=30)

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from headrace.api.polling.batches import BatchRoutes
-from headrace.dispatcher import run_of
+from headrace.api.native.batches import BatchRoutes
+from headrace.batches import run_of
 from headrace.node import Context, Result
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 from tests.polling.asynchronous import Reply, ask, look
@@ -371,7 +371,7 @@ async def test_an_answer_that_a_crash_took_is_made_from_the_batch_that_is_there(
 
         patched.setattr(server.store, "keep_answer", lost)
         assert (await send(app, texts(2), headers=key)).status == 500
-    monkeypatch.setattr("headrace.api.polling.idempotency.ABANDONED_SECONDS", 0.0)
+    monkeypatch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
     reply = await send(app, texts(2), headers=key)
     assert reply.status == 202
     assert [each["id"] for each in (await ask(app, "GET", "/batches")).body["data"]] == [reply.body["batch_id"]]

@@ -13,16 +13,16 @@ import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI
 
-from headrace.api import errors
 from headrace.api.app import RawRoute
 from headrace.api.auth import Api, ApiOptions
-from headrace.api.polling.callbacks import CallbackRoutes, callback_url
-from headrace.api.polling.parts import Polling
-from headrace.apps import Served
-from headrace.chat import Chats
-from headrace.dispatcher import Dispatcher
+from headrace.api.http import errors
+from headrace.api.native.callbacks import CallbackRoutes, callback_url
+from headrace.api.native.services import Polling
+from headrace.apps.catalog import Served
+from headrace.batches import Dispatcher
+from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam
-from headrace.submission import Submission
+from headrace.runs.submission import Submission
 from headrace.times import times
 from tests.api.serving import Quiet
 from tests.polling.receivers import Delivering, delivering, receiver

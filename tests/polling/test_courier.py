@@ -17,7 +17,6 @@ import pytest
 from aiohttp import web
 
 from headrace.adapters.http import HttpClient
-from headrace.courier import Courier, Pace, signature
 from headrace.errors import LoadError, Problem, StoreError
 from headrace.kernel.events import (
     Event,
@@ -31,8 +30,9 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.ports import Callback
-from headrace.submission import Submission
+from headrace.runs.submission import Submission
 from headrace.values import File, Value
+from headrace.webhooks import Courier, Pace, signature
 from tests.api.serving import check_times
 from tests.polling.receivers import Delivering, Post, Receiver, Told, delivering, receiver
 from tests.runtime.service import ECHO, GATED, SECRET, Gate, publish, runtime
@@ -467,7 +467,7 @@ async def test_a_workflow_that_no_longer_loads_is_told_once_it_does(monkeypatch:
         await written(store, there.url, RunStarted(), RunEnded("succeeded", {"q": "hunter2!"}))
         async with delivering(store, back_off=(3600.0,)) as at:
             with monkeypatch.context() as broken:
-                broken.setattr("headrace.apps.load", _refuse)
+                broken.setattr("headrace.apps.catalog.load", _refuse)
                 put_off = await store.next()
             assert put_off.status == "pending"
             assert "cannot be loaded: flow.yml: it is too old" in (put_off.last_error or "")
@@ -485,7 +485,7 @@ async def test_a_message_that_cannot_be_made_does_not_end_the_courier(
 ):
     async with receiver() as there, delivering(back_off=()) as at:
         with monkeypatch.context() as broken:
-            broken.setattr("headrace.courier.delivery.message", lambda *_: 1 / 0)
+            broken.setattr("headrace.webhooks.delivery.message", lambda *_: 1 / 0)
             await run(at, there.url)
             failed = await at.store.next()
         assert (failed.status, failed.last_error) == ("failed", "the message cannot be made: ZeroDivisionError")

@@ -12,17 +12,17 @@ from typing import Any, ClassVar
 
 import pytest
 
-from headrace.apps import Served
-from headrace.chat import Chats
-from headrace.dispatcher import Dispatcher, Line, Progress, Spool, read_lines, run_of, source_of
-from headrace.dispatcher import work as working_at
+from headrace.apps.catalog import Served
+from headrace.batches import Dispatcher, Line, Progress, Spool, read_lines, run_of, source_of
+from headrace.batches import runner as working_at
+from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.ports import Batch, BatchLine
-from headrace.runtime import Runtime
+from headrace.runs.service import Runtime
+from headrace.runs.submission import Submission
 from headrace.stores.memory import MemoryStore
-from headrace.submission import Submission
 from headrace.values import File, Value
 from tests.runtime import service
 from tests.runtime.service import ECHO, GATED, Gate, publish, runtime, working

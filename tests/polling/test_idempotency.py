@@ -10,8 +10,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.polling import idempotency
-from headrace.api.polling.idempotency import Idempotency, digest_of
+from headrace.api.native import idempotency
+from headrace.api.native.idempotency import Idempotency, digest_of
 from headrace.errors import RequestError, StoreError
 from headrace.node import Context, Result
 from headrace.ports import Answers

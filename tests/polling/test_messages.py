@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from headrace.courier.message import message
 from headrace.node import Context, Result
+from headrace.webhooks.payload import message
 from tests.api.chats import chatflow, say
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 from tests.polling.asynchronous import EVENTS, Reply, ask, look, submit, submitted, until
@@ -248,7 +248,7 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
             assert (await submit(app, query="hey", key="k")).status == 500
         assert server.store.keep_answer == kept
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("headrace.api.polling.idempotency.ABANDONED_SECONDS", 0.0)
+            patch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
             reply = await submit(app, query="hey", key="k")
         assert reply.status == 202
         assert (await look(app, reply.body["workflow_run_id"], wait=5))["answer"] == "1: hey"

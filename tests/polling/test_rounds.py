@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace.courier.message import message
 from headrace.ports import Callback
+from headrace.webhooks.payload import message
 from tests.api.serving import Client, Serving, serving
 from tests.engine.nests import REGISTRY, adds, iteration, loop, node, source, variable
 from tests.polling.asynchronous import ask, look, submitted

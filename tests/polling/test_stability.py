@@ -10,11 +10,11 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
-from headrace.api import errors
 from headrace.api.app import RawRoute
-from headrace.api.edge import Edge
+from headrace.api.http import errors
+from headrace.api.middleware.api_version import Stability, deprecated
+from headrace.api.middleware.request_context import Edge
 from headrace.api.openapi import operation, responses
-from headrace.api.polling.stability import Stability, deprecated
 from headrace.errors import NotFound
 from tests.polling.calling import Caller
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from headrace.apps import Served, digest
-from headrace.kernel.masking import STARS
+from headrace.apps.catalog import Served, digest
+from headrace.kernel.secrets import STARS
 from headrace.nodes.end import End, EndConfig
 from headrace.stores.memory import MemoryStore
 from tests.dsl.test_package import package

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.api.polling import standing
+from headrace.api.native import run_watch
 from headrace.kernel.events import Record, RunEnded
 from tests.api.serving import Gate, Scripted, Serving, workflow
 from tests.polling.asynchronous import ask, look, submitted, until
@@ -90,7 +90,7 @@ async def test_polling_reads_the_journal_once(server: Serving, monkeypatch: pyte
 async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(run_watch, "_CHECK_SECONDS", 0.05)
     app = await server.add("tiny.yml", workflow(["gate"]))
     gate = Scripted.scripts["gate"] = Gate([])
     run = await submitted(app)
@@ -122,8 +122,8 @@ async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatc
 
 
 async def test_a_run_that_nobody_asks_for_is_not_watched(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "_CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(standing, "_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(run_watch, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(run_watch, "_IDLE_SECONDS", 0.02)
     app = await server.add("tiny.yml", workflow(["gate"]))
     gate = Scripted.scripts["gate"] = Gate([])
     run = await submitted(app)
@@ -143,7 +143,7 @@ async def test_a_run_that_nobody_asks_for_is_not_watched(server: Serving, monkey
 
 
 async def test_only_so_many_runs_are_watched(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "_MOST", 3)
+    monkeypatch.setattr(run_watch, "_MOST", 3)
     app = await server.add("tiny.yml", workflow(["ask"]))
     runs = [await submitted(app) for _ in range(6)]
     for _ in range(2):

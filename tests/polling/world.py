@@ -9,12 +9,12 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from headrace.api.app import create_app
-from headrace.api.polling import Polling
-from headrace.apps import Apps
+from headrace.api.native import Polling
+from headrace.apps.catalog import Apps
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
 from headrace.node import Registry
-from headrace.runtime import Runtime
+from headrace.runs.service import Runtime
 from headrace.stores.memory import MemoryStore
 from tests.engine.worlds import NOTHING
 from tests.runtime.service import REGISTRY, SECRET

@@ -8,16 +8,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from headrace.apps import Apps, Served
+from headrace.apps.catalog import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.runtime import Runtime
+from headrace.runs.service import Runtime
+from headrace.runs.submission import Submission
+from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
-from headrace.submission import Submission
-from headrace.worker import Worker
 from tests.engine.worlds import NOTHING
 
 SECRET = b"s" * 32

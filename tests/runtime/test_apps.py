@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.apps import Apps, Served
+from headrace.apps.catalog import Apps, Served
 from headrace.errors import LoadError, NotFound, Unauthorized
 from headrace.stores.memory import MemoryStore
 from tests.runtime.service import ECHO, GATED, runtime

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace import runtime as runtimes
-from headrace import turns, worker
-from headrace.apps import Apps, Served
+from headrace.apps.catalog import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
 from headrace.errors import TooManyRequests
@@ -22,10 +20,12 @@ from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Exchange
-from headrace.runtime import NUMBERS, Runtime
+from headrace.runs import message_order, worker
+from headrace.runs import service as runtimes
+from headrace.runs.service import NUMBERS, Runtime
+from headrace.runs.submission import Submission
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
-from headrace.submission import Submission
 from tests.engine.worlds import NOTHING
 from tests.runtime.service import SECRET, Gate, working
 
@@ -237,7 +237,7 @@ async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore
 
 
 async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(message_order, "LOOK_SECONDS", 0.02)
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)

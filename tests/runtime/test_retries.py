@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from headrace import worker
 from headrace.engine import outbox
 from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES
 from headrace.errors import Conflict, StoreError
@@ -24,6 +23,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.node import Config, Context, Node, Result
+from headrace.runs import worker
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
 

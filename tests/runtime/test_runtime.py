@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace.apps import Served
+from headrace.apps.catalog import Served
 from headrace.brokers.local import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
-from headrace.kernel.masking import STARS, Mask
-from headrace.runtime import Runtime
+from headrace.kernel.secrets import STARS, Mask
+from headrace.runs.service import Runtime
 from headrace.stores.memory import MemoryStore
 from tests.runtime.service import ECHO, GATED, Gate, asked, publish, runtime, working
 
@@ -204,8 +204,8 @@ class Full(MemoryStore):
 
 
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.runtime.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("headrace.worker.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
     async with working(runtime(Full())) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
@@ -227,7 +227,7 @@ class Locked(MemoryStore):
 
 
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.worker.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
     store = Locked()
     where = runtime(store)
     served = await publish(where, ECHO)

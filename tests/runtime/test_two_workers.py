@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace import worker
 from headrace.kernel.events import NodeStarted, RunEnded, RunId, RunResumed, StopRequested
-from headrace.runtime import Runtime
+from headrace.runs import worker
+from headrace.runs.service import Runtime
+from headrace.runs.worker import Worker
 from headrace.stores.sql import SqlStore
-from headrace.worker import Worker
 
 from .service import GATED, Gate, asked, publish, working
 from .service import runtime as made

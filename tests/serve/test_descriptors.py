@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from headrace.api.descriptors import room_for_connections
+from headrace.server.connection_limit import room_for_connections
 from tests.serve.gated import FINISHED, FLOW, Client, Peer, heard
 from tests.serve.process import Serve
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from headrace.courier import signature
+from headrace.webhooks import signature
 from tests.serve.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.serve.process import Serve
 

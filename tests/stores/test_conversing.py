@@ -17,7 +17,7 @@ from sqlalchemy import Connection, event
 from headrace.errors import Conflict, StoreError
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted
 from headrace.ports import Feedback
-from headrace.resources import Turn
+from headrace.ports.services import Turn
 from headrace.stores.encoding import decode_value
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore, journal

@@ -28,7 +28,7 @@ from headrace.ports import (
     Pruned,
     RunFilter,
 )
-from headrace.resources import HttpRequest, HttpResponse
+from headrace.ports.services import HttpRequest, HttpResponse
 from headrace.retention import DAY, STATUSES, Retention, days_kept, told
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStore

@@ -23,10 +23,10 @@ from headrace.kernel.events import (
 from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.settings import Settings
-from headrace.telemetry.assembled import Telemetry
-from headrace.telemetry.following import Followed, Following, Outcome, Round
 from headrace.telemetry.metrics import status_of
+from headrace.telemetry.run_tracker import Followed, Following, Outcome, Round
 from headrace.telemetry.scrubbing import Scrubber
+from headrace.telemetry.setup import Telemetry
 from tests.telemetry import flows
 
 QUEUED = RunQueued("app", "v", "t", "u", {}, {})

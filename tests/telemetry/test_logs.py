@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from headrace.access import new_key
+from headrace.access.keys import new_key
 from headrace.telemetry.logs import formatter, write_logs
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 from tests import logged

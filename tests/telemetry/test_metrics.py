@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.telemetry.tally import MOST_SERIES, OTHER, Counted, Spread
+from headrace.telemetry.prometheus import MOST_SERIES, OTHER, Counted, Spread
 from tests.serve.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers

@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from headrace.adapters.shelf import FileShelf
+from headrace.adapters.file_storage import FileShelf
 from headrace.content.disposition import basename, parse_disposition
 from headrace.content.filetypes import UNSPECIFIC, essence, extension_of, guess_extension, guess_type, kind_of
 from headrace.errors import InvalidParam, NodeError, NotFound
 from headrace.ports import Catalog, StoredFile
-from headrace.resources import Http, HttpRequest, HttpResponse
+from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.values import File, Value
 
 __all__ = ["UPLOAD_LIMITS", "FileStore", "limit_for"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from headrace.adapters.egress import Egress, Resolve
-from headrace.adapters.http_hop import failed, first_hop, location_of, next_hop
-from headrace.resources import HttpRequest, HttpResponse
+from headrace.adapters.http_redirects import failed, first_hop, location_of, next_hop
+from headrace.ports.services import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from headrace.adapters.http_session import Session

@@ -15,11 +15,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from headrace.adapters.body_timeout import last_moment
 from headrace.adapters.egress import Egress, EgressRefused, literal
-from headrace.adapters.http_hop import REDIRECTS, Hop, Origin, failed
-from headrace.adapters.pace import last_moment
+from headrace.adapters.http_redirects import REDIRECTS, Hop, Origin, failed
 from headrace.errors import NodeError
-from headrace.resources import HttpRequest, HttpResponse
+from headrace.ports.services import HttpRequest, HttpResponse
 
 Phase = Literal["connect", "write", "read"]
 

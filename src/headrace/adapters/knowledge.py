@@ -25,10 +25,10 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from headrace.adapters.models.body import encode
 from headrace.adapters.models.failures import Failure, scrub
+from headrace.adapters.models.request import encode
 from headrace.errors import HeadraceError, NodeError
-from headrace.resources import Passage, Retrieval
+from headrace.ports.services import Passage, Retrieval
 from headrace.values import Value
 
 if TYPE_CHECKING:

@@ -15,26 +15,29 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.api import errors, openapi, operations, polling, slashes
+from headrace.api import native, openapi
 from headrace.api.auth import Api, ApiOptions, FileStore
+from headrace.api.dify import run_docs
+from headrace.api.dify.annotations import AnnotationRoutes
+from headrace.api.dify.app_info import AppRoutes
+from headrace.api.dify.audio import AudioRoutes
+from headrace.api.dify.chat import ChatRoutes
+from headrace.api.dify.conversations import ConversationRoutes
+from headrace.api.dify.files import FileRoutes
+from headrace.api.dify.messages import MessageRoutes
+from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
-from headrace.api.edge import Edge
-from headrace.api.encoding import encode
-from headrace.api.limiting import Limiting
-from headrace.api.openai_facade import OpenAIRoutes
-from headrace.api.polling.stability import Stability
-from headrace.api.v1_annotations import AnnotationRoutes
-from headrace.api.v1_app import AppRoutes
-from headrace.api.v1_audio import AudioRoutes
-from headrace.api.v1_chat import ChatRoutes
-from headrace.api.v1_conversations import ConversationRoutes
-from headrace.api.v1_files import FileRoutes
-from headrace.api.v1_messages import MessageRoutes
-from headrace.api.v1_runs import RunRoutes
-from headrace.apps import Apps
+from headrace.api.http import errors
+from headrace.api.http.json import encode
+from headrace.api.middleware import slashes
+from headrace.api.middleware.api_version import Stability
+from headrace.api.middleware.rate_limit_headers import Limiting
+from headrace.api.middleware.request_context import Edge
+from headrace.api.openai.routes import OpenAIRoutes
+from headrace.apps.catalog import Apps
 from headrace.errors import StoreError
-from headrace.resources import Speech
-from headrace.runtime import Runtime
+from headrace.ports.services import Speech
+from headrace.runs.service import Runtime
 
 __all__ = ["ApiOptions", "FileStore", "create_app"]
 
@@ -83,7 +86,7 @@ def create_app(
     runtime: Runtime,
     files: FileStore,
     options: ApiOptions | None = None,
-    parts: polling.Polling | None = None,
+    parts: native.Polling | None = None,
     *,
     speech: Speech | None = None,
 ) -> FastAPI:
@@ -94,7 +97,7 @@ def create_app(
     app = FastAPI(
         title="Headrace",
         version=__version__,
-        description=operations.DESCRIPTION,
+        description=run_docs.DESCRIPTION,
         redirect_slashes=False,
         openapi_url=None,  # `documentation` sees to it
         telemetry=_NO_TELEMETRY,
@@ -122,26 +125,26 @@ def create_app(
     file_routes.add_to(v1)
     app.router.routes.extend(v1.routes)  # not include_router, which looks for the route twice a request
     if parts is not None:
-        app.add_middleware(Stability, prefixes=polling.PREFIXES, headers=polling.HEADERS)
-        told = polling.PREFIXES[0]
+        app.add_middleware(Stability, prefixes=native.PREFIXES, headers=native.HEADERS)
+        told = native.PREFIXES[0]
         polled = [
             APIRouter(
                 prefix=prefix, route_class=RawRoute, dependencies=[Depends(key)], include_in_schema=prefix == told
             )
-            for prefix in polling.PREFIXES
+            for prefix in native.PREFIXES
         ]
-        polling.add_routes(polled, api, parts)
+        native.add_routes(polled, api, parts)
         for router in polled:
             app.router.routes.extend(router.routes)
         # what is asked for again and again is to be found first
-        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != f"{told}{polling.POLLED}")
+        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != f"{told}{native.POLLED}")
 
     rest = APIRouter(route_class=RawRoute)
     app_routes.add_open_to(rest)
     file_routes.add_signed_to(rest)
     health = HealthRoutes(api)
-    openapi.add_get(rest, "/healthz", health.lives, operations.HEALTH)
-    openapi.add_get(rest, "/readyz", health.ready, operations.READY)
+    openapi.add_get(rest, "/healthz", health.lives, run_docs.HEALTH)
+    openapi.add_get(rest, "/readyz", health.ready, run_docs.READY)
     app.router.routes.extend(rest.routes)
     DocumentationRoutes(app, options.public_url).add_to(app)
     return app

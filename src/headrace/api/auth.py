@@ -16,19 +16,19 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from headrace.annotations import Annotations
-from headrace.api.bodies import ANONYMOUS
-from headrace.api.body import Body
-from headrace.api.edge import Watch
-from headrace.api.errors import file_too_large, of_status
-from headrace.apps import Apps, Served
-from headrace.chat import Chats
+from headrace.api.dify.run_schemas import ANONYMOUS
+from headrace.api.http.errors import file_too_large, of_status
+from headrace.api.http.request_body import Body
+from headrace.api.middleware.request_context import Watch
+from headrace.apps.catalog import Apps, Served
 from headrace.content.python_json import load_json
+from headrace.conversations.annotations import Annotations
+from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
-from headrace.kernel.masking import Mask
+from headrace.kernel.secrets import Mask
 from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
-from headrace.resources import Files, Speech
-from headrace.runtime import Runtime
+from headrace.ports.services import Files, Speech
+from headrace.runs.service import Runtime
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
 _MB = 1024 * 1024

@@ -16,8 +16,8 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from headrace.api.encoding import encode
-from headrace.api.proxies import ROOT
+from headrace.api.http.json import encode
+from headrace.api.middleware.proxy_headers import ROOT
 
 _BESIDE = "openapi.json"
 _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)

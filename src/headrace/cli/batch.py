@@ -34,8 +34,8 @@ from headrace.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from headrace.apps import Served
-    from headrace.dispatcher import Dispatcher
+    from headrace.apps.catalog import Served
+    from headrace.batches import Dispatcher
     from headrace.main import Service
     from headrace.ports import Batch
 
@@ -100,7 +100,7 @@ def batch(
     told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
     log_to_stderr(settings.log_level if told else "ERROR")
 
-    from headrace.apps import digest
+    from headrace.apps.catalog import digest
     from headrace.main import read_workflow, service, source_of
 
     content = read_workflow(file)
@@ -191,9 +191,9 @@ async def _batch(
     running: Service, served: Served, name: str, asked: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
     """The batch, new or as it was left; None where there are no lines."""
-    from headrace.api.message_requests import line_reader
-    from headrace.chat import Chats
-    from headrace.dispatcher import Spool, read_lines
+    from headrace.api.dify.message_requests import line_reader
+    from headrace.batches import Spool, read_lines
+    from headrace.conversations.messages import Chats
     from headrace.ports import Batch
 
     dispatcher = running.dispatcher
@@ -222,7 +222,7 @@ async def _batch(
 
 async def _write(dispatcher: Dispatcher, batch: Batch, file: IO[bytes]) -> int:
     """Writes the results as they become known; how many lines failed."""
-    from headrace.api.encoding import encode
+    from headrace.api.http.json import encode
 
     written = failed = 0
     try:

@@ -47,17 +47,17 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
 
     `serve` and every other command do the same when they open it; all of it is done, or nothing. Make a backup first.
     """
-    from headrace import upkeep
+    from headrace import backup
 
     settings = _settings(data)
-    before = upkeep.standing(settings, count=False)
+    before = backup.standing(settings, count=False)
     if not before.due:
         click.echo(f"The schema is {before.newest}: there is nothing to do.")
     elif check:
         click.echo(f"The schema is {before.revision or 'not there yet'}; to be done: {', '.join(before.due)}.")
         ctx.exit(FAILED)
     else:
-        wait_for(upkeep.upgrade(settings))
+        wait_for(backup.upgrade(settings))
         click.echo(f"The schema was {before.revision or 'not there yet'}; now it is {before.newest}.")
 
 
@@ -69,10 +69,10 @@ def adopt_secret(data: Path | None) -> None:
     A server does not start where they differ: callbacks would be signed, and links and keys made, with another secret
     than before. What was made with the lost one is then no longer valid; keys that were handed out still are.
     """
-    from headrace import upkeep
+    from headrace import backup
 
     settings = _settings(data)
-    wait_for(upkeep.adopt_secret(settings))
+    wait_for(backup.adopt_secret(settings))
     click.echo(f"The secret in {settings.data} is the database's now.")
 
 
@@ -81,11 +81,11 @@ def adopt_secret(data: Path | None) -> None:
 @data_option
 def info(as_json: bool, data: Path | None) -> None:
     """Tells the schema of the database, how many rows each table has, and how much room all takes."""
-    from headrace import upkeep
+    from headrace import backup
 
     settings = _settings(data)
-    found = upkeep.standing(settings)
-    stored = upkeep.file_bytes(settings)
+    found = backup.standing(settings)
+    stored = backup.file_bytes(settings)
     if as_json:
         shown = {
             "schema": found.revision,
@@ -143,11 +143,11 @@ def prune(
     seconds = _seconds(settings, older_than, statuses)
 
     async def work() -> tuple[Pruned, int]:
-        from headrace import upkeep
+        from headrace import backup
         from headrace.ports import Pruned
 
         total = Pruned()
-        async with upkeep.retention(settings, seconds) as (retention, keeping):
+        async with backup.retention(settings, seconds) as (retention, keeping):
             async for step in retention.steps(dry_run=dry_run):
                 total = total.plus(step)
             freed = 0 if dry_run else await keeping.give_back()
@@ -192,9 +192,9 @@ def backup(file: Path, without_files: bool, force: bool, data: Path | None) -> N
     Whoever has it has all keys' hashes, the secret and all data: it can be read by its owner only. Workflow files and
     the environment are not in it.
     """
-    from headrace import upkeep
+    from headrace import backup
 
-    packed = upkeep.back_up(_settings(data), file, files=not without_files, force=force)
+    packed = backup.back_up(_settings(data), file, files=not without_files, force=force)
     click.echo(f"{file}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
     if packed.missing:
         say(f"Besides, {_count(packed.missing)} the database knows, and the data folder does not have.")
@@ -211,10 +211,10 @@ def restore(file: Path, force: bool, data: Path | None) -> None:
     A server that is started on it goes on with the runs that were under way. Do not let the one that was backed up go
     on as well: both would do them.
     """
-    from headrace import upkeep
+    from headrace import backup
 
     settings = _settings(data, there=False)
-    packed = upkeep.restore(settings, file, force=force)
+    packed = backup.restore(settings, file, force=force)
     click.echo(f"{settings.data}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
     if not packed.manifest.files:
         say("The backup was made without stored files: links to them, and runs that need them, fail.")

@@ -16,7 +16,7 @@ from headrace.cli.shared import FAILED
 
 if TYPE_CHECKING:
     from headrace.dsl.diff import Change, Diff, Things
-    from headrace.dsl.source import Document
+    from headrace.dsl.yaml_reader import Document
     from headrace.values import Value
 
 _LONGEST = 100  # characters of a value that are shown in a line
@@ -47,7 +47,7 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 
 
 def _read(file: Path) -> Document:
-    from headrace.dsl.source import read
+    from headrace.dsl.yaml_reader import read
     from headrace.errors import LoadError, Problem
     from headrace.main import read_workflow
 

@@ -16,7 +16,7 @@ from headrace.cli.catalog import choose, find_app, installation, when
 from headrace.cli.shared import Bad, data_option, say, table, wait_for
 
 if TYPE_CHECKING:
-    from headrace.access import Rights
+    from headrace.access.keys import Rights
     from headrace.main import Service
     from headrace.ports import Audited, Key
     from headrace.values import Value
@@ -92,7 +92,7 @@ def create(
 async def _rights(
     running: Service, app: str | None, workspace: str | None, permissions: Sequence[str], apps: Sequence[str]
 ) -> Rights:
-    from headrace.access import Rights
+    from headrace.access.keys import Rights
 
     if app is not None:
         found = await find_app(running, app)
@@ -132,7 +132,7 @@ def list_(app: str | None, workspace: str | None, as_json: bool, data: Path | No
 
 
 def _shown(key: Key, names: Mapping[str, str]) -> dict[str, Value]:
-    from headrace.access import in_order
+    from headrace.access.keys import in_order
 
     return {
         "id": key.id,
@@ -152,7 +152,7 @@ def _shown(key: Key, names: Mapping[str, str]) -> dict[str, Value]:
 
 
 def _row(key: Key, names: Mapping[str, str]) -> tuple[str, ...]:
-    from headrace.access import in_order
+    from headrace.access.keys import in_order
 
     named = [key.app] if key.app is not None else sorted(key.apps or ())
     return (
@@ -252,7 +252,7 @@ def _entry(audited: Audited) -> dict[str, Value]:
 
 async def _find_key(running: Service, named: str) -> Key:
     """The live key that somebody means. Bad where there is none, or more than one begins like that."""
-    from headrace.access import digest
+    from headrace.access.keys import digest
 
     named = named.rstrip("…")
     known = await running.apps.catalog.keys()

@@ -16,7 +16,7 @@ from headrace.errors import LoadError, Problem
 if TYPE_CHECKING:
     from headrace.main import Service
     from headrace.node import Flow
-    from headrace.resources import Resources
+    from headrace.ports.services import Resources
 
 
 @click.command(short_help="Tell what is wrong with workflow files.")

@@ -33,9 +33,9 @@ from headrace.content.filetypes import guess_type
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
-    from headrace.apps import Served
+    from headrace.apps.catalog import Served
     from headrace.main import Service
-    from headrace.runtime import Runtime
+    from headrace.runs.service import Runtime
     from headrace.values import File, Value
 
 
@@ -153,10 +153,10 @@ def _mapping(file: File) -> dict[str, Value]:
 
 async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
     """Runs, shows and tells; the exit code."""
-    from headrace.api.encoding import encode
-    from headrace.api.frames import Frame, Frames
+    from headrace.api.dify.run_events import Frame, Frames
+    from headrace.api.http.json import encode
     from headrace.cli.screen import Quiet, screen
-    from headrace.submission import Submission
+    from headrace.runs.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()

@@ -17,7 +17,7 @@ from headrace.kernel.events import Delta, Event, NodeFailed, NodeRetried, NodeSt
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from headrace.api.frames import Frame
+    from headrace.api.dify.run_events import Frame
 
 TAIL = 8  # lines of growing text that are shown; all of it is, once its node has ended
 _ROUND = re.compile(r"\[\d+\](?=/)")

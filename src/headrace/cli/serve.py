@@ -33,7 +33,7 @@ from headrace.errors import LoadError
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 
 if TYPE_CHECKING:
-    from headrace.apps import Served
+    from headrace.apps.catalog import Served
     from headrace.main import Service
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def serve(
             raise Bad(f"--ready-file: {ready_file.parent} is no folder")
         ready_file.unlink(missing_ok=True)  # one from before would tell of a server that is gone
 
-    from headrace import serving
+    from headrace.server.serve import serve as serve_until_stopped
 
     until = _Until()
 
@@ -104,7 +104,7 @@ def serve(
             say(_welcome(running, url, served))
 
     try:
-        until.run(serving.serve(settings, each_once(files), ready_file, on_ready, scrubber))
+        until.run(serve_until_stopped(settings, each_once(files), ready_file, on_ready, scrubber))
     except LoadError as error:
         raise Bad("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
@@ -162,7 +162,7 @@ def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, st
 
 def curl(url: str, served: Served, key: str) -> str:
     """A call of the app, to be pasted into a shell."""
-    from headrace.chat import CHATS, COMPLETION
+    from headrace.conversations.messages import CHATS, COMPLETION
 
     body = {"inputs": example(served.flow), "response_mode": "streaming", "user": "me"}
     path = "workflows/run"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from headrace.dsl.source import Document
+from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
 from headrace.kernel.graph import LOOP, ROUND_END, SOURCE, Edge, NodeId
 from headrace.kernel.variables import selectors

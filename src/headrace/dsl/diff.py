@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
 from headrace.dsl.check import CONTAINERS, identifier, mapping
-from headrace.dsl.hiding import SECRET, hidden, mask_of
-from headrace.dsl.source import Document
+from headrace.dsl.redaction import SECRET, hidden, mask_of
+from headrace.dsl.yaml_reader import Document
 from headrace.kernel.graph import SOURCE
-from headrace.kernel.masking import Mask
+from headrace.kernel.secrets import Mask
 from headrace.values import Value
 
 Kind: TypeAlias = Literal["added", "removed", "changed"]

@@ -12,22 +12,22 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from headrace.dsl import graphless
+from headrace.dsl import basic_apps
 from headrace.dsl.check import Draft, drafts, excerpt, links, mapping, number_of, unread
-from headrace.dsl.declared import blank, fitted
-from headrace.dsl.ends import doubled
-from headrace.dsl.handling import Handling
-from headrace.dsl.levels import Level, Levels
-from headrace.dsl.source import Document, read
+from headrace.dsl.duplicate_outputs import doubled
+from headrace.dsl.error_handling import Handling
+from headrace.dsl.scopes import Level, Levels
+from headrace.dsl.typed_values import blank, fitted
+from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.kernel.containers import Body
 from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
-from headrace.kernel.rounds import Body
 from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
 
 NEWEST = "0.7.0"
 _WORKFLOW = "workflow"
-MODES = frozenset({_WORKFLOW, "advanced-chat", *graphless.MODES})
+MODES = frozenset({_WORKFLOW, "advanced-chat", *basic_apps.MODES})
 NOT_RUN: Mapping[str, str] = {
     "agent": "an agent of Dify 1.16 and later, with its own prompt, tools and skills",
     "channel": "a channel",
@@ -88,8 +88,8 @@ class _Loader:
         workflow = mapping(self._file.get("workflow"))
         name = _text(app.get("name")) or "Untitled"
         tools: Sequence[str] = ()
-        if workflow is None and mode in graphless.MODES:
-            if made := graphless.converted(self._document, mode, self.problems.append):
+        if workflow is None and mode in basic_apps.MODES:
+            if made := basic_apps.converted(self._document, mode, self.problems.append):
                 self._document, workflow, tools = made.document, made.workflow, made.tools
         elif workflow is None and mode not in NOT_RUN:
             self._tell("there is no `workflow` section", self._file, "workflow")
@@ -224,7 +224,7 @@ class _Loader:
         """Puts what is told of it in place of an agent's model: it would use tools."""
         told = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
         self._tell(f"mode {told} is not run here", app, "mode", field="app.mode", fatal=False)
-        self._nodes[graphless.MODEL] = Unknown(told, title)
+        self._nodes[basic_apps.MODEL] = Unknown(told, title)
 
     # ------------------------------------------------------------------------------------------------- the graph
 

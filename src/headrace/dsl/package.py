@@ -15,7 +15,7 @@ import zlib
 from typing import IO, cast
 
 from headrace.dsl.check import excerpt, mapping
-from headrace.dsl.source import MAX_CHARACTERS, read
+from headrace.dsl.yaml_reader import MAX_CHARACTERS, read
 from headrace.errors import LoadError, Problem
 from headrace.values import Value
 

@@ -6,7 +6,7 @@ texts    streamed text on its way to both
 """
 
 from headrace.engine.driver import Driver
-from headrace.engine.texts import FLUSH_SECONDS
-from headrace.engine.world import World
+from headrace.engine.environment import World
+from headrace.engine.stream_buffer import FLUSH_SECONDS
 
 __all__ = ["FLUSH_SECONDS", "Driver", "World"]

@@ -14,10 +14,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES, Outcome, attempt, event_of, finish_now, fruitless
+from headrace.engine.environment import World
 from headrace.engine.outbox import Outbox
-from headrace.engine.texts import FLUSH_SECONDS, Texts
-from headrace.engine.world import World
+from headrace.engine.stream_buffer import FLUSH_SECONDS, Texts
 from headrace.errors import Conflict, NodeError, StoreError
+from headrace.kernel.containers import Level
 from headrace.kernel.events import (
     THOUGHT,
     Delta,
@@ -33,9 +34,8 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.graph import NodeId
-from headrace.kernel.masking import Mask
 from headrace.kernel.plan import Start, ended, plan, still_due
-from headrace.kernel.rounds import Level
+from headrace.kernel.secrets import Mask
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value

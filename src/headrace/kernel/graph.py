@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from headrace.values import Selector, Value
 
 if TYPE_CHECKING:
-    from headrace.kernel.rounds import Body
+    from headrace.kernel.containers import Body
 
 NodeId: TypeAlias = str
 Piece: TypeAlias = str | Selector

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from headrace.kernel.answer import Answer
+from headrace.kernel.containers import ancestors
 from headrace.kernel.events import Path, Record
 from headrace.kernel.graph import Graph, NodeId
-from headrace.kernel.rounds import ancestors
+from headrace.kernel.response_stream import Answer
 from headrace.values import Value
 
 

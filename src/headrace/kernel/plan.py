@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from headrace.errors import NodeError
+from headrace.kernel.containers import Body, Opened
 from headrace.kernel.events import (
     NodeFailed,
     NodeSkipped,
@@ -22,7 +23,6 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec
-from headrace.kernel.rounds import Body, Opened
 from headrace.kernel.state import State
 from headrace.values import Value
 

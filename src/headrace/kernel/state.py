@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headrace.kernel.containers import Level, Opened
 from headrace.kernel.events import (
     Delta,
     NodeFailed,
@@ -39,8 +40,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, ROUND_END, Graph, NodeId, NodeSpec
 from headrace.kernel.outputs import Outputs
-from headrace.kernel.rounds import Level, Opened
-from headrace.kernel.spending import count_of, sum_of
+from headrace.kernel.usage import count_of, sum_of
 from headrace.values import Value
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from headrace.content import lenient_json
 from headrace.kernel.variables import Variables, pieces
-from headrace.nodes._thinking import without_thinking
+from headrace.nodes._reasoning import without_thinking
 from headrace.values import File, Selector, Value, kind, plain, text
 
 _QUOTE = re.compile(r"\\.|\"", re.DOTALL)

@@ -10,9 +10,9 @@ from typing import Any, cast
 from pydantic import Field
 
 from headrace.node import Config, Context, null_is_default
-from headrace.nodes._asking import ModelConfig
+from headrace.nodes._model_call import ModelConfig
 from headrace.nodes._prompt import resolved, show
-from headrace.resources import Message, Turn, estimate_tokens
+from headrace.ports.services import Message, Turn, estimate_tokens
 
 MAX_TURNS = 500  # Dify's, of any window
 

@@ -8,9 +8,9 @@ from typing import cast
 
 from headrace.errors import NodeError
 from headrace.node import Context
-from headrace.nodes._asking import ModelConfig, hear, request_of
+from headrace.nodes._model_call import ModelConfig, hear, request_of
 from headrace.nodes._structured import object_in
-from headrace.resources import Message, Usage
+from headrace.ports.services import Message, Usage
 from headrace.values import Value
 
 _KEYS = ("metadata_field_name", "comparison_operator", "metadata_field_value")

@@ -13,7 +13,7 @@ from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.variables import selectors
 from headrace.node import Config, Context, null_is_default
-from headrace.resources import Message, ToolCall
+from headrace.ports.services import Message, ToolCall
 from headrace.values import File, Value
 
 CONTEXT = "{{#context#}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.content import lenient_json
 from headrace.errors import NodeError
-from headrace.nodes._thinking import without_thinking
+from headrace.nodes._reasoning import without_thinking
 from headrace.values import Value, nests_deeper
 
 _SHOWN = 500

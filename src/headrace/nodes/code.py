@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
-from headrace.resources import Limits, Resources
+from headrace.ports.services import Limits, Resources
 from headrace.values import Value, is_number, plain
 
 MAX_PRECISION = 20  # digits after the point; Dify's

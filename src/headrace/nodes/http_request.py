@@ -18,9 +18,9 @@ from pydantic import ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.nodes._http_answer import Answer
-from headrace.nodes._http_body import Body, BodyItem, BodyType, build_body, key_values
-from headrace.resources import HttpRequest, HttpResponse
+from headrace.nodes._http_request_body import Body, BodyItem, BodyType, build_body, key_values
+from headrace.nodes._http_response import Answer
+from headrace.ports.services import HttpRequest, HttpResponse
 from headrace.values import File, Value
 
 # What Dify's client takes for trouble of the server's that is not worth an answer.

@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.nodes._asking import ModelConfig, showing
 from headrace.nodes._metadata_filter import thought_up
-from headrace.resources import Passage, Resources, Retrieval, Usage
+from headrace.nodes._model_call import ModelConfig, showing
+from headrace.ports.services import Passage, Resources, Retrieval, Usage
 from headrace.values import Value
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from pydantic import AliasChoices, Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.events import THOUGHT
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.nodes._asking import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
+from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._prompt import (
     CONTEXT,
     HISTORIES,
@@ -31,7 +31,7 @@ from headrace.nodes._prompt import (
     show,
 )
 from headrace.nodes._structured import object_in
-from headrace.resources import Message, Resources, Turn
+from headrace.ports.services import Message, Resources, Turn
 from headrace.values import Value
 
 ERROR = "LLMNodeError"

@@ -17,8 +17,9 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.nodes._asking import Heard, ModelConfig, hear, request_of
-from headrace.nodes._extracting import (
+from headrace.nodes._memory import MemoryConfig, recall, text_from
+from headrace.nodes._model_call import Heard, ModelConfig, hear, request_of
+from headrace.nodes._parameter_prompts import (
     TOOL,
     Parameter,
     asked_by_prompt,
@@ -28,10 +29,9 @@ from headrace.nodes._extracting import (
     fitted,
     schema_of,
 )
-from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._prompt import VisionConfig, call_of, files_of, saved, show
 from headrace.nodes._structured import object_in
-from headrace.resources import ChatRequest, Resources, Tool, ToolCall
+from headrace.ports.services import ChatRequest, Resources, Tool, ToolCall
 from headrace.values import File, Value
 
 ERROR = "ParameterExtractorNodeError"

@@ -15,12 +15,12 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
-from headrace.nodes._asking import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._memory import MemoryConfig, recall, text_from
+from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._prompt import VisionConfig, files_of, show
+from headrace.nodes._reasoning import without_thinking
 from headrace.nodes._structured import object_in
-from headrace.nodes._thinking import without_thinking
-from headrace.resources import Message, Resources
+from headrace.ports.services import Message, Resources
 from headrace.values import Value
 
 ERROR = "QuestionClassifierNodeError"

@@ -5,7 +5,7 @@ Only the journal and the catalog must be right; the queue and the bus need only 
 brings back.
 """
 
-from headrace.ports.asynchronous import (
+from headrace.ports.async_api import (
     BATCH,
     CALLBACK,
     Answers,
@@ -39,8 +39,8 @@ from headrace.ports.conversations import (
     Feedback,
 )
 from headrace.ports.journal import Claims, Journal, Leases, RunFilter, Runs, RunSummary
-from headrace.ports.keeping import Began, Keeping, Pruned, Shelf
-from headrace.ports.limits import Bucket, Buckets, Slot, Taken
+from headrace.ports.pruning import Began, Keeping, Pruned, Shelf
+from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 
 __all__ = [
     "BATCH",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.kernel.events import RunId
-from headrace.resources import Turn
+from headrace.ports.services import Turn
 from headrace.values import File, Value
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from headrace.kernel.events import NodeSucceeded
 from headrace.kernel.graph import NodeSpec
-from headrace.telemetry.following import Outcome, cost_of
+from headrace.telemetry.run_tracker import Outcome, cost_of
 
 _TYPES = frozenset({"llm", "question-classifier", "parameter-extractor"})
 _PROVIDERS = {  # as the conventions call those that Dify calls otherwise

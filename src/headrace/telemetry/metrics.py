@@ -14,8 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from headrace import __version__
 from headrace.kernel.events import NodeRetried, NodeSucceeded, Path, Record, RunEnded
 from headrace.ports import Callback
-from headrace.telemetry.following import Followed, Outcome, Round, cost_of
-from headrace.telemetry.tally import Counted, Labels, Spread
+from headrace.telemetry.prometheus import Counted, Labels, Spread
+from headrace.telemetry.run_tracker import Followed, Outcome, Round, cost_of
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from headrace.kernel.masking import SHORTEST, STARS
+from headrace.kernel.secrets import SHORTEST, STARS
 
 _NAMES_A_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$|_DSN$|_HEADERS$", re.IGNORECASE)
 _LONG_ENOUGH = 8  # characters of a value that the environment calls a secret: `1` or `true` is none

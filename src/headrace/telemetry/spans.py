@@ -51,10 +51,10 @@ from headrace.kernel.events import (
     RunId,
 )
 from headrace.kernel.graph import ROUND_END
-from headrace.kernel.masking import Mask
-from headrace.telemetry.following import Followed, Outcome, Round
+from headrace.kernel.secrets import Mask
 from headrace.telemetry.genai import conventions
 from headrace.telemetry.metrics import status_of
+from headrace.telemetry.run_tracker import Followed, Outcome, Round
 
 logger = logging.getLogger(__name__)
 

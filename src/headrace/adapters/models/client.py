@@ -9,13 +9,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from headrace.adapters.models import demo as demo_model
-from headrace.adapters.models.answer import Answer
-from headrace.adapters.models.body import build, encode
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
 from headrace.adapters.models.providers import NOT_INITIALIZED, configured, last_part, resolve
+from headrace.adapters.models.request import build, encode
+from headrace.adapters.models.response import Answer
 from headrace.errors import LoadError, NodeError, Problem
-from headrace.resources import ChatChunk, ChatRequest, Files
+from headrace.ports.services import ChatChunk, ChatRequest, Files
 
 if TYPE_CHECKING:
     from headrace.adapters.models.transport import Transport

@@ -15,8 +15,8 @@ from typing import cast
 
 import orjson
 
-from headrace.adapters.models.fitting import fitting
-from headrace.resources import ChatChunk, ChatRequest, ToolCall, Usage, estimate_tokens
+from headrace.adapters.models.schema_sample import fitting
+from headrace.ports.services import ChatChunk, ChatRequest, ToolCall, Usage, estimate_tokens
 from headrace.values import Value
 
 _QUOTED = 400  # characters of the prompt that are quoted

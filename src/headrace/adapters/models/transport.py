@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from headrace import __version__
+from headrace.adapters.body_timeout import last_moment
 from headrace.adapters.models.failures import CONNECTION, Failure, refused
 from headrace.adapters.models.sse import Events
-from headrace.adapters.pace import last_moment
 from headrace.content.python_json import load_json
 
 _ERROR_BODY = 64 * 1024  # bytes of a refusal that are read

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.stores.sql.answers import SqlAnswers
 from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.buckets import SqlBuckets
 from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
+from headrace.stores.sql.idempotency import SqlAnswers
 from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
-from headrace.stores.sql.keeping import SqlKeeping
 from headrace.stores.sql.leases import SqlLeases
+from headrace.stores.sql.pruning import SqlKeeping
 from headrace.stores.sql.writer import Writer
 
 __all__ = ["SqlStore"]

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from headrace.kernel.events import RunId
 from headrace.ports import Annotation, Conversation, ConversationVariable, Exchange, Feedback
-from headrace.resources import Turn
+from headrace.ports.services import Turn
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.projection import order_of
 from headrace.stores.sql.schema import (

@@ -1,0 +1,234 @@
+"""What is sent: a request of ours as the body that a provider takes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+
+from headrace.adapters.models.providers import Provider
+from headrace.errors import NodeError
+from headrace.ports.services import ChatRequest, Files, Message, Tool
+from headrace.values import File, Value, plain
+
+_MAX_FILE = 50 * 1024 * 1024  # bytes; no provider takes more in a request
+_SCHEMA_NAME = "llm_response"
+
+# What models call the same thing. The first one set wins.
+_MAX_TOKENS = ("max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
+# OpenAI's reasoning models refuse `max_tokens`.
+_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5)(\b|-)", re.IGNORECASE)
+_RENAMING = frozenset({"openai", "azure_openai", "openai_api_compatible"})
+# Parameters that say something to Dify and nothing to a provider.
+_DIFY_ONLY = frozenset({"json_schema", "response_format", "stop", "enable_stream", "thinking", "enable_thinking"})
+_AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+
+
+async def build(request: ChatRequest, provider: Provider, files: Files | None) -> dict[str, Any]:
+    """The JSON body of a streaming request. NodeError where a parameter is malformed or a file is gone."""
+    body: dict[str, Any] = {"model": request.model, "stream": True}
+    if provider.stream_usage:
+        body["stream_options"] = {"include_usage": True}
+    body |= _parameters(request, provider)
+    if provider.user and request.user:
+        body["user"] = request.user
+    messages = list(request.messages)
+    if request.schema is not None:
+        _bind(body, messages, request.schema, provider)
+    if request.tools:
+        if request.mode == "completion":
+            raise NodeError("A model in completion mode takes no tools.", "InvokeBadRequestError")
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.mode == "completion":
+        body["prompt"] = "\n\n".join(message.text for message in messages if message.text)
+    else:
+        sent = [await _message(message, provider, files) for message in messages]
+        body["messages"] = [each for each in sent if each["content"] or "tool_calls" in each or "tool_call_id" in each]
+    if not body.get("messages") and not body.get("prompt"):
+        raise NodeError(f"Nothing to send: {provider.name} takes none of the prompt's parts.", "InvokeBadRequestError")
+    return body
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. Prompts may hold what UTF-8 cannot (half a surrogate pair) and parameters what orjson does
+    not take (integers over 64 bits): then plain JSON escapes serve."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body, default=str).encode()
+
+
+# ------------------------------------------------------------------------------------------------------ parameters
+
+
+def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
+    given = {name: plain(value) for name, value in request.parameters.items() if value is not None and value != ""}
+    sent = {name: value for name, value in given.items() if name not in _DIFY_ONLY and name not in _MAX_TOKENS}
+    limit = next((given[name] for name in _MAX_TOKENS if name in given), None)
+    if limit is not None:
+        renamed = provider.name in _RENAMING and _COMPLETION_TOKENS.match(request.model)
+        sent.setdefault("max_completion_tokens" if renamed else "max_tokens", limit)
+    if stop := list(dict.fromkeys([*request.stop, *_words(given.get("stop"))])):
+        sent["stop"] = stop
+    if response_format := _response_format(given):
+        sent["response_format"] = response_format
+    _think(sent, given, provider)
+    return sent
+
+
+def _words(stop: Value) -> list[str]:
+    """Stop words: a list, or one alone."""
+    words = cast("list[Any]", stop) if isinstance(stop, list) else [stop]
+    return [word for word in words if isinstance(word, str) and word]
+
+
+def _response_format(given: Mapping[str, Value]) -> Value:
+    """`response_format` as the protocol has it, from Dify's: a word, and the schema as text beside it."""
+    wanted = given.get("response_format")
+    if not isinstance(wanted, str):
+        return wanted
+    match wanted.lower():
+        case "json_schema":
+            return {"type": "json_schema", "json_schema": _named(_schema_of(given.get("json_schema")))}
+        case "json" | "json_object":
+            return {"type": "json_object"}
+        case "xml" | "text":  # Dify offers XML for some models and asks for it in the prompt
+            return None if wanted.lower() == "xml" else {"type": "text"}
+        case _:
+            return {"type": wanted}
+
+
+def _schema_of(value: Value) -> Mapping[str, Value]:
+    try:
+        schema: Value = orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError as error:
+        raise NodeError(f"completion parameter json_schema is no JSON: {error}", "InvokeBadRequestError") from error
+    if not isinstance(schema, Mapping) or not schema:
+        raise NodeError(
+            "completion parameter response_format is json_schema, but json_schema holds no JSON object.",
+            "InvokeBadRequestError",
+        )
+    return cast("Mapping[str, Value]", schema)
+
+
+def _named(schema: Mapping[str, Value]) -> Mapping[str, Value]:
+    """The schema in the wrapping that the protocol wants; it may have it already."""
+    return schema if isinstance(schema.get("schema"), Mapping) else {"name": _SCHEMA_NAME, "schema": schema}
+
+
+def _think(sent: dict[str, Any], given: Mapping[str, Value], provider: Provider) -> None:
+    thinking, enabled = given.get("thinking"), given.get("enable_thinking")
+    if provider.thinking == "object":
+        wanted = thinking if thinking is not None else enabled
+        if isinstance(wanted, bool):
+            wanted = "enabled" if wanted else "disabled"
+        if wanted is not None:
+            sent["thinking"] = {"type": wanted} if isinstance(wanted, str) else wanted
+        return
+    if thinking is not None:
+        sent["thinking"] = thinking
+    if enabled is not None:
+        sent["enable_thinking"] = enabled
+        if provider.thinking == "template":
+            sent.setdefault("chat_template_kwargs", {"enable_thinking": enabled})
+
+
+def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Value], provider: Provider) -> None:
+    """Binds the answer to a schema, as far as the provider can; what it may not know, the prompt says too."""
+    shown = cast("Mapping[str, Value]", plain(dict(schema)))
+    native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": shown}}
+    body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
+    if provider.schema == "native":
+        return
+    told = (
+        "Answer with one JSON object and nothing else: no explanation, no code fence. "
+        f"It must be valid against this JSON schema:\n{json.dumps(shown, ensure_ascii=False, default=str)}"
+    )
+    first = next((index for index, message in enumerate(messages) if message.role == "system"), None)
+    if first is None:
+        messages.insert(0, Message("system", told))
+    else:
+        messages[first] = Message("system", f"{told}\n\n{messages[first].text}", messages[first].files)
+
+
+# -------------------------------------------------------------------------------------------------------- messages
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    parameters = plain(dict(tool.parameters))
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
+async def _message(message: Message, provider: Provider, files: Files | None) -> dict[str, Any]:
+    """A message with its files; those of a kind that the provider does not take are left out, as Dify does."""
+    parts = [
+        part
+        for file in message.files
+        if file.type in provider.media and (part := await _part(file, message.detail, files))
+    ]
+    if message.tool_calls:
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+        return {"role": message.role, "content": message.text or None, "tool_calls": calls}
+    if message.tool_call is not None:
+        return {"role": message.role, "content": message.text, "tool_call_id": message.tool_call}
+    if not parts:
+        return {"role": message.role, "content": message.text}
+    if message.text:
+        parts.append({"type": "text", "text": message.text})
+    return {"role": message.role, "content": parts}
+
+
+async def _part(file: File, detail: str, files: Files | None) -> dict[str, Any] | None:
+    match file.type:
+        case "image":
+            return {"type": "image_url", "image_url": {"url": await _data_url(file, files), "detail": detail}}
+        case "video":
+            return {"type": "video_url", "video_url": {"url": await _data_url(file, files)}}
+        case "document":
+            url = await _data_url(file, files)
+            return {"type": "file", "file": {"filename": file.filename or "document", "file_data": url}}
+        case "audio":
+            form = _AUDIO.get(file.mime_type or "") or (file.extension or "").removeprefix(".").lower()
+            if form not in _AUDIO.values() or files is None:
+                return None
+            data = base64.b64encode(await files.read(file, _MAX_FILE)).decode()
+            return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+        case _:
+            return None
+
+
+async def _data_url(file: File, files: Files | None) -> str:
+    """The file in the request itself: a provider cannot fetch from a private network, and some never fetch."""
+    if files is None:
+        return file.remote_url or file.url or ""
+    data = await files.read(file, _MAX_FILE)
+    return f"data:{file.mime_type or _sniffed(data, file.type)};base64,{base64.b64encode(data).decode()}"
+
+
+def _sniffed(data: bytes, kind: str) -> str:
+    """The MIME type of a file that came without one."""
+    for start, mime in _MAGIC:
+        if data.startswith(start):
+            return mime
+    return {"image": "image/png", "video": "video/mp4", "document": "application/pdf"}.get(
+        kind, "application/octet-stream"
+    )
+
+
+_MAGIC: Sequence[tuple[bytes, str]] = (
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+    (b"%PDF", "application/pdf"),
+)

@@ -1,0 +1,165 @@
+"""What comes back: the events of a provider's stream, folded into pieces of an answer and what they cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from headrace.adapters.models.failures import in_stream
+from headrace.adapters.models.prices import Price
+from headrace.adapters.models.tool_calls import Calls
+from headrace.content.surrogates import Mending
+from headrace.ports.services import MOST_TOKENS, ChatChunk, ChatRequest, Usage, estimate_tokens
+
+
+class Answer:
+    """One answer as it grows. `finished`: the provider said why it ended; `begun`: something of it has come; `told`:
+    some of that was handed on, so it cannot be asked for again."""
+
+    __slots__ = (
+        "_calls",
+        "_first",
+        "_price",
+        "_reasoning",
+        "_request",
+        "_since",
+        "_text",
+        "_told",
+        "_usage",
+        "finish_reason",
+    )
+
+    def __init__(self, request: ChatRequest, price: Price) -> None:
+        self._since = time.perf_counter()
+        self._request = request
+        self._price = price
+        self._first: float | None = None
+        self._usage: Mapping[str, Any] | None = None
+        self._told: list[str] = []
+        self._calls = Calls()
+        self._text, self._reasoning = Mending(), Mending()
+        self.finish_reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def begun(self) -> bool:
+        return self._first is not None
+
+    @property
+    def told(self) -> bool:
+        return bool(self._told)
+
+    def restart(self) -> None:
+        """It is asked for again: what came of its tool calls is forgotten."""
+        self._calls = Calls()
+        self._text, self._reasoning = Mending(), Mending()
+        self._first = None
+
+    def take(self, payload: Mapping[str, Any]) -> ChatChunk | None:
+        """One event of the stream, or a whole answer. Failure where it tells of an error."""
+        choices = payload.get("choices")
+        if usage := payload.get("usage"):
+            self._usage = usage
+        if not choices:
+            if failure := in_stream(payload):
+                raise failure
+            return None
+        choice: Mapping[str, Any] = choices[0]
+        if choice.get("index"):
+            return None  # of several answers (`n`) the first is taken
+        delta: Mapping[str, Any] | None = choice.get("delta") or choice.get("message")
+        if delta is None:
+            text, reasoning = choice.get("text") or "", ""
+        else:
+            if "tool_calls" in delta or "function_call" in delta:
+                self._call(delta, whole="delta" not in choice)
+            text, reasoning = delta.get("content") or "", delta.get("reasoning_content") or delta.get("reasoning") or ""
+            if text.__class__ is not str or reasoning.__class__ is not str:
+                text, reasoning = _told(text, reasoning)
+            if not text and not reasoning:
+                text = str(delta.get("refusal") or "")
+        text, reasoning = self._text.feed(text), self._reasoning.feed(reasoning)
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
+        if not text and not reasoning:
+            if failure := in_stream(payload):
+                raise failure
+            return None
+        self._begin()
+        self._told.append(text)
+        if reasoning:
+            self._told.append(reasoning)
+        return ChatChunk(text, reasoning)
+
+    def _begin(self) -> None:
+        if self._first is None:
+            self._first = time.perf_counter()
+
+    def _call(self, delta: Mapping[str, Any], *, whole: bool) -> None:
+        self._calls.take(delta, whole=whole)
+        if self._calls:
+            self._begin()
+
+    def last(self) -> ChatChunk:
+        """Why the answer ended, the tools it asks for, and what it used: as the provider counts it, else by
+        estimate."""
+        end = time.perf_counter()
+        told = self._usage or {}
+        prompt, completion = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+        calls = self._calls.made()
+        if prompt is None:
+            prompt = sum(estimate_tokens(message.text) for message in self._request.messages)
+            prompt += sum(estimate_tokens(f"{tool.description}{tool.parameters}") for tool in self._request.tools)
+        if completion is None:
+            completion = estimate_tokens("".join(self._told))
+            completion += sum(estimate_tokens(call.name + call.arguments) for call in calls)
+        usage = Usage(
+            prompt,
+            completion,
+            self._price.input,
+            self._price.output,
+            currency=self._price.currency,
+            latency=end - self._since,
+            time_to_first_token=None if self._first is None else self._first - self._since,
+            time_to_generate=None if self._first is None else end - self._first,
+        )
+        rest = self._text.end(), self._reasoning.end()
+        return ChatChunk(*rest, finish_reason=self.finish_reason, usage=usage, tool_calls=calls)
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    """A count of the provider's, as far as a client's or a database's integer holds it; None where it is not a number
+    of tokens: negative, text, NaN."""
+    value = usage.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    return int(min(value, MOST_TOKENS))
+
+
+def _told(content: Any, reasoning: Any) -> tuple[str, str]:
+    """(text, reasoning) of content that comes in parts: text, and thinking which again has parts."""
+    if not isinstance(content, list):
+        return _joined(content), _joined(reasoning)
+    text, thought = "", _joined(reasoning)
+    for part in cast("list[Any]", content):
+        if isinstance(part, dict) and "thinking" in part:
+            thought += _joined(cast("dict[str, Any]", part)["thinking"])
+        else:
+            text += _joined(part)
+    return text, thought
+
+
+def _joined(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case list():
+            return "".join(_joined(item) for item in cast("Sequence[Any]", value))
+        case dict():
+            return _joined(cast("dict[str, Any]", value).get("text"))
+        case _:
+            return ""

@@ -1,0 +1,1 @@
+"""Dify's Service API, `/v1`."""

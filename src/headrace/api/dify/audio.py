@@ -1,0 +1,137 @@
+"""Speech: what was said as text, and a text or an answer spoken. The provider's own API does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from headrace.api.auth import Api, as_uuid, named_user
+from headrace.api.dify import conversation_docs as operations
+from headrace.api.dify.chat_schemas import code_of, enabled
+from headrace.api.dify.message_schemas import Messages
+from headrace.api.http.multipart import Form, form_of
+from headrace.api.http.params import maybe_text
+from headrace.api.http.responses import told
+from headrace.apps.catalog import Served
+from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
+from headrace.ports.services import Speech
+
+_LARGEST = 30 * 1024 * 1024
+# Dify 1.12 takes mp3, m4a, wav, amr and mpga only, under these very names. What browsers record (webm, ogg) and what
+# the same things are usually called (audio/mpeg) is taken here, too.
+_EXTENSIONS: Mapping[str, str] = {
+    "audio/amr": "amr",
+    "audio/flac": "flac",
+    "audio/m4a": "m4a",
+    "audio/mp3": "mp3",
+    "audio/mp4": "mp4",
+    "audio/mpeg": "mp3",
+    "audio/mpga": "mpga",
+    "audio/ogg": "ogg",
+    "audio/wav": "wav",
+    "audio/wave": "wav",
+    "audio/webm": "webm",
+    "audio/x-m4a": "m4a",
+    "audio/x-wav": "wav",
+}
+
+
+class AudioRoutes:
+    """`/v1/audio-to-text` and `/v1/text-to-audio`."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.messages = Messages(api.runtime)
+
+    def add_to(self, router: APIRouter) -> None:
+        router.add_api_route("/audio-to-text", self.transcribe, methods=["POST"], **operations.TRANSCRIBE)
+        router.add_api_route("/text-to-audio", self.speak, methods=["POST"], **operations.SPEAK)
+
+    # -------------------------------------------------------------------------------------------------- transcribe
+
+    async def transcribe(self, request: Request) -> Response:
+        served = await self.api.authenticate(request)
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            raise _no_audio()
+        most = self.api.upload_limit("", _LARGEST)
+        form = await form_of(request, most, _too_large(most), lambda _, size: _too_large(most) if size > most else None)
+        with form.file:
+            await self.api.caller(served.app, form.fields.get("user"))
+            if form.filename is None:
+                raise _no_audio()
+            if not enabled(served.flow, "speech_to_text"):
+                raise InvalidParam("Speech to text is not enabled")
+            mime_type = form.content_type.partition(";")[0].strip().lower()
+            if mime_type not in _EXTENSIONS:
+                raise RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
+            audio = await asyncio.to_thread(form.file.read)
+        try:
+            text = await self._speech().transcribe(audio, filename=_filename(form, mime_type), mime_type=mime_type)
+        except NodeError as error:
+            raise _refused(error) from error
+        return told({"text": text})
+
+    # ------------------------------------------------------------------------------------------------------- speak
+
+    async def speak(self, request: Request) -> Response:
+        """Speaks a message's answer, if one is named, or else a text."""
+        served = await self.api.authenticate(request)
+        asked = await self.api.json(request)
+        user = named_user(asked.get("user"))
+        end_user = await self.api.caller(served.app, user)
+        message, text, voice = (maybe_text(asked, name) for name in ("message_id", "text", "voice"))
+        if message:
+            text = await self._answer(served, message, end_user.id if user else None)
+        elif not text:
+            raise InvalidParam("Text is required")
+        if not enabled(served.flow, "text_to_speech"):
+            raise InvalidParam("TTS is not enabled")
+        try:
+            audio, mime_type = await self._speech().speak(text, voice=_voice(served) if voice is None else voice)
+        except NodeError as error:
+            raise _refused(error) from error
+        return Response(audio, media_type=mime_type)
+
+    async def _answer(self, served: Served, message: str, end_user: str | None) -> str:
+        """What a message was answered; one of this end user, if the caller names one (it need not)."""
+        wanted = as_uuid(message, NotFound("Message Not Exists."))
+        found = await self.messages.find(served.app.id, end_user, wanted)
+        answer = (await self.messages.show(served, found)).exchange.answer
+        if not answer.strip():
+            raise InvalidParam("message_id: the message has no answer to be spoken")
+        return answer
+
+    def _speech(self) -> Speech:
+        if self.api.speech is None:
+            raise RequestError("Speech is not set up here.", "provider_not_initialize", 400)
+        return self.api.speech
+
+
+def _voice(served: Served) -> str:
+    """The app's own voice; empty where it has none."""
+    feature = served.flow.features.get("text_to_speech")
+    voice = cast("dict[str, object]", feature).get("voice") if isinstance(feature, dict) else None
+    return voice if isinstance(voice, str) else ""
+
+
+def _filename(form: Form, mime_type: str) -> str:
+    """Providers go by the extension: one is added to a name that has none."""
+    name = form.filename or "audio"
+    return name if PurePath(name).suffix else f"{name}.{_EXTENSIONS[mime_type]}"
+
+
+def _refused(error: NodeError) -> RequestError:
+    return RequestError(str(error), code_of(error.kind), 400)
+
+
+def _no_audio() -> RequestError:
+    return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(f"Audio size larger than {most / 1024 / 1024:g} mb", "audio_too_large", 413)

@@ -1,0 +1,1 @@
+"""HTTP below the dialects: bodies, parameters, responses, errors and streams."""

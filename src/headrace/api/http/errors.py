@@ -1,0 +1,160 @@
+"""Everything that goes wrong, in Dify's envelope: {code, message, status}; below `/v1/openai` in OpenAI's.
+
+The codes and messages are Dify's own where it has one for the same thing; clients go by the code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from headrace.api.http.json import encode
+from headrace.errors import LoadError, RequestError, StoreError
+
+logger = logging.getLogger(__name__)
+
+INTERNAL = (
+    "The server encountered an internal error and was unable to complete your request. "
+    "Either the server is overloaded or there is an error in the application."
+)
+_UNAVAILABLE = "The server cannot reach its storage. Please try again later."
+_STATUSES: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "The browser (or proxy) sent a request that this server could not understand."),
+    404: (
+        "not_found",
+        "The requested URL was not found on the server. "
+        "If you entered the URL manually please check your spelling and try again.",
+    ),
+    405: ("method_not_allowed", "The method is not allowed for the requested URL."),
+    408: ("request_timeout", "The request took too long to arrive."),
+    413: ("request_entity_too_large", "The data value transmitted exceeds the capacity limit."),
+    415: (
+        "unsupported_media_type",
+        "Did not attempt to load JSON data because the request Content-Type was not 'application/json'.",
+    ),
+    416: ("requested_range_not_satisfiable", "The server cannot provide the requested range."),
+    431: ("request_header_fields_too_large", "The request's headers are too large."),
+    503: ("service_unavailable", "The server is shutting down. Please try again."),
+}
+
+
+def of_status(status: int, message: str | None = None) -> RequestError:
+    """The error that a bare HTTP status stands for."""
+    code, usual = _STATUSES.get(status, ("internal_server_error" if status >= 500 else "unknown", INTERNAL))
+    return RequestError(message or usual, code, status)
+
+
+def not_workflow_app() -> RequestError:
+    return RequestError("Please check if your app mode matches the right API route.", "not_workflow_app", 400)
+
+
+def not_chat_app() -> RequestError:
+    return RequestError("Please check if your app mode matches the right API route.", "not_chat_app", 400)
+
+
+def app_unavailable() -> RequestError:
+    return RequestError("App unavailable, please check your app configurations.", "app_unavailable", 400)
+
+
+def no_agents(kind: str) -> RequestError:
+    return RequestError(f"Headrace does not run apps of mode {kind}.", "not_implemented", 501)
+
+
+def file_not_found() -> RequestError:
+    return RequestError("The requested file was not found.", "file_not_found", 404)
+
+
+def end_user_not_found() -> RequestError:
+    return RequestError("End user not found.", "end_user_not_found", 404)
+
+
+def no_file_uploaded() -> RequestError:
+    return RequestError("Please upload your file.", "no_file_uploaded", 400)
+
+
+def no_filename() -> RequestError:
+    return RequestError("The specified filename does not exist.", "filename_not_exists_error", 400)
+
+
+def unsupported_file_type() -> RequestError:
+    return RequestError("File type not allowed.", "unsupported_file_type", 415)
+
+
+def file_too_large(limit: int) -> RequestError:
+    message = f"File size exceeded: this kind of file may have {limit / 1024 / 1024:g} MB at most."
+    return RequestError(message, "file_too_large", 413)
+
+
+OPENAI = "/v1/openai"
+"""The path below which all is as OpenAI has it."""
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class BadParameter(RequestError):
+    """400: a parameter of OpenAI's request is missing, wrong, or asks for what is not done here."""
+
+    def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
+        super().__init__(message, code, 400)
+        self.param = param
+
+
+def openai_body(error: RequestError) -> dict[str, Any]:
+    """An error in OpenAI's envelope."""
+    kind = _OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = error.param if isinstance(error, BadParameter) else None
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+
+
+def envelope(error: RequestError, path: str = "") -> Response:
+    """The answer to a request to this path."""
+    if path.startswith(OPENAI) and path[len(OPENAI) :][:1] in ("", "/"):
+        told: dict[str, Any] = openai_body(error)
+    else:
+        told = {"code": error.code, "message": error.message, "status": error.status}
+    return Response(encode(told), error.status, dict(error.headers), "application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes an app answer its errors in the envelope. What is unforeseen is left to `edge.Edge`."""
+    for kind in (RequestError, StoreError, LoadError):
+        app.add_exception_handler(kind, _on_foreseen)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+
+
+def foreseen(request: Request, error: Exception) -> RequestError:
+    """What a request's error is told as."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, LoadError):
+        # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+        return app_unavailable()
+    if isinstance(error, StoreError) and not error.transient:
+        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        return RequestError(INTERNAL, "internal_server_error", 500)
+    logger.debug("%s %s: %s", request.method, request.url.path, error)
+    return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
+
+
+async def _on_foreseen(request: Request, error: Exception) -> Response:
+    return envelope(foreseen(request, error), request.url.path)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    found = of_status(error.status_code)
+    found.headers = dict(error.headers or {})
+    return envelope(found, request.url.path)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+    return envelope(RequestError(told, "invalid_param", 400), request.url.path)

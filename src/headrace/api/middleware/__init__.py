@@ -1,0 +1,1 @@
+"""What wraps every request, whichever dialect it is in."""

@@ -1,0 +1,23 @@
+"""What the asynchronous API works with, besides what every dialect does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.api.native.idempotency import Idempotency
+from headrace.batches import Dispatcher
+from headrace.ports import Answers
+from headrace.webhooks import Courier
+
+
+@dataclass
+class Polling:
+    """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
+
+    answers: Answers
+    courier: Courier
+    dispatcher: Dispatcher
+    idempotency: Idempotency = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.idempotency = Idempotency(self.answers)

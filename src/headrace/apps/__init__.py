@@ -1,0 +1,1 @@
+"""Apps: workflow files as they are published, served and versioned."""

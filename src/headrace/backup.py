@@ -1,0 +1,180 @@
+"""What is done to an installation as a whole: `headrace db`. Puts the parts together, as `main` does for serving."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace import __version__
+from headrace.adapters import archive
+from headrace.adapters.archive import Manifest, Packed
+from headrace.adapters.file_storage import FileShelf
+from headrace.adapters.installation import SECRET, fingerprint, installation_secret
+from headrace.errors import HeadraceError
+from headrace.ports import Keeping
+from headrace.retention import Retention
+from headrace.settings import Settings
+from headrace.stores.sql import SqlStore
+from headrace.stores.sql import snapshot as databases
+from headrace.stores.sql.schema import REVISIONS
+from headrace.stores.sql.snapshot import Standing
+
+_STAGING = ".restoring-"
+_HARMLESS = frozenset({"lost+found"})  # what a new file system has in it
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes of the database (-1: nobody knows) and of the stored files."""
+
+    database: int
+    files: int
+
+
+def standing(settings: Settings, *, count: bool = True) -> Standing:
+    """How the database stands, without changing it. StoreError where it cannot be read, or is of a newer version."""
+    return databases.standing(settings.database, count=count)
+
+
+def file_bytes(settings: Settings) -> int:
+    """How much room the stored files take."""
+    total = 0
+    for folder, _, names in os.walk(settings.data / archive.FILES):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
+
+
+async def upgrade(settings: Settings) -> Standing:
+    """Migrates the database; how it stood before."""
+    before = standing(settings, count=False)
+    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    await store.aclose()
+    return before
+
+
+async def adopt_secret(settings: Settings) -> None:
+    """Makes the secret of the data folder the database's, whatever it was."""
+    secret = installation_secret(settings.data)
+    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    try:
+        await store.change_fact(SECRET, fingerprint(secret))
+    finally:
+        await store.aclose()
+
+
+@asynccontextmanager
+async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGenerator[tuple[Retention, Keeping]]:
+    """Deletion of what is older than that, by status."""
+    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    try:
+        yield Retention(store, FileShelf(settings.data / archive.FILES), seconds), store
+    finally:
+        await store.aclose()
+
+
+# ------------------------------------------------------------------------------------------------------------ backup
+
+
+def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool = False) -> Packed:
+    """Writes a backup of the data folder, while servers go on. HeadraceError says why it cannot be."""
+    source = _sqlite(settings, "back it up", "and copy the folder {data}, which has the stored files and the secret")
+    before = standing(settings, count=False)
+    if before.revision is None:
+        raise HeadraceError(f"{source}: there is nothing to back up")
+    if not force and target.exists():
+        raise HeadraceError(f"{target} is there already; give it another name, or say --force to replace it")
+    if not target.parent.is_dir():
+        raise HeadraceError(f"{target.parent}: no such folder")
+    shelf = FileShelf(settings.data / archive.FILES)
+    secret = settings.data / archive.SECRET
+    # beside the archive: there is room where that is to go, or there is none for it either
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        copy = Path(folder) / archive.DATABASE
+        databases.snapshot(settings.database, copy)
+        revision, known = databases.checked(copy)
+        manifest = Manifest(archive.FORMAT, __version__, revision or "", time.time(), files)
+        stored = [(file, shelf.path(file)) for file in sorted(known)] if files else []
+        return archive.pack(target, manifest, copy, secret if secret.is_file() else None, stored)
+
+
+def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
+    """Puts a backup into the data folder: all of it, or nothing changes. HeadraceError says why it cannot be."""
+    data = settings.data
+    if settings.database_url:
+        _sqlite(settings, "restore it", "and copy the stored files and the secret back to {data}")
+        raise HeadraceError("HEADRACE_DATABASE_URL names a database elsewhere; unset it to restore into a data folder")
+    if not source.is_file():
+        raise HeadraceError(f"{source}: no such file")
+    made = not data.exists()
+    if not made and (there := sorted({each.name for each in data.iterdir()} - _HARMLESS)):
+        if not force:
+            shown = ", ".join(there[:5]) + (", ..." if len(there) > 5 else "")
+            raise HeadraceError(f"{data} is not empty ({shown}); say --force to replace the installation in it")
+        database = data / archive.DATABASE
+        if database.exists() and databases.in_use(database):
+            raise HeadraceError(f"{database} is in use: stop the server first")
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=data) as folder:
+            staged, replaced = Path(folder) / "new", Path(folder) / "old"
+            staged.mkdir()
+            replaced.mkdir()
+            packed = archive.unpack(source, staged, _accept)
+            revision, _ = databases.checked(staged / archive.DATABASE)
+            if revision != packed.manifest.revision:
+                raise HeadraceError(f"{source} cannot be restored: its database is not what its manifest says")
+            if os.name == "posix":
+                os.sync()  # what is to be spoken of is on the disk
+            _exchange(data, staged, replaced)
+    except BaseException:
+        if made:
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+    return packed
+
+
+def _accept(manifest: Manifest) -> None:
+    if manifest.revision not in REVISIONS:
+        raise HeadraceError(
+            f"it is of a newer version of Headrace ({manifest.headrace[:50]}, schema {manifest.revision[:50]}; "
+            f"this is {__version__}, which knows {REVISIONS[-1]})"
+        )
+
+
+def _exchange(data: Path, staged: Path, replaced: Path) -> None:
+    """Puts what is new in the place of what is old; where that fails, the old back in its place. The database comes
+    last: without it a folder is none that a server finds anything in."""
+    new = (archive.SECRET, archive.FILES, archive.DATABASE)
+    old = [archive.DATABASE, f"{archive.DATABASE}-wal", f"{archive.DATABASE}-shm", archive.FILES, archive.SECRET]
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for here, there, names in ((data, replaced, old), (staged, data, new)):
+            for name in names:
+                if (here / name).exists():
+                    (here / name).rename(there / name)
+                    moved.append((here / name, there / name))
+    except BaseException:
+        for before, after in reversed(moved):
+            after.rename(before)
+        raise
+
+
+def _sqlite(settings: Settings, to_do: str, besides: str) -> Path:
+    """The database's file. HeadraceError with what to do instead where it is PostgreSQL."""
+    file = databases.file_of(settings.database)
+    if file is None:
+        dump, load = databases.backed_up_by(settings.database)
+        command = dump if to_do.startswith("back") else load
+        raise HeadraceError(
+            f"The database is PostgreSQL: {to_do} with `{command}`, {besides.format(data=settings.data)}."
+        )
+    return file

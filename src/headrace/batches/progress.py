@@ -1,0 +1,193 @@
+"""What is known of a batch from outside: how far it is, and what became of each line, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunStarted
+from headrace.kernel.secrets import Mask
+from headrace.ports import Batch, Batches, BatchLine
+from headrace.runs.service import Runtime
+from headrace.values import Value
+
+OVER = ("succeeded", "partial-succeeded", "failed", "stopped")
+"""The statuses of runs, and lines, that are over."""
+
+NEVER_BEGUN = "The batch was stopped before this line was begun."
+_PAGE = 200  # lines in memory at once
+_AT_ONCE = 8  # results read at once: others want to read, too
+
+
+def run_of(batch: str, index: int) -> RunId:
+    """The id of a line's run."""
+    return str(uuid5(UUID(batch), str(index)))
+
+
+def source_of(batch: str) -> str:
+    """`RunQueued.source` of a batch's runs."""
+    return f"batch:{batch}"
+
+
+async def pages(batches: Batches, batch: str) -> AsyncIterator[list[BatchLine]]:
+    """All lines of a batch, in order, some at a time."""
+    start = 0
+    while lines := await batches.batch_lines(batch, start, _PAGE):
+        yield lines
+        start = lines[-1].index + 1
+
+
+def standing(records: Sequence[Record]) -> str:
+    """How a run stands by its last records."""
+    if not records:
+        return "queued"
+    last = next((record.event for record in reversed(records) if record.seq is not None), None)
+    match last:
+        case RunEnded():
+            return last.status
+        case RunPaused():
+            return "paused"
+        case RunQueued():
+            return "queued"
+        case _:
+            return "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many lines of a batch stand how; together they are all. `queued` ones have not been begun; a line that could
+    not become a run is `failed`, one that was never begun because the batch was stopped is `stopped`."""
+
+    queued: int = 0
+    running: int = 0
+    paused: int = 0
+    succeeded: int = 0
+    partial_succeeded: int = 0
+    failed: int = 0
+    stopped: int = 0
+
+    @property
+    def over(self) -> int:
+        return self.succeeded + self.partial_succeeded + self.failed + self.stopped
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What became of a line. `run` is None where it has none; `elapsed` (seconds) and `tokens` where it has not ended.
+    Secrets are masked."""
+
+    index: int
+    run: RunId | None
+    status: str  # queued, running, paused, succeeded, partial-succeeded, failed or stopped
+    outputs: Mapping[str, Value] | None = None
+    error: str | None = None
+    elapsed: float | None = None
+    tokens: int | None = None
+    message: Mapping[str, Value] | None = None  # the answer and where it belongs, of an app that answers messages
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+    def wire(self) -> dict[str, Value]:
+        """As the API, and `headrace batch`, tell it."""
+        return {
+            "index": self.index,
+            "workflow_run_id": self.run,
+            "status": self.status,
+            "outputs": self.outputs,
+            "error": self.error,
+            "elapsed_time": self.elapsed,
+            "total_tokens": self.tokens,
+            **(self.message or {}),
+        }
+
+
+class Lines:
+    """Tells of batches, whoever works at them."""
+
+    def __init__(self, runtime: Runtime, batches: Batches) -> None:
+        self._runtime = runtime
+        self._batches = batches
+        self._refused: dict[str, int] = {}  # by batch: lines that cannot become runs
+
+    async def progress(self, batch: Batch) -> Progress:
+        """How far a batch is."""
+        refused = await self._count_refused(batch)
+        runs = Counter(await self._batches.count_runs(source_of(batch.id)))
+        waiting = max(0, batch.total - refused - runs.total())
+        stopped = batch.status == "stopped"
+        return Progress(
+            queued=0 if stopped else waiting,
+            running=runs["running"] + runs["queued"],
+            paused=runs["paused"],
+            succeeded=runs["succeeded"],
+            partial_succeeded=runs["partial-succeeded"],
+            failed=runs["failed"] + refused,
+            stopped=runs["stopped"] + (waiting if stopped else 0),
+        )
+
+    async def _count_refused(self, batch: Batch) -> int:
+        """Lines do not change, so they are counted once."""
+        known = self._refused.get(batch.id)
+        if known is None:
+            known = 0
+            async for lines in pages(self._batches, batch.id):
+                known += sum(line.error is not None for line in lines)
+            self._refused[batch.id] = known
+        return known
+
+    async def results(
+        self, batch: Batch, until_over: Callable[[int], Awaitable[int]] | None = None
+    ) -> AsyncGenerator[LineResult]:
+        """What became of each line, in order; with `until_over`, of each once it is over. That waits until the line of
+        an index may be, and returns the index up to which lines may be (not with it).
+
+        NotFound or LoadError where the batch's version is gone: its secrets are not known then.
+        """
+        mask = Mask((await self._runtime.apps.flow(batch.app, batch.version)).secrets)
+        async for lines in pages(self._batches, batch.id):
+            batch = await self._batches.find_batch(batch.id) or batch
+            at = 0
+            while at < len(lines):
+                over = await until_over(lines[at].index) if until_over else lines[-1].index + 1
+                some = [line for line in lines[at : at + _AT_ONCE] if line.index < over]
+                for line, found in zip(some, await self._results(batch, some, mask), strict=True):
+                    while until_over and not found.over and batch.ended_at is None:
+                        await until_over(line.index)
+                        batch = await self._batches.find_batch(batch.id) or batch
+                        found = await self._result(batch, line, mask)
+                    yield found
+                at += len(some)
+
+    async def _results(self, batch: Batch, lines: Sequence[BatchLine], mask: Mask) -> list[LineResult]:
+        return await asyncio.gather(*(self._result(batch, line, mask) for line in lines))
+
+    async def _result(self, batch: Batch, line: BatchLine, mask: Mask) -> LineResult:
+        if line.error is not None:
+            return LineResult(line.index, None, "failed", error=line.error)
+        run = run_of(batch.id, line.index)
+        records = await self._runtime.world.journal.read(run)
+        if not records and batch.status == "stopped":
+            return LineResult(line.index, None, "stopped", error=NEVER_BEGUN)
+        last = records[-1] if records else None
+        if last is None or not isinstance(last.event, RunEnded):
+            return LineResult(line.index, run if records else None, standing(records), message=_message(records))
+        ended = mask.event(last.event) if mask else last.event
+        assert isinstance(ended, RunEnded)
+        since = next((record.at for record in records if isinstance(record.event, RunStarted)), records[0].at)
+        elapsed = round(max(0.0, last.at - since), 6)
+        message = _message(records, ended)
+        return LineResult(line.index, run, ended.status, ended.outputs, ended.error, elapsed, ended.tokens, message)
+
+
+def _message(records: Sequence[Record], ended: RunEnded | None = None) -> Mapping[str, Value] | None:
+    """What is told beside of a run that answers a message; None of any other."""
+    queued = records[0].event if records else None
+    if not isinstance(queued, RunQueued) or "query" not in queued.system:
+        return None
+    answer = ended.outputs.get("answer") or "" if ended else None
+    return {"answer": answer, "conversation_id": queued.conversation, "message_id": records[0].run}

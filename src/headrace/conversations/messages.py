@@ -1,0 +1,134 @@
+"""Messages of chat and completion apps: which conversation they belong to, and the runs that answer them.
+
+A message is a run, and a conversation is a view of its runs. So all that is done here is to find or begin the
+conversation, and to make of a checked submission one that says to which it belongs.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from headrace import values
+from headrace.errors import NotFound
+from headrace.kernel.events import RunId
+from headrace.node import Declared, Flow
+from headrace.ports import Annotation, Conversation, ConversationVariable
+from headrace.runs.service import Runtime
+from headrace.runs.submission import Begun, Submission
+from headrace.values import Value
+
+CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})
+"""Modes of apps that hold conversations."""
+AGENT = "agent-chat"
+COMPLETION = "completion"
+MESSAGES = CHATS | {COMPLETION}
+"""Modes of apps that answer messages."""
+BASIC = frozenset({"chat", AGENT, COMPLETION})
+"""Modes of apps whose files need no graph: of these only the answer is told, not how it came about."""
+UNNAMED = "New conversation"
+ANNOTATION = "annotation_id"
+"""In a run's `system`: the annotation that was the answer."""
+
+_LONGEST_TITLE = 50
+_PLACEHOLDER = re.compile(r"\{\{([a-zA-Z_][a-zA-Z0-9_]{0,29}|#histories#|#query#|#context#)\}\}")
+_MARK = re.compile(r"<\|.*?\|>")
+
+Annotated = Callable[[str, str], Awaitable[Annotation | None]]
+"""(app's id, query) -> the annotation that answers it, where annotation reply is on and one fits."""
+
+
+class Chats:
+    """Finds the conversation of a message, or begins it."""
+
+    def __init__(self, runtime: Runtime, annotated: Annotated | None = None) -> None:
+        self.runtime = runtime
+        self.annotated = annotated
+
+    async def find(self, app: str, end_user: str, conversation: str) -> Conversation:
+        """An end user's conversation with an app. NotFound where there is none of that id, or it was deleted."""
+        found = await self.runtime.conversations.find_conversation(conversation)
+        if found is None or found.deleted or found.app != app or found.end_user != end_user:
+            raise NotFound("Conversation Not Exists.")
+        return found
+
+    async def message(
+        self,
+        submission: Submission,
+        conversation: Conversation | None = None,
+        *,
+        named: bool = True,
+        run: RunId | None = None,
+    ) -> Submission:
+        """A checked submission with a query and an end user, as the next message of a conversation: of a new one where
+        none is given, called after the query if it is to be `named`. One that an annotation fits has its answer.
+
+        `run`: the id that the message's run is to have. A new conversation's id follows from it, so that a message
+        that is submitted again begins no second one."""
+        assert submission.query is not None
+        assert submission.end_user is not None
+        if conversation is None:
+            begun = self._begun(submission, run, named=named)
+            said = replace(submission, conversation=begun.conversation.id, begun=begun)
+        else:
+            await self._go_on(conversation, submission.served.flow)
+            said = replace(submission, conversation=conversation.id)
+        annotation = await self.annotated(submission.served.app.id, submission.query) if self.annotated else None
+        if annotation is None:
+            return said
+        system = {**submission.system, ANNOTATION: annotation.id}
+        return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
+
+    def _begun(self, submission: Submission, run: RunId | None, *, named: bool) -> Begun:
+        served, now = submission.served, self.runtime.world.clock()
+        assert submission.end_user is not None
+        made = Conversation(
+            str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
+            served.app.id,
+            submission.end_user.id,
+            title_of(submission.query or "") if named else UNNAMED,
+            submission.inputs,
+            introduction(served.flow, submission.inputs),
+            now,
+            now,
+        )
+        return Begun(made, [_variable(made.id, declared, now) for declared in served.flow.conversation])
+
+    async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
+        """A conversation is used again, maybe with a version of the app that declares other variables than before."""
+        conversations, now = self.runtime.conversations, self.runtime.world.clock()
+        if not flow.conversation:
+            return
+        known = {each.name for each in await conversations.conversation_variables(conversation.id)}
+        for declared in flow.conversation:
+            if declared.name not in known:
+                await conversations.save_conversation_variable(_variable(conversation.id, declared, now))
+
+
+def _variable(conversation: str, declared: Declared, now: float) -> ConversationVariable:
+    """A declared variable as a new conversation has it. Its id follows from the name: two processes make the same."""
+    made = str(uuid.uuid5(uuid.UUID(conversation), declared.name))
+    return ConversationVariable(
+        made, conversation, declared.name, declared.type, declared.description, declared.value, now, now
+    )
+
+
+def title_of(query: str) -> str:
+    """What a conversation is called that began with this query: the query itself, shortened. (Dify asks a model, and
+    does the same where it gets no answer.)"""
+    title = " ".join(query.split())
+    return f"{title[: _LONGEST_TITLE - 3]}..." if len(title) > _LONGEST_TITLE else title or UNNAMED
+
+
+def introduction(flow: Flow, inputs: Mapping[str, Value]) -> str:
+    """The app's opening statement, with `{{name}}` replaced by the input of that name; empty where it has none."""
+    statement = flow.features.get("opening_statement")
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        # a placeholder that stays, in the statement or in an input, loses a pair of braces: so it is not filled later
+        return _PLACEHOLDER.sub(r"{\1}", values.text(inputs[name]) if name in inputs else match[0])
+
+    return _MARK.sub("", _PLACEHOLDER.sub(replaced, statement)) if isinstance(statement, str) else ""

@@ -1,0 +1,23 @@
+"""What a driver needs besides the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from headrace.ids import new_id
+from headrace.ports import Bus, Journal
+from headrace.ports.services import Limits, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Where it writes, whom it tells, what its nodes may use."""
+
+    journal: Journal
+    bus: Bus
+    resources: Resources
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time  # seconds since the epoch
+    new_id: Callable[[], str] = new_id

@@ -1,0 +1,55 @@
+"""A run done again from where it failed or was stopped: a new run that begins with what the old one had finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace.kernel.containers import ancestors
+from headrace.kernel.events import (
+    NodeFailed,
+    NodeRetried,
+    NodeSkipped,
+    NodeStarted,
+    NodeSucceeded,
+    Path,
+    Record,
+    RoundStarted,
+    RunId,
+    RunQueued,
+    RunStarted,
+)
+
+
+def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:
+    """The records that a new run begins with: `queued`, and those of the nodes that the old run finished.
+
+    Finished is what succeeded, was skipped, or failed with a strategy that handled it. The others start again, as if
+    they never had; so does a container with all that is inside. Copied records keep their times, but not what was paid
+    for: the old run has that on its bill.
+    """
+    finished: set[Path] = {
+        record.event.path
+        for record in records
+        if isinstance(record.event, NodeSucceeded | NodeSkipped)
+        or (isinstance(record.event, NodeFailed) and record.event.strategy is not None)
+    }
+
+    def kept(path: Path) -> bool:
+        """Of what is inside a container all or nothing: one that had not finished begins anew."""
+        outermost = ancestors(path)[:1]
+        return (outermost[0] if outermost else path) in finished
+
+    begun = [Record(run, 1, at, queued)]
+    for record in records:
+        match record.event:
+            case RunStarted():
+                begun.append(Record(run, len(begun) + 1, at, record.event))
+            case NodeSucceeded(path) as event if kept(path):
+                begun.append(Record(run, len(begun) + 1, record.at, replace(event, usage=None)))
+            case NodeStarted(path) | NodeRetried(path) | NodeFailed(path) | NodeSkipped(path) | RoundStarted(path):
+                if kept(path):
+                    begun.append(Record(run, len(begun) + 1, record.at, record.event))
+            case _:
+                pass
+    return begun

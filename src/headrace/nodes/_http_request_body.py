@@ -1,0 +1,152 @@
+"""The body of an http-request: made from the node's items, and told in a form fit for a log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+from urllib.parse import urlencode
+
+from pydantic import field_validator
+
+from headrace.errors import NodeError
+from headrace.node import Config, Context
+from headrace.nodes._json_body import json_of
+from headrace.ports.services import Part
+from headrace.values import File, Value, files_in, text
+
+BodyType: TypeAlias = Literal["none", "form-data", "x-www-form-urlencoded", "raw-text", "json", "binary"]
+
+CONTENT_TYPES: Mapping[str, str] = {
+    "json": "application/json",
+    "x-www-form-urlencoded": "application/x-www-form-urlencoded",
+    "form-data": "multipart/form-data",
+    "raw-text": "text/plain",
+}
+# What Dify sends where a form is empty: a part that servers ignore, because many cannot read a form without any.
+_PLACEHOLDER = Part("__multipart_placeholder__", b"", "", "application/octet-stream")
+
+
+class BodyItem(Config):
+    """One item of a body: `file` is the selector of a file or of a list of files, `value` a template."""
+
+    key: str = ""
+    type: Literal["file", "text"] = "text"
+    value: str = ""
+    file: Sequence[str] = ()
+
+    @field_validator("key", "value", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return text(value) if value is None or isinstance(value, int | float | dict | list) else value
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _kind(cls, value: object) -> object:
+        return value or "text"
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _selector(cls, value: object) -> object:
+        return value or ()
+
+
+class Body(NamedTuple):
+    """What is sent (`parts` for multipart, else `content`), its type, and what is told of it."""
+
+    content: bytes | None = None
+    parts: Sequence[Part] = ()
+    content_type: str = ""
+    told: str = ""
+
+
+def key_values(lines: str) -> list[tuple[str, str]]:
+    """The pairs of a text with a `key:value` on each line; a line without a colon is a key with no value."""
+    split = (line.partition(":") for line in lines.splitlines() if line.strip())
+    return [(key.strip(), value.strip()) for key, _, value in split]
+
+
+async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Context) -> Body:
+    """The body. NodeError: `RequestBodyError` (no JSON, not one item), `FileFetchError` (no such file)."""
+    if isinstance(data, str):
+        data = _of_old(kind, data)
+    content_type = CONTENT_TYPES.get(kind, "")
+    match kind:
+        case "none":
+            return Body()
+        case "raw-text":
+            rendered = ctx.variables.render(_only(kind, data).value)
+            return Body(_bytes(rendered), (), content_type, rendered)
+        case "json":
+            return await _json(_only(kind, data).value, ctx)
+        case "binary":
+            selector = _only(kind, data).file
+            file = ctx.variables.get(selector)
+            if not isinstance(file, File):
+                raise NodeError(f"cannot fetch file with selector {list(selector)}", "FileFetchError")
+            content = await ctx.resources.files.read(file)
+            return Body(content, (), "", f"<binary_content: size={len(content)} bytes>" if content else "")
+        case "x-www-form-urlencoded":
+            pairs = {ctx.variables.render(item.key): ctx.variables.render(item.value) for item in data}
+            encoded = urlencode(pairs, errors="replace")
+            return Body(encoded.encode(), (), content_type, encoded)
+        case "form-data":
+            return await _form(data, ctx)
+
+
+def _of_old(kind: BodyType, data: str) -> list[BodyItem]:
+    """The items of a body that an old file gives as one text."""
+    if kind in ("form-data", "x-www-form-urlencoded"):
+        return [BodyItem(key=key, value=value) for key, value in key_values(data)]
+    return [BodyItem(value=data)]
+
+
+def _only(kind: BodyType, data: Sequence[BodyItem]) -> BodyItem:
+    if len(data) != 1:
+        raise NodeError(f"{kind} body type should have exactly one item, not {len(data)}", "RequestBodyError")
+    return data[0]
+
+
+async def _json(template: str, ctx: Context) -> Body:
+    """The JSON that the template means, written anew, as in Dify."""
+    try:
+        written = json.dumps(await json_of(template, ctx.variables), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        rendered = ctx.variables.render(template)
+        shown = rendered if len(rendered) <= 500 else f"{rendered[:500]}..."
+        raise NodeError(f"Failed to parse JSON: {shown} ({error})", "RequestBodyError") from error
+    return Body(written.encode(), (), CONTENT_TYPES["json"], written)
+
+
+async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:
+    fields: dict[str, str] = {}
+    selectors: dict[str, Sequence[str]] = {}
+    for item in data:
+        key = ctx.variables.render(item.key)
+        if item.type == "text":
+            fields[key] = ctx.variables.render(item.value)
+        else:
+            selectors[key] = item.file
+    parts = [Part(key, _bytes(value)) for key, value in fields.items()]
+    told = list(fields.items())
+    files: list[Part] = []
+    for key, selector in selectors.items():
+        for file in _files(ctx.variables.get(selector)):
+            content = await ctx.resources.files.read(file)
+            mime_type = file.mime_type or "application/octet-stream"
+            files.append(Part(key, content, file.filename or "file", mime_type))
+            shown = f"'{file.filename or 'unknown'}', type='{mime_type}', size={len(content)} bytes"
+            told.append((key, f"<file_content_binary: {shown}>"))
+    # the boundary that is told is not the one that is sent: that is made where the body is put together
+    boundary = f"----WebKitFormBoundary{ctx.new_id().replace('-', '')[:16]}"
+    lines = [f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in told]
+    written = "".join([*lines, f"--{boundary}--\r\n"]) if told else ""
+    return Body(None, [*parts, *files] or [_PLACEHOLDER], f"multipart/form-data; boundary={boundary}", written)
+
+
+def _files(value: Value) -> list[File]:
+    return files_in({"": value})
+
+
+def _bytes(rendered: str) -> bytes:
+    return rendered.encode("utf-8", "replace")

@@ -1,0 +1,116 @@
+"""What an HTTP answer is: text (in which encoding?) or a file (of which type?)."""
+
+from __future__ import annotations
+
+from email.message import Message
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from headrace.content.disposition import basename, parse_disposition
+from headrace.content.encodings import decode, is_utf8, is_wide
+from headrace.content.filetypes import (
+    OCTET_STREAM,
+    UNSPECIFIC,
+    essence,
+    extension_of,
+    guess_extension,
+    guess_type,
+    is_plain_utf8,
+    is_text_type,
+    type_by_content,
+)
+from headrace.errors import NodeError
+from headrace.ports.services import HttpResponse
+
+_MEDIA = ("image/", "audio/", "video/", "font/")
+_MARKERS = (b"{", b"[", b"<", b"function", b"var ", b"const ", b"let ")
+_SAMPLE = 1024
+_MB = 1024 * 1024
+_LONGEST_EXTENSION = 20
+_LONGEST_TYPE = 1024  # characters of a header that are looked at: the parser takes the square of its length
+
+
+class Answer:
+    """An HTTP answer, looked at."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        self._body = response.body
+        self._url = response.url
+        self.headers: dict[str, str] = {}
+        for name, value in response.headers:
+            name = name.lower()
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+        self._type = essence(self.headers.get("content-type", ""))
+        self._disposition = parse_disposition(self.headers.get("content-disposition", ""))
+
+    @cached_property
+    def is_file(self) -> bool:
+        """By the disposition, else by how the content begins, else by the type. As in Dify, but for what its rule is
+        wrong about: office documents ("xml" is in their type), and files that happen to be all ASCII."""
+        kind, body = self._type, self._body
+        if self._disposition.attachment or self._disposition.filename or kind.startswith(_MEDIA):
+            return True
+        if type_by_content(body):
+            return True
+        if not kind.startswith("application/") or is_text_type(kind):
+            return self._is_binary
+        known = kind == OCTET_STREAM or guess_extension(kind)
+        if known and not any(marker in body[:_SAMPLE] for marker in _MARKERS):
+            return True
+        return not is_plain_utf8(body)
+
+    @cached_property
+    def _is_binary(self) -> bool:
+        """Whether it is no text in any encoding, whatever its type says."""
+        return b"\0" in self._body[:_SAMPLE] and not is_utf8(self._body) and not is_wide(self._body)
+
+    @cached_property
+    def mime_type(self) -> str:
+        """Of a file: what its name says, else the server, else its content, else the URL."""
+        content = type_by_content(self._body)
+        wrong = is_text_type(self._type) and (content or self._is_binary)
+        declared = "" if wrong or self._type in UNSPECIFIC else self._type
+        named = guess_type(basename(_path(self._url)))
+        named = "" if is_text_type(named) or named == OCTET_STREAM else named  # a script, more likely than a file
+        if content == "application/zip":
+            content = named or content  # many formats are archives
+        return guess_type(self._disposition.filename) or declared or content or named or OCTET_STREAM
+
+    @property
+    def extension(self) -> str:
+        """Of a file, with its dot: the one that goes with its type, else the one that its name has."""
+        extension = extension_of(self._disposition.filename)[:_LONGEST_EXTENSION]
+        fitting = guess_extension(self.mime_type)
+        if fitting and not (extension and self.mime_type == OCTET_STREAM):
+            return fitting
+        return extension or ".bin"
+
+    @cached_property
+    def text(self) -> str:
+        """The body decoded."""
+        header = Message()
+        header["Content-Type"] = self.headers.get("content-type", "")[:_LONGEST_TYPE]
+        return decode(self._body, header.get_content_charset(""))
+
+    def check_size(self, max_text: int, max_binary: int) -> None:
+        """NodeError `ResponseSizeError` where it is larger than its kind may be; sizes in bytes."""
+        size, most = len(self._body), max_binary if self.is_file else max_text
+        if size > most:
+            what = "File" if self.is_file else "Text"
+            raise NodeError(
+                f"{what} size is too large, max size is {most / _MB:.2f} MB, but current size is {_readable(size)}.",
+                "ResponseSizeError",
+            )
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def _readable(size: int) -> str:
+    if size < 1024:
+        return f"{size} bytes"
+    return f"{size / 1024:.2f} KB" if size < _MB else f"{size / _MB:.2f} MB"

@@ -1,0 +1,89 @@
+"""What nodes may use of the world: protocols and the requests and answers that cross them.
+
+Adapters implement them; nodes get them through `Context.resources`. Every failure is a `NodeError` whose `kind` is
+Dify's name for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.ports.services.files import Files
+from headrace.ports.services.http import Http, HttpRequest, HttpResponse, Part
+from headrace.ports.services.knowledge import Documents, History, Knowledge, Passage, Retrieval, Turn
+from headrace.ports.services.models import (
+    MOST_TOKENS,
+    ChatChunk,
+    ChatRequest,
+    Message,
+    Models,
+    Speech,
+    Tool,
+    ToolCall,
+    Usage,
+    estimate_tokens,
+)
+from headrace.ports.services.sandbox import Sandbox
+
+__all__ = [
+    "MOST_TOKENS",
+    "ChatChunk",
+    "ChatRequest",
+    "Documents",
+    "Files",
+    "History",
+    "Http",
+    "HttpRequest",
+    "HttpResponse",
+    "Knowledge",
+    "Limits",
+    "Message",
+    "Models",
+    "Part",
+    "Passage",
+    "Resources",
+    "Retrieval",
+    "Sandbox",
+    "Speech",
+    "Tool",
+    "ToolCall",
+    "Turn",
+    "Usage",
+    "estimate_tokens",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """All that a node may use."""
+
+    models: Models
+    http: Http
+    sandbox: Sandbox
+    files: Files
+    documents: Documents
+    knowledge: Knowledge
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a run and its nodes may go; the defaults are Dify's."""
+
+    max_steps: int = 500
+    max_seconds: float = 1200
+    max_text: int = 1_000_000  # characters of a text output
+    code_max_string: int = 400_000
+    code_max_number: float = 2**63 - 1
+    code_min_number: float = -(2**63)
+    code_max_depth: int = 5
+    code_max_string_array: int = 30
+    code_max_object_array: int = 30
+    code_max_number_array: int = 1000
+    code_seconds: float = 60
+    template_max_output: int = 400_000
+    http_max_text: int = 1024 * 1024
+    http_max_binary: int = 10 * 1024 * 1024
+    http_max_connect: float = 300
+    http_max_read: float = 600
+    http_max_write: float = 600

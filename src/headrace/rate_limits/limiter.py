@@ -1,0 +1,224 @@
+"""What calls and runs take of what the plans allow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from headrace.errors import RequestError
+from headrace.kernel.events import RunId
+from headrace.ports import App, Bucket, Buckets, Principal, Slot, Taken
+from headrace.rate_limits.plans import Plan, PlanFile
+
+MB = 1024 * 1024
+_DAY = 86400
+_SLOT_SECONDS = 0.2  # when to ask again for a run at once: nobody knows when one ends
+
+
+class Applied(NamedTuple):
+    """A plan that a call must pass, and whose it is: `scope` is workspace, app or key."""
+
+    scope: str
+    id: str
+    plan: Plan
+
+    def told(self) -> str:
+        return f"workspace '{self.id}'" if self.scope == "workspace" else f"this {self.scope}"
+
+
+class Met(NamedTuple):
+    """A limit that a call was held against: how much it allows in how many seconds (0: at once), how much is left, and
+    in how many seconds all of it is there again."""
+
+    kind: str
+    limit: int
+    window: int
+    left: int
+    reset: float
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that is being answered: who makes it, and which limits it met."""
+
+    principal: Principal | None = None
+    app: App | None = None
+    met: list[Met] = field(default_factory=list[Met])
+
+
+CALL: ContextVar[Call | None] = ContextVar("call", default=None)
+"""The call that is being answered, where there are limits."""
+
+
+def caller() -> str | None:
+    """The id of who makes the call that is being answered; None where there are no limits."""
+    call = CALL.get()
+    return call.principal.id if call is not None and call.principal is not None else None
+
+
+class LimitReached(RequestError):
+    """429: a plan allows no more for now; in `wait` seconds it may."""
+
+    def __init__(self, message: str, code: str, wait: float) -> None:
+        self.wait = min(max(0.0, wait), float(_DAY))
+        super().__init__(message, code, 429, {"Retry-After": str(max(1, math.ceil(self.wait - 1e-6)))})
+
+
+class _Kind(NamedTuple):
+    name: str
+    code: str
+    window: int  # seconds; 0: at once
+    noun: str
+    when: str
+
+
+_REQUESTS = _Kind("requests", "rate_limit_error", 60, "request", "a minute")
+_RUNS = _Kind("runs", "too_many_requests", _DAY, "run", "a day")
+_AT_ONCE = _Kind("concurrent-runs", "too_many_requests", 0, "run", "at once")
+
+
+class _Limit(NamedTuple):
+    kind: _Kind
+    applied: Applied
+    most: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.name}:{self.applied.scope}:{self.applied.id}"
+
+    @property
+    def bucket(self) -> Bucket:
+        return Bucket(self.name, self.most, self.most / self.kind.window)
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.name, self.most)
+
+    def met(self, taken: Taken) -> Met:
+        window = self.kind.window
+        left = min(self.most, max(0, math.floor(taken.left + 1e-6)))
+        reset = (self.most - taken.left) * window / self.most if window else 0.0 if taken.taken else _SLOT_SECONDS
+        return Met(self.kind.name, self.most, window, left, reset)
+
+    def reached(self, wait: float) -> LimitReached:
+        kind = self.kind
+        allowed = f"{self.most} {kind.noun}{'s' if self.most > 1 else ''} {kind.when}"
+        message = f"Too many requests: the plan of {self.applied.told()} allows {allowed}. Please try again later."
+        return LimitReached(message, kind.code, wait)
+
+
+class Limiter:
+    """Lets calls and runs pass, or raises LimitReached. `clock` gives seconds since the epoch."""
+
+    def __init__(self, file: PlanFile, store: Buckets, clock: Callable[[], float] = time.time) -> None:
+        self._file = file
+        self._store = store
+        self._clock = clock
+        self._version = file.version
+        # buckets that have nothing until then, on the monotonic clock; for as long as so much is allowed
+        self._empty: dict[tuple[str, int], float] = {}
+
+    async def request(self, principal: Principal, app: App | None = None) -> None:
+        """One more request of a caller, for an app if it is for one."""
+        call = CALL.get()
+        if call is not None:
+            call.principal, call.app = principal, app
+        applied = self._applied(principal.workspace, app, principal.id)
+        await self._pass(_limits(applied, _REQUESTS), call)
+
+    async def admit(self, run: RunId, app: App, *, known: bool = False) -> None:
+        """One more run of an app, asked for by the call that is being answered. `known`: there may be one of this id
+        already, which then takes nothing."""
+        applied = self._applied(app.workspace, app, caller())
+        await self._pass(_limits(applied, _RUNS), CALL.get(), _limits(applied, _AT_ONCE), run, known=known)
+
+    def largest_upload(self) -> int | None:
+        """Bytes that a file of the call that is being answered may have; None where no plan says so."""
+        call = CALL.get()
+        if call is None or call.principal is None:
+            return None
+        applied = self._applied(call.principal.workspace, call.app, call.principal.id)
+        most = [each.plan.max_upload_mb for each in applied if each.plan.max_upload_mb is not None]
+        return int(min(most) * MB) if most else None
+
+    def _applied(self, workspace: str, app: App | None, key: str | None) -> list[Applied]:
+        plans = self._file.current()
+        if self._version != self._file.version:
+            self._version = self._file.version
+            self._empty.clear()
+        found = [("workspace", workspace, plans.workspaces.get(workspace, plans.default))]
+        if app is not None and plans.apps:
+            found.append(("app", app.id, plans.apps.get(app.id) or plans.apps.get(app.name)))
+        if key is not None and plans.keys:
+            found.append(("key", key, plans.keys.get(key)))
+        return [Applied(scope, name, plans.plans[plan]) for scope, name, plan in found if plan is not None]
+
+    async def _pass(
+        self,
+        limits: Sequence[_Limit],
+        call: Call | None,
+        slots: Sequence[_Limit] = (),
+        run: RunId | None = None,
+        *,
+        known: bool = False,
+    ) -> None:
+        """Takes one of each, or raises LimitReached."""
+        if not limits and not slots:
+            return
+        asked = [*limits, *slots]
+        if not known and (taken := self._still_empty(limits)):
+            asked = [limits[index] for index in taken]
+            results = list(taken.values())
+        elif run is None:
+            results = await self._store.take([each.bucket for each in limits], self._clock())
+        else:
+            buckets, places = [each.bucket for each in limits], [each.slot for each in slots]
+            results = await self._store.admit(run, buckets, places, self._clock(), known=known)
+            if not results:
+                return
+        worst: tuple[float, _Limit] | None = None
+        for limit, taken in zip(asked, results, strict=True):
+            if call is not None:
+                call.met.append(limit.met(taken))
+            if not taken.taken:
+                wait = taken.wait if limit.kind.window else _SLOT_SECONDS
+                if limit.kind.window:
+                    self._empty[limit.name, limit.most] = time.monotonic() + wait
+                if worst is None or wait > worst[0]:
+                    worst = wait, limit
+        if worst is not None:
+            raise worst[1].reached(worst[0])
+
+    def _still_empty(self, limits: Sequence[_Limit]) -> Mapping[int, Taken]:
+        """Which limits are known to allow nothing yet: so a flood of calls does not reach the database."""
+        found: dict[int, Taken] = {}
+        now = time.monotonic()
+        for index, limit in enumerate(limits):
+            until = self._empty.get((limit.name, limit.most))
+            if until is None:
+                continue
+            if now < until:
+                wait = until - now
+                found[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
+            else:
+                del self._empty[limit.name, limit.most]
+        return found
+
+
+def _limits(applied: Sequence[Applied], kind: _Kind) -> list[_Limit]:
+    found: list[_Limit] = []
+    for each in applied:
+        plan = each.plan
+        if kind is _REQUESTS:
+            most = plan.requests_per_minute
+        elif kind is _RUNS:
+            most = plan.runs_per_day
+        else:
+            most = plan.concurrent_runs
+        if most is not None:
+            found.append(_Limit(kind, each, most))
+    return found

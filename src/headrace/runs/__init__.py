@@ -1,0 +1,1 @@
+"""Runs: submitted, driven by workers, followed, stopped and resumed."""

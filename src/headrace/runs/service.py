@@ -1,0 +1,323 @@
+"""The five verbs of a run: submit, follow, get, stop, resume.
+
+Every dialect of the API is made of these. A run never depends on the connection that asked for it. Whatever comes out
+of here has the workflow's secrets masked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from headrace.apps.catalog import Apps, Served
+from headrace.engine import Driver, World
+from headrace.errors import Conflict, Draining, NotFound, RequestError, TooManyRequests
+from headrace.ids import new_id
+from headrace.kernel.events import (
+    Delta,
+    Event,
+    Record,
+    RunEnded,
+    RunId,
+    RunPaused,
+    RunQueued,
+    RunResumed,
+    StopRequested,
+)
+from headrace.kernel.retry import fork
+from headrace.kernel.secrets import Mask
+from headrace.kernel.state import State
+from headrace.node import Flow
+from headrace.ports import Conversations, Queue, Runs
+from headrace.rate_limits import Limiter
+from headrace.runs.submission import Submission
+
+NUMBERS = 100  # numbers given to a message that other processes were faster with, before it is refused
+POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
+
+
+class Submitted(NamedTuple):
+    """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch; `message`: whether it
+    answers one, of this conversation if there is one."""
+
+    run: RunId
+    task: str
+    at: float
+    version: str
+    message: bool = False
+    conversation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run under way, followed from its first record."""
+
+    run: RunId
+    task: str
+    records: AsyncIterator[Record]
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as it stands."""
+
+    state: State
+    served: Served
+    records: Sequence[Record]
+
+
+class Runtime:
+    """Takes runs in, and tells what becomes of them. Workers (worker.py) do them."""
+
+    def __init__(
+        self,
+        apps: Apps,
+        world: World,
+        queue: Queue,
+        runs: Runs,
+        conversations: Conversations,
+        max_active: int = 0,
+        limiter: Limiter | None = None,
+    ) -> None:
+        self.apps = apps
+        self.world = world
+        self.queue = queue
+        self.runs = runs
+        self.conversations = conversations
+        self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
+        self.limiter = limiter  # None: nothing else is limited
+        self._active: Counter[str] = Counter()
+        self.driving: dict[RunId, Driver] = {}  # by this process's workers
+        self.draining = False  # the process is about to end: no more runs are taken in
+        self._handover: dict[RunId, list[Record]] = {}
+        self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
+
+    # ------------------------------------------------------------------------------------------------------ submit
+
+    async def submit(self, submission: Submission, run: RunId | None = None) -> Submitted:
+        """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
+        there is already is left as it is, and told of. Two messages of one conversation at once get two numbers, and
+        run in their order; TooManyRequests for one that others are faster than again and again."""
+        known, run = run is not None, run or new_id()
+        conversation, app = submission.conversation, submission.served.app.id
+        if conversation is None:
+            await self._let_in(run, app, known=known)
+            return await self._enqueue(submission.records(self.world.clock(), run))
+        # the journal gives a number once; within a process they wait for each other, so that few come second
+        async with self._numbering.setdefault(conversation, asyncio.Lock()):
+            await self._let_in(run, app, known=known)
+            if submission.begun is not None:  # what is refused leaves no conversation behind
+                await self.conversations.add_conversation(*submission.begun)
+            for _ in range(NUMBERS):
+                newest, _ = await self.conversations.exchanges(conversation, limit=1)
+                number = newest[0].number + 1 if newest else 1
+                with suppress(Conflict):  # another process was faster, and its message comes first
+                    return await self._enqueue(submission.records(self.world.clock(), run, number))
+        raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
+
+    async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
+        """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
+        had finished, and goes on from there, in the same version and with the same inputs.
+        NotFound for an unknown run; 409 `not_retryable` for one that has not ended, or ended well."""
+        records = await self.world.journal.read(run)
+        if not records:
+            raise NotFound(f"Workflow run not found with id: {run}")
+        old, end = records[0].event, _last(records)
+        assert isinstance(old, RunQueued)
+        if not isinstance(end, RunEnded) or end.status not in ("failed", "stopped"):
+            raise RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409)
+        known, new, now = new is not None, new or new_id(), self.world.clock()
+        queued = replace(
+            old,
+            task=new_id(),
+            system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
+            source="service-api",  # a batch counts its lines' own runs
+            retry_of=run,
+        )
+        await self._let_in(new, old.app, known=known)
+        return await self._enqueue(fork(records, new, now, queued))
+
+    async def _let_in(self, run: RunId, app: str, *, known: bool = False) -> None:
+        """Draining where no runs are taken in any more, LimitReached where a plan allows none. `known`: there may be
+        one of this id already."""
+        if self.draining:
+            raise Draining
+        if self.limiter is not None and (found := await self.apps.catalog.app(app)) is not None:
+            await self.limiter.admit(run, found, known=known)
+
+    async def _enqueue(self, records: Sequence[Record]) -> Submitted:
+        """Writes down how a run begins, and wakes a worker for it; one of this id that there is already is told of.
+        Conflict where there is none, and its message's number is taken."""
+        run = records[0].run
+        try:
+            await self.world.journal.append(records)
+        except Conflict:
+            records = await self.world.journal.read(run)
+            if not records:
+                raise
+        else:
+            await self.queue.put(run)
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        at, message = records[0].at, "query" in queued.system
+        return Submitted(run, queued.task, at, queued.version, message, queued.conversation)
+
+    @asynccontextmanager
+    async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[Started]:
+        """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
+        `submit`. TooManyRequests where the app has as many callers waiting as it may."""
+        app = submission.served.app.id
+        with self._counted(app):
+            if run is None and submission.conversation is None and submission.answer is None:
+                async with self._new(submission) as started:
+                    yield started
+            else:
+                # there may be one already, or one before it: nothing is to be driven before that is known
+                known = await self.submit(submission, run)
+                flow = await self.apps.flow(app, known.version)
+                yield Started(known.run, known.task, self.follow(known.run), flow)
+
+    @contextmanager
+    def _counted(self, app: str) -> Generator[None]:
+        """One more caller of an app, as long as the block lasts. TooManyRequests if it has as many as it may."""
+        if self.max_active and self._active[app] >= self.max_active:
+            raise TooManyRequests(
+                "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
+                f"{app} is {self.max_active}."
+            )
+        self._active[app] += 1
+        try:
+            yield
+        finally:
+            self._active[app] -= 1
+
+    @asynccontextmanager
+    async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
+        (record,) = submission.records(self.world.clock())
+        queued = record.event
+        assert isinstance(queued, RunQueued)
+        await self._let_in(record.run, queued.app)
+        async with self.world.bus.subscribe(record.run) as live:
+            written = asyncio.ensure_future(self.world.journal.append([record]))
+            # a worker of this process need not read back what is on its way to the disk: appends keep their order
+            self._handover[record.run] = [record]
+            await self.queue.put(record.run)
+            # whoever is told of a run can ask for it; a caller who leaves does not end it
+            await asyncio.shield(written)
+            flow = submission.served.flow
+            records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
+            yield Started(record.run, queued.task, records, flow)
+
+    def take(self, run: RunId) -> list[Record] | None:
+        """The records of a run submitted in this process a moment ago; None: read the journal."""
+        return self._handover.pop(run, None)
+
+    # ------------------------------------------------------------------------------------------------------ follow
+
+    async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncIterator[Record]:
+        """The run's records after a number, from the journal and then live, until it has ended (or has paused, unless
+        `on_pause`: then on). Streamed text comes live and again in journaled pieces; `kernel.answer` tells them apart.
+        NotFound for an unknown run."""
+        async with self.world.bus.subscribe(run) as live:
+            known = await self.world.journal.read(run)
+            if not known:
+                raise NotFound(f"Workflow run not found with id: {run}")
+            mask = await self._mask(known)
+            async for record in self._live(run, live, known, mask, after, on_pause=on_pause):
+                yield record
+
+    async def _live(
+        self,
+        run: RunId,
+        live: AsyncIterator[Sequence[Record]],
+        known: Sequence[Record],
+        mask: Mask,
+        after: int,
+        *,
+        on_pause: bool = False,
+    ) -> AsyncIterator[Record]:
+        last = 0
+        waiting = known
+        while True:
+            for record in waiting:
+                if record.seq is not None:
+                    if record.seq <= last:
+                        continue
+                    if record.seq > last + 1:
+                        waiting = await self.world.journal.read(run, last)  # the bus lost something
+                        break
+                    last = record.seq
+                if record.seq is None or last > after:
+                    yield mask.record(record) if mask else record
+                paused = isinstance(record.event, RunPaused) and record is waiting[-1] and not on_pause
+                if paused or isinstance(record.event, RunEnded):
+                    return
+            else:
+                try:
+                    async with asyncio.timeout(POLL_SECONDS):
+                        waiting = await anext(live)
+                except TimeoutError:
+                    waiting = await self.world.journal.read(run, last)
+
+    async def _mask(self, records: Sequence[Record]) -> Mask:
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        return Mask((await self.apps.flow(queued.app, queued.version)).secrets)
+
+    # --------------------------------------------------------------------------------------------------------- get
+
+    async def get(self, run: RunId) -> RunView | None:
+        """The run as it stands; None for an unknown one."""
+        records = await self.world.journal.read(run)
+        if not records:
+            return None
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        app = await self.apps.catalog.app(queued.app)
+        if app is None:
+            return None
+        served = await self.apps.version(app, queued.version)
+        mask = Mask(served.flow.secrets)
+        shown = [mask.record(record) for record in records] if mask else records
+        state = State(served.flow.graph)
+        for record in shown:
+            state.apply(record)
+        return RunView(state, served, shown)
+
+    # ------------------------------------------------------------------------------------------------ stop, resume
+
+    async def stop(self, run: RunId, by: str) -> None:
+        """Stops a run, wherever it is driven. Nothing happens to one that has ended, or that nobody knows."""
+        driver = self.driving.get(run)
+        if driver is not None:
+            driver.stop(by)
+        else:
+            await self._command(run, StopRequested(by))
+
+    async def resume(self, run: RunId) -> None:
+        """Lets a paused run go on; nothing happens to one that is not paused."""
+        await self._command(run, RunResumed())
+
+    async def _command(self, run: RunId, event: Event) -> None:
+        """Appends a command to a run that is driven elsewhere or by nobody, and wakes a worker for it."""
+        while records := await self.world.journal.read(run):
+            paused = isinstance(_last(records), RunPaused)
+            if isinstance(_last(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
+                return
+            record = Record(run, len(records) + 1, self.world.clock(), event)
+            with suppress(Conflict):  # somebody was faster: look again
+                await self.world.journal.append([record])
+                self._handover.pop(run, None)
+                await self.queue.put(run)
+                return
+
+
+def _last(records: Sequence[Record]) -> Event:
+    """What happened last, streamed text aside."""
+    return next(record.event for record in reversed(records) if not isinstance(record.event, Delta))

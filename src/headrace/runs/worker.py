@@ -1,0 +1,306 @@
+"""Does the runs: claims one after the other from the queue, and drives each to its end.
+
+What the queue loses, the reconciler puts back: every unfinished run that nobody drives, at the start and every few
+seconds. Runs of another worker on the same database are left to it as long as it shows that it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from random import uniform
+from typing import Protocol
+
+from headrace.engine import Driver
+from headrace.errors import HeadraceError, StoreError
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
+from headrace.node import Flow
+from headrace.runs.message_order import Turns
+from headrace.runs.service import Runtime
+from headrace.values import Value
+
+logger = logging.getLogger(__name__)
+
+
+class Watch(Protocol):
+    """Hears which runs are driven here. Nothing of it may fail or wait."""
+
+    def take_up(self, records: Sequence[Record], flow: Flow | None) -> None:
+        """A run is about to be driven; what it does from now on is told on the bus. No `flow`: it only ends."""
+        ...
+
+    def let_go(self, run: RunId) -> None: ...
+
+
+RECONCILE_SECONDS = 5.0
+RENEW_SECONDS = 3.0  # a few times before others take this worker for dead
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is tried again
+MOST_ATTEMPTS = 10  # of a run that fails for another reason than a database that is away
+
+
+class Worker:
+    """Drives up to `concurrency` runs at once. `run` goes on until it is cancelled.
+
+    `call_back` is called whenever a run that was asked for with a callback ends or pauses; `watch` hears of every run.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str = "worker",
+        concurrency: int = 10_000,
+        call_back: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.name = name
+        self._turns = Turns(runtime)
+        self._call_back = call_back
+        self._watch = watch
+        self._room = asyncio.Semaphore(concurrency)
+        self._runs: dict[asyncio.Task[None], None] = {}  # in the order in which they were claimed
+        self._claiming: asyncio.Task[None] | None = None
+        self._drained = False
+        self._held: set[RunId] = set()  # those of `_runs`
+        self._failures: Counter[RunId] = Counter()  # of runs that could not be driven, one after the other
+        self._puts: set[asyncio.Future[None]] = set()
+        self._resting: dict[RunId, asyncio.TimerHandle] = {}  # until they are tried again
+        self._orphaned = asyncio.Event()  # another worker was found dead
+        self._handing_back: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Works until cancelled; then gives back the runs under way, the first first. They go on elsewhere or after a
+        restart."""
+        await self._renew()
+        renewing = asyncio.create_task(self._stay_alive(), name=f"{self.name}: renew")
+        reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
+        looking = asyncio.create_task(self._turns.look(), name=f"{self.name}: turns")
+        claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
+        try:
+            await asyncio.wait((claiming,))
+            if not claiming.cancelled():
+                claiming.result()
+            await asyncio.get_running_loop().create_future()  # drained: what is under way goes on
+        finally:
+            tasks = (renewing, reconciling, looking, claiming, *self._runs)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for timer in self._resting.values():
+                timer.cancel()
+            if self._handing_back is not None:
+                await self._handing_back
+            await self._hand_back()
+
+    def drain(self) -> bool:
+        """Takes no more runs, and leaves those that wait to others; those under way go on. True once there are none."""
+        if not self._drained and self._claiming is not None:
+            self._claiming.cancel()
+            self._handing_back = asyncio.create_task(self._hand_back(), name=f"{self.name}: hand back")
+        self._drained = True
+        return not self._runs
+
+    async def _hand_back(self) -> None:
+        """Lets others have the runs that are not driven here."""
+        try:
+            await self.runtime.world.journal.hand_back(self.runtime.driving.keys())
+        except StoreError as error:
+            logger.warning("runs that wait here are taken up elsewhere only in a while: %s", error)
+
+    async def _claim_all(self) -> None:
+        while not self._drained:
+            await self._claim()
+
+    async def _claim(self) -> None:
+        """Waits for room and for a run, and sets about it."""
+        await self._room.acquire()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._room.release)
+            run = await stack.enter_async_context(self.runtime.queue.claim(self.name))
+            self._wake_up(run)
+            self._held.add(run)
+            stack.callback(self._held.discard, run)
+            task = asyncio.create_task(self._hold(stack.pop_all(), run), name=f"{self.name}: {run}")
+            self._runs[task] = None
+            task.add_done_callback(self._done)
+
+    async def _hold(self, lease: AsyncExitStack, run: RunId) -> None:
+        async with lease:
+            try:
+                await self._drive(run)
+            except Exception as error:
+                await self._put_off(run, error)
+            else:
+                self._failures.pop(run, None)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._runs[task]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s has failed: %s", task.get_name(), error, exc_info=error)
+
+    async def _put_off(self, run: RunId, error: Exception) -> None:
+        """Lets a run rest that could not be driven, each time for longer. One that fails again and again by itself is
+        ended: each try may ask a model that is paid for."""
+        self._failures[run] += 1
+        failures = self._failures[run]
+        passing = isinstance(error, StoreError) and error.transient
+        if not passing and failures >= MOST_ATTEMPTS and await self._given_up(run, error):
+            return
+        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE) * uniform(0.8, 1.2)
+        level = error.level if isinstance(error, StoreError) else logging.ERROR
+        trace = error if failures == 1 and not isinstance(error, StoreError | OSError) else None
+        message = "run %s cannot be gone on with for now, and is tried again in %.0f s: %s"
+        logger.log(level, message, run, pause, error, exc_info=trace)
+        loop = asyncio.get_running_loop()
+        self._resting[run] = loop.call_later(pause, lambda: self._again(run))
+
+    def _again(self, run: RunId) -> None:
+        # it counts as resting until it is claimed, so that the reconciler does not put it again meanwhile
+        task = asyncio.ensure_future(self.runtime.queue.put(run))
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+
+    def _wake_up(self, run: RunId) -> None:
+        """Somebody wants the run driven now: it is to be stopped, say."""
+        if (timer := self._resting.pop(run, None)) is not None:
+            timer.cancel()
+
+    async def _given_up(self, run: RunId, error: Exception) -> bool:
+        """Ends a run as failed; False where even that cannot be written."""
+        world = self.runtime.world
+        try:
+            records = await world.journal.read(run)
+            if records and not isinstance(records[-1].event, RunEnded):
+                why = f"The run could not be gone on with, {self._failures[run]} times: {error}"
+                await self._end(records, why)
+        except (HeadraceError, OSError) as failure:
+            logger.error("run %s cannot be ended as failed: %s", run, failure)
+            return False
+        del self._failures[run]
+        return True
+
+    async def _drive(self, run: RunId) -> None:
+        runtime = self.runtime
+        if run in runtime.driving:
+            return
+        records = runtime.take(run) or await runtime.world.journal.read(run)
+        if not records or isinstance(records[-1].event, RunEnded):
+            return
+        if not await self._is_ours(run, records):
+            return
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        conversation = queued.conversation
+        if conversation is not None and not _to_stop(records) and not await self._turns.has(run, conversation):
+            return
+        flow = await self._flow(run, records)
+        if flow is not None:
+            await self._driven(run, flow, records, queued)
+        if conversation is not None:
+            await self._turns.pass_on(conversation)
+
+    async def _is_ours(self, run: RunId, records: Sequence[Record]) -> bool:
+        """Whether the run may be gone on with here. Of several who begin a new one the journal lets one; one that was
+        begun has to be taken up first, as whoever drives it may be alive. One that is to be stopped may be ended by
+        anybody: it starts nothing any more."""
+        if _to_stop(records):
+            return True
+        begun = any(isinstance(record.event, RunStarted) for record in records)
+        return not begun or await self.runtime.world.journal.take_up(run)
+
+    async def _driven(self, run: RunId, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
+        runtime = self.runtime
+        variables: dict[str, Value] = {}
+        if queued.conversation is not None:
+            variables = {each.name: each.value for each in flow.conversation}
+            known = await runtime.conversations.conversation_variables(queued.conversation)
+            variables |= {each.name: each.value for each in known}
+        driver = runtime.driving[run] = Driver(run, flow, runtime.world, variables)
+        if self._watch:
+            self._watch.take_up(records, flow)
+        try:
+            state = await driver.drive(records)
+            self._tell(records)
+        finally:
+            del runtime.driving[run]
+            if self._watch:
+                self._watch.let_go(run)
+        if driver.state.stop is not None and state.stop is None:
+            await runtime.stop(run, driver.state.stop.by)  # whoever drives it now has not been told
+
+    async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
+        """The workflow of a run; one that is gone, or that no longer loads, ends the run."""
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        try:
+            return await self.runtime.apps.flow(queued.app, queued.version)
+        except HeadraceError as failure:
+            error = str(failure)
+        await self._end(records, error)
+        return None
+
+    async def _end(self, records: Sequence[Record], error: str) -> None:
+        """Ends a run as failed that is not driven."""
+        run, world = records[0].run, self.runtime.world
+        logger.error("run %s cannot go on: %s", run, error)
+        record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
+        await world.journal.append([record])
+        if self._watch:
+            self._watch.take_up(records, None)
+        world.bus.publish([record])
+        if self._watch:
+            self._watch.let_go(run)
+        self._tell(records)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        """The run has come to an end or a pause, or is driven elsewhere."""
+        queued = records[0].event
+        if isinstance(queued, RunQueued) and queued.callback is not None:
+            self._call_back()
+
+    async def _reconcile(self) -> None:
+        while True:
+            try:
+                self._orphaned.clear()
+                for run in await self.runtime.world.journal.adrift():
+                    if run not in self._held and run not in self._resting:
+                        await self.runtime.queue.put(run)
+            except StoreError as error:
+                logger.log(error.level, "cannot look for runs that nobody drives: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._orphaned.wait()
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew()
+            await self._see_overtaken()
+
+    async def _renew(self) -> None:
+        try:
+            if await self.runtime.world.journal.alive():
+                self._orphaned.set()
+        except StoreError as error:
+            logger.log(error.level, "cannot tell other workers that this one lives: %s", error)
+
+    async def _see_overtaken(self) -> None:
+        """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
+        driving = self.runtime.driving
+        try:
+            heads = await self.runtime.world.journal.heads(driving.keys())
+        except StoreError as error:
+            logger.log(error.level, "cannot look for runs that others have stopped: %s", error)
+            return
+        for run, head in heads.items():
+            # what a driver writes itself it knows before
+            if (driver := driving.get(run)) is not None and head > driver.state.seq:
+                driver.overtaken()
+
+
+def _to_stop(records: Sequence[Record]) -> bool:
+    """Whether a run is only to be ended: it waits for nobody, and anybody may do it."""
+    return any(isinstance(record.event, StopRequested) for record in records)

@@ -1,0 +1,188 @@
+"""One connection: uvicorn's, with limits to how long a request may take to arrive, and how large its head may be.
+
+Answers may take as long as they like: a stream lasts as long as its run. HTTP/1.1 is all that is spoken: an offer to go
+on in another protocol (`Upgrade`, which Java's client makes with every first request) is passed over, and a request of
+HTTP/1.0 gets an answer that such a client can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from headrace.api.http.errors import envelope, of_status
+
+logger = logging.getLogger(__name__)
+
+LARGEST_HEAD = 64 * 1024  # bytes of a request's line and headers
+SLOWEST = 10 * 1024  # bytes a second, of a body: who is faster has time for as long a body as it likes
+_HEADERS = (
+    b"content-type: application/json\r\n"
+    b"cache-control: no-store\r\n"
+    b"x-content-type-options: nosniff\r\n"
+    b"connection: close\r\n"
+)
+
+
+class Connection(HttpToolsProtocol):
+    """`draining`: the next answer is the last one. `make_room` is called with each new connection: it may close others,
+    or this one."""
+
+    def __init__(self, *arguments: Any, make_room: Callable[[Connection], None] | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._make_room = make_room
+        self.silent_since = 0.0  # when it last began or ended a request
+        self.draining = False
+        self._since: float | None = None  # when we began to wait for a request; None: it is here
+        self._begun = False  # some of it is here
+        self._heading = True
+        self._head = 0  # bytes of the head so far
+        self._received = 0  # bytes of the body so far
+        self._again: bytes | None = None  # the head of a request that offers another protocol, without the offer
+
+    # --------------------------------------------------------------------------------------------- what uvicorn calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._since = self.silent_since = self.loop.time()
+        if self._make_room is not None:
+            self._make_room(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._heading:
+            self._head += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            logger.warning("received a request that is not valid HTTP")
+            self.refuse(400)
+            return
+        if self._heading and self._head > LARGEST_HEAD and not self.transport.is_closing():
+            self.refuse(431)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._since = self.loop.time()
+        self._begun = self._heading = True
+        self._received = 0
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._again = self._head_without_offer()
+            return
+        super().on_headers_complete()
+        self._heading = False
+        self._head = 0
+        if self.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._received += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._again is not None:
+            return
+        super().on_message_complete()
+        self._since = None
+        self._begun, self._heading = False, True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._since is None and self.cycle.response_complete:
+            self._since = self.silent_since = self.loop.time()  # of the next one
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _until_closed(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
+
+    # -------------------------------------------------------------------------------------------- other protocols
+
+    def _parse(self, data: bytes) -> None:
+        """Feeds the parser. It stops at a request that offers another protocol, and leaves the body to that protocol:
+        the head of such a request is parsed again, without the offer."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._again is None:
+                    return  # CONNECT: refused by the application, and nothing follows
+                head, self._again = self._again, None
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+                self.parser.feed_data(head)
+                data = data[offer.args[0] :]
+
+    def _head_without_offer(self) -> bytes:
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        return line + b"".join(b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade") + b"\r\n"
+
+    # ------------------------------------------------------------------------------------------- what the server calls
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is owed to a request."""
+        return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]  # None at first
+
+    def look(self, now: float, seconds: float, tick: float) -> None:
+        """Refuses a request that has taken more than `seconds` to arrive, and what its body may take beyond that.
+        Called every `tick` seconds."""
+        if self._since is None or self.timeout_keep_alive_task is not None:
+            return  # nothing is awaited, or nothing but the next request
+        if self.flow.read_paused:
+            self._since += tick  # it is for us to read on
+        elif now - self._since > seconds + self._received / SLOWEST:
+            self.refuse(408)
+
+    def drop(self) -> None:
+        """Closes it at once, with no word: it has asked for nothing yet, or not all of it."""
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """Ends the connection with the answer that is owed, or the next one."""
+        self.draining = True
+        if self.answering:
+            self.cycle.keep_alive = False
+
+    def refuse(self, status: int) -> None:
+        """Answers by ourselves, if nothing else has begun to, and closes."""
+        owed = self.answering
+        if (owed and not self.cycle.response_started) or (not owed and (self._begun or status < 408)):
+            answer = envelope(of_status(status))
+            body = bytes(answer.body)
+            lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
+            size = b"content-length: %d\r\n\r\n" % len(body)
+            head = STATUS_LINE[status] + lines + _HEADERS + size
+            self.transport.write(head if owed and self.cycle.scope["method"] == "HEAD" else head + body)
+        if owed:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+
+def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
+    """Answers HTTP/1.0, which has no chunks: a body without a length ends with the connection."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        sized = True
+
+        async def framed(message: Message) -> None:
+            nonlocal sized
+            if message["type"] == "http.response.start":
+                sized = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not sized:
+                    cycle.chunked_encoding = False
+            elif not sized:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, framed)
+
+    return answer

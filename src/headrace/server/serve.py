@@ -1,0 +1,141 @@
+"""Serves what `main` puts together over HTTP, until the process is told to stop."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headrace.adapters.files import limit_for
+from headrace.apps.catalog import Served
+from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.main import Service, identity_of, service
+from headrace.settings import Settings
+from headrace.telemetry.scrubbing import Scrubber, secrets_in
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: Settings,
+    workflows: Sequence[Path],
+    ready_file: Path | None = None,
+    on_ready: Callable[[Service, str, Sequence[tuple[Path, Served, str]]], None] = lambda running, url, served: None,
+    scrubber: Scrubber | None = None,
+) -> None:
+    """Serves workflow files, and what is served already, until the process is told to stop.
+
+    `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are taken: of the
+    files that were named, or, if none was, of all that is served. `scrubber` learns what must not be logged.
+    """
+    # the web side takes 0.4 s to import; `lint` and `run` do without
+    from headrace.api.app import ApiOptions, create_app
+    from headrace.api.middleware.proxy_headers import Forwarded
+    from headrace.api.native import Polling
+    from headrace.server.tls import tls_of
+    from headrace.server.uvicorn_server import Server, Serving
+    from headrace.telemetry.setup import METRICS_PATH, Telemetry
+
+    tls, identity = tls_of(settings), identity_of(settings)
+    telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
+    async with service(settings, limited=True, telemetry=telemetry, identity=identity) as running:
+        served: list[tuple[Path, Served, str]] = []
+        problems: list[Problem] = []
+        for file in workflows:
+            try:
+                each = await running.publish(file)
+            except LoadError as error:
+                problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
+            else:
+                served.append((file, each, await running.apps.working_key(each.app)))
+        if problems:
+            raise LoadError("serve", problems)
+        for app in [] if workflows else await running.apps.catalog.apps():
+            try:
+                each = await running.apps.served(app.id)
+            except LoadError as error:
+                logger.error("%s cannot be served any more: %s", app.source, error)
+            else:
+                served.append((Path(app.source), each, await running.apps.working_key(app)))
+
+        listener = listen(settings.host, settings.port)
+        host, port = listener.getsockname()[:2]
+        url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        if not settings.public_url:
+            running.public_url = url + settings.root
+
+        def ready() -> None:
+            # what is there now stays: the collector need not go through the libraries again and again, in mid-request
+            gc.collect()
+            gc.freeze()
+            gc.enable()
+            if ready_file:
+                tell_ready(ready_file, url, served)
+            on_ready(running, url, served)
+
+        api = create_app(
+            running.apps,
+            running.runtime,
+            running.files,
+            ApiOptions(
+                cors_origins=settings.cors_origins,
+                ping_seconds=settings.ping_seconds,
+                max_body=settings.max_body,
+                limit_for=limit_for,
+                ready=lambda: not running.runtime.draining,
+                watch=telemetry.web,
+                public_url=settings.public_url,
+                secure=tls is not None or settings.public_url.startswith("https:"),
+            ),
+            Polling(running.answers, running.courier, running.dispatcher),
+            speech=running.speech,
+        )
+
+        if telemetry.route:
+            api.add_api_route(METRICS_PATH, telemetry.route.answer, include_in_schema=False)
+
+        serving = Serving(
+            tls=tls,
+            request_seconds=settings.request_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
+            drain_seconds=settings.drain_seconds,
+            ready=ready,
+            drain=running.drain,
+            at_rest=running.at_rest,
+        )
+        trusted, linked = settings.trusted_proxies, bool(settings.public_url)
+        front = Forwarded(api, api.router.routes, settings.root, trusted, linked=linked)
+        await Server(front, serving).serve([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. HeadraceError where the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise HeadraceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def tell_ready(path: Path, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+    """Writes the ready file, whole or not at all, and readable by its owner only: it has keys."""
+    apps = [
+        {
+            "file": str(file),
+            "name": each.app.name,
+            "mode": each.app.mode,
+            "app_id": each.app.id,
+            "workflow_id": each.version.id,
+            "key": key,
+        }
+        for file, each, key in served
+    ]
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump({"url": url, "apps": apps}, file, ensure_ascii=False, indent=2)
+    partial.replace(path)

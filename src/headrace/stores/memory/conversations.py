@@ -1,0 +1,248 @@
+"""Conversations, and what belongs to them, in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from heapq import nlargest, nsmallest
+from math import inf
+from typing import TypeVar
+
+from headrace.kernel.events import Record, RunId, RunQueued
+from headrace.ports import Annotation, Conversation, ConversationVariable, Exchange, Feedback
+from headrace.ports.services import Turn
+from headrace.stores.projection import Assignment, exchange_after, exchange_of, order_of
+from headrace.values import Value
+
+T = TypeVar("T")
+
+Place = tuple[int, float, RunId]
+"""Where an exchange stands in its conversation: its number, when it began, its id."""
+
+
+class MemoryExchanges:
+    """What runs do to conversations: the journal's side of Conversations."""
+
+    def __init__(self) -> None:
+        self._conversations: dict[str, Conversation] = {}
+        self._variables: dict[str, ConversationVariable] = {}
+        self._variables_of: dict[str, dict[str, None]] = {}  # ids by conversation
+        self._exchanges: dict[RunId, Exchange] = {}
+        self._places: dict[str, list[Place]] = {}  # by conversation, in order
+        self._running: dict[str, set[Place]] = {}  # by conversation
+        self._feedbacks: dict[RunId, dict[str, Feedback]] = {}  # by end user
+
+    def _is_numbered(self, record: Record) -> bool:
+        """Whether the message that begins with this record has a number that another one of its conversation has."""
+        event = record.event
+        if not isinstance(event, RunQueued) or event.conversation not in self._places:
+            return False
+        exchange = exchange_of(record, event)
+        if exchange is None or exchange.number == 0 or exchange.retry_of is not None:
+            return False
+        places, number = self._places[event.conversation], exchange.number
+        same = places[bisect_left(places, (number, -inf, "")) : bisect_left(places, (number + 1, -inf, ""))]
+        return any(self._exchanges[run].retry_of is None for _, _, run in same)
+
+    def _begin_exchange(self, record: Record, queued: RunQueued) -> None:
+        if exchange := exchange_of(record, queued):
+            self._keep_exchange(exchange)
+            if exchange.conversation is not None:
+                insort(self._places.setdefault(exchange.conversation, []), _place(exchange))
+        if queued.conversation is not None:
+            self._move(queued.conversation, record.at)
+
+    def _change_exchange(self, record: Record, status: str) -> None:
+        if exchange := self._exchanges.get(record.run):
+            self._keep_exchange(exchange_after(exchange, record.event, status))
+
+    def _keep_exchange(self, exchange: Exchange) -> None:
+        self._exchanges[exchange.id] = exchange
+        if exchange.conversation is None:
+            return
+        running = self._running.setdefault(exchange.conversation, set())
+        if exchange.status == "running":
+            running.add(_place(exchange))
+        else:
+            running.discard(_place(exchange))
+
+    def _move(self, conversation: str, at: float) -> None:
+        known = self._conversations.get(conversation)
+        if known is not None and known.updated_at < at:
+            self._conversations[conversation] = replace(known, updated_at=at)
+
+    def _assign(self, conversation: str, assignments: Sequence[Assignment]) -> None:
+        ids = {self._variables[each].name: each for each in self._variables_of.get(conversation, ())}
+        for each in assignments:
+            if known := ids.get(each.name):
+                self._variables[known] = replace(self._variables[known], value=each.value, updated_at=each.at)
+
+    def _forget_exchange(self, run: RunId) -> None:
+        self._feedbacks.pop(run, None)
+        exchange = self._exchanges.pop(run, None)
+        if exchange is None or exchange.conversation is None:
+            return
+        places = self._places[exchange.conversation]
+        del places[bisect_left(places, _place(exchange))]
+        if not places:
+            del self._places[exchange.conversation], self._running[exchange.conversation]
+
+
+class MemoryConversations(MemoryExchanges):
+    """Conversations."""
+
+    def __init__(self) -> None:
+        MemoryExchanges.__init__(self)
+        self._of_end_users: dict[tuple[str, str], dict[str, None]] = {}  # by app and end user
+        self._annotations: dict[str, Annotation] = {}
+        self._replies: dict[str, Mapping[str, Value]] = {}  # by app
+
+    # --------------------------------------------------------------------------------------------- conversations
+
+    async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None:
+        if conversation.id in self._conversations:
+            return
+        self._conversations[conversation.id] = conversation
+        self._of_end_users.setdefault((conversation.app, conversation.end_user), {})[conversation.id] = None
+        for variable in variables:
+            await self.save_conversation_variable(variable)
+
+    async def save_conversation(self, conversation: Conversation) -> bool:
+        known = self._conversations.get(conversation.id)
+        if known is None or known.deleted:
+            return False
+        del self._of_end_users[known.app, known.end_user][known.id]
+        self._conversations[conversation.id] = conversation
+        self._of_end_users.setdefault((conversation.app, conversation.end_user), {})[conversation.id] = None
+        return True
+
+    async def find_conversation(self, conversation: str) -> Conversation | None:
+        return self._conversations.get(conversation)
+
+    async def conversations(
+        self, app: str, end_user: str, *, after: str | None = None, limit: int = 20, order: str = "-updated_at"
+    ) -> tuple[list[Conversation], bool]:
+        by, newest_first = order_of(order)
+
+        def place(conversation: Conversation) -> tuple[float, str]:
+            return getattr(conversation, by), conversation.id
+
+        ids = self._of_end_users.get((app, end_user), {})
+        found = [each for each in map(self._conversations.__getitem__, ids) if not each.deleted]
+        if after is not None:
+            if after not in ids:
+                return [], False
+            start = place(self._conversations[after])
+            found = [each for each in found if (place(each) < start if newest_first else place(each) > start)]
+        limit = max(0, limit)
+        return (nlargest if newest_first else nsmallest)(limit, found, key=place), len(found) > limit
+
+    async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
+        found = [self._variables[each] for each in self._variables_of.get(conversation, ())]
+        return sorted(found, key=lambda variable: variable.created_at)
+
+    async def save_conversation_variable(self, variable: ConversationVariable) -> None:
+        known = self._variables.get(variable.id)
+        if known is not None and known.conversation != variable.conversation:
+            del self._variables_of[known.conversation][known.id]
+        self._variables[variable.id] = variable
+        self._variables_of.setdefault(variable.conversation, {})[variable.id] = None
+
+    # ------------------------------------------------------------------------------------------------- exchanges
+
+    async def exchanges(
+        self, conversation: str, *, before: RunId | None = None, limit: int = 20
+    ) -> tuple[list[Exchange], bool]:
+        older = self._older(conversation, before)
+        limit = max(0, limit)
+        page = older[max(0, len(older) - limit) :]
+        return [self._exchanges[run] for _, _, run in reversed(page)], len(older) > limit
+
+    def _older(self, conversation: str, before: RunId | None) -> list[Place]:
+        places = self._places.get(conversation, [])
+        if before is None:
+            return places
+        known = self._exchanges.get(before)
+        if known is None or known.conversation != conversation:
+            return []
+        return places[: bisect_left(places, _place(known))]
+
+    async def find_exchange(self, message: RunId) -> Exchange | None:
+        return self._exchanges.get(message)
+
+    async def next_exchange(self, conversation: str) -> RunId | None:
+        running = self._running.get(conversation)
+        return min(running)[2] if running else None
+
+    async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
+        found: list[Turn] = []
+        for _, _, run in reversed(self._older(conversation, before)):
+            if len(found) >= limit:
+                break
+            exchange = self._exchanges[run]
+            if exchange.answer:
+                found.append(Turn(exchange.query, exchange.answer, exchange.files))
+        return found[::-1]
+
+    # ------------------------------------------------------------------------------------------------- feedbacks
+
+    async def save_feedback(self, feedback: Feedback) -> None:
+        self._feedbacks.setdefault(feedback.message, {})[feedback.end_user] = feedback
+
+    async def remove_feedback(self, message: RunId, end_user: str) -> None:
+        self._feedbacks.get(message, {}).pop(end_user, None)
+
+    async def feedback_of(self, messages: Sequence[RunId], end_user: str) -> Mapping[RunId, Feedback]:
+        found = ((message, self._feedbacks.get(message, {}).get(end_user)) for message in messages)
+        return {message: feedback for message, feedback in found if feedback is not None}
+
+    async def feedbacks(self, app: str, page: int = 1, limit: int = 20) -> list[Feedback]:
+        found = [each for of in self._feedbacks.values() for each in of.values() if each.app == app]
+        found.sort(key=lambda feedback: (feedback.created_at, feedback.id), reverse=True)
+        return _page(found, page, limit)
+
+    # ----------------------------------------------------------------------------------------------- annotations
+
+    async def annotations(
+        self, app: str, keyword: str = "", page: int = 1, limit: int = 20
+    ) -> tuple[int, list[Annotation]]:
+        keyword = keyword.lower()
+        found = [
+            each
+            for each in self._annotations.values()
+            if each.app == app and (keyword in each.question.lower() or keyword in each.answer.lower())
+        ]
+        found.sort(key=lambda annotation: (annotation.created_at, annotation.id), reverse=True)
+        return len(found), _page(found, page, limit)
+
+    async def find_annotation(self, annotation: str) -> Annotation | None:
+        return self._annotations.get(annotation)
+
+    async def save_annotation(self, annotation: Annotation) -> None:
+        self._annotations[annotation.id] = annotation
+
+    async def remove_annotation(self, annotation: str) -> bool:
+        return self._annotations.pop(annotation, None) is not None
+
+    async def annotation_reply(self, app: str) -> Mapping[str, Value] | None:
+        return self._replies.get(app)
+
+    async def save_annotation_reply(self, app: str, setting: Mapping[str, Value] | None) -> None:
+        if setting is None:
+            self._replies.pop(app, None)
+        else:
+            self._replies[app] = setting
+
+    def _remove_annotations(self, app: str) -> None:
+        self._replies.pop(app, None)
+        self._annotations = {name: each for name, each in self._annotations.items() if each.app != app}
+
+
+def _place(exchange: Exchange) -> Place:
+    return exchange.number, exchange.created_at, exchange.id
+
+
+def _page(found: Sequence[T], page: int, limit: int) -> list[T]:
+    start = max(0, page - 1) * max(0, limit)
+    return list(found[start : start + max(0, limit)])

@@ -1,0 +1,139 @@
+"""Telemetry of a server, put together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence, Sized
+from typing import TYPE_CHECKING
+
+from headrace.errors import HeadraceError, StoreError
+from headrace.kernel.events import Record, RunId
+from headrace.node import Flow
+from headrace.ports import Bus, Callback
+from headrace.runs.service import Runtime
+from headrace.settings import Settings
+from headrace.telemetry.logs import RUN
+from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.run_tracker import Following, ObservedBus, Sink
+from headrace.telemetry.scrubbing import Scrubber
+from headrace.telemetry.web import MetricsRoute, Web
+
+if TYPE_CHECKING:
+    from headrace.telemetry.spans import Spans
+
+logger = logging.getLogger(__name__)
+
+METRICS_PATH = "/metrics"
+
+_LOOK_SECONDS = 5.0  # what is asked of the database for /metrics is as old as this, at most
+_PATIENCE_SECONDS = 2.0  # for the database's answer
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class Telemetry:
+    """What a server tells of itself. HeadraceError where a collector is named and the libraries for it are missing.
+
+    It is the `watch` of a worker and, wrapped around its bus (`bus`), hears what runs do; `web` is that of the API,
+    `called_back` that of the courier. `metrics` is None where they are off.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
+        self._spans = _spans(settings, environ)
+        self.metrics = Metrics() if settings.metrics.lower() not in OFF else None
+        self._token = None if settings.metrics.lower() in ON | OFF else settings.metrics
+        scrubber.learn([self._token] if self._token else [])
+        sinks: Sequence[Sink] = [each for each in (self.metrics, self._spans) if each is not None]
+        self.following = Following(sinks)
+        self.web = Web(self.metrics, access_log=settings.access_log)
+        self._runtime: Runtime | None = None
+        self._unfinished: int | None = None
+        self._looked = 0.0
+        self._looking = asyncio.Lock()
+
+    async def aclose(self) -> None:
+        """Sends what is still to be sent."""
+        if self._spans is not None:
+            await self._spans.aclose()
+
+    def bus(self, bus: Bus) -> Bus:
+        """A bus whose records are heard here, too."""
+        return ObservedBus(bus, self.following.publish)
+
+    # ------------------------------------------------------------------------------------------------------- hearing
+
+    def take_up(self, records: Sequence[Record], flow: Flow | None) -> None:
+        """For the worker, from within the task of the run."""
+        if flow is not None and flow.secrets:
+            self._scrubber.learn(flow.secrets)
+        self.following.take_up(records, flow)
+        run = self.following.find(records[0].run)
+        RUN.set((run.run, run.queued.app) if run else None)
+
+    def let_go(self, run: RunId) -> None:
+        self.following.let_go(run)
+
+    def called_back(self, callback: Callback) -> None:
+        """For the courier."""
+        if self.metrics is not None:
+            self.metrics.called_back(callback)
+
+    # ----------------------------------------------------------------------------------------------------- /metrics
+
+    def look_at(self, runtime: Runtime, queue: Sized | None = None) -> None:
+        """Where to look for what is waiting. `queue`: one of this process, which knows how many runs are in it."""
+        self._runtime = runtime
+        if self.metrics is None:
+            return
+        self.metrics.gauges += [
+            ("headrace_runs_in_flight", "Runs that this process drives.", lambda: len(runtime.driving)),
+            (
+                "headrace_runs_unfinished",
+                "Runs that are queued or under way, in all processes; paused ones wait for somebody else.",
+                lambda: self._unfinished,
+            ),
+        ]
+        if queue is not None:
+            depth = "Runs in this process's queue: they wait for a worker."
+            self.metrics.gauges.append(("headrace_queue_depth", depth, lambda: len(queue)))
+
+    @property
+    def route(self) -> MetricsRoute | None:
+        """What answers `METRICS_PATH`; None where metrics are off."""
+        return None if self.metrics is None else MetricsRoute(self.metrics, self._look, self._token)
+
+    async def _look(self) -> None:
+        """Asks the journal how many runs are unfinished. Where it does not answer, that is not told."""
+        async with self._looking:
+            fresh = self._unfinished is not None and time.monotonic() - self._looked < _LOOK_SECONDS
+            if self._runtime is None or fresh:
+                return
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    self._unfinished = len(await self._runtime.world.journal.unfinished())
+            except (StoreError, TimeoutError) as error:
+                level = error.level if isinstance(error, StoreError) else logging.WARNING
+                logger.log(level, "the journal does not tell how many runs are unfinished: %s", error or "too slow")
+                self._unfinished = None
+            self._looked = time.monotonic()
+
+
+ON, OFF = frozenset({"on", "true", "yes", "1", ""}), frozenset({"off", "false", "no", "0"})
+"""What the setting `metrics` may be besides a token."""
+
+
+def _spans(settings: Settings, environ: Mapping[str, str]) -> Spans | None:
+    """What sends spans; None where no collector is named, or OpenTelemetry is switched off by its own variables."""
+    named = settings.otel_endpoint or any(environ.get(name) for name in _ENDPOINTS)
+    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if not named or disabled or environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
+        return None
+    try:
+        from headrace.telemetry.spans import Spans  # an extra; and 0.1 s to import
+    except ImportError as error:
+        raise HeadraceError(
+            f'A collector for traces is named, but {error.name} is not installed: pip install "headrace[otel]"'
+        ) from error
+    return Spans(settings.otel_endpoint)
