@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.cli.flows import environ, headrace
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 ROOT = Path(__file__).parents[1]
 COLLECTION = ROOT / "examples" / "collection"

@@ -41,10 +41,10 @@ import pytest, subprocess, sys
 from pathlib import Path
 from tests.background import child, serving
 from tests.conformance import peers
-from tests.polling.counting import counting
+from tests.native.counting import counting
 from tests.sdk_contract.serving import Running
-from tests.serve.gated import FLOW, Peer, peer
-from tests.serve.process import Serve
+from tests.server.gated import FLOW, Peer, peer
+from tests.server.process import Serve
 from aiohttp import web
 
 def test_a_server(peer: Peer):

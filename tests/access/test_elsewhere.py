@@ -16,7 +16,7 @@ import pytest
 from headrace.access.keys import Access, Rights
 from headrace.stores.sql import SqlStore
 from tests.api.serving import workflow
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 KEYS = "/api/v1/keys"
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from headrace.access.keys import Rights
 from headrace.stores.memory import MemoryStore
-from tests.polling.calling import Caller
-from tests.polling.fuzzing import Asked, asked, operations, wrong
-from tests.polling.world import api_of, apps_of
-from tests.runtime.service import ECHO
+from tests.native.calling import Caller
+from tests.native.fuzzing import Asked, asked, operations, wrong
+from tests.native.world import api_of, apps_of
+from tests.runs.service import ECHO
 
 EXAMPLES = 300
 

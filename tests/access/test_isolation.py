@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from headrace.access.keys import Rights
 from tests.access.owning import MARK, USER, Holder, Owner, Reply, key_of, owner, published
 from tests.api.serving import Serving
-from tests.polling.fuzzing import Operation, operations
+from tests.native.fuzzing import Operation, operations
 
 REFUSED = {400, 403, 404}
 ALSO: Mapping[str, str | tuple[str, ...]] = {

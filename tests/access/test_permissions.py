@@ -15,7 +15,7 @@ from headrace.errors import Unauthorized
 from headrace.ports import Principal
 from tests.access.owning import Holder, Reply, key_of, published
 from tests.api.serving import Serving
-from tests.polling.fuzzing import Operation, operations
+from tests.native.fuzzing import Operation, operations
 
 MANAGED = {
     "publishWorkflowVersion",

@@ -11,8 +11,8 @@ import pytest
 from headrace.node import Context, Result
 from tests.api.chats import CHAT, chatflow
 from tests.api.serving import Client, Scripted, Serving, workflow
-from tests.polling.asynchronous import ask, look
-from tests.polling.test_batches import begun, ended
+from tests.native.asynchronous import ask, look
+from tests.native.test_batches import begun, ended
 
 TEXT = {"variable": "q", "label": "q", "type": "paragraph", "required": True}
 JSON = {"Content-Type": "application/json"}

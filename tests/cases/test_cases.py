@@ -27,7 +27,7 @@ from headrace.adapters.sandbox.node_program import of_the_extra
 from tests.cases.peer import Peer
 from tests.cli.conftest import Invoke, invoke  # noqa: F401
 from tests.conformance.compare import differs
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 DATA = Path(__file__).parent / "data"
 CASES = {folder.name: json.loads((folder / "case.json").read_text()) for folder in sorted(DATA.iterdir())}

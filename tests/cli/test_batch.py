@@ -17,7 +17,7 @@ from tests.api.chats import chatflow
 from tests.background import child
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
-from tests.polling.counting import counting
+from tests.native.counting import counting
 
 HALVES = "def main(n):\n    return {'y': 100 // n}\n"
 

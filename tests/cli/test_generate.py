@@ -23,7 +23,7 @@ from headrace.dsl.load import load
 from headrace.nodes import registry
 from tests.cli.conftest import Invoke
 from tests.cli.flows import code, environ, field, flow, headrace
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ROOT / "examples" / "product-detail" / "product-detail.yml"

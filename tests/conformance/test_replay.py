@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conformance import compare, peers
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 RUNS = pathlib.Path(__file__).parent / "runs"
 CASES = sorted(case.name for case in RUNS.iterdir())

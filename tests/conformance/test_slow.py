@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.conformance import compare, peers
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 SLOW = pathlib.Path(__file__).parent / "slow"
 PING, STOP = SLOW / "21_ping_25s", SLOW / "22_stop_running"

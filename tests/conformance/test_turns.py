@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from tests.conformance import compare
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 TURNS = pathlib.Path(__file__).parent / "turns"
 

@@ -10,8 +10,8 @@ import pytest
 from headrace.errors import Draining
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
-from tests.runtime.service import GATED, Gate, asked, publish
-from tests.runtime.service import runtime as made
+from tests.runs.service import GATED, Gate, asked, publish
+from tests.runs.service import runtime as made
 
 
 async def test_it_takes_no_more_and_gives_back_in_order() -> None:

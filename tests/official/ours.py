@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.stores.memory import MemoryStore
+from tests.native.world import api_of, apps_of
 from tests.official.described import ALL, Described
-from tests.polling.world import api_of, apps_of
 
 _API: Any = api_of(apps_of(MemoryStore()))
 _PATHS: Mapping[str, Any] = _API.openapi()["paths"]

@@ -17,12 +17,12 @@ import pytest_asyncio
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from docs.compatibility import done_events
+from tests.native.calling import Answer
 from tests.official import differs
 from tests.official.described import ALL, FACTS, Described, Held
 from tests.official.making import Request, right, wrong
 from tests.official.ours import HERE, ours
 from tests.official.world import App, World, events_of, world
-from tests.polling.calling import Answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = 12

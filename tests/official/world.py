@@ -19,8 +19,8 @@ from headrace.main import Service, service
 from headrace.settings import Settings
 from tests.conformance.peers import PNG
 from tests.http.servers import serve
+from tests.native.calling import Caller
 from tests.official import apps
-from tests.polling.calling import Caller
 
 USER = "u1"
 BOUNDARY = "headrace-official"

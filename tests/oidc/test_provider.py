@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from tests.oidc.provider import CLIENT, Provider
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 FLOW = Path(__file__).parents[1] / "data" / "apps" / "simple_passthrough.yml"
 USERS = [

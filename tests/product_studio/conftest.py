@@ -19,7 +19,7 @@ from tests.product_studio.page import PATIENCE, WEB, Opened
 from tests.product_studio.studio import Studio
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 WORKFLOW = FOLDER.parent / "product-detail" / "product-detail.yml"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,7 +9,7 @@ from tests.certificates import Authority
 from tests.sdk_contract.dify_server import Dify, cases, key_of
 from tests.sdk_contract.serving import Running
 from tests.sdk_node import package
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 _FLOWS = package.ROOT / "tests" / "sdk_contract" / "flows"
 

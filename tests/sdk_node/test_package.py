@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.sdk_node.package import ROOT, SDK, done
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 _USER_CODE = pathlib.Path(__file__).parent / "user_code"
 _BIN = SDK / "node_modules" / ".bin"

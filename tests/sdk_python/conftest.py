@@ -9,7 +9,7 @@ from tests.sdk_contract.dify_server import Dify
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
 from tests.sdk_python.clients import Fault, Maker
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 _FLOWS = pathlib.Path(__file__).parent.parent / "sdk_contract" / "flows"
 _RECORDED = pathlib.Path(__file__).parent.parent / "conformance" / "runs"

@@ -15,7 +15,7 @@ from tests.sdk_contract.dify_server import events_of, key_of
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
 from tests.sdk_python.clients import Fault, Maker
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 TEMPLATE = key_of("02_template")
 HTML: dict[str, Any] = {"status": 404, "headers": {"Content-Type": "text/html"}, "body": "<html>not here</html>"}

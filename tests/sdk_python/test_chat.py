@@ -28,7 +28,7 @@ from tests.certificates import Authority
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
 from tests.sdk_contract.serving import Running
 from tests.sdk_python.clients import Fault, Maker, collected
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 CHAT = key_of("33_chat_llm")
 TURN = key_of("38_chat_convvar_turn2")

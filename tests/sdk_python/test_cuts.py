@@ -13,7 +13,7 @@ from tests.sdk_contract.dify_server import cases, events_of, key_of
 from tests.sdk_contract.framed_server import FRAMES, Framed
 from tests.sdk_python.clients import Fault, Maker, Time, collected, plain
 from tests.sdk_python.cutting import Cutting, events_in, with_places
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 CASE = "02_template"
 RECORDED = (cases()[CASE] / "response.stream.txt").read_bytes()

@@ -12,7 +12,7 @@ from headrace_client.errors import UsageError
 
 from tests.sdk_contract.dify_server import key_of
 from tests.sdk_python.clients import Fault, Maker
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 KEY = key_of("18_inputs_all")  # its form has `text`, `file` and `files`

@@ -14,7 +14,7 @@ from headrace_client.errors import HeadraceError, RunFailedError, ServerError, U
 from headrace_client.options import PollingPlan
 
 from tests.sdk_python.clients import Fault, Maker
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 
 def event(name: str, data: dict[str, Any]) -> dict[str, Any]:

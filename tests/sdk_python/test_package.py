@@ -13,7 +13,7 @@ import pytest
 
 from tests.sdk_contract.dify_server import key_of
 from tests.sdk_python.test_runs import SNIPPET
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 _ROOT = pathlib.Path(__file__).parent.parent.parent
 _SDK = _ROOT / "sdks" / "python"

@@ -23,7 +23,7 @@ from headrace_client.errors import UsageError
 from tests.sdk_contract.dify_server import Dify, events_of, key_of
 from tests.sdk_contract.serving import Running
 from tests.sdk_python.clients import Fault, Maker, collected
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 TEMPLATE = key_of("02_template")
 

@@ -14,7 +14,7 @@ from headrace_client.sse import Block, Decoder
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
 from tests.sdk_contract.serving import Running
 from tests.sdk_python.clients import Fault, Maker, collected, plain
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 CASE = "02_template"
 RUN = events_of(CASE)[0]["workflow_run_id"]

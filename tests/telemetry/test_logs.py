@@ -19,7 +19,7 @@ from headrace.access.keys import new_key
 from headrace.telemetry.logs import formatter, write_logs
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 from tests import logged
-from tests.serve.process import Serve
+from tests.server.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import Peers
 from tests.telemetry.test_traces import KEY, environ, run

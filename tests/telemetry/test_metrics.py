@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.telemetry.prometheus import MOST_SERIES, OTHER, Counted, Spread
-from tests.serve.process import Serve
+from tests.server.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers
 from tests.telemetry.test_traces import COST, environ, run

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
-from tests.serve.process import Serve
+from tests.server.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.collector import collector
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers, Span

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases.peer import Peer
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 FLOWS = Path(__file__).parent / "flows"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.process import Serve
+from tests.server.process import Serve
 from tests.third_party.test_python import ANSWER, STREAM, workflow_events
 
 HERE = Path(__file__).parent / "node"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.process import Serve
+from tests.server.process import Serve
 
 HERE = Path(__file__).parent / "python"
 ANSWER = "Fine answer"

@@ -1,0 +1,126 @@
+"""Every endpoint of the asynchronous API in `/docs`: what it does, an example of each answer, and how it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from headrace.stores.memory import MemoryStore
+from tests.native.calling import Caller
+from tests.native.fuzzing import Operation, operations
+from tests.native.world import api_of, apps_of
+from tests.runs.service import ECHO
+
+APP: Any = api_of(apps_of(MemoryStore()))
+DESCRIPTION: Mapping[str, Any] = APP.openapi()
+ALL = operations(DESCRIPTION, "/api/")
+each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda each: f"{each.method} {each.path}")
+
+
+def answers(operation: Operation) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """(status, content type, how it is described) of every answer with a body."""
+    for status, told in operation.told["responses"].items():
+        for kind, media in told.get("content", {}).items():
+            yield int(status), kind, media
+
+
+def test_there_is_something_to_hold():
+    assert len(ALL) > 10
+    assert all(each.path.startswith("/api/v1/") for each in ALL), "an alias is told of nowhere"
+    ids = [told["operationId"] for methods in DESCRIPTION["paths"].values() for told in methods.values()]
+    assert len(set(ids)) == len(ids)
+
+
+@each_operation
+def test_it_is_said_what_it_does(operation: Operation):
+    assert operation.told["summary"]
+    assert operation.told["description"]
+    assert operation.told["tags"]
+    assert operation.told["security"]
+    for each in operation.parameters:
+        assert each["description"], each["name"]
+        assert each["schema"], each["name"]
+    in_path = {each["name"] for each in operation.parameters if each["in"] == "path"}
+    assert in_path == {part[1:-1] for part in operation.path.split("/") if part.startswith("{")}
+
+
+@each_operation
+def test_every_answer_has_an_example(operation: Operation):
+    good = [(status, media) for status, _, media in answers(operation) if status < 300]
+    assert good
+    for status, media in good:
+        assert media.get("example") or media.get("examples"), status
+    assert all(status < 400 or 400 <= status < 600 for status, _, _ in answers(operation))
+
+
+@each_operation
+def test_its_errors_are_told(operation: Operation):
+    failing = {status: media for status, kind, media in answers(operation) if status >= 400 and "json" in kind}
+    assert 401 in failing
+    if "{" in operation.path:
+        assert 404 in failing
+    if operation.bodies:
+        assert {400, 413} <= failing.keys()
+    if any(each["name"] == "Idempotency-Key" for each in operation.parameters):
+        assert {400, 409} <= failing.keys()
+    for status, media in failing.items():
+        assert media["examples"]
+        for code, example in media["examples"].items():
+            assert example["value"]["code"] == code
+            assert example["value"]["status"] == status
+            assert example["value"]["message"]
+
+
+@each_operation
+def test_a_body_has_an_example(operation: Operation):
+    content = operation.told.get("requestBody", {}).get("content", {})
+    assert all("schema" in media for media in content.values())
+    written = [kind for kind, media in content.items() if media["schema"].get("format") != "binary"]
+    assert {kind for kind, _ in operation.bodies} == set(written)
+
+
+@each_operation
+async def test_without_a_key_it_is_refused_as_told(operation: Operation):
+    path = "/".join("x" if part.startswith("{") else part for part in operation.path.split("/"))
+    answer = await Caller(APP)(operation.method, path)
+    assert (answer.status, answer.json["code"]) == (401, "unauthorized")
+
+
+async def test_the_examples_of_versions_are_like_real_answers():
+    store = MemoryStore()
+    apps = apps_of(store)
+    served = await apps.publish("flow.yml", ECHO)
+    call = Caller(api_of(apps), await apps.working_key(served.app))
+    base, told = f"/api/v1/workflows/{served.app.id}", "/api/v1/workflows/{app_id}"
+
+    def example(method: str, path: str, status: int = 200) -> Any:
+        told = DESCRIPTION["paths"][path][method]["responses"][str(status)]
+        return told["content"]["application/json"]["example"]
+
+    for kind, body in next(each for each in ALL if each.told["operationId"] == "publishWorkflowVersion").bodies:
+        given = body if isinstance(body, str) else None
+        answer = await call(
+            "POST",
+            f"{base}/versions",
+            json=None if given else body,
+            body=(given or "").encode(),
+            headers={"Content-Type": kind},
+        )
+        assert answer.status in (200, 201), "what the example publishes can be published"
+        assert answer.json.keys() == example("post", f"{told}/versions", answer.status).keys()
+        assert answer.json["name"] == example("post", f"{told}/versions", answer.status)["name"]
+    listed = (await call("GET", f"{base}/versions")).json
+    assert listed.keys() == example("get", f"{told}/versions").keys()
+    assert listed["data"][0].keys() == example("get", f"{told}/versions")["data"][0].keys()
+    version = f"/versions/{served.version.id}"
+    for method, path, like in (
+        ("GET", version, "/versions/{version_id}"),
+        ("GET", f"/diff?from={served.version.id}", "/diff"),
+        ("POST", "/rollback", "/rollback"),
+        ("POST", f"{version}/pin", "/versions/{version_id}/pin"),
+    ):
+        answer = await call(method, base + path)
+        assert answer.status == 200
+        assert answer.json.keys() == example(method.lower(), told + like).keys(), like

@@ -1,0 +1,110 @@
+"""What nobody means to send: never a 500, always the envelope, and no status that the description does not tell of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from headrace.adapters.files import limit_for
+from headrace.api.app import ApiOptions, create_app
+from headrace.main import service
+from headrace.settings import Settings
+from tests.cli.flows import field, flow
+from tests.native.calling import Caller
+from tests.native.fuzzing import Asked, asked, operations, wrong
+from tests.native.world import parts_of
+
+EXAMPLES = 400
+PATIENCE = 0.3  # seconds after which whoever follows a run hangs up
+
+
+class Target:
+    """A whole service with an app, some runs of it, and a caller with the app's key."""
+
+    def __init__(self, app: Any, key: str, known: dict[str, list[str]]) -> None:
+        self.call = Caller(app, key)
+        self.operations = operations(app.openapi(), "/api/v1/")
+        self.known = known
+        self.seen: Counter[tuple[str, str, int]] = Counter()
+
+    async def ask(self, each: Asked) -> None:
+        answer = await self.call(each.method, each.target, body=each.body, headers=each.headers, leave_after=PATIENCE)
+        self.seen[each.operation.method, each.operation.path, answer.status] += 1
+        problem = wrong(each, answer)
+        assert problem is None, f"{each}: {problem}"
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncGenerator[Target]:
+    file = flow(tmp_path / "echo.yml", variables=[field("query")])
+    other = flow(tmp_path / "other.yml")
+    async with service(Settings(data=tmp_path / "data"), {}, memory=True) as running:
+        served = await running.publish(file)
+        key = await running.apps.working_key(served.app)
+        foreign = await running.publish(other)
+        options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
+        app = create_app(running.apps, running.runtime, running.files, options, parts_of(running))
+        call = Caller(app, key)
+        body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
+        runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]
+        ran = f"/api/v1/workflow-runs/{runs[0]['workflow_run_id']}"
+        assert (await call("GET", f"{ran}?wait=5")).json["status"] == "succeeded"
+        callbacks = (await call("GET", f"{ran}/callbacks")).json["data"]
+        begun = await call(
+            "POST",
+            f"/api/v1/workflows/{served.app.id}/batch?user=u",
+            body=b'{"query": "a"}\n{"query": 7}\n',
+            headers={"Content-Type": "application/jsonl"},
+        )
+        known = {
+            "batch_id": [begun.json["batch_id"]],
+            "app_id": [served.app.id, served.app.id, foreign.app.id],
+            "workflow_id": [served.app.id, served.version.id, foreign.app.id],
+            "version_id": [served.version.id, served.version.id, foreign.version.id],
+            "from": [served.version.id],
+            "workflow_run_id": [each["workflow_run_id"] for each in runs],
+            "callback_id": [each["id"] for each in callbacks],
+        }
+        yield Target(app, key, known)
+
+
+async def test_nothing_that_is_sent_breaks_it(target: Target):
+    requests: list[Asked] = []
+
+    @seed(3)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(asked(target.operations, target.known))
+    def collect(each: Asked) -> None:
+        requests.append(each)
+
+    collect()
+    gate = asyncio.Semaphore(20)
+
+    async def ask(each: Asked) -> None:
+        async with gate:
+            await target.ask(each)
+
+    await asyncio.gather(*(ask(each) for each in requests))
+    reached = {(method, path) for method, path, status in target.seen if status < 400}
+    assert len(requests) >= EXAMPLES
+    assert len(reached) > len(target.operations) / 2, "the requests do not get far enough to prove anything"
+
+
+async def test_a_wrong_answer_would_be_found(target: Target):
+    """The check itself: an operation that answers what it does not tell of."""
+    operation = next(each for each in target.operations if each.path == "/api/v1/workflow-runs")
+    poor = type(operation)(operation.method, operation.path, {**operation.told, "responses": {"418": {}}})
+    with pytest.raises(AssertionError, match="is not documented"):
+        await target.ask(Asked(poor, "GET", poor.path, {}, b"", plain=True))

@@ -1,0 +1,140 @@
+"""What callers may rely on: the API's version in every answer, and word of what goes, half a year before."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response, StreamingResponse
+
+from headrace.api.app import RawRoute
+from headrace.api.http import errors
+from headrace.api.middleware.api_version import Stability, deprecated
+from headrace.api.middleware.request_context import Edge
+from headrace.api.openapi import operation, responses
+from headrace.errors import NotFound
+from tests.native.calling import Caller
+
+OLD = operation("old", "Old", "An old route", "Does what it did.", responses((), json={"done": True}))
+GONE = deprecated(date(2026, 12, 1), date(2027, 6, 1), "https://example.com/changes#old")
+
+
+async def old(request: Request) -> Response:
+    match request.query_params.get("how"):
+        case "refused":
+            raise NotFound("nothing there")
+        case "broken":
+            raise RuntimeError("nobody foresaw this")
+        case "linked":
+            return Response(b"{}", headers={"Link": "</next>; rel=next"})
+        case "stream":
+            return StreamingResponse(iter([b"a", b"b"]))
+        case _:
+            return Response(b"{}")
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    """An API with one route as it was, and the same as a deprecated one."""
+    made = FastAPI(redirect_slashes=False)
+    made.add_middleware(Edge, origins=["*"], headers={"X-Version": "1.12.1"})
+    made.add_middleware(Stability, prefixes=("/api",), headers={"Headrace-API-Version": "1"})
+    errors.install(made)
+    for prefix in ("/api/v1", "/v1"):
+        router = APIRouter(prefix=prefix, route_class=RawRoute)
+        router.add_api_route("/new", old, methods=["GET"], **{**OLD, "operation_id": f"new{prefix}"})
+        router.add_api_route(
+            "/old", GONE.endpoint(old), methods=["GET"], **{**GONE.operation(OLD), "operation_id": f"old{prefix}"}
+        )
+        made.include_router(router)
+    return made
+
+
+@pytest.mark.parametrize("query", ["", "?how=refused", "?how=broken", "?how=linked", "?how=stream"])
+async def test_a_deprecated_route_says_so_in_every_answer(app: FastAPI, query: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.CRITICAL)
+    answer = await Caller(app)("GET", f"/api/v1/old{query}")
+    assert answer.headers["deprecation"] == "@1796083200"
+    assert datetime.fromtimestamp(1796083200, UTC) == datetime(2026, 12, 1, tzinfo=UTC)
+    assert answer.headers["sunset"] == "Tue, 01 Jun 2027 00:00:00 GMT"
+    assert parsedate_to_datetime(answer.headers["sunset"]) == datetime(2027, 6, 1, tzinfo=UTC)
+    links = answer.headers["link"].split(", ")
+    assert links[-1] == '<https://example.com/changes#old>; rel="deprecation"; type="text/html"'
+    assert links[:-1] == (["</next>; rel=next"] if "linked" in query else [])
+    assert answer.headers["headrace-api-version"] == "1"
+
+
+@pytest.mark.parametrize("query", ["", "?how=refused", "?how=broken"])
+async def test_other_routes_do_not(app: FastAPI, query: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.CRITICAL)
+    answer = await Caller(app)("GET", f"/api/v1/new{query}")
+    assert answer.headers["headrace-api-version"] == "1"
+    assert not answer.headers.keys() & {"deprecation", "sunset", "link"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "named"),
+    [
+        ("GET", "/api/v1/nothing", True),
+        ("GET", "/api", True),
+        ("DELETE", "/api/v1/new", True),
+        ("GET", "/v1/new", False),
+        ("GET", "/apia", False),
+        ("GET", "/nothing", False),
+    ],
+)
+async def test_the_version_is_named_also_where_there_is_no_route(app: FastAPI, method: str, path: str, named: bool):
+    answer = await Caller(app)(method, path)
+    assert ("headrace-api-version" in answer.headers) == named
+
+
+async def test_browsers_may_read_the_version(app: FastAPI):
+    answer = await Caller(app)("GET", "/api/v1/new", headers={"Origin": "https://shop.example"})
+    exposed = answer.headers["access-control-expose-headers"].replace(" ", "").split(",")
+    assert {"Headrace-API-Version", "X-Version"} <= set(exposed)
+
+
+def test_the_documentation_says_so_too(app: FastAPI):
+    paths = app.openapi()["paths"]
+    told = paths["/api/v1/old"]["get"]
+    assert told["deprecated"] is True
+    assert "2027-06-01" in told["description"]
+    assert GONE.link in told["description"]
+    assert "deprecated" not in paths["/api/v1/new"]["get"]
+
+
+@pytest.mark.parametrize(
+    ("since", "sunset"),
+    [
+        (date(2026, 12, 1), date(2027, 5, 31)),
+        (date(2026, 8, 31), date(2027, 2, 27)),
+        (date(2027, 8, 31), date(2028, 2, 28)),
+        (date(2026, 12, 1), date(2026, 1, 1)),
+    ],
+)
+def test_less_than_six_months_are_refused(since: date, sunset: date):
+    with pytest.raises(ValueError, match=f"deprecated on {since} is to answer until"):
+        deprecated(since, sunset, "https://example.com")
+
+
+@pytest.mark.parametrize(
+    ("since", "sunset"),
+    [
+        (date(2026, 8, 31), date(2027, 2, 28)),
+        (date(2027, 8, 31), date(2028, 2, 29)),
+        (date(2026, 6, 1), date(2026, 12, 1)),
+    ],
+)
+def test_six_months_are_enough(since: date, sunset: date):
+    assert deprecated(since, sunset, "https://example.com").sunset == sunset
+
+
+@pytest.mark.parametrize(
+    "link", ["", "/changes", "ftp://x", "https://", "https://x/>,<", "https://x/\r\nA: b", "https://é"]
+)
+def test_a_link_leads_somewhere(link: str):
+    with pytest.raises(ValueError, match="is no http or https URL"):
+        deprecated(date(2026, 1, 1), date(2027, 1, 1), link)

@@ -1,0 +1,38 @@
+"""The whole API over a store in memory, without a socket, and without workers: nothing that is asked to run does."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any, cast
+
+from starlette.types import ASGIApp
+
+from headrace.api.app import create_app
+from headrace.api.native import Polling
+from headrace.apps.catalog import Apps
+from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.engine import World
+from headrace.node import Registry
+from headrace.runs.service import Runtime
+from headrace.stores.memory import MemoryStore
+from tests.engine.worlds import NOTHING
+from tests.runs.service import REGISTRY, SECRET
+
+
+def apps_of(store: MemoryStore, registry: Registry = REGISTRY) -> Apps:
+    """As a process that has just been started sees them."""
+    return Apps(store, registry, SECRET)
+
+
+def parts_of(there: Any) -> Polling:
+    """The parts of the asynchronous API that something has under their names; those it does not have are not asked."""
+    return Polling(**{each.name: getattr(there, each.name, None) for each in fields(Polling) if each.init})
+
+
+def api_of(apps: Apps) -> ASGIApp:
+    """The API of a process that serves these apps."""
+    store = cast("MemoryStore", apps.catalog)
+    runtime = Runtime(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
+    parts = parts_of(SimpleNamespace(answers=store, courier=SimpleNamespace()))
+    return create_app(apps, runtime, cast("Any", None), parts=parts)

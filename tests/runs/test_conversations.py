@@ -1,0 +1,264 @@
+"""Messages of one conversation: their order, the variables they hand on, and what happens to those that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from headrace.apps.catalog import Apps, Served
+from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.engine import World
+from headrace.errors import TooManyRequests
+from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
+from headrace.node import Registry
+from headrace.nodes.answer import Answer
+from headrace.nodes.assigner import Assigner
+from headrace.nodes.start import Start
+from headrace.ports import Conversation, ConversationVariable, Exchange
+from headrace.runs import message_order, worker
+from headrace.runs import service as runtimes
+from headrace.runs.service import NUMBERS, Runtime
+from headrace.runs.submission import Submission
+from headrace.stores.memory import MemoryStore
+from headrace.stores.sql import SqlStore
+from tests.engine.worlds import NOTHING
+from tests.runs.service import SECRET, Gate, working
+
+REGISTRY: Registry = {"start": Start, "answer": Answer, "assigner": Assigner, "gate": Gate}  # pyright: ignore[reportAssignmentType]
+TALK = """
+app: {mode: advanced-chat, name: talk}
+kind: app
+version: 0.5.0
+workflow:
+  conversation_variables:
+  - {id: v1, name: count, value_type: number, value: 0, description: how often}
+  - {id: v2, name: said, value_type: 'array[string]', value: []}
+  features: {}
+  graph:
+    nodes:
+    - {id: s, data: {type: start, title: Start, variables: []}}
+    - {id: g, data: {type: gate, title: Gate}}
+    - id: a
+      data:
+        type: assigner
+        title: Assign
+        version: '2'
+        items:
+        - {variable_selector: [conversation, count], input_type: constant, operation: +=, value: 1}
+        - {variable_selector: [conversation, said], input_type: variable, operation: append, value: [sys, query]}
+    - {id: w, data: {type: answer, title: Answer, answer: '{{#conversation.count#}}/{{#sys.dialogue_count#}}'}}
+    edges:
+    - {id: s-g, source: s, sourceHandle: source, target: g}
+    - {id: g-a, source: g, sourceHandle: source, target: a}
+    - {id: a-w, source: a, sourceHandle: source, target: w}
+"""
+
+
+@pytest.fixture(autouse=True)
+async def gate() -> None:
+    Gate.reset()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
+    opened = MemoryStore() if request.param == "memory" else await SqlStore.open(f"sqlite:///{tmp_path}/talk.db")
+    yield opened
+    await opened.aclose()
+
+
+def runtime(store: MemoryStore | SqlStore) -> Runtime:
+    return Runtime(Apps(store, REGISTRY, SECRET), World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
+
+
+async def talk(where: Runtime, conversation: str = "c") -> Submission:
+    """A conversation, and a message of it to be sent."""
+    served: Served = await where.apps.publish("talk.yml", TALK)
+    made = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
+    variables = [
+        ConversationVariable(
+            f"{conversation}-{each.name}", conversation, each.name, each.type, "", each.value, 1.0, 1.0
+        )
+        for each in served.flow.conversation
+    ]
+    await where.conversations.add_conversation(made, variables)
+    return Submission(served, "somebody", {}, query="hello", conversation=conversation)
+
+
+async def heard(where: Runtime, run: RunId) -> list[Record]:
+    return [record async for record in where.follow(run)]
+
+
+async def answer(where: Runtime, run: RunId) -> str:
+    last = (await heard(where, run))[-1].event
+    assert isinstance(last, RunEnded)
+    return str(last.outputs.get("answer"))
+
+
+async def values(where: Runtime, conversation: str = "c") -> dict[str, object]:
+    return {each.name: each.value for each in await where.conversations.conversation_variables(conversation)}
+
+
+async def test_messages_at_once_are_answered_one_after_the_other(store: MemoryStore | SqlStore):
+    async with working(runtime(store)) as where:
+        message = await talk(where)
+        sent = await asyncio.gather(*(where.submit(replace(message, query=f"m{n}")) for n in range(5)))
+        await Gate.begun.wait()
+        Gate.opened.set()
+        answers = [await answer(where, each.run) for each in sent]
+        assert sorted(answers) == ["1/1", "2/2", "3/3", "4/4", "5/5"]
+        known = await values(where)
+        assert known["count"] == 5
+        by_number = sorted(zip(answers, [f"m{n}" for n in range(5)], strict=True))
+        assert known["said"] == [query for _, query in by_number]
+
+
+async def test_the_second_message_does_not_begin_before_the_first_has_ended(store: MemoryStore | SqlStore):
+    async with working(runtime(store)) as where:
+        message = await talk(where)
+        first = await where.submit(message)
+        second = await where.submit(message)
+        other = await where.submit(await talk(where, "d"))
+        async for record in where.follow(other.run):
+            if record.event == NodeStarted("g"):  # another conversation has not waited
+                break
+        Gate.opened.set()
+        await heard(where, second.run)
+        ended = (await store.read(first.run))[-1].at
+        started = (await store.read(second.run))[1].at
+        assert started >= ended
+        assert [await answer(where, each.run) for each in (first, second, other)] == ["1/1", "2/2", "1/1"]
+
+
+async def test_one_that_waits_can_be_stopped_at_once(store: MemoryStore | SqlStore):
+    async with working(runtime(store)) as where:
+        message = await talk(where)
+        first = await where.submit(message)
+        second = await where.submit(message)
+        third = await where.submit(message)
+        await Gate.begun.wait()
+        await where.stop(second.run, "somebody")
+        last = (await heard(where, second.run))[-1].event
+        assert isinstance(last, RunEnded)
+        assert last.status == "stopped"
+        Gate.opened.set()
+        assert [await answer(where, first.run), await answer(where, third.run)] == ["1/1", "2/3"]
+
+
+async def test_after_a_restart_they_go_on_in_order(store: MemoryStore | SqlStore):
+    before = runtime(store)
+    async with working(before):
+        message = await talk(before)
+        sent = [await before.submit(message) for _ in range(3)]
+        await Gate.begun.wait()
+    Gate.opened.set()
+    async with working(runtime(store)) as where:  # its worker finds what is unfinished
+        assert [await answer(where, each.run) for each in sent] == ["1/1", "2/2", "3/3"]
+
+
+# --------------------------------------------------------------------------------------------- more than one process
+
+
+@pytest.fixture
+async def beside(store: MemoryStore | SqlStore, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
+    """The store as another process has it."""
+    if isinstance(store, MemoryStore):
+        yield store
+        return
+    opened = await SqlStore.open(f"sqlite:///{tmp_path}/talk.db")
+    yield opened
+    await opened.aclose()
+
+
+async def test_of_two_processes_none_gives_a_number_twice(
+    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
+):
+    mine, other = runtime(store), runtime(beside)
+    message = await talk(mine)
+    sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
+    assert len({each.run for each in sent}) == 40
+    found, _ = await store.exchanges("c", limit=100)
+    assert [each.number for each in reversed(found)] == [*range(1, 41)]
+    assert {each.id for each in found} == {each.run for each in sent}
+
+
+async def test_the_same_message_sent_to_two_processes_at_once_is_one(
+    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
+):
+    mine, other = runtime(store), runtime(beside)
+    message = await talk(mine)
+    names = [f"m{n}" for n in range(10)]
+    told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
+    assert [each.run for each in told] == [name for name in names for _ in range(2)]
+    assert len({each.task for each in told}) == 10
+    found, _ = await store.exchanges("c", limit=100)
+    assert sorted(each.number for each in found) == [*range(1, 11)]
+
+
+async def test_a_message_that_others_are_always_faster_than_is_refused(
+    store: MemoryStore | SqlStore, monkeypatch: pytest.MonkeyPatch
+):
+    where = runtime(store)
+    message = await talk(where)
+    await where.submit(message)
+    asked: list[str] = []
+
+    async def exchanges(conversation: str, **_: object) -> tuple[list[Exchange], bool]:
+        asked.append(conversation)
+        return [], False  # as if the one that is there had been written just now
+
+    monkeypatch.setattr(store, "exchanges", exchanges)
+    with pytest.raises(TooManyRequests, match="at once"):
+        await where.submit(message, "late")
+    assert asked == ["c"] * NUMBERS
+    assert await store.read("late") == []
+
+
+async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore):
+    async with working(runtime(store)) as where:
+        message = await talk(where)
+        first = (await where.submit(message)).run
+        await Gate.begun.wait()
+        await where.stop(first, "somebody")
+        await heard(where, first)
+        Gate.opened.set()
+        again = (await where.retry(first, "again")).run
+        assert (await where.retry(first, "again")).run == again, "asked for twice"
+        assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
+        assert [(each.number, each.retry_of) for each in (await store.exchanges("c"))[0]] == [
+            (2, None),
+            (1, first),
+            (1, None),
+        ]
+
+
+async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(message_order, "LOOK_SECONDS", 0.02)
+    # nothing makes up for what is not heard live, or not called
+    monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
+    stores = [await SqlStore.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
+    for each in stores:
+        await each.alive()
+    Gate.opened.set()
+    async with working(runtime(stores[0])) as mine, working(runtime(stores[1])) as other, asyncio.timeout(60):
+        message = await talk(mine)
+
+        async def send(which: Runtime) -> list[Record]:
+            return await heard(which, (await which.submit(message)).run)
+
+        told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
+    assert all(isinstance(each[-1].event, RunEnded) for each in told)
+    found, _ = await stores[0].exchanges("c", limit=100)
+    assert [each.answer for each in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
+    runs = [await stores[0].read(each.id) for each in reversed(found)]
+    for before, after in pairwise(runs):
+        assert isinstance(before[-1].event, RunEnded)
+        assert isinstance(after[1].event, RunStarted)
+        assert before[-1].at <= after[1].at
+    for each in stores:
+        await each.aclose()

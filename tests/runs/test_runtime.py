@@ -1,0 +1,243 @@
+"""Submit, follow, get, stop: what becomes of a run, whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from headrace.apps.catalog import Served
+from headrace.brokers.local import LocalBus
+from headrace.errors import NotFound, StoreError, TooManyRequests
+from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
+from headrace.kernel.secrets import STARS, Mask
+from headrace.runs.service import Runtime
+from headrace.stores.memory import MemoryStore
+from tests.runs.service import ECHO, GATED, Gate, asked, publish, runtime, working
+
+
+@pytest.fixture(autouse=True)
+async def gate() -> None:
+    Gate.reset()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+async def heard(where: Runtime, run: RunId, after: int = 0) -> list[Record]:
+    return [record async for record in where.follow(run, after)]
+
+
+def outcome(records: Sequence[Record]) -> RunEnded:
+    last = records[-1].event
+    assert isinstance(last, RunEnded)
+    return last
+
+
+async def test_a_run_is_followed_from_its_first_record_to_its_last(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        served = await publish(where, ECHO)
+        async with where.open(asked(served, q="hi")) as started:
+            records = [record async for record in started.records]
+    assert [record.seq for record in records] == list(range(1, 8))
+    assert outcome(records).outputs == {"q": "hi"}
+    assert records == await store.read(started.run)
+
+
+async def test_leaving_does_not_end_the_run(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        async with where.open(asked(await publish(where, GATED))) as started:
+            pass
+        await Gate.begun.wait()
+        Gate.opened.set()
+        assert outcome(await heard(where, started.run)).status == "succeeded"
+
+
+async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: MemoryStore):
+    where = runtime(store)
+    run, task, *_ = await where.submit(asked(await publish(where, ECHO), q="x"))
+    assert len(await store.read(run)) == 1
+    assert await store.find_task(task) == run
+    async with working(where):
+        assert outcome(await heard(where, run)).outputs == {"q": "x"}
+
+
+async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        await Gate.begun.wait()
+        late = asyncio.create_task(heard(where, run))
+        back = asyncio.create_task(heard(where, run, after=4))
+        await asyncio.sleep(0)
+        Gate.opened.set()
+        whole = [record for record in await late if record.seq]
+        assert [record.seq for record in whole] == list(range(1, len(whole) + 1))
+        assert [record for record in await back if record.seq] == whole[4:]
+        assert await heard(where, run, after=whole[-1].seq or 0) == []
+
+
+async def test_an_unknown_run_is_not_found(store: MemoryStore):
+    with pytest.raises(NotFound):
+        await heard(runtime(store), "nobody")
+    assert await runtime(store).get("nobody") is None
+
+
+class Deaf(LocalBus):
+    """Loses every other record."""
+
+    count = 0
+
+    def publish(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.count += 1
+            if self.count % 2 or isinstance(record.event, RunEnded):
+                super().publish([record])
+
+
+async def test_what_the_bus_loses_comes_from_the_journal(store: MemoryStore):
+    async with working(runtime(store, Deaf())) as where:
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        following = asyncio.create_task(heard(where, run))
+        await Gate.begun.wait()
+        Gate.opened.set()
+        records = [record for record in await following if record.seq]
+    assert records == [masked(record) for record in await store.read(run)]
+
+
+def masked(record: Record) -> Record:
+    return Mask(["hunter2!"]).record(record)
+
+
+async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        Gate.opened.set()
+        async with where.open(asked(await publish(where, GATED))) as started:
+            opened = [record async for record in started.records]
+        followed = await heard(where, started.run)
+        view = await where.get(started.run)
+    assert view is not None
+    for shown in (opened, followed, view.records):
+        assert "hunter2!" not in repr([record.event for record in shown])
+        assert outcome(shown).outputs["key"] == STARS
+    assert outcome(await store.read(started.run)).outputs["key"] == "hunter2!"
+    assert view.state.outputs["key"] == STARS
+
+
+async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        async with where.open(asked(await publish(where, GATED))) as started:
+            await Gate.begun.wait()
+            await where.stop(started.run, "me")
+            records = [record async for record in started.records]
+        assert outcome(records).status == "stopped"
+        await where.stop(started.run, "me")
+        await where.stop("nobody", "me")
+        assert await store.read(started.run) == [r for r in records if r.seq]
+
+
+async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
+    where = runtime(store)
+    run, *_ = await where.submit(asked(await publish(where, GATED)))
+    await where.stop(run, "me")
+    async with working(where):
+        assert outcome(await heard(where, run)).status == "stopped"
+    assert Gate.entered == 0
+
+
+async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: MemoryStore):
+    async with working(runtime(store)) as where:
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        await Gate.begun.wait()
+    assert not isinstance((await store.read(run))[-1].event, RunEnded)
+    Gate.opened.set()
+    async with working(runtime(store)) as where:  # its reconciler finds the run
+        records = await heard(where, run)
+    assert outcome(records).status == "succeeded"
+    assert Gate.entered == 2
+    assert [type(r.event) for r in records if isinstance(r.event, RunResumed)] == [RunResumed]
+    assert len([r for r in records if isinstance(r.event, NodeSucceeded)]) == 3
+    text = "".join(r.event.text for r in records if isinstance(r.event, Delta) and r.seq)
+    assert text.endswith("through the gate")
+
+
+async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
+    async with working(runtime(store, max_active=1)) as where:
+        served = await publish(where, GATED)
+        async with where.open(asked(served)) as started:
+            await Gate.begun.wait()
+            with pytest.raises(TooManyRequests) as refused:
+                async with where.open(asked(served)):
+                    raise AssertionError
+            assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
+            Gate.opened.set()
+            assert outcome([record async for record in started.records]).status == "succeeded"
+        async with where.open(asked(served)) as started:
+            assert outcome([record async for record in started.records]).status == "succeeded"
+
+
+async def test_a_run_whose_app_is_gone_ends_and_says_so(store: MemoryStore):
+    where = runtime(store)
+    served = await publish(where, GATED)
+    run, *_ = await where.submit(asked(served))
+    await store.remove_app(served.app.id)
+    again = runtime(store)
+    async with again.world.bus.subscribe(run) as told, working(again):
+        assert isinstance((await anext(told))[0].event, RunEnded)
+    assert outcome(await store.read(run)).error == f"Workflow not found with id: {served.version.id}"
+
+
+async def opened(where: Runtime, served: Served) -> list[Record]:
+    async with where.open(asked(served, q="x")) as started:
+        return [record async for record in started.records]
+
+
+class Full(MemoryStore):
+    """A store whose disk is full."""
+
+    def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        failed.set_exception(StoreError("the disk is full"))
+        return failed
+
+
+async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
+    async with working(runtime(Full())) as where:
+        served = await publish(where, ECHO)
+        with pytest.raises(StoreError):
+            await where.submit(asked(served, q="x"))
+        with pytest.raises(StoreError):
+            await opened(where, served)
+
+
+class Locked(MemoryStore):
+    """A store that cannot say whose a run is, at first."""
+
+    asked = 0
+
+    async def take_up(self, run: RunId) -> bool:
+        self.asked += 1
+        if self.asked <= 3:
+            raise StoreError("the database is locked")
+        return await super().take_up(run)
+
+
+async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
+    store = Locked()
+    where = runtime(store)
+    served = await publish(where, ECHO)
+    run = (await where.submit(asked(served, q="x"))).run
+    await store.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
+    where.take(run)
+    since = asyncio.get_running_loop().time()
+    async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
+        while not isinstance((await anext(told))[-1].event, RunEnded):
+            pass
+    assert outcome(await store.read(run)).status == "succeeded"
+    assert store.asked == 4
+    assert asyncio.get_running_loop().time() - since >= 0.3, "and not at once"
