@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yaml
@@ -13,7 +12,7 @@ from headrace.nodes.assigner import Assigner
 from tests.api.chats import begin, chatflow, refused, say, saying
 from tests.api.serving import REGISTRY, Client, Serving, serving
 
-NOBODY = str(uuid4())
+NOBODY = "5d0f5b0e-9a3c-4c0e-8a52-3f1c6a7e4b21"
 VARIABLES = {
     "mood": ("string", "calm"),
     "count": ("number", 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -12,7 +11,7 @@ from headrace.ports import Conversation
 from tests.api.chats import begin, chatflow, refused, say
 from tests.api.serving import Client, Serving, workflow
 
-NOBODY = str(uuid4())
+NOBODY = "5d0f5b0e-9a3c-4c0e-8a52-3f1c6a7e4b21"
 NO_CONVERSATION = (404, "not_found", "Conversation Not Exists.")
 
 
