@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests import leftovers, logged
 
+WHOLE = ("deploy", "product_studio", "sdk_node", "third_party")
+
+_REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()
 
 # A change is judged by the same examples each time; new ones are looked for wherever CI is not set.
@@ -23,24 +32,75 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "logs_secrets: logs what looks like a key, to see what becomes of it")
     logged.listen()
     leftovers.reset_signals()
+    keep_bytecode()
+    if not is_worker(config):
+        handle, name = tempfile.mkstemp(prefix="headrace-leftovers-")
+        os.close(handle)
+        config.stash[_REPORT] = Path(name)
+
+
+def keep_bytecode() -> None:
+    """The tests start hundreds of processes: none of them is to compile everything anew."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of several that run tests, and not the one that reports."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    node.workerinput["leftovers"] = str(node.config.stash[_REPORT])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return Schedule(config, log)
+
+
+class Schedule(LoadScopeScheduling):
+    """The tests of a file run in one process, and so do those of a folder whose fixtures are expensive."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder.rpartition("/")[2] in WHOLE else file
+
+
+def report_of(config: pytest.Config) -> Path:
+    """The file that the processes of this session report to what they leave behind."""
+    return Path(config.workerinput["leftovers"]) if is_worker(config) else config.stash[_REPORT]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    lines: list[str] = []
-    if leftovers.kill_children(lines.append) and session.exitstatus == pytest.ExitCode.OK:
+    report = report_of(session.config)
+    with report.open("a", encoding="utf-8") as file:
+        leftovers.kill_children(lambda line: print(line, file=file, flush=True))
+    if is_worker(session.config):
+        return
+    session.config.stash[_LEFT] = report.read_text("utf-8").splitlines()
+    report.unlink()
+    if session.config.stash[_LEFT] and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    session.config.stash[_LEFT] = lines
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    skipped = [report for report in terminalreporter.getreports("skipped") if "product_studio" in report.nodeid]
+    for reason, count in Counter(report.longrepr[2] for report in skipped).items():
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(f"Product Studio's page was not driven in a browser: {reason} ({count} tests).")
     for line in config.stash.get(_LEFT, []):
         terminalreporter.write_line(line, red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    leftovers.watch_the_end(sys.__stderr__ or sys.stderr)
+    if is_worker(config):
+        # closed with the process
+        leftovers.watch_the_end(report_of(config).open("a", encoding="utf-8"), leftovers.WORKER_GRACE)
+    else:
+        leftovers.watch_the_end(sys.__stderr__ or sys.stderr, leftovers.GRACE)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,7 @@ from fastapi.dependencies import models
 
 PATIENCE = 5.0  # seconds that processes which are ending are given
 GRACE = 20.0  # seconds that threads are given after that
+WORKER_GRACE = 4.0  # and those of a worker, which xdist kills after ten
 _KEPT = ("SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGTSTP", "SIGTTIN", "SIGTTOU")  # nohup's, job control's, and Python's own
 
 
@@ -59,9 +60,9 @@ def children() -> dict[int, str]:
     return found
 
 
-def kill_children(report: Callable[[str], None]) -> bool:
-    """Ends the child processes that do not end of themselves, and names them. Whether there were any."""
-    until = time.monotonic() + PATIENCE
+def kill_children(report: Callable[[str], None], patience: float | None = None) -> bool:
+    """Kills the child processes that do not end by themselves, and reports them. Whether there were any."""
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
     while (left := children()) and time.monotonic() < until:
         time.sleep(0.05)
     for pid, command in left.items():
@@ -70,18 +71,19 @@ def kill_children(report: Callable[[str], None]) -> bool:
     return bool(left)
 
 
-def watch_the_end(stream: TextIO) -> None:
-    """Ends this process where threads keep it, and names them: then its exit code is 1."""
+def watch_the_end(stream: TextIO, grace: float) -> None:
+    """Ends this process, with exit code 1, where threads keep it alive after its main thread, and reports them."""
 
     def watch() -> None:
-        time.sleep(GRACE)
+        threading.main_thread().join()  # a worker's goes on until the other workers have finished as well
+        faulthandler.dump_traceback_later(grace + 2 * PATIENCE, exit=True, file=stream)  # where no thread can run
+        time.sleep(grace)
         frames = sys._current_frames()
         for thread in threading.enumerate():
             if not thread.daemon and thread is not threading.main_thread():
                 stack = "".join(traceback.format_stack(frames[thread.ident])) if thread.ident in frames else ""
                 print(f"LEFT BEHIND: thread {thread.name} keeps the process:\n{stack}", file=stream, flush=True)
-        kill_children(lambda line: print(line, file=stream, flush=True))
+        kill_children(lambda line: print(line, file=stream, flush=True), 0)
         os._exit(1)
 
     threading.Thread(target=watch, name="end of the session", daemon=True).start()
-    faulthandler.dump_traceback_later(GRACE + 2 * PATIENCE, exit=True, file=stream)  # where no thread gets its turn

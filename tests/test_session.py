@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAIN = """
-import sys
-import pytest
+IMPATIENT = """
 from tests import leftovers
-leftovers.GRACE, leftovers.PATIENCE = 1.0, 0.5
-arguments = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-# tests.conftest, which a plugin of the suite is not, is imported before pytest can rewrite what it imports
-sys.exit(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning", sys.argv[1]]))
+leftovers.GRACE = leftovers.WORKER_GRACE = 1.0
+leftovers.PATIENCE = 0.5
 """
 SERVER = """
 import threading
@@ -82,24 +79,34 @@ def test_it():
 """
 
 
-def session(folder: Path, test: str, *before: str) -> subprocess.CompletedProcess[str]:
+def session(folder: Path, test: str, *before: str, workers: int = 0) -> subprocess.CompletedProcess[str]:
     """A session of this one test file, that is to end soon, whatever is left."""
     file = folder / "test_it.py"
     file.write_text(test)
-    command = [*before, sys.executable, "-c", MAIN, str(file)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    (folder / "impatient.py").write_text(IMPATIENT)
+    plugins = ["-p", "impatient", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    # tests.conftest, which is no plugin of the suite, is imported before pytest can rewrite what it imports
+    quiet = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    command = [*before, sys.executable, "-m", "pytest", *plugins, *quiet, "-c", "pyproject.toml", f"-n{workers}"]
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(
+        [*command, str(file)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
-def test_a_thread_that_a_failure_leaves_is_named_and_ends_with_the_session(tmp_path: Path):
-    done = session(tmp_path, SERVER)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_thread_that_a_failure_leaves_is_named_and_ends_with_the_session(tmp_path: Path, workers: int):
+    done = session(tmp_path, SERVER, workers=workers)
     assert done.returncode == 1
     assert "AssertionError: by force" in done.stdout
-    assert "LEFT BEHIND: thread forgotten keeps the process:" in done.stderr
-    assert "serve_forever" in done.stderr
+    reported = done.stdout if workers else done.stderr
+    assert "LEFT BEHIND: thread forgotten keeps the process:" in reported
+    assert "serve_forever" in reported
 
 
-def test_a_process_that_is_left_is_named_and_killed(tmp_path: Path):
-    done = session(tmp_path, PROCESS)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_process_that_is_left_is_named_and_killed(tmp_path: Path, workers: int):
+    done = session(tmp_path, PROCESS, workers=workers)
     assert (done.returncode, "1 passed" in done.stdout) == (1, True)
     assert "LEFT BEHIND: process " in done.stdout
     assert "import time; time.sleep(600)" in done.stdout

@@ -34,15 +34,6 @@ def _missing() -> str | None:
     return None
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was skipped is said where nobody can miss it."""
-    skipped = [each for each in terminalreporter.getreports("skipped") if "product_studio" in each.nodeid]
-    if skipped:
-        why = _missing() or "the page could not be built"
-        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
-        terminalreporter.line(f"Product Studio's page was not driven in a browser: {why} ({len(skipped)} tests).")
-
-
 @pytest.fixture(scope="session")
 def chromium() -> str:
     missing = _missing()
