@@ -1,4 +1,5 @@
 # make demo [ONCE=1] [PORT=8040]   serves the example and a page that uses it, calls it once, and stays up (ONCE=1: ends)
+# make quick                       lint, import layers, types, and the tests of the core
 # make test                        what must hold before anything is merged
 # make fuzz [COUNT=20000]          generated programs in the sandbox against plain Python
 # make oracle [N=500] [SEED=0]     compares every node type with Dify's own engine, over N generated graphs
@@ -17,7 +18,7 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test lint types floors check browser proxy fuzz oracle bench docs sync clean
+.PHONY: help demo page quick test lint types floors check core browser proxy fuzz oracle bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -39,8 +40,16 @@ $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	@echo "Getting what the page is built with (once) ..."
 	@cd $(WEB) && npm ci --omit=dev --loglevel=error --no-fund --no-update-notifier --fetch-retries=1 >/dev/null
 
-# The quick ones first, so that a mistake is told soon.
-test: lint floors types check
+# Lint first, since a mistake shows soon there. The types are checked beside the tests.
+test: lint floors
+	@$(MAKE) --no-print-directory --jobs=2 types check
+
+CORE := tests/kernel tests/dsl tests/nodes tests/engine tests/contracts
+quick: lint floors
+	@$(MAKE) --no-print-directory --jobs=2 types core
+
+core: sync
+	$(RUN) pytest -q -n auto $(CORE)
 
 lint: sync
 	$(RUN) ruff check
@@ -53,7 +62,7 @@ types: sync
 	$(RUN) basedpyright
 
 check: sync browser proxy
-	$(RUN) pytest -q
+	$(RUN) pytest -q -n auto
 
 # What the page of Product Studio is driven in. Where it can be neither found nor installed, its tests say loudly that
 # they were skipped.
