@@ -4,7 +4,8 @@ import type { FileContent, FileInput, FileOptions, Variable } from './files.js';
 import { formOf } from './multipart.js';
 import type { AppParameters, UploadedFile } from './models.js';
 import { planOf } from './options.js';
-import type { AnswerHeaders, CallOptions, ChangedOptions, ClientOptions, Plan, PollingPlan } from './options.js';
+import type { AnswerHeaders } from './fetch.js';
+import type { CallOptions, ChangedOptions, ClientOptions, Plan, PollingPlan } from './options.js';
 import type { Answer, Stream } from './exchange.js';
 import { MARK, Transport, isSilent, parse } from './transport.js';
 

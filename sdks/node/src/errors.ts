@@ -1,4 +1,4 @@
-import type { AnswerHeaders } from './options.js';
+import type { AnswerHeaders } from './fetch.js';
 
 /** The node of a workflow that an error is about, as far as the server names it. */
 export interface ErrorNode {

@@ -1,7 +1,7 @@
 /** One exchange over a connection: time-outs, the caller's signal, and what its failures say. */
 
 import { ConnectionError, HeadraceError, TimeoutError, secondsOf } from './errors.js';
-import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './options.js';
+import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 
 /** An answer, read to its end. */
 export interface Answer {

@@ -23,23 +23,13 @@ export {
 export type { ErrorDetails, ErrorNode, Interruption } from './errors.js';
 export { isEvent } from './events.js';
 export type * from './events.js';
+export type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 export { LocalFile } from './files.js';
 export type { FileContent, FileInput, FileMapping, FileOptions, FileType } from './files.js';
 export { isFinal, raiseForStatus } from './models.js';
 export type * from './models.js';
 export { VERSION } from './options.js';
-export type {
-  AnswerHeaders,
-  CallOptions,
-  ChangedOptions,
-  ClientOptions,
-  Fetch,
-  FetchAnswer,
-  FetchInit,
-  Logger,
-  PollingPlan,
-  RetryPolicy,
-} from './options.js';
+export type { CallOptions, ChangedOptions, ClientOptions, Logger, PollingPlan, RetryPolicy } from './options.js';
 export { Pages } from './pages.js';
 export type {
   CreateRunRequest,

@@ -1,7 +1,7 @@
 /** The HTTP responses that answers came with: kept beside the answers, which are as the server sent them. */
 
 import { requestIdOf } from './errors.js';
-import type { AnswerHeaders } from './options.js';
+import type { AnswerHeaders } from './fetch.js';
 
 /** An HTTP response. `bytes` is its body. */
 export interface RawResponse {

@@ -18,16 +18,8 @@ import { received } from './responses.js';
 import { Shared } from './shared.js';
 import { DIFY_CLOUD, VERSION, headersOf, numberOf, rootsOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
-import type {
-  AnswerHeaders,
-  CallOptions,
-  ChangedOptions,
-  ClientOptions,
-  Fetch,
-  FetchAnswer,
-  FetchInit,
-  Logger,
-} from './options.js';
+import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
+import type { CallOptions, ChangedOptions, ClientOptions, Logger } from './options.js';
 
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
 
