@@ -1,7 +1,7 @@
-"""The tables of docs/compatibility.md: every endpoint, event, node type, app mode and feature, and how far it goes.
+"""The tables of docs/compatibility.md: every endpoint, event, node type, app mode and feature, and its support.
 
-What there is follows from the code: the routes, the registry of node types, the modes that load. What lacks stands
-here. tests/official holds the endpoints and events that are called done against Dify's official description.
+What is supported follows from the code: the routes, the registry of node types, the modes that load. What is missing is
+listed here. tests/official tests the endpoints and events called done against Dify's official description.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PARTIAL_ENDPOINTS = {
     "POST /apps/annotation-reply/{action}": "questions are compared by their words, not by embeddings",
 }
 _ENDPOINT_NOTES = {
-    "GET /messages/{message_id}/suggested": "asks the app's own model: there is no workspace that has one",
-    "POST /conversations/{conversation_id}/name": "`auto_generate` takes the first query, no model's title",
-    "POST /audio-to-text": "through OpenAI's speech API, or one like it",
-    "POST /text-to-audio": "through OpenAI's speech API, or one like it",
+    "GET /messages/{message_id}/suggested": "calls the app's own model, because workspaces have none",
+    "POST /conversations/{conversation_id}/name": "`auto_generate` uses the first query, not a title from a model",
+    "POST /audio-to-text": "through OpenAI's speech API, or a compatible one",
+    "POST /text-to-audio": "through OpenAI's speech API, or a compatible one",
     "GET /info": "`author_name` and `tags` are empty",
-    "GET /workflows/logs": "`created_by_account` is refused: accounts make no runs here",
-    "GET /workflow/{workflow_run_id}/events": "goes on from `Last-Event-ID` or `last_event_id=`; chatflows, too",
+    "GET /workflows/logs": "`created_by_account` is refused: there are no accounts",
+    "GET /workflow/{workflow_run_id}/events": "resumes from `Last-Event-ID` or `last_event_id=`; chatflows, too",
 }
 _KNOWLEDGE = ("/datasets", "/workspaces")
 
@@ -57,9 +57,9 @@ def _endpoint(operation: Described) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------------------------ events
 
 _NO_AGENTS = "agents that use tools do not run here"
-_NO_PAUSE = "no node type here pauses; a plugin's may"
-_NO_MODERATION = "what is said is not moderated"
-_NO_AUTOPLAY = "answers are not spoken as they come: ask `/v1/text-to-audio`"
+_NO_PAUSE = "no built-in node type pauses; a plugin's may"
+_NO_MODERATION = "texts are not moderated"
+_NO_AUTOPLAY = "answers are not spoken while they stream: use `/v1/text-to-audio`"
 _NOT_EVENTS = {
     "agent_log": _NO_AGENTS,
     "agent_thought": _NO_AGENTS,
@@ -73,14 +73,14 @@ _NOT_EVENTS = {
 _EVENT_NOTES = {
     "agent_message": "of `agent-chat` apps",
     "message": "of chat and completion apps",
-    "reasoning_chunk": "of llm nodes that separate their reasoning, as later versions than 1.12.1 send it",
-    "text_chunk": "of workflows; chatflows tell `message` in its place",
+    "reasoning_chunk": "of llm nodes that separate their reasoning, as in versions after 1.12.1",
+    "text_chunk": "of workflows; chatflows send `message` instead",
     "workflow_paused": _NO_PAUSE,
 }
 
 
 def done_events() -> frozenset[str]:
-    """The events that the page says there are."""
+    """The events that the page calls supported."""
     return frozenset(_all_events() - _NOT_EVENTS.keys())
 
 
@@ -101,17 +101,17 @@ def _all_events() -> set[str]:
 # -------------------------------------------------------------------------------------------------------- node types
 
 _PARTIAL_NODES = {
-    "code": "Python, and JavaScript in Node.js (without one in part); packages and HTTP hosts where the operator lists "
-    "them (`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only",
-    "document-extractor": "with the extra `documents` for PDF, Word, Excel and PowerPoint; reads no `.doc`, "
-    "`.xls`, `.ppt` or `.msg` (the error says what to save them as), nor the `.odt` of later versions",
-    "knowledge-retrieval": "asks a Dify, or a server of its external knowledge API; no search by image",
-    "llm": "every provider that speaks OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway that does",
+    "code": "Python, and JavaScript in Node.js (partly without it); packages and HTTP hosts that the operator lists "
+    "(`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only",
+    "document-extractor": "with the extra `documents` for PDF, Word, Excel and PowerPoint; does not read `.doc`, "
+    "`.xls`, `.ppt` or `.msg` (the error says which format to save them in), nor the `.odt` of later versions",
+    "knowledge-retrieval": "queries a Dify, or a server of its external knowledge API; no search by image",
+    "llm": "every provider that implements OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway",
 }
 _NODE_NOTES = {
     "answer": "",
     "assigner": "both versions, every operation",
-    "http-request": "with files, retries and every kind of body",
+    "http-request": "with files, retries and every type of body",
     "if-else": "both forms of the file format",
     "iteration": "sequential and parallel, the three error modes, nested",
     "iteration-start": "",
@@ -121,7 +121,7 @@ _NODE_NOTES = {
     "loop-start": "",
     "parameter-extractor": "by a tool call or by a prompt",
     "question-classifier": "",
-    "start": "every kind of input, files too",
+    "start": "every type of input, including files",
     "end": "",
     "template-transform": "",
     "variable-aggregator": "with groups",
@@ -129,7 +129,7 @@ _NODE_NOTES = {
 }
 _NOT_NODES = {
     "agent": "a strategy that uses tools",
-    "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, out of the "
+    "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, from the "
     "file's `agent_packages`",
     "datasource": "",
     "human-input": "",
@@ -142,7 +142,7 @@ _NOT_NODES = {
 
 
 def nodes() -> str:
-    """KeyError where a node type has been added, and what it does has not."""
+    """KeyError where a node type has been added without a note."""
     known = {*registry(()), *BODY_STARTS}
     rows = [(name, "partial", _PARTIAL_NODES[name]) for name in known & _PARTIAL_NODES.keys()]
     rows += [(name, DONE, _NODE_NOTES[name]) for name in known - _PARTIAL_NODES.keys()]
@@ -155,21 +155,21 @@ def nodes() -> str:
 _MODES = {
     "workflow": (DONE, ""),
     "advanced-chat": (DONE, ""),
-    "chat": (DONE, "its form, prompt, knowledge bases and model become a graph"),
+    "chat": (DONE, "its form, prompt, knowledge bases and model are converted to a graph"),
     "completion": (DONE, "the same"),
-    "agent-chat": ("partial", "answers without tools; one that has tools switched on is refused"),
+    "agent-chat": ("partial", "runs without tools; an app with tools enabled is refused"),
 }
 _FEATURES: Mapping[str, tuple[str, str]] = {
     "opening_statement": (DONE, "with `suggested_questions`"),
     "suggested_questions_after_answer": (DONE, ""),
     "file_upload": (DONE, ""),
-    "speech_to_text": (DONE, "through OpenAI's speech API, or one like it"),
+    "speech_to_text": (DONE, "through OpenAI's speech API, or a compatible one"),
     "text_to_speech": ("partial", _NO_AUTOPLAY),
     "retriever_resource": (DONE, "citations of knowledge-retrieval"),
-    "annotation_reply": ("partial", "equal but for case, spacing and punctuation; no embeddings"),
-    "sensitive_word_avoidance": (NOT, "told by `/v1/parameters`, and not applied"),
+    "annotation_reply": ("partial", "by words, ignoring case, spacing and punctuation; no embeddings"),
+    "sensitive_word_avoidance": (NOT, "reported by `/v1/parameters`, but not applied"),
     "more_like_this": (NOT, "the Service API has no endpoint for it"),
-    "external_data_tools": (NOT, "what one would find is asked of the caller as an input"),
+    "external_data_tools": (NOT, "the client must send the value as an input"),
 }
 
 
