@@ -14,7 +14,7 @@ import sys
 FOLDER, *LEFT_OUT = sys.argv[1:]
 sys.path.insert(0, FOLDER)
 
-from headrace.adapters.sandbox import workers
+from headrace.adapters.sandbox import child_process, workers
 from headrace.adapters.sandbox.zygote_wire import Plan
 
 WITHOUT = {
@@ -25,8 +25,8 @@ WITHOUT = {
 
 async def main() -> None:
     lines = [WITHOUT[wall] for wall in LEFT_OUT]
-    boot = workers._BOOT.strip().split("\n")
-    workers._BOOT = "\n".join([*boot[:2], *lines, *boot[2:]])
+    boot = child_process.BOOT.strip().split("\n")
+    child_process.BOOT = "\n".join([*boot[:2], *lines, *boot[2:]])
 
     async def plan() -> Plan:
         return Plan(memory=128 << 20, cpu_seconds=60)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.adapters.sandbox import LocalSandbox
+from headrace.adapters.sandbox import LocalSandbox, child_process
 from headrace.adapters.sandbox.workers import KEPT
 from headrace.errors import NodeError
 from tests.sandbox.processes import children, eventually, until_gone
@@ -123,11 +123,9 @@ async def test_sleepers_of_one_app_do_not_keep_another_waiting() -> None:
 
 
 async def test_without_landlock_the_error_says_why_a_module_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace.adapters.sandbox import workers
-
-    lines = workers._BOOT.strip().split("\n")
+    lines = child_process.BOOT.strip().split("\n")
     patch = "import headrace.adapters.sandbox.landlock as landlock; landlock._CREATE = 9999"
-    monkeypatch.setattr(workers, "_BOOT", "\n".join([*lines[:2], patch, *lines[2:]]))
+    monkeypatch.setattr(child_process, "BOOT", "\n".join([*lines[:2], patch, *lines[2:]]))
     sandbox = LocalSandbox()
     try:
         with pytest.raises(NodeError, match=r"wave\.py'\nThis system has no Landlock, so that only modules"):

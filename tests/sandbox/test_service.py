@@ -11,7 +11,7 @@ import time
 import pytest
 import uvloop
 
-from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox, confine, open_sandbox, workers
+from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox, child_process, confine, open_sandbox
 from headrace.errors import NodeError
 from headrace.values import File
 from tests.sandbox.processes import children, until_gone, until_more_than, until_one_is_busy
@@ -247,7 +247,8 @@ async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest
     ],
 )
 async def test_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, boot: str, why: str) -> None:
-    monkeypatch.setattr(workers, "_BOOT", f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {boot}")
+    boot = f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {boot}"
+    monkeypatch.setattr(child_process, "BOOT", boot)
     sandbox = LocalSandbox()
     for _ in range(2):
         with pytest.raises(NodeError, match=why):

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from headrace.adapters.sandbox.child_process import spawn
 from headrace.adapters.sandbox.egress_proxy import PROXY
 from headrace.adapters.sandbox.node_program import NETWORK, NodeProgram
 from headrace.adapters.sandbox.node_wire import ORDER, NodePlan
 from headrace.adapters.sandbox.workers import NoConfinement
 
 START_SECONDS = 30.0
-_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
-_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters do not start without
-_BOOT = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from headrace.adapters.sandbox.node_keeper import main
-main(int(sys.argv[1]))
-"""
 
 
 class Keeper:
@@ -41,7 +31,7 @@ class Keeper:
         plan = NodePlan(program.path, guard if program.major >= NETWORK else None, PROXY, leave_out)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self.process = self._spawn(theirs.fileno())
+            self.process = spawn("node_keeper", theirs.fileno())
             self.control.send(json.dumps(asdict(plan)).encode())
         except OSError as error:
             self.control.close()
@@ -59,20 +49,6 @@ class Keeper:
             raise NoConfinement(f"Node.js {program.version} cannot be confined here: {why}")
         self.control.setblocking(False)
         self.found: dict[str, Any] = json.loads(verdict[2:])
-
-    @staticmethod
-    def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
-        root = Path(__file__).resolve().parents[3]
-        return subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _BOOT, str(descriptor), str(root)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=_ENVIRONMENT | {name: os.environ[name] for name in _NEEDED if name in os.environ},
-            cwd="/",
-            pass_fds=[descriptor],
-            start_new_session=True,  # a Ctrl-C at the terminal is for the service
-        )
 
     def start_node(self, number: int, memory: int, processor_seconds: int) -> socket.socket:
         """Our end of the socket of a Node that begins to start. OSError where the keeper is gone or does not listen."""
@@ -93,14 +69,6 @@ class Keeper:
             self.control.send(ORDER.pack(b"K", number, 0, 0))
         except OSError:
             return  # the keeper is gone, and all its Nodes with it
-
-    def died(self) -> bool:
-        """Blocks for a moment: a keeper's children hear of its death before anybody else."""
-        try:
-            self.process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     def close(self) -> None:
         """Ends it, and with it every Node."""

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
+from headrace.adapters.sandbox.child_process import has_died
 from headrace.adapters.sandbox.egress_proxy import EgressProxy
 from headrace.adapters.sandbox.keeper import START_SECONDS, Keeper
 from headrace.adapters.sandbox.node_program import INSTALL, NETWORK, NodeProgram, NoNode, find_node
@@ -137,7 +138,7 @@ class NodePool:
             except TimeoutError:
                 raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
             except EOFError:
-                if await asyncio.to_thread(keeper.died):
+                if await asyncio.to_thread(has_died, keeper.process):
                     self._forget(keeper)
                     raise _KeeperDied(begun=True) from None
                 raise WorkerFailed(_DIED) from None
@@ -201,7 +202,7 @@ class NodePool:
         except TimeoutError:
             why = "it did not get ready"
         except (EOFError, ConnectionError):
-            if await asyncio.to_thread(keeper.died):
+            if await asyncio.to_thread(has_died, keeper.process):
                 self._forget(keeper)
                 connection.close()
                 raise _KeeperDied() from None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from headrace.adapters.sandbox.child_process import has_died, spawn
 from headrace.adapters.sandbox.zygote_wire import BEGUN, CHILD, READY, RESULT, SIZE, UNCONFINED, Plan
 
 logger = logging.getLogger(__name__)
@@ -23,16 +22,8 @@ MEGABYTE = 1024 * 1024
 START_SECONDS = 60.0
 KEPT = 4  # processes that wait for a job
 _ATTEMPTS = 20  # at a job that nobody has begun
-_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
 # libraries that would start a thread for each processor, in a process that is forked from
 _ONE_THREAD: dict[str, str] = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters do not start without; the zygote forgets it
-_BOOT = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from headrace.adapters.sandbox.zygote import main
-main(int(sys.argv[1]))
-"""
 
 
 class WorkerFailed(Exception):
@@ -130,7 +121,7 @@ class Workers:
         except TimeoutError:
             raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
         except EOFError:
-            if await asyncio.to_thread(_has_died, zygote.process):
+            if await asyncio.to_thread(has_died, zygote.process):
                 self._forget(zygote)
                 raise _ZygoteDied(_DIED) from None
             raise WorkerFailed(_DIED) from None
@@ -221,7 +212,7 @@ class Workers:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setblocking(False)
         try:
-            process = self._spawn(theirs.fileno(), _ONE_THREAD if plan.packages else {})  # a millisecond or two, once
+            process = spawn("zygote", theirs.fileno(), _ONE_THREAD if plan.packages else {})
             mine.send(json.dumps(asdict(plan)).encode())
         except OSError as error:
             mine.close()
@@ -285,20 +276,6 @@ class Workers:
         else:
             zygote.ready.append(child)
 
-    @staticmethod
-    def _spawn(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        root = Path(__file__).resolve().parents[3]
-        return subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _BOOT, str(descriptor), str(root)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**_ENVIRONMENT, **environment} | {name: os.environ[name] for name in _NEEDED if name in os.environ},
-            cwd="/",
-            pass_fds=[descriptor],
-            start_new_session=True,  # a Ctrl-C at the terminal is for the service
-        )
-
     def _forget(self, zygote: _Zygote) -> None:
         """It is dead, or does not listen: the next job starts another."""
         if self._zygote is zygote:
@@ -327,12 +304,3 @@ class Workers:
             if zygote is not None:
                 self._let_go(zygote)
                 await asyncio.to_thread(zygote.process.wait)
-
-
-def _has_died(process: subprocess.Popen[bytes]) -> bool:
-    """A process that is about to be gone is given a moment: its children hear of it before anybody else."""
-    try:
-        process.wait(0.05)
-    except subprocess.TimeoutExpired:
-        return False
-    return True

@@ -1,0 +1,42 @@
+"""The Python processes that the service starts, and which start those that run people's code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+BOOT = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from importlib import import_module
+import_module(sys.argv[3]).main(int(sys.argv[1]))
+"""
+_ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters do not start without; those who run code do not get it
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+def spawn(module: str, descriptor: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Starts `main(descriptor)` of a module of this package, with nothing of the service's but that descriptor."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-B", "-c", BOOT, str(descriptor), str(_ROOT), f"{__package__}.{module}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT | dict(environment or {}) | {name: os.environ[name] for name in _NEEDED if name in os.environ},
+        cwd="/",
+        pass_fds=[descriptor],
+        start_new_session=True,  # a Ctrl-C at the terminal is for the service
+    )
+
+
+def has_died(process: subprocess.Popen[bytes]) -> bool:
+    """Blocks for a moment: the children of a process hear of its death before anybody else."""
+    try:
+        process.wait(0.05)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
