@@ -63,7 +63,7 @@ _NO_AUTOPLAY = "answers are not spoken while they stream: use `/v1/text-to-audio
 _NOT_EVENTS = {
     "agent_log": _NO_AGENTS,
     "agent_thought": _NO_AGENTS,
-    "human_input_form_filled": "human-input does not run here",
+    "human_input_form_filled": "human-input does not run here; so nothing has `submitted_data`",
     "human_input_form_timeout": "human-input does not run here",
     "human_input_required": "human-input does not run here",
     "message_replace": _NO_MODERATION,
