@@ -151,6 +151,12 @@ async def test_what_cannot_be_assigned(scope: str):
         await run(Assigner, {"version": "2", "items": [item]}, {**SCOPES, "sys": {"KEY": "x"}})
 
 
+@pytest.mark.parametrize(("name", "cleared"), [("number", "0"), ("ratio", "0.0")])
+async def test_a_number_that_is_cleared_stays_an_integer_or_a_float(name: str, cleared: str):
+    result = await assign(name, "clear", None)
+    assert repr(result.process[name]) == cleared
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "source", "value", "made"),
     [

@@ -39,7 +39,7 @@ _WITHOUT_VALUE = frozenset({"clear", "remove-first", "remove-last"})
 _CONSTANT_ONLY = frozenset({"set", *_ARITHMETIC})
 _NUMBERS = frozenset({"integer", "float", "number"})
 _MOST_ITEMS = 100_000  # a list that is extended by itself doubles every time
-_BLANK: Mapping[str, Value] = {"string": "", "secret": "", "integer": 0, "float": 0, "number": 0, "boolean": False}
+_BLANK: Mapping[str, Value] = {"string": "", "secret": "", "integer": 0, "float": 0.0, "number": 0, "boolean": False}
 _ITEMS: Mapping[str, tuple[type, ...]] = {
     "array[any]": (str, int, float, dict, File),
     "array[string]": (str,),
