@@ -91,7 +91,10 @@ def _json_body(seen: Seen) -> bool:
 
 
 _OWN_PROMPTS = ("parameter-extractor", "question-classifier")
-_UNDECIDED = "not found|Expecting value|Extra data|Invalid (actual|expected) value|Cannot convert|could not|invalid lit"
+_UNDECIDED = (
+    "not found|Expecting value|Extra data|Invalid (actual|expected) value|unexpected value|Cannot convert"
+    "|could not|invalid lit"
+)
 
 
 REASONS = (

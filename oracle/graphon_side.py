@@ -219,7 +219,10 @@ def _execute(self: Any, *, language: Any, code: str, inputs: Mapping[str, Any]) 
         exec(compile(program.code, "code", "exec"), names)
     except Exception as error:
         raise CodeExecutionError("".join(traceback.format_exception_only(error))) from error
-    return _Python3TemplateTransformer.parse_result("\n".join(printed))
+    try:
+        return _Python3TemplateTransformer.parse_result("\n".join(printed))
+    except SandboxCodeExecutionError as error:
+        raise ValueError(str(error)) from error  # as Dify's own reader of results raises it
 
 
 def _pool(

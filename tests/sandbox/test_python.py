@@ -240,9 +240,6 @@ async def test_an_error_tells_type_message_and_line(sandbox: LocalSandbox) -> No
         ("", "NameError: name 'main' is not defined"),
         ("def main(other): return {}", r"main\(\) got an unexpected keyword argument 'q'"),
         ("def main(q, other): return {}", "missing 1 required positional argument: 'other'"),
-        ("def main(q): return 'x'", "main must return an object .* returned a string"),
-        ("def main(q): return [1]", "returned a list"),
-        ("def main(q): pass", "returned nothing"),
         ("def main(q): return {'r': {1}}", "Object of type set is not JSON serializable"),
         ("def main(q): return {'r': b'x'}", "Object of type bytes is not JSON serializable"),
         ("import requests\ndef main(q): return {}", "No module named 'requests'"),
@@ -254,6 +251,18 @@ async def test_what_is_wrong_with_a_program_is_said(sandbox: LocalSandbox, code:
     with pytest.raises(NodeError, match=error) as failed:
         await sandbox.run("python3", code, {"q": "hi"}, 5)
     assert failed.value.kind == "CodeExecutionError"
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [("'x'", "main must return an object .* returned a string"), ("[1]", "returned a list"), ("None", "nothing")],
+)
+async def test_a_result_that_is_not_an_object_has_difys_type_of_error(
+    sandbox: LocalSandbox, returned: str, error: str
+) -> None:
+    with pytest.raises(NodeError, match=error) as failed:
+        await sandbox.run("python3", f"def main(q): return {returned}", {"q": "hi"}, 5)
+    assert failed.value.kind == "WorkflowNodeError"
 
 
 async def test_a_package_that_is_not_here_is_told_with_what_to_set(sandbox: LocalSandbox) -> None:

@@ -24,6 +24,7 @@ from headrace.errors import NodeError
 from headrace.values import Value, plain
 
 FAILED = "CodeExecutionError"
+NO_OBJECT = "WorkflowNodeError"  # Dify finds it out only once the code has run, and names the failure as any other
 LANGUAGES = ("python3", "javascript")
 MOST_RENDERED = 2_000_000  # characters
 _COMPILED_AT_ONCE = 2_000  # a longer template is made ready in a thread
@@ -261,5 +262,5 @@ def result_of(told: str) -> dict[str, Any]:
     if not isinstance(result, dict):
         what = {"NoneType": "nothing", "str": "a string", "bool": "a boolean", "list": "a list"}
         kind = what.get(type(result).__name__, "a number")
-        raise NodeError(f"main must return an object (a dict); it returned {kind}.", FAILED)
+        raise NodeError(f"main must return an object (a dict); it returned {kind}.", NO_OBJECT)
     return result  # pyright: ignore[reportUnknownVariableType]
