@@ -201,6 +201,25 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
     assert "the innermost secret" in caplog.text
 
 
+async def test_a_stream_whose_storage_is_away_says_so_and_logs_no_stack(
+    app: Client, server: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = (await app.run({}, user="u1"))[1]["workflow_run_id"]
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreError("disk I/O error: /somewhere/inside")
+        yield
+
+    monkeypatch.setattr(server.runtime, "follow", away)
+    async with app.stream(f"/v1/workflow/{run}/events?user=u1") as stream:
+        events = await stream.rest()
+    assert [(each.name, each.body["status"], each.body["code"]) for each in events] == [
+        ("error", 503, "service_unavailable")
+    ]
+    assert "somewhere" not in stream.raw.decode()
+    assert "Traceback" not in caplog.text
+
+
 async def test_health(app: Client, server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await app.call("GET", "/healthz") == (200, {"status": "ok"})
     assert (await app.call("GET", "/readyz"))[0] == 200

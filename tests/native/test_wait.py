@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.api.native import run_watch
+from headrace.errors import StoreError
 from headrace.kernel.events import Record, RunEnded
 from tests.api.serving import Gate, Scripted, Serving, workflow
 from tests.native.asynchronous import ask, look, submitted, until
@@ -105,6 +106,27 @@ async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
     monkeypatch.setattr(bus, "publish", forgetful)
     gate.let()
     assert (await look(app, run, wait=5))["status"] == "succeeded"
+
+
+async def test_a_wait_goes_on_while_the_database_is_away(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_watch, "_CHECK_SECONDS", 0.01)
+    app = await server.add("tiny.yml", workflow(["gate"]))
+    gate = Scripted.scripts["gate"] = Gate([])
+    run = await submitted(app)
+    await gate.reached.wait()
+    await until(app, run, "running")
+    refused = asyncio.Event()
+
+    async def away(*_: Any) -> Any:
+        refused.set()
+        raise StoreError("disk I/O error")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(server.store, "read", away)
+        waiting = asyncio.create_task(look(app, run, wait=30))
+        await refused.wait()
+    gate.let()
+    assert (await waiting)["status"] == "succeeded"
 
 
 async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,51 @@ async def test_what_the_bus_loses_comes_from_the_journal(store: MemoryStore):
     assert records == [masked(record) for record in await store.read(run)]
 
 
+class Unreadable(MemoryStore):
+    """A store that cannot be read while it has an `error`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: StoreError | None = None
+        self.asked = asyncio.Event()  # and did not answer
+
+    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+        if self.error is not None:
+            self.asked.set()
+            raise self.error
+        return await super().read(run, after)
+
+
+async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    store = Unreadable()
+    async with working(runtime(store, Deaf())) as where, asyncio.timeout(30):
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        following = asyncio.create_task(heard(where, run))
+        await Gate.begun.wait()
+        store.error = StoreError("disk I/O error")
+        await store.asked.wait()
+        Gate.opened.set()
+        for _ in range(3):
+            store.asked.clear()
+            await store.asked.wait()  # it looks again and again
+        store.error = None
+        records = [record for record in await following if record.seq]
+    assert records == [masked(record) for record in await store.read(run)]
+
+
+async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    store = Unreadable()
+    async with working(runtime(store)) as where:
+        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        following = asyncio.create_task(heard(where, run))
+        await Gate.begun.wait()
+        store.error = StoreError("event 7 cannot be read", transient=False)
+        with pytest.raises(StoreError, match="event 7"):
+            await following
+
+
 def masked(record: Record) -> Record:
     return Mask(["hunter2!"]).record(record)
 

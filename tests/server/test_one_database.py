@@ -226,6 +226,11 @@ def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
     runs = [begun(at, f"run{n}") for n in range(5)]
     waiting(peer, 5)
     assert unready(at) is None
+    callers = stack.enter_context(ThreadPoolExecutor(2 * len(runs)))
+    watch = "/v1/workflow/{}/events?user=u"
+    streams = [stack.enter_context(Client(at).stream("GET", watch.format(run))) for run in runs]
+    streamed = [callers.submit(heard, stream, FINISHED) for stream in streams]
+    waits = [callers.submit(Client(at).get, f"/api/v1/workflow-runs/{run}?wait=60") for run in runs]
     hard = resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (4096, hard))  # no file may grow any more
     until(lambda: unready(at) is not None)
@@ -237,9 +242,11 @@ def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
         assert answer_of(at, "POST", "/v1/workflows/run", {"inputs": {"q": "new"}, "user": "u"})[0] == 503
     time.sleep(2)  # let it try for some time
     resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
-    for n, run in enumerate(runs):
-        ended: Event = Client(at).get(f"/api/v1/workflow-runs/{run}?wait=25")
+    for n, wait in enumerate(waits):
+        ended: Event = wait.result(60)
         assert (ended["status"], ended["outputs"]["two"]) == ("succeeded", f"/second/run{n}")
+    for stream in streamed:
+        stream.result(60)  # it has come to the end
     until(lambda: unready(at) is None)
     assert lines_of(at) == (1, 1, 0), "".join(at.said)
     made = Counter(path for path, _ in peer.calls)

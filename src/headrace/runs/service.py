@@ -7,6 +7,7 @@ of here has the workflow's secrets masked.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, World
-from headrace.errors import Conflict, Draining, NotFound, RequestError, TooManyRequests
+from headrace.errors import Conflict, Draining, NotFound, RequestError, StoreError, TooManyRequests
 from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
@@ -36,6 +37,8 @@ from headrace.node import Flow
 from headrace.ports import Conversations, Queue, Runs
 from headrace.rate_limits import Limiter
 from headrace.runs.submission import Submission
+
+logger = logging.getLogger(__name__)
 
 NUMBERS = 100  # numbers given to a message that other processes were faster with, before it is refused
 POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
@@ -250,7 +253,7 @@ class Runtime:
                     if record.seq <= last:
                         continue
                     if record.seq > last + 1:
-                        waiting = await self.world.journal.read(run, last)  # the bus lost something
+                        waiting = await self.missed(run, last)  # the bus lost something
                         break
                     last = record.seq
                 if record.seq is None or last > after:
@@ -263,7 +266,18 @@ class Runtime:
                     async with asyncio.timeout(POLL_SECONDS):
                         waiting = await anext(live)
                 except TimeoutError:
-                    waiting = await self.world.journal.read(run, last)
+                    waiting = await self.missed(run, last)
+
+    async def missed(self, run: RunId, last: int) -> Sequence[Record]:
+        """What a follower that has heard a run up to a number finds in the journal. Nothing as long as the database is
+        away: then it waits for more, and finds what it lacks the next time."""
+        try:
+            return await self.world.journal.read(run, last)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            logger.log(error.level, "cannot look for what a follower of run %s has missed: %s", run, error)
+            return ()
 
     async def _mask(self, records: Sequence[Record]) -> Mask:
         queued = records[0].event

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -13,20 +12,17 @@ from starlette.requests import Request
 from headrace.api.auth import Api
 from headrace.api.dify.run_events import Frames, Place
 from headrace.api.dify.upload_rules import Uploads
-from headrace.api.http.errors import INTERNAL, app_unavailable, no_agents
+from headrace.api.http.errors import app_unavailable, interrupted, no_agents
 from headrace.api.http.json import encode
 from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC
-from headrace.errors import InvalidParam, RequestError
+from headrace.errors import InvalidParam
 from headrace.kernel.events import Record, RunPaused
 from headrace.node import Unknown
 from headrace.nodes.start import Start
 from headrace.runs.submission import Submission
 from headrace.values import Value
-
-logger = logging.getLogger(__name__)
-
 
 MODES = ("blocking", "streaming")
 _IDS = re.compile(rb'(?i)(?:^|,)\s*text/event-stream\s*(?:;[^,]*)?;\s*ids="?true"?\s*(?:[;,]|$)')
@@ -104,8 +100,7 @@ async def tell(
             if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
                 return
     except Exception as error:
-        logger.exception("the stream of run %s broke", frames.run)
-        told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
+        told = interrupted(frames.run, error)
         envelope = {"status": told.status, "code": told.code, "message": told.message}
         yield b"data: %b\n\n" % encode({"event": "error", "workflow_run_id": frames.run, "task_id": task, **envelope})
     finally:

@@ -140,6 +140,19 @@ def foreseen(request: Request, error: Exception) -> RequestError:
         logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
         return RequestError(INTERNAL, "internal_server_error", 500)
     logger.debug("%s %s: %s", request.method, request.url.path, error)
+    return _unavailable()
+
+
+def interrupted(run: str, error: Exception) -> RequestError:
+    """What the stream of a run ends with that breaks off."""
+    if isinstance(error, StoreError) and error.transient:
+        logger.log(error.level, "the stream of run %s broke: %s", run, error)
+        return _unavailable()
+    logger.error("the stream of run %s broke", run, exc_info=error)
+    return error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
+
+
+def _unavailable() -> RequestError:
     return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
 
 

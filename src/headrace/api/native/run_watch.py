@@ -245,8 +245,7 @@ class _Watch:
             self.over.set()
 
     async def _follow(self, live: AsyncIterator[Sequence[Record]]) -> None:
-        world = self._runtime.world
-        records: Sequence[Record] = await world.journal.read(self.run)
+        records: Sequence[Record] = await self._runtime.world.journal.read(self.run)
         if not records:
             self.known.set_result(None)
             return
@@ -257,7 +256,7 @@ class _Watch:
         while True:
             for record in records:
                 if record.seq is not None and record.seq > standing.seq + 1:
-                    records = await world.journal.read(self.run, standing.seq)  # the bus lost something
+                    records = await self._runtime.missed(self.run, standing.seq)  # the bus lost something
                     break
                 standing.apply(record)
             else:
@@ -271,7 +270,7 @@ class _Watch:
                 except TimeoutError:
                     if not self.waiting and asyncio.get_running_loop().time() - self.asked_at > _IDLE_SECONDS:
                         return
-                    records = await world.journal.read(self.run, standing.seq)
+                    records = await self._runtime.missed(self.run, standing.seq)
 
 
 class Watches:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
 from headrace.api.dify.chat_schemas import Reply, Text, failure
-from headrace.api.http.errors import INTERNAL, openai_body
+from headrace.api.http.errors import interrupted, openai_body
 from headrace.api.http.json import encode
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
 from headrace.node import Flow
 from headrace.values import Value
-
-logger = logging.getLogger(__name__)
 
 BEAT = b": ping\n\n"  # a comment: OpenAI's clients take every event for a chunk
 _DONE = b"data: [DONE]\n\n"
@@ -99,9 +96,7 @@ async def chunks(
             yield _event(completion.totals())
         yield _DONE
     except Exception as error:
-        logger.exception("the stream of run %s broke", completion.run)
-        told = error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
-        yield _event(openai_body(told))
+        yield _event(openai_body(interrupted(completion.run, error)))
     finally:
         if isinstance(records, AsyncGenerator):
             await records.aclose()
