@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import Collected, Opened
-from headrace.kernel.graph import SOURCE, Graph, NodeId, NodeSpec, Piece
+from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
 from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value

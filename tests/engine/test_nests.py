@@ -197,7 +197,7 @@ async def test_a_thousand_rounds_leave_nothing_behind():
 
 def test_paths_lead_to_where_they_say():
     made = each_item()
-    graph, name = made.graph.within("it[12]/in")
+    graph, name = made.graph.resolve("it[12]/in")
     assert (name, graph is made.graph.bodies["it"].graph) == ("in", True)
 
 

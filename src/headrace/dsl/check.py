@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import LOOP, ROUND_END, SOURCE, Edge, NodeId
+from headrace.kernel.graph import LOOP, SOURCE, Edge
+from headrace.kernel.path import ROUND_END, NodeId
 from headrace.kernel.variables import selectors
 from headrace.values import Selector, Value
 

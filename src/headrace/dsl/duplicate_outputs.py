@@ -14,7 +14,8 @@ from typing import cast
 from headrace.dsl.check import Draft, mapping
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import Graph, NodeId
+from headrace.kernel.graph import Graph
+from headrace.kernel.path import NodeId
 from headrace.values import Value
 
 _END = "end"

@@ -21,7 +21,8 @@ from headrace.dsl.typed_values import blank, fitted
 from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.containers import Body
-from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
+from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.path import NodeId
 from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
 

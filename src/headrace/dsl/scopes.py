@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from headrace.dsl.check import Draft, Link, Report, identifier
 from headrace.errors import Problem
-from headrace.kernel.graph import BODY_STARTS, Edge, NodeId
+from headrace.kernel.graph import BODY_STARTS, Edge
+from headrace.kernel.path import NodeId
 
 MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
 Place = NodeId | None

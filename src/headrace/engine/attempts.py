@@ -6,7 +6,15 @@ import logging
 from collections.abc import Coroutine, Sequence
 
 from headrace.errors import NodeError
-from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Path, Record, RunPaused, RunResumed
+from headrace.kernel.events import (
+    NodeFailed,
+    NodeRetried,
+    NodeSucceeded,
+    Record,
+    RunPaused,
+    RunResumed,
+)
+from headrace.kernel.path import Path
 from headrace.kernel.plan import failed
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result

@@ -25,7 +25,6 @@ from headrace.kernel.events import (
     Event,
     NodeRetried,
     NodeStarted,
-    Path,
     Record,
     RunEnded,
     RunId,
@@ -33,7 +32,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import NodeId
+from headrace.kernel.path import NodeId, Path
 from headrace.kernel.plan import Start, ended, plan, still_due
 from headrace.kernel.secrets import Mask
 from headrace.kernel.state import State

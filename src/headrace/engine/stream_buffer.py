@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.kernel.events import Delta, Path
+from headrace.kernel.events import Delta
+from headrace.kernel.path import Path
 from headrace.kernel.secrets import Mask, MaskedText
 
 FLUSH_SECONDS = 0.25  # how long a piece may wait for the journal

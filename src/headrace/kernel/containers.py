@@ -12,8 +12,9 @@ from collections.abc import Mapping, MutableMapping
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from headrace.kernel.events import NodeFailed, Path
-from headrace.kernel.graph import ROUND_END, Graph, NodeId
+from headrace.kernel.events import NodeFailed
+from headrace.kernel.graph import Graph
+from headrace.kernel.path import NodeId, Path, round_path
 from headrace.kernel.usage import count_of, price_of, sum_of
 from headrace.kernel.variables import Variables
 from headrace.values import Value
@@ -123,7 +124,7 @@ class Level:
         self.graph = graph
         self.opened = opened
         self.index = index
-        self.prefix: Path = f"{opened.path}[{index}{ROUND_END}" if opened else ""
+        self.prefix: Path = round_path(opened.path, index) if opened else ""
         self.scopes: MutableMapping[str, Mapping[str, Value]] = (
             round_scopes(opened.body, opened.level.scopes, opened.node, seen or {}) if opened else {}
         )
@@ -194,13 +195,3 @@ class Opened:
         self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
         self.price += price_of(usage)
         self.currency = usage.get("currency") or self.currency
-
-
-def ancestors(path: Path) -> list[Path]:
-    """The containers that a path leads through, the outermost first."""
-    found: list[Path] = []
-    at = path.find(ROUND_END)
-    while at >= 0:
-        found.append(path[: path.rindex("[", 0, at)])
-        at = path.find(ROUND_END, at + 1)
-    return found

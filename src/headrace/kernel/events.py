@@ -17,11 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
+from headrace.kernel.path import Path
 from headrace.values import Value
 
 RunId: TypeAlias = str
-Path: TypeAlias = str
-"""Names a node of a run: its id, or `iter[3]/llm` for one inside round 3 of a container."""
 
 _EMPTY: Mapping[str, Value] = {}
 

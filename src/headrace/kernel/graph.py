@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from headrace.kernel.path import NodeId, Path, is_top_level, node_of, rounds
 from headrace.values import Selector, Value
 
 if TYPE_CHECKING:
     from headrace.kernel.containers import Body
 
-NodeId: TypeAlias = str
 Piece: TypeAlias = str | Selector
 """A piece of a response: literal text, or the selector of a value to tell."""
 
@@ -26,8 +26,6 @@ FAIL_BRANCH = "fail-branch"
 DEFAULT_VALUE = "default-value"
 BODY_STARTS = frozenset({"iteration-start", "loop-start"})
 """Types of the nodes that mark where the inside of a container begins; nobody runs them."""
-ROUND_END = "]/"
-"""What ends the part of a path that names a container's round (`it[3]/llm`); no node id contains it."""
 LOOP, LOOP_END = "loop", "loop-end"
 ANSWER = "answer"
 
@@ -96,17 +94,23 @@ class Graph:
         self.out: Mapping[NodeId, Sequence[Edge]] = out
         self.arity: Mapping[NodeId, int] = arity
 
-    def within(self, path: str) -> tuple[Graph, NodeId]:
+    def resolve(self, path: Path) -> tuple[Graph, NodeId]:
         """The graph that a path of a run leads into, and the id of its node there."""
-        graph, node = self, path
-        while (at := node.find(ROUND_END)) >= 0:
-            graph = graph.bodies[node[: node.rindex("[", 0, at)]].graph
-            node = node[at + len(ROUND_END) :]
-        return graph, node
+        if is_top_level(path):
+            return self, path
+        graph = self
+        for container, _ in rounds(path):
+            graph = graph.bodies[node_of(container)].graph
+        return graph, node_of(path)
 
-    def contains_rounds(self, path: str) -> bool:
-        """Whether a path of a run names a container. What one was paid is the sum of what was paid inside."""
-        graph, node = self.within(path)
+    def spec_of(self, path: Path) -> NodeSpec:
+        """The node that a path of a run names."""
+        graph, node = self.resolve(path)
+        return graph.nodes[node]
+
+    def is_container(self, path: Path) -> bool:
+        """Whether a path of a run names a container. Its usage is the sum of the usage inside."""
+        graph, node = self.resolve(path)
         return node in graph.bodies
 
     def leaves(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:

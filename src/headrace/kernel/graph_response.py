@@ -25,10 +25,10 @@ from headrace.kernel.events import (
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
 )
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph
+from headrace.kernel.path import NodeId, Path
 from headrace.kernel.reasoning import Thoughts
 from headrace.kernel.variables import Variables
 from headrace.values import Selector, Value, markdown

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from headrace.kernel.containers import ancestors
-from headrace.kernel.events import Path, Record
-from headrace.kernel.graph import Graph, NodeId
+from headrace.kernel.events import Record
+from headrace.kernel.graph import Graph
+from headrace.kernel.path import NodeId, Path, containers
 from headrace.kernel.response_stream import Answer
 from headrace.values import Value
 
@@ -43,8 +43,8 @@ class Outputs:
 
     def add(self, path: Path, outputs: Mapping[str, Value]) -> None:
         """A response node has ended."""
-        around = ancestors(path)
-        _merge(self._parts.setdefault(around[0] if around else path, {}), outputs)
+        outermost = next(iter(containers(path)), path)
+        _merge(self._parts.setdefault(outermost, {}), outputs)
 
     @property
     def said(self) -> str:

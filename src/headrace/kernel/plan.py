@@ -17,12 +17,12 @@ from headrace.kernel.events import (
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     RoundStarted,
     RunEnded,
     RunStarted,
 )
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec
+from headrace.kernel.path import Path
 from headrace.kernel.state import State
 from headrace.values import Value
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headrace.kernel.events import THOUGHT
-from headrace.kernel.graph import NodeId
+from headrace.kernel.path import NodeId
 
 
 class _Thought:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from headrace.kernel.containers import ancestors, round_scopes
+from headrace.kernel.containers import round_scopes
 from headrace.kernel.events import (
     Delta,
     NodeFailed,
@@ -21,15 +21,15 @@ from headrace.kernel.events import (
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunQueued,
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.graph import ROUND_END, Graph
+from headrace.kernel.graph import Graph
 from headrace.kernel.graph_response import Said, Speech
+from headrace.kernel.path import Path, containers, is_inside, node_of, round_path, split
 from headrace.values import Value
 
 
@@ -97,14 +97,14 @@ class Answer:
 
     def _round(self, event: RoundStarted, number: int) -> list[Said]:
         level = self._at(event.path)
-        graph, node = self._top.graph.within(event.path)
+        graph, node = self._top.graph.resolve(event.path)
         body = graph.bodies[node]
         if level is None or not body.graph.speakers:
             if body.container.shares_scopes and (around := self._around(event.path)) is not None:
                 round_scopes(body, around.scopes, node, event.inputs)
             return []
         scopes = round_scopes(body, level.scopes, node, event.inputs)
-        prefix = f"{event.path}[{event.round}{ROUND_END}"
+        prefix = round_path(event.path, event.round)
         opened = Speech(body.graph, scopes, prefix, number, level, thinking=self._thinking)
         opened.turns = self._turns.setdefault(event.path, opened.turns)
         opened.turns.append(opened)
@@ -116,7 +116,7 @@ class Answer:
         if container not in self._turns:
             return []
         said: list[Said] = []
-        for inside in [each for each in self._turns if each == container or each.startswith(f"{container}[")]:
+        for inside in [path for path in self._turns if path == container or is_inside(path, container)]:
             turns = self._turns.pop(inside)
             while turns:
                 said += turns[0].released()
@@ -125,10 +125,10 @@ class Answer:
 
     def _overhear(self, path: Path, record: Record) -> None:
         """What a node makes in a round that never says anything may be told around it, if that is a loop's."""
-        event, node = record.event, path.rpartition(ROUND_END)[2]
+        event, node = record.event, node_of(path)
         if node not in self._told or (around := self._around(path)) is None:
             return
-        graph, _ = self._top.graph.within(path)
+        graph, _ = self._top.graph.resolve(path)
         if isinstance(event, NodeStarted) and node in graph.bodies:
             around.scopes[node] = graph.bodies[node].container.scope(event.inputs)
         elif isinstance(event, NodeSucceeded) or (isinstance(event, NodeFailed) and event.strategy is not None):
@@ -136,8 +136,8 @@ class Answer:
 
     def _assign(self, path: Path, scope: str, values: Mapping[str, Value]) -> None:
         home: Speech | None = self._top
-        for container in ancestors(path):
-            if container.rpartition(ROUND_END)[2] == scope:
+        for container in containers(path):
+            if node_of(container) == scope:
                 home = self._at(container)
         if home is not None:
             home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
@@ -145,13 +145,13 @@ class Answer:
     def _around(self, path: Path) -> Speech | None:
         """The level that what happens at a path is seen in: its own, or the one around a loop that says nothing."""
         while (level := self._at(path)) is None:
-            path = ancestors(path)[-1]
-            graph, node = self._top.graph.within(path)
+            path = containers(path)[-1]
+            graph, node = self._top.graph.resolve(path)
             if not graph.bodies[node].container.shares_scopes:
                 return None
         return level
 
     def _at(self, path: Path) -> Speech | None:
         """The level that a path is in; None where nothing is ever said."""
-        at = path.rfind(ROUND_END)
-        return self._top if at < 0 else self._levels.get(path[: at + len(ROUND_END)])
+        round_, _ = split(path)
+        return self._levels.get(round_) if round_ else self._top

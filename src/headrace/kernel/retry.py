@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from headrace.kernel.containers import ancestors
 from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunId,
     RunQueued,
     RunStarted,
 )
+from headrace.kernel.path import Path, containers
 
 
 def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:
@@ -37,8 +36,7 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
 
     def kept(path: Path) -> bool:
         """Of what is inside a container all or nothing: one that had not finished begins anew."""
-        outermost = ancestors(path)[:1]
-        return (outermost[0] if outermost else path) in finished
+        return next(iter(containers(path)), path) in finished
 
     begun = [Record(run, 1, at, queued)]
     for record in records:

@@ -28,7 +28,6 @@ from headrace.kernel.events import (
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunEnded,
@@ -38,8 +37,9 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, ROUND_END, Graph, NodeId, NodeSpec
+from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, Graph, NodeSpec
 from headrace.kernel.outputs import Outputs
+from headrace.kernel.path import NodeId, Path, is_top_level, split
 from headrace.kernel.usage import count_of, sum_of
 from headrace.values import Value
 
@@ -94,11 +94,8 @@ class State:
 
     def locate(self, path: Path) -> tuple[Level, NodeId]:
         """The level that a path is in, and the id of its node there."""
-        at = path.rfind(ROUND_END)
-        if at < 0:
-            return self._top, path
-        at += len(ROUND_END)
-        return self._levels[path[:at]], path[at:]
+        round_, node = split(path)
+        return self._levels[round_], node
 
     def spec(self, path: Path) -> NodeSpec:
         level, node = self.locate(path)
@@ -120,7 +117,7 @@ class State:
                 self._failed(event)
             case NodeRetried(path):
                 self.running[path].failures += 1
-                if ROUND_END not in path:
+                if is_top_level(path):
                     self.totals.steps += 1
                     self.totals.exceptions += 1
             case NodeSkipped(path):
@@ -188,7 +185,7 @@ class State:
     def _failed(self, event: NodeFailed) -> None:
         if event.path in self.ready:  # a container that had nothing to begin with
             del self.ready[event.path]
-            self.totals.steps += ROUND_END not in event.path
+            self.totals.steps += is_top_level(event.path)
         level, node = self._end(event.path)
         self.totals.exceptions += level is self._top
         if event.strategy is not None:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import Collected, Opened
-from headrace.kernel.graph import NodeId
+from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, null_is_default
 from headrace.values import Value, kind

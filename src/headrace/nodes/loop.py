@@ -13,7 +13,7 @@ from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
 from headrace.kernel.containers import Collected, Opened
-from headrace.kernel.graph import NodeId
+from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
 from headrace.nodes.if_else import ConditionConfig, Junction

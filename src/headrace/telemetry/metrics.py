@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from headrace import __version__
-from headrace.kernel.events import NodeRetried, NodeSucceeded, Path, Record, RunEnded
+from headrace.kernel.events import NodeRetried, NodeSucceeded, Record, RunEnded
+from headrace.kernel.path import Path
 from headrace.ports import Callback
 from headrace.telemetry.prometheus import Counted, Labels, Spread
 from headrace.telemetry.run_tracker import Followed, Outcome, Round, cost_of

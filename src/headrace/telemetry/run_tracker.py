@@ -17,7 +17,6 @@ from headrace.kernel.events import (
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunEnded,
@@ -25,7 +24,8 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.graph import ROUND_END, NodeSpec
+from headrace.kernel.graph import NodeSpec
+from headrace.kernel.path import Path, is_top_level, rounds
 from headrace.kernel.usage import price_of
 from headrace.node import Flow, Unknown
 from headrace.ports import Bus
@@ -66,15 +66,11 @@ class Followed:
         """The node that a path names."""
         if self.flow is None:
             return None
-        graph, node = self.flow.graph.within(path)
-        return graph.nodes[node]
+        return self.flow.graph.spec_of(path)
 
     def container(self, path: Path) -> bool:
         """Whether a node has rounds: what it is said to have used was used inside."""
-        if self.flow is None:
-            return False
-        graph, node = self.flow.graph.within(path)
-        return node in graph.bodies
+        return self.flow is not None and self.flow.graph.is_container(path)
 
     def kind(self, path: Path) -> str:
         """The type of a node; `unknown` for one that nobody here knows: the file may call it anything."""
@@ -191,7 +187,7 @@ class Following:
     def _node_ended(self, run: Followed, record: Record, event: Outcome, live: bool) -> None:
         path, at = event.path, record.at
         began = run.nodes.pop(path, at)
-        if ROUND_END in path:
+        if not is_top_level(path):
             self._in_round(run, path, at, failed=isinstance(event, NodeFailed) and event.strategy is None)
         if isinstance(event, NodeSucceeded) and event.usage and not run.container(path):
             currency, price = cost_of(event.usage)
@@ -205,9 +201,8 @@ class Following:
 
     def _in_round(self, run: Followed, path: Path, at: float, *, failed: bool) -> None:
         """Something in a round has ended: the round lasts at least until then."""
-        outside = path.rindex(ROUND_END)
-        opening = path.rindex("[", 0, outside)
-        found = run.rounds.get(path[:opening], {}).get(int(path[opening + 1 : outside]))
+        container, index = rounds(path)[-1]
+        found = run.rounds.get(container, {}).get(index)
         if found is not None:
             found.ended = max(found.ended, at)
             found.failed = found.failed or failed
@@ -222,7 +217,7 @@ class Following:
             return
         for path in sorted(run.nodes, key=len, reverse=True):  # what is inside first
             began = run.nodes.pop(path)
-            if ROUND_END in path:
+            if not is_top_level(path):
                 self._in_round(run, path, record.at, failed=False)
             for sink in self._sinks:
                 sink.node(run, path, began, record.at, None, live=True)

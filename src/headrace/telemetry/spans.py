@@ -42,15 +42,8 @@ from opentelemetry.trace import (
 )
 
 from headrace import __version__
-from headrace.kernel.events import (
-    NodeFailed,
-    NodeRetried,
-    Path,
-    Record,
-    RunEnded,
-    RunId,
-)
-from headrace.kernel.graph import ROUND_END
+from headrace.kernel.events import NodeFailed, NodeRetried, Record, RunEnded, RunId
+from headrace.kernel.path import Path, round_path, split
 from headrace.kernel.secrets import Mask
 from headrace.telemetry.genai import conventions
 from headrace.telemetry.metrics import status_of
@@ -156,7 +149,7 @@ class Spans:
             traced,
             asked.name if asked else f"{spec.type} {spec.title}".rstrip(),
             path,
-            _round_of(path),
+            split(path)[0],
             began,
             at,
             told,
@@ -172,7 +165,7 @@ class Spans:
             return
         told = {"headrace.run.id": run.run, "headrace.node.id": spec.id, "headrace.round": index}
         name = f"{spec.type} {spec.title} round".strip()
-        path = f"{container}[{index}{ROUND_END}"
+        path = round_path(container, index)
         status = Status(StatusCode.ERROR) if which.failed else _UNSET
         self._send(run, traced, name, path, container, which.began, which.ended, told, status=status)
 
@@ -267,11 +260,6 @@ def span_id(run: RunId, path: Path = "") -> int:
 
 def _context(trace: int, span: int) -> SpanContext:
     return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED)
-
-
-def _round_of(path: Path) -> Path:
-    """The round that a node is in; empty for one at the top."""
-    return path[: path.rindex(ROUND_END) + len(ROUND_END)] if ROUND_END in path else ""
 
 
 def _retry(record: Record, mask: Mask) -> Event:

@@ -85,7 +85,7 @@ def _usage(records: Sequence[Record], graph: Graph) -> dict[str, Value]:
     """What models were paid. There is no price where currencies are mixed."""
     ends = (record.event for record in records if isinstance(record.event, NodeSucceeded))
     # a container's is the sum of what is counted already
-    paid = [each.usage for each in ends if each.usage and not graph.contains_rounds(each.path)]
+    paid = [each.usage for each in ends if each.usage and not graph.is_container(each.path)]
     currencies = {str(each["currency"]) for each in paid if each.get("currency")} or {"USD"}
     price = sum((Decimal(str(each.get("total_price") or 0)) for each in paid), Decimal(0))
     return {

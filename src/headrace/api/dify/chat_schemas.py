@@ -18,15 +18,14 @@ from headrace.errors import RequestError
 from headrace.kernel.events import (
     NodeFailed,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunEnded,
     RunId,
     RunQueued,
 )
-from headrace.kernel.graph import ROUND_END
 from headrace.kernel.graph_response import Said
+from headrace.kernel.path import Path, node_of
 from headrace.kernel.response_stream import Answer
 from headrace.kernel.secrets import Mask
 from headrace.node import Flow
@@ -146,7 +145,7 @@ class Reply:
     def _succeeded(self, event: NodeSucceeded) -> None:
         if event.usage and event.path not in self._containers:  # a container's is the sum of what is counted already
             self._add(event.usage)
-        node = self._flow.nodes.get(event.path.rpartition(ROUND_END)[2])
+        node = self._flow.nodes.get(node_of(event.path))
         if node is None:
             return
         if node.type in _SPEAKERS:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from headrace.api.dify.run_schemas import seconds
-from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Path, RoundStarted
-from headrace.kernel.graph import LOOP, ROUND_END, Graph, NodeSpec
+from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
+from headrace.kernel.graph import LOOP, Graph, NodeSpec
+from headrace.kernel.path import Path, rounds
 from headrace.values import Value
 
 _UNPAID: Mapping[str, Value] = {"total_tokens": 0, "total_price": "0.0", "currency": "USD"}  # of a run done again
@@ -46,12 +47,11 @@ class ContainerFrames:
         self._under: dict[Path, _Under] = {}
 
     def spec(self, path: Path) -> NodeSpec:
-        graph, node = self._graph.within(path)
-        return graph.nodes[node]
+        return self._graph.spec_of(path)
 
     def holds(self, path: Path) -> bool:
         """Whether the node is a container."""
-        return self._graph.contains_rounds(path)
+        return self._graph.is_container(path)
 
     def started(self, event: NodeStarted, at: float) -> Iterator[Told]:
         spec = self.spec(event.path)
@@ -124,7 +124,7 @@ class ContainerFrames:
 
     def heard(self, path: Path, at: float, *, failed: bool = False) -> None:
         """Something ended inside: the rounds it is in lasted at least until now."""
-        for container, index in _rounds(path):
+        for container, index in rounds(path):
             if (under := self._under.get(container)) and (each := under.rounds.get(index)):
                 each.until = at
                 each.failed = each.failed or failed
@@ -132,7 +132,7 @@ class ContainerFrames:
     def place(self, path: Path) -> dict[str, Value]:
         """Whose round a node is in: `iteration_id` and `loop_id`, the innermost of each."""
         told: dict[str, Value] = {"iteration_id": None, "loop_id": None}
-        for container, _ in _rounds(path):
+        for container, _ in rounds(path):
             spec = self.spec(container)
             told[f"{spec.type}_id"] = spec.id
         return told
@@ -140,19 +140,10 @@ class ContainerFrames:
     def metadata(self, path: Path) -> dict[str, Value]:
         """The same with the round's index, as execution_metadata has it."""
         told: dict[str, Value] = {}
-        for container, index in _rounds(path):
+        for container, index in rounds(path):
             spec = self.spec(container)
             told |= {f"{spec.type}_id": spec.id, f"{spec.type}_index": index}
         return told
-
-
-def _rounds(path: Path) -> Iterator[tuple[Path, int]]:
-    """(container, round) for each that a path leads through, the outermost first."""
-    at = path.find(ROUND_END)
-    while at >= 0:
-        begin = path.rindex("[", 0, at)
-        yield path[:begin], int(path[begin + 1 : at])
-        at = path.find(ROUND_END, at + 1)
 
 
 def _named(spec: NodeSpec) -> dict[str, Value]:

@@ -29,7 +29,6 @@ from headrace.kernel.events import (
     NodeRetried,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RoundStarted,
     RunEnded,
@@ -39,8 +38,8 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.graph import ROUND_END
 from headrace.kernel.graph_response import Said
+from headrace.kernel.path import Path, is_top_level
 from headrace.kernel.response_stream import Answer
 from headrace.kernel.secrets import Mask
 from headrace.kernel.usage import count_of, sum_of
@@ -187,7 +186,7 @@ class Frames:
             case RoundStarted() as event:
                 return self._containers.round(event, record.at)
             case NodeRetried() as event:
-                self._steps += ROUND_END not in event.path
+                self._steps += is_top_level(event.path)
                 return [("node_retry", self._node_retry(event, record.at))]
             case RunQueued() as event:
                 self._queued, self._queued_at, self.task = event, record.at, event.task
@@ -205,7 +204,7 @@ class Frames:
         return ()
 
     def _started(self, event: NodeStarted, at: float) -> Iterable[tuple[str, dict[str, Value]]]:
-        self._steps += ROUND_END not in event.path
+        self._steps += is_top_level(event.path)
         if self._containers.holds(event.path):
             self._led.pop(event.path, None)
             return self._containers.started(event, at)
@@ -215,7 +214,7 @@ class Frames:
         fatal = isinstance(event, NodeFailed) and event.strategy is None
         if not fatal:
             self._lead(event.path, event.handle)
-        if ROUND_END in event.path:
+        if not is_top_level(event.path):
             self._containers.heard(event.path, at, failed=fatal)
         if self._containers.holds(event.path):
             return self._containers.ended(event, at)
@@ -265,7 +264,7 @@ class Frames:
         }
 
     def _lead(self, path: Path, handle: str) -> None:
-        graph, node = self._graph.within(path)
+        graph, node = self._graph.resolve(path)
         prefix = path[: len(path) - len(node)]
         for edge in graph.leaves(node, handle)[0]:
             self._led[prefix + edge.target] = node
@@ -302,7 +301,7 @@ class Frames:
         else:
             status, error = ("failed" if event.strategy is None else "exception"), event.error
             metadata = None if event.strategy is None else {"error_strategy": event.strategy}
-        if ROUND_END in event.path:
+        if not is_top_level(event.path):
             metadata = {**self._containers.metadata(event.path), **(metadata or {})}
         return self._node_ended(event, status, error, metadata, at)
 

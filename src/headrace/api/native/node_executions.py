@@ -15,12 +15,12 @@ from headrace.kernel.events import (
     NodeRetried,
     NodeStarted,
     NodeSucceeded,
-    Path,
     Record,
     RunEnded,
     RunQueued,
 )
-from headrace.kernel.graph import Graph, NodeId
+from headrace.kernel.graph import Graph
+from headrace.kernel.path import NodeId, Path
 from headrace.runs.service import RunView
 from headrace.times import times
 from headrace.values import Value
@@ -119,7 +119,7 @@ class _Executions:
         told |= {"inputs": Inputs(event.inputs), "process_data": event.process, "outputs": event.outputs}
         told |= _lasted(told, at) | _outcome(event)
         if isinstance(event, NodeSucceeded) or event.strategy is not None:
-            graph, node = self._graph.within(event.path)
+            graph, node = self._graph.resolve(event.path)
             prefix = event.path[: len(event.path) - len(node)]
             for edge in graph.leaves(node, event.handle)[0]:
                 self._led[prefix + edge.target] = node

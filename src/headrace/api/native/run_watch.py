@@ -37,7 +37,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import ROUND_END
+from headrace.kernel.path import is_top_level
 from headrace.kernel.secrets import Mask
 from headrace.kernel.usage import count_of, price_of, sum_of
 from headrace.node import Flow
@@ -116,10 +116,10 @@ class Standing:
             self._changed, self._answer = self.seq, None
         match event:
             case NodeSucceeded(path):
-                if not event.usage or self._graph.contains_rounds(path):  # a container's is the sum of those inside
+                if not event.usage or self._graph.is_container(path):  # a container's is the sum of those inside
                     return
                 self._bill.add(event.usage)
-            case NodeStarted(path) | NodeFailed(path) | NodeRetried(path) if ROUND_END in path:
+            case NodeStarted(path) | NodeFailed(path) | NodeRetried(path) if not is_top_level(path):
                 return  # what is inside containers counts for them
             case NodeStarted():
                 self._steps += 1

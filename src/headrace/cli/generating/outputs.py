@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import cast
 
 from headrace.cli.generating.text import FieldSpec, name_of, union
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeSpec
+from headrace.kernel.path import NodeId
 from headrace.node import Flow
 from headrace.nodes.code import CodeConfig
 from headrace.nodes.end import EndConfig
