@@ -33,7 +33,6 @@ from headrace.stores.sql import SqlStore
 
 class Trivial(Node[Config]):
     type = "trivial"
-    Config = Config
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:

@@ -1,13 +1,20 @@
-"""What a node type is: one class, its config model, and what it sees of the run it is in.
+"""The contract of a node type: one class, generic in the model of its configuration.
 
-    class Upper(Node[UpperConfig]):
-        type = "upper"
+    class ShoutConfig(Config):
+        text: str = ""
+
+    class Shout(Node[ShoutConfig]):
+        type = "shout"
         instant = True
 
         async def run(self, ctx: Context) -> Result:
-            return Result({"text": ctx.variables.get(self.config.selector).upper()})
+            text = ctx.variables.render(self.config.text)
+            if not text:
+                raise NodeError("There is nothing to shout.", "EmptyText")
+            return Result({"text": text.upper()}, inputs={"text": text})
 
-A failure is a `NodeError`; what it means (abort, fail-branch, default-value, retry) is not the node's business.
+A node raises `NodeError` when it fails. What follows (a retry, the fail branch, default values, the end of the run) is
+up to the workflow, not the node.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -101,10 +108,32 @@ class Node(ABC, Generic[C]):
 
     type: ClassVar[str]
     Config: ClassVar[type[Config]]
+    """The config model: the type argument of `Node`."""
     instant: ClassVar[bool] = False
     """It never waits and touches nothing outside: it runs in line, ahead of the journal."""
     branching: ClassVar[bool] = False
     """It chooses one of its handles; others leave by every edge."""
+    __parameters__: ClassVar[tuple[object, ...]]
+    _parameter: ClassVar[object] = C
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        config = cls._parameter = cls._type_argument()
+        if isinstance(config, type) and issubclass(config, Config):
+            cls.Config = cls.__dict__.get("Config", config)  # a subclass of a node type may narrow its model
+        elif config not in cls.__parameters__:
+            raise TypeError(f"{cls.__qualname__} must name its config model, as in Node[{cls.__name__}Config]")
+
+    @classmethod
+    def _type_argument(cls) -> object:
+        """What this class has in place of `C`: a config model, or a type parameter of its own."""
+        bases: tuple[Any, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
+        for base in bases:
+            origin: Any = get_origin(base) or base
+            if isinstance(origin, type) and issubclass(origin, Node):
+                arguments = dict(zip(origin.__parameters__, get_args(base), strict=False))
+                return arguments.get(origin._parameter, origin._parameter)
+        return None
 
     def __init__(self, config: C) -> None:
         self.config = config
@@ -186,7 +215,6 @@ class Unknown(Node[Config]):
     """Stands for a type that nobody here knows: the file loads, and a run that reaches it is told."""
 
     type = ""
-    Config = Config
 
     def __init__(self, kind: str, title: str) -> None:
         super().__init__(Config())

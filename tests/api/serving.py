@@ -59,7 +59,6 @@ class Scripted(Node[ScriptConfig]):
     """Does what the test says: `scripts` holds what is to be done, by name."""
 
     type = "scripted"
-    Config: ClassVar[type[Config]] = ScriptConfig
     scripts: ClassVar[dict[str, Script]] = {}
 
     async def run(self, ctx: Context) -> Result | Pause:

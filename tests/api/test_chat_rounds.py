@@ -19,7 +19,6 @@ class Talk(Node[Config]):
     """Says what it is asked, letter by letter, as a model does."""
 
     type = "talk"
-    Config = Config
 
     async def run(self, ctx: Context) -> Result:
         text = ctx.variables.get(["sys", "query"])
@@ -31,7 +30,6 @@ class Talk(Node[Config]):
 
 class Letters(Node[Config]):
     type = "letters"
-    Config = Config
 
     async def run(self, ctx: Context) -> Result:
         return Result({"r": list("abc")})

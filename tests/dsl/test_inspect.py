@@ -42,7 +42,6 @@ class PlainConfig(Config):
 
 class Plain(Node[PlainConfig]):
     type = "plain"
-    Config = PlainConfig
 
     async def run(self, ctx: Context) -> Result:
         return Result({})

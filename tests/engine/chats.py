@@ -35,7 +35,6 @@ class Talker(Node[TalkerConfig]):
     """Streams its texts; fails its first attempts after so many of them."""
 
     type = "talker"
-    Config = TalkerConfig
 
     async def run(self, ctx: Context) -> Result:
         config, attempt = self.config, int(ctx.key.rsplit("/", 1)[1])

@@ -28,7 +28,6 @@ class Echo(Node[EchoConfig]):
     """Puts out `r`: its id and what it read. Fails where it reads what it is told to fail on."""
 
     type = "echo"
-    Config = EchoConfig
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:

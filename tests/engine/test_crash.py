@@ -244,7 +244,6 @@ class Talk(Node[TalkConfig]):
     """Says its item letter by letter, as a model does."""
 
     type = "talk"
-    Config = TalkConfig
 
     async def run(self, ctx: Context) -> Result:
         text = ctx.variables.get(["it", "item"])

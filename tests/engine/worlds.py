@@ -25,7 +25,6 @@ class Instant(Node[Config]):
     """Puts out what it was made with."""
 
     type = "instant"
-    Config = Config
     instant: ClassVar[bool] = True
 
     def __init__(self, outputs: Mapping[str, Value] | None = None, handle: str = "source") -> None:

@@ -219,7 +219,6 @@ class Asks(Node[Config]):
     """Pauses the first time."""
 
     type = "asks"
-    Config = Config
     asked: ClassVar[set[str]] = set()
 
     async def run(self, ctx: Context) -> Result | Pause:

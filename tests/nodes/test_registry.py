@@ -27,7 +27,6 @@ OWN = {
 
 class Upper(Node[Config]):
     type = "upper"
-    Config = Config
 
     async def run(self, ctx: Context) -> Result:
         return Result({})

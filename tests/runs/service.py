@@ -27,7 +27,6 @@ class Gate(Node[Config]):
     """Waits until the test opens it. `begun` tells that a run has come to it."""
 
     type = "gate"
-    Config = Config
     begun: ClassVar[asyncio.Event]
     opened: ClassVar[asyncio.Event]
     entered: ClassVar[int] = 0

@@ -228,7 +228,6 @@ class Costly(Node[Config]):
     """Says of what it was paid what nobody can be paid."""
 
     type = "gate"
-    Config = Config
 
     async def run(self, ctx: Context) -> Result:
         usage = {"total_tokens": 10**30, "prompt_tokens": 1e30, "completion_tokens": -1, "total_price": "a lot"}

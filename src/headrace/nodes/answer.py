@@ -20,7 +20,6 @@ class AnswerConfig(Config):
 
 class Answer(Node[AnswerConfig]):
     type = "answer"
-    Config = AnswerConfig
     instant: ClassVar[bool] = True
 
     def response(self) -> Sequence[Piece]:

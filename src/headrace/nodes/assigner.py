@@ -89,7 +89,6 @@ class AssignerConfig(Config):
 
 class Assigner(Node[AssignerConfig]):
     type = "assigner"
-    Config = AssignerConfig
     instant: ClassVar[bool] = True
 
     def writes(self) -> Iterable[Selector]:

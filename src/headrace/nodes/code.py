@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 from pydantic import Field, field_validator
 
@@ -56,7 +56,6 @@ class Code(Node[CodeConfig]):
     """
 
     type = "code"
-    Config: ClassVar[type[Config]] = CodeConfig
 
     def needs(self, resources: Resources) -> Iterable[str]:
         told = resources.sandbox.missing(self.config.code_language, self.config.code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import cast
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result, null_is_default
@@ -24,7 +24,6 @@ class DocumentExtractor(Node[DocumentExtractorConfig]):
     """
 
     type = "document-extractor"
-    Config: ClassVar[type[Config]] = DocumentExtractorConfig
 
     async def run(self, ctx: Context) -> Result:
         selector = list(self.config.variable_selector)

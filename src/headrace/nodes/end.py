@@ -29,7 +29,6 @@ class EndConfig(Config):
 
 class End(Node[EndConfig]):
     type = "end"
-    Config = EndConfig
     instant: ClassVar[bool] = True
 
     def response(self) -> Sequence[Piece]:

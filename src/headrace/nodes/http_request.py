@@ -95,7 +95,6 @@ class _Prepared(NamedTuple):
 
 class HttpRequestNode(Node[HttpRequestConfig]):
     type = "http-request"
-    Config = HttpRequestConfig
 
     async def run(self, ctx: Context) -> Result:
         request, told = await self._prepare(ctx)

@@ -83,7 +83,6 @@ class IfElseConfig(Config):
 
 class IfElse(Node[IfElseConfig]):
     type = "if-else"
-    Config = IfElseConfig
     instant: ClassVar[bool] = True
     branching: ClassVar[bool] = True
 

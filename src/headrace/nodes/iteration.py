@@ -41,7 +41,6 @@ class IterationConfig(Config):
 
 class Iteration(ContainerNode[IterationConfig]):
     type = "iteration"
-    Config = IterationConfig
 
     @property
     def at_once(self) -> int:

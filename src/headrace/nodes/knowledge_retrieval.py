@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
 
@@ -101,7 +101,6 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     """Asks every knowledge base at the same time; one that fails fails the node (KnowledgeRetrievalNodeError)."""
 
     type = "knowledge-retrieval"
-    Config: ClassVar[type[Config]] = KnowledgeRetrievalConfig
 
     def needs(self, resources: Resources) -> Iterable[str]:
         lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]

@@ -88,7 +88,6 @@ class ListOperator(Node[ListOperatorConfig]):
     """Outputs `result`, and its ends as `first_record` and `last_record` (null where it is empty)."""
 
     type = "list-operator"
-    Config = ListOperatorConfig
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:

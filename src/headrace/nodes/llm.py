@@ -69,7 +69,6 @@ class LLMConfig(Config):
 
 class LLM(Node[LLMConfig]):
     type = "llm"
-    Config = LLMConfig
 
     def needs(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)

@@ -76,7 +76,6 @@ class LoopConfig(Config):
 
 class Loop(ContainerNode[LoopConfig]):
     type = "loop"
-    Config = LoopConfig
 
     def __init__(self, config: LoopConfig) -> None:
         super().__init__(config)
@@ -153,7 +152,6 @@ class LoopEnd(Node[LoopEndConfig]):
     """loop-end: the loop around it opens no further round (see `kernel.state`)."""
 
     type = "loop-end"
-    Config = LoopEndConfig
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:

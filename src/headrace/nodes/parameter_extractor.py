@@ -69,7 +69,6 @@ class _Asked:
 
 class ParameterExtractor(Node[ParameterExtractorConfig]):
     type = "parameter-extractor"
-    Config = ParameterExtractorConfig
 
     def __init__(self, config: ParameterExtractorConfig) -> None:
         super().__init__(config)

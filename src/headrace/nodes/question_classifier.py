@@ -115,7 +115,6 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
     """Outputs `class_name`, `class_id` and `usage`."""
 
     type = "question-classifier"
-    Config = QuestionClassifierConfig
     branching: ClassVar[bool] = True
 
     def handles(self) -> Iterable[str]:

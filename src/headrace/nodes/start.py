@@ -91,7 +91,6 @@ class StartConfig(Config):
 
 class Start(Node[StartConfig]):
     type = "start"
-    Config = StartConfig
     instant: ClassVar[bool] = True
 
     def form(self) -> Sequence[Mapping[str, Value]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Result
 from headrace.nodes.code import Input
@@ -19,7 +17,6 @@ class TemplateTransform(Node[TemplateTransformConfig]):
     """Renders; fails with CodeExecutionError (the template), or if the text is too long."""
 
     type = "template-transform"
-    Config: ClassVar[type[Config]] = TemplateTransformConfig
 
     async def run(self, ctx: Context) -> Result:
         inputs = {each.variable: plain(ctx.variables.get(each.value_selector)) for each in self.config.variables}

@@ -31,7 +31,6 @@ class VariableAggregatorConfig(Config):
 
 class VariableAggregator(Node[VariableAggregatorConfig]):
     type = "variable-aggregator"
-    Config = VariableAggregatorConfig
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:
