@@ -1,6 +1,7 @@
-"""Whether the Headrace of this container takes requests: exit 0, or 1 and why. Needs nothing but Python.
+"""Checks whether the Headrace of this container accepts requests: exits with 0, or with 1 and the reason.
 
-Where callers must show a certificate (HEADRACE_TLS_CLIENT_CA) it has none to show, and is content if somebody listens.
+If clients must present a certificate (HEADRACE_TLS_CLIENT_CA), this check has none, and only tests that the port is
+open. Needs only Python.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SECONDS = 4.0
 
 
 def main() -> str | None:
-    """What is wrong; None where nothing is."""
+    """The problem, or None."""
     port = int(os.environ.get("HEADRACE_PORT", "8040"))
     host = os.environ.get("HEADRACE_HOST", "127.0.0.1")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -26,17 +27,17 @@ def main() -> str | None:
             socket.create_connection((host, port), SECONDS).close()
             return None
         if secure:
-            # it names the public host, not this one
-            anybody = ssl._create_unverified_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=anybody)
+            # the certificate is for the public host, not for this one
+            unverified = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=unverified)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
         connection.close()
     except (OSError, http.client.HTTPException) as error:
-        return f"no answer from {host}:{port}: {error}"
-    return None if status == 200 else f"{host}:{port} answers {status}"
+        return f"no response from {host}:{port}: {error}"
+    return None if status == 200 else f"{host}:{port} responds with {status}"
 
 
 if __name__ == "__main__":

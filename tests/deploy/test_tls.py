@@ -184,7 +184,7 @@ def test_the_containers_health_check(tmp_path: Path, authority: Authority, secur
     assert subprocess.run(check, env=told, check=False).returncode == 0
     server.stop()
     after = subprocess.run(check, env=told, check=False, capture_output=True, text=True)
-    assert (after.returncode, "no answer from 127.0.0.1" in after.stderr) == (1, True)
+    assert (after.returncode, "no response from 127.0.0.1" in after.stderr) == (1, True)
 
 
 def test_the_health_check_where_callers_show_certificates(server: Server, authority: Authority) -> None:

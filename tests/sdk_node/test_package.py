@@ -44,8 +44,9 @@ def test_snippet_runs_against_a_server_that_speaks_only_v1(project: pathlib.Path
 
 
 def test_the_guides_snippet_runs_word_for_word(tarball: pathlib.Path, tmp_path: pathlib.Path, headrace: Serve) -> None:
-    """Under the name that the README tells npm to install the package by; here from the tarball, without a registry."""
-    assert "`npm install dify-client@npm:headrace-client`" in (SDK / "README.md").read_text("utf-8")
+    """With the package installed under the name that the README's command gives it."""
+    command = f"`npm install dify-client@file:headrace/sdks/node/{tarball.name}`"
+    assert command in (SDK / "README.md").read_text("utf-8")
     (tmp_path / "package.json").write_text('{"name": "shop", "private": true}')
     done("npm", "install", "--offline", "--no-audit", "--no-fund", f"dify-client@file:{tarball}", cwd=tmp_path)
     text = (_USER_CODE / "snippet.cjs").read_text().replace("require('headrace-client')", "require('dify-client')")
