@@ -33,7 +33,7 @@ async def description() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="headrace-") as data:
         async with service(Settings(data=pathlib.Path(data)), {}, memory=True, work=False) as running:
             parts = Polling(running.answers, running.courier, running.dispatcher)
-            app = create_app(running.apps, running.runtime, running.files, None, parts, speech=running.speech)
+            app = create_app(running.apps, running.run_service, running.files, None, parts, speech=running.speech)
             return app.openapi()
 
 

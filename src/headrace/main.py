@@ -34,7 +34,7 @@ from headrace.ports import Answers, Bus, Catalog, Keeping
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryStore
@@ -55,7 +55,7 @@ class Service:
 
     settings: Settings
     apps: Apps
-    runtime: Runtime
+    run_service: RunService
     files: FileStore
     resources: Resources
     public_url: str
@@ -68,7 +68,7 @@ class Service:
 
     def drain(self) -> None:
         """Takes no more runs in, and begins no more lines of batches; what is under way goes on."""
-        self.runtime.draining = True
+        self.run_service.draining = True
         if self.dispatching is not None:
             self.dispatching.cancel()
 
@@ -171,7 +171,7 @@ async def service(
         resources = Resources(models, http, sandbox, files, documents, knowledge, store)
         bus: Bus = LocalBus()
         if not memory:
-            bus = shared = SharedBus(store, lambda: runtime.driving)
+            bus = shared = SharedBus(store, lambda: run_service.driving)
             looking = asyncio.create_task(shared.run(), name="bus")
             stack.push_async_callback(_let_go, looking)
         if telemetry:
@@ -181,11 +181,11 @@ async def service(
         apps.access.identity = identity
         queue = LocalQueue()
         limiter = Limiter(file, store) if file is not None else None
-        runtime = Runtime(apps, world, queue, store, store, settings.max_active_requests, limiter)
-        courier = Courier(runtime, store, http, secret, watch=telemetry.called_back if telemetry else None)
+        run_service = RunService(apps, world, queue, store, store, settings.max_active_requests, limiter)
+        courier = Courier(run_service, store, http, secret, watch=telemetry.called_back if telemetry else None)
         if telemetry:
-            telemetry.look_at(runtime, queue)
-        dispatcher = Dispatcher(runtime, store, Chats(runtime, Annotations(store).answer))
+            telemetry.look_at(run_service, queue)
+        dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
         worker = dispatching = None
         if work:
             if keeping is not None and settings.retention:
@@ -194,12 +194,12 @@ async def service(
                 stack.push_async_callback(_let_go, pruning)
             delivering = asyncio.create_task(courier.run(), name="courier")
             stack.push_async_callback(_let_go, delivering)
-            worker = Worker(runtime, concurrency=settings.concurrency, call_back=courier.poke, watch=telemetry)
+            worker = Worker(run_service, concurrency=settings.concurrency, call_back=courier.poke, watch=telemetry)
             working = asyncio.create_task(worker.run(), name="worker")
             stack.push_async_callback(_let_go, working)
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
             stack.push_async_callback(_let_go, dispatching)
-        running = Service(settings, apps, runtime, files, resources, public_url, courier, dispatcher, store, speech)
+        running = Service(settings, apps, run_service, files, resources, public_url, courier, dispatcher, store, speech)
         running.worker, running.dispatching = worker, dispatching
         yield running
 

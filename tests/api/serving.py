@@ -36,7 +36,7 @@ from headrace.nodes.end import End
 from headrace.nodes.start import Start
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.rate_limits import Limiter, PlanFile
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.server.connection import Connection
 from headrace.stores.memory import MemoryStore
@@ -292,7 +292,7 @@ class Serving:
     url: str
     session: aiohttp.ClientSession
     apps: Apps
-    runtime: Runtime
+    run_service: RunService
     store: MemoryStore
     files: FileStore
     secret_key: Callable[[Served], str]
@@ -320,10 +320,10 @@ async def serving(
     files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
     resources = only(http=NoHttp(), files=files, models=models, history=store)
     limiter = Limiter(PlanFile(plans), store) if plans else None
-    runtime = Runtime(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
-    dispatcher = Dispatcher(runtime, store, Chats(runtime, Annotations(store).answer))
-    parts = Polling(store, Courier(runtime, store, NoHttp(), b"s" * 32), dispatcher)
-    api = create_app(apps, runtime, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
+    run_service = RunService(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
+    dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
+    parts = Polling(store, Courier(run_service, store, NoHttp(), b"s" * 32), dispatcher)
+    api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,
         host="127.0.0.1",
@@ -336,7 +336,7 @@ async def serving(
         timeout_graceful_shutdown=1,
     )
     server = Quiet(config)
-    working = asyncio.gather(Worker(runtime).run(), dispatcher.run())
+    working = asyncio.gather(Worker(run_service).run(), dispatcher.run())
     listening = asyncio.create_task(server.serve())
     try:
         await server.listens.wait()
@@ -347,7 +347,7 @@ async def serving(
             def secret_key(served: Served) -> str:
                 return apps.own_key(served.app)
 
-            yield Serving(url, session, apps, runtime, store, files, secret_key, api.routes)
+            yield Serving(url, session, apps, run_service, store, files, secret_key, api.routes)
     finally:
         server.leave.set()
         await listening

@@ -165,7 +165,7 @@ async def test_an_answer_can_be_stopped(server: Serving, streamed: bool) -> None
         run = logged["data"][0]["workflow_run"]["id"]
         async with app.stream(f"/v1/workflow/{run}/events?user=u1&include_state_snapshot=true") as stream:
             await stream.until("message")
-            await server.runtime.stop(run, "u1")
+            await server.run_service.stop(run, "u1")
         status, body = await waiting
         assert (status, body["answer"]) == (200, "half ")
     assert gate.cancelled.is_set()
@@ -198,7 +198,7 @@ async def test_a_paused_answer_says_so(server: Serving) -> None:
     run = events[-1].body["message_id"]
     path = f"/v1/workflow/{run}/events?user=u1"
     async with app.stream(path, {"Last-Event-ID": str(events[-1].id)}) as stream:
-        await server.runtime.resume(run)
+        await server.run_service.resume(run)
         rest = await stream.rest()
     assert rest[0].data["reason"] == "resumption"
     assert [each.name for each in rest][-2:] == ["workflow_finished", "message_end"]

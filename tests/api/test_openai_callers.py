@@ -110,7 +110,7 @@ async def test_a_process_that_ends_stops_no_run(server: Serving, app: Client, ga
     async with sdk(app) as client:
         stream = await client.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
         await gate.reached.wait()
-        server.runtime.draining = True
+        server.run_service.draining = True
         await stream.close()
     gate.let(10)
     assert await ended(server, app) == ["succeeded"]
@@ -227,7 +227,7 @@ async def test_what_breaks_is_in_openais_shape(server: Serving, monkeypatch: pyt
     async def broken(*_: Any) -> Any:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(server.runtime.apps, "end_user", broken)
+    monkeypatch.setattr(server.run_service.apps, "end_user", broken)
     async with sdk(app, max_retries=0) as client:
         with pytest.raises(openai.InternalServerError) as wrong:
             await client.chat.completions.create(model=app.served.app.id, messages=MESSAGES)

@@ -391,7 +391,7 @@ async def test_a_stopped_run_is_a_short_answer(server: Serving) -> None:
         chunks = [await anext(aiter(stream))]
         gate.let()
         chunks.append(await anext(aiter(stream)))
-        await server.runtime.stop(chunks[0].id.removeprefix("chatcmpl-"), "somebody")
+        await server.run_service.stop(chunks[0].id.removeprefix("chatcmpl-"), "somebody")
         chunks += [chunk async for chunk in stream]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "half "
     assert chunks[-1].choices[0].finish_reason == "stop"

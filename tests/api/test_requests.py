@@ -145,7 +145,7 @@ async def test_what_nobody_foresaw_is_logged_and_told_to_nobody(
     async def broken(*_: Any) -> Any:
         raise ZeroDivisionError("the innermost secret")
 
-    monkeypatch.setattr(server.runtime, "get", broken)
+    monkeypatch.setattr(server.run_service, "get", broken)
     with caplog.at_level(logging.ERROR):
         status, body = await app.call("GET", "/v1/workflows/run/b2cf19b6-e525-4b29-a302-cead928e0231")
     assert (status, body["code"], body["status"]) == (500, "internal_server_error", 500)
@@ -160,7 +160,7 @@ async def test_storage_that_fails_is_a_503(
     async def full(*_: Any) -> Any:
         raise StoreError("database or disk is full: /somewhere/inside")
 
-    monkeypatch.setattr(server.runtime, "get", full)
+    monkeypatch.setattr(server.run_service, "get", full)
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
     status, body = await app.call("GET", "/v1/workflows/run/b2cf19b6-e525-4b29-a302-cead928e0231")
     assert (status, body["code"]) == (503, "service_unavailable")
@@ -175,7 +175,7 @@ async def test_what_no_storage_takes_is_a_500(
     async def damaged(*_: Any) -> Any:
         raise StoreError("event 7 cannot be read: /somewhere/inside", transient=False)
 
-    monkeypatch.setattr(server.runtime, "get", damaged)
+    monkeypatch.setattr(server.run_service, "get", damaged)
     status, body = await app.call("GET", "/v1/workflows/run/b2cf19b6-e525-4b29-a302-cead928e0231")
     assert (status, body["code"]) == (500, "internal_server_error")
     assert "somewhere" not in body["message"]
@@ -192,7 +192,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
             yield record
             raise ZeroDivisionError("the innermost secret")
 
-    monkeypatch.setattr(server.runtime, "follow", broken)
+    monkeypatch.setattr(server.run_service, "follow", broken)
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as stream:
         events = await stream.rest()
     assert [each.name for each in events] == ["error"]
@@ -210,7 +210,7 @@ async def test_a_stream_whose_storage_is_away_says_so_and_logs_no_stack(
         raise StoreError("disk I/O error: /somewhere/inside")
         yield
 
-    monkeypatch.setattr(server.runtime, "follow", away)
+    monkeypatch.setattr(server.run_service, "follow", away)
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as stream:
         events = await stream.rest()
     assert [(each.name, each.body["status"], each.body["code"]) for each in events] == [

@@ -181,7 +181,7 @@ async def test_a_paused_run_says_so_and_goes_on(server: Serving) -> None:
 
     path = f"/v1/workflow/{run}/events?user=u1"
     async with app.stream(path, {"Last-Event-ID": str(events[-1].id)}) as stream:
-        await server.runtime.resume(run)
+        await server.run_service.resume(run)
         rest = await stream.rest()
     assert [each.name for each in rest if each.name.startswith("workflow")] == ["workflow_started", "workflow_finished"]
     assert rest[0].data["reason"] == "resumption"
@@ -196,7 +196,7 @@ async def test_a_run_that_is_paused_shows_its_pause_in_the_snapshot(server: Serv
         assert [each.name for each in await stream.rest()][-1] == "workflow_paused"
     async with app.stream(f"{path}&continue_on_pause=true") as stream:
         await stream.until("workflow_paused")
-        await server.runtime.resume(run)
+        await server.run_service.resume(run)
         assert (await stream.rest())[-1].name == "workflow_finished"
 
 

@@ -11,26 +11,26 @@ from headrace.errors import Draining
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
 from tests.runs.service import GATED, Gate, asked, publish
-from tests.runs.service import runtime as made
+from tests.runs.service import run_service as made
 
 
 async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     Gate.reset()
-    runtime = made(MemoryStore())
-    served = await publish(runtime, GATED)
-    worker = Worker(runtime, concurrency=5)
+    run_service = made(MemoryStore())
+    served = await publish(run_service, GATED)
+    worker = Worker(run_service, concurrency=5)
     working = asyncio.create_task(worker.run())
-    runs = [(await runtime.submit(asked(served))).run for _ in range(5)]
+    runs = [(await run_service.submit(asked(served))).run for _ in range(5)]
     async with asyncio.timeout(60):
         while Gate.entered < 5:
             await Gate.begun.wait()
             await asyncio.sleep(0)
 
     assert worker.drain() is False  # five go on
-    waiting = (await runtime.submit(asked(served))).run
-    runtime.draining = True
+    waiting = (await run_service.submit(asked(served))).run
+    run_service.draining = True
     with pytest.raises(Draining):
-        await runtime.submit(asked(served))
+        await run_service.submit(asked(served))
     assert worker.drain() is False
     assert Gate.entered == 5
 
@@ -39,5 +39,5 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
         await working
     assert worker.drain() is True
     async with contextlib.AsyncExitStack() as stack:
-        given = [await stack.enter_async_context(runtime.queue.claim("another")) for _ in range(6)]
+        given = [await stack.enter_async_context(run_service.queue.claim("another")) for _ in range(6)]
     assert given == [waiting, *runs]

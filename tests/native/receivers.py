@@ -16,11 +16,11 @@ from aiohttp import web
 from headrace.adapters.http import HttpClient
 from headrace.errors import StoreError
 from headrace.ports import Callback
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
 from headrace.webhooks import Courier, Pace
-from tests.runs.service import SECRET, runtime
+from tests.runs.service import SECRET, run_service
 
 QUICK = Pace(back_off=(0.01, 0.01, 0.01), poll_seconds=30)
 
@@ -123,7 +123,7 @@ class Delivering:
     """A runtime with worker and courier."""
 
     store: Told
-    where: Runtime
+    where: RunService
     courier: Courier
 
 
@@ -132,7 +132,7 @@ async def delivering(
     store: Told | None = None, pace: Pace = QUICK, allow: Sequence[str] = ("127.0.0.1",), **paced: Any
 ) -> AsyncGenerator[Delivering]:
     store = store or Told()
-    where = runtime(store)
+    where = run_service(store)
     http = HttpClient(allow)
     courier = Courier(where, store, http, SECRET, replace(pace, **paced))
     worker = Worker(where, call_back=courier.poke)

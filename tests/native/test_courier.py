@@ -35,7 +35,7 @@ from headrace.values import File, Value
 from headrace.webhooks import Courier, Pace, signature
 from tests.api.serving import check_times
 from tests.native.receivers import Delivering, Post, Receiver, Told, delivering, receiver
-from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, runtime
+from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, run_service
 
 RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
 
@@ -48,7 +48,7 @@ async def run(at: Delivering, url: str, q: str = "hi") -> str:
 
 async def written(store: Told, url: str, *events: Event, run: str = RUN) -> None:
     """A run that is in the journal, whoever did it."""
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     queued = RunQueued(served.app.id, served.version.id, "task", "somebody", {"q": "hi"}, {}, callback=url)
     records = [Record(run, seq, 1000.0 + seq, event) for seq, event in enumerate((queued, *events), 1)]
@@ -498,7 +498,7 @@ def test_the_signing_secret_is_the_installations_and_the_apps():
     store = Told()
 
     def secret(of: bytes, app: str) -> str:
-        return Courier(runtime(store), store, HttpClient(), of).signing_secret(app)
+        return Courier(run_service(store), store, HttpClient(), of).signing_secret(app)
 
     assert secret(SECRET, "a") == secret(SECRET, "a")
     assert len({secret(SECRET, "a"), secret(SECRET, "b"), secret(b"t" * 32, "a")}) == 3

@@ -20,18 +20,18 @@ from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.ports import Batch, BatchLine
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
 from headrace.stores.memory import MemoryStore
 from headrace.values import File, Value
 from tests.runs import service
-from tests.runs.service import ECHO, GATED, Gate, publish, runtime, working
+from tests.runs.service import ECHO, GATED, Gate, publish, run_service, working
 
 BATCH = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"
 
 
 @asynccontextmanager
-async def dispatching(where: Runtime, store: MemoryStore) -> AsyncGenerator[Dispatcher]:
+async def dispatching(where: RunService, store: MemoryStore) -> AsyncGenerator[Dispatcher]:
     dispatcher = Dispatcher(where, store, Chats(where))
     task = asyncio.create_task(dispatcher.run())
     try:
@@ -88,7 +88,7 @@ class Counting(MemoryStore):
 @pytest.mark.parametrize("before", [0, 1, 99, 150, 260, 300])
 async def test_lines_begun_before_are_not_begun_again(before: int) -> None:
     store = Counting()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     kept = batch(served, 300)
     await store.add_batch(kept, texts(300))
@@ -105,7 +105,7 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
     """The one before the last few was refused by the store, and the process died before it was tried again."""
     monkeypatch.setattr(working_at, "_AHEAD", 5)
     store = Counting()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     await store.add_batch(batch(served, 30), texts(30))
     begun = [n for n in range(20) if n not in (15, 17)]
@@ -121,7 +121,7 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
 async def test_let_go_in_the_middle_and_taken_up_again() -> None:
     Gate.reset()
     store = Counting()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     async with working(where):
         async with dispatching(where, store) as dispatcher:
@@ -138,7 +138,7 @@ async def test_let_go_in_the_middle_and_taken_up_again() -> None:
 async def test_more_concurrent_than_before() -> None:
     Gate.reset()
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as dispatcher:
         kept = await dispatcher.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
@@ -158,7 +158,7 @@ async def test_more_concurrent_than_before() -> None:
 async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
     Gate.reset()
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     await store.add_batch(batch(served, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
     for n in range(3):
@@ -173,7 +173,7 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(working_at, "LOOK_SECONDS", 0.01)
     Gate.reset()
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as dispatcher:
         kept = await dispatcher.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
@@ -186,7 +186,7 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     kept = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
     await store.add_batch(kept, texts(3))
@@ -202,7 +202,7 @@ async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(working_at, "_BACK_OFF_SECONDS", 0.02)
     monkeypatch.setattr(working_at, "_AHEAD", 5)
     store = Counting()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     store.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
     async with working(where), dispatching(where, store) as dispatcher:
@@ -231,7 +231,7 @@ class Asks(Node[Config]):
 async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(service.REGISTRY, "asks", Asks)  # pyright: ignore[reportArgumentType]
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED.replace("type: gate", "type: asks"))
     async with working(where):
         async with dispatching(where, store) as dispatcher:
@@ -252,7 +252,7 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
 async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
     Gate.reset()
     store = MemoryStore()
-    where = runtime(store)
+    where = run_service(store)
     echo, gated = await publish(where, ECHO), await publish(where, GATED, "gated.yml")
     async with working(where), dispatching(where, store) as dispatcher:
         kept = await dispatcher.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])

@@ -49,7 +49,7 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         key = await running.apps.working_key(served.app)
         foreign = await running.publish(other)
         options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
-        app = create_app(running.apps, running.runtime, running.files, options, parts_of(running))
+        app = create_app(running.apps, running.run_service, running.files, options, parts_of(running))
         call = Caller(app, key)
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
         runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]

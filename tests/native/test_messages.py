@@ -213,7 +213,7 @@ async def test_a_callback_tells_the_answer(server: Serving, app: Client) -> None
     run = await submitted(app, query="hey", callback_url="https://example.com/hook")
     told = await look(app, run, wait=5)
     (callback,) = await server.store.callbacks_of(run)
-    view = await server.runtime.get(run)
+    view = await server.run_service.get(run)
     assert view is not None
     data = json.loads(message(callback, view))["data"]
     assert (data["status"], data["answer"], data["message_id"]) == ("succeeded", "1: hey", run)

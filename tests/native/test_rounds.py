@@ -85,7 +85,7 @@ async def test_what_was_paid_inside_is_counted_once(tmp_path: Path, fails: bool)
         assert told["usage"]["prompt_tokens"] == 7 * rounds
         if fails:
             assert (told["error_node"]["node_id"], told["exceptions_count"]) == ("it", 1)
-        view = await server.runtime.get(told["id"])
+        view = await server.run_service.get(told["id"])
         assert view is not None
         callback = Callback("c", app.served.app.id, told["id"], "http://h/", "run.succeeded", 10**6, 0.0)
         assert json.loads(message(callback, view))["data"]["usage"] == told["usage"]

@@ -126,7 +126,7 @@ async def test_blocking_ends_at_a_pause(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["ask"]))
     reply = await submit(app, response_mode="blocking")
     assert (reply.status, reply.body["status"], reply.body["finished_at"]) == (200, "paused", None)
-    await server.runtime.resume(reply.body["id"])
+    await server.run_service.resume(reply.body["id"])
     assert (await look(app, reply.body["id"], wait=5))["status"] == "succeeded"
 
 
@@ -283,7 +283,7 @@ async def test_an_answer_that_is_known_is_not_sent_again(server: Serving) -> Non
     tag = first.headers["ETag"]
     again = await ask(app, "GET", f"/workflow-runs/{run}", headers={"If-None-Match": f'"x", W/{tag}'})
     assert (again.status, again.raw, again.headers["ETag"]) == (304, b"", tag)
-    await server.runtime.resume(run)
+    await server.run_service.resume(run)
     ended = await ask(app, "GET", f"/workflow-runs/{run}", params={"wait": "5"}, headers={"If-None-Match": tag})
     assert (ended.status, ended.body["status"]) == (200, "succeeded")
 
@@ -421,7 +421,7 @@ async def test_events_end_at_a_pause_unless_told_otherwise(server: Serving) -> N
     async with app.session.get(f"{app.url}{path}?continue_on_pause=true", headers=headers) as answer:
         stream = Stream(answer)
         await stream.until("workflow_paused")
-        await server.runtime.resume(run)
+        await server.run_service.resume(run)
         assert (await stream.rest())[-1].name == "workflow_finished"
 
 

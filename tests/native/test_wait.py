@@ -56,7 +56,7 @@ async def test_a_pause_is_no_end(server: Serving) -> None:
     await until(app, run, "paused")
     assert (await look(app, run, wait=0.1))["status"] == "paused"
     waiting = asyncio.create_task(look(app, run, wait=30))
-    await server.runtime.resume(run)
+    await server.run_service.resume(run)
     assert (await waiting)["status"] == "succeeded"
 
 
@@ -97,7 +97,7 @@ async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
     run = await submitted(app)
     await gate.reached.wait()
     await until(app, run, "running")
-    bus = server.runtime.world.bus
+    bus = server.run_service.world.bus
     publish = bus.publish
 
     def forgetful(records: Any) -> None:
@@ -135,7 +135,7 @@ async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatc
     run = await submitted(app)
     await gate.reached.wait()
     await until(app, run, "running")
-    bus = server.runtime.world.bus
+    bus = server.run_service.world.bus
     publish = bus.publish
     monkeypatch.setattr(bus, "publish", lambda records: publish(records[-1:]))
     gate.let()

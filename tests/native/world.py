@@ -14,7 +14,7 @@ from headrace.apps.catalog import Apps
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
 from headrace.node import Registry
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.stores.memory import MemoryStore
 from tests.engine.worlds import NOTHING
 from tests.runs.service import REGISTRY, SECRET
@@ -33,6 +33,6 @@ def parts_of(there: Any) -> Polling:
 def api_of(apps: Apps) -> ASGIApp:
     """The API of a process that serves these apps."""
     store = cast("MemoryStore", apps.catalog)
-    runtime = Runtime(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
+    run_service = RunService(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
     parts = parts_of(SimpleNamespace(answers=store, courier=SimpleNamespace()))
-    return create_app(apps, runtime, cast("Any", None), parts=parts)
+    return create_app(apps, run_service, cast("Any", None), parts=parts)

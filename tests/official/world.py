@@ -81,7 +81,7 @@ async def world(folder: Path) -> AsyncGenerator[World]:
         async with service(settings, environ, memory=True) as running:
             api = create_app(
                 running.apps,
-                running.runtime,
+                running.run_service,
                 running.files,
                 ApiOptions(limit_for=limit_for, ping_seconds=0.001),
                 speech=running.speech,

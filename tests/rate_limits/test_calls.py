@@ -53,7 +53,7 @@ async def get(app: Client, path: str = "/v1/info") -> tuple[int, Any, Any]:
 async def driving(server: Serving, runs: int) -> None:
     """Waits until so many runs are under way."""
     for _ in range(60_000):
-        if len(server.runtime.driving) == runs:
+        if len(server.run_service.driving) == runs:
             return
         await asyncio.sleep(0.001)
     raise AssertionError(f"{len(server.runtime.driving)} runs are under way, not {runs}")

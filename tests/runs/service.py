@@ -14,7 +14,7 @@ from headrace.engine import World
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
@@ -82,13 +82,13 @@ workflow:
 """
 
 
-def runtime(store: MemoryStore, bus: LocalBus | None = None, max_active: int = 0) -> Runtime:
+def run_service(store: MemoryStore, bus: LocalBus | None = None, max_active: int = 0) -> RunService:
     world = World(store, bus or LocalBus(), NOTHING)
-    return Runtime(Apps(store, REGISTRY, SECRET), world, LocalQueue(), store, store, max_active)
+    return RunService(Apps(store, REGISTRY, SECRET), world, LocalQueue(), store, store, max_active)
 
 
 @asynccontextmanager
-async def working(where: Runtime) -> AsyncGenerator[Runtime]:
+async def working(where: RunService) -> AsyncGenerator[RunService]:
     """With a worker, which is let go at the end as if its process had been told to stop."""
     task = asyncio.create_task(Worker(where).run())
     try:
@@ -99,7 +99,7 @@ async def working(where: Runtime) -> AsyncGenerator[Runtime]:
             await task
 
 
-async def publish(where: Runtime, content: str, source: str = "flow.yml") -> Served:
+async def publish(where: RunService, content: str, source: str = "flow.yml") -> Served:
     return await where.apps.publish(source, content)
 
 

@@ -22,7 +22,7 @@ from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Exchange
 from headrace.runs import message_order, worker
 from headrace.runs import service as runtimes
-from headrace.runs.service import NUMBERS, Runtime
+from headrace.runs.service import NUMBERS, RunService
 from headrace.runs.submission import Submission
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
@@ -71,11 +71,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.aclose()
 
 
-def runtime(store: MemoryStore | SqlStore) -> Runtime:
-    return Runtime(Apps(store, REGISTRY, SECRET), World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
+def run_service(store: MemoryStore | SqlStore) -> RunService:
+    return RunService(Apps(store, REGISTRY, SECRET), World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
 
 
-async def talk(where: Runtime, conversation: str = "c") -> Submission:
+async def talk(where: RunService, conversation: str = "c") -> Submission:
     """A conversation, and a message of it to be sent."""
     served: Served = await where.apps.publish("talk.yml", TALK)
     made = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
@@ -89,22 +89,22 @@ async def talk(where: Runtime, conversation: str = "c") -> Submission:
     return Submission(served, "somebody", {}, query="hello", conversation=conversation)
 
 
-async def heard(where: Runtime, run: RunId) -> list[Record]:
+async def heard(where: RunService, run: RunId) -> list[Record]:
     return [record async for record in where.follow(run)]
 
 
-async def answer(where: Runtime, run: RunId) -> str:
+async def answer(where: RunService, run: RunId) -> str:
     last = (await heard(where, run))[-1].event
     assert isinstance(last, RunEnded)
     return str(last.outputs.get("answer"))
 
 
-async def values(where: Runtime, conversation: str = "c") -> dict[str, object]:
+async def values(where: RunService, conversation: str = "c") -> dict[str, object]:
     return {each.name: each.value for each in await where.conversations.conversation_variables(conversation)}
 
 
 async def test_messages_at_once_are_answered_one_after_the_other(store: MemoryStore | SqlStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         message = await talk(where)
         sent = await asyncio.gather(*(where.submit(replace(message, query=f"m{n}")) for n in range(5)))
         await Gate.begun.wait()
@@ -118,7 +118,7 @@ async def test_messages_at_once_are_answered_one_after_the_other(store: MemorySt
 
 
 async def test_the_second_message_does_not_begin_before_the_first_has_ended(store: MemoryStore | SqlStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         message = await talk(where)
         first = await where.submit(message)
         second = await where.submit(message)
@@ -135,7 +135,7 @@ async def test_the_second_message_does_not_begin_before_the_first_has_ended(stor
 
 
 async def test_one_that_waits_can_be_stopped_at_once(store: MemoryStore | SqlStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         message = await talk(where)
         first = await where.submit(message)
         second = await where.submit(message)
@@ -150,13 +150,13 @@ async def test_one_that_waits_can_be_stopped_at_once(store: MemoryStore | SqlSto
 
 
 async def test_after_a_restart_they_go_on_in_order(store: MemoryStore | SqlStore):
-    before = runtime(store)
+    before = run_service(store)
     async with working(before):
         message = await talk(before)
         sent = [await before.submit(message) for _ in range(3)]
         await Gate.begun.wait()
     Gate.opened.set()
-    async with working(runtime(store)) as where:  # its worker finds what is unfinished
+    async with working(run_service(store)) as where:  # its worker finds what is unfinished
         assert [await answer(where, each.run) for each in sent] == ["1/1", "2/2", "3/3"]
 
 
@@ -177,7 +177,7 @@ async def beside(store: MemoryStore | SqlStore, tmp_path: Path) -> AsyncIterator
 async def test_of_two_processes_none_gives_a_number_twice(
     store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
 ):
-    mine, other = runtime(store), runtime(beside)
+    mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
     assert len({each.run for each in sent}) == 40
@@ -189,7 +189,7 @@ async def test_of_two_processes_none_gives_a_number_twice(
 async def test_the_same_message_sent_to_two_processes_at_once_is_one(
     store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
 ):
-    mine, other = runtime(store), runtime(beside)
+    mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     names = [f"m{n}" for n in range(10)]
     told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
@@ -202,7 +202,7 @@ async def test_the_same_message_sent_to_two_processes_at_once_is_one(
 async def test_a_message_that_others_are_always_faster_than_is_refused(
     store: MemoryStore | SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
-    where = runtime(store)
+    where = run_service(store)
     message = await talk(where)
     await where.submit(message)
     asked: list[str] = []
@@ -219,7 +219,7 @@ async def test_a_message_that_others_are_always_faster_than_is_refused(
 
 
 async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         message = await talk(where)
         first = (await where.submit(message)).run
         await Gate.begun.wait()
@@ -245,10 +245,10 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     for each in stores:
         await each.alive()
     Gate.opened.set()
-    async with working(runtime(stores[0])) as mine, working(runtime(stores[1])) as other, asyncio.timeout(60):
+    async with working(run_service(stores[0])) as mine, working(run_service(stores[1])) as other, asyncio.timeout(60):
         message = await talk(mine)
 
-        async def send(which: Runtime) -> list[Record]:
+        async def send(which: RunService) -> list[Record]:
             return await heard(which, (await which.submit(message)).run)
 
         told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))

@@ -27,7 +27,7 @@ from headrace.runs import worker
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
 
-from .service import GATED, REGISTRY, Gate, asked, publish, runtime, working
+from .service import GATED, REGISTRY, Gate, asked, publish, run_service, working
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def has(records: Sequence[Record], kind: type) -> bool:
 
 async def ended(store: MemoryStore) -> list[Record]:
     """The records of a gated run, once it has ended."""
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), asyncio.timeout(60), where.open(asked(served)) as started:
         return [record async for record in started.records]
@@ -165,7 +165,7 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
             return await super().take_up(run)
 
     store = Locked()
-    where = runtime(store)
+    where = run_service(store)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
@@ -188,7 +188,7 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
             raise KeyError("a defect")
 
     store = Broken()
-    where = runtime(store)
+    where = run_service(store)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
@@ -212,7 +212,7 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
             raise StoreError("the database is locked")
 
     store = Locked()
-    where = runtime(store)
+    where = run_service(store)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)

@@ -12,9 +12,9 @@ from headrace.brokers.local import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
 from headrace.kernel.secrets import STARS, Mask
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.stores.memory import MemoryStore
-from tests.runs.service import ECHO, GATED, Gate, asked, publish, runtime, working
+from tests.runs.service import ECHO, GATED, Gate, asked, publish, run_service, working
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-async def heard(where: Runtime, run: RunId, after: int = 0) -> list[Record]:
+async def heard(where: RunService, run: RunId, after: int = 0) -> list[Record]:
     return [record async for record in where.follow(run, after)]
 
 
@@ -38,7 +38,7 @@ def outcome(records: Sequence[Record]) -> RunEnded:
 
 
 async def test_a_run_is_followed_from_its_first_record_to_its_last(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         served = await publish(where, ECHO)
         async with where.open(asked(served, q="hi")) as started:
             records = [record async for record in started.records]
@@ -48,7 +48,7 @@ async def test_a_run_is_followed_from_its_first_record_to_its_last(store: Memory
 
 
 async def test_leaving_does_not_end_the_run(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         async with where.open(asked(await publish(where, GATED))) as started:
             pass
         await Gate.begun.wait()
@@ -57,7 +57,7 @@ async def test_leaving_does_not_end_the_run(store: MemoryStore):
 
 
 async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: MemoryStore):
-    where = runtime(store)
+    where = run_service(store)
     run, task, *_ = await where.submit(asked(await publish(where, ECHO), q="x"))
     assert len(await store.read(run)) == 1
     assert await store.find_task(task) == run
@@ -66,7 +66,7 @@ async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: M
 
 
 async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
         late = asyncio.create_task(heard(where, run))
@@ -81,8 +81,8 @@ async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_re
 
 async def test_an_unknown_run_is_not_found(store: MemoryStore):
     with pytest.raises(NotFound):
-        await heard(runtime(store), "nobody")
-    assert await runtime(store).get("nobody") is None
+        await heard(run_service(store), "nobody")
+    assert await run_service(store).get("nobody") is None
 
 
 class Deaf(LocalBus):
@@ -98,7 +98,7 @@ class Deaf(LocalBus):
 
 
 async def test_what_the_bus_loses_comes_from_the_journal(store: MemoryStore):
-    async with working(runtime(store, Deaf())) as where:
+    async with working(run_service(store, Deaf())) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
@@ -125,7 +125,7 @@ class Unreadable(MemoryStore):
 async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
     store = Unreadable()
-    async with working(runtime(store, Deaf())) as where, asyncio.timeout(30):
+    async with working(run_service(store, Deaf())) as where, asyncio.timeout(30):
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
@@ -143,7 +143,7 @@ async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.
 async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
     store = Unreadable()
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
@@ -157,7 +157,7 @@ def masked(record: Record) -> Record:
 
 
 async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         Gate.opened.set()
         async with where.open(asked(await publish(where, GATED))) as started:
             opened = [record async for record in started.records]
@@ -172,7 +172,7 @@ async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store
 
 
 async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         async with where.open(asked(await publish(where, GATED))) as started:
             await Gate.begun.wait()
             await where.stop(started.run, "me")
@@ -184,7 +184,7 @@ async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Memo
 
 
 async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
-    where = runtime(store)
+    where = run_service(store)
     run, *_ = await where.submit(asked(await publish(where, GATED)))
     await where.stop(run, "me")
     async with working(where):
@@ -193,12 +193,12 @@ async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
 
 
 async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: MemoryStore):
-    async with working(runtime(store)) as where:
+    async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
     assert not isinstance((await store.read(run))[-1].event, RunEnded)
     Gate.opened.set()
-    async with working(runtime(store)) as where:  # its reconciler finds the run
+    async with working(run_service(store)) as where:  # its reconciler finds the run
         records = await heard(where, run)
     assert outcome(records).status == "succeeded"
     assert Gate.entered == 2
@@ -209,7 +209,7 @@ async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(
 
 
 async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
-    async with working(runtime(store, max_active=1)) as where:
+    async with working(run_service(store, max_active=1)) as where:
         served = await publish(where, GATED)
         async with where.open(asked(served)) as started:
             await Gate.begun.wait()
@@ -224,17 +224,17 @@ async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
 
 
 async def test_a_run_whose_app_is_gone_ends_and_says_so(store: MemoryStore):
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, GATED)
     run, *_ = await where.submit(asked(served))
     await store.remove_app(served.app.id)
-    again = runtime(store)
+    again = run_service(store)
     async with again.world.bus.subscribe(run) as told, working(again):
         assert isinstance((await anext(told))[0].event, RunEnded)
     assert outcome(await store.read(run)).error == f"Workflow not found with id: {served.version.id}"
 
 
-async def opened(where: Runtime, served: Served) -> list[Record]:
+async def opened(where: RunService, served: Served) -> list[Record]:
     async with where.open(asked(served, q="x")) as started:
         return [record async for record in started.records]
 
@@ -251,7 +251,7 @@ class Full(MemoryStore):
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
-    async with working(runtime(Full())) as where:
+    async with working(run_service(Full())) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
             await where.submit(asked(served, q="x"))
@@ -274,7 +274,7 @@ class Locked(MemoryStore):
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
     store = Locked()
-    where = runtime(store)
+    where = run_service(store)
     served = await publish(where, ECHO)
     run = (await where.submit(asked(served, q="x"))).run
     await store.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more

@@ -11,18 +11,18 @@ import pytest
 
 from headrace.kernel.events import NodeStarted, RunEnded, RunId, RunResumed, StopRequested
 from headrace.runs import worker
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.stores.sql import SqlStore
 
 from .service import GATED, Gate, asked, publish, working
-from .service import runtime as made
+from .service import run_service as made
 
 SILENT = GATED.replace("{variable: text, value_selector: [g, text]}, ", "")  # the gate streams nothing to anybody
 
 
 @pytest.fixture
-async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Runtime]]:
+async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[RunService]]:
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
     monkeypatch.setattr(worker, "RENEW_SECONDS", 0.02)
     Gate.reset()
@@ -33,7 +33,7 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def both(two: Sequence[Runtime]) -> AsyncGenerator[None]:
+async def both(two: Sequence[RunService]) -> AsyncGenerator[None]:
     """Both work, and what is asked for from now on is theirs."""
     for each in two:
         await each.world.journal.alive()
@@ -49,7 +49,7 @@ async def begun(runs: int) -> None:
             await Gate.begun.wait()
 
 
-async def looks(where: Runtime) -> None:
+async def looks(where: RunService) -> None:
     """Until a worker has looked twice for what it could take up."""
     journal = where.world.journal
     looked, adrift = asyncio.Semaphore(0), journal.adrift
@@ -66,7 +66,7 @@ async def looks(where: Runtime) -> None:
     journal.adrift = adrift
 
 
-async def let_go(where: Runtime) -> None:
+async def let_go(where: RunService) -> None:
     """Until nothing is driven there."""
     for _ in range(6000):
         if not where.driving:
@@ -75,7 +75,7 @@ async def let_go(where: Runtime) -> None:
     raise AssertionError("it is driven still")
 
 
-async def ended(where: Runtime, run: RunId) -> RunEnded:
+async def ended(where: RunService, run: RunId) -> RunEnded:
     async with asyncio.timeout(60):
         while True:
             last = (await where.world.journal.read(run))[-1].event
@@ -84,7 +84,7 @@ async def ended(where: Runtime, run: RunId) -> RunEnded:
             await asyncio.sleep(0.01)
 
 
-async def test_neither_takes_what_the_other_does(two: list[Runtime]) -> None:
+async def test_neither_takes_what_the_other_does(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
     async with both(two):
@@ -98,7 +98,7 @@ async def test_neither_takes_what_the_other_does(two: list[Runtime]) -> None:
             assert (await ended(mine, run)).status == "succeeded"
 
 
-async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[Runtime]) -> None:
+async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):
@@ -113,7 +113,7 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[Runtim
 
 
 async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
-    two: list[Runtime], monkeypatch: pytest.MonkeyPatch
+    two: list[RunService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "RENEW_SECONDS", 60)
     mine, other = two
@@ -129,7 +129,7 @@ async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
     assert Gate.entered == 2
 
 
-async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[Runtime]) -> None:
+async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):
@@ -145,7 +145,7 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[Runtime]) -
     assert sum(resumed) == 1
 
 
-async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_has_begun(two: list[Runtime]) -> None:
+async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_has_begun(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
     await mine.world.journal.alive()
@@ -174,7 +174,7 @@ async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_ha
     assert resumed == [1, 0, 0]
 
 
-async def test_a_run_that_both_would_begin_is_begun_once(two: list[Runtime]) -> None:
+async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
     runs = [(await mine.submit(asked(served))).run for _ in range(20)]  # by one that does no runs, as yet: anybody's

@@ -37,7 +37,7 @@ from headrace.api.openai.routes import OpenAIRoutes
 from headrace.apps.catalog import Apps
 from headrace.errors import StoreError
 from headrace.ports.services import Speech
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 
 __all__ = ["ApiOptions", "FileStore", "create_app"]
 
@@ -83,7 +83,7 @@ class RawRoute(APIRoute):
 
 def create_app(
     apps: Apps,
-    runtime: Runtime,
+    run_service: RunService,
     files: FileStore,
     options: ApiOptions | None = None,
     parts: native.Polling | None = None,
@@ -93,7 +93,7 @@ def create_app(
     """The API as an ASGI application; with the asynchronous one if it is given its parts. It starts and stops nothing:
     that is for whoever made them."""
     options = options or ApiOptions()
-    api = Api(apps, runtime, files, options, speech)
+    api = Api(apps, run_service, files, options, speech)
     app = FastAPI(
         title="Headrace",
         version=__version__,
@@ -105,7 +105,7 @@ def create_app(
     app.add_middleware(
         Edge, origins=options.cors_origins, headers=options.headers, watch=options.watch, secure=options.secure
     )
-    if runtime.limiter is not None:
+    if run_service.limiter is not None:
         app.add_middleware(Limiting)
     errors.install(app)
     slashes.install(app)
@@ -178,7 +178,7 @@ class HealthRoutes:
 
     async def _probe(self) -> str | None:
         """Why the journal cannot be read or written; None where it can."""
-        journal = self.api.runtime.world.journal
+        journal = self.api.run_service.world.journal
         try:
             await journal.read("readyz")
             await journal.probe()

@@ -28,7 +28,7 @@ from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, Reques
 from headrace.kernel.secrets import Mask
 from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
 from headrace.ports.services import Files, Speech
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
 _MB = 1024 * 1024
@@ -79,15 +79,15 @@ class Api:
     """What every endpoint works with; `speech` is None where there is none to be had."""
 
     def __init__(
-        self, apps: Apps, runtime: Runtime, files: FileStore, options: ApiOptions, speech: Speech | None = None
+        self, apps: Apps, run_service: RunService, files: FileStore, options: ApiOptions, speech: Speech | None = None
     ) -> None:
         self.apps = apps
-        self.runtime = runtime
+        self.run_service = run_service
         self.files = files
         self.options = options
         self.speech = speech
-        self.annotations = Annotations(runtime.conversations)
-        self.chats = Chats(runtime, self.annotations.answer)
+        self.annotations = Annotations(run_service.conversations)
+        self.chats = Chats(run_service, self.annotations.answer)
         self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
     async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:
@@ -101,7 +101,7 @@ class Api:
         """
         principal = await self._caller(request, permission)
         served = await self.apps.opened(principal, app or _named_app(request))
-        if (limiter := self.runtime.limiter) is not None:
+        if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal, served.app)
         return served
 
@@ -117,7 +117,7 @@ class Api:
     async def principal(self, request: Request, permission: str | None = None) -> Principal:
         """Who calls, for what is no app's. As `authenticate` otherwise."""
         principal = await self._caller(request, permission)
-        if (limiter := self.runtime.limiter) is not None:
+        if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal)
         return principal
 
@@ -132,14 +132,14 @@ class Api:
         """Bytes that a file of the caller's may have, by its name's extension; `most` instead where a kind of upload
         has a limit of its own."""
         usual = self.options.limit_for(extension) if most is None else most
-        limiter = self.runtime.limiter
+        limiter = self.run_service.limiter
         allowed = limiter.largest_upload() if limiter is not None else None
         return usual if allowed is None else min(usual, allowed)
 
     async def resolve(self, mapping: Mapping[str, Value], app: str) -> File:
         """See `Files.resolve`. 413 where a file elsewhere says it is larger than the caller may upload."""
         file = await self.files.resolve(mapping, app)
-        limiter = self.runtime.limiter
+        limiter = self.run_service.limiter
         if limiter is not None and file.transfer_method == "remote_url":
             allowed = limiter.largest_upload()
             if allowed is not None and file.size > allowed:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunStarted
 from headrace.kernel.secrets import Mask
 from headrace.ports import Batch, Batches, BatchLine
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.values import Value
 
 OVER = ("succeeded", "partial-succeeded", "failed", "stopped")
@@ -109,8 +109,8 @@ class LineResult:
 class Lines:
     """Tells of batches, whoever works at them."""
 
-    def __init__(self, runtime: Runtime, batches: Batches) -> None:
-        self._runtime = runtime
+    def __init__(self, run_service: RunService, batches: Batches) -> None:
+        self._run_service = run_service
         self._batches = batches
         self._refused: dict[str, int] = {}  # by batch: lines that cannot become runs
 
@@ -148,7 +148,7 @@ class Lines:
 
         NotFound or LoadError where the batch's version is gone: its secrets are not known then.
         """
-        mask = Mask((await self._runtime.apps.flow(batch.app, batch.version)).secrets)
+        mask = Mask((await self._run_service.apps.flow(batch.app, batch.version)).secrets)
         async for lines in pages(self._batches, batch.id):
             batch = await self._batches.find_batch(batch.id) or batch
             at = 0
@@ -170,7 +170,7 @@ class Lines:
         if line.error is not None:
             return LineResult(line.index, None, "failed", error=line.error)
         run = run_of(batch.id, line.index)
-        records = await self._runtime.world.journal.read(run)
+        records = await self._run_service.world.journal.read(run)
         if not records and batch.status == "stopped":
             return LineResult(line.index, None, "stopped", error=NEVER_BEGUN)
         last = records[-1] if records else None

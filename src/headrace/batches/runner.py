@@ -21,7 +21,7 @@ from headrace.errors import LoadError, NotFound, RequestError, StoreError, store
 from headrace.kernel.events import Record, RunId
 from headrace.ports import BATCH, Batch, Batches, BatchLine, Principal, RunFilter
 from headrace.rate_limits import CALL, Call, LimitReached
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ class Dispatcher:
     """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process. Of
     several processes on one database one works at a batch: it claims it before it begins."""
 
-    def __init__(self, runtime: Runtime, batches: Batches, chats: Chats) -> None:
+    def __init__(self, run_service: RunService, batches: Batches, chats: Chats) -> None:
         self.batches = batches
-        self.lines = Lines(runtime, batches)
-        self._runtime = runtime
+        self.lines = Lines(run_service, batches)
+        self._run_service = run_service
         self._chats = chats
-        self._clock = runtime.world.clock
-        self._claims = runtime.world.journal
+        self._clock = run_service.world.clock
+        self._claims = run_service.world.journal
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
@@ -185,7 +185,7 @@ class Dispatcher:
 
     async def _work(self, open_: OpenBatch) -> None:
         """Brings a batch to its end. Whatever fails here puts it off: it is taken up again like after a crash."""
-        batch, apps = open_.batch, self._runtime.apps
+        batch, apps = open_.batch, self._run_service.apps
         try:
             app = await apps.catalog.app(batch.app)
             if app is None:
@@ -206,7 +206,7 @@ class Dispatcher:
 
     async def _begin(self, open_: OpenBatch, group: asyncio.TaskGroup, common: Submission) -> None:
         """Begins line after line, and finds those that were begun before."""
-        batch, runtime = open_.batch, self._runtime
+        batch, run_service = open_.batch, self._run_service
         before = sum((await self.batches.count_runs(source_of(batch.id))).values())
         unfinished = await self._unfinished(batch) if before else set[RunId]()
         number = -1  # of lines that can become runs
@@ -221,7 +221,7 @@ class Dispatcher:
                     if number < before - _AHEAD:
                         begun, over = True, run not in unfinished
                     elif number < before + _AHEAD:
-                        found = await runtime.runs.find_run(run) if before else None
+                        found = await run_service.runs.find_run(run) if before else None
                         begun, over = found is not None, found is not None and found.status in OVER
                     else:
                         begun = over = False
@@ -240,11 +240,11 @@ class Dispatcher:
 
     async def _unfinished(self, batch: Batch) -> set[RunId]:
         """Runs that have not ended, paused ones too, of this batch and others."""
-        found = set(await self._runtime.world.journal.unfinished())
+        found = set(await self._run_service.world.journal.unfinished())
         page = 1
         while True:
             which = RunFilter(batch.app, "paused", page=page, limit=_PAGE)
-            _, paused = await self._runtime.runs.list_runs(which)
+            _, paused = await self._run_service.runs.list_runs(which)
             found.update(summary.run for summary in paused)
             if len(paused) < _PAGE:
                 return found
@@ -270,8 +270,8 @@ class Dispatcher:
 
     async def _line(self, open_: OpenBatch, line: BatchLine, run: RunId, common: Submission | None) -> None:
         """Begins a line's run, unless it was begun before (None), and waits for its end."""
-        runtime, index = self._runtime, line.index
-        async with runtime.world.bus.subscribe(run) as live:
+        run_service, index = self._run_service, line.index
+        async with run_service.world.bus.subscribe(run) as live:
             if common is not None:
                 begun = await self._submit(open_, line, common, run)
                 del open_.unsafe[index]
@@ -280,7 +280,7 @@ class Dispatcher:
                     self._over(open_, index)
                     return
             if open_.stopping:
-                await runtime.stop(run, open_.batch.user)
+                await run_service.stop(run, open_.batch.user)
             # it may have ended before we listened; a message that an annotation answers ends as it begins
             look = common is None or line.query is not None
             while True:
@@ -306,7 +306,7 @@ class Dispatcher:
         while True:
             CALL.set(Call(asked))  # of this line's task alone
             try:
-                await self._runtime.submit(await self._submission(line, common, run), run)
+                await self._run_service.submit(await self._submission(line, common, run), run)
                 return True
             except StoreError as error:
                 logger.log(error.level, "run %s cannot be begun: %s", run, error)
@@ -327,18 +327,18 @@ class Dispatcher:
             return submission
         conversation = None
         if line.conversation is not None:
-            conversation = await self._runtime.conversations.find_conversation(line.conversation)
+            conversation = await self._run_service.conversations.find_conversation(line.conversation)
         return await self._chats.message(submission, conversation, run=run)
 
     async def _status(self, run: RunId) -> str:
-        found = await self._runtime.runs.find_run(run)
+        found = await self._run_service.runs.find_run(run)
         return found.status if found else "running"
 
     async def _stop_runs(self, open_: OpenBatch) -> None:
         """Once the batch is stopped, stops what is under way; a run that is only just being begun stops itself."""
         await open_.until(lambda: open_.stopping)
         for index in sorted(open_.underway - open_.unsafe.keys()):
-            await self._runtime.stop(run_of(open_.batch.id, index), open_.batch.user)
+            await self._run_service.stop(run_of(open_.batch.id, index), open_.batch.user)
 
 
 async def _heard(live: AsyncIterator[Sequence[Record]]) -> str | None:

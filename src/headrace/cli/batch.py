@@ -206,7 +206,7 @@ async def _batch(
     start_of(served.flow)  # Bad where it has none
     end_user = await running.apps.end_user(served.app, user)
     resolve = partial(running.files.resolve, app=served.app.id)
-    accept = line_reader(served, end_user, Chats(running.runtime), resolve)
+    accept = line_reader(served, end_user, Chats(running.run_service), resolve)
     with tempfile.TemporaryFile() as file:
         lines = Spool(file)
         asked.seek(0)
@@ -215,7 +215,7 @@ async def _batch(
                 lines.append(line)
         if not lines:
             return None
-        now = running.runtime.world.clock()
+        now = running.run_service.world.clock()
         new = Batch(name, served.app.id, served.version.id, user, len(lines), now, concurrency, rpm)
         return await dispatcher.add(new, lines)
 

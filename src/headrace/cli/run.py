@@ -35,7 +35,7 @@ from headrace.errors import RequestError
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
-    from headrace.runs.service import Runtime
+    from headrace.runs.service import RunService
     from headrace.values import File, Value
 
 
@@ -162,9 +162,9 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     shown = Quiet() if as_json else screen()
     ended: Frame | None = None
     failures: list[Mapping[str, Any]] = []
-    async with running.runtime.open(Submission(served, user, accepted, source="cli")) as started:
+    async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
         frames = Frames(started.run, served.flow)
-        with _Interrupts(running.runtime, started.run, user) as interrupts:
+        with _Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 async for record in started.records:
                     told = frames.feed(record)
@@ -224,9 +224,9 @@ def _pretty(outputs: bytes) -> str:
 class _Interrupts:
     """While it is open, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to let go."""
 
-    def __init__(self, runtime: Runtime, run: str, user: str) -> None:
+    def __init__(self, run_service: RunService, run: str, user: str) -> None:
         self.seen = False
-        self._runtime = runtime
+        self._run_service = run_service
         self._run = run
         self._user = user
         self._stopping: asyncio.Task[None] | None = None
@@ -245,6 +245,6 @@ class _Interrupts:
     def _on_signal(self) -> None:
         if not self.seen:
             self.seen = True
-            self._stopping = asyncio.ensure_future(self._runtime.stop(self._run, self._user))
+            self._stopping = asyncio.ensure_future(self._run_service.stop(self._run, self._user))
         elif self._waiting is not None:
             self._waiting.cancel()

@@ -16,7 +16,7 @@ from headrace.errors import NotFound
 from headrace.kernel.events import RunId
 from headrace.node import Declared, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.runs.submission import Begun, Submission
 from headrace.values import Value
 
@@ -43,13 +43,13 @@ Annotated = Callable[[str, str], Awaitable[Annotation | None]]
 class Chats:
     """Finds the conversation of a message, or begins it."""
 
-    def __init__(self, runtime: Runtime, annotated: Annotated | None = None) -> None:
-        self.runtime = runtime
+    def __init__(self, run_service: RunService, annotated: Annotated | None = None) -> None:
+        self.run_service = run_service
         self.annotated = annotated
 
     async def find(self, app: str, end_user: str, conversation: str) -> Conversation:
         """An end user's conversation with an app. NotFound where there is none of that id, or it was deleted."""
-        found = await self.runtime.conversations.find_conversation(conversation)
+        found = await self.run_service.conversations.find_conversation(conversation)
         if found is None or found.deleted or found.app != app or found.end_user != end_user:
             raise NotFound("Conversation Not Exists.")
         return found
@@ -82,7 +82,7 @@ class Chats:
         return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
 
     def _begun(self, submission: Submission, run: RunId | None, *, named: bool) -> Begun:
-        served, now = submission.served, self.runtime.world.clock()
+        served, now = submission.served, self.run_service.world.clock()
         assert submission.end_user is not None
         made = Conversation(
             str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
@@ -98,7 +98,7 @@ class Chats:
 
     async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
         """A conversation is used again, maybe with a version of the app that declares other variables than before."""
-        conversations, now = self.runtime.conversations, self.runtime.world.clock()
+        conversations, now = self.run_service.conversations, self.run_service.world.clock()
         if not flow.conversation:
             return
         known = {each.name for each in await conversations.conversation_variables(conversation.id)}

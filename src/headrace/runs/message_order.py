@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from headrace.errors import StoreError
 from headrace.kernel.events import RunId
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ class Turns:
     driven in another process: whatever waits for such a one, `look` asks for every `LOOK_SECONDS`.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
         self._lines: dict[str, _Line] = {}  # by conversation
         self._some = asyncio.Event()
 
@@ -39,7 +39,7 @@ class Turns:
         """Whether it is a run's turn. If not, the run is put back into the queue when it may be."""
         line = self._lines.setdefault(conversation, _Line())
         line.waiting.add(run)  # before it is asked: whatever ends meanwhile calls it
-        first = await self._runtime.conversations.next_exchange(conversation)
+        first = await self._run_service.conversations.next_exchange(conversation)
         if first in (run, None):
             self._leave(conversation, {run})
             return True
@@ -53,12 +53,12 @@ class Turns:
         if line is None:
             return
         waited = set(line.waiting)
-        line.first = await self._runtime.conversations.next_exchange(conversation)
+        line.first = await self._run_service.conversations.next_exchange(conversation)
         if line.first is None:
             self._leave(conversation, waited)  # they were stopped
         elif line.first in line.waiting:
             self._leave(conversation, {line.first})
-            await self._runtime.queue.put(line.first)
+            await self._run_service.queue.put(line.first)
 
     def _leave(self, conversation: str, runs: set[RunId]) -> None:
         line = self._lines.get(conversation)
@@ -75,7 +75,7 @@ class Turns:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 for conversation, line in [*self._lines.items()]:
-                    if line.first not in self._runtime.driving:
+                    if line.first not in self._run_service.driving:
                         await self.pass_on(conversation)
             except StoreError as error:
                 logger.log(error.level, "cannot look whose turn it is: %s", error)

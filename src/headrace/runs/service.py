@@ -75,7 +75,7 @@ class RunView:
     records: Sequence[Record]
 
 
-class Runtime:
+class RunService:
     """Takes runs in, and tells what becomes of them. Workers (worker.py) do them."""
 
     def __init__(

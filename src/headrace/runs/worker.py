@@ -19,7 +19,7 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
 from headrace.runs.message_order import Turns
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -49,15 +49,15 @@ class Worker:
 
     def __init__(
         self,
-        runtime: Runtime,
+        run_service: RunService,
         name: str = "worker",
         concurrency: int = 10_000,
         call_back: Callable[[], None] = lambda: None,
         watch: Watch | None = None,
     ) -> None:
-        self.runtime = runtime
+        self.run_service = run_service
         self.name = name
-        self._turns = Turns(runtime)
+        self._turns = Turns(run_service)
         self._call_back = call_back
         self._watch = watch
         self._room = asyncio.Semaphore(concurrency)
@@ -106,7 +106,7 @@ class Worker:
     async def _hand_back(self) -> None:
         """Lets others have the runs that are not driven here."""
         try:
-            await self.runtime.world.journal.hand_back(self.runtime.driving.keys())
+            await self.run_service.world.journal.hand_back(self.run_service.driving.keys())
         except StoreError as error:
             logger.warning("runs that wait here are taken up elsewhere only in a while: %s", error)
 
@@ -119,7 +119,7 @@ class Worker:
         await self._room.acquire()
         async with AsyncExitStack() as stack:
             stack.callback(self._room.release)
-            run = await stack.enter_async_context(self.runtime.queue.claim(self.name))
+            run = await stack.enter_async_context(self.run_service.queue.claim(self.name))
             self._wake_up(run)
             self._held.add(run)
             stack.callback(self._held.discard, run)
@@ -159,7 +159,7 @@ class Worker:
 
     def _again(self, run: RunId) -> None:
         # it counts as resting until it is claimed, so that the reconciler does not put it again meanwhile
-        task = asyncio.ensure_future(self.runtime.queue.put(run))
+        task = asyncio.ensure_future(self.run_service.queue.put(run))
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
 
@@ -170,7 +170,7 @@ class Worker:
 
     async def _given_up(self, run: RunId, error: Exception) -> bool:
         """Ends a run as failed; False where even that cannot be written."""
-        world = self.runtime.world
+        world = self.run_service.world
         try:
             records = await world.journal.read(run)
             if records and not isinstance(records[-1].event, RunEnded):
@@ -183,10 +183,10 @@ class Worker:
         return True
 
     async def _drive(self, run: RunId) -> None:
-        runtime = self.runtime
-        if run in runtime.driving:
+        run_service = self.run_service
+        if run in run_service.driving:
             return
-        records = runtime.take(run) or await runtime.world.journal.read(run)
+        records = run_service.take(run) or await run_service.world.journal.read(run)
         if not records or isinstance(records[-1].event, RunEnded):
             return
         if not await self._is_ours(run, records):
@@ -209,34 +209,34 @@ class Worker:
         if _to_stop(records):
             return True
         begun = any(isinstance(record.event, RunStarted) for record in records)
-        return not begun or await self.runtime.world.journal.take_up(run)
+        return not begun or await self.run_service.world.journal.take_up(run)
 
     async def _driven(self, run: RunId, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
-        runtime = self.runtime
+        run_service = self.run_service
         variables: dict[str, Value] = {}
         if queued.conversation is not None:
             variables = {each.name: each.value for each in flow.conversation}
-            known = await runtime.conversations.conversation_variables(queued.conversation)
+            known = await run_service.conversations.conversation_variables(queued.conversation)
             variables |= {each.name: each.value for each in known}
-        driver = runtime.driving[run] = Driver(run, flow, runtime.world, variables)
+        driver = run_service.driving[run] = Driver(run, flow, run_service.world, variables)
         if self._watch:
             self._watch.take_up(records, flow)
         try:
             state = await driver.drive(records)
             self._tell(records)
         finally:
-            del runtime.driving[run]
+            del run_service.driving[run]
             if self._watch:
                 self._watch.let_go(run)
         if driver.state.stop is not None and state.stop is None:
-            await runtime.stop(run, driver.state.stop.by)  # whoever drives it now has not been told
+            await run_service.stop(run, driver.state.stop.by)  # whoever drives it now has not been told
 
     async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
         """The workflow of a run; one that is gone, or that no longer loads, ends the run."""
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         try:
-            return await self.runtime.apps.flow(queued.app, queued.version)
+            return await self.run_service.apps.flow(queued.app, queued.version)
         except HeadraceError as failure:
             error = str(failure)
         await self._end(records, error)
@@ -244,7 +244,7 @@ class Worker:
 
     async def _end(self, records: Sequence[Record], error: str) -> None:
         """Ends a run as failed that is not driven."""
-        run, world = records[0].run, self.runtime.world
+        run, world = records[0].run, self.run_service.world
         logger.error("run %s cannot go on: %s", run, error)
         record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
         await world.journal.append([record])
@@ -265,9 +265,9 @@ class Worker:
         while True:
             try:
                 self._orphaned.clear()
-                for run in await self.runtime.world.journal.adrift():
+                for run in await self.run_service.world.journal.adrift():
                     if run not in self._held and run not in self._resting:
-                        await self.runtime.queue.put(run)
+                        await self.run_service.queue.put(run)
             except StoreError as error:
                 logger.log(error.level, "cannot look for runs that nobody drives: %s", error)
             with suppress(TimeoutError):
@@ -282,16 +282,16 @@ class Worker:
 
     async def _renew(self) -> None:
         try:
-            if await self.runtime.world.journal.alive():
+            if await self.run_service.world.journal.alive():
                 self._orphaned.set()
         except StoreError as error:
             logger.log(error.level, "cannot tell other workers that this one lives: %s", error)
 
     async def _see_overtaken(self) -> None:
         """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
-        driving = self.runtime.driving
+        driving = self.run_service.driving
         try:
-            heads = await self.runtime.world.journal.heads(driving.keys())
+            heads = await self.run_service.world.journal.heads(driving.keys())
         except StoreError as error:
             logger.log(error.level, "cannot look for runs that others have stopped: %s", error)
             return

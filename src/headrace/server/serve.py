@@ -79,14 +79,14 @@ async def serve(
 
         api = create_app(
             running.apps,
-            running.runtime,
+            running.run_service,
             running.files,
             ApiOptions(
                 cors_origins=settings.cors_origins,
                 ping_seconds=settings.ping_seconds,
                 max_body=settings.max_body,
                 limit_for=limit_for,
-                ready=lambda: not running.runtime.draining,
+                ready=lambda: not running.run_service.draining,
                 watch=telemetry.web,
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),

@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Flow
 from headrace.ports import Bus, Callback
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.settings import Settings
 from headrace.telemetry.logs import RUN
 from headrace.telemetry.metrics import Metrics
@@ -48,7 +48,7 @@ class Telemetry:
         sinks: Sequence[Sink] = [each for each in (self.metrics, self._spans) if each is not None]
         self.following = Following(sinks)
         self.web = Web(self.metrics, access_log=settings.access_log)
-        self._runtime: Runtime | None = None
+        self._run_service: RunService | None = None
         self._unfinished: int | None = None
         self._looked = 0.0
         self._looking = asyncio.Lock()
@@ -82,13 +82,13 @@ class Telemetry:
 
     # ----------------------------------------------------------------------------------------------------- /metrics
 
-    def look_at(self, runtime: Runtime, queue: Sized | None = None) -> None:
+    def look_at(self, run_service: RunService, queue: Sized | None = None) -> None:
         """Where to look for what is waiting. `queue`: one of this process, which knows how many runs are in it."""
-        self._runtime = runtime
+        self._run_service = run_service
         if self.metrics is None:
             return
         self.metrics.gauges += [
-            ("headrace_runs_in_flight", "Runs that this process drives.", lambda: len(runtime.driving)),
+            ("headrace_runs_in_flight", "Runs that this process drives.", lambda: len(run_service.driving)),
             (
                 "headrace_runs_unfinished",
                 "Runs that are queued or under way, in all processes; paused ones wait for somebody else.",
@@ -108,11 +108,11 @@ class Telemetry:
         """Asks the journal how many runs are unfinished. Where it does not answer, that is not told."""
         async with self._looking:
             fresh = self._unfinished is not None and time.monotonic() - self._looked < _LOOK_SECONDS
-            if self._runtime is None or fresh:
+            if self._run_service is None or fresh:
                 return
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
-                    self._unfinished = len(await self._runtime.world.journal.unfinished())
+                    self._unfinished = len(await self._run_service.world.journal.unfinished())
             except (StoreError, TimeoutError) as error:
                 level = error.level if isinstance(error, StoreError) else logging.WARNING
                 logger.log(level, "the journal does not tell how many runs are unfinished: %s", error or "too slow")

@@ -22,7 +22,7 @@ from headrace import __version__
 from headrace.errors import HeadraceError, NodeError, StoreError
 from headrace.ports import CALLBACK, Callback, Callbacks
 from headrace.ports.services import Http, HttpRequest
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.webhooks.delivery_policy import Pace
 from headrace.webhooks.payload import message, signature, signing_secret
 
@@ -70,7 +70,7 @@ class Courier:
 
     def __init__(
         self,
-        runtime: Runtime,
+        run_service: RunService,
         callbacks: Callbacks,
         http: Http,
         secret: bytes,
@@ -78,13 +78,13 @@ class Courier:
         watch: Callable[[Callback], None] | None = None,
     ) -> None:
         self.callbacks = callbacks
-        self._runtime = runtime
+        self._run_service = run_service
         self._http = http
         self._secret = secret
         self._pace = pace or Pace()
         self._watch = watch
-        self._clock = runtime.world.clock
-        self._claims = runtime.world.journal
+        self._clock = run_service.world.clock
+        self._claims = run_service.world.journal
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._room = asyncio.Semaphore(self._pace.concurrency)
         self._receivers: dict[str, _Receiver] = {}
@@ -268,7 +268,7 @@ class Courier:
 
     async def _try(self, callback: Callback) -> _Outcome:
         try:
-            view = await self._runtime.get(callback.run)
+            view = await self._run_service.get(callback.run)
             if view is None:
                 return _Outcome(error="the run, or its app, is gone", final=True)
             body = message(callback, view)

@@ -54,7 +54,7 @@ class AnnotationRoutes:
         served, query = await self.api.authenticate(request), request.query_params
         page, limit = number(query, "page", 1, _MOST), min(number(query, "limit", 20, _MOST), _LARGEST_PAGE)
         keyword = query.get("keyword", "").replace("\0", "")
-        total, found = await self.api.runtime.conversations.annotations(served.app.id, keyword, page, limit)
+        total, found = await self.api.run_service.conversations.annotations(served.app.id, keyword, page, limit)
         return told(
             {
                 "data": [_wire(each) for each in found],
@@ -68,7 +68,7 @@ class AnnotationRoutes:
     async def add(self, request: Request) -> Response:
         served = await self.api.authenticate(request, "manage")
         asked = await self.api.json(request)
-        now = self.api.runtime.world.clock()
+        now = self.api.run_service.world.clock()
         made = Annotation(str(uuid4()), served.app.id, text(asked, "question"), text(asked, "answer"), 0, now)
         await self.api.annotations.add(made)
         return told(_wire(made), 201)
@@ -104,7 +104,7 @@ class AnnotationRoutes:
             "embedding_model_name": text(asked, "embedding_model_name"),
         }
         kept = setting if action == "enable" else None
-        await self.api.runtime.conversations.save_annotation_reply(served.app.id, kept)
+        await self.api.run_service.conversations.save_annotation_reply(served.app.id, kept)
         return told({"job_id": _job(served, action), "job_status": "waiting"})
 
     async def status(self, request: Request) -> Response:

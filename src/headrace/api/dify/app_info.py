@@ -68,7 +68,7 @@ class AppRoutes:
 
     async def parameters(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
-        flow, annotated = served.flow, await self.api.runtime.conversations.annotation_reply(served.app.id)
+        flow, annotated = served.flow, await self.api.run_service.conversations.annotation_reply(served.app.id)
         features = flow.features
         told = {name: features.get(name, usual) for name, usual in _USUAL.items()}
         told |= {

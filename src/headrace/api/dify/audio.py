@@ -46,7 +46,7 @@ class AudioRoutes:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.messages = Messages(api.runtime)
+        self.messages = Messages(api.run_service)
 
     def add_to(self, router: APIRouter) -> None:
         router.add_api_route("/audio-to-text", self.transcribe, methods=["POST"], **operations.TRANSCRIBE)

@@ -67,15 +67,15 @@ class ChatRoutes:
     ) -> Response:
         """The run goes on either way, also if the caller hangs up meanwhile."""
         submission = await message_submission(self.api, served, user, message)
-        runtime, flow = self.api.runtime, submission.served.flow
+        run_service, flow = self.api.run_service, submission.served.flow
         if streamed:
             async with AsyncExitStack() as stack:
-                started = await stack.enter_async_context(runtime.open(submission))
+                started = await stack.enter_async_context(run_service.open(submission))
                 frames = ChatFrames(started.run, flow)
                 told = tell(frames, started.records, started.task, ids=wants_ids(request))
                 return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
         body: bytes | None = None
-        async with runtime.open(submission) as started:
+        async with run_service.open(submission) as started:
             reply = BlockingReply(started.run, started.task, flow)
             async for record in started.records:  # to the end: an iterator left half-way is dear to clean up
                 body = reply.feed(record) or body

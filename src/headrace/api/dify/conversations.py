@@ -54,7 +54,7 @@ class ConversationRoutes:
                 await self.api.chats.find(served.app.id, end_user.id, last)
             except NotFound:
                 raise NotFound("Last Conversation Not Exists.") from None
-        found, more = await self.api.runtime.conversations.conversations(
+        found, more = await self.api.run_service.conversations.conversations(
             served.app.id, end_user.id, after=last, limit=limit, order=order
         )
         mask = Mask(served.flow.secrets)
@@ -64,7 +64,7 @@ class ConversationRoutes:
         """Hides the conversation; the runs that it is made of stay in the app's log."""
         served, end_user, _ = await self._sent(request)
         found = await self._conversation(request, served, end_user)
-        now = self.api.runtime.world.clock()
+        now = self.api.run_service.world.clock()
         await self._save(replace(found, deleted=True, updated_at=now))
         return gone()
 
@@ -80,19 +80,19 @@ class ConversationRoutes:
             raise InvalidParam(f"name: String should have at most {_LONGEST_NAME} characters")
         # as it is by now: a run of it may have ended meanwhile
         found = await self._conversation(request, served, end_user)
-        renamed = replace(found, name=name, updated_at=self.api.runtime.world.clock())
+        renamed = replace(found, name=name, updated_at=self.api.run_service.world.clock())
         await self._save(renamed)
         return told(_wire(renamed, Mask(served.flow.secrets)))
 
     async def _save(self, changed: Conversation) -> None:
         """NotFound where it was deleted since it was looked up."""
-        if not await self.api.runtime.conversations.save_conversation(changed):
+        if not await self.api.run_service.conversations.save_conversation(changed):
             raise NotFound("Conversation Not Exists.")
 
     async def _first_query(self, conversation: str) -> str:
         first, more = None, True
         while more:
-            page, more = await self.api.runtime.conversations.exchanges(
+            page, more = await self.api.run_service.conversations.exchanges(
                 conversation, before=first.id if first else None, limit=100
             )
             first = page[-1] if page else first
@@ -107,7 +107,7 @@ class ConversationRoutes:
         query = request.query_params
         last, limit, wanted = maybe_id(query, "last_id"), number(query, "limit", 20, 100), _variable_name(request)
         conversation = await self._conversation(request, served, end_user)
-        known = await self.api.runtime.conversations.conversation_variables(conversation.id)
+        known = await self.api.run_service.conversations.conversation_variables(conversation.id)
         found = [each for each in known if wanted in each.name.lower()]
         if last is not None:
             at = next((index for index, each in enumerate(found) if each.id == last), None)
@@ -125,7 +125,7 @@ class ConversationRoutes:
             raise InvalidParam("value: Field required")
         value = asked["value"]
         conversation = await self._conversation(request, served, end_user)
-        conversations = self.api.runtime.conversations
+        conversations = self.api.run_service.conversations
         unknown = NotFound("Conversation Variable Not Exists.")
         wanted = as_uuid(request.path_params["variable_id"], unknown)
         known = await conversations.conversation_variables(conversation.id)
@@ -136,7 +136,7 @@ class ConversationRoutes:
             told_as = "number" if variable.type in _NUMBERS else variable.type
             message = f"Type mismatch: variable '{variable.name}' expects {told_as}, but got {kind(value)} type"
             raise of_status(400, message)
-        changed = replace(variable, value=value, updated_at=self.api.runtime.world.clock())
+        changed = replace(variable, value=value, updated_at=self.api.run_service.world.clock())
         await conversations.save_conversation_variable(changed)
         return told(_variable(changed, Mask(served.flow.secrets)))
 

@@ -127,8 +127,9 @@ async def message_submission(
     callback: str | None = None,
     run: RunId | None = None,
 ) -> Submission:
-    """A message as the run that answers it. `run`: the id that this run is to have, see `Runtime.submit`. InvalidParam
-    where the app does not take it, NotFound for an unknown conversation."""
+    """A message as the run that answers it. `run`: the id that this run is to have, see `RunService.submit`.
+
+    InvalidParam where the app does not take it, NotFound for an unknown conversation."""
     end_user = await api.end_user(served.app, user)
     conversation = None
     if message.conversation is not None:

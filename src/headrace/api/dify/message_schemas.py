@@ -18,7 +18,7 @@ from headrace.kernel.events import RunEnded
 from headrace.kernel.secrets import Mask
 from headrace.node import Flow
 from headrace.ports import Exchange, Feedback
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.values import File, Value, plain
 
 _ENDED_WELL = frozenset({"succeeded", "partial-succeeded"})
@@ -85,12 +85,12 @@ class Shown:
 class Messages:
     """Finds messages, and makes them fit to be shown."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
 
     async def find(self, app: str, end_user: str | None, message: str) -> Exchange:
         """An app's message; of this end user only, if one is given. NotFound where there is none."""
-        found = await self._runtime.conversations.find_exchange(message)
+        found = await self._run_service.conversations.find_exchange(message)
         if found is None or found.app != app or end_user not in (None, found.end_user):
             raise NotFound("Message Not Exists.")
         return found
@@ -110,7 +110,7 @@ class Messages:
         )
         text, reply = Text(flow), Reply(flow)
         error, latency = masked.error if exchange.status == "failed" else None, 0.0
-        for record in await self._runtime.world.journal.read(exchange.id):
+        for record in await self._run_service.world.journal.read(exchange.id):
             record = mask.record(record)
             text.feed(record)
             reply.take(record)
@@ -125,11 +125,11 @@ class Messages:
 
     async def _flow(self, served: Served, exchange: Exchange) -> Flow:
         """What the message's run executes; the app's current version where that is not to be had any more."""
-        summary = await self._runtime.runs.find_run(exchange.id)
+        summary = await self._run_service.runs.find_run(exchange.id)
         if summary is None:
             return served.flow
         try:
-            return await self._runtime.apps.flow(summary.app, summary.version)
+            return await self._run_service.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
             return served.flow
 

@@ -33,7 +33,7 @@ class MessageRoutes:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.messages = Messages(api.runtime)
+        self.messages = Messages(api.run_service)
 
     def add_to(self, router: APIRouter) -> None:
         router.add_api_route("/messages", self.listed, methods=["GET"], **operations.MESSAGES)
@@ -59,7 +59,7 @@ class MessageRoutes:
         limit = number(query, "limit", 20, 100)
         if conversation is None:
             return told({"limit": limit, "has_more": False, "data": []})
-        conversations = self.api.runtime.conversations
+        conversations = self.api.run_service.conversations
         await self.api.chats.find(served.app.id, end_user.id, conversation)
         if first is not None:
             before = await conversations.find_exchange(first)
@@ -82,11 +82,13 @@ class MessageRoutes:
         await self.api.chats.find(served.app.id, end_user.id, message.conversation)
         if not enabled(served.flow, "suggested_questions_after_answer"):
             raise RequestError("Suggested Questions Is Disabled.", "bad_request", 400)
-        runtime = self.api.runtime
-        older, _ = await runtime.conversations.exchanges(message.conversation, before=message.id, limit=_REMEMBERED - 1)
+        run_service = self.api.run_service
+        older, _ = await run_service.conversations.exchanges(
+            message.conversation, before=message.id, limit=_REMEMBERED - 1
+        )
         shown = [(await self.messages.show(served, each)).exchange for each in (*reversed(older), message)]
         turns = [Turn(each.query, each.answer) for each in shown if each.answer]
-        questions = await suggested(runtime.world.resources.models, served.flow, turns, end_user.session)
+        questions = await suggested(run_service.world.resources.models, served.flow, turns, end_user.session)
         return told({"result": "success", "data": questions})
 
     # --------------------------------------------------------------------------------------------------- feedbacks
@@ -100,7 +102,7 @@ class MessageRoutes:
         if rating is not None and rating not in _RATINGS:
             raise InvalidParam("rating: Input should be 'like' or 'dislike'")
         message = await self._message(request, end_user)
-        conversations, now = self.api.runtime.conversations, self.api.runtime.world.clock()
+        conversations, now = self.api.run_service.conversations, self.api.run_service.world.clock()
         known = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
         if rating is not None:
             id_, since = (known.id, known.created_at) if known else (str(uuid4()), now)
@@ -115,11 +117,11 @@ class MessageRoutes:
     async def feedbacks(self, request: Request) -> Response:
         served, query = await self.api.authenticate(request), request.query_params
         page, limit = number(query, "page", 1, 99_999_999), number(query, "limit", 20, 101)
-        found = await self.api.runtime.conversations.feedbacks(served.app.id, page, limit)
+        found = await self.api.run_service.conversations.feedbacks(served.app.id, page, limit)
         return told({"data": [await self._feedback(each) for each in found]})
 
     async def _feedback(self, feedback: Feedback) -> dict[str, Value]:
-        message = await self.api.runtime.conversations.find_exchange(feedback.message)
+        message = await self.api.run_service.conversations.find_exchange(feedback.message)
         conversation = message.conversation if message else None
         return {
             "id": feedback.id,

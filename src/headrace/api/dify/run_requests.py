@@ -76,12 +76,12 @@ async def accepted(
 async def stop(api: Api, served: Served, task: str, user: str) -> None:
     """Stops whatever run a task is of. An unknown task is no error, as in Dify: it may have ended long ago. Nor is
     another end user's in an app without a workflow of its own: there, as in Dify, nothing comes of it."""
-    run = await api.runtime.runs.find_task(task)
-    summary = await api.runtime.runs.find_run(run) if run else None
+    run = await api.run_service.runs.find_task(task)
+    summary = await api.run_service.runs.find_run(run) if run else None
     if run is None or summary is None or summary.app != served.app.id:
         return
     if served.app.mode not in BASIC or summary.session == user:
-        await api.runtime.stop(run, user)
+        await api.run_service.stop(run, user)
 
 
 async def tell(

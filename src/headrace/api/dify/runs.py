@@ -75,7 +75,7 @@ class RunRoutes:
     async def _block(self, submission: Submission) -> Response:
         """Waits for the run's end, also if the caller hangs up meanwhile: the run goes on either way."""
         body: bytes | None = None
-        async with self.api.runtime.open(submission) as started:
+        async with self.api.run_service.open(submission) as started:
             answer = Blocking(started.run, started.task)
             async for record in started.records:  # to the end: an iterator left half-way is dear to clean up
                 body = answer.feed(record) or body
@@ -85,7 +85,7 @@ class RunRoutes:
 
     async def _stream(self, submission: Submission, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
-            started = await stack.enter_async_context(self.api.runtime.open(submission))
+            started = await stack.enter_async_context(self.api.run_service.open(submission))
             frames = Frames(started.run, submission.served.flow)
             told = tell(frames, started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
@@ -109,7 +109,7 @@ class RunRoutes:
         elif after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run = view.records[0].run
-        records = self.api.runtime.follow(run, on_pause=True)
+        records = self.api.run_service.follow(run, on_pause=True)
         close_from = None if on else max(last, after.seq + 1)
         frames = frames_for(run, view.served.flow, after)
         told = tell(frames, records, queued.task, close_from, ids=wants_ids(request))
@@ -127,7 +127,7 @@ class RunRoutes:
         app's."""
         if of is not None and served.app.mode not in of:
             raise not_workflow_app()
-        view = await self.api.runtime.get(as_uuid(run, NotFound(_NO_RUN)))
+        view = await self.api.run_service.get(as_uuid(run, NotFound(_NO_RUN)))
         if view is None or view.served.app.id != served.app.id:
             raise NotFound(_NO_RUN)
         return view
@@ -145,7 +145,7 @@ class RunRoutes:
         if served.app.mode not in _FLOWING:
             raise not_workflow_app()
         which = _run_filter(served.app.id, request.query_params)
-        total, known = await self.api.runtime.runs.list_runs(which)
+        total, known = await self.api.run_service.runs.list_runs(which)
         found = [await self.api.listed(served, summary) for summary in known]
         catalog = self.api.apps.catalog
         versions = {each: await catalog.version(each) for each in {summary.version for summary in found}}

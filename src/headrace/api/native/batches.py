@@ -105,7 +105,7 @@ class BatchRoutes:
                     lines.append(line)
             if not lines:
                 raise InvalidParam('The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.')
-            now = self.api.runtime.world.clock()
+            now = self.api.run_service.world.clock()
             app, version = served.app.id, served.version.id
             batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
             return _accepted(await dispatcher.add(batch, lines))

@@ -39,7 +39,7 @@ class CallbackRoutes:
     async def listed(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app
         run = as_uuid(request.path_params["workflow_run_id"], NotFound(_NO_RUN))
-        summary = await self.api.runtime.runs.find_run(run)
+        summary = await self.api.run_service.runs.find_run(run)
         if summary is None or summary.app != app.id:
             raise NotFound(_NO_RUN)
         return _answer({"data": [wire(each) for each in await self._courier.callbacks.callbacks_of(run)]})

@@ -41,7 +41,7 @@ class RunListRoutes:
     async def listed(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
         which, status = _filter(served.app.id, request.query_params)
-        _, found = await self.api.runtime.runs.list_runs(which)
+        _, found = await self.api.run_service.runs.list_runs(which)
         page, more = found[: which.limit - 1], len(found) == which.limit
         lines = [await self._line(served.app, await self.api.listed(served, summary)) for summary in page]
         told = {
@@ -66,16 +66,16 @@ class RunListRoutes:
             "source": summary.source,
         }
         if app.mode in MESSAGES:
-            message = await self.api.runtime.conversations.find_exchange(summary.run)
+            message = await self.api.run_service.conversations.find_exchange(summary.run)
             line |= {"conversation_id": message and message.conversation, "message_id": summary.run}
         return line
 
     async def _queued(self, run: RunId) -> str:
         """Whether an unfinished run has been taken up yet: the list does not say, so that it need not be written for
         it."""
-        if run in self.api.runtime.driving:
+        if run in self.api.run_service.driving:
             return "running"
-        events = [record.event for record in await self.api.runtime.world.journal.read(run)]
+        events = [record.event for record in await self.api.run_service.world.journal.read(run)]
         if events and isinstance(events[-1], RunPaused):
             return "paused"
         return "running" if any(isinstance(event, RunStarted) for event in events) else "queued"

@@ -41,7 +41,7 @@ from headrace.kernel.path import is_top_level
 from headrace.kernel.secrets import Mask
 from headrace.kernel.usage import count_of, price_of, sum_of
 from headrace.node import Flow
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 from headrace.times import times
 from headrace.values import Value
 
@@ -221,18 +221,18 @@ class Standing:
 class _Watch:
     """A run that is polled: its standing is kept up to date until it has ended, or nobody asks any more."""
 
-    def __init__(self, runtime: Runtime, run: RunId) -> None:
+    def __init__(self, run_service: RunService, run: RunId) -> None:
         self.run = run
         self.asked_at = 0.0
         self.waiting = 0  # callers that wait for an answer
         self.over = asyncio.Event()  # the run has ended, or cannot be watched any more
         self.known: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None]
-        self._runtime = runtime
+        self._run_service = run_service
 
     async def follow(self) -> None:
         try:
-            async with self._runtime.world.bus.subscribe(self.run) as live:
+            async with self._run_service.world.bus.subscribe(self.run) as live:
                 await self._follow(live)
         except HeadraceError as error:  # the journal or the workflow cannot be read
             if not self.known.done():
@@ -245,18 +245,18 @@ class _Watch:
             self.over.set()
 
     async def _follow(self, live: AsyncIterator[Sequence[Record]]) -> None:
-        records: Sequence[Record] = await self._runtime.world.journal.read(self.run)
+        records: Sequence[Record] = await self._run_service.world.journal.read(self.run)
         if not records:
             self.known.set_result(None)
             return
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        flow = await self._runtime.apps.flow(queued.app, queued.version)
+        flow = await self._run_service.apps.flow(queued.app, queued.version)
         standing = Standing(self.run, flow)
         while True:
             for record in records:
                 if record.seq is not None and record.seq > standing.seq + 1:
-                    records = await self._runtime.missed(self.run, standing.seq)  # the bus lost something
+                    records = await self._run_service.missed(self.run, standing.seq)  # the bus lost something
                     break
                 standing.apply(record)
             else:
@@ -270,14 +270,14 @@ class _Watch:
                 except TimeoutError:
                     if not self.waiting and asyncio.get_running_loop().time() - self.asked_at > _IDLE_SECONDS:
                         return
-                    records = await self._runtime.missed(self.run, standing.seq)
+                    records = await self._run_service.missed(self.run, standing.seq)
 
 
 class Watches:
     """The runs that are polled just now."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
         self._watches: dict[RunId, _Watch] = {}
 
     async def find(self, run: RunId, app: str, wait: float = 0) -> Standing | None:
@@ -301,7 +301,7 @@ class Watches:
         """The watch of a run; the ones asked for last stand last."""
         watch = self._watches.pop(run, None)
         if watch is None:
-            watch = _Watch(self._runtime, run)
+            watch = _Watch(self._run_service, run)
             watch.task = asyncio.create_task(watch.follow(), name=f"watch {run}")
             watch.task.add_done_callback(lambda _: self._forget(watch))
             for oldest in list(itertools.islice(self._watches.values(), max(0, len(self._watches) - _MOST + 1))):

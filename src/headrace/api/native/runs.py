@@ -44,7 +44,7 @@ class PolledRunRoutes:
     def __init__(self, api: Api, parts: Polling) -> None:
         self.api = api
         self._once = parts.idempotency.once
-        self._watches = Watches(api.runtime)
+        self._watches = Watches(api.run_service)
 
     def add_to(self, router: APIRouter) -> None:
         run = "/workflow-runs/{workflow_run_id}"
@@ -67,7 +67,7 @@ class PolledRunRoutes:
             mode = _mode(request, asked)
             submission = await self._submission(served, request.path_params["workflow_id"], asked, run)
             if mode == "async":
-                return _queued(await self.api.runtime.submit(submission, run))
+                return _queued(await self.api.run_service.submit(submission, run))
             if mode == "streaming":
                 return await self._stream(submission, run, ids=wants_ids(request))
             return await self._block(submission, run)
@@ -86,7 +86,7 @@ class PolledRunRoutes:
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause, also if the caller hangs up meanwhile: the run goes on either way."""
-        async with self.api.runtime.open(submission, run) as started:
+        async with self.api.run_service.open(submission, run) as started:
             standing = Standing(started.run, started.flow)
             async for record in started.records:
                 standing.apply(record)
@@ -94,7 +94,7 @@ class PolledRunRoutes:
 
     async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
-            started = await stack.enter_async_context(self.api.runtime.open(submission, run))
+            started = await stack.enter_async_context(self.api.run_service.open(submission, run))
             told = tell(frames_for(started.run, started.flow), started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
@@ -122,7 +122,7 @@ class PolledRunRoutes:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         assert view.state.queued is not None
         run, task = view.records[0].run, view.state.queued.task
-        records = self.api.runtime.follow(run, on_pause=True)
+        records = self.api.run_service.follow(run, on_pause=True)
         frames, close_from = frames_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
         told = tell(frames, records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
@@ -141,7 +141,7 @@ class PolledRunRoutes:
     async def _view(self, served: Served, request: Request) -> RunView:
         unknown = NotFound("Workflow run not found")
         try:
-            view = await self.api.runtime.get(as_uuid(request.path_params["workflow_run_id"], unknown))
+            view = await self.api.run_service.get(as_uuid(request.path_params["workflow_run_id"], unknown))
         except LoadError as error:
             raise _not_loadable(error) from error
         if view is None or view.served.app.id != served.app.id:
@@ -156,7 +156,7 @@ class PolledRunRoutes:
         by = named_user(asked.get("user")) or "api"
         standing = await self._standing(served, request.path_params["workflow_run_id"])
         if standing.ended is None:
-            await self.api.runtime.stop(standing.run, by)
+            await self.api.run_service.stop(standing.run, by)
             standing = await self._standing(served, standing.run, _STOP_SECONDS)
         assert standing.queued is not None
         told = {"workflow_run_id": standing.run, "task_id": standing.queued.task, "status": standing.status}
@@ -170,7 +170,7 @@ class PolledRunRoutes:
             if body:
                 self.api.object_of(body)
             standing = await self._standing(served, request.path_params["workflow_run_id"])
-            return _queued(await self.api.runtime.retry(standing.run, run))
+            return _queued(await self.api.run_service.retry(standing.run, run))
 
         return await self._once(request, served, body, make)
 

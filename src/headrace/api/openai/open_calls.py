@@ -21,7 +21,7 @@ from starlette.requests import Request
 from headrace.api.native.idempotency import key_of
 from headrace.errors import HeadraceError
 from headrace.kernel.events import RunId
-from headrace.runs.service import Runtime
+from headrace.runs.service import RunService
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Terms:
 class Calls:
     """The calls of this process. One for all endpoints."""
 
-    runtime: Runtime
+    run_service: RunService
     _calls: dict[str, list[_Call]] = field(default_factory=dict[str, list[_Call]])
 
     async def run_of(self, app: str, terms: Terms) -> tuple[RunId | None, bool]:
@@ -76,13 +76,13 @@ class Calls:
         if terms.key is not None:
             for number in range(1000):
                 run = str(uuid5(UUID(app), f"openai {terms.key} {terms.digest} {number}"))
-                known = await self.runtime.runs.find_run(run)
+                known = await self.run_service.runs.find_run(run)
                 if known is None or known.status != _STOPPED:
                     return run, known is not None
         if terms.attempt:
             calls = self._calls.get(terms.digest, [])
             for call in sorted(calls, key=lambda each: each.waiting):  # first one that nobody waits for any more
-                known = await self.runtime.runs.find_run(call.run)
+                known = await self.run_service.runs.find_run(call.run)
                 if known is not None and known.status != _STOPPED:
                     return call.run, True
         return None, False
@@ -115,10 +115,10 @@ class Calls:
         """What becomes of a run that nobody waits for any more."""
         await asyncio.sleep(pause)
         self._forget(terms.digest, call)
-        if terms.keep or self.runtime.draining:  # a process that ends loses its callers: the run goes on elsewhere
+        if terms.keep or self.run_service.draining:  # a process that ends loses its callers: the run goes on elsewhere
             return
         try:
-            await self.runtime.stop(call.run, "caller left")
+            await self.run_service.stop(call.run, "caller left")
         except HeadraceError as error:
             logger.warning("run %s, whose caller has left, cannot be stopped: %s", call.run, error)
 

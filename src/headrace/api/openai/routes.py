@@ -44,7 +44,7 @@ class OpenAIRoutes:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.calls = Calls(api.runtime)
+        self.calls = Calls(api.run_service)
 
     def add_to(self, router: APIRouter) -> None:
         for prefix in ("/openai", "/openai/v1"):
@@ -80,7 +80,7 @@ class OpenAIRoutes:
                 started = await self._known(run)
             else:
                 submission = await self._submission(served, asked, run)
-                started = await stack.enter_async_context(self.api.runtime.open(submission, run))
+                started = await stack.enter_async_context(self.api.run_service.open(submission, run))
             completion = Completion(started.run, started.flow, asked.model)
             # one that streams has heard from us, and is not sent again
             again = terms.key is not None or (terms.attempt is not None and not asked.streamed)
@@ -96,10 +96,10 @@ class OpenAIRoutes:
 
     async def _known(self, run: RunId) -> Started:
         """A run that there is already, followed from its first record."""
-        view = await self.api.runtime.get(run)
+        view = await self.api.run_service.get(run)
         if view is None or view.state.queued is None:
             raise RuntimeError(f"run {run} is gone")
-        return Started(run, view.state.queued.task, self.api.runtime.follow(run), view.served.flow)
+        return Started(run, view.state.queued.task, self.api.run_service.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
         """The apps that `model` may name, and the one that there is where there is no choice."""
