@@ -38,7 +38,7 @@ from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.settings import Settings
 from headrace.stores.memory import MemoryStore
-from headrace.webhooks import Courier
+from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
@@ -59,7 +59,7 @@ class Service:
     files: FileStore
     resources: Resources
     public_url: str
-    courier: Courier
+    webhook_sender: WebhookSender
     dispatcher: Dispatcher
     answers: Answers
     speech: Speech
@@ -182,7 +182,9 @@ async def service(
         queue = LocalQueue()
         limiter = Limiter(file, store) if file is not None else None
         run_service = RunService(apps, world, queue, store, store, settings.max_active_requests, limiter)
-        courier = Courier(run_service, store, http, secret, watch=telemetry.called_back if telemetry else None)
+        webhook_sender = WebhookSender(
+            run_service, store, http, secret, watch=telemetry.called_back if telemetry else None
+        )
         if telemetry:
             telemetry.look_at(run_service, queue)
         dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
@@ -192,14 +194,18 @@ async def service(
                 retention = Retention(keeping, files.shelf, settings.retention, pause=0.02, claims=store)
                 pruning = asyncio.create_task(retention.run(), name="retention")
                 stack.push_async_callback(_let_go, pruning)
-            delivering = asyncio.create_task(courier.run(), name="courier")
+            delivering = asyncio.create_task(webhook_sender.run(), name="webhook sender")
             stack.push_async_callback(_let_go, delivering)
-            worker = Worker(run_service, concurrency=settings.concurrency, call_back=courier.poke, watch=telemetry)
+            worker = Worker(
+                run_service, concurrency=settings.concurrency, call_back=webhook_sender.wake, watch=telemetry
+            )
             working = asyncio.create_task(worker.run(), name="worker")
             stack.push_async_callback(_let_go, working)
             dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
             stack.push_async_callback(_let_go, dispatching)
-        running = Service(settings, apps, run_service, files, resources, public_url, courier, dispatcher, store, speech)
+        running = Service(
+            settings, apps, run_service, files, resources, public_url, webhook_sender, dispatcher, store, speech
+        )
         running.worker, running.dispatching = worker, dispatching
         yield running
 

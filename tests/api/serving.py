@@ -40,7 +40,7 @@ from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.server.connection import Connection
 from headrace.stores.memory import MemoryStore
-from headrace.webhooks import Courier
+from headrace.webhooks import WebhookSender
 from tests.resources import only
 
 DATA = Path(__file__).parent.parent / "data"
@@ -322,7 +322,7 @@ async def serving(
     limiter = Limiter(PlanFile(plans), store) if plans else None
     run_service = RunService(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
     dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
-    parts = Polling(store, Courier(run_service, store, NoHttp(), b"s" * 32), dispatcher)
+    parts = Polling(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), dispatcher)
     api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,

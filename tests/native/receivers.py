@@ -1,4 +1,4 @@
-"""A receiver of callbacks over loopback, and a courier on a store that says what is written down."""
+"""A receiver of callbacks over loopback, and a webhook sender on a store that says what is written down."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from headrace.ports import Callback
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
-from headrace.webhooks import Courier, Pace
+from headrace.webhooks import DeliveryPolicy, WebhookSender
 from tests.runs.service import SECRET, run_service
 
-QUICK = Pace(back_off=(0.01, 0.01, 0.01), poll_seconds=30)
+QUICK = DeliveryPolicy(back_off=(0.01, 0.01, 0.01), poll_seconds=30)
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,25 @@ class Told(MemoryStore):
 
 @dataclass
 class Delivering:
-    """A runtime with worker and courier."""
+    """A run service with a worker and webhook sender."""
 
     store: Told
     where: RunService
-    courier: Courier
+    webhook_sender: WebhookSender
 
 
 @asynccontextmanager
 async def delivering(
-    store: Told | None = None, pace: Pace = QUICK, allow: Sequence[str] = ("127.0.0.1",), **paced: Any
+    store: Told | None = None, policy: DeliveryPolicy = QUICK, allow: Sequence[str] = ("127.0.0.1",), **changes: Any
 ) -> AsyncGenerator[Delivering]:
     store = store or Told()
     where = run_service(store)
     http = HttpClient(allow)
-    courier = Courier(where, store, http, SECRET, replace(pace, **paced))
-    worker = Worker(where, call_back=courier.poke)
-    tasks = [asyncio.create_task(courier.run()), asyncio.create_task(worker.run())]
+    webhook_sender = WebhookSender(where, store, http, SECRET, replace(policy, **changes))
+    worker = Worker(where, call_back=webhook_sender.wake)
+    tasks = [asyncio.create_task(webhook_sender.run()), asyncio.create_task(worker.run())]
     try:
-        yield Delivering(store, where, courier)
+        yield Delivering(store, where, webhook_sender)
     finally:
         for task in tasks:
             task.cancel()

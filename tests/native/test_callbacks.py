@@ -63,7 +63,7 @@ async def caller() -> AsyncGenerator[Caller]:
         router = APIRouter(prefix="/api/v1", route_class=RawRoute)
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         dispatcher = Dispatcher(at.where, at.store, Chats(at.where))
-        CallbackRoutes(api, Polling(at.store, at.courier, dispatcher)).add_to(router)
+        CallbackRoutes(api, Polling(at.store, at.webhook_sender, dispatcher)).add_to(router)
         app.include_router(router)
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())
@@ -145,7 +145,7 @@ async def test_another_apps_callbacks_are_not_there(caller: Caller):
 
 async def test_the_signing_secret_is_shown_to_its_app(caller: Caller):
     status, told = await caller.call("GET", "/callbacks/secret")
-    assert (status, told) == (200, {"secret": caller.at.courier.signing_secret(caller.served.app.id)})
+    assert (status, told) == (200, {"secret": caller.at.webhook_sender.signing_secret(caller.served.app.id)})
     assert (await caller.call("GET", "/callbacks/secret"))[1] == told
     other = await caller.other()
     assert (await other.call("GET", "/callbacks/secret"))[1] != told

@@ -34,5 +34,5 @@ def api_of(apps: Apps) -> ASGIApp:
     """The API of a process that serves these apps."""
     store = cast("MemoryStore", apps.catalog)
     run_service = RunService(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
-    parts = parts_of(SimpleNamespace(answers=store, courier=SimpleNamespace()))
+    parts = parts_of(SimpleNamespace(answers=store, webhook_sender=SimpleNamespace()))
     return create_app(apps, run_service, cast("Any", None), parts=parts)

@@ -51,7 +51,7 @@ class Dispatcher:
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
         self._changing = asyncio.Lock()
-        self._poked = asyncio.Event()
+        self._woken = asyncio.Event()
 
     # ----------------------------------------------------------------------------------------------------- outside
 
@@ -59,7 +59,7 @@ class Dispatcher:
         """Keeps a batch and begins with it; one of the same id that is there already is left as it is. Returns it as
         it is kept."""
         await self.batches.add_batch(batch, lines)
-        self._poked.set()
+        self._woken.set()
         return await self.batches.find_batch(batch.id) or batch
 
     async def stop(self, batch: Batch) -> Batch:
@@ -69,7 +69,7 @@ class Dispatcher:
         if batch.id in self._open:
             self._open[batch.id].stop()
         self._all = True
-        self._poked.set()
+        self._woken.set()
         return stopped
 
     async def set_pace(self, batch: Batch, concurrency: int, rpm: int | None) -> Batch:
@@ -117,14 +117,14 @@ class Dispatcher:
         """Works until cancelled."""
         try:
             while True:
-                self._poked.clear()
+                self._woken.clear()
                 try:
                     await self._look()
                 except StoreError as error:
                     logger.log(error.level, "cannot look for batches: %s", error)
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
-                        await self._poked.wait()
+                        await self._woken.wait()
                 except TimeoutError:
                     pass
         finally:

@@ -36,7 +36,7 @@ class Telemetry:
     """What a server tells of itself. HeadraceError where a collector is named and the libraries for it are missing.
 
     It is the `watch` of a worker and, wrapped around its bus (`bus`), hears what runs do; `web` is that of the API,
-    `called_back` that of the courier. `metrics` is None where they are off.
+    `called_back` that of the webhook sender. `metrics` is None where they are off.
     """
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], scrubber: Scrubber) -> None:
@@ -76,7 +76,7 @@ class Telemetry:
         self.following.let_go(run)
 
     def called_back(self, callback: Callback) -> None:
-        """For the courier."""
+        """For the webhook sender."""
         if self.metrics is not None:
             self.metrics.called_back(callback)
 

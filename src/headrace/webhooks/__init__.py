@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.webhooks.delivery import Courier
-from headrace.webhooks.delivery_policy import BACK_OFF, Pace
+from headrace.webhooks.delivery import WebhookSender
+from headrace.webhooks.delivery_policy import BACK_OFF, DeliveryPolicy
 from headrace.webhooks.payload import signature
 
-__all__ = ["BACK_OFF", "Courier", "Pace", "signature"]
+__all__ = ["BACK_OFF", "DeliveryPolicy", "WebhookSender", "signature"]

@@ -23,7 +23,7 @@ from headrace.errors import HeadraceError, NodeError, StoreError
 from headrace.ports import CALLBACK, Callback, Callbacks
 from headrace.ports.services import Http, HttpRequest
 from headrace.runs.service import RunService
-from headrace.webhooks.delivery_policy import Pace
+from headrace.webhooks.delivery_policy import DeliveryPolicy
 from headrace.webhooks.payload import message, signature, signing_secret
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class _Outcome:
     final: bool = False
 
 
-class Courier:
+class WebhookSender:
     """Delivers the callbacks that are due. `run` goes on until it is cancelled.
 
     `secret` is the installation's own: the apps' signing secrets are derived from it. `watch` is told of every callback
@@ -74,24 +74,24 @@ class Courier:
         callbacks: Callbacks,
         http: Http,
         secret: bytes,
-        pace: Pace | None = None,
+        policy: DeliveryPolicy | None = None,
         watch: Callable[[Callback], None] | None = None,
     ) -> None:
         self.callbacks = callbacks
         self._run_service = run_service
         self._http = http
         self._secret = secret
-        self._pace = pace or Pace()
+        self._policy = policy or DeliveryPolicy()
         self._watch = watch
         self._clock = run_service.world.clock
         self._claims = run_service.world.journal
         self._unclaimed: set[str] = set()  # claims that are to be released
-        self._room = asyncio.Semaphore(self._pace.concurrency)
+        self._room = asyncio.Semaphore(self._policy.concurrency)
         self._receivers: dict[str, _Receiver] = {}
         self._held: dict[str, asyncio.Task[None]] = {}  # by the callback's id
         self._wanted: set[str] = set()  # of those held: to be sent again unless they are delivered now
         self._line_until = 0.0
-        self._poked = asyncio.Event()
+        self._woken = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------ outside
 
@@ -99,9 +99,9 @@ class Courier:
         """What the callbacks of an app's runs are signed with, always the same: see `message.signing_secret`."""
         return signing_secret(self._secret, app)
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Says that something may be due: a run with a callback has ended or paused."""
-        self._poked.set()
+        self._woken.set()
 
     async def resend(self, callback: Callback) -> Callback:
         """Makes a callback due now, whatever became of it, with all its tries before it again. One that is being tried
@@ -111,7 +111,7 @@ class Courier:
             self._wanted.add(callback.id)
         else:
             await self.callbacks.save_callback(again)
-            self.poke()
+            self.wake()
         return again
 
     def _due(self, callback: Callback) -> Callback:
@@ -121,7 +121,7 @@ class Courier:
         """Delivers until cancelled. Tries then under way are made again by whoever delivers next."""
         try:
             while True:
-                self._poked.clear()
+                self._woken.clear()
                 try:
                     more = await self._take_up()
                 except StoreError as error:
@@ -138,9 +138,9 @@ class Courier:
     async def _rest(self) -> None:
         """Until something may be due."""
         try:
-            waiting = _LINE_SECONDS if self._line_until > self._clock() else self._pace.poll_seconds
-            async with asyncio.timeout(min(waiting, self._pace.poll_seconds)):
-                await self._poked.wait()
+            waiting = _LINE_SECONDS if self._line_until > self._clock() else self._policy.poll_seconds
+            async with asyncio.timeout(min(waiting, self._policy.poll_seconds)):
+                await self._woken.wait()
         except TimeoutError:
             return
         await asyncio.sleep(_GATHER_SECONDS)
@@ -160,7 +160,7 @@ class Courier:
             if _claim(callback) not in claimed:
                 continue
             receiver = self._receiver(callback.url)
-            if receiver.held < self._pace.backlog:
+            if receiver.held < self._policy.backlog:
                 self._hold(callback, receiver)
             else:
                 put_off.append(replace(callback, next_at=self._turn(receiver, now)))
@@ -191,7 +191,7 @@ class Courier:
 
     def _turn(self, receiver: _Receiver, now: float) -> float:
         """When a callback for which there is no room in the queue will have its turn."""
-        each = receiver.seconds / self._pace.per_receiver
+        each = receiver.seconds / self._policy.per_receiver
         receiver.line_until = max(receiver.line_until, now + receiver.held * each) + each
         turn = min(receiver.line_until, now + _LONGEST_LINE)
         self._line_until = max(self._line_until, turn)
@@ -201,7 +201,7 @@ class Courier:
         name = _host(url)
         found = self._receivers.get(name)
         if found is None:
-            found = self._receivers[name] = _Receiver(asyncio.Semaphore(self._pace.per_receiver))
+            found = self._receivers[name] = _Receiver(asyncio.Semaphore(self._policy.per_receiver))
         return found
 
     def _hold(self, callback: Callback, receiver: _Receiver) -> None:
@@ -244,13 +244,13 @@ class Courier:
         told = replace(callback, attempts=attempts, last_status=outcome.status, last_error=outcome.error, next_at=None)
         if outcome.error is None:
             return replace(told, status="delivered", delivered_at=now)
-        if outcome.final or attempts > len(self._pace.back_off):
+        if outcome.final or attempts > len(self._policy.back_off):
             return replace(told, status="failed")
-        return replace(told, next_at=now + self._pace.spread(self._pace.back_off[attempts - 1]))
+        return replace(told, next_at=now + self._policy.spread(self._policy.back_off[attempts - 1]))
 
     async def _note(self, callback: Callback) -> None:
         """Writes down what became of a try; until that is done it is not made again."""
-        pause = self._pace.poll_seconds
+        pause = self._policy.poll_seconds
         while True:
             try:
                 await self.callbacks.save_callback(callback)
@@ -263,8 +263,8 @@ class Courier:
             self._watch(callback)
         if callback.status == "failed":
             logger.warning("callback %s of run %s failed: %s", callback.id, callback.run, callback.last_error)
-        if callback.next_at is not None and (left := callback.next_at - self._clock()) < self._pace.poll_seconds:
-            asyncio.get_running_loop().call_later(max(0.0, left), self.poke)
+        if callback.next_at is not None and (left := callback.next_at - self._clock()) < self._policy.poll_seconds:
+            asyncio.get_running_loop().call_later(max(0.0, left), self.wake)
 
     async def _try(self, callback: Callback) -> _Outcome:
         try:
@@ -277,7 +277,7 @@ class Courier:
         except HeadraceError as error:  # its secrets are not known, so nothing of it may be told
             return _Outcome(error=f"the run's workflow cannot be loaded: {error}")
         except Exception as error:
-            # a defect, which must neither end the courier nor be met again without a pause; the log has the whole story
+            # a bug, which must neither end the loop nor be retried without a pause; the log has the traceback
             logger.exception("callback %s of run %s cannot be made", callback.id, callback.run)
             return _Outcome(error=f"the message cannot be made: {type(error).__name__}")
         return await self._post(callback, body)

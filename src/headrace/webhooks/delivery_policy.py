@@ -10,8 +10,8 @@ BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How a courier goes about it. Times in seconds.
+class DeliveryPolicy:
+    """How callbacks are retried and throttled. Times are in seconds.
 
     `back_off`: how long after each failed try the next one comes; after the last there is none. `jitter`: by which
     share of that it may come earlier or later. `poll_seconds`: how often the store is asked for what is due.

@@ -29,7 +29,7 @@ class CallbackRoutes:
 
     def __init__(self, api: Api, parts: Polling) -> None:
         self.api = api
-        self._courier = parts.courier
+        self._webhook_sender = parts.webhook_sender
 
     def add_to(self, router: APIRouter) -> None:
         add_get(router, "/workflow-runs/{workflow_run_id}/callbacks", self.listed, LIST)
@@ -42,20 +42,20 @@ class CallbackRoutes:
         summary = await self.api.run_service.runs.find_run(run)
         if summary is None or summary.app != app.id:
             raise NotFound(_NO_RUN)
-        return _answer({"data": [wire(each) for each in await self._courier.callbacks.callbacks_of(run)]})
+        return _answer({"data": [wire(each) for each in await self._webhook_sender.callbacks.callbacks_of(run)]})
 
     async def resend(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app
         name = as_uuid(request.path_params["callback_id"], NotFound(_NO_CALLBACK))
-        found = await self._courier.callbacks.find_callback(name)
+        found = await self._webhook_sender.callbacks.find_callback(name)
         if found is None or found.app != app.id:
             raise NotFound(_NO_CALLBACK)
-        return _answer(wire(await self._courier.resend(found)), 202)
+        return _answer(wire(await self._webhook_sender.resend(found)), 202)
 
     async def secret(self, request: Request) -> Response:
         # whoever only reads must not be able to sign what others believe
         app = (await self.api.authenticate(request, "run")).app
-        told = {"secret": self._courier.signing_secret(app.id)}
+        told = {"secret": self._webhook_sender.signing_secret(app.id)}
         return Response(encode(told), media_type=_JSON, headers={"Cache-Control": "no-store"})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from headrace.api.native.idempotency import Idempotency
 from headrace.batches import Dispatcher
 from headrace.ports import Answers
-from headrace.webhooks import Courier
+from headrace.webhooks import WebhookSender
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Polling:
     """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
 
     answers: Answers
-    courier: Courier
+    webhook_sender: WebhookSender
     dispatcher: Dispatcher
     idempotency: Idempotency = field(init=False)
 

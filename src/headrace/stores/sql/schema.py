@@ -207,7 +207,7 @@ callbacks = Table(
     Column("delivered_at", Double),
 )
 Index("ix_callbacks_run", callbacks.c.run, callbacks.c.seq)
-# the courier asks every moment which are due: they are few among all
+# the webhook sender asks every moment which are due: they are few among all
 PENDING = "status = 'pending'"
 Index("ix_callbacks_due", callbacks.c.next_at, sqlite_where=text(PENDING), postgresql_where=text(PENDING))
 

@@ -32,7 +32,7 @@ from headrace.kernel.events import (
 from headrace.ports import Callback
 from headrace.runs.submission import Submission
 from headrace.values import File, Value
-from headrace.webhooks import Courier, Pace, signature
+from headrace.webhooks import DeliveryPolicy, WebhookSender, signature
 from tests.api.serving import check_times
 from tests.native.receivers import Delivering, Post, Receiver, Told, delivering, receiver
 from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, run_service
@@ -93,11 +93,11 @@ async def test_an_ended_run_is_told_and_signed():
         "total_price": "0",
         "currency": "USD",
     }
-    secret = at.courier.signing_secret(saved.app)
+    secret = at.webhook_sender.signing_secret(saved.app)
     assert len(base64.b64decode(secret.removeprefix("whsec_"))) == 32
     verified = example()
     assert verified(secret, post.headers, post.body)
-    assert not verified(at.courier.signing_secret("another app"), post.headers, post.body)
+    assert not verified(at.webhook_sender.signing_secret("another app"), post.headers, post.body)
     assert not verified(secret, post.headers, post.body + b" ")
     assert not verified(secret, {**post.headers, "webhook-id": RUN}, post.body)
     old = {**post.headers, "webhook-timestamp": str(int(time.time()) - 1000)}
@@ -162,7 +162,7 @@ async def test_after_the_last_try_it_has_failed(caplog: pytest.LogCaptureFixture
 
 
 async def test_the_usual_schedule_is_a_day_and_a_half_long():
-    async with receiver(500) as there, delivering(pace=Pace()) as at:
+    async with receiver(500) as there, delivering(policy=DeliveryPolicy()) as at:
         begun = time.time()
         await run(at, there.url)
         first = await at.store.next()
@@ -172,7 +172,7 @@ async def test_the_usual_schedule_is_a_day_and_a_half_long():
             waits.append((callback.next_at - time.time(), callback.next_at - before))
             await at.store.pass_time(callback)
             before = time.time()
-            at.courier.poke()
+            at.webhook_sender.wake()
             callback = await at.store.next()
     assert callback.status == "failed"
     expected = [5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600]
@@ -224,7 +224,7 @@ async def test_resent_it_arrives_under_the_same_id():
         await run(at, there.url)
         failed = await at.store.next("failed")
         for _ in range(2):  # one that failed, and one that was delivered
-            again = await at.courier.resend(await at.store.find_callback(failed.id) or failed)
+            again = await at.webhook_sender.resend(await at.store.find_callback(failed.id) or failed)
             assert (again.status, again.attempts, again.delivered_at) == ("pending", 0, None)
             delivered = await at.store.next("delivered")
             assert (delivered.id, delivered.attempts, delivered.last_error) == (failed.id, 1, None)
@@ -235,7 +235,7 @@ async def test_resent_it_arrives_under_the_same_id():
 async def test_resent_while_it_waits_for_its_next_try_it_comes_now():
     async with receiver(500, 200) as there, delivering(back_off=(3600.0,)) as at:
         await run(at, there.url)
-        await at.courier.resend(await at.store.next())
+        await at.webhook_sender.resend(await at.store.next())
         await there.next()
         assert (await there.next()).id
         assert (await at.store.next("delivered")).attempts == 1
@@ -253,7 +253,7 @@ async def test_resent_while_it_is_being_tried_it_comes_again_only_if_need_be(fir
         name = await run(at, there.url)
         await there.next()
         (callback,) = await at.store.callbacks_of(name)
-        assert (await at.courier.resend(callback)).status == "pending"
+        assert (await at.webhook_sender.resend(callback)).status == "pending"
         gate.set()
         assert (await at.store.next("delivered")).attempts == 1
     assert len(there.posts) == posts
@@ -472,7 +472,7 @@ async def test_a_workflow_that_no_longer_loads_is_told_once_it_does(monkeypatch:
             assert put_off.status == "pending"
             assert "cannot be loaded: flow.yml: it is too old" in (put_off.last_error or "")
             assert there.posts == []
-            await at.courier.resend(put_off)
+            await at.webhook_sender.resend(put_off)
             assert (await there.next()).json["data"]["outputs"] == {"q": "*" * 20}
 
 
@@ -490,7 +490,7 @@ async def test_a_message_that_cannot_be_made_does_not_end_the_courier(
             failed = await at.store.next()
         assert (failed.status, failed.last_error) == ("failed", "the message cannot be made: ZeroDivisionError")
         assert "ZeroDivisionError" in caplog.text
-        await at.courier.resend(failed)
+        await at.webhook_sender.resend(failed)
         assert (await there.next()).id == failed.id
 
 
@@ -498,7 +498,7 @@ def test_the_signing_secret_is_the_installations_and_the_apps():
     store = Told()
 
     def secret(of: bytes, app: str) -> str:
-        return Courier(run_service(store), store, HttpClient(), of).signing_secret(app)
+        return WebhookSender(run_service(store), store, HttpClient(), of).signing_secret(app)
 
     assert secret(SECRET, "a") == secret(SECRET, "a")
     assert len({secret(SECRET, "a"), secret(SECRET, "b"), secret(b"t" * 32, "a")}) == 3
