@@ -21,7 +21,7 @@ from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
 from headrace.apps.catalog import Apps, Served
-from headrace.batches import Dispatcher
+from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.brokers.shared import SharedBus
 from headrace.conversations.annotations import Annotations
@@ -60,7 +60,7 @@ class Service:
     resources: Resources
     public_url: str
     webhook_sender: WebhookSender
-    dispatcher: Dispatcher
+    batch_runner: BatchRunner
     answers: Answers
     speech: Speech
     worker: Worker | None = None
@@ -187,7 +187,7 @@ async def service(
         )
         if telemetry:
             telemetry.look_at(run_service, queue)
-        dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
+        batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
         worker = dispatching = None
         if work:
             if keeping is not None and settings.retention:
@@ -201,10 +201,10 @@ async def service(
             )
             working = asyncio.create_task(worker.run(), name="worker")
             stack.push_async_callback(_let_go, working)
-            dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
+            dispatching = asyncio.create_task(batch_runner.run(), name="batch runner")
             stack.push_async_callback(_let_go, dispatching)
         running = Service(
-            settings, apps, run_service, files, resources, public_url, webhook_sender, dispatcher, store, speech
+            settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, store, speech
         )
         running.worker, running.dispatching = worker, dispatching
         yield running

@@ -24,7 +24,7 @@ from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
 from headrace.api.native import Polling
 from headrace.apps.catalog import Apps, Served
-from headrace.batches import Dispatcher
+from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
@@ -321,8 +321,8 @@ async def serving(
     resources = only(http=NoHttp(), files=files, models=models, history=store)
     limiter = Limiter(PlanFile(plans), store) if plans else None
     run_service = RunService(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
-    dispatcher = Dispatcher(run_service, store, Chats(run_service, Annotations(store).answer))
-    parts = Polling(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), dispatcher)
+    batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
+    parts = Polling(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), batch_runner)
     api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,
@@ -336,7 +336,7 @@ async def serving(
         timeout_graceful_shutdown=1,
     )
     server = Quiet(config)
-    working = asyncio.gather(Worker(run_service).run(), dispatcher.run())
+    working = asyncio.gather(Worker(run_service).run(), batch_runner.run())
     listening = asyncio.create_task(server.serve())
     try:
         await server.listens.wait()

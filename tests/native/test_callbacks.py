@@ -19,7 +19,7 @@ from headrace.api.http import errors
 from headrace.api.native.callbacks import CallbackRoutes, callback_url
 from headrace.api.native.services import Polling
 from headrace.apps.catalog import Served
-from headrace.batches import Dispatcher
+from headrace.batches import BatchRunner
 from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam
 from headrace.runs.submission import Submission
@@ -62,8 +62,8 @@ async def caller() -> AsyncGenerator[Caller]:
         errors.install(app)
         router = APIRouter(prefix="/api/v1", route_class=RawRoute)
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
-        dispatcher = Dispatcher(at.where, at.store, Chats(at.where))
-        CallbackRoutes(api, Polling(at.store, at.webhook_sender, dispatcher)).add_to(router)
+        batch_runner = BatchRunner(at.where, at.store, Chats(at.where))
+        CallbackRoutes(api, Polling(at.store, at.webhook_sender, batch_runner)).add_to(router)
         app.include_router(router)
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())

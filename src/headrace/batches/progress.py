@@ -106,7 +106,7 @@ class LineResult:
         }
 
 
-class Lines:
+class BatchProgress:
     """Tells of batches, whoever works at them."""
 
     def __init__(self, run_service: RunService, batches: Batches) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.batches.open_batch import OpenBatch
-from headrace.batches.progress import OVER, LineResult, Lines, pages, run_of, source_of, standing
+from headrace.batches.progress import OVER, BatchProgress, LineResult, pages, run_of, source_of, standing
 from headrace.conversations.messages import CHATS, Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
@@ -36,13 +36,13 @@ _BACK_OFF_SECONDS = 1.0  # before a store that failed, or a plan that allows no 
 _LONGEST_PAUSE = 30.0  # before a store that failed again and again is tried again
 
 
-class Dispatcher:
+class BatchRunner:
     """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process. Of
     several processes on one database one works at a batch: it claims it before it begins."""
 
     def __init__(self, run_service: RunService, batches: Batches, chats: Chats) -> None:
         self.batches = batches
-        self.lines = Lines(run_service, batches)
+        self.lines = BatchProgress(run_service, batches)
         self._run_service = run_service
         self._chats = chats
         self._clock = run_service.world.clock
@@ -92,7 +92,7 @@ class Dispatcher:
             return changed
 
     async def results(self, batch: Batch) -> AsyncGenerator[LineResult]:
-        """As `Lines.results`, each once its line is over: for whoever waits for a batch."""
+        """As `BatchProgress.results`, each once its line is over: for whoever waits for a batch."""
 
         async def until_over(index: int) -> int:
             if (open_ := self._open.get(batch.id)) is not None:

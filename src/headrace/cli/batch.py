@@ -35,7 +35,7 @@ from headrace.cli.shared import (
 
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
-    from headrace.batches import Dispatcher
+    from headrace.batches import BatchRunner
     from headrace.main import Service
     from headrace.ports import Batch
 
@@ -121,7 +121,7 @@ def batch(
                 batch = await _batch(running, served, name, asked, user, concurrency, rpm)
                 if batch is None:
                     raise Bad(f'{lines}: has no lines. Each is to be a JSON object: {{"inputs": {{...}}}}')
-                return await _write(running.dispatcher, batch, results)
+                return await _write(running.batch_runner, batch, results)
 
         try:
             failed = wait_for(_until_interrupted(work()))
@@ -196,13 +196,13 @@ async def _batch(
     from headrace.conversations.messages import Chats
     from headrace.ports import Batch
 
-    dispatcher = running.dispatcher
-    known = await dispatcher.batches.find_batch(name)
+    batch_runner = running.batch_runner
+    known = await batch_runner.batches.find_batch(name)
     if known is not None:
-        done = (await dispatcher.lines.progress(known)).over
+        done = (await batch_runner.lines.progress(known)).over
         said = "was run before" if known.ended_at else "goes on"
         say(f"The batch {said}: {done} of {known.total} lines are done. (--restart runs all of them again.)")
-        return await dispatcher.set_pace(known, concurrency, rpm)
+        return await batch_runner.set_pace(known, concurrency, rpm)
     start_of(served.flow)  # Bad where it has none
     end_user = await running.apps.end_user(served.app, user)
     resolve = partial(running.files.resolve, app=served.app.id)
@@ -217,16 +217,16 @@ async def _batch(
             return None
         now = running.run_service.world.clock()
         new = Batch(name, served.app.id, served.version.id, user, len(lines), now, concurrency, rpm)
-        return await dispatcher.add(new, lines)
+        return await batch_runner.add(new, lines)
 
 
-async def _write(dispatcher: Dispatcher, batch: Batch, file: IO[bytes]) -> int:
+async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> int:
     """Writes the results as they become known; how many lines failed."""
     from headrace.api.http.json import encode
 
     written = failed = 0
     try:
-        async with _shown(dispatcher, batch), aclosing(dispatcher.results(batch)) as results:
+        async with _shown(batch_runner, batch), aclosing(batch_runner.results(batch)) as results:
             async for result in results:
                 file.write(encode(result.wire()) + b"\n")
                 file.flush()
@@ -240,9 +240,9 @@ async def _write(dispatcher: Dispatcher, batch: Batch, file: IO[bytes]) -> int:
 
 
 @asynccontextmanager
-async def _shown(dispatcher: Dispatcher, batch: Batch) -> AsyncGenerator[None]:
+async def _shown(batch_runner: BatchRunner, batch: Batch) -> AsyncGenerator[None]:
     """Shows how far the batch is: a bar on a terminal, else a line now and then."""
-    shown = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(dispatcher, batch))
+    shown = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(batch_runner, batch))
     try:
         yield
     finally:
@@ -251,14 +251,14 @@ async def _shown(dispatcher: Dispatcher, batch: Batch) -> AsyncGenerator[None]:
             await shown
 
 
-async def _lines(dispatcher: Dispatcher, batch: Batch) -> None:
+async def _lines(batch_runner: BatchRunner, batch: Batch) -> None:
     while True:
         await asyncio.sleep(_LINE_SECONDS)
-        progress = await dispatcher.lines.progress(batch)
+        progress = await batch_runner.lines.progress(batch)
         say(f"{progress.over} of {batch.total} lines, {progress.failed} failed")
 
 
-async def _bar(dispatcher: Dispatcher, batch: Batch) -> None:
+async def _bar(batch_runner: BatchRunner, batch: Batch) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -280,6 +280,6 @@ async def _bar(dispatcher: Dispatcher, batch: Batch) -> None:
     with Progress(*columns, console=Console(stderr=True), expand=True, transient=True) as bar:
         task = bar.add_task("", total=batch.total, failed=0)
         while True:
-            progress = await dispatcher.lines.progress(batch)
+            progress = await batch_runner.lines.progress(batch)
             bar.update(task, completed=progress.over, failed=progress.failed)
             await asyncio.sleep(_SCREEN_SECONDS)

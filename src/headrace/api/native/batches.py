@@ -46,7 +46,7 @@ class BatchRoutes:
         """`largest`: bytes of a batch's body; `most`: lines in it."""
         self.api = api
         self._once = parts.idempotency.once
-        self._dispatcher = parts.dispatcher
+        self._batch_runner = parts.batch_runner
         self._largest = largest
         self._most = most
 
@@ -86,8 +86,8 @@ class BatchRoutes:
         return digest.digest()
 
     async def _begin(self, request: Request, served: Served, body: IO[bytes], name: str | None) -> Response:
-        dispatcher, query = self._dispatcher, request.query_params
-        if name is not None and (known := await dispatcher.batches.find_batch(name)) is not None:
+        batch_runner, query = self._batch_runner, request.query_params
+        if name is not None and (known := await batch_runner.batches.find_batch(name)) is not None:
             return _accepted(known)
         user = named_user(query.get("user")) or ANONYMOUS
         concurrency = _number(query, "concurrency", _MOST_CONCURRENCY) or _CONCURRENCY
@@ -108,7 +108,7 @@ class BatchRoutes:
             now = self.api.run_service.world.clock()
             app, version = served.app.id, served.version.id
             batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
-            return _accepted(await dispatcher.add(batch, lines))
+            return _accepted(await batch_runner.add(batch, lines))
 
     async def _version(self, served: Served, workflow: str) -> Served:
         """What a workflow's id means: the app's current version, or the version of that id."""
@@ -125,7 +125,7 @@ class BatchRoutes:
     async def listed(self, request: Request) -> Response:
         app = (await self.api.authenticate(request)).app
         limit = _number(request.query_params, "limit", _LARGEST_PAGE) or _PAGE
-        known = await self._dispatcher.batches.batches(app.id)
+        known = await self._batch_runner.batches.batches(app.id)
         start = 0
         if cursor := request.query_params.get("cursor"):
             start = 1 + next((place for place, batch in enumerate(known) if batch.id == cursor), -2)
@@ -153,7 +153,7 @@ class BatchRoutes:
 
     async def _told(self, batch: Batch, *, ended: bool) -> AsyncGenerator[bytes]:
         piece = bytearray()
-        async with aclosing(self._dispatcher.lines.results(batch)) as results:
+        async with aclosing(self._batch_runner.lines.results(batch)) as results:
             async for result in results:
                 if result.over or not ended:
                     piece += encode(result.wire()) + b"\n"
@@ -167,17 +167,17 @@ class BatchRoutes:
 
     async def stop(self, request: Request) -> Response:
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
-        return _answer(await self._wire(await self._dispatcher.stop(batch)))
+        return _answer(await self._wire(await self._batch_runner.stop(batch)))
 
     async def _batch(self, request: Request, app: App) -> Batch:
         unknown = NotFound("Batch not found")
-        batch = await self._dispatcher.batches.find_batch(as_uuid(request.path_params["batch_id"], unknown))
+        batch = await self._batch_runner.batches.find_batch(as_uuid(request.path_params["batch_id"], unknown))
         if batch is None or batch.app != app.id:
             raise unknown
         return batch
 
     async def _wire(self, batch: Batch) -> dict[str, Value]:
-        progress = await self._dispatcher.lines.progress(batch)
+        progress = await self._batch_runner.lines.progress(batch)
         return {
             "id": batch.id,
             "workflow_id": batch.version,

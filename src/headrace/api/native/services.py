@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headrace.api.native.idempotency import Idempotency
-from headrace.batches import Dispatcher
+from headrace.batches import BatchRunner
 from headrace.ports import Answers
 from headrace.webhooks import WebhookSender
 
@@ -16,7 +16,7 @@ class Polling:
 
     answers: Answers
     webhook_sender: WebhookSender
-    dispatcher: Dispatcher
+    batch_runner: BatchRunner
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:

@@ -192,7 +192,7 @@ class SqlKeeping(Part):
 
 
 def _prunable(ended_before: Mapping[str, float], all_before: float | None) -> tuple[ColumnElement[bool], ...]:
-    """Runs that may go. The dispatcher counts an open batch's runs, and its results are those of its runs: they go
+    """Runs that may go. The batch runner counts an open batch's runs, and its results are those of its runs: they go
     after the batch. Callbacks that are still to be delivered tell of their runs."""
     ended = (and_(runs.c.status == clean(status), runs.c.finished_at < at) for status, at in ended_before.items())
     kept = select(literal("batch:").op("||")(batches.c.id))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.apps.catalog import Served
-from headrace.batches import Dispatcher, Line, Progress, Spool, read_lines, run_of, source_of
+from headrace.batches import BatchRunner, Line, Progress, Spool, read_lines, run_of, source_of
 from headrace.batches import runner as working_at
 from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam, StoreError
@@ -31,11 +31,11 @@ BATCH = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"
 
 
 @asynccontextmanager
-async def dispatching(where: RunService, store: MemoryStore) -> AsyncGenerator[Dispatcher]:
-    dispatcher = Dispatcher(where, store, Chats(where))
-    task = asyncio.create_task(dispatcher.run())
+async def dispatching(where: RunService, store: MemoryStore) -> AsyncGenerator[BatchRunner]:
+    batch_runner = BatchRunner(where, store, Chats(where))
+    task = asyncio.create_task(batch_runner.run())
     try:
-        yield dispatcher
+        yield batch_runner
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -50,17 +50,17 @@ def texts(count: int) -> list[BatchLine]:
     return [BatchLine(n, {"q": f"line {n}"}) for n in range(count)]
 
 
-async def over(dispatcher: Dispatcher) -> Batch:
+async def over(batch_runner: BatchRunner) -> Batch:
     for _ in range(12_000):
-        found = await dispatcher.batches.find_batch(BATCH)
+        found = await batch_runner.batches.find_batch(BATCH)
         if found is not None and found.ended_at is not None:
             return found
         await asyncio.sleep(0.005)
     raise AssertionError("the batch does not end")
 
 
-async def told(dispatcher: Dispatcher, which: Batch) -> list[Any]:
-    return [each.outputs async for each in dispatcher.lines.results(which)]
+async def told(batch_runner: BatchRunner, which: Batch) -> list[Any]:
+    return [each.outputs async for each in batch_runner.lines.results(which)]
 
 
 class Counting(MemoryStore):
@@ -95,9 +95,9 @@ async def test_lines_begun_before_are_not_begun_again(before: int) -> None:
     async with working(where):
         for n in range(before):
             await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
-        async with dispatching(where, store) as dispatcher:
-            assert (await over(dispatcher)).status == "ended"
-            assert await told(dispatcher, kept) == [{"q": f"line {n}"} for n in range(300)]
+        async with dispatching(where, store) as batch_runner:
+            assert (await over(batch_runner)).status == "ended"
+            assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(300)]
     assert Counter(store.asked) == Counter(run_of(BATCH, n) for n in range(300))
 
 
@@ -112,9 +112,9 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
     async with working(where):
         for n in begun:
             await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
-        async with dispatching(where, store) as dispatcher:
-            await over(dispatcher)
-            assert await told(dispatcher, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
+        async with dispatching(where, store) as batch_runner:
+            await over(batch_runner)
+            assert await told(batch_runner, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
     assert Counter(store.asked) == Counter(run_of(BATCH, n) for n in range(30))
 
 
@@ -124,14 +124,14 @@ async def test_let_go_in_the_middle_and_taken_up_again() -> None:
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where):
-        async with dispatching(where, store) as dispatcher:
-            await dispatcher.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
+        async with dispatching(where, store) as batch_runner:
+            await batch_runner.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
             await Gate.begun.wait()
         assert len(store.asked) <= 4
         Gate.opened.set()
-        async with dispatching(where, store) as dispatcher:
-            await over(dispatcher)
-            assert await dispatcher.lines.progress(batch(served, 10)) == Progress(succeeded=10)
+        async with dispatching(where, store) as batch_runner:
+            await over(batch_runner)
+            assert await batch_runner.lines.progress(batch(served, 10)) == Progress(succeeded=10)
     assert len(store.asked) == len(set(store.asked)) == 10
 
 
@@ -140,11 +140,11 @@ async def test_more_concurrent_than_before() -> None:
     store = MemoryStore()
     where = run_service(store)
     served = await publish(where, GATED)
-    async with working(where), dispatching(where, store) as dispatcher:
-        kept = await dispatcher.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
+    async with working(where), dispatching(where, store) as batch_runner:
+        kept = await batch_runner.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
         await Gate.begun.wait()
         assert Gate.entered == 1
-        kept = await dispatcher.set_pace(kept, 5, None)
+        kept = await batch_runner.set_pace(kept, 5, None)
         assert (kept.concurrency, (await store.find_batch(BATCH) or kept).concurrency) == (5, 5)
         for _ in range(12_000):
             if Gate.entered == 5:
@@ -152,7 +152,7 @@ async def test_more_concurrent_than_before() -> None:
             await asyncio.sleep(0.005)
         assert Gate.entered == 5
         Gate.opened.set()
-        await over(dispatcher)
+        await over(batch_runner)
 
 
 async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
@@ -163,10 +163,10 @@ async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
     await store.add_batch(batch(served, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
     for n in range(3):
         await where.submit(Submission(served, "ada", {}, source=source_of(BATCH)), run_of(BATCH, n))
-    async with working(where), dispatching(where, store) as dispatcher:
-        found = await over(dispatcher)
+    async with working(where), dispatching(where, store) as batch_runner:
+        found = await over(batch_runner)
         assert found.status == "stopped"
-        assert await dispatcher.lines.progress(found) == Progress(stopped=10)
+        assert await batch_runner.lines.progress(found) == Progress(stopped=10)
 
 
 async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,13 +175,13 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
     store = MemoryStore()
     where = run_service(store)
     served = await publish(where, GATED)
-    async with working(where), dispatching(where, store) as dispatcher:
-        kept = await dispatcher.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
+    async with working(where), dispatching(where, store) as batch_runner:
+        kept = await batch_runner.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
         await Gate.begun.wait()
-        elsewhere = Dispatcher(where, store, Chats(where))
+        elsewhere = BatchRunner(where, store, Chats(where))
         assert (await elsewhere.stop(kept)).status == "stopped"
-        found = await over(dispatcher)
-        assert (found.status, (await dispatcher.lines.progress(found)).stopped) == ("stopped", 50)
+        found = await over(batch_runner)
+        assert (found.status, (await batch_runner.lines.progress(found)).stopped) == ("stopped", 50)
 
 
 async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
@@ -190,8 +190,8 @@ async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixt
     served = await publish(where, ECHO)
     kept = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
     await store.add_batch(kept, texts(3))
-    async with working(where), dispatching(where, store) as dispatcher:
-        assert (await over(dispatcher)).status == "stopped"
+    async with working(where), dispatching(where, store) as batch_runner:
+        assert (await over(batch_runner)).status == "stopped"
     assert "cannot go on: Workflow not found" in caplog.text
 
 
@@ -205,10 +205,10 @@ async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch)
     where = run_service(store)
     served = await publish(where, ECHO)
     store.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
-    async with working(where), dispatching(where, store) as dispatcher:
-        kept = await dispatcher.add(batch(served, 30), texts(30))
-        assert (await over(dispatcher)).status == "ended"
-        assert await told(dispatcher, kept) == [{"q": f"line {n}"} for n in range(30)]
+    async with working(where), dispatching(where, store) as batch_runner:
+        kept = await batch_runner.add(batch(served, 30), texts(30))
+        assert (await over(batch_runner)).status == "ended"
+        assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(30)]
     place = store.asked.index(run_of(BATCH, 7))
     assert store.asked[place + 1 :].count(run_of(BATCH, 7)) == 1
     again = store.asked.index(run_of(BATCH, 7), place + 1)
@@ -234,19 +234,19 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
     where = run_service(store)
     served = await publish(where, GATED.replace("type: gate", "type: asks"))
     async with working(where):
-        async with dispatching(where, store) as dispatcher:
-            kept = await dispatcher.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
+        async with dispatching(where, store) as batch_runner:
+            kept = await batch_runner.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
             for _ in range(12_000):
-                if (await dispatcher.lines.progress(kept)).paused == 3:
+                if (await batch_runner.lines.progress(kept)).paused == 3:
                     break
                 await asyncio.sleep(0.005)
-            assert await dispatcher.lines.progress(kept) == Progress(paused=3)
-            assert [each.status async for each in dispatcher.lines.results(kept)] == ["paused"] * 3
-        async with dispatching(where, store) as dispatcher:
+            assert await batch_runner.lines.progress(kept) == Progress(paused=3)
+            assert [each.status async for each in batch_runner.lines.results(kept)] == ["paused"] * 3
+        async with dispatching(where, store) as batch_runner:
             for n in range(3):
                 assert (await store.find_batch(BATCH) or kept).ended_at is None
                 await where.resume(run_of(BATCH, n))
-            assert (await over(dispatcher)).status == "ended"
+            assert (await over(batch_runner)).status == "ended"
 
 
 async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
@@ -254,15 +254,15 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
     store = MemoryStore()
     where = run_service(store)
     echo, gated = await publish(where, ECHO), await publish(where, GATED, "gated.yml")
-    async with working(where), dispatching(where, store) as dispatcher:
-        kept = await dispatcher.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])
-        found = [each async for each in dispatcher.results(kept)]
+    async with working(where), dispatching(where, store) as batch_runner:
+        kept = await batch_runner.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])
+        found = [each async for each in batch_runner.results(kept)]
         assert [each.index for each in found] == list(range(500))
         assert [each.status for each in found] == ["failed"] + ["succeeded"] * 499
 
         other = Batch(BATCH[:-1] + "0", gated.app.id, gated.version.id, "ada", 4, 1.0, concurrency=2)
         lines = [BatchLine(0, {}, "no good"), *(BatchLine(n, {}) for n in range(1, 4))]
-        results = dispatcher.results(await dispatcher.add(other, lines))
+        results = batch_runner.results(await batch_runner.add(other, lines))
         assert (await anext(results)).status == "failed"
         waiting = asyncio.ensure_future(anext(results))
         await Gate.begun.wait()
