@@ -3,7 +3,7 @@
     HeadraceError
     ├── LoadError            a workflow file cannot be run: all its problems at once
     ├── NodeError            a node failed; its error strategy decides what that means
-    ├── Conflict             somebody else wrote this run's next event, or the conversation's next message
+    ├── SequenceConflict     another writer took this run's next number, or the conversation's next message
     ├── StoreError           the database cannot be opened, written or read: for a while, or not what was asked
     └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
         ├── InvalidParam     400 invalid_param
@@ -11,7 +11,7 @@
         ├── Forbidden        403 forbidden
         ├── NotFound         404 not_found
         ├── TooManyRequests  429 too_many_requests
-        └── Draining         503 service_unavailable
+        └── ServerDraining   503 service_unavailable
 
 An error says what happened, where (run, node, field) and what to do about it.
 """
@@ -78,9 +78,9 @@ class NodeError(HeadraceError):
         super().__init__(message)
 
 
-class Conflict(HeadraceError):
-    """An append came second: the run has an event with this sequence number already, or the conversation that the run
-    is to go on with a message of its number."""
+class SequenceConflict(HeadraceError):
+    """An append came second: the run already has an event with this number, or its conversation already has a message
+    with the run's number."""
 
     def __init__(self, run: str, seq: int) -> None:
         self.run = run
@@ -166,8 +166,8 @@ class TooManyRequests(RequestError):
         super().__init__(message, "too_many_requests", 429, {"Retry-After": str(retry_after)})
 
 
-class Draining(RequestError):
-    """503: this process is about to end, and takes in no more runs."""
+class ServerDraining(RequestError):
+    """503: this process is shutting down and accepts no more runs."""
 
     def __init__(self) -> None:
         message = "The server is shutting down. Please try again."

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 import pytest
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import (
     Event,
     NodeStarted,
@@ -95,11 +95,11 @@ async def test_each_pause_owes_one_and_so_does_the_end(store: Any) -> None:
 
 async def test_an_end_that_is_refused_owes_nothing(store: Any) -> None:
     await store.append(numbered("r1", [asked("r1"), RunStarted(), StopRequested("ada")]))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r1", [RunEnded("succeeded")], after=2))
     assert await store.callbacks_of("r1") == []
     await store.append(numbered("r1", [RunEnded("stopped")], after=3))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r1", [RunEnded("succeeded")], after=3))
     assert await _events(store, "r1") == [("run.stopped", 4)]
 

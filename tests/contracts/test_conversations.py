@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunStarted
 from headrace.ports import Conversations
 from headrace.values import Variable
@@ -172,9 +172,9 @@ async def test_an_append_that_is_refused_changes_nothing(store: Any) -> None:
     await store.append(numbered("m1", [said("m1"), RunStarted()]))
     before = await store.find_conversation("c1")
     wrong = [assigning(mood="glad"), answered("wrong")]
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("m1", wrong, after=1))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("m1", [said("m1", 9, "another"), answered("wrong")], at=5000.0))
     assert await store.conversation_variables("c1") == [variable("mood", "calm")]
     assert await store.find_conversation("c1") == before

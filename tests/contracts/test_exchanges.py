@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.ports import Exchange
 from headrace.ports.services import Turn
@@ -134,12 +134,12 @@ async def test_a_number_is_given_once(store: Any) -> None:
     sent = [store.append(numbered(f"m{n}", [said(f"m{n}", 1 + n % 5)])) for n in range(20)]
     told = await asyncio.gather(*sent, return_exceptions=True)
     assert [n for n, each in enumerate(told) if each is None] == [0, 1, 2, 3, 4]
-    assert {type(each) for each in told[5:]} == {Conflict}
+    assert {type(each) for each in told[5:]} == {SequenceConflict}
     assert [each.number for each in (await store.exchanges("c1"))[0]] == [5, 4, 3, 2, 1]
     for run in ("m5", "m19"):
         assert (await store.read(run), await store.find_run(run), await store.find_exchange(run)) == ([], None, None)
     await store.append(numbered("m5", [said("m5", 6), answered("done")]))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("m6", [said("m6", 6)]))
     assert (await store.find_exchange("m5")).number == 6
 
@@ -166,7 +166,7 @@ async def test_a_retry_has_the_number_of_what_it_does_again(store: Any) -> None:
         ("again", 1, "m1"),
         ("m1", 1, None),
     ]
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("late", [said("late")]))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import (
     NodeStarted,
     NodeSucceeded,
@@ -48,10 +48,10 @@ async def test_an_unknown_run_has_no_records(store: Journal) -> None:
 async def test_a_taken_number_is_a_conflict_and_writes_nothing(store: Journal) -> None:
     first = numbered("r1", [queued("r1"), RunStarted()])
     await store.append(first)
-    with pytest.raises(Conflict) as conflict:
+    with pytest.raises(SequenceConflict) as conflict:
         await store.append(numbered("r1", [NodeStarted("a"), NodeStarted("b")], after=1))
     assert (conflict.value.run, conflict.value.seq) == ("r1", 2)
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(whole("r1"))
     assert await store.read("r1") == first
 
@@ -61,7 +61,7 @@ async def test_of_two_who_write_the_same_number_one_wins(store: Journal) -> None
     asked = [store.append(numbered("r1", [NodeStarted(f"n{n}")], after=2)) for n in range(8)]
     told = await asyncio.gather(*asked, return_exceptions=True)
     assert told == [None, *told[1:]]
-    assert all(isinstance(each, Conflict) for each in told[1:])
+    assert all(isinstance(each, SequenceConflict) for each in told[1:])
     assert [record.event for record in await store.read("r1", after=2)] == [NodeStarted("n0")]
 
 
@@ -86,7 +86,7 @@ async def test_what_is_appended_behind_a_failed_append_fails_too(store: Journal)
     # an owner that was displaced at 3 had gone on to 5; its 4 would follow on well, and make no sense
     displaced = [store.append(numbered("r1", [NodeStarted(f"n{seq}")], after=seq - 1)) for seq in (3, 4, 5)]
     told = await asyncio.gather(*displaced, return_exceptions=True)
-    assert [type(each) for each in told] == [Conflict] * 3
+    assert [type(each) for each in told] == [SequenceConflict] * 3
     assert await store.read("r1") == before
     # once it knows, it may go on from the tail
     await store.append(numbered("r1", [RunEnded("stopped")], after=3))
@@ -95,9 +95,9 @@ async def test_what_is_appended_behind_a_failed_append_fails_too(store: Journal)
 
 async def test_a_gap_is_never_written(store: Journal) -> None:
     await store.append(numbered("r1", [queued("r1")]))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r1", [NodeStarted("late")], after=5))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r2", [NodeStarted("late")], after=1))
     assert [record.seq for record in await store.read("r1")] == [1]
     assert await store.read("r2") == []

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from headrace.errors import Draining
+from headrace.errors import ServerDraining
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryStore
 from tests.runs.service import GATED, Gate, asked, publish
@@ -29,7 +29,7 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     assert worker.drain() is False  # five go on
     waiting = (await run_service.submit(asked(served))).run
     run_service.draining = True
-    with pytest.raises(Draining):
+    with pytest.raises(ServerDraining):
         await run_service.submit(asked(served))
     assert worker.drain() is False
     assert Gate.entered == 5

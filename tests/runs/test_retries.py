@@ -12,7 +12,7 @@ import pytest
 
 from headrace.engine import outbox
 from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
     NodeSucceeded,
     Record,
@@ -52,7 +52,7 @@ class Failing(MemoryStore):
         error = self._fails(records)
         if error is None:
             return super().append(records)  # pyright: ignore[reportReturnType]
-        if self._late and not isinstance(error, Conflict):
+        if self._late and not isinstance(error, SequenceConflict):
             super().append(records)
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         failed.set_exception(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event
 
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunPaused, RunQueued, RunResumed, RunStarted
 from headrace.ports import Batch, BatchLine
 from headrace.stores.memory import MemoryStore
@@ -124,7 +124,7 @@ async def test_many_runs_that_end_at_once_owe_one_each(store: SqlStore) -> None:
     appends = [store.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded("succeeded")])) for n in range(600)]
     refused = store.append(numbered("r7", [RunEnded("failed")], after=1))
     await asyncio.gather(*appends)
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await refused
     due = await store.due_callbacks(1e12, 1000)
     assert sorted(callback.run for callback in due) == sorted(f"r{n}" for n in range(600))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted
 from headrace.ports import Feedback
 from headrace.ports.services import Turn
@@ -164,7 +164,7 @@ async def test_of_two_processes_that_give_one_number_one_comes_second(store: Sql
     told = await asyncio.gather(*sent, return_exceptions=True)
     await asyncio.gather(*beside)  # what was written with those that came second is written
     for n, (one, two) in enumerate(zip(told[::2], told[1::2], strict=True), 1):
-        assert {type(one), type(two)} == {type(None), Conflict}
+        assert {type(one), type(two)} == {type(None), SequenceConflict}
         won, lost = (f"one{n}", f"two{n}") if one is None else (f"two{n}", f"one{n}")
         assert (len(await store.read(won)), await store.read(lost), await other.find_run(lost)) == (1, [], None)
     found, _ = await other.exchanges("c1")
@@ -203,7 +203,7 @@ async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: 
     ]
     refused = store.append(numbered("m0", [said("m0", 7), assigning(mood="wrong"), answered("wrong")], at=9000.0))
     await asyncio.gather(*appends)
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await refused
     found, _ = await store.exchanges("c1", limit=1000)
     assert [each.answer for each in reversed(found)] == [f"answer {n}" for n in range(100)]

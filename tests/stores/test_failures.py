@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Connection
 
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeStarted, NodeSucceeded, RunEnded, RunStarted, StopRequested
 from headrace.ports import Key, RunFilter
 from headrace.stores.sql import SqlStore, database
@@ -128,7 +128,7 @@ async def test_another_process_may_write_to_the_same_run(store: SqlStore, url: s
     other = await SqlStore.open(url)
     await store.append(numbered("r1", [queued("r1"), RunStarted(), NodeStarted("a")]))
     await other.append(numbered("r1", [StopRequested("ada")], after=3))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r1", [NodeSucceeded("a", {})], after=3))
     assert [type(record.event) for record in await store.read("r1", after=3)] == [StopRequested]
     await other.append(numbered("r1", [NodeStarted("b")], after=4))

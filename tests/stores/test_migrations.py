@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 import headrace.stores.sql
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
 from headrace.ports import Audited, Conversation, KeptAnswer, Key, RunFilter
 from headrace.stores.sql import SqlStore, database
@@ -174,7 +174,7 @@ async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tm
         ("none", 0, None),
     ]
     said = replace(queued("late", "a1"), system={"query": "?", "dialogue_count": 2}, conversation="c0")
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("late", [said]))
     await store.aclose()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, exc, text
 
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunStarted
 from headrace.stores.sql import SqlStore, database
 from headrace.stores.sql.failures import is_duplicate, is_transient
@@ -159,7 +159,7 @@ async def test_a_file_that_may_not_grow_fails_for_a_while(tmp_path: Path) -> Non
 
 async def test_only_a_number_that_is_taken_is_a_conflict(store: SqlStore) -> None:
     await store.append(numbered("r1", [queued("r1"), RunStarted()]))
-    with pytest.raises(Conflict):
+    with pytest.raises(SequenceConflict):
         await store.append(numbered("r1", [NodeStarted("a")], after=1))
     with pytest.raises(StoreError) as failed:
         await store.append([Record("r1", 3, float("nan"), NodeStarted("a"))])  # a clock that has gone mad

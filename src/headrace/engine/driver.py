@@ -1,7 +1,7 @@
 """The driver of one run.
 
 It is the only one to number the run's events, so parallel branches need no lock; a second driver, or anyone who appends
-a command, is noticed by the journal's Conflict.
+a command, is noticed by the journal's SequenceConflict.
 
 The disk is waited for only where something leaves the process: before a node that may touch the world starts, and
 before a follower is told. Instant nodes run ahead of the journal, in line.
@@ -17,7 +17,7 @@ from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES, Outcome, attempt
 from headrace.engine.environment import World
 from headrace.engine.outbox import Outbox
 from headrace.engine.stream_buffer import FLUSH_SECONDS, Texts
-from headrace.errors import Conflict, NodeError, StoreError
+from headrace.errors import NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import Level
 from headrace.kernel.events import (
     THOUGHT,
@@ -99,7 +99,7 @@ class Driver:
         match self._outbox.broken:
             case None:
                 return self.state
-            case Conflict():
+            case SequenceConflict():
                 return await self._overtaken()
             case ValueError() as error:
                 return await self._refused(str(error))
@@ -117,7 +117,7 @@ class Driver:
     def overtaken(self) -> None:
         """Tells that somebody else has written to the run, which the driver sees otherwise once it writes: a node that
         takes long need not end for that."""
-        self._outbox.give_up(Conflict(self.run, self.state.seq))
+        self._outbox.give_up(SequenceConflict(self.run, self.state.seq))
 
     def _over(self) -> bool:
         if self.state.ended or self._outbox.broken is not None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from headrace.errors import Conflict, StoreError
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import Record
 from headrace.ports import Bus, Journal
 
@@ -126,7 +126,7 @@ class Outbox:
     async def _append(self, records: Sequence[Record]) -> None:
         try:
             await self._journal.append(records)
-        except Conflict:
+        except SequenceConflict:
             # a commit whose answer was lost with the connection has taken effect all the same
             found = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
             if [*map(_mark, found)] != [*map(_mark, records)]:

@@ -61,14 +61,14 @@ class Claims(Protocol):
 
 
 class Journal(Leases, Claims, Protocol):
-    """Every run's durable events, in order. (run, seq) is written once: whoever comes second gets Conflict."""
+    """Every run's durable events, in order. (run, seq) is written once: a second writer gets SequenceConflict."""
 
     def append(self, records: Sequence[Record]) -> Awaitable[None]:
         """Begins to write records of one run, numbered on from its last; appends take effect in the order of calls.
 
-        The awaitable is done once they are as safe as the store makes them; until then nobody outside the process may
-        be told. Raises Conflict (from the awaitable) if a number is taken, an event's or that of a message in its
-        conversation (`Exchange`): then none of these records is written.
+        The awaitable is done once they are as safe as the store makes them; nothing outside the process may learn of
+        them before that. Raises SequenceConflict (from the awaitable) if a number is taken, an event's or that of a
+        message in its conversation (`Exchange`): then none of these records is written.
         """
         ...
 

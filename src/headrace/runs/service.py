@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, World
-from headrace.errors import Conflict, Draining, NotFound, RequestError, StoreError, TooManyRequests
+from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, StoreError, TooManyRequests
 from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
@@ -120,7 +120,7 @@ class RunService:
             for _ in range(NUMBERS):
                 newest, _ = await self.conversations.exchanges(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
-                with suppress(Conflict):  # another process was faster, and its message comes first
+                with suppress(SequenceConflict):  # another process was faster, and its message comes first
                     return await self._enqueue(submission.records(self.world.clock(), run, number))
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
@@ -147,20 +147,20 @@ class RunService:
         return await self._enqueue(fork(records, new, now, queued))
 
     async def _let_in(self, run: RunId, app: str, *, known: bool = False) -> None:
-        """Draining where no runs are taken in any more, LimitReached where a plan allows none. `known`: there may be
-        one of this id already."""
+        """ServerDraining where no more runs are accepted, LimitReached where a plan allows none. `known`: a run with
+        this id may exist already."""
         if self.draining:
-            raise Draining
+            raise ServerDraining
         if self.limiter is not None and (found := await self.apps.catalog.app(app)) is not None:
             await self.limiter.admit(run, found, known=known)
 
     async def _enqueue(self, records: Sequence[Record]) -> Submitted:
         """Writes down how a run begins, and wakes a worker for it; one of this id that there is already is told of.
-        Conflict where there is none, and its message's number is taken."""
+        SequenceConflict where there is none, and its message's number is taken."""
         run = records[0].run
         try:
             await self.world.journal.append(records)
-        except Conflict:
+        except SequenceConflict:
             records = await self.world.journal.read(run)
             if not records:
                 raise
@@ -325,7 +325,7 @@ class RunService:
             if isinstance(_last(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
                 return
             record = Record(run, len(records) + 1, self.world.clock(), event)
-            with suppress(Conflict):  # somebody was faster: look again
+            with suppress(SequenceConflict):  # somebody was faster: look again
                 await self.world.journal.append([record])
                 self._handover.pop(run, None)
                 await self.queue.put(run)

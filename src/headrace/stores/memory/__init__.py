@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, pack
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
 from headrace.stores.memory.async_api import MemoryAnswers, MemoryBatches, MemoryCallbacks
@@ -44,7 +44,7 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
             late = first != (len(known) if known else 0) + 1
             if late or run in self._refused or self._is_numbered(records[0]):
                 self._refused.add(run)
-                loop.call_soon(self._refuse, done, Conflict(run, first))
+                loop.call_soon(self._refuse, done, SequenceConflict(run, first))
                 return done
             if known is None:
                 self._records[run] = list(records)
@@ -59,7 +59,7 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
         done.set_result(None)
         return done
 
-    def _refuse(self, done: asyncio.Future[None], conflict: Conflict) -> None:
+    def _refuse(self, done: asyncio.Future[None], conflict: SequenceConflict) -> None:
         self._refused.discard(conflict.run)
         if not done.done():
             done.set_exception(conflict)

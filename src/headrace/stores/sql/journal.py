@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select, update
 
-from headrace.errors import Conflict
+from headrace.errors import SequenceConflict
 from headrace.kernel.events import (
     Record,
     RunEnded,
@@ -54,8 +54,8 @@ class Append:
         return self.run
 
     def refused(self, error: Exception) -> Exception:
-        if isinstance(error, Conflict) or is_duplicate(error):
-            return Conflict(self.run, self.first)
+        if isinstance(error, SequenceConflict) or is_duplicate(error):
+            return SequenceConflict(self.run, self.first)
         return write_error(self.name, error)
 
 
@@ -99,7 +99,7 @@ class JournalWork:
             active = self._at_hand(connection, job)
             if job.first != active.last + 1 or job.run in refused:
                 refused.add(job.run)
-                results.append(Conflict(job.run, job.first))
+                results.append(SequenceConflict(job.run, job.first))
                 continue
             active.last += len(job.rows)
             rows += job.rows
@@ -209,7 +209,7 @@ class SqlJournal:
         self._writer = writer
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
-        """See `Journal.append`. Also Conflict where the number before the first is not written. StoreError: the
+        """See `Journal.append`. Also SequenceConflict where the number before the first is not written. StoreError: the
         database is locked, full or gone; nothing of these records is written. ValueError: a value is nested too
         deeply, or the records are not of one run with numbers that follow on."""
         if not records:
