@@ -15,10 +15,10 @@ from pathlib import Path
 from headrace import __version__
 from headrace.adapters import archive
 from headrace.adapters.archive import Manifest, Packed
-from headrace.adapters.file_storage import FileShelf
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import SECRET, fingerprint, installation_secret
 from headrace.errors import HeadraceError
-from headrace.ports import Keeping
+from headrace.ports import Pruner
 from headrace.retention import Retention
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStore
@@ -72,11 +72,11 @@ async def adopt_secret(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGenerator[tuple[Retention, Keeping]]:
+async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGenerator[tuple[Retention, Pruner]]:
     """Deletion of what is older than that, by status."""
     store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
     try:
-        yield Retention(store, FileShelf(settings.data / archive.FILES), seconds), store
+        yield Retention(store, FileBlobStore(settings.data / archive.FILES), seconds), store
     finally:
         await store.aclose()
 
@@ -94,7 +94,7 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
         raise HeadraceError(f"{target} is there already; give it another name, or say --force to replace it")
     if not target.parent.is_dir():
         raise HeadraceError(f"{target.parent}: no such folder")
-    shelf = FileShelf(settings.data / archive.FILES)
+    blobs = FileBlobStore(settings.data / archive.FILES)
     secret = settings.data / archive.SECRET
     # beside the archive: there is room where that is to go, or there is none for it either
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
@@ -102,7 +102,7 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
         databases.snapshot(settings.database, copy)
         revision, known = databases.checked(copy)
         manifest = Manifest(archive.FORMAT, __version__, revision or "", time.time(), files)
-        stored = [(file, shelf.path(file)) for file in sorted(known)] if files else []
+        stored = [(file, blobs.path(file)) for file in sorted(known)] if files else []
         return archive.pack(target, manifest, copy, secret if secret.is_file() else None, stored)
 
 

@@ -30,7 +30,7 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
-from headrace.ports import Answers, Bus, Catalog, Keeping
+from headrace.ports import Answers, Bus, Catalog, Pruner
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
@@ -124,13 +124,13 @@ async def service(
             stack.push_async_callback(telemetry.aclose)
         if identity:
             stack.push_async_callback(identity.aclose)
-        keeping: Keeping | None = None
+        pruner: Pruner | None = None
         if memory:
             store = MemoryStore()
         else:
             from headrace.stores.sql import SqlStore  # takes 0.2 s to import; a one-off run does without
 
-            store = keeping = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+            store = pruner = await SqlStore.open(settings.database, full_sync=settings.full_sync)
             stack.push_async_callback(store.aclose)
             check_secret(await store.fact(SECRET, fingerprint(secret)), secret, settings.data / SECRET)
 
@@ -190,8 +190,8 @@ async def service(
         batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
         worker = dispatching = None
         if work:
-            if keeping is not None and settings.retention:
-                retention = Retention(keeping, files.shelf, settings.retention, pause=0.02, claims=store)
+            if pruner is not None and settings.retention:
+                retention = Retention(pruner, files.blobs, settings.retention, pause=0.02, claims=store)
                 pruning = asyncio.create_task(retention.run(), name="retention")
                 stack.push_async_callback(_let_go, pruning)
             delivering = asyncio.create_task(webhook_sender.run(), name="webhook sender")

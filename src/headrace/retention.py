@@ -15,7 +15,7 @@ from math import isfinite
 
 from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import RunId
-from headrace.ports import Claims, Keeping, Pruned, Shelf
+from headrace.ports import BlobStore, Claims, Pruned, Pruner
 
 logger = logging.getLogger(__name__)
 
@@ -69,15 +69,15 @@ class Retention:
 
     def __init__(
         self,
-        keeping: Keeping,
-        shelf: Shelf,
+        pruner: Pruner,
+        blobs: BlobStore,
         seconds: Mapping[str, float],
         clock: Callable[[], float] = time.time,
         pause: float = 0.0,
         claims: Claims | None = None,
     ) -> None:
-        self._keeping = keeping
-        self._shelf = shelf
+        self._pruner = pruner
+        self._blobs = blobs
         self._seconds = seconds
         self._clock = clock
         self._pause = pause
@@ -95,7 +95,7 @@ class Retention:
                 pruned = await self.prune(files=turn % FILES_EVERY == 0)
                 if any(pruned):
                     logger.info("retention deleted %s", told(pruned))
-                await self._keeping.give_back()
+                await self._pruner.shrink()
             except (HeadraceError, OSError) as error:
                 level = error.level if isinstance(error, StoreError) else logging.ERROR
                 logger.log(level, "retention: %s", error)
@@ -119,7 +119,7 @@ class Retention:
         gone: set[RunId] = set()  # only needed where they stay
 
         all_before = min(ended_before.values()) if ended_before.keys() >= set(STATUSES) else None
-        async for runs, pruned in self._keeping.prune(ended_before, all_before, dry_run=dry_run):
+        async for runs, pruned in self._pruner.prune(ended_before, all_before, dry_run=dry_run):
             if dry_run:
                 gone.update(runs)
             yield await self._rested(pruned)
@@ -143,32 +143,32 @@ class Retention:
         """
         if not dry_run:
             await self._tidy()
-        began = await self._keeping.began()
-        old = await self._shelf.idle(await self._keeping.old_files(before), before)
-        unused = sorted(set(old) - await self._keeping.mentioned(old, gone)) if old else []
+        snapshot = await self._pruner.snapshot()
+        old = await self._blobs.idle(await self._pruner.old_files(before), before)
+        unused = sorted(set(old) - await self._pruner.referenced(old, gone)) if old else []
         for start in range(0, len(unused), _TOGETHER):
             some = unused[start : start + _TOGETHER]
             if dry_run:
-                yield Pruned(files=len(some), file_bytes=sum([await self._shelf.size(file) for file in some]))
+                yield Pruned(files=len(some), file_bytes=sum([await self._blobs.size(file) for file in some]))
                 continue
-            aside = [file for file in some if await self._shelf.set_aside(file, before)]
-            wanted = await self._keeping.mentioned_since(aside, began)
+            aside = [file for file in some if await self._blobs.set_aside(file, before)]
+            wanted = await self._pruner.referenced_since(aside, snapshot)
             for file in wanted:
-                await self._shelf.put_back(file)
+                await self._blobs.put_back(file)
             rest = [file for file in aside if file not in wanted]
-            await self._keeping.remove_files(rest)
-            freed = sum([await self._shelf.remove(file) for file in rest])
+            await self._pruner.remove_files(rest)
+            freed = sum([await self._blobs.remove(file) for file in rest])
             yield Pruned(files=len(rest), file_bytes=freed)
 
     async def _tidy(self) -> None:
         """Ends what another one has begun and not come to an end with."""
-        left = await self._shelf.left_over(self._clock() - _LEFT_OVER)
-        known = await self._keeping.known_files(left)
+        left = await self._blobs.left_over(self._clock() - _LEFT_OVER)
+        known = await self._pruner.known_files(left)
         for file in left:
             if file in known:
-                await self._shelf.put_back(file)
+                await self._blobs.put_back(file)
             else:
-                await self._shelf.remove(file)
+                await self._blobs.remove(file)
 
 
 def told(pruned: Pruned) -> str:

@@ -1,6 +1,6 @@
 """Where the bytes of stored files are: a folder, a file each, under its id.
 
-A file's modification time is when it was last begun to be used (its content never changes): see `ports.Shelf`.
+A file's modification time is when it was last begun to be used (its content never changes): see `ports.BlobStore`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _ASIDE = re.compile(r"\.([0-9a-f-]{36})\.aside")
 _PARTIAL = re.compile(r"\.[0-9a-f-]{36}\.[0-9a-f]{8}")
 
 
-class FileShelf:
-    """Implements `ports.Shelf`. `folder` is made when first written to."""
+class FileBlobStore:
+    """Implements `ports.BlobStore`. `folder` is made when first written to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

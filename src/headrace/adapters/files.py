@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from headrace.adapters.file_storage import FileShelf
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.content.disposition import basename, parse_disposition
 from headrace.content.filetypes import UNSPECIFIC, essence, extension_of, guess_extension, guess_type, kind_of
 from headrace.errors import InvalidParam, NodeError, NotFound
@@ -72,7 +72,7 @@ class FileStore:
         clock: Callable[[], float] = time.time,
         lifetime: float | None = None,
     ) -> None:
-        self.shelf = FileShelf(folder)
+        self.blobs = FileBlobStore(folder)
         self._catalog = catalog
         self._secret = secret
         self._http = http
@@ -115,18 +115,18 @@ class FileStore:
             size=len(data),
             related_id=key,
         )
-        await asyncio.to_thread(self.shelf.write, key, data)
+        await asyncio.to_thread(self.blobs.write, key, data)
         try:
             await self._catalog.add_file(StoredFile(key, file, app, owner, now))
         except BaseException:
-            await asyncio.to_thread(self.shelf.path(key).unlink, missing_ok=True)
+            await asyncio.to_thread(self.blobs.path(key).unlink, missing_ok=True)
             raise
         return self._signed(file, now)
 
     async def open(self, file_id: str) -> tuple[StoredFile, Path]:
         """What is known of a stored file, with fresh URLs, and where its bytes are. NotFound where there is none."""
         stored = await self._find(file_id)
-        path = self.shelf.path(stored.id) if stored else None
+        path = self.blobs.path(stored.id) if stored else None
         if stored is None or path is None or not await asyncio.to_thread(path.is_file):
             raise NotFound("File not found")
         return replace(stored, file=self._signed(stored.file, stored.created_at)), path
@@ -141,7 +141,7 @@ class FileStore:
             if stored.file.size > max_size:
                 raise _too_large(file, max_size)
             try:
-                return await asyncio.to_thread(self.shelf.path(stored.id).read_bytes)
+                return await asyncio.to_thread(self.blobs.path(stored.id).read_bytes)
             except OSError as error:
                 reason = f"File '{file.filename}' ({key}) cannot be read: {error.strerror or error}"
                 raise NodeError(reason, "FileFetchError") from error
@@ -161,7 +161,7 @@ class FileStore:
     async def _use(self, key: str) -> StoredFile | None:
         """As `_find`, of one that a run is about to use: from now on it is not one that nobody uses."""
         stored = await self._find(key)
-        return stored if stored and await self.shelf.touch(stored.id) else None
+        return stored if stored and await self.blobs.touch(stored.id) else None
 
     # ------------------------------------------------------------------------------------------------ signing
 

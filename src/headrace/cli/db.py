@@ -147,12 +147,12 @@ def prune(
         from headrace.ports import Pruned
 
         total = Pruned()
-        async with backup.retention(settings, seconds) as (retention, keeping):
+        async with backup.retention(settings, seconds) as (retention, pruner):
             async for step in retention.steps(dry_run=dry_run):
                 total = total.plus(step)
-            freed = 0 if dry_run else await keeping.give_back()
+            freed = 0 if dry_run else await pruner.shrink()
             if vacuum and not dry_run:
-                await keeping.vacuum()
+                await pruner.vacuum()
             return total, freed
 
     pruned, freed = wait_for(work())

@@ -39,7 +39,7 @@ from headrace.ports.conversations import (
     Feedback,
 )
 from headrace.ports.journal import Claims, Journal, Leases, RunFilter, Runs, RunSummary
-from headrace.ports.pruning import Began, Keeping, Pruned, Shelf
+from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 
 __all__ = [
@@ -54,7 +54,7 @@ __all__ = [
     "Batch",
     "BatchLine",
     "Batches",
-    "Began",
+    "BlobStore",
     "Bucket",
     "Buckets",
     "Bus",
@@ -70,18 +70,18 @@ __all__ = [
     "Feedback",
     "Identity",
     "Journal",
-    "Keeping",
     "KeptAnswer",
     "Key",
     "Leases",
     "Principal",
     "Pruned",
+    "Pruner",
     "Queue",
     "RunFilter",
     "RunSummary",
     "Runs",
-    "Shelf",
     "Slot",
+    "Snapshot",
     "StoredFile",
     "Taken",
     "Version",

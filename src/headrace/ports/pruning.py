@@ -27,14 +27,14 @@ class Pruned(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class Snapshot:
     """The moment at which a search for unused files began: what was written before it is found by the search."""
 
     at: float
     open: frozenset[RunId]  # runs that had not ended then, and may write more
 
 
-class Keeping(Protocol):
+class Pruner(Protocol):
     """Deleting what nobody needs any more, a little at a time: what else is written does not wait for it.
 
     Whoever gives up a generator, or is killed, leaves nothing half deleted but what the next one takes away. With
@@ -52,7 +52,7 @@ class Keeping(Protocol):
         """
         ...
 
-    async def began(self) -> Began: ...
+    async def snapshot(self) -> Snapshot: ...
 
     async def old_files(self, added_before: float) -> list[str]:
         """The ids of stored files from before a time."""
@@ -62,17 +62,17 @@ class Keeping(Protocol):
         """Those of these files that there are."""
         ...
 
-    async def mentioned(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
+    async def referenced(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
         """Those of these files that anything speaks of, in whatever way, but for these runs."""
         ...
 
-    async def mentioned_since(self, ids: Collection[str], began: Began) -> set[str]:
+    async def referenced_since(self, ids: Collection[str], since: Snapshot) -> set[str]:
         """Those of these files that runs have come to speak of since a search for them began."""
         ...
 
     async def remove_files(self, ids: Collection[str]) -> None: ...
 
-    async def give_back(self) -> int:
+    async def shrink(self) -> int:
         """Gives the room of what was deleted back to the file system, where the database can while it is used; how
         many bytes."""
         ...
@@ -82,7 +82,7 @@ class Keeping(Protocol):
         ...
 
 
-class Shelf(Protocol):
+class BlobStore(Protocol):
     """Where the bytes of stored files are. A file that is about to be used is touched first, so that of a file that is
     set aside nobody has just begun to make use."""
 

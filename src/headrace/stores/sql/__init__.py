@@ -14,7 +14,7 @@ from headrace.stores.sql.idempotency import SqlAnswers
 from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.leases import SqlLeases
-from headrace.stores.sql.pruning import SqlKeeping
+from headrace.stores.sql.pruning import SqlPruner
 from headrace.stores.sql.writer import Writer
 
 __all__ = ["SqlStore"]
@@ -29,7 +29,7 @@ class SqlStore(
     SqlBatches,
     SqlConversations,
     SqlBuckets,
-    SqlKeeping,
+    SqlPruner,
     SqlInstallation,
 ):
     """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches, Conversations and Buckets.

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select, text, tuple_
 
 from headrace.kernel.events import RunId
-from headrace.ports import Began, Pruned
+from headrace.ports import Pruned, Snapshot
 from headrace.stores.encoding import clean
 from headrace.stores.sql.batches import MOST
 from headrace.stores.sql.file_references import MENTIONING, scan
@@ -47,7 +47,7 @@ _OF_A_RUN = {
 }
 
 
-class SqlKeeping(Part):
+class SqlPruner(Part):
     """Keeping."""
 
     # --------------------------------------------------------------------------------------------------- pruning
@@ -110,10 +110,10 @@ class SqlKeeping(Part):
 
     # ----------------------------------------------------------------------------------------------------- files
 
-    async def began(self) -> Began:
+    async def snapshot(self) -> Snapshot:
         at = time.time()
         open_ = await self._database.rows(select(runs.c.run).where(runs.c.finished_at.is_(None)))
-        return Began(at, frozenset(row["run"] for row in open_))
+        return Snapshot(at, frozenset(row["run"] for row in open_))
 
     async def old_files(self, added_before: float) -> list[str]:
         found = await self._database.rows(select(files.c.id).where(files.c.created_at < added_before))
@@ -125,10 +125,10 @@ class SqlKeeping(Part):
             found.update(row["id"] for row in await self._database.rows(select(files.c.id).where(files.c.id.in_(some))))
         return found
 
-    async def mentioned(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
+    async def referenced(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
         wanted, passed = set(ids), frozenset(without)
         found: set[str] = set()
-        # first what runs may change while this goes on: see `mentioned_since`
+        # first what runs may change while this goes on: see `referenced_since`
         for table in sorted(MENTIONING, key=lambda table: table is events):
             if not wanted:
                 break
@@ -137,12 +137,12 @@ class SqlKeeping(Part):
                 wanted -= some
         return found
 
-    async def mentioned_since(self, ids: Collection[str], began: Began) -> set[str]:
+    async def referenced_since(self, ids: Collection[str], since: Snapshot) -> set[str]:
         wanted = set(ids)
-        fresh = set(began.open)
+        fresh = set(since.open)
         app: str | None = ""
         while (app := await self._next_app(app)) is not None:
-            later = select(runs.c.run).where(runs.c.app == app, runs.c.created_at >= began.at - _SKEW)
+            later = select(runs.c.run).where(runs.c.app == app, runs.c.created_at >= since.at - _SKEW)
             fresh.update(row["run"] for row in await self._database.rows(later))
         found: set[str] = set()
         for some in _parts(sorted(fresh)):
@@ -157,7 +157,7 @@ class SqlKeeping(Part):
 
     # ----------------------------------------------------------------------------------------------------- space
 
-    async def give_back(self) -> int:
+    async def shrink(self) -> int:
         if self._database.engine.dialect.name != "sqlite":
             return 0
         size = await self._pragma("page_size")

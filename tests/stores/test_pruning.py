@@ -21,12 +21,12 @@ from headrace.main import service
 from headrace.ports import (
     Batch,
     BatchLine,
-    Began,
     Conversation,
     ConversationVariable,
     Feedback,
     Pruned,
     RunFilter,
+    Snapshot,
 )
 from headrace.ports.services import HttpRequest, HttpResponse
 from headrace.retention import DAY, STATUSES, Retention, days_kept, told
@@ -54,7 +54,7 @@ class World:
         self.files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), "http://here", lambda: self.at)  # pyright: ignore[reportArgumentType]
 
     def retention(self, seconds: Mapping[str, float] = MONTH) -> Retention:
-        return Retention(self.store, self.files.shelf, seconds, lambda: NOW)
+        return Retention(self.store, self.files.blobs, seconds, lambda: NOW)
 
     async def prune(self, seconds: Mapping[str, float] = MONTH, **more: bool) -> Pruned:
         return await self.retention(seconds).prune(**more)
@@ -63,7 +63,7 @@ class World:
         """A stored file, last used when it came in."""
         self.at = at
         file = await self.files.save(b"12345", filename="a.txt", mime_type="text/plain", transfer_method=method)
-        os.utime(self.files.shelf.path(str(file.related_id)), (at, at))
+        os.utime(self.files.blobs.path(str(file.related_id)), (at, at))
         self.at = NOW
         return file
 
@@ -72,7 +72,7 @@ class World:
             await self.files.open(str(file.related_id))
         except NotFound:
             assert await self.store.find_file(str(file.related_id)) is None
-            assert list(self.files.shelf.path(str(file.related_id)).parent.glob(f"*{file.related_id}*")) == []
+            assert list(self.files.blobs.path(str(file.related_id)).parent.glob(f"*{file.related_id}*")) == []
             return False
         return True
 
@@ -181,7 +181,7 @@ async def test_a_conversation_goes_with_its_last_message(world: World) -> None:
     assert await world.prune() == Pruned(runs=1, events=3, messages=1)
     exchanges, _ = await world.store.exchanges("c1")
     assert [exchange.id for exchange in exchanges] == ["r2"]
-    later = Retention(world.store, world.files.shelf, MONTH, lambda: NOW + 60 * DAY)
+    later = Retention(world.store, world.files.blobs, MONTH, lambda: NOW + 60 * DAY)
     expected = Pruned(runs=1, events=3, messages=1, conversations=1)
     assert await later.prune(dry_run=True) == expected
     assert await later.prune() == expected
@@ -230,9 +230,9 @@ async def test_room_is_given_back(world: World, tmp_path: Path) -> None:
     before = file.stat().st_size
     world.store = await SqlStore.open(f"sqlite:///{file}")
     await world.prune()
-    freed = await world.store.give_back()
+    freed = await world.store.shrink()
     assert freed > before / 2
-    assert await world.store.give_back() == 0
+    assert await world.store.shrink() == 0
     await world.store.append(whole("r1", at=NOW))
     await world.store.vacuum()
     await world.store.aclose()
@@ -306,7 +306,7 @@ async def test_a_file_that_is_taken_up_again_stays(world: World) -> None:
     file = await world.file()
     await world.files.resolve({"transfer_method": "local_file", "upload_file_id": file.related_id})
     # the clock of the disk is the real one: long before NOW
-    recent = Retention(world.store, world.files.shelf, MONTH, lambda: os.stat(world.files.shelf.folder).st_mtime + 10)
+    recent = Retention(world.store, world.files.blobs, MONTH, lambda: os.stat(world.files.blobs.folder).st_mtime + 10)
     assert (await recent.prune()).files == 0
     assert await world.there(file)
     assert (await world.prune()).files == 1
@@ -321,13 +321,13 @@ class Meanwhile:
         self._store = world.store
         self._records = records
 
-    async def mentioned(self, *arguments: Any) -> set[str]:
-        found = await self._store.mentioned(*arguments)
+    async def referenced(self, *arguments: Any) -> set[str]:
+        found = await self._store.referenced(*arguments)
         await self._store.append(self._records)
         return found
 
-    async def began(self) -> Began:
-        return replace(await self._store.began(), at=NOW)
+    async def snapshot(self) -> Snapshot:
+        return replace(await self._store.snapshot(), at=NOW)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -341,7 +341,7 @@ async def test_a_file_that_a_run_tells_of_while_it_is_looked_for_stays(world: Wo
         records = numbered("r1", [queued("r1"), RunStarted()], at=NOW - 3 * DAY)
         await world.store.append(records)
         records = numbered("r1", [RunEnded("succeeded", {"f": file})], after=2, at=NOW + 1)
-    pruning = Retention(Meanwhile(world, records), world.files.shelf, MONTH, lambda: NOW)
+    pruning = Retention(Meanwhile(world, records), world.files.blobs, MONTH, lambda: NOW)
     assert await pruning.prune() == Pruned(files=1, file_bytes=5)
     assert await world.files.read(file) == b"12345"
     assert not await world.there(unused)
@@ -350,11 +350,11 @@ async def test_a_file_that_a_run_tells_of_while_it_is_looked_for_stays(world: Wo
 async def test_files_that_one_who_was_killed_has_set_aside_are_brought_back_or_deleted(world: World) -> None:
     used, unused, nobodys = await world.file(), await world.file(), await world.file()
     await world.store.append(whole("r1", at=NOW - DAY, f=used))
-    shelf = world.files.shelf
+    blobs = world.files.blobs
     for file in (used, unused, nobodys):
-        assert await shelf.set_aside(str(file.related_id), NOW)
+        assert await blobs.set_aside(str(file.related_id), NOW)
     await world.store.remove_files([str(nobodys.related_id)])
-    partial = shelf.path(str(used.related_id)).with_name(f".{used.related_id}.0123abcd")
+    partial = blobs.path(str(used.related_id)).with_name(f".{used.related_id}.0123abcd")
     partial.write_bytes(b"half")
     assert await world.prune() == Pruned(files=1, file_bytes=5)
     assert await world.files.read(used) == b"12345"
