@@ -30,7 +30,7 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
-from headrace.ports import Answers, Bus, Catalog, Pruner
+from headrace.ports import Bus, Catalog, IdempotencyStore, Pruner
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
@@ -61,7 +61,7 @@ class Service:
     public_url: str
     webhook_sender: WebhookSender
     batch_runner: BatchRunner
-    answers: Answers
+    answers: IdempotencyStore
     speech: Speech
     worker: Worker | None = None
     dispatching: asyncio.Task[None] | None = None

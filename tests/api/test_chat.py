@@ -525,7 +525,7 @@ async def test_an_annotation_answers_in_the_apps_place(server: Serving) -> None:
     async with app.stream(path, {"Last-Event-ID": str(events[0].id)}) as again:
         assert [each.name for each in await again.rest()] == ["message_end"]
     assert not gate.reached.is_set()
-    exchanges, _ = await server.store.exchanges(body["conversation_id"])
+    exchanges, _ = await server.store.messages(body["conversation_id"])
     assert [(each.number, each.answer, each.status) for each in exchanges] == [
         (2, "Leaves.", "succeeded"),
         (1, "Leaves.", "succeeded"),
@@ -543,7 +543,7 @@ async def test_an_answer_comes_about_although_nobody_waits_for_it(server: Servin
     async with app.stream(f"/v1/workflow/{started.body['message_id']}/events?user=u1", {"Last-Event-ID": "1"}) as again:
         events = await again.rest()
     assert events[-1].name == "message_end"
-    exchange = await server.store.find_exchange(started.body["message_id"])
+    exchange = await server.store.find_message(started.body["message_id"])
     assert exchange is not None
     assert exchange.answer == "whole"
 

@@ -70,7 +70,7 @@ async def test_a_chat_answers(server: Serving) -> None:
     assert (answer.object, answer.model) == ("chat.completion", "chat")
     assert answer.usage is not None
     assert answer.usage.total_tokens == 0
-    exchange = await server.store.find_exchange(answer.id.removeprefix("chatcmpl-"))
+    exchange = await server.store.find_message(answer.id.removeprefix("chatcmpl-"))
     assert exchange is not None
     assert exchange.answer == "You said: hello"
 

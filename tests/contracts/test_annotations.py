@@ -134,7 +134,7 @@ async def test_a_removed_app_takes_its_annotations_along_but_not_what_was_said(s
     assert await store.annotations("a1") == (0, [])
     assert await store.annotation_reply("a1") is None
     assert ids(await store.conversations("a1", "end-ada")) == (["c1"], False)
-    assert ids(await store.exchanges("c1")) == (["m2", "m1"], False)
+    assert ids(await store.messages("c1")) == (["m2", "m1"], False)
     assert len(await store.conversation_variables("c1")) == len(await store.feedbacks("a1")) == 1
     assert (await store.annotations("a2"))[0] == 1
     assert await store.annotation_reply("a2") is not None

@@ -54,7 +54,7 @@ async def test_a_deleted_conversation_is_found_but_not_listed(store: Any) -> Non
     await store.save_conversation(deleted)
     assert await store.find_conversation("c1") == deleted
     assert ids(await store.conversations("a1", "end-ada")) == (["c2"], False)
-    assert ids(await store.exchanges("c1")) == (["m1"], False), "its runs stay"
+    assert ids(await store.messages("c1")) == (["m1"], False), "its runs stay"
     assert not await store.save_conversation(replace(CONVERSATION, name="Renamed"))
     assert not await store.save_conversation(deleted)
     assert await store.find_conversation("c1") == deleted, "who has read it before does not bring it back"
@@ -178,7 +178,7 @@ async def test_an_append_that_is_refused_changes_nothing(store: Any) -> None:
         await store.append(numbered("m1", [said("m1", 9, "another"), answered("wrong")], at=5000.0))
     assert await store.conversation_variables("c1") == [variable("mood", "calm")]
     assert await store.find_conversation("c1") == before
-    [exchange], _ = await store.exchanges("c1")
+    [exchange], _ = await store.messages("c1")
     assert (exchange.number, exchange.query, exchange.status, exchange.answer) == (1, "question 1", "running", "")
 
 

@@ -16,7 +16,7 @@ from headrace.api.dify.run_events import START, Place
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow
 from headrace.nodes.answer import Answer
-from headrace.ports import Exchange
+from headrace.ports import Message
 from headrace.stores.projection import exchange_after, exchange_of
 from tests.engine.chats import RUN, chats, held
 
@@ -37,7 +37,7 @@ def spoken(chat: Flow, records: Iterable[Record]) -> str:
     return str(text)
 
 
-def kept(records: list[Record]) -> Exchange:
+def kept(records: list[Record]) -> Message:
     queued, end = records[0], records[-1].event
     exchange = exchange_of(queued, queued.event)  # pyright: ignore[reportArgumentType]
     assert exchange is not None
@@ -87,5 +87,5 @@ def test_every_answer_node_that_ended_has_said_its_text(chat: Flow) -> None:
 def test_a_failed_run_keeps_what_it_said(name: str) -> None:
     """Dify's workflow_finished has what answer nodes put out that had ended; the message has what was streamed."""
     end = RunEnded("failed", {"answer": "before "}, "boom", said=None if name == "text" else "before after ")
-    exchange = Exchange(RUN, "app", "c", None, {}, "hey", (), 1, 0.0)
+    exchange = Message(RUN, "app", "c", None, {}, "hey", (), 1, 0.0)
     assert exchange_after(exchange, end, "failed").answer == ("before " if name == "text" else "before after ")

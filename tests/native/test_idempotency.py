@@ -14,7 +14,7 @@ from headrace.api.native import idempotency
 from headrace.api.native.idempotency import Idempotency, digest_of
 from headrace.errors import RequestError, StoreError
 from headrace.node import Context, Result
-from headrace.ports import Answers
+from headrace.ports import IdempotencyStore
 from headrace.stores.memory import MemoryStore
 from headrace.stores.sql import SqlStore
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
@@ -211,7 +211,7 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
 
     stores = [await opened(), await opened()]
     try:
-        one, two = (Idempotency(cast("Answers", store)) for store in stores)
+        one, two = (Idempotency(cast("IdempotencyStore", store)) for store in stores)
         first = asyncio.create_task(one.once(asked(), served, b"x", make))
         await making.wait()
         second = asyncio.create_task(two.once(asked(), served, b"x", make))

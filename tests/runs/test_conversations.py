@@ -19,7 +19,7 @@ from headrace.node import Registry
 from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
-from headrace.ports import Conversation, ConversationVariable, Exchange
+from headrace.ports import Conversation, ConversationVariable, Message
 from headrace.runs import message_order, worker
 from headrace.runs import service as runtimes
 from headrace.runs.service import NUMBERS, RunService
@@ -181,7 +181,7 @@ async def test_of_two_processes_none_gives_a_number_twice(
     message = await talk(mine)
     sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
     assert len({each.run for each in sent}) == 40
-    found, _ = await store.exchanges("c", limit=100)
+    found, _ = await store.messages("c", limit=100)
     assert [each.number for each in reversed(found)] == [*range(1, 41)]
     assert {each.id for each in found} == {each.run for each in sent}
 
@@ -195,7 +195,7 @@ async def test_the_same_message_sent_to_two_processes_at_once_is_one(
     told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
     assert [each.run for each in told] == [name for name in names for _ in range(2)]
     assert len({each.task for each in told}) == 10
-    found, _ = await store.exchanges("c", limit=100)
+    found, _ = await store.messages("c", limit=100)
     assert sorted(each.number for each in found) == [*range(1, 11)]
 
 
@@ -207,11 +207,11 @@ async def test_a_message_that_others_are_always_faster_than_is_refused(
     await where.submit(message)
     asked: list[str] = []
 
-    async def exchanges(conversation: str, **_: object) -> tuple[list[Exchange], bool]:
+    async def messages(conversation: str, **_: object) -> tuple[list[Message], bool]:
         asked.append(conversation)
         return [], False  # as if the one that is there had been written just now
 
-    monkeypatch.setattr(store, "exchanges", exchanges)
+    monkeypatch.setattr(store, "messages", messages)
     with pytest.raises(TooManyRequests, match="at once"):
         await where.submit(message, "late")
     assert asked == ["c"] * NUMBERS
@@ -229,7 +229,7 @@ async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore
         again = (await where.retry(first, "again")).run
         assert (await where.retry(first, "again")).run == again, "asked for twice"
         assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
-        assert [(each.number, each.retry_of) for each in (await store.exchanges("c"))[0]] == [
+        assert [(each.number, each.retry_of) for each in (await store.messages("c"))[0]] == [
             (2, None),
             (1, first),
             (1, None),
@@ -253,7 +253,7 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
 
         told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
     assert all(isinstance(each[-1].event, RunEnded) for each in told)
-    found, _ = await stores[0].exchanges("c", limit=100)
+    found, _ = await stores[0].messages("c", limit=100)
     assert [each.answer for each in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
     runs = [await stores[0].read(each.id) for each in reversed(found)]
     for before, after in pairwise(runs):

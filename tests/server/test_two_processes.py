@@ -161,7 +161,7 @@ async def test_messages_of_one_conversation_sent_to_both_at_once_are_answered_in
     with ThreadPoolExecutor(RUNS) as senders:
         told = [*senders.map(say, range(1, RUNS), [conversation] * (RUNS - 1))]
     store = await world.store()
-    found, _ = await store.exchanges(conversation, limit=100)
+    found, _ = await store.messages(conversation, limit=100)
     in_order = found[::-1]
     assert [each.number for each in in_order] == [*range(1, RUNS + 1)]
     assert {each["answer"] for each in told} == {each.answer for each in in_order[1:]}

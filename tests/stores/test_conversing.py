@@ -117,15 +117,15 @@ async def test_a_message_may_go_on_in_another_process(store: SqlStore, url: str)
     other = await SqlStore.open(url)
     await store.add_conversation(CONVERSATION, [MOOD])
     await store.append(numbered("m1", [said("m1"), RunStarted()], at=20.0))
-    assert await other.next_exchange("c1") == "m1"
+    assert await other.next_message("c1") == "m1"
     await other.append(numbered("m1", [assigning(mood="glad"), RunPaused()], after=2, at=20.0))
-    assert await store.next_exchange("c1") is None
+    assert await store.next_message("c1") is None
     assert [each.value for each in await store.conversation_variables("c1")] == ["glad"]
     await store.append(numbered("m1", [RunResumed(), assigning(mood="merry")], after=4, at=20.0))
-    assert await other.next_exchange("c1") == "m1"
+    assert await other.next_message("c1") == "m1"
     await other.append(numbered("m1", [answered("Hello!")], after=6, at=20.0))
     for each in (store, other):
-        assert [(one.query, one.answer) for one in (await each.exchanges("c1"))[0]] == [("question 1", "Hello!")]
+        assert [(one.query, one.answer) for one in (await each.messages("c1"))[0]] == [("question 1", "Hello!")]
         assert [(one.value, one.updated_at) for one in await each.conversation_variables("c1")] == [("merry", 23.0)]
         assert [one.updated_at for one in (await each.conversations("a1", "end-ada"))[0]] == [23.5]
     await other.append(numbered("m2", [said("m2", 2)], at=30.0))
@@ -147,7 +147,7 @@ async def test_two_processes_talk_in_the_same_conversations(store: SqlStore, url
 
     await asyncio.gather(talk(store, "one", names), talk(other, "two", names[::-1]))
     for name in names:
-        assert {each.answer for each in (await store.exchanges(name))[0]} == {f"one-{name}", f"two-{name}"}
+        assert {each.answer for each in (await store.messages(name))[0]} == {f"one-{name}", f"two-{name}"}
         assert [each.value in ("one", "two") for each in await store.conversation_variables(name)] == [True]
     await other.aclose()
 
@@ -167,7 +167,7 @@ async def test_of_two_processes_that_give_one_number_one_comes_second(store: Sql
         assert {type(one), type(two)} == {type(None), SequenceConflict}
         won, lost = (f"one{n}", f"two{n}") if one is None else (f"two{n}", f"one{n}")
         assert (len(await store.read(won)), await store.read(lost), await other.find_run(lost)) == (1, [], None)
-    found, _ = await other.exchanges("c1")
+    found, _ = await other.messages("c1")
     assert [each.number for each in found] == [*reversed(numbers)]
     await other.aclose()
 
@@ -186,12 +186,12 @@ async def test_what_does_not_fit_on_the_disk_changes_nothing(store: SqlStore) ->
     with pytest.raises(StoreError, match="full"):
         await store.append(written)
     assert await store.conversation_variables("c1") == [MOOD]
-    assert await store.next_exchange("c1") == "m1"
+    assert await store.next_message("c1") == "m1"
     assert await store.find_conversation("c1") == replace(CONVERSATION, updated_at=20.5)
     await limit(10**6)
     await store.append(written)
     assert [len(each.value) for each in await store.conversation_variables("c1")] == [10**6]
-    assert await store.next_exchange("c1") is None
+    assert await store.next_message("c1") is None
 
 
 async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: SqlStore) -> None:
@@ -205,7 +205,7 @@ async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: 
     await asyncio.gather(*appends)
     with pytest.raises(SequenceConflict):
         await refused
-    found, _ = await store.exchanges("c1", limit=1000)
+    found, _ = await store.messages("c1", limit=1000)
     assert [each.answer for each in reversed(found)] == [f"answer {n}" for n in range(100)]
     assert [each.value for each in await store.conversation_variables("c1")] == [99]
     conversation = await store.find_conversation("c1")
@@ -245,7 +245,7 @@ async def test_a_conversation_forgotten_among_many_runs_is_looked_up(
     for n in range(5):
         await store.append(numbered(f"s{n}", [queued(f"s{n}"), RunStarted()]))
     await store.append(numbered("m1", [answered("Hello!")], after=3))
-    exchange = await store.find_exchange("m1")
+    exchange = await store.find_message("m1")
     assert exchange is not None
     assert (exchange.query, exchange.answer, exchange.number) == ("question 1", "Hello!", 1)
 
@@ -257,7 +257,7 @@ async def test_a_conversation_forgotten_among_many_runs_is_looked_up(
         ("by created_at", "ix_conversations_created_at (app=? AND end_user=? AND (created_at,id)>(?,?))"),
         ("exchanges", "ix_exchanges_place (conversation=? AND (number,created_at,id)<(?,?,?))"),
         ("turns", "ix_exchanges_place (conversation=? AND (number,created_at,id)<(?,?,?))"),
-        ("next_exchange", "COVERING INDEX ix_exchanges_running (conversation=? AND status=?)"),
+        ("next_message", "COVERING INDEX ix_exchanges_running (conversation=? AND status=?)"),
         ("assigned", "ix_conversation_variables_name (conversation=? AND name=?)"),
         ("feedback_of", "(message=? AND end_user=?)"),
         ("feedbacks", "ix_feedbacks_app_created_at (app=?)"),
@@ -275,11 +275,11 @@ async def test_nothing_is_sorted_or_read_through(store: SqlStore, asking: str, i
             case "by created_at":
                 await store.conversations("a1", "end-ada", after="c1", order="created_at")
             case "exchanges":
-                await store.exchanges("c1", before="m1")
+                await store.messages("c1", before="m1")
             case "turns":
                 await store.turns("c1", "m1", 10)
-            case "next_exchange":
-                await store.next_exchange("c1")
+            case "next_message":
+                await store.next_message("c1")
             case "assigned":
                 await store.append(numbered("m1", [assigning(mood=1)], after=1))
             case "feedback_of":
@@ -309,17 +309,17 @@ async def test_memory_forgets_old_exchanges_but_no_conversation() -> None:
         events = [said(f"m{n}", n, conversation=name), assigning(mood=n), answered("done")]
         await store.append(numbered(f"m{n}", events, at=10.0 * n))
         await store.save_feedback(Feedback(f"f{n}", "a1", f"m{n}", "like", None, "end-ada", float(n), float(n)))
-    assert [each.id for each in (await store.exchanges("c1"))[0]] == ["m7", "m5", "open"]
-    assert [each.id for each in (await store.exchanges("c2"))[0]] == ["m6"]
-    assert await store.find_exchange("m3") is None
-    assert await store.next_exchange("c1") == "open"
-    assert await store.next_exchange("c2") is None
+    assert [each.id for each in (await store.messages("c1"))[0]] == ["m7", "m5", "open"]
+    assert [each.id for each in (await store.messages("c2"))[0]] == ["m6"]
+    assert await store.find_message("m3") is None
+    assert await store.next_message("c1") == "open"
+    assert await store.next_message("c2") is None
     assert [each.message for each in await store.feedbacks("a1")] == ["m7", "m6", "m5"]
     assert await store.conversation_variables("c1") == [replace(MOOD, value=7, updated_at=71.0)]
     for n in range(3):
         await store.append(numbered(f"r{n}", [queued(f"r{n}"), RunEnded("succeeded")]))
-    assert [each.id for each in (await store.exchanges("c1"))[0]] == ["open"]
-    assert await store.exchanges("c2") == ([], False)
+    assert [each.id for each in (await store.messages("c1"))[0]] == ["open"]
+    assert await store.messages("c2") == ([], False)
     assert await store.find_conversation("c1") is not None
     await store.append(numbered("again", [said("again", conversation="c2"), answered("done")]))
-    assert [each.id for each in (await store.exchanges("c2"))[0]] == ["again"]
+    assert [each.id for each in (await store.messages("c2"))[0]] == ["again"]

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 import headrace.stores.sql
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
-from headrace.ports import Audited, Conversation, KeptAnswer, Key, RunFilter
+from headrace.ports import Audited, Conversation, IdempotencyRecord, Key, RunFilter
 from headrace.stores.sql import SqlStore, database
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
@@ -106,18 +106,20 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
     assert dict(await store.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
     if version > "0001":
         assert [(due.run, due.url) for due in await store.due_callbacks(1e12)] == [("line", "http://example.com/hook")]
-        assert (await store.find_answer("a1", "kept")) == KeptAnswer("a1", "kept", "digest", 9.0, 202, b'{"a": 1}')
+        assert (await store.find_answer("a1", "kept")) == IdempotencyRecord(
+            "a1", "kept", "digest", 9.0, 202, b'{"a": 1}'
+        )
         assert [batch.id for batch in await store.batches("a1")] == ["b1"]
         assert [line.error for line in await store.batch_lines("b1")] == [None, "line 2: no JSON"]
         assert dict(await store.count_runs("batch:b1")) == {"failed": 1}
     else:
         assert await store.due_callbacks(1e12) == []
     talked, _ = await store.conversations("a1", "end-ada")
-    assert await store.find_exchange("ended") is None
+    assert await store.find_message("ended") is None
     if version > "0002":
         assert [(each.id, each.inputs) for each in talked] == [("c0", {"name": "礁溪"})]
         assert [variable.value for variable in await store.conversation_variables("c0")] == ["good"]
-        assert [exchange.answer for exchange in (await store.exchanges("c0"))[0]] == ["Hi!"]
+        assert [exchange.answer for exchange in (await store.messages("c0"))[0]] == ["Hi!"]
         assert [feedback.id for feedback in await store.feedbacks("a1")] == ["fb1"]
         assert [annotation.hits for annotation in (await store.annotations("a1"))[1]] == [2]
         assert await store.annotation_reply("a1") == {"score_threshold": 0.9}
@@ -141,7 +143,7 @@ async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Pa
     await store.add_conversation(Conversation("c1", "a1", "end-ada", "New", {}, "", 10.0, 10.0), [])
     said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
     await store.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
-    assert [exchange.answer for exchange in (await other.exchanges("c1"))[0]] == ["Hi!"]
+    assert [exchange.answer for exchange in (await other.messages("c1"))[0]] == ["Hi!"]
     made = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
     await store.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), made)
     assert [key.id for key in await other.keys()] == ["k1", "k2"]
@@ -164,7 +166,7 @@ async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tm
     old.commit()
     old.close()
     store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
-    found = [(each.id, each.number, each.retry_of) for each in (await store.exchanges("c0"))[0]]
+    found = [(each.id, each.number, each.retry_of) for each in (await store.messages("c0"))[0]]
     assert found == [
         ("m2", 2, None),
         ("b", 1, "m0"),

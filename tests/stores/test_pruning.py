@@ -149,7 +149,7 @@ async def test_what_is_a_runs_own_goes_with_it(world: World) -> None:
     assert await world.prune(dry_run=True) == expected
     assert await world.prune() == expected
     assert await world.store.callbacks_of("r1") == []
-    assert await world.store.find_exchange("r2") is None
+    assert await world.store.find_message("r2") is None
     assert await world.store.feedbacks("app") == []
     assert told(expected) == "2 runs, 6 events, 1 message, 1 feedback, 1 callback"
 
@@ -179,7 +179,7 @@ async def test_a_conversation_goes_with_its_last_message(world: World) -> None:
     await world.store.append(chat("r1", LONG_AGO))
     await world.store.append(chat("r2", NOW - DAY))
     assert await world.prune() == Pruned(runs=1, events=3, messages=1)
-    exchanges, _ = await world.store.exchanges("c1")
+    exchanges, _ = await world.store.messages("c1")
     assert [exchange.id for exchange in exchanges] == ["r2"]
     later = Retention(world.store, world.files.blobs, MONTH, lambda: NOW + 60 * DAY)
     expected = Pruned(runs=1, events=3, messages=1, conversations=1)

@@ -8,13 +8,13 @@ brings back.
 from headrace.ports.async_api import (
     BATCH,
     CALLBACK,
-    Answers,
     Batch,
     Batches,
     BatchLine,
     Callback,
     Callbacks,
-    KeptAnswer,
+    IdempotencyRecord,
+    IdempotencyStore,
 )
 from headrace.ports.brokers import Bus, Queue
 from headrace.ports.catalog import (
@@ -35,8 +35,8 @@ from headrace.ports.conversations import (
     Conversation,
     Conversations,
     ConversationVariable,
-    Exchange,
     Feedback,
+    Message,
 )
 from headrace.ports.journal import Claims, Journal, Leases, RunFilter, Runs, RunSummary
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
@@ -48,7 +48,6 @@ __all__ = [
     "WORKSPACE",
     "WORKSPACE_NAME",
     "Annotation",
-    "Answers",
     "App",
     "Audited",
     "Batch",
@@ -66,13 +65,14 @@ __all__ = [
     "ConversationVariable",
     "Conversations",
     "EndUser",
-    "Exchange",
     "Feedback",
+    "IdempotencyRecord",
+    "IdempotencyStore",
     "Identity",
     "Journal",
-    "KeptAnswer",
     "Key",
     "Leases",
+    "Message",
     "Principal",
     "Pruned",
     "Pruner",

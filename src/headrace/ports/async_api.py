@@ -14,7 +14,7 @@ CALLBACK, BATCH = "callback ", "batch "
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class IdempotencyRecord:
     """The first answer to a request that came with an Idempotency-Key; `status` is None while it is being made."""
 
     app: str
@@ -25,10 +25,12 @@ class KeptAnswer:
     body: bytes = b""
 
 
-class Answers(Protocol):
+class IdempotencyStore(Protocol):
     """First answers, kept so that a repeated request gets the same."""
 
-    async def claim_answer(self, app: str, key: str, digest: str, at: float, expired: float) -> KeptAnswer | None:
+    async def claim_answer(
+        self, app: str, key: str, digest: str, at: float, expired: float
+    ) -> IdempotencyRecord | None:
         """None: the caller is the first, and is to `keep_answer` or `release_answer`. Else what the first one left.
         One made before `expired` counts as if it were not there."""
         ...
@@ -39,7 +41,7 @@ class Answers(Protocol):
         """There is no answer to keep: the next caller is the first again."""
         ...
 
-    async def find_answer(self, app: str, key: str) -> KeptAnswer | None: ...
+    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None: ...
 
 
 @dataclass(frozen=True, slots=True)

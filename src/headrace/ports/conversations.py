@@ -13,7 +13,7 @@ from headrace.values import File, Value
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of an end user with an app. What was said in it are its runs; see `Exchange`."""
+    """A conversation of an end user with an app. What was said in it are its runs; see `Message`."""
 
     id: str
     app: str
@@ -55,7 +55,7 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class Message:
     """A message of a chat or completion app and its answer: a run, as lists show it. Its id is the run's.
 
     A projection of the journal: it comes into being with a RunQueued whose `system` has a `query`, and takes its
@@ -120,15 +120,15 @@ class Conversations(Protocol):
         """Replaces the one of the same id, or adds."""
         ...
 
-    async def exchanges(
+    async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
-    ) -> tuple[list[Exchange], bool]:
+    ) -> tuple[list[Message], bool]:
         """(the newest that came before one, newest first; whether there are older ones)."""
         ...
 
-    async def find_exchange(self, message: RunId) -> Exchange | None: ...
+    async def find_message(self, message: RunId) -> Message | None: ...
 
-    async def next_exchange(self, conversation: str) -> RunId | None:
+    async def next_message(self, conversation: str) -> RunId | None:
         """The oldest that has not ended and is not paused: the only one that may run."""
         ...
 

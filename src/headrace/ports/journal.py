@@ -68,7 +68,7 @@ class Journal(Leases, Claims, Protocol):
 
         The awaitable is done once they are as safe as the store makes them; nothing outside the process may learn of
         them before that. Raises SequenceConflict (from the awaitable) if a number is taken, an event's or that of a
-        message in its conversation (`Exchange`): then none of these records is written.
+        message in its conversation (`Message`): then none of these records is written.
         """
         ...
 

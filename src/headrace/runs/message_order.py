@@ -39,7 +39,7 @@ class Turns:
         """Whether it is a run's turn. If not, the run is put back into the queue when it may be."""
         line = self._lines.setdefault(conversation, _Line())
         line.waiting.add(run)  # before it is asked: whatever ends meanwhile calls it
-        first = await self._run_service.conversations.next_exchange(conversation)
+        first = await self._run_service.conversations.next_message(conversation)
         if first in (run, None):
             self._leave(conversation, {run})
             return True
@@ -53,7 +53,7 @@ class Turns:
         if line is None:
             return
         waited = set(line.waiting)
-        line.first = await self._run_service.conversations.next_exchange(conversation)
+        line.first = await self._run_service.conversations.next_message(conversation)
         if line.first is None:
             self._leave(conversation, waited)  # they were stopped
         elif line.first in line.waiting:

@@ -118,7 +118,7 @@ class RunService:
             if submission.begun is not None:  # what is refused leaves no conversation behind
                 await self.conversations.add_conversation(*submission.begun)
             for _ in range(NUMBERS):
-                newest, _ = await self.conversations.exchanges(conversation, limit=1)
+                newest, _ = await self.conversations.messages(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
                 with suppress(SequenceConflict):  # another process was faster, and its message comes first
                     return await self._enqueue(submission.records(self.world.clock(), run, number))

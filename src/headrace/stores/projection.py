@@ -24,7 +24,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Callback, Exchange, RunSummary
+from headrace.ports import Callback, Message, RunSummary
 from headrace.stores.encoding import clean
 from headrace.values import File, Value, files_in, plain_default
 
@@ -166,12 +166,12 @@ def _namespace(run: RunId) -> UUID:
         return uuid5(NAMESPACE_OID, run.encode("utf-8", "backslashreplace").decode())
 
 
-def exchange_of(record: Record, event: RunQueued) -> Exchange | None:
+def exchange_of(record: Record, event: RunQueued) -> Message | None:
     """The exchange that a run just asked for is; None where nobody said anything (`query`), as in a workflow's run."""
     query, number = event.system.get("query"), event.system.get("dialogue_count")
     if not isinstance(query, str):
         return None
-    return Exchange(
+    return Message(
         id=record.run,
         app=event.app,
         conversation=event.conversation,
@@ -185,7 +185,7 @@ def exchange_of(record: Record, event: RunQueued) -> Exchange | None:
     )
 
 
-def exchange_after(exchange: Exchange, event: Event, status: str) -> Exchange:
+def exchange_after(exchange: Message, event: Event, status: str) -> Message:
     """The exchange after an event that changed its run's status to this one (`RunRow.apply`)."""
     if not isinstance(event, RunEnded):
         return replace(exchange, status=status)

@@ -92,7 +92,7 @@ class ConversationRoutes:
     async def _first_query(self, conversation: str) -> str:
         first, more = None, True
         while more:
-            page, more = await self.api.run_service.conversations.exchanges(
+            page, more = await self.api.run_service.conversations.messages(
                 conversation, before=first.id if first else None, limit=100
             )
             first = page[-1] if page else first

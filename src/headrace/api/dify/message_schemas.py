@@ -17,7 +17,7 @@ from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
 from headrace.kernel.secrets import Mask
 from headrace.node import Flow
-from headrace.ports import Exchange, Feedback
+from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
 from headrace.values import File, Value, plain
 
@@ -46,7 +46,7 @@ _CITED = (
 class Shown:
     """A message as anyone outside may see it. `exchange` has the answer as far as it goes."""
 
-    exchange: Exchange
+    exchange: Message
     sources: Iterable[Mapping[str, Value]]
     error: str | None
     usage: Mapping[str, Value]
@@ -88,14 +88,14 @@ class Messages:
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
 
-    async def find(self, app: str, end_user: str | None, message: str) -> Exchange:
+    async def find(self, app: str, end_user: str | None, message: str) -> Message:
         """An app's message; of this end user only, if one is given. NotFound where there is none."""
-        found = await self._run_service.conversations.find_exchange(message)
+        found = await self._run_service.conversations.find_message(message)
         if found is None or found.app != app or end_user not in (None, found.end_user):
             raise NotFound("Message Not Exists.")
         return found
 
-    async def show(self, served: Served, exchange: Exchange) -> Shown:
+    async def show(self, served: Served, exchange: Message) -> Shown:
         """A message of an app, whatever version of it gave the answer."""
         flow = await self._flow(served, exchange)
         mask = Mask(flow.secrets)
@@ -123,7 +123,7 @@ class Messages:
         shown = replace(masked, answer=answer, answer_files=files)
         return Shown(shown, reply.metadata["retriever_resources"], error, reply.usage, latency)
 
-    async def _flow(self, served: Served, exchange: Exchange) -> Flow:
+    async def _flow(self, served: Served, exchange: Message) -> Flow:
         """What the message's run executes; the app's current version where that is not to be had any more."""
         summary = await self._run_service.runs.find_run(exchange.id)
         if summary is None:
@@ -134,13 +134,13 @@ class Messages:
             return served.flow
 
 
-def _source(message: Exchange, cited: Mapping[str, Value]) -> dict[str, Value]:
+def _source(message: Message, cited: Mapping[str, Value]) -> dict[str, Value]:
     position = cited.get("position")
     named = {"id": str(uuid5(UUID(message.id), f"source {position}")), "message_id": message.id, "position": position}
     return named | {name: cited.get(name) for name in _CITED}
 
 
-def _file(message: Exchange, file: File, owner: str) -> dict[str, Value]:
+def _file(message: Message, file: File, owner: str) -> dict[str, Value]:
     return {
         "id": str(uuid5(UUID(message.id), f"{owner} {file.related_id or file.remote_url or file.url}")),
         "filename": file.filename or "",

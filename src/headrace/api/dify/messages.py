@@ -19,7 +19,7 @@ from headrace.api.http.params import maybe_id, maybe_text, number
 from headrace.api.http.responses import done, told
 from headrace.conversations.messages import CHATS
 from headrace.errors import InvalidParam, NotFound, RequestError
-from headrace.ports import EndUser, Exchange, Feedback
+from headrace.ports import EndUser, Feedback, Message
 from headrace.ports.services import Turn
 from headrace.values import Value
 
@@ -62,10 +62,10 @@ class MessageRoutes:
         conversations = self.api.run_service.conversations
         await self.api.chats.find(served.app.id, end_user.id, conversation)
         if first is not None:
-            before = await conversations.find_exchange(first)
+            before = await conversations.find_message(first)
             if before is None or before.conversation != conversation:
                 raise NotFound("First Message Not Exists.")
-        found, more = await conversations.exchanges(conversation, before=first, limit=limit)
+        found, more = await conversations.messages(conversation, before=first, limit=limit)
         rated = await conversations.feedback_of([each.id for each in found], end_user.id)
         shown = await asyncio.gather(*(self.messages.show(served, each) for each in reversed(found)))
         data = [each.wire(rated.get(each.exchange.id)) for each in shown]
@@ -83,7 +83,7 @@ class MessageRoutes:
         if not enabled(served.flow, "suggested_questions_after_answer"):
             raise RequestError("Suggested Questions Is Disabled.", "bad_request", 400)
         run_service = self.api.run_service
-        older, _ = await run_service.conversations.exchanges(
+        older, _ = await run_service.conversations.messages(
             message.conversation, before=message.id, limit=_REMEMBERED - 1
         )
         shown = [(await self.messages.show(served, each)).exchange for each in (*reversed(older), message)]
@@ -121,7 +121,7 @@ class MessageRoutes:
         return told({"data": [await self._feedback(each) for each in found]})
 
     async def _feedback(self, feedback: Feedback) -> dict[str, Value]:
-        message = await self.api.run_service.conversations.find_exchange(feedback.message)
+        message = await self.api.run_service.conversations.find_message(feedback.message)
         conversation = message.conversation if message else None
         return {
             "id": feedback.id,
@@ -138,6 +138,6 @@ class MessageRoutes:
             "updated_at": iso(feedback.updated_at),
         }
 
-    async def _message(self, request: Request, end_user: EndUser) -> Exchange:
+    async def _message(self, request: Request, end_user: EndUser) -> Message:
         message = as_uuid(request.path_params["message_id"], NotFound(_NO_MESSAGE))
         return await self.messages.find(end_user.app, end_user.id, message)

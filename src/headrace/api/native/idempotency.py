@@ -22,7 +22,7 @@ from starlette.responses import Response
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, RequestError
-from headrace.ports import Answers, KeptAnswer
+from headrace.ports import IdempotencyRecord, IdempotencyStore
 
 KEPT_SECONDS = 24 * 3600.0  # how long a first answer is given again
 WAIT_SECONDS = 30.0  # how long a repeated request waits for the first one's answer
@@ -40,13 +40,13 @@ class _Making:
     that it is made for, None until it is known that it is for this process to make."""
 
     digest: str | None
-    done: asyncio.Future[KeptAnswer | None]
+    done: asyncio.Future[IdempotencyRecord | None]
 
 
 class Idempotency:
     """Gives first answers again. One for all endpoints. `clock` gives seconds since the epoch."""
 
-    def __init__(self, answers: Answers, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, answers: IdempotencyStore, clock: Callable[[], float] = time.time) -> None:
         self._answers = answers
         self._clock = clock
         self._making: dict[tuple[str, str], _Making] = {}
@@ -69,7 +69,7 @@ class Idempotency:
         until = time.monotonic() + WAIT_SECONDS
         while True:
             kept = await self._first(app, key, digest, until)
-            if isinstance(kept, KeptAnswer):
+            if isinstance(kept, IdempotencyRecord):
                 _check(kept.digest, digest)
                 if kept.body == _STREAM:
                     return _again(await make(_id(app, key, kept.created_at)))
@@ -79,7 +79,7 @@ class Idempotency:
 
     async def _first(
         self, app: str, key: str, digest: str, until: float
-    ) -> KeptAnswer | tuple[_Making, float, bool] | None:
+    ) -> IdempotencyRecord | tuple[_Making, float, bool] | None:
         """The answer that there is; or (the making, since when the key is in use, whether anew), if it is for this
         caller to make it; or None: look again."""
         making = self._making.get((app, key))
@@ -120,7 +120,7 @@ class Idempotency:
     async def _make(self, app: str, key: str, making: _Making, since: float, new: bool, make: Make) -> Response:
         """Makes the answer and keeps it. A refusal (4xx) leaves the key as if it had not been used; after anything
         worse something may have been made, so the claim stays, and whoever asks next makes it with the same id."""
-        kept: KeptAnswer | None = None
+        kept: IdempotencyRecord | None = None
         try:
             answer = await make(_id(app, key, since))
             if 200 <= answer.status_code < 300:
@@ -131,7 +131,7 @@ class Idempotency:
                     if isinstance(answer, EventStream):
                         await answer.drop()
                     raise
-                kept = KeptAnswer(app, key, making.digest or "", since, answer.status_code, body)
+                kept = IdempotencyRecord(app, key, making.digest or "", since, answer.status_code, body)
             elif answer.status_code < 500:
                 await self._answers.release_answer(app, key)
             return answer if new else _again(answer)
@@ -142,7 +142,7 @@ class Idempotency:
         finally:
             self._done(app, key, making, kept)
 
-    def _done(self, app: str, key: str, making: _Making, kept: KeptAnswer | None) -> None:
+    def _done(self, app: str, key: str, making: _Making, kept: IdempotencyRecord | None) -> None:
         del self._making[app, key]
         making.done.set_result(kept)
 

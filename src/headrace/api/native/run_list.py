@@ -66,7 +66,7 @@ class RunListRoutes:
             "source": summary.source,
         }
         if app.mode in MESSAGES:
-            message = await self.api.run_service.conversations.find_exchange(summary.run)
+            message = await self.api.run_service.conversations.find_message(summary.run)
             line |= {"conversation_id": message and message.conversation, "message_id": summary.run}
         return line
 

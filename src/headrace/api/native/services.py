@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from headrace.api.native.idempotency import Idempotency
 from headrace.batches import BatchRunner
-from headrace.ports import Answers
+from headrace.ports import IdempotencyStore
 from headrace.webhooks import WebhookSender
 
 
@@ -14,7 +14,7 @@ from headrace.webhooks import WebhookSender
 class Polling:
     """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
 
-    answers: Answers
+    answers: IdempotencyStore
     webhook_sender: WebhookSender
     batch_runner: BatchRunner
     idempotency: Idempotency = field(init=False)

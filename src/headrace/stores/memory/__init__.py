@@ -11,7 +11,7 @@ from uuid import uuid4
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, pack
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
-from headrace.stores.memory.async_api import MemoryAnswers, MemoryBatches, MemoryCallbacks
+from headrace.stores.memory.async_api import MemoryBatches, MemoryCallbacks, MemoryIdempotency
 from headrace.stores.memory.buckets import MemoryBuckets
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers
@@ -289,13 +289,13 @@ class MemoryCatalog:
         return self._files.get(file)
 
 
-class MemoryStore(MemoryJournal, MemoryCatalog, MemoryAnswers, MemoryBatches, MemoryBuckets):
-    """All that is kept, in one: Journal, Runs, Callbacks, Conversations, Catalog, Answers and Batches."""
+class MemoryStore(MemoryJournal, MemoryCatalog, MemoryIdempotency, MemoryBatches, MemoryBuckets):
+    """All that is kept, in one: Journal, Runs, Callbacks, Conversations, Catalog, IdempotencyStore and Batches."""
 
     def __init__(self, keep: int = 10_000) -> None:
         MemoryJournal.__init__(self, keep)
         MemoryCatalog.__init__(self)
-        MemoryAnswers.__init__(self)
+        MemoryIdempotency.__init__(self)
         MemoryBatches.__init__(self, keep)
         MemoryBuckets.__init__(self, lambda run: self._rows.get(run))
 

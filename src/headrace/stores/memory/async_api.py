@@ -7,24 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headrace.kernel.events import RunId
-from headrace.ports import Batch, BatchLine, Callback, KeptAnswer
+from headrace.ports import Batch, BatchLine, Callback, IdempotencyRecord
 
 FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is forgotten
 
 
-class MemoryAnswers:
-    """Answers."""
+class MemoryIdempotency:
+    """Implements IdempotencyStore."""
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], KeptAnswer] = {}  # oldest first
+        self._answers: dict[tuple[str, str], IdempotencyRecord] = {}  # oldest first
 
-    async def claim_answer(self, app: str, key: str, digest: str, at: float, expired: float) -> KeptAnswer | None:
+    async def claim_answer(
+        self, app: str, key: str, digest: str, at: float, expired: float
+    ) -> IdempotencyRecord | None:
         known = self._answers.get((app, key))
         if known is not None and known.created_at >= expired:
             return known
         self._answers.pop((app, key), None)
         self._forget_answers(expired - FORGOTTEN)
-        self._answers[app, key] = KeptAnswer(app, key, digest, at)
+        self._answers[app, key] = IdempotencyRecord(app, key, digest, at)
         return None
 
     def _forget_answers(self, before: float) -> None:
@@ -46,7 +48,7 @@ class MemoryAnswers:
         if known is not None and known.status is None:
             del self._answers[app, key]
 
-    async def find_answer(self, app: str, key: str) -> KeptAnswer | None:
+    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None:
         return self._answers.get((app, key))
 
     def _remove_answers(self, app: str) -> None:

@@ -10,7 +10,7 @@ from math import inf
 from typing import TypeVar
 
 from headrace.kernel.events import Record, RunId, RunQueued
-from headrace.ports import Annotation, Conversation, ConversationVariable, Exchange, Feedback
+from headrace.ports import Annotation, Conversation, ConversationVariable, Feedback, Message
 from headrace.ports.services import Turn
 from headrace.stores.projection import Assignment, exchange_after, exchange_of, order_of
 from headrace.values import Value
@@ -28,7 +28,7 @@ class MemoryExchanges:
         self._conversations: dict[str, Conversation] = {}
         self._variables: dict[str, ConversationVariable] = {}
         self._variables_of: dict[str, dict[str, None]] = {}  # ids by conversation
-        self._exchanges: dict[RunId, Exchange] = {}
+        self._exchanges: dict[RunId, Message] = {}
         self._places: dict[str, list[Place]] = {}  # by conversation, in order
         self._running: dict[str, set[Place]] = {}  # by conversation
         self._feedbacks: dict[RunId, dict[str, Feedback]] = {}  # by end user
@@ -57,7 +57,7 @@ class MemoryExchanges:
         if exchange := self._exchanges.get(record.run):
             self._keep_exchange(exchange_after(exchange, record.event, status))
 
-    def _keep_exchange(self, exchange: Exchange) -> None:
+    def _keep_exchange(self, exchange: Message) -> None:
         self._exchanges[exchange.id] = exchange
         if exchange.conversation is None:
             return
@@ -151,9 +151,9 @@ class MemoryConversations(MemoryExchanges):
 
     # ------------------------------------------------------------------------------------------------- exchanges
 
-    async def exchanges(
+    async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
-    ) -> tuple[list[Exchange], bool]:
+    ) -> tuple[list[Message], bool]:
         older = self._older(conversation, before)
         limit = max(0, limit)
         page = older[max(0, len(older) - limit) :]
@@ -168,10 +168,10 @@ class MemoryConversations(MemoryExchanges):
             return []
         return places[: bisect_left(places, _place(known))]
 
-    async def find_exchange(self, message: RunId) -> Exchange | None:
+    async def find_message(self, message: RunId) -> Message | None:
         return self._exchanges.get(message)
 
-    async def next_exchange(self, conversation: str) -> RunId | None:
+    async def next_message(self, conversation: str) -> RunId | None:
         running = self._running.get(conversation)
         return min(running)[2] if running else None
 
@@ -239,7 +239,7 @@ class MemoryConversations(MemoryExchanges):
         self._annotations = {name: each for name, each in self._annotations.items() if each.app != app}
 
 
-def _place(exchange: Exchange) -> Place:
+def _place(exchange: Message) -> Place:
     return exchange.number, exchange.created_at, exchange.id
 
 

@@ -10,7 +10,7 @@ from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
-from headrace.stores.sql.idempotency import SqlAnswers
+from headrace.stores.sql.idempotency import SqlIdempotency
 from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.leases import SqlLeases
@@ -24,7 +24,7 @@ class SqlStore(
     SqlJournal,
     SqlLeases,
     SqlCatalog,
-    SqlAnswers,
+    SqlIdempotency,
     SqlCallbacks,
     SqlBatches,
     SqlConversations,
@@ -32,7 +32,7 @@ class SqlStore(
     SqlPruner,
     SqlInstallation,
 ):
-    """All that is kept, in one: Journal, Runs, Catalog, Answers, Callbacks, Batches, Conversations and Buckets.
+    """Every port of the storage, on one database.
 
     Made by `open`; belongs to the event loop it was opened in.
     """

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, delete, func, or_, select, text, tupl
 from sqlalchemy.engine import RowMapping
 
 from headrace.kernel.events import RunId
-from headrace.ports import Annotation, Conversation, ConversationVariable, Exchange, Feedback
+from headrace.ports import Annotation, Conversation, ConversationVariable, Feedback, Message
 from headrace.ports.services import Turn
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.projection import order_of
@@ -107,9 +107,9 @@ class SqlConversations(Part):
 
     # ------------------------------------------------------------------------------------------------- exchanges
 
-    async def exchanges(
+    async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
-    ) -> tuple[list[Exchange], bool]:
+    ) -> tuple[list[Message], bool]:
         """See `Conversations`; nothing comes before one that is unknown, or of another conversation."""
 
         def work(connection: Connection) -> tuple[list[RowMapping], bool]:
@@ -119,11 +119,11 @@ class SqlConversations(Part):
         rows, more = await self._database.run(work)
         return [_exchange(row) for row in rows], more
 
-    async def find_exchange(self, message: RunId) -> Exchange | None:
+    async def find_message(self, message: RunId) -> Message | None:
         row = await self._database.row(select(exchanges).where(exchanges.c.id == clean(message)))
         return _exchange(row) if row else None
 
-    async def next_exchange(self, conversation: str) -> RunId | None:
+    async def next_message(self, conversation: str) -> RunId | None:
         of = exchanges.c.conversation == clean(conversation)
         row = await self._database.row(select(exchanges.c.id).where(of, text(RUNNING)).order_by(*PLACE).limit(1))
         return row["id"] if row else None
@@ -255,13 +255,13 @@ def _variable(row: RowMapping) -> ConversationVariable:
     return ConversationVariable(**{**{name: row[name] for name in _VARIABLE}, "value": decode_value(row["value"])})
 
 
-def _exchange(row: RowMapping) -> Exchange:
+def _exchange(row: RowMapping) -> Message:
     parts: dict[str, Any] = {
         "inputs": decode_value(row["inputs"]),
         "files": tuple(decode_value(row["files"])),
         "answer_files": tuple(decode_value(row["answer_files"])),
     }
-    return Exchange(**{**row, **parts})
+    return Message(**{**row, **parts})
 
 
 def _shallow(row: Conversation | ConversationVariable) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, update
 
 from headrace.kernel.events import Record, RunId, RunQueued
-from headrace.ports import Exchange
+from headrace.ports import Message
 from headrace.stores.encoding import clean, encode_value
 from headrace.stores.projection import Assignment, exchange_after, exchange_of
 from headrace.stores.sql.schema import conversation_variables, conversations, exchanges
@@ -45,8 +45,8 @@ class ExchangeWork:
 
     def __init__(self) -> None:
         self._insert = Statements("exchanges", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
-        self._new: dict[RunId, Exchange] = {}
-        self._changed: dict[RunId, Exchange] = {}
+        self._new: dict[RunId, Message] = {}
+        self._changed: dict[RunId, Message] = {}
         self._moved: dict[str, float] = {}  # by conversation
         self._assigned: dict[tuple[str, str], Assigned] = {}  # by conversation and name
 
@@ -57,7 +57,7 @@ class ExchangeWork:
         self._moved.clear()
         self._assigned.clear()
 
-    def begin(self, record: Record, queued: RunQueued) -> Exchange | None:
+    def begin(self, record: Record, queued: RunQueued) -> Message | None:
         """A run was asked for. Returns its exchange, as far as it has to be known until the run ends."""
         exchange = exchange_of(record, queued)
         if exchange is None:
@@ -65,7 +65,7 @@ class ExchangeWork:
         self._new[record.run] = exchange
         return light(exchange)
 
-    def change(self, exchange: Exchange, record: Record, status: str) -> None:
+    def change(self, exchange: Message, record: Record, status: str) -> None:
         """The status of an exchange's run has become this one."""
         run = exchange.id
         if run in self._new:
@@ -96,12 +96,12 @@ class ExchangeWork:
         self.clear()
 
 
-def light(exchange: Exchange) -> Exchange:
+def light(exchange: Message) -> Message:
     """Without what was said: that is written once, and never changes."""
     return replace(exchange, inputs={}, query="", files=())
 
 
-def _values(exchange: Exchange) -> tuple[Any, ...]:
+def _values(exchange: Message) -> tuple[Any, ...]:
     row = {name: getattr(exchange, name) for name in _COLUMNS}
     row["inputs"] = encode_value(dict(exchange.inputs))
     row["files"] = encode_value(list(exchange.files))
@@ -109,7 +109,7 @@ def _values(exchange: Exchange) -> tuple[Any, ...]:
     return tuple([clean(value) if isinstance(value, str) else value for value in row.values()])
 
 
-def _changed(exchange: Exchange) -> dict[str, Any]:
+def _changed(exchange: Message) -> dict[str, Any]:
     return {
         "run": clean(exchange.id),
         "status": clean(exchange.status),
@@ -123,7 +123,7 @@ def _assigned(place: tuple[str, str], each: Assigned) -> dict[str, Any]:
     return {"of": clean(place[0]), "named": each.name, "value": each.value, "updated_at": each.at}
 
 
-def _place(exchange: Exchange) -> tuple[str, int]:
+def _place(exchange: Message) -> tuple[str, int]:
     return exchange.conversation or "", exchange.number
 
 

@@ -1,4 +1,4 @@
-"""Answers in a database."""
+"""The idempotency store in a database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.engine import RowMapping
 
-from headrace.ports import KeptAnswer
+from headrace.ports import IdempotencyRecord
 from headrace.stores.encoding import clean
 from headrace.stores.sql.schema import answers
 from headrace.stores.sql.statements import Part, inserting
@@ -15,10 +15,12 @@ from headrace.stores.sql.statements import Part, inserting
 FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is deleted
 
 
-class SqlAnswers(Part):
-    """Answers. Of two processes that claim at once, the primary key makes one the first."""
+class SqlIdempotency(Part):
+    """Implements IdempotencyStore. Of two processes that claim a key at once, the primary key lets one win."""
 
-    async def claim_answer(self, app: str, key: str, digest: str, at: float, expired: float) -> KeptAnswer | None:
+    async def claim_answer(
+        self, app: str, key: str, digest: str, at: float, expired: float
+    ) -> IdempotencyRecord | None:
         app, key = clean(app), clean(key)
         new = {"app": app, "key": key, "digest": clean(digest), "created_at": at, "status": None, "body": b""}
 
@@ -34,7 +36,7 @@ class SqlAnswers(Part):
             return connection.execute(_one(app, key)).mappings().one()
 
         row = await self._write(work)
-        return KeptAnswer(**row) if row else None
+        return IdempotencyRecord(**row) if row else None
 
     async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None:
         keep = update(answers).where(*_open(app, key)).values(status=status, body=body)
@@ -44,9 +46,9 @@ class SqlAnswers(Part):
         release = delete(answers).where(*_open(app, key))
         await self._write(lambda connection: connection.execute(release).rowcount)
 
-    async def find_answer(self, app: str, key: str) -> KeptAnswer | None:
+    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None:
         row = await self._database.row(_one(clean(app), clean(key)))
-        return KeptAnswer(**row) if row else None
+        return IdempotencyRecord(**row) if row else None
 
 
 def _one(app: str, key: str) -> Any:

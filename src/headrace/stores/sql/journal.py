@@ -21,7 +21,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Callback, Exchange, RunFilter, RunSummary
+from headrace.ports import Callback, Message, RunFilter, RunSummary
 from headrace.stores.encoding import Row, clean, decode, encode
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
 from headrace.stores.sql.database import Database
@@ -68,7 +68,7 @@ class _Active:
     row: RunRow | None
     ended: bool = False
     queued: RunQueued | None = None
-    exchange: Exchange | None = None
+    exchange: Message | None = None
     conversation: str | None = None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
-from headrace.ports import Exchange
+from headrace.ports import Message
 from headrace.ports.services import Turn
 
 from .examples import PICTURE, numbered, queued, whole
@@ -19,45 +19,45 @@ from .talking import CONVERSATION, answered, ids, said, talk
 
 
 async def test_an_exchange_is_told_from_beginning_to_end(store: Any) -> None:
-    assert await store.find_exchange("m1") is None
+    assert await store.find_message("m1") is None
     odd = {"photo": PICTURE, "n": 2**70, "half": "\ud83d"}
     await store.append(numbered("m1", [said("m1", 2, "¿Qué? 商品 \n", **odd)]))
-    asked = Exchange("m1", "a1", "c1", "end-ada", odd, "¿Qué? 商品 \n", (PICTURE,), 2, 1000.5)
-    assert await store.find_exchange("m1") == asked
+    asked = Message("m1", "a1", "c1", "end-ada", odd, "¿Qué? 商品 \n", (PICTURE,), 2, 1000.5)
+    assert await store.find_message("m1") == asked
     await store.append(numbered("m1", [RunStarted(), NodeSucceeded("llm", {"answer": "no"})], after=1))
-    assert await store.find_exchange("m1") == asked
+    assert await store.find_message("m1") == asked
     await store.append(numbered("m1", [answered("Nada 😀.", files=[PICTURE, "no file"])], after=3))
     done = replace(asked, status="succeeded", answer="Nada 😀.", answer_files=(PICTURE,))
-    assert await store.find_exchange("m1") == done
-    assert await store.exchanges("c1") == ([done], False)
+    assert await store.find_message("m1") == done
+    assert await store.messages("c1") == ([done], False)
 
 
 async def test_an_exchange_written_at_once_is_told_the_same(store: Any) -> None:
     await store.append(numbered("m1", [said("m1"), RunStarted(), RunEnded("failed", {}, "boom")]))
-    expected = Exchange("m1", "a1", "c1", "end-ada", {}, "question 1", (), 1, 1000.5, "failed", error="boom")
-    assert await store.find_exchange("m1") == expected
+    expected = Message("m1", "a1", "c1", "end-ada", {}, "question 1", (), 1, 1000.5, "failed", error="boom")
+    assert await store.find_message("m1") == expected
 
 
 async def test_completion_apps_have_exchanges_without_a_conversation(store: Any) -> None:
     event = replace(queued("m1", "a1", city="Oslo"), system={"query": ""})
     await store.append(numbered("m1", [event, answered("Cold.")]))
-    expected = Exchange("m1", "a1", None, "end-ada", {"city": "Oslo"}, "", (), 0, 1000.5, "succeeded", "Cold.")
-    assert await store.find_exchange("m1") == expected
-    assert await store.exchanges("") == ([], False)
+    expected = Message("m1", "a1", None, "end-ada", {"city": "Oslo"}, "", (), 0, 1000.5, "succeeded", "Cold.")
+    assert await store.find_message("m1") == expected
+    assert await store.messages("") == ([], False)
 
 
 async def test_runs_of_workflows_are_no_exchanges(store: Any) -> None:
     await store.append(whole("r1"))
-    assert await store.find_exchange("r1") is None
+    assert await store.find_message("r1") is None
     await store.append(numbered("r2", [replace(queued("r2"), conversation="c1", system={"query": None})]))
-    assert await store.find_exchange("r2") is await store.next_exchange("c1") is None
+    assert await store.find_message("r2") is await store.next_message("c1") is None
 
 
 @pytest.mark.parametrize("answer", [None, 5, ["a"], {"a": 1}, PICTURE])
 async def test_an_answer_that_is_no_text_is_none(store: Any, answer: Any) -> None:
     end = RunEnded("succeeded", {"answer": answer, "files": answer})
     await store.append(numbered("m1", [said("m1"), end]))
-    exchange = await store.find_exchange("m1")
+    exchange = await store.find_message("m1")
     assert (exchange.status, exchange.answer) == ("succeeded", "")
     assert exchange.answer_files == ((PICTURE,) if answer is PICTURE else ())
 
@@ -65,7 +65,7 @@ async def test_an_answer_that_is_no_text_is_none(store: Any, answer: Any) -> Non
 async def test_texts_that_databases_lack_hinder_nothing(store: Any) -> None:
     end = replace(answered("a\0b \ud83d"), error="\0")
     await store.append(numbered("m1", [said("m1", query="\ud83d\0?", odd="\0\ud83d"), end]))
-    exchange = await store.find_exchange("m1")
+    exchange = await store.find_message("m1")
     assert (exchange.query, exchange.answer, exchange.error) == ("\\ud83d\\x00?", "a\\x00b \\ud83d", "\\x00")
     assert exchange.inputs == {"odd": "\0\ud83d"}
 
@@ -73,17 +73,17 @@ async def test_texts_that_databases_lack_hinder_nothing(store: Any) -> None:
 async def test_the_newest_exchanges_come_first_in_pages(store: Any) -> None:
     await talk(store, 5)
     await store.append(numbered("elsewhere", [said("elsewhere", 9, conversation="c2")]))
-    assert ids(await store.exchanges("c1")) == (["m5", "m4", "m3", "m2", "m1"], False)
-    assert ids(await store.exchanges("c1", limit=5)) == (["m5", "m4", "m3", "m2", "m1"], False)
-    assert ids(await store.exchanges("c1", limit=2)) == (["m5", "m4"], True)
-    assert ids(await store.exchanges("c1", before="m4", limit=2)) == (["m3", "m2"], True)
-    assert ids(await store.exchanges("c1", before="m2", limit=2)) == (["m1"], False)
-    assert ids(await store.exchanges("c1", before="m1")) == ([], False)
-    assert ids(await store.exchanges("c1", limit=0)) == ([], True)
-    assert ids(await store.exchanges("c1", limit=10**30))[1] is False
+    assert ids(await store.messages("c1")) == (["m5", "m4", "m3", "m2", "m1"], False)
+    assert ids(await store.messages("c1", limit=5)) == (["m5", "m4", "m3", "m2", "m1"], False)
+    assert ids(await store.messages("c1", limit=2)) == (["m5", "m4"], True)
+    assert ids(await store.messages("c1", before="m4", limit=2)) == (["m3", "m2"], True)
+    assert ids(await store.messages("c1", before="m2", limit=2)) == (["m1"], False)
+    assert ids(await store.messages("c1", before="m1")) == ([], False)
+    assert ids(await store.messages("c1", limit=0)) == ([], True)
+    assert ids(await store.messages("c1", limit=10**30))[1] is False
     for before in ("no such", "elsewhere", "", "\ud800"):
-        assert await store.exchanges("c1", before=before) == ([], False)
-    assert await store.exchanges("no such") == ([], False)
+        assert await store.messages("c1", before=before) == ([], False)
+    assert await store.messages("no such") == ([], False)
 
 
 async def test_exchanges_are_in_the_order_of_their_numbers_then_of_their_times(store: Any) -> None:
@@ -93,39 +93,39 @@ async def test_exchanges_are_in_the_order_of_their_numbers_then_of_their_times(s
     for run in ("again", "same"):
         await store.append(numbered(run, [replace(said(run, 2), retry_of="m2")], at=60.0))
     order = ["m0", "m1", "m2", "again", "same", "m3"]
-    assert ids(await store.exchanges("c1")) == (order[::-1], False)
+    assert ids(await store.messages("c1")) == (order[::-1], False)
     for run, newer in pairwise(order):
-        assert (await store.exchanges("c1", before=newer, limit=1))[0][0].id == run
-        assert await store.next_exchange("c1") == run
+        assert (await store.messages("c1", before=newer, limit=1))[0][0].id == run
+        assert await store.next_message("c1") == run
         await store.append(numbered(run, [answered("done")], after=1))
 
 
 async def test_of_a_conversation_the_oldest_that_waits_may_run(store: Any) -> None:
-    assert await store.next_exchange("c1") is None
+    assert await store.next_message("c1") is None
     for n in (1, 2, 3):
         await store.append(numbered(f"m{n}", [said(f"m{n}", n)], at=100.0 * n))
     await store.append(numbered("other", [said("other", 1, conversation="c2")]))
-    assert await store.next_exchange("c1") == "m1"
+    assert await store.next_message("c1") == "m1"
     await store.append(numbered("m1", [RunStarted(), RunPaused()], after=1))
-    assert await store.next_exchange("c1") == "m2"
+    assert await store.next_message("c1") == "m2"
     await store.append(numbered("m2", [RunEnded("failed", {}, "boom")], after=1))
-    assert await store.next_exchange("c1") == "m3"
+    assert await store.next_message("c1") == "m3"
     await store.append(numbered("m1", [RunResumed()], after=3))
-    assert await store.next_exchange("c1") == "m1"
+    assert await store.next_message("c1") == "m1"
     await store.append(numbered("m1", [RunPaused(), StopRequested("ada")], after=4))
-    assert await store.next_exchange("c1") == "m1", "a worker is to end it"
+    assert await store.next_message("c1") == "m1", "a worker is to end it"
     await store.append(numbered("m1", [RunEnded("stopped")], after=6))
     await store.append(numbered("m3", [answered("done")], after=1))
-    assert await store.next_exchange("c1") is None
-    assert await store.next_exchange("c2") == "other"
-    assert [each.status for each in (await store.exchanges("c1"))[0]] == ["succeeded", "failed", "stopped"]
+    assert await store.next_message("c1") is None
+    assert await store.next_message("c2") == "other"
+    assert [each.status for each in (await store.messages("c1"))[0]] == ["succeeded", "failed", "stopped"]
 
 
 async def test_of_messages_written_at_once_each_has_its_place(store: Any) -> None:
     await asyncio.gather(*(store.append(numbered(f"m{n}", [said(f"m{n}", n)], at=50.0)) for n in range(1, 40)))
     waiting = []
     for n in range(1, 40):
-        waiting.append(await store.next_exchange("c1"))
+        waiting.append(await store.next_message("c1"))
         await store.append(numbered(f"m{n}", [answered(f"answer {n}")], after=1))
     assert waiting == [f"m{n}" for n in range(1, 40)]
 
@@ -135,13 +135,13 @@ async def test_a_number_is_given_once(store: Any) -> None:
     told = await asyncio.gather(*sent, return_exceptions=True)
     assert [n for n, each in enumerate(told) if each is None] == [0, 1, 2, 3, 4]
     assert {type(each) for each in told[5:]} == {SequenceConflict}
-    assert [each.number for each in (await store.exchanges("c1"))[0]] == [5, 4, 3, 2, 1]
+    assert [each.number for each in (await store.messages("c1"))[0]] == [5, 4, 3, 2, 1]
     for run in ("m5", "m19"):
-        assert (await store.read(run), await store.find_run(run), await store.find_exchange(run)) == ([], None, None)
+        assert (await store.read(run), await store.find_run(run), await store.find_message(run)) == ([], None, None)
     await store.append(numbered("m5", [said("m5", 6), answered("done")]))
     with pytest.raises(SequenceConflict):
         await store.append(numbered("m6", [said("m6", 6)]))
-    assert (await store.find_exchange("m5")).number == 6
+    assert (await store.find_message("m5")).number == 6
 
 
 async def test_those_without_a_number_and_elsewhere_are_in_nobodys_way(store: Any) -> None:
@@ -151,7 +151,7 @@ async def test_those_without_a_number_and_elsewhere_are_in_nobodys_way(store: An
         await store.append(numbered(f"none{n}", [said(f"none{n}", 0)]))
         await store.append(numbered(f"completion{n}", [said(f"completion{n}", 1, conversation=None)]))
         await store.append(numbered(f"mute{n}", [replace(queued(f"mute{n}"), conversation="c1")]))
-    assert sorted(each.number for each in (await store.exchanges("c1"))[0]) == [0, 0, 0, 1]
+    assert sorted(each.number for each in (await store.messages("c1"))[0]) == [0, 0, 0, 1]
 
 
 async def test_a_retry_has_the_number_of_what_it_does_again(store: Any) -> None:
@@ -159,7 +159,7 @@ async def test_a_retry_has_the_number_of_what_it_does_again(store: Any) -> None:
     await store.append(numbered("m2", [said("m2", 2), answered("two")], at=2000.0))
     for run, of in (("again", "m1"), ("third", "again"), ("other", "m1")):
         await store.append(numbered(run, [replace(said(run), retry_of=of), answered("one")], at=3000.0))
-    assert [(each.id, each.number, each.retry_of) for each in (await store.exchanges("c1"))[0]] == [
+    assert [(each.id, each.number, each.retry_of) for each in (await store.messages("c1"))[0]] == [
         ("m2", 2, None),
         ("third", 1, "again"),
         ("other", 1, "m1"),
