@@ -20,7 +20,7 @@ from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Message
-from headrace.runs import message_order, worker
+from headrace.runs import conversation_queue, worker
 from headrace.runs import service as runtimes
 from headrace.runs.service import NUMBERS, RunService
 from headrace.runs.submission import Submission
@@ -237,7 +237,7 @@ async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore
 
 
 async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(message_order, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(conversation_queue, "LOOK_SECONDS", 0.02)
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)

@@ -17,7 +17,7 @@ from headrace.kernel.events import RunId
 from headrace.node import Declared, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
 from headrace.runs.service import RunService
-from headrace.runs.submission import Begun, Submission
+from headrace.runs.submission import NewConversation, Submission
 from headrace.values import Value
 
 CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})
@@ -70,8 +70,8 @@ class Chats:
         assert submission.query is not None
         assert submission.end_user is not None
         if conversation is None:
-            begun = self._begun(submission, run, named=named)
-            said = replace(submission, conversation=begun.conversation.id, begun=begun)
+            new = self._new_conversation(submission, run, named=named)
+            said = replace(submission, conversation=new.conversation.id, new_conversation=new)
         else:
             await self._go_on(conversation, submission.served.flow)
             said = replace(submission, conversation=conversation.id)
@@ -81,7 +81,7 @@ class Chats:
         system = {**submission.system, ANNOTATION: annotation.id}
         return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
 
-    def _begun(self, submission: Submission, run: RunId | None, *, named: bool) -> Begun:
+    def _new_conversation(self, submission: Submission, run: RunId | None, *, named: bool) -> NewConversation:
         served, now = submission.served, self.run_service.world.clock()
         assert submission.end_user is not None
         made = Conversation(
@@ -94,7 +94,7 @@ class Chats:
             now,
             now,
         )
-        return Begun(made, [_variable(made.id, declared, now) for declared in served.flow.conversation])
+        return NewConversation(made, [_variable(made.id, declared, now) for declared in served.flow.conversation])
 
     async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
         """A conversation is used again, maybe with a version of the app that declares other variables than before."""

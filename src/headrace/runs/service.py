@@ -110,13 +110,13 @@ class RunService:
         known, run = run is not None, run or new_id()
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
-            await self._let_in(run, app, known=known)
+            await self._admit(run, app, known=known)
             return await self._enqueue(submission.records(self.world.clock(), run))
         # the journal gives a number once; within a process they wait for each other, so that few come second
         async with self._numbering.setdefault(conversation, asyncio.Lock()):
-            await self._let_in(run, app, known=known)
-            if submission.begun is not None:  # what is refused leaves no conversation behind
-                await self.conversations.add_conversation(*submission.begun)
+            await self._admit(run, app, known=known)
+            if submission.new_conversation is not None:  # what is refused leaves no conversation behind
+                await self.conversations.add_conversation(*submission.new_conversation)
             for _ in range(NUMBERS):
                 newest, _ = await self.conversations.messages(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
@@ -143,10 +143,10 @@ class RunService:
             source="service-api",  # a batch counts its lines' own runs
             retry_of=run,
         )
-        await self._let_in(new, old.app, known=known)
+        await self._admit(new, old.app, known=known)
         return await self._enqueue(fork(records, new, now, queued))
 
-    async def _let_in(self, run: RunId, app: str, *, known: bool = False) -> None:
+    async def _admit(self, run: RunId, app: str, *, known: bool = False) -> None:
         """ServerDraining where no more runs are accepted, LimitReached where a plan allows none. `known`: a run with
         this id may exist already."""
         if self.draining:
@@ -205,7 +205,7 @@ class RunService:
         (record,) = submission.records(self.world.clock())
         queued = record.event
         assert isinstance(queued, RunQueued)
-        await self._let_in(record.run, queued.app)
+        await self._admit(record.run, queued.app)
         async with self.world.bus.subscribe(record.run) as live:
             written = asyncio.ensure_future(self.world.journal.append([record]))
             # a worker of this process need not read back what is on its way to the disk: appends keep their order

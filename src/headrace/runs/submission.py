@@ -13,8 +13,8 @@ from headrace.ports import Conversation, ConversationVariable, EndUser
 from headrace.values import File, Value
 
 
-class Begun(NamedTuple):
-    """A conversation that is to begin with a run."""
+class NewConversation(NamedTuple):
+    """A conversation that begins with this run, and its variables."""
 
     conversation: Conversation
     variables: Sequence[ConversationVariable]
@@ -33,7 +33,7 @@ class Submission:
     callback: str | None = None  # a URL that is told when the run ends or pauses
     query: str | None = None  # of a chat or completion app
     conversation: str | None = None
-    begun: Begun | None = None  # that conversation, where this is its first message
+    new_conversation: NewConversation | None = None  # set on the first message of `conversation`
     system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
     answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
     trace: str | None = None  # the caller's W3C `traceparent`

@@ -18,7 +18,7 @@ from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
-from headrace.runs.message_order import Turns
+from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.service import RunService
 from headrace.values import Value
 
@@ -57,7 +57,7 @@ class Worker:
     ) -> None:
         self.run_service = run_service
         self.name = name
-        self._turns = Turns(run_service)
+        self._conversation_queue = ConversationQueue(run_service)
         self._call_back = call_back
         self._watch = watch
         self._room = asyncio.Semaphore(concurrency)
@@ -77,7 +77,7 @@ class Worker:
         await self._renew()
         renewing = asyncio.create_task(self._stay_alive(), name=f"{self.name}: renew")
         reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
-        looking = asyncio.create_task(self._turns.look(), name=f"{self.name}: turns")
+        looking = asyncio.create_task(self._conversation_queue.poll_remote(), name=f"{self.name}: turns")
         claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
         try:
             await asyncio.wait((claiming,))
@@ -123,11 +123,11 @@ class Worker:
             self._wake_up(run)
             self._held.add(run)
             stack.callback(self._held.discard, run)
-            task = asyncio.create_task(self._hold(stack.pop_all(), run), name=f"{self.name}: {run}")
+            task = asyncio.create_task(self._run_with_lease(stack.pop_all(), run), name=f"{self.name}: {run}")
             self._runs[task] = None
             task.add_done_callback(self._done)
 
-    async def _hold(self, lease: AsyncExitStack, run: RunId) -> None:
+    async def _run_with_lease(self, lease: AsyncExitStack, run: RunId) -> None:
         async with lease:
             try:
                 await self._drive(run)
@@ -189,20 +189,24 @@ class Worker:
         records = run_service.take(run) or await run_service.world.journal.read(run)
         if not records or isinstance(records[-1].event, RunEnded):
             return
-        if not await self._is_ours(run, records):
+        if not await self._owns(run, records):
             return
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         conversation = queued.conversation
-        if conversation is not None and not _to_stop(records) and not await self._turns.has(run, conversation):
+        if (
+            conversation is not None
+            and not _to_stop(records)
+            and not await self._conversation_queue.may_run(run, conversation)
+        ):
             return
         flow = await self._flow(run, records)
         if flow is not None:
             await self._driven(run, flow, records, queued)
         if conversation is not None:
-            await self._turns.pass_on(conversation)
+            await self._conversation_queue.release_next(conversation)
 
-    async def _is_ours(self, run: RunId, records: Sequence[Record]) -> bool:
+    async def _owns(self, run: RunId, records: Sequence[Record]) -> bool:
         """Whether the run may be gone on with here. Of several who begin a new one the journal lets one; one that was
         begun has to be taken up first, as whoever drives it may be alive. One that is to be stopped may be ended by
         anybody: it starts nothing any more."""
@@ -278,7 +282,7 @@ class Worker:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             await self._renew()
-            await self._see_overtaken()
+            await self._detect_lost_leases()
 
     async def _renew(self) -> None:
         try:
@@ -287,7 +291,7 @@ class Worker:
         except StoreError as error:
             logger.log(error.level, "cannot tell other workers that this one lives: %s", error)
 
-    async def _see_overtaken(self) -> None:
+    async def _detect_lost_leases(self) -> None:
         """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
         driving = self.run_service.driving
         try:

@@ -1,0 +1,84 @@
+"""The order of messages in a conversation: one after the other, by their numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from headrace.errors import StoreError
+from headrace.kernel.events import RunId
+from headrace.runs.service import RunService
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The runs of one conversation that wait in this process, and the run that they wait for."""
+
+    runs: set[RunId] = field(default_factory=set[RunId])
+    next: RunId | None = None
+
+
+class ConversationQueue:
+    """Holds back the messages of one worker whose predecessors have not finished.
+
+    A message runs in the process that accepted it, since only there does its caller receive streamed text. When the
+    predecessor runs in this process too, its end releases the next message (`release_next`). The end of a run in
+    another process is not announced: `poll_remote` looks for it every `LOOK_SECONDS`.
+    """
+
+    def __init__(self, run_service: RunService) -> None:
+        self._run_service = run_service
+        self._waiting: dict[str, _Waiting] = {}  # by conversation
+        self._some = asyncio.Event()
+
+    async def may_run(self, run: RunId, conversation: str) -> bool:
+        """Whether the run is the next of its conversation. If not, it is put back into the queue once it is."""
+        waiting = self._waiting.setdefault(conversation, _Waiting())
+        waiting.runs.add(run)  # before the query: a run that ends meanwhile releases it
+        next_run = await self._run_service.conversations.next_message(conversation)
+        if next_run in (run, None):
+            self._remove(conversation, {run})
+            return True
+        waiting.next = next_run
+        self._some.set()
+        return False
+
+    async def release_next(self, conversation: str) -> None:
+        """Queues the next run of a conversation if it waits here; called when a run has ended or paused."""
+        waiting = self._waiting.get(conversation)
+        if waiting is None:
+            return
+        runs = set(waiting.runs)
+        waiting.next = await self._run_service.conversations.next_message(conversation)
+        if waiting.next is None:
+            self._remove(conversation, runs)  # they were stopped
+        elif waiting.next in waiting.runs:
+            self._remove(conversation, {waiting.next})
+            await self._run_service.queue.put(waiting.next)
+
+    def _remove(self, conversation: str, runs: set[RunId]) -> None:
+        waiting = self._waiting.get(conversation)
+        if waiting is None:
+            return
+        waiting.runs -= runs
+        if not waiting.runs:
+            del self._waiting[conversation]
+
+    async def poll_remote(self) -> None:
+        """Releases runs whose predecessor ran in another process, until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                for conversation, waiting in [*self._waiting.items()]:
+                    if waiting.next not in self._run_service.driving:
+                        await self.release_next(conversation)
+            except StoreError as error:
+                logger.log(error.level, "cannot determine the next message to run: %s", error)
+            if not self._waiting:
+                self._some.clear()
