@@ -170,6 +170,7 @@ class Limiter:
         if not limits and not slots:
             return
         asked = [*limits, *slots]
+        since = time.monotonic()  # the store may take long to answer; what it answers was so then
         if not known and (taken := self._still_empty(limits)):
             asked = [limits[index] for index in taken]
             results = list(taken.values())
@@ -187,7 +188,7 @@ class Limiter:
             if not taken.taken:
                 wait = taken.wait if limit.kind.window else _SLOT_SECONDS
                 if limit.kind.window:
-                    self._empty[limit.name, limit.most] = time.monotonic() + wait
+                    self._empty[limit.name, limit.most] = since + wait
                 if worst is None or wait > worst[0]:
                     worst = wait, limit
         if worst is not None:
