@@ -17,7 +17,9 @@ from xdist.workermanage import WorkerController
 
 from tests import leftovers, logged
 
-WHOLE = ("deploy", "product_studio", "sdk_node", "third_party")
+# Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
+WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")
+LONG = (*WHOLE, "server", "sandbox", "telemetry", "cli")
 
 _REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()
@@ -65,6 +67,12 @@ class Schedule(LoadScopeScheduling):
         file = nodeid.partition("::")[0]
         folder = file.rpartition("/")[0]
         return folder if folder.rpartition("/")[2] in WHOLE else file
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Processes are given the tests in this order: what takes long is not to come last."""
+    if is_worker(config):
+        items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else len(LONG))
 
 
 def report_of(config: pytest.Config) -> Path:
