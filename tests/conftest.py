@@ -114,8 +114,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
     yield
-    if nextitem is None or nextitem.path != item.path:
-        leftovers.forget_applications()
     found = logged.revealing(logged.told())
     if item.get_closest_marker("logs_secrets") is None:
         assert not found, "a key or a secret was logged"

@@ -8,7 +8,6 @@ core meanwhile.
 from __future__ import annotations
 
 import faulthandler
-import functools
 import os
 import signal
 import sys
@@ -18,8 +17,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
-
-from fastapi.dependencies import models
 
 PATIENCE = 5.0  # seconds that processes which are ending are given
 GRACE = 20.0  # seconds that threads are given after that
@@ -37,14 +34,6 @@ def reset_signals() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-
-
-def forget_applications() -> None:
-    """FastAPI remembers some thousands of endpoints for as long as the process lives. Each is a method of an
-    application that a test has served, and keeps all that the application had: its stores, and what they hold."""
-    for each in vars(models).values():
-        if isinstance(each, functools._lru_cache_wrapper):
-            each.cache_clear()
 
 
 def children() -> dict[int, str]:

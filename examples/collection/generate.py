@@ -21,6 +21,7 @@ from writers import curl_files, http_files, postman
 
 from headrace.api.app import create_app
 from headrace.api.native import Polling
+from headrace.api.openapi import document
 from headrace.main import service
 from headrace.settings import Settings
 
@@ -34,7 +35,7 @@ async def description() -> dict[str, Any]:
         async with service(Settings(data=pathlib.Path(data)), {}, memory=True, work=False) as running:
             parts = Polling(running.answers, running.webhook_sender, running.batch_runner)
             app = create_app(running.apps, running.run_service, running.files, None, parts, speech=running.speech)
-            return app.openapi()
+            return document(app.routes)
 
 
 def generated() -> dict[str, bytes]:

@@ -106,8 +106,7 @@ def test_what_only_begins_alike_is_not_under_the_prefix(ask: Any) -> None:
 def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
     assert ask("/openapi.json", STRIPS).json()["servers"] == [{"url": "https://flows.example/api"}]
     page = ask("/api/docs", LEAVES)
-    assert "url: 'openapi.json'" in page.text  # beside the page, wherever that is
-    assert "connect-src 'self' https://flows.example;" in page.headers["Content-Security-Policy"]
+    assert 'href="openapi.json"' in page.text  # beside the page, wherever that is
     (app,) = server.ready["apps"]
     uploaded = httpx.post(
         f"{server.url}/api/v1/files/upload",

@@ -11,11 +11,11 @@ from typing import Any, cast
 import aiohttp
 import pytest
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
 
-from headrace.api.app import RawRoute
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.http import errors
+from headrace.api.http.routing import OperationList, mounted
 from headrace.api.native.callbacks import CallbackRoutes, callback_url
 from headrace.api.native.services import Polling
 from headrace.apps.catalog import Served
@@ -58,13 +58,13 @@ class Caller:
 @pytest.fixture
 async def caller() -> AsyncGenerator[Caller]:
     async with delivering() as at:
-        app = FastAPI()
+        app = Starlette()
         errors.install(app)
-        router = APIRouter(prefix="/api/v1", route_class=RawRoute)
+        router = OperationList()
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         batch_runner = BatchRunner(at.where, at.store, Chats(at.where))
         CallbackRoutes(api, Polling(at.store, at.webhook_sender, batch_runner)).add_to(router)
-        app.include_router(router)
+        app.router.routes += mounted("/api/v1", router.operations)
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())
         await server.listens.wait()

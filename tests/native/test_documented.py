@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headrace.api.openapi import document
 from headrace.stores.memory import MemoryStore
 from tests.native.calling import Caller
 from tests.native.fuzzing import Operation, operations
@@ -14,7 +15,7 @@ from tests.native.world import api_of, apps_of
 from tests.runs.service import ECHO
 
 APP: Any = api_of(apps_of(MemoryStore()))
-DESCRIPTION: Mapping[str, Any] = APP.openapi()
+DESCRIPTION: Mapping[str, Any] = document(APP.routes)
 ALL = operations(DESCRIPTION, "/api/")
 each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda each: f"{each.method} {each.path}")
 

@@ -7,18 +7,18 @@ from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 
 import pytest
-from fastapi import APIRouter, FastAPI, Request
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from headrace.api.app import RawRoute
 from headrace.api.http import errors
+from headrace.api.http.routing import Operation, mounted
 from headrace.api.middleware.api_version import Stability, deprecated
 from headrace.api.middleware.request_context import Edge
-from headrace.api.openapi import operation, responses
+from headrace.api.openapi import document
 from headrace.errors import NotFound
 from tests.native.calling import Caller
 
-OLD = operation("old", "Old", "An old route", "Does what it did.", responses((), json={"done": True}))
 GONE = deprecated(date(2026, 12, 1), date(2027, 6, 1), "https://example.com/changes#old")
 
 
@@ -37,24 +37,23 @@ async def old(request: Request) -> Response:
 
 
 @pytest.fixture
-def app() -> FastAPI:
+def app() -> Starlette:
     """An API with one route as it was, and the same as a deprecated one."""
-    made = FastAPI(redirect_slashes=False)
+    made = Starlette()
     made.add_middleware(Edge, origins=["*"], headers={"X-Version": "1.12.1"})
     made.add_middleware(Stability, prefixes=("/api",), headers={"Headrace-API-Version": "1"})
     errors.install(made)
+    operations = [
+        Operation("GET", "/new", old, id="new", tag="New"),
+        GONE.of(Operation("GET", "/old", old, id="old", tag="Old", description="Does what it did.")),
+    ]
     for prefix in ("/api/v1", "/v1"):
-        router = APIRouter(prefix=prefix, route_class=RawRoute)
-        router.add_api_route("/new", old, methods=["GET"], **{**OLD, "operation_id": f"new{prefix}"})
-        router.add_api_route(
-            "/old", GONE.endpoint(old), methods=["GET"], **{**GONE.operation(OLD), "operation_id": f"old{prefix}"}
-        )
-        made.include_router(router)
+        made.router.routes += mounted(prefix, operations)
     return made
 
 
 @pytest.mark.parametrize("query", ["", "?how=refused", "?how=broken", "?how=linked", "?how=stream"])
-async def test_a_deprecated_route_says_so_in_every_answer(app: FastAPI, query: str, caplog: pytest.LogCaptureFixture):
+async def test_a_deprecated_route_says_so_in_every_answer(app: Starlette, query: str, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.CRITICAL)
     answer = await Caller(app)("GET", f"/api/v1/old{query}")
     assert answer.headers["deprecation"] == "@1796083200"
@@ -68,7 +67,7 @@ async def test_a_deprecated_route_says_so_in_every_answer(app: FastAPI, query: s
 
 
 @pytest.mark.parametrize("query", ["", "?how=refused", "?how=broken"])
-async def test_other_routes_do_not(app: FastAPI, query: str, caplog: pytest.LogCaptureFixture):
+async def test_other_routes_do_not(app: Starlette, query: str, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.CRITICAL)
     answer = await Caller(app)("GET", f"/api/v1/new{query}")
     assert answer.headers["headrace-api-version"] == "1"
@@ -86,19 +85,19 @@ async def test_other_routes_do_not(app: FastAPI, query: str, caplog: pytest.LogC
         ("GET", "/nothing", False),
     ],
 )
-async def test_the_version_is_named_also_where_there_is_no_route(app: FastAPI, method: str, path: str, named: bool):
+async def test_the_version_is_named_also_where_there_is_no_route(app: Starlette, method: str, path: str, named: bool):
     answer = await Caller(app)(method, path)
     assert ("headrace-api-version" in answer.headers) == named
 
 
-async def test_browsers_may_read_the_version(app: FastAPI):
+async def test_browsers_may_read_the_version(app: Starlette):
     answer = await Caller(app)("GET", "/api/v1/new", headers={"Origin": "https://shop.example"})
     exposed = answer.headers["access-control-expose-headers"].replace(" ", "").split(",")
     assert {"Headrace-API-Version", "X-Version"} <= set(exposed)
 
 
-def test_the_documentation_says_so_too(app: FastAPI):
-    paths = app.openapi()["paths"]
+def test_the_documentation_says_so_too(app: Starlette):
+    paths = document(app.routes)["paths"]
     told = paths["/api/v1/old"]["get"]
     assert told["deprecated"] is True
     assert "2027-06-01" in told["description"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.api.openapi import document
 from headrace.stores.memory import MemoryStore
 from tests.native.world import api_of, apps_of
 from tests.official.described import ALL, Described
 
 _API: Any = api_of(apps_of(MemoryStore()))
-_PATHS: Mapping[str, Any] = _API.openapi()["paths"]
+_PATHS: Mapping[str, Any] = document(_API.routes)["paths"]
 
 
 def ours(operation: Described) -> Mapping[str, Any] | None:

@@ -41,7 +41,7 @@ call '200' 'List versions' \
   --request GET "${HEADRACE_URL}/api/v1/workflows/${app_id}/versions" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '201 200' 'Publish a version that calls do not run yet' \
+call '200 201' 'Publish a version that calls do not run yet' \
   --request POST "${HEADRACE_URL}/api/v1/workflows/${app_id}/versions?current=false" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header 'Content-Type: application/yaml' \

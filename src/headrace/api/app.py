@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import cached_property
-from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
 
-from headrace import __version__
-from headrace.api import native, openapi
+from headrace.api import native
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.dify import run_docs
 from headrace.api.dify.annotations import AnnotationRoutes
@@ -29,6 +23,7 @@ from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.http import errors
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList, Security, mounted
 from headrace.api.middleware import slashes
 from headrace.api.middleware.api_version import Stability
 from headrace.api.middleware.rate_limit_headers import Limiting
@@ -43,42 +38,13 @@ __all__ = ["ApiOptions", "FileStore", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}  # FastAPI's own: 10 us a request
+_APP_KEY = Security(
+    "AppKey",
+    "`app-...`, an app's own key, printed when the app is served; or `ws-...`, a workspace's, with the app's id in the "
+    "header `Headrace-App` (or the query's `app_id`) unless the path has it, or the key is for one app only",
+)
 _READY_SECONDS = 2.0  # within which the journal must have answered
 _PROBE_SECONDS = 0.5  # an answer holds for so long: whoever asks often does not make it write often
-
-
-class RawRoute(APIRoute):
-    """A route whose endpoint takes the request and makes the response by itself; FastAPI only documents it."""
-
-    def get_route_handler(self) -> Any:
-        return self.endpoint
-
-    @cached_property
-    def _begins(self) -> str:
-        return self.path.partition("{")[0]
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        # most routes are ruled out by how their path begins, which is much cheaper than a regular expression
-        if not scope["path"].startswith(self._begins) and not scope.get("root_path"):
-            return Match.NONE, {}
-        match, child = super().matches(scope)
-        if match is Match.PARTIAL and self._takes(scope):
-            match = Match.FULL
-        return match, child
-
-    def _takes(self, scope: Scope) -> bool:
-        """Whether a request's method is one of the route's: where GET is, HEAD is too, as in Dify."""
-        methods = self.methods or ()
-        return scope["method"] in methods or (scope["method"] == "HEAD" and "GET" in methods)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # past FastAPI's own handling, which opens stacks for dependencies that these endpoints do not have
-        if not self._takes(scope):
-            await super().handle(scope, receive, send)
-            return
-        response = await self.endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
 
 
 def create_app(
@@ -89,19 +55,13 @@ def create_app(
     parts: native.Polling | None = None,
     *,
     speech: Speech | None = None,
-) -> FastAPI:
+) -> Starlette:
     """The API as an ASGI application; with the asynchronous one if it is given its parts. It starts and stops nothing:
     that is for whoever made them."""
     options = options or ApiOptions()
     api = Api(apps, run_service, files, options, speech)
-    app = FastAPI(
-        title="Headrace",
-        version=__version__,
-        description=run_docs.DESCRIPTION,
-        redirect_slashes=False,
-        openapi_url=None,  # `documentation` sees to it
-        telemetry=_NO_TELEMETRY,
-    )
+    app = Starlette()
+    app.router.redirect_slashes = False
     app.add_middleware(
         Edge, origins=options.cors_origins, headers=options.headers, watch=options.watch, secure=options.secure
     )
@@ -110,8 +70,7 @@ def create_app(
     errors.install(app)
     slashes.install(app)
 
-    key = HTTPBearer(scheme_name="App key", description=openapi.KEY)
-    v1 = APIRouter(prefix="/v1", route_class=RawRoute, dependencies=[Depends(key)])  # documents; `auth` checks
+    v1 = OperationList()
     file_routes = FileRoutes(api)
     RunRoutes(api).add_to(v1)
     app_routes = AppRoutes(api)
@@ -123,30 +82,19 @@ def create_app(
     AnnotationRoutes(api).add_to(v1)
     AudioRoutes(api).add_to(v1)
     file_routes.add_to(v1)
-    app.router.routes.extend(v1.routes)  # not include_router, which looks for the route twice a request
+    routes = app.router.routes
+    routes += mounted("/v1", v1.operations, _APP_KEY)
     if parts is not None:
         app.add_middleware(Stability, prefixes=native.PREFIXES, headers=native.HEADERS)
-        told = native.PREFIXES[0]
-        polled = [
-            APIRouter(
-                prefix=prefix, route_class=RawRoute, dependencies=[Depends(key)], include_in_schema=prefix == told
-            )
-            for prefix in native.PREFIXES
-        ]
-        native.add_routes(polled, api, parts)
-        for router in polled:
-            app.router.routes.extend(router.routes)
-        # what is asked for again and again is to be found first
-        app.router.routes.sort(key=lambda route: getattr(route, "path", "") != f"{told}{native.POLLED}")
-
-    rest = APIRouter(route_class=RawRoute)
-    app_routes.add_open_to(rest)
-    file_routes.add_signed_to(rest)
-    health = HealthRoutes(api)
-    openapi.add_get(rest, "/healthz", health.lives, run_docs.HEALTH)
-    openapi.add_get(rest, "/readyz", health.ready, run_docs.READY)
-    app.router.routes.extend(rest.routes)
-    DocumentationRoutes(app, options.public_url).add_to(app)
+        routes += native.routes(api, parts, _APP_KEY)
+        # what is polled is requested most, and is to be found first
+        routes.sort(key=lambda route: getattr(route, "path", "") != native.POLLED)
+    public = OperationList()
+    app_routes.add_open_to(public)
+    file_routes.add_signed_to(public)
+    HealthRoutes(api).add_to(public)
+    routes += mounted("", public.operations)
+    routes += DocumentationRoutes(routes, options.public_url).routes()
     return app
 
 
@@ -157,6 +105,10 @@ class HealthRoutes:
         self.api = api
         self._probing: asyncio.Task[str | None] | None = None  # one for all who ask meanwhile, and for a moment after
         self._probed_at = 0.0
+
+    def add_to(self, router: OperationList) -> None:
+        router.add_api_route("/healthz", self.lives, methods=["GET"], **run_docs.HEALTH)
+        router.add_api_route("/readyz", self.ready, methods=["GET"], **run_docs.READY)
 
     async def lives(self, request: Request) -> Response:
         return Response(b'{"status": "ok"}', media_type="application/json")

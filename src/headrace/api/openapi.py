@@ -1,19 +1,172 @@
-"""How endpoints are described for `/docs` and `/openapi.json`: arguments of `add_api_route`, with examples."""
+"""The OpenAPI description of the API, written from its routes when it is first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from starlette.routing import BaseRoute
 
-Operation = dict[str, Any]
+from headrace import __version__
+from headrace.api.http.errors import body_of, body_type, of_status
+from headrace.api.http.routing import PATH_PARAMETERS, ApiRoute, Contents, Operation, OperationList, parameter
+from headrace.api.http.schema import JSON, Media, adapter
+from headrace.errors import Forbidden, RequestError, Unauthorized
 
-KEY = (
-    "`app-...`, an app's own key, printed when the app is served; or `ws-...`, a workspace's, with the app's id in the "
-    "header `Headrace-App` (or the query's `app_id`) unless the path has it, or the key is for one app only"
-)
+TITLE = "Headrace"
+_DESCRIPTION = """Workflows exported from Dify, served through Dify's Service API.
+
+Every request has the header `Authorization: Bearer KEY`: an app's own key (`app-...`), a workspace's (`ws-...`), or a
+token of an identity provider. Errors are always `{"code": ..., "message": ..., "status": ...}`."""
+
+Json = dict[str, Any]
+
+
+def document(routes: Iterable[BaseRoute]) -> Json:
+    """The description of all documented routes."""
+    ours = [route for route in routes if isinstance(route, ApiRoute) and route.include_in_schema]
+    schemas = _Schemas(ours)
+    paths: dict[str, Json] = {}
+    for route in ours:
+        paths.setdefault(route.path_format, {})[route.operation.method.lower()] = _operation(route, schemas)
+    securities = {route.security.name: route.security for route in ours if route.security}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": __version__, "description": _DESCRIPTION},
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer", "description": security.description}
+                for name, security in securities.items()
+            },
+        },
+    }
+
+
+def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
+    operation = route.operation
+    security: list[dict[str, list[str]]] = [{route.security.name: []}] if route.security else []
+    if operation.legacy is not None:
+        return _legacy(operation.legacy) | {"security": security}
+    described: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": _parameters(route),
+        "responses": _responses(route, schemas),
+        "security": security,
+    }
+    if operation.body:
+        content = {media.type: schemas.content(media, "validation") for media in listed(operation.body)}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
+    return described | ({"deprecated": True} if operation.deprecated else {})
+
+
+def _parameters(route: ApiRoute) -> list[Mapping[str, Any]]:
+    own = route.operation.parameters
+    by_name = PATH_PARAMETERS | {each["name"]: each for each in own if each["in"] == "path"}
+    return [*(by_name[name] for name in route.param_convertors), *(each for each in own if each["in"] != "path")]
+
+
+def _responses(route: ApiRoute, schemas: _Schemas) -> Json:
+    responses: dict[str, Json] = {}
+    for status, contents in responses_of(route.operation).items():
+        responses[str(status)] = {"description": HTTPStatus(status).phrase}
+        if contents:
+            responses[str(status)]["content"] = {
+                media.type: schemas.content(media, "serialization") for media in contents
+            }
+    for error in _errors(route):
+        response = responses.setdefault(str(error.status), {"description": HTTPStatus(error.status).phrase})
+        content = response.setdefault("content", {}).setdefault(JSON, schemas.content(Media(body_type(route.path))))
+        content.setdefault("examples", {})[error.code] = {"value": body_of(error, route.path)}
+    return dict(sorted(responses.items()))
+
+
+def _errors(route: ApiRoute) -> Iterator[RequestError]:
+    """Those that an operation declares, and those that follow from what it is."""
+    operation = route.operation
+    if route.security:
+        yield Unauthorized("Access token is invalid")
+        yield Forbidden("This key lacks the permission 'run'.")
+    if operation.body:
+        yield of_status(413)
+        if any(media.type == JSON for media in listed(operation.body)):
+            yield of_status(400)
+            if operation.body_required:
+                yield of_status(415)
+    yield from operation.errors
+
+
+def responses_of(operation: Operation) -> Mapping[int, Sequence[Media[Any]]]:
+    """What an operation returns, by status."""
+    declared = operation.response
+    by_status = declared if isinstance(declared, Mapping) else {200: declared}
+    return {status: listed(contents) for status, contents in by_status.items()}
+
+
+def listed(contents: Contents) -> Sequence[Media[Any]]:
+    return [contents] if isinstance(contents, Media) else contents
+
+
+class _Schemas:
+    """The JSON schemas of all shapes: each is described once, and referred to."""
+
+    def __init__(self, routes: Sequence[ApiRoute]) -> None:
+        shapes: dict[tuple[Any, JsonSchemaMode], None] = {}
+        for route in routes:
+            shapes[body_type(route.path), "serialization"] = None
+            for media in listed(route.operation.body):
+                shapes[media.shape, "validation"] = None
+            for contents in responses_of(route.operation).values():
+                shapes |= {(media.shape, "serialization"): None for media in contents}
+        wanted: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+            (shape, mode, adapter(shape)) for shape, mode in shapes if shape is not None
+        ]
+        self._schemas, definitions = TypeAdapter.json_schemas(
+            wanted, ref_template="#/components/schemas/{model}", schema_generator=_Untitled
+        )
+        self.components = definitions.get("$defs", {})
+
+    def content(self, media: Media[Any], mode: JsonSchemaMode = "serialization") -> Json:
+        content: Json = {}
+        if media.schema is not None:
+            content["schema"] = media.schema
+        elif media.shape is not None:
+            content["schema"] = self._schemas[media.shape, mode]
+        if media.examples:
+            content["examples"] = {name: {"value": example} for name, example in media.examples.items()}
+        elif media.example is not None:
+            content["example"] = media.example
+        return content
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without titles, which only repeat the names of fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+# --------------------------------------------------------------- operations that are still declared as dictionaries
+
+
+def _legacy(described: Mapping[str, Any]) -> Json:
+    responses = {str(status): response for status, response in sorted(described["responses"].items())}
+    return {
+        "operationId": described["operation_id"],
+        "tags": described["tags"],
+        "summary": described["summary"],
+        "description": described["description"],
+        "parameters": [],
+        **described["openapi_extra"],
+        "responses": responses,
+    }
 
 
 def error(code: str, message: str, status: int) -> dict[str, Any]:
@@ -52,12 +205,6 @@ _ERROR_SCHEMA = {
 }
 
 
-def parameter(
-    where: str, name: str, about: str, schema: Mapping[str, Any], *, required: bool = False
-) -> Mapping[str, Any]:
-    return {"in": where, "name": name, "description": about, "schema": schema, "required": required or where == "path"}
-
-
 def operation(
     name: str,
     tag: str,
@@ -66,7 +213,7 @@ def operation(
     responses: dict[int | str, Any],
     parameters: Sequence[Mapping[str, Any]] = (),
     body: Mapping[str, Any] | None = None,
-) -> Operation:
+) -> dict[str, Any]:
     extra: dict[str, Any] = {"parameters": list(parameters)} if parameters else {}
     if body is not None:
         extra["requestBody"] = {"required": True, "content": body}
@@ -77,7 +224,6 @@ def operation(
         "summary": summary,
         "description": about,
         "responses": responses,
-        "response_class": Response,
         "status_code": good,
         "openapi_extra": extra,
     }
@@ -95,6 +241,6 @@ STARTING_POINT = (
 """Where a stream that is followed goes on."""
 
 
-def add_get(router: APIRouter, path: str, endpoint: Callable[..., Any], operation: Operation) -> None:
-    """Adds a GET, and with it HEAD (see `app.RawRoute`)."""
+def add_get(router: OperationList, path: str, endpoint: Callable[..., Any], operation: Mapping[str, Any]) -> None:
+    """Adds a GET, and with it HEAD (see `ApiRoute`)."""
     router.add_api_route(path, endpoint, methods=["GET"], **operation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from uuid import UUID, uuid4, uuid5
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
@@ -13,6 +13,7 @@ from headrace.api.dify import annotation_docs as operations
 from headrace.api.http.errors import of_status
 from headrace.api.http.params import number, text
 from headrace.api.http.responses import gone, told
+from headrace.api.http.routing import OperationList
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound
 from headrace.ports import Annotation
@@ -29,7 +30,7 @@ class AnnotationRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/apps/annotations", self.listed, methods=["GET"], **operations.ANNOTATIONS)
         router.add_api_route("/apps/annotations", self.add, methods=["POST"], **operations.ADD_ANNOTATION)
         router.add_api_route(

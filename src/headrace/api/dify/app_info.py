@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api
 from headrace.api.dify import run_docs
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList
 from headrace.node import Flow
 from headrace.values import Value
 
@@ -46,13 +47,13 @@ class AppRoutes:
             "workflow_file_upload_limit": _FILES_A_RUN,
         }
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/info", self.info, methods=["GET"], **run_docs.INFO)
         router.add_api_route("/parameters", self.parameters, methods=["GET"], **run_docs.PARAMETERS)
         router.add_api_route("/meta", self.meta, methods=["GET"], **run_docs.META)
         router.add_api_route("/site", self.site, methods=["GET"], **run_docs.SITE)
 
-    def add_open_to(self, router: APIRouter) -> None:
+    def add_open_to(self, router: OperationList) -> None:
         """What needs no key."""
         router.add_api_route("/v1/", self.index, methods=["GET"], **run_docs.INDEX)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import cast
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, named_user
@@ -17,6 +17,7 @@ from headrace.api.dify.message_schemas import Messages
 from headrace.api.http.multipart import Form, form_of
 from headrace.api.http.params import maybe_text
 from headrace.api.http.responses import told
+from headrace.api.http.routing import OperationList
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ports.services import Speech
@@ -48,7 +49,7 @@ class AudioRoutes:
         self.api = api
         self.messages = Messages(api.run_service)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/audio-to-text", self.transcribe, methods=["POST"], **operations.TRANSCRIBE)
         router.add_api_route("/text-to-audio", self.speak, methods=["POST"], **operations.SPEAK)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, user_of
@@ -15,6 +15,7 @@ from headrace.api.dify.chat_schemas import FLOWING, BlockingReply
 from headrace.api.dify.message_requests import Message, chat_message, completion_message, message_submission
 from headrace.api.dify.run_requests import stop, streaming, tell, wants_ids
 from headrace.api.http.errors import app_unavailable, not_chat_app
+from headrace.api.http.routing import OperationList
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, COMPLETION
@@ -30,7 +31,7 @@ class ChatRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/chat-messages", self.chat, methods=["POST"], **operations.CHAT)
         router.add_api_route("/chat-messages/{task_id}/stop", self.stop_chat, methods=["POST"], **operations.STOP_CHAT)
         router.add_api_route("/completion-messages", self.complete, methods=["POST"], **operations.COMPLETE)

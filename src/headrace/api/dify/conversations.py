@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
@@ -12,6 +12,7 @@ from headrace.api.dify import conversation_docs as operations
 from headrace.api.http.errors import not_chat_app, of_status
 from headrace.api.http.params import maybe_id, maybe_text, number, truth
 from headrace.api.http.responses import gone, told
+from headrace.api.http.routing import OperationList
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
@@ -30,7 +31,7 @@ class ConversationRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         one = "/conversations/{conversation_id}"
         router.add_api_route("/conversations", self.listed, methods=["GET"], **operations.CONVERSATIONS)
         router.add_api_route(one, self.delete, methods=["DELETE"], **operations.DELETE_CONVERSATION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import PurePath
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from headrace.api import openapi
@@ -22,6 +22,7 @@ from headrace.api.http.errors import (
 )
 from headrace.api.http.json import encode, iso
 from headrace.api.http.multipart import Form, form_of
+from headrace.api.http.routing import OperationList
 from headrace.errors import Forbidden, NotFound, RequestError
 from headrace.ports import StoredFile
 
@@ -41,12 +42,12 @@ class FileRoutes:
         # the largest of all kinds: which kind it is shows only once the body comes
         self._largest = max(api.options.limit_for(each) for each in (".png", ".mp3", ".mp4", ".txt", ""))
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/files/upload", self.upload, methods=["POST"], **run_docs.UPLOAD)
         openapi.add_get(router, "/files/{file_id}/preview", self.preview, run_docs.PREVIEW)
         router.add_api_route("/end-users/{end_user_id}", self.end_user, methods=["GET"], **run_docs.END_USER)
 
-    def add_signed_to(self, router: APIRouter) -> None:
+    def add_signed_to(self, router: OperationList) -> None:
         openapi.add_get(router, "/files/{file_id}/file-preview", self.signed, run_docs.SIGNED)
         openapi.add_get(router, "/files/tools/{name}", self.signed_tool, run_docs.SIGNED_TOOL)
 

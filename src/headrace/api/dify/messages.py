@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, user_of
@@ -17,6 +17,7 @@ from headrace.api.http.errors import not_chat_app
 from headrace.api.http.json import iso
 from headrace.api.http.params import maybe_id, maybe_text, number
 from headrace.api.http.responses import done, told
+from headrace.api.http.routing import OperationList
 from headrace.conversations.messages import CHATS
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ports import EndUser, Feedback, Message
@@ -35,7 +36,7 @@ class MessageRoutes:
         self.api = api
         self.messages = Messages(api.run_service)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/messages", self.listed, methods=["GET"], **operations.MESSAGES)
         router.add_api_route(
             "/messages/{message_id}/suggested", self.suggested, methods=["GET"], **operations.SUGGESTED

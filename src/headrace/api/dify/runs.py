@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag, user_of
@@ -19,6 +19,7 @@ from headrace.api.dify.run_schemas import Blocking, detail, log_line
 from headrace.api.http.errors import not_workflow_app
 from headrace.api.http.json import encode
 from headrace.api.http.params import number
+from headrace.api.http.routing import OperationList
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound, RequestError
@@ -42,7 +43,7 @@ class RunRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/workflows/run", self.run, methods=["POST"], **run_docs.RUN)
         router.add_api_route("/workflows/run/{workflow_run_id}", self.detail, methods=["GET"], **run_docs.RUN_DETAIL)
         router.add_api_route("/workflows/tasks/{task_id}/stop", self.stop, methods=["POST"], **run_docs.STOP)

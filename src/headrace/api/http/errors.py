@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from headrace.api.http.json import encode
 from headrace.errors import LoadError, RequestError, StoreError
@@ -104,28 +104,57 @@ class BadParameter(RequestError):
         self.param = param
 
 
-def openai_body(error: RequestError) -> dict[str, Any]:
-    """An error in OpenAI's envelope."""
+class Error(TypedDict):
+    """An error, as Dify returns it."""
+
+    code: str
+    message: str
+    status: int
+
+
+class OpenAIErrorDetail(TypedDict):
+    """What went wrong, as OpenAI returns it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """An error, as OpenAI returns it."""
+
+    error: OpenAIErrorDetail
+
+
+def openai_body(error: RequestError) -> OpenAIError:
     kind = _OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     param = error.param if isinstance(error, BadParameter) else None
     return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
 
 
+def body_type(path: str) -> type[Error] | type[OpenAIError]:
+    """The shape of errors below this path."""
+    return OpenAIError if path == OPENAI or path.startswith(f"{OPENAI}/") else Error
+
+
+def body_of(error: RequestError, path: str = "") -> Error | OpenAIError:
+    """The body of the response to a request to this path."""
+    if body_type(path) is OpenAIError:
+        return openai_body(error)
+    return {"code": error.code, "message": error.message, "status": error.status}
+
+
 def envelope(error: RequestError, path: str = "") -> Response:
-    """The answer to a request to this path."""
-    if path.startswith(OPENAI) and path[len(OPENAI) :][:1] in ("", "/"):
-        told: dict[str, Any] = openai_body(error)
-    else:
-        told = {"code": error.code, "message": error.message, "status": error.status}
-    return Response(encode(told), error.status, dict(error.headers), "application/json")
+    """The response to a request to this path."""
+    return Response(encode(body_of(error, path)), error.status, dict(error.headers), "application/json")
 
 
-def install(app: FastAPI) -> None:
-    """Makes an app answer its errors in the envelope. What is unforeseen is left to `edge.Edge`."""
+def install(app: Starlette) -> None:
+    """Makes an app return its errors in the envelope. Unforeseen ones are left to `RequestContext`."""
     for kind in (RequestError, StoreError, LoadError):
         app.add_exception_handler(kind, _on_foreseen)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
 
 
 def foreseen(request: Request, error: Exception) -> RequestError:
@@ -165,9 +194,3 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     found = of_status(error.status_code)
     found.headers = dict(error.headers or {})
     return envelope(found, request.url.path)
-
-
-async def _on_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    told = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-    return envelope(RequestError(told, "invalid_param", 400), request.url.path)

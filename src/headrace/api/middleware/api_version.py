@@ -6,8 +6,8 @@ Plain ASGI, as `edge` is, so that streams pass through untouched.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from email.utils import format_datetime
 from urllib.parse import urlsplit
@@ -16,12 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.api.openapi import Operation
+from headrace.api.http.routing import Operation
 
 NOTICE_MONTHS = 6  # between the announcement that a route will go and its going, at least
-_FOUND = "headrace.deprecation"  # in a request's scope: the headers that its route adds
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+_DEPRECATION = "headrace.deprecation"  # in a request's scope: the headers that its route adds
 
 
 class Stability:
@@ -45,7 +43,7 @@ class Stability:
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
                 always = self._always if ours else []
-                message["headers"] = [*message.get("headers", ()), *always, *scope.get(_FOUND, ())]
+                message["headers"] = [*message.get("headers", ()), *always, *scope.get(_DEPRECATION, ())]
             await send(message)
 
         await self._app(scope, receive, telling)
@@ -53,10 +51,7 @@ class Stability:
 
 @dataclass(frozen=True, slots=True)
 class Deprecation:
-    """That a route should not be used any more; see `deprecated`. For the arguments of `add_api_route`:
-
-    router.add_api_route("/old", gone.endpoint(self.old), methods=["GET"], **gone.operation(OLD))
-    """
+    """That an operation should not be used any more; see `deprecated`."""
 
     since: date
     sunset: date
@@ -71,20 +66,17 @@ class Deprecation:
             "Link": f'<{self.link}>; rel="deprecation"; type="text/html"',
         }
 
-    def endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, whose every answer carries the headers."""
+    def of(self, operation: Operation) -> Operation:
+        """The operation, described as deprecated; all its responses have the headers."""
         headers = _raw(self.headers)
 
-        async def told(request: Request) -> Response:
-            request.scope[_FOUND] = headers
-            return await endpoint(request)
+        async def endpoint(request: Request) -> Response:
+            request.scope[_DEPRECATION] = headers
+            return await operation.endpoint(request)
 
-        return told
-
-    def operation(self, operation: Operation) -> Operation:
-        """The operation, as deprecated in `/docs`."""
-        until = f"Deprecated since {self.since}, answers until {self.sunset}: see {self.link}."
-        return {**operation, "deprecated": True, "description": f"{operation['description']}\n\n{until}"}
+        until = f"Deprecated since {self.since}, available until {self.sunset}: see {self.link}."
+        description = f"{operation.description}\n\n{until}"
+        return replace(operation, endpoint=endpoint, deprecated=True, description=description)
 
 
 def deprecated(since: date, sunset: date, link: str) -> Deprecation:

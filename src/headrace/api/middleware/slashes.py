@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 from starlette.routing import Match
@@ -21,12 +21,12 @@ from headrace.api.middleware.proxy_headers import ROOT
 _SLASHES = re.compile("/{2,}")
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Makes an app look so at paths that no route has."""
     app.router.default = _elsewhere(app)
 
 
-def _elsewhere(app: FastAPI) -> ASGIApp:
+def _elsewhere(app: Starlette) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path.startswith("//"):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import IO
 from uuid import uuid4
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from headrace.api.auth import Api, as_uuid, named_user
@@ -19,6 +19,7 @@ from headrace.api.dify.run_schemas import ANONYMOUS
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
 from headrace.api.http.request_body import Body
+from headrace.api.http.routing import OperationList
 from headrace.api.native import batch_docs as operations
 from headrace.api.native.services import Polling
 from headrace.api.openapi import add_get
@@ -50,7 +51,7 @@ class BatchRoutes:
         self._largest = largest
         self._most = most
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         router.add_api_route("/workflows/{workflow_id}/batch", self.begin, methods=["POST"], **operations.BEGIN)
         add_get(router, "/batches", self.listed, operations.LIST)
         add_get(router, "/batches/{batch_id}", self.detail, operations.DETAIL)

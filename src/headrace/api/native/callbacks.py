@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList
 from headrace.api.native.services import Polling
 from headrace.api.openapi import add_get, error, operation, parameter, responses
 from headrace.errors import InvalidParam, NotFound
@@ -31,7 +32,7 @@ class CallbackRoutes:
         self.api = api
         self._webhook_sender = parts.webhook_sender
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         add_get(router, "/workflow-runs/{workflow_run_id}/callbacks", self.listed, LIST)
         add_get(router, "/callbacks/secret", self.secret, SECRET)
         router.add_api_route("/callbacks/{callback_id}/resend", self.resend, methods=["POST"], **RESEND)

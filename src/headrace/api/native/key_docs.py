@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.api.http.routing import Security
 from headrace.api.openapi import error, operation, parameter, responses
 from headrace.times import times
 
-SCHEME = "Workspace key"
-BEARER = "`ws-...`, a workspace's key with the permission `manage`; the first one is made by `headrace keys create`"
+WORKSPACE_KEY = Security(
+    "WorkspaceKey",
+    "`ws-...`, a workspace's key with the permission `manage`; `headrace keys create` makes the first one",
+)
 
 _TAG = "Keys"
 _ID = "3f6f2b1c-5d0f-4a52-9d0a-0b8a4a3c1e77"

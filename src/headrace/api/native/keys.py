@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import cast
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.security import HTTPBearer
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.access.keys import OVERLAP, Rights, in_order, may_give, oversees
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.params import maybe_text, number, text
 from headrace.api.http.responses import told
+from headrace.api.http.routing import OperationList
 from headrace.api.native import key_docs as operations
 from headrace.api.native.run_list import cursor_of, place_of
 from headrace.api.openapi import add_get
@@ -41,21 +41,13 @@ class KeyRoutes:
         self._access = api.apps.access
         self._catalog = api.apps.catalog
 
-    def add_to(self, router: APIRouter) -> None:
-        bearer = HTTPBearer(scheme_name=operations.SCHEME, description=operations.BEARER)
-        ours = APIRouter(
-            prefix=router.prefix,
-            route_class=router.route_class,
-            dependencies=[Depends(bearer)],
-            include_in_schema=router.include_in_schema,
-        )
-        ours.add_api_route("/keys", self.create, methods=["POST"], **operations.CREATE)
-        add_get(ours, "/keys", self.listed, operations.LIST)
-        add_get(ours, "/keys/audit", self.audit, operations.AUDIT)
-        add_get(ours, "/keys/{key_id}", self.detail, operations.DETAIL)
-        ours.add_api_route("/keys/{key_id}/rotate", self.rotate, methods=["POST"], **operations.ROTATE)
-        ours.add_api_route("/keys/{key_id}", self.revoke, methods=["DELETE"], **operations.REVOKE)
-        router.routes.extend(ours.routes)
+    def add_to(self, router: OperationList) -> None:
+        router.add_api_route("/keys", self.create, methods=["POST"], **operations.CREATE)
+        add_get(router, "/keys", self.listed, operations.LIST)
+        add_get(router, "/keys/audit", self.audit, operations.AUDIT)
+        add_get(router, "/keys/{key_id}", self.detail, operations.DETAIL)
+        router.add_api_route("/keys/{key_id}/rotate", self.rotate, methods=["POST"], **operations.ROTATE)
+        router.add_api_route("/keys/{key_id}", self.revoke, methods=["DELETE"], **operations.REVOKE)
 
     # ------------------------------------------------------------------------------------------------------ change
 

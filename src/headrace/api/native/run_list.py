@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList
 from headrace.api.native import run_docs as operations
 from headrace.api.openapi import add_get
 from headrace.conversations.messages import MESSAGES
@@ -35,7 +36,7 @@ class RunListRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         add_get(router, "/workflow-runs", self.listed, operations.LIST)
 
     async def listed(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
@@ -16,6 +16,7 @@ from headrace.api.dify.run_events import START
 from headrace.api.dify.run_requests import last_event_id, tell, wants_ids
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList
 from headrace.api.http.sse import EventStream
 from headrace.api.native import run_docs as operations
 from headrace.api.native.callbacks import callback_url
@@ -46,7 +47,7 @@ class PolledRunRoutes:
         self._once = parts.idempotency.once
         self._watches = Watches(api.run_service)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         run = "/workflow-runs/{workflow_run_id}"
         router.add_api_route("/workflows/{workflow_id}/run", self.run, methods=["POST"], **operations.RUN)
         add_get(router, run, self.detail, operations.DETAIL)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecodeError
 from typing import Any, cast
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
 from headrace.api.http.request_body import Body
+from headrace.api.http.routing import OperationList
 from headrace.api.native import version_docs as operations
 from headrace.api.native.services import Polling
 from headrace.api.openapi import add_get
@@ -46,7 +47,7 @@ class VersionRoutes:
         self._idempotency = parts.idempotency
         self._names: OrderedDict[str, str] = OrderedDict()
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         add_get(router, "/workflows/{app_id}/versions", self.listed, operations.LIST)
         router.add_api_route("/workflows/{app_id}/versions", self.publish, methods=["POST"], **operations.PUBLISH)
         add_get(router, "/workflows/{app_id}/versions/{version_id}", self.detail, operations.DETAIL)

@@ -12,8 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
-from fastapi import APIRouter, Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api
@@ -22,6 +21,7 @@ from headrace.api.dify.run_requests import accepted
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter, file_too_large
 from headrace.api.http.json import encode
+from headrace.api.http.routing import OperationList
 from headrace.api.http.sse import EventStream, gone
 from headrace.api.openai.open_calls import Calls, Terms
 from headrace.api.openai.requests import Asked, Picture, place, read
@@ -46,7 +46,7 @@ class OpenAIRoutes:
         self.api = api
         self.calls = Calls(api.run_service)
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: OperationList) -> None:
         for prefix in ("/openai", "/openai/v1"):
             add = partial(router.add_api_route, include_in_schema=prefix == "/openai")
             add(f"{prefix}/chat/completions", self.completions, methods=["POST"], **operations.COMPLETIONS)

@@ -1,0 +1,127 @@
+"""What an endpoint is: one declaration, from which requests reach it and `openapi` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from headrace.api.http.schema import Media
+from headrace.errors import RequestError
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Contents = Media[Any] | Sequence[Media[Any]]
+"""One kind of content, or several to choose from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What authenticates a request: a bearer token of this kind."""
+
+    name: str
+    description: str
+
+
+def parameter(
+    where: str, name: str, description: str, schema: Mapping[str, Any], *, required: bool = False
+) -> Mapping[str, Any]:
+    """A parameter in the query, a header or the path."""
+    required = required or where == "path"
+    return {"in": where, "name": name, "description": description, "schema": schema, "required": required}
+
+
+UUID = {"type": "string", "format": "uuid"}
+TEXT = {"type": "string"}
+PATH_PARAMETERS = {
+    each["name"]: each
+    for each in (
+        parameter("path", "app_id", "The id of an app", UUID),
+        parameter("path", "batch_id", "The id of a batch", UUID),
+        parameter("path", "callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID),
+        parameter("path", "key_id", "The id of a key", UUID),
+        parameter("path", "task_id", "The task id of a run", TEXT),
+        parameter("path", "version_id", "The id of a version", UUID),
+        parameter("path", "workflow_id", "The id of an app (its current version) or of a version", UUID),
+        parameter("path", "workflow_run_id", "The id of a run", UUID),
+    )
+}
+"""Parameters that an operation has whose path names them; it may list one of its own instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `response` is what it returns with 200, or by status; `errors` are those of its own,
+    beside the ones that follow from its security, its body and its parameters. Parameters of the path need not be
+    listed, see PATH_PARAMETERS."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    _: KW_ONLY
+    id: str = ""
+    tag: str = ""
+    summary: str = ""
+    description: str = ""
+    response: Contents | Mapping[int, Contents] = ()
+    errors: Sequence[RequestError] = ()
+    parameters: Sequence[Mapping[str, Any]] = ()
+    body: Contents = ()
+    body_required: bool = True
+    documented: bool = True
+    deprecated: bool = False
+    legacy: Mapping[str, Any] | None = None
+
+
+class ApiRoute(Route):
+    """Responds with what the endpoint returns; to HEAD where it does to GET, as Dify."""
+
+    def __init__(
+        self, operation: Operation, prefix: str = "", *, security: Security | None = None, documented: bool = True
+    ) -> None:
+        super().__init__(
+            prefix + operation.path,
+            operation.endpoint,
+            methods=[operation.method],
+            include_in_schema=documented and operation.documented,
+        )
+        self.operation = operation
+        self.security = security
+        self._start = self.path.partition("{")[0]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        # the start of a path rules out most routes, and is much cheaper than a regular expression
+        if not scope["path"].startswith(self._start) and not scope.get("root_path"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(405, headers={"Allow": self.operation.method})
+        response = await self.operation.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def mounted(
+    prefix: str, operations: Iterable[Operation], security: Security | None = None, *, documented: bool = True
+) -> list[ApiRoute]:
+    """The routes of operations below a prefix."""
+    return [ApiRoute(operation, prefix, security=security, documented=documented) for operation in operations]
+
+
+class OperationList:
+    """Takes operations as FastAPI's router did, until all of them are declared as `Operation`."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add_api_route(
+        self, path: str, endpoint: Endpoint, *, methods: Sequence[str], include_in_schema: bool = True, **described: Any
+    ) -> None:
+        operation = Operation(methods[0], path, endpoint, documented=include_in_schema, legacy=described)
+        self.operations.append(operation)
