@@ -53,14 +53,26 @@ def compare(case: Case, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> D
     left, right = _by_node(ours), _by_node(theirs)
     failed = "failed" in (ours.get("status"), theirs.get("status"))
     for node, kind in case.types.items():
-        if kind.endswith("-start") or (kind == "loop-end") or (failed and not (left[node] and right[node])):
-            continue  # a run that has failed leaves some nodes undone, and which is a matter of haste
+        if kind.endswith("-start") or kind == "loop-end" or (failed and _unequal(case, node, left[node], right[node])):
+            continue
         if (found := _of_node(case, kind, node, left[node], right[node])) is not None:
             return found
     end, other = _end(ours), _end(theirs)
     if (place := _place(end, other)) is not None:
         return Difference(_RUN, "", *place, error=ours.get("error") or theirs.get("error"))
     return None
+
+
+def _unequal(case: Case, node: str, ours: list[Any], theirs: list[Any]) -> bool:
+    """Whether a node of a run that has failed ran in one engine only, or for other items of a parallel iteration: which
+    are left undone is a matter of haste."""
+    if not (ours and theirs):
+        return True
+    nodes = {each["id"]: each for each in case.nodes}
+    parent = nodes[node].get("parentId")
+    while parent is not None and not nodes[parent]["data"].get("is_parallel"):
+        parent = nodes[parent].get("parentId")
+    return parent is not None and len(ours) != len(theirs)
 
 
 def _of_node(case: Case, kind: str, node: str, ours: list[Any], theirs: list[Any]) -> Difference | None:

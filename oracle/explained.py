@@ -29,10 +29,16 @@ class Seen:
         return (it.kind, it.place, it.ours, it.theirs) == (kind, place, f'"{ours}"', f'"{theirs}"')
 
     def fails_only_there(self, *kinds: str, pattern: str) -> bool:
-        """Whether a node of these types succeeds in Headrace and fails in Dify's engine, with an error like this."""
+        """Whether a node of these types succeeds in Headrace and fails in Dify's engine, with an error like this. A
+        failure may be handled there."""
         it = self.difference
-        succeeds = (it.place, it.ours, it.theirs) == ("status", '"succeeded"', '"failed"')
-        return succeeds and it.kind in kinds and re.search(pattern, it.error or "") is not None
+        fails = it.theirs in ('"failed"', '"exception"')
+        return (
+            (it.place, it.ours) == ("status", '"succeeded"')
+            and fails
+            and it.kind in kinds
+            and re.search(pattern, it.error or "") is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,13 @@ def _backtick(seen: Seen) -> bool:
     )
 
 
+def _empty_list(seen: Seen) -> bool:
+    """A list of truth values is compared with what is not one."""
+    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
+    types = [condition["varType"] for case in node.get("cases", ()) for condition in case["conditions"]]
+    return "array[boolean]" in types and seen.fails_only_there("if-else", pattern=_NO_BOOLEAN)
+
+
 def _json_body(seen: Seen) -> bool:
     """A JSON body arrived otherwise, and nothing else did."""
     it, node = seen.difference, next(node for node in seen.case.nodes if node["id"] == seen.difference.node)
@@ -91,6 +104,7 @@ def _json_body(seen: Seen) -> bool:
 
 
 _OWN_PROMPTS = ("parameter-extractor", "question-classifier")
+_NO_BOOLEAN = "unexpected value|Expecting value|Extra data"
 _UNDECIDED = (
     "not found|Expecting value|Extra data|Invalid (actual|expected) value|unexpected value|Cannot convert"
     "|could not|invalid lit"
@@ -118,6 +132,7 @@ REASONS = (
             "if-else", "loop", pattern=r"could not convert string to float|invalid literal"
         ),
     ),
+    Reason("if-else: an empty list of booleans contains nothing (docs/compatibility.md)", _empty_list),
     Reason(
         "loop: a break condition that cannot be decided does not hold (docs/compatibility.md)",
         lambda seen: seen.fails_only_there("loop", pattern=_UNDECIDED),

@@ -98,6 +98,26 @@ def test_the_end_of_a_run_is_compared():
     assert refused.place == "loading"
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_failed_run_may_have_begun_more_items_of_a_parallel_iteration(parallel: bool):
+    inside = {**node("inside", {"type": "template-transform"}), "parentId": "items"}
+    case = chain(node("items", {"type": "iteration", "is_parallel": parallel}), inside)
+    ours, theirs = (
+        {"nodes": [{"id": "inside", "status": "failed", "outputs": {}, "error": "no"}] * count, "status": "failed"}
+        for count in (1, 2)
+    )
+    found = compare(case, ours, theirs)
+    assert (found is None) is parallel
+    assert found is None or found.place == "runs"
+
+
+@pytest.mark.parametrize("type_", ["array[boolean]", "string"])
+def test_an_empty_list_of_booleans_is_compared_with_anything(type_: str):
+    case = chain(node("second", {"type": "if-else", "cases": [{"conditions": [{"varType": type_}]}]}))
+    found = Difference("if-else", "second", "status", '"succeeded"', '"exception"', "unexpected value: 1e5")
+    assert (reason(Seen(case, found, {}, {})) is not None) is (type_ == "array[boolean]")
+
+
 def test_a_difference_that_is_not_meant_has_no_reason():
     found = Difference("template-transform", "second", "outputs.output", '"a"', '"b"')
     assert reason(Seen(CASE, found, result("a"), result("b"))) is None
