@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tests.api.serving import Client, Serving, workflow
@@ -41,19 +42,26 @@ async def read_reply(reader: asyncio.StreamReader, method: str = "POST") -> Repl
     return Reply(int(line.split()[1]), headers, body)
 
 
-async def sent(server: Serving, pieces: Sequence[bytes], methods: Sequence[str]) -> list[Reply]:
-    """The replies to what is sent piece by piece over one connection, which is left open: one for each method."""
+@asynccontextmanager
+async def connected(server: Serving) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of its own, and 20 seconds to use it."""
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         async with asyncio.timeout(20):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
-            return [await read_reply(reader, method) for method in methods]
+            yield reader, writer
     finally:
         writer.close()
+
+
+async def sent(server: Serving, pieces: Sequence[bytes], methods: Sequence[str]) -> list[Reply]:
+    """The replies to what is sent piece by piece over one connection, which is left open: one for each method."""
+    async with connected(server) as (reader, writer):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        return [await read_reply(reader, method) for method in methods]
 
 
 async def echo(server: Serving) -> Client:
