@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -180,6 +181,61 @@ async def test_hostile_texts_hold_nobody_up(monkeypatch: pytest.MonkeyPatch, rea
     if task.exception() is not None:
         assert isinstance(task.exception(), ValueError)
     assert held < 1  # some 10 ms
+
+
+class Counted(lenient_json._Decoder):  # pyright: ignore[reportPrivateUsage]
+    """Counts the characters that it reads: of an attempt that fails, all that it may have read."""
+
+    read = 0
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        end = len(s)
+        try:
+            value, end = super().raw_decode(s, idx)
+            return value, end
+        finally:
+            self.read += end - idx
+
+
+OFTEN_BEGUN = {
+    "lists that do not end": '["",' * 50 + "1," * 100_000,
+    "a string that does not end": '["",' * 50 + '"' + r"\n" * 100_000,
+    "lists that nest too deeply": '["",' * 50 + "1," * 100_000 + "[" * 3_000,
+    "objects": '{"a": 1} ' * 20_000,
+    "empty objects": "{} " * 60_000,
+    "code blocks": "```\n```" * 30_000,
+    "code blocks of text": "```\n[1, x]\n```\n" * 15_000,
+    "brackets in pairs": '[[""' + "[]" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", OFTEN_BEGUN.values(), ids=OFTEN_BEGUN)
+@pytest.mark.parametrize("reader", [value_in, object_in], ids=lambda reader: reader.__name__)
+async def test_a_long_text_is_read_a_few_times_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, reader: Any, text: str
+) -> None:
+    decoder = Counted(strict=False)
+    searched: list[int] = []
+    in_threads: list[bool] = []
+
+    def may_hold(part: str) -> bool:
+        searched.append(len(part))
+        return False
+
+    def elsewhere(_: str) -> bool:
+        in_threads.append(threading.current_thread() is not threading.main_thread())
+        return False
+
+    monkeypatch.setattr(lenient_json, "_DECODER", decoder)
+    monkeypatch.setattr(lenient_json, "_MOST_READ", 100_000)
+    monkeypatch.setattr(lenient_json, "may_hold", may_hold)
+    monkeypatch.setattr(lenient_json, "_is_one", elsewhere)
+    monkeypatch.setattr(lenient_json, "_repaired", elsewhere)
+    with suppress(ValueError):
+        await reader(text)
+    assert decoder.read <= 3 * len(text)
+    assert sum(searched) <= len(text)
+    assert all(in_threads)
 
 
 @pytest.mark.parametrize("text", ['{"a" ', '[{"a": \'b'])  # of the second, the library puts the text together anew

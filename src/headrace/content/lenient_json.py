@@ -1,7 +1,8 @@
 """JSON as people, templates and models write it: in a code block, with words around it, or broken.
 
 What is not JSON is repaired by json-repair, the library that Dify uses. That may take the square of the text's length,
-so it is done in a thread, and given up on once it has taken too long.
+so it is done in a thread, and given up on once it has taken too long. What is done on the event loop reads a text a few
+times at most.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _OBJECT = re.compile(r"\{\s*(?:[\"'“}]|\w+\s*:)")  # where an object begins, a
 _CONTAINER = re.compile(r"[{\[]\s*[{\"'\]}]")  # where an object or a list of them begins
 _LIST = re.compile(r"\[\s*[\[{\"'“\]\d-]")
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[{}\[\]]', re.DOTALL)
-_ATTEMPTS = 50  # places in a text at which JSON may begin
+_ATTEMPTS = 50  # places in a text at which JSON may begin, or code blocks that it may stand in
+_MOST_READ = 1_000_000  # characters of attempts that fail; the next may be about the same ones
 
 
 def _no_constant(name: str) -> Any:
@@ -40,7 +42,7 @@ class _Decoder(json.JSONDecoder):
 
     def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
         value, end = super().raw_decode(s, idx)
-        return (mend(value) if may_hold(s) else value), end
+        return (mend(value) if may_hold(s[idx:end]) else value), end
 
 
 # Raw newlines inside strings are forgiven; NaN and Infinity, which Python takes, are not.
@@ -71,7 +73,7 @@ async def repaired(text: str) -> Any:
 async def object_in(text: str) -> dict[str, Any] | None:
     """The first JSON object in a model's answer; of a list, its first object. None where there is none. ValueError
     where that takes too long to find out."""
-    fences = [match.strip() for match in _FENCE.findall(text)]
+    fences = _fences(text, _ATTEMPTS)
     for whole in (text, *fences):
         with suppress(ValueError):
             if (found := _object_of(read_strictly(whole))) is not None:
@@ -100,12 +102,12 @@ async def value_in(text: str) -> Any:
     with suppress(ValueError):
         return read_strictly(text)
     text = text.strip()
-    fences = [match.strip() for match in _FENCE.findall(text)]
+    fences = _fences(text, 2)
     if len(fences) == 1:
         with suppress(ValueError):
             return read_strictly(fences[0])
     whole = fences[0] if len(fences) == 1 else text
-    if (_OBJECT.match(whole) or _LIST.match(whole)) and _is_one(whole):
+    if (_OBJECT.match(whole) or _LIST.match(whole)) and await asyncio.to_thread(_is_one, whole):
         return await repaired(whole)
     found = list(_containers(text))
     if len(found) == 1:
@@ -165,6 +167,11 @@ def _repaired(text: str) -> Any:
     return value
 
 
+def _fences(text: str, most: int) -> list[str]:
+    """What stands in the first code blocks of a text."""
+    return [match[1].strip() for match in islice(_FENCE.finditer(text), most)]
+
+
 def _object_of(value: Any) -> dict[str, Any] | None:
     items = cast("list[Any]", value) if isinstance(value, list) else [value]
     return next((cast("dict[str, Any]", item) for item in items if isinstance(item, dict)), None)
@@ -192,15 +199,25 @@ def _is_one(text: str) -> bool:
 
 def _containers(text: str) -> Iterator[Any]:
     """The objects, and lists of objects or texts, that stand in a text, one after another."""
-    at = 0
+    at = read = 0
     for _ in range(_ATTEMPTS):
-        start = _CONTAINER.search(text, at)
-        if start is None:
+        found = _CONTAINER.search(text, at)
+        if found is None or read > _MOST_READ:
             return
+        start = found.start()
         try:
-            value, at = _DECODER.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            at = start.start() + 1
+            value, at = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            at = start + 1
+            read += _place_of(error, text) - start
             continue
         if value:
             yield value
+
+
+def _place_of(error: Exception, text: str) -> int:
+    """How far a text was read before it turned out not to be JSON. The error of a string without an end has the place
+    where it begins."""
+    if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated string"):
+        return error.pos
+    return len(text)
