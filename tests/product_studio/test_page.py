@@ -94,7 +94,7 @@ async def test_an_error_is_told_in_words_and_can_be_tried_again(opened: Opened, 
     async with opened("faulty") as page:
         faults[1].steps.append(DIM)
         await generate(page)
-        alert = page.get_by_role("alert").filter(has_text="網站的設定有誤")
+        alert = page.get_by_role("alert").filter(has_text="網站設定有誤")
         await expect(alert).to_be_visible()
         assert "secret detail" not in await page.content()
         await still(page)
@@ -130,7 +130,7 @@ async def test_a_back_end_that_is_gone_is_told_of(opened: Opened):
 async def test_a_picture_that_cannot_be_had_is_told_of(opened: Opened):
     async with opened("unseen") as page:
         await generate(page)
-        await expect(page.get_by_text("但拿不到圖片")).to_be_visible()
+        await expect(page.get_by_text("但無法取得圖片")).to_be_visible()
         await expect(description(page)).to_have_value("Words.")
 
 
@@ -164,7 +164,7 @@ def file(content: bytes) -> FilePayload:
 async def test_a_file_that_will_not_do_is_refused_in_words(opened: Opened, content: bytes):
     async with opened("quick", amiss="415") as page:
         await page.get_by_label("選擇圖片").set_input_files(file(content))
-        await expect(page.get_by_role("alert").filter(has_text="這張圖片無法使用")).to_be_visible()
+        await expect(page.get_by_role("alert").filter(has_text="無法使用這張圖片")).to_be_visible()
         await expect(page.get_by_label("圖片編號")).to_have_value("")
 
 

@@ -41,7 +41,7 @@ async def test_three_languages_that_are_remembered(opened: Opened):
         await expect(page.get_by_role("heading", level=1)).to_have_text("Add a product")
         await page.get_by_label("Title").fill("A product")
         await button(page, "Generate product details with AI").click()
-        await expect(page.get_by_text("The details are there")).to_be_visible()
+        await expect(page.get_by_text("Done. Please review the details")).to_be_visible()
         assert not re.search("[\u4e00-\u9fff]", await page.get_by_role("button").first.inner_text())
 
 
