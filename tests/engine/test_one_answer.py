@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.api.dify.chat_events import ChatFrames
-from headrace.api.dify.chat_schemas import Text
+from headrace.api.dify.chat_responses import Text
 from headrace.api.dify.run_events import START, Place
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow

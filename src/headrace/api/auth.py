@@ -16,7 +16,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from headrace.api.dify.run_schemas import ANONYMOUS
+from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import file_too_large, of_status
 from headrace.api.http.request_body import Body
 from headrace.api.middleware.request_context import Watch

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, named_user
 from headrace.api.dify import conversation_docs as operations
-from headrace.api.dify.chat_schemas import code_of, enabled
-from headrace.api.dify.message_schemas import Messages
+from headrace.api.dify.chat_responses import code_of, enabled
+from headrace.api.dify.message_responses import Messages
 from headrace.api.http.multipart import Form, form_of
 from headrace.api.http.params import maybe_text
 from headrace.api.http.responses import told

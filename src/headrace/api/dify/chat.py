@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.dify import chat_docs as operations
 from headrace.api.dify.chat_events import ChatFrames
-from headrace.api.dify.chat_schemas import FLOWING, BlockingReply
+from headrace.api.dify.chat_responses import FLOWING, BlockingReply
 from headrace.api.dify.message_requests import Message, chat_message, completion_message, message_submission
 from headrace.api.dify.run_requests import stop, streaming, tell, wants_ids
 from headrace.api.http.errors import app_unavailable, not_chat_app

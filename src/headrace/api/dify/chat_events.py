@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.api.dify.chat_schemas import FLOWING, Reply, envelope, failure
+from headrace.api.dify.chat_responses import FLOWING, Reply, envelope, failure
 from headrace.api.dify.run_events import START, Frame, Frames, Place
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT, MESSAGES

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from headrace.api.dify.run_schemas import seconds
+from headrace.api.dify.run_responses import seconds
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
 from headrace.kernel.graph import LOOP, Graph, NodeSpec
 from headrace.kernel.path import Path, rounds

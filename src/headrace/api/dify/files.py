@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 from headrace.api import openapi
 from headrace.api.auth import Api, as_uuid, flag
 from headrace.api.dify import run_docs
-from headrace.api.dify.run_schemas import ANONYMOUS
+from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import (
     end_user_not_found,
     file_not_found,

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.dify import conversation_docs as operations
-from headrace.api.dify.chat_schemas import enabled
-from headrace.api.dify.message_schemas import Messages
+from headrace.api.dify.chat_responses import enabled
+from headrace.api.dify.message_responses import Messages
 from headrace.api.dify.suggested_questions import suggested
 from headrace.api.http.errors import not_chat_app
 from headrace.api.http.json import iso

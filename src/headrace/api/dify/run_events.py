@@ -20,7 +20,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import ContainerFrames
-from headrace.api.dify.run_schemas import outcome, seconds
+from headrace.api.dify.run_responses import outcome, seconds
 from headrace.api.http.json import Inputs, encode
 from headrace.errors import InvalidParam
 from headrace.kernel.events import (

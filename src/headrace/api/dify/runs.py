@@ -15,7 +15,7 @@ from headrace.api.dify import run_docs
 from headrace.api.dify.chat_events import frames_for
 from headrace.api.dify.run_events import START, Frames, Place
 from headrace.api.dify.run_requests import accepted, last_event_id, payload, stop, streaming, tell, wants_ids
-from headrace.api.dify.run_schemas import Blocking, detail, log_line
+from headrace.api.dify.run_responses import Blocking, detail, log_line
 from headrace.api.http.errors import not_workflow_app
 from headrace.api.http.json import encode
 from headrace.api.http.params import number

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from headrace.api.auth import Api, as_uuid, named_user
 from headrace.api.dify.message_requests import line_reader
-from headrace.api.dify.run_schemas import ANONYMOUS
+from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
 from headrace.api.http.request_body import Body

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import ContainerFrames
-from headrace.api.dify.run_schemas import seconds
+from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import Inputs
 from headrace.api.native.run_watch import Bill
 from headrace.kernel.events import (

@@ -18,8 +18,8 @@ from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
-from headrace.api.dify.chat_schemas import Text
-from headrace.api.dify.run_schemas import seconds
+from headrace.api.dify.chat_responses import Text
+from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import encode
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import HeadraceError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from headrace.api.auth import as_uuid, named_user
-from headrace.api.dify.run_schemas import ANONYMOUS
+from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import BadParameter
 from headrace.api.openai.parameters import refuse_unsupported
 from headrace.errors import InvalidParam

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-from headrace.api.dify.chat_schemas import Reply, Text, failure
+from headrace.api.dify.chat_responses import Reply, Text, failure
 from headrace.api.http.errors import interrupted, openai_body
 from headrace.api.http.json import encode
 from headrace.errors import RequestError

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
-from headrace.api.dify.chat_schemas import Reply, Text, failure
-from headrace.api.dify.run_schemas import seconds
+from headrace.api.dify.chat_responses import Reply, Text, failure
+from headrace.api.dify.run_responses import seconds
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import cast
 
-from headrace.api.dify.run_schemas import Blocking
+from headrace.api.dify.run_responses import Blocking
 from headrace.api.http.json import encode
 from headrace.conversations.messages import ANNOTATION
 from headrace.errors import RequestError

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.api.dify.chat_events import ChatFrames, frames_for
-from headrace.api.dify.chat_schemas import BlockingReply, Reply
+from headrace.api.dify.chat_responses import BlockingReply, Reply
 from headrace.api.dify.run_events import START, Frame, Frames, Place
 from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.node import Config, Flow, Node
