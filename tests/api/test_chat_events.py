@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.chat_events import ChatFrames, frames_for
+from headrace.api.dify.chat_events import ChatEvents, events_for
 from headrace.api.dify.chat_responses import BlockingReply, Reply
-from headrace.api.dify.run_events import START, Frame, Frames, Place
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.node import Config, Flow, Node
 from headrace.ports.services import Usage
@@ -31,7 +31,7 @@ def flow(mode: str, features: Mapping[str, Any] | None = None, **kinds: str) -> 
     return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
 
 
-def shown(frames: Sequence[Frame]) -> list[list[Any]]:
+def shown(frames: Sequence[StreamEvent]) -> list[list[Any]]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[list[Any]] = []
     for frame in frames:
@@ -56,11 +56,11 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
     moves: list[tuple[str, str]], last: str, late: int, mode: str
 ) -> None:
     story, chat = lived(moves, last), flow(mode)
-    whole = ChatFrames(RUN, chat)
+    whole = ChatEvents(RUN, chat)
     told = [(count, frame) for count, record in enumerate(story.heard, 1) for frame in whole.feed(record)]
     assert told[-1][1].event == "message_end"
     for index, (count, frame) in enumerate(told):
-        rest = ChatFrames(RUN, chat, Place.parse(str(frame.place)))
+        rest = ChatEvents(RUN, chat, StreamPosition.parse(str(frame.place)))
         again = [each for record in test_resume.heard_again(story, count, late) for each in rest.feed(record)]
         assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
 
@@ -70,11 +70,11 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
 def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str, mode: str) -> None:
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story, chat = lived(moves, last), flow(mode)
-    whole = ChatFrames(RUN, chat)
+    whole = ChatEvents(RUN, chat)
     everything = [frame for record in story.heard for frame in whole.feed(record)]
-    place, got = START, list[Frame]()
+    place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
-        frames = ChatFrames(RUN, chat, place)
+        frames = ChatEvents(RUN, chat, place)
         found = next((new for record in story.heard if (new := frames.feed(record))), None)
         if found is None:
             break
@@ -84,8 +84,8 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
 
 
 def test_each_app_is_told_in_its_own_dialect() -> None:
-    kinds = {mode: type(frames_for(RUN, flow(mode))) for mode in ("workflow", "advanced-chat", "chat", "completion")}
-    assert kinds == {"workflow": Frames, "advanced-chat": ChatFrames, "chat": ChatFrames, "completion": ChatFrames}
+    kinds = {mode: type(events_for(RUN, flow(mode))) for mode in ("workflow", "advanced-chat", "chat", "completion")}
+    assert kinds == {"workflow": RunEvents, "advanced-chat": ChatEvents, "chat": ChatEvents, "completion": ChatEvents}
 
 
 # --------------------------------------------------------------------------------------------- what goes with a text
@@ -137,7 +137,7 @@ def test_times_count_from_the_question_to_the_first_text() -> None:
 def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
     file = File("image", "tool_file", "a.png", ".png", "image/png", 3, related_id="f1", url="http://x/a.png")
     chat = flow(mode, a="llm", b="answer")
-    frames = ChatFrames(RUN, chat)
+    frames = ChatEvents(RUN, chat)
     story = lived([], "b").heard
     events = [record.event for record in story if record.seq is not None]
     events = [

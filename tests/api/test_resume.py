@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import START, Frame, Frames, Place
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.events import (
     Delta,
@@ -125,7 +125,7 @@ def heard_again(story: Story, cut: int, late: int) -> list[Record]:
     return before + after
 
 
-def shown(frames: Sequence[Frame]) -> list[Any]:
+def shown(frames: Sequence[StreamEvent]) -> list[Any]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[Any] = []
     for frame in frames:
@@ -151,12 +151,12 @@ def crashes(story: Story, upto: int | None = None) -> int:
 @given(_MOVES, st.sampled_from("ab"), st.integers(0, 3))
 def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, str]], last: str, late: int) -> None:
     story = lived(moves, last)
-    whole = Frames(RUN, FLOW)
-    told: list[tuple[int, Frame]] = []  # with how many records had been heard by then
+    whole = RunEvents(RUN, FLOW)
+    told: list[tuple[int, StreamEvent]] = []  # with how many records had been heard by then
     for count, record in enumerate(story.heard, 1):
         told += [(count, frame) for frame in whole.feed(record)]
     for index, (count, frame) in enumerate(told):
-        rest = Frames(RUN, FLOW, Place.parse(str(frame.place)))
+        rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(frame.place)))
         heard = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
             again = [each for record in heard for each in rest.feed(record)]
@@ -177,11 +177,11 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
 def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str) -> None:
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story = lived(moves, last)
-    whole = Frames(RUN, FLOW)
+    whole = RunEvents(RUN, FLOW)
     everything = [frame for record in story.heard for frame in whole.feed(record)]
-    place, got = START, list[Frame]()
+    place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
-        frames = Frames(RUN, FLOW, place)
+        frames = RunEvents(RUN, FLOW, place)
         found = next((new for record in story.heard if (new := frames.feed(record))), None)
         if found is None:
             break
@@ -195,11 +195,11 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
 )
 def test_an_id_that_is_none_of_ours_is_refused(text: str) -> None:
     with pytest.raises(InvalidParam, match="Last-Event-ID"):
-        Place.parse(text)
+        StreamPosition.parse(text)
 
 
 def test_a_retry_is_told_as_one() -> None:
-    frames = Frames(RUN, FLOW)
+    frames = RunEvents(RUN, FLOW)
     story = lived([], "b")
     event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
     told = [frames.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
@@ -213,7 +213,7 @@ def test_a_retry_is_told_as_one() -> None:
 
 @pytest.mark.parametrize("strategy", ["fail-branch", "default-value"])
 def test_a_handled_failure_is_an_exception_with_the_real_error(strategy: str) -> None:
-    frames = Frames(RUN, FLOW)
+    frames = RunEvents(RUN, FLOW)
     event = NodeFailed("a", "no luck", "Boom", strategy=strategy, outputs={"error_message": "no luck"})
     told = [frames.feed(record) for record in [*lived([], "b").heard[:6], Record(RUN, 7, 9.0, event)]][-1]
     data = told[-1].data

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import Frame, Frames, Place
+from headrace.api.dify.run_events import RunEvents, StreamEvent, StreamPosition
 from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import (
@@ -79,7 +79,7 @@ def lived(moves: Sequence[tuple[int, str]]) -> list[Record]:
     return story.heard
 
 
-def shown(frames: Sequence[Frame]) -> Any:
+def shown(frames: Sequence[StreamEvent]) -> Any:
     """What was said, and the events."""
     text = "".join(frame.data["text"] for frame in frames if frame.event == "text_chunk")
     events = [(frame.event, frame.data.get("id"), frame.data.get("index")) for frame in frames]
@@ -87,11 +87,11 @@ def shown(frames: Sequence[Frame]) -> Any:
 
 
 def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
-    whole = Frames(RUN, made)
+    whole = RunEvents(RUN, made)
     told = [(count, frame) for count, record in enumerate(heard, 1) for frame in whole.feed(record)]
     everything = shown([frame for _, frame in told])
     for index, (count, frame) in enumerate(told):
-        rest = Frames(RUN, made, Place.parse(str(frame.place)))
+        rest = RunEvents(RUN, made, StreamPosition.parse(str(frame.place)))
         known = [record for record in heard[:count] if record.seq is not None]
         again = [each for record in [*known, *heard[count:]] for each in rest.feed(record)]
         assert shown([*(each for _, each in told[: index + 1]), *again]) == everything
@@ -114,9 +114,17 @@ async def test_the_last_turn_of_a_loop_is_told_once() -> None:
     cut_anywhere(made, await where.journal.read("run"))
 
 
-@pytest.mark.parametrize("place", [Place(12), Place(12, 3), Place(12, 0, ((5, 7), (9, 1))), Place(12, 3, ((5, 7),))])
-def test_an_id_names_its_place(place: Place) -> None:
-    assert Place.parse(str(place)) == place
+@pytest.mark.parametrize(
+    "place",
+    [
+        StreamPosition(12),
+        StreamPosition(12, 3),
+        StreamPosition(12, 0, ((5, 7), (9, 1))),
+        StreamPosition(12, 3, ((5, 7),)),
+    ],
+)
+def test_an_id_names_its_place(place: StreamPosition) -> None:
+    assert StreamPosition.parse(str(place)) == place
 
 
 async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> None:
@@ -127,7 +135,7 @@ async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> Non
     await Driver("run", made, where).drive()
     old = await where.journal.read("run")
     assert isinstance(old[0].event, RunQueued)
-    frames = Frames(RUN, made)
+    frames = RunEvents(RUN, made)
     told = [frame for record in fork(old, RUN, 1.0, old[0].event) for frame in frames.feed(record)]
     (completed,) = [frame.data for frame in told if frame.event == "iteration_completed"]
     assert (completed["total_tokens"], completed["execution_metadata"]["total_price"]) == (0, "0.0")
@@ -148,7 +156,7 @@ def levels() -> int:
 async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:
     """Else each record would cost more than the one before."""
     records = await lived_through(told_inside(fails_on=[3, 8]), items=list(range(12)))
-    frames, before = Frames(RUN, FLOW), levels()
+    frames, before = RunEvents(RUN, FLOW), levels()
     known: list[int] = []
     for record in records:
         frames.feed(record)
@@ -166,7 +174,7 @@ async def test_an_attempt_in_a_round_says_whose_round_it_is() -> None:
         "start>it it-start>lo lo-start>in it>end",
         {"out": ["it", "output"]},
     )
-    frames = Frames(RUN, made)
+    frames = RunEvents(RUN, made)
     told = [frame for record in await lived_through(made, items=["a"]) for frame in frames.feed(record)]
     (again,) = [frame.data for frame in told if frame.event == "node_retry"]
     place = {"iteration_id": "it", "iteration_index": 0, "loop_id": "lo", "loop_index": 0}

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from headrace.api.dify.run_events import Frames
+from headrace.api.dify.run_events import RunEvents
 from headrace.cli.screen import Lines, Live, Screen
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, NodeStarted, Record
@@ -31,7 +31,7 @@ async def shown_to(screen: Screen) -> None:
     where = world()
     await where.journal.append([asked(items=["a", "b", "c"])])
     await Driver("run", made, where).drive()
-    frames = Frames(str(UUID(int=1)), made)
+    frames = RunEvents(str(UUID(int=1)), made)
     for record in await where.journal.read("run"):
         screen.show(record, frames.feed(record))
         if isinstance(record.event, NodeStarted) and "/" in record.event.path:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.chat_events import ChatFrames
+from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import Text
-from headrace.api.dify.run_events import START, Place
+from headrace.api.dify.run_events import START, StreamPosition
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow
 from headrace.nodes.answer import Answer
@@ -23,9 +23,9 @@ from tests.engine.chats import RUN, chats, held
 UNKNOWN = re.compile(r"\w\.(text|r|n|item)\b")  # how an answer node puts out what has no value: by its name
 
 
-def streamed(chat: Flow, records: Iterable[Record], after: Place = START) -> list[tuple[str, Place]]:
+def streamed(chat: Flow, records: Iterable[Record], after: StreamPosition = START) -> list[tuple[str, StreamPosition]]:
     """The texts that a client is told, each with the place past it."""
-    frames = ChatFrames(RUN, chat, after)
+    frames = ChatEvents(RUN, chat, after)
     told = [frame for record in records for frame in frames.feed(record)]
     return [(frame.data["answer"], frame.place) for frame in told if frame.event == "message"]
 

@@ -153,17 +153,17 @@ def _mapping(file: File) -> dict[str, Value]:
 
 async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
     """Runs, shows and tells; the exit code."""
-    from headrace.api.dify.run_events import Frame, Frames
+    from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.json import encode
     from headrace.cli.screen import Quiet, screen
     from headrace.runs.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()
-    ended: Frame | None = None
+    ended: StreamEvent | None = None
     failures: list[Mapping[str, Any]] = []
     async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
-        frames = Frames(started.run, served.flow)
+        frames = RunEvents(started.run, served.flow)
         with _Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 async for record in started.records:

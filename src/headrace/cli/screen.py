@@ -1,6 +1,6 @@
 """What somebody sees who waits for a run: a live line per node and the text as it comes, or plain lines.
 
-Both go to stderr. `show` takes a record in, with the frames (api/frames) that it made.
+Both go to stderr. `show` takes a record in, with the stream events (api/dify/run_events) that it made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from headrace.kernel.events import Delta, Event, NodeFailed, NodeRetried, NodeSt
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from headrace.api.dify.run_events import Frame
+    from headrace.api.dify.run_events import StreamEvent
 
 TAIL = 8  # lines of growing text that are shown; all of it is, once its node has ended
 _ROUND = re.compile(r"\[\d+\](?=/)")
@@ -27,7 +27,7 @@ _MARKS = {"succeeded": ("✓", "green"), "exception": ("!", "yellow"), "retry": 
 class Screen(Protocol):
     """Shows a run."""
 
-    def show(self, record: Record, frames: Sequence[Frame]) -> None: ...
+    def show(self, record: Record, frames: Sequence[StreamEvent]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -67,7 +67,7 @@ def brief(error: str) -> str:
 class Lines:
     """A line whenever a node starts or ends; no text, which the outputs have."""
 
-    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+    def show(self, record: Record, frames: Sequence[StreamEvent]) -> None:
         for event, data, _ in frames:
             if event == "node_started":
                 say(f"{_label(data, _path(record.event))}: running")
@@ -82,7 +82,7 @@ class Lines:
 class Quiet:
     """Shows nothing: the events go to stdout."""
 
-    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+    def show(self, record: Record, frames: Sequence[StreamEvent]) -> None:
         pass
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Live:
         )
         self._region.start()
 
-    def show(self, record: Record, frames: Sequence[Frame]) -> None:
+    def show(self, record: Record, frames: Sequence[StreamEvent]) -> None:
         event = record.event
         if isinstance(event, Delta) and record.seq is None and event.path in self._running:
             self._running[event.path].text += event.text

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.dify import chat_docs as operations
-from headrace.api.dify.chat_events import ChatFrames
+from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import FLOWING, BlockingReply
 from headrace.api.dify.message_requests import Message, chat_message, completion_message, message_submission
 from headrace.api.dify.run_requests import stop, streaming, tell, wants_ids
@@ -72,7 +72,7 @@ class ChatRoutes:
         if streamed:
             async with AsyncExitStack() as stack:
                 started = await stack.enter_async_context(run_service.open(submission))
-                frames = ChatFrames(started.run, flow)
+                frames = ChatEvents(started.run, flow)
                 told = tell(frames, started.records, started.task, ids=wants_ids(request))
                 return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
         body: bytes | None = None

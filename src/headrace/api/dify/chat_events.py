@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.api.dify.chat_responses import FLOWING, Reply, envelope, failure
-from headrace.api.dify.run_events import START, Frame, Frames, Place
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT, MESSAGES
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId
@@ -25,24 +25,24 @@ _FLAT = frozenset(
 )  # they hold their data themselves
 
 
-def frames_for(run: RunId, flow: Flow, after: Place = START) -> Frames:
+def events_for(run: RunId, flow: Flow, after: StreamPosition = START) -> RunEvents:
     """The frames of a run, in the dialect of its app."""
-    return (ChatFrames if flow.mode in MESSAGES else Frames)(run, flow, after)
+    return (ChatEvents if flow.mode in MESSAGES else RunEvents)(run, flow, after)
 
 
-class ChatFrames(Frames):
+class ChatEvents(RunEvents):
     """Folds one run's records, from its first, into a chat's frames: those after `after` only."""
 
-    def __init__(self, run: RunId, flow: Flow, after: Place = START) -> None:
+    def __init__(self, run: RunId, flow: Flow, after: StreamPosition = START) -> None:
         super().__init__(run, flow, after)
         self._flow = flow
         self._came_to = after
         self._reply = Reply(flow)
 
-    def feed(self, record: Record) -> list[Frame]:
+    def feed(self, record: Record) -> list[StreamEvent]:
         known = len(self._reply.files)
         self._reply.take(record)
-        frames: list[Frame] = []
+        frames: list[StreamEvent] = []
         for frame in super().feed(record):
             if frame.event == "text_chunk":
                 frames.append(self._said(frame))
@@ -51,12 +51,12 @@ class ChatFrames(Frames):
                 frames.append(frame._replace(data={"message_id": self.run, **frame.data}) if thought else frame)
             elif isinstance(record.event, NodeSucceeded):
                 new = self._reply.files[known:]
-                frames += [Frame("message_file", _message_file(file), frame.place) for file in new]
+                frames += [StreamEvent("message_file", _message_file(file), frame.place) for file in new]
         if isinstance(record.event, RunEnded) and record.seq is not None:
             return self._closed(frames, record.event, record.seq)
         return frames
 
-    def encode(self, frame: Frame) -> bytes:
+    def encode(self, frame: StreamEvent) -> bytes:
         event: dict[str, Value] = {"event": frame.event}
         event |= envelope(self.run, self._reply.asked, self._reply.queued_at)
         if frame.event == "error":
@@ -70,31 +70,31 @@ class ChatFrames(Frames):
     def _heard(self, texts: Sequence[Said], at: float) -> None:
         self._reply.heard(texts, at)
 
-    def _said(self, chunk: Frame) -> Frame:
+    def _said(self, chunk: StreamEvent) -> StreamEvent:
         told = {"id": self.run, "answer": chunk.data["text"]}
         if self._flow.mode == AGENT:
             return chunk._replace(event="agent_message", data=told)
         selector = chunk.data["from_variable_selector"] if self._reply.flowing else None
         return chunk._replace(event="message", data={**told, "from_variable_selector": selector})
 
-    def _closed(self, frames: list[Frame], ended: RunEnded, seq: int) -> list[Frame]:
+    def _closed(self, frames: list[StreamEvent], ended: RunEnded, seq: int) -> list[StreamEvent]:
         """What the run's end is told as, to a reader who may have come to between its events before."""
         came, reply = self._came_to, self._reply
         if came.seq > seq or (came.seq == seq and came.told):
             return []
         if came.seq < seq:
             if said := reply.annotated(ended.outputs):
-                frames.append(self._said(Frame("text_chunk", {"text": said}, START)))
+                frames.append(self._said(StreamEvent("text_chunk", {"text": said}, START)))
             if frames:
-                frames[-1] = frames[-1]._replace(place=Place(seq))
-        past = Place(seq, 1)
+                frames[-1] = frames[-1]._replace(place=StreamPosition(seq))
+        past = StreamPosition(seq, 1)
         if ended.status == "failed":
             error = failure(self._flow, ended, reply.failure)
             told = {"code": error.code, "status": error.status, "message": error.message}
-            return [*frames, Frame("error", told, past)]
+            return [*frames, StreamEvent("error", told, past)]
         files = reply.files if self._flow.mode == FLOWING else reply.files or None
         told = {"id": self.run, "metadata": reply.metadata, "files": files}
-        return [*frames, Frame("message_end", told, past)]
+        return [*frames, StreamEvent("message_end", told, past)]
 
 
 def _message_file(file: File) -> dict[str, Value]:

@@ -39,7 +39,7 @@ class _Under:
     rounds: dict[int, _Round] = field(default_factory=dict[int, _Round])
 
 
-class ContainerFrames:
+class ContainerEvents:
     """Folds what happens to a run's containers, and says of every node inside where it is."""
 
     def __init__(self, graph: Graph) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
-from headrace.api.dify.container_events import ContainerFrames
+from headrace.api.dify.container_events import ContainerEvents
 from headrace.api.dify.run_responses import outcome, seconds
 from headrace.api.http.json import Inputs, encode
 from headrace.errors import InvalidParam
@@ -50,7 +50,7 @@ _TAKEN_UP = RunResumed(recovered=True)
 _PLACE = re.compile(r"(\d{1,18})(?::(\d{1,18}))?((?:\+\d{1,18}:\d{1,18})*)")
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """How far a reader has come: all records up to `seq`, and `told` characters of what follows them; `inside` are
     those of rounds: (the number that the round began with, characters), and of the record that ends a container: (its
     number, events)."""
@@ -64,12 +64,12 @@ class Place(NamedTuple):
         return f"{self.seq}:{self.told}{rounds}" if self.told else f"{self.seq}{rounds}"
 
     @classmethod
-    def beyond(cls, seq: int, told: Mapping[int, int]) -> Place:
+    def beyond(cls, seq: int, told: Mapping[int, int]) -> StreamPosition:
         """The place past a record and so many characters of each level (see `kernel.answer.Said`)."""
         return cls(seq, told.get(0, 0), tuple(each for each in sorted(told.items()) if each[0]))
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> StreamPosition:
         """The place that an SSE id names. InvalidParam where it is none of ours."""
         found = _PLACE.fullmatch(text.strip()) if text.isascii() else None
         if found is None:
@@ -78,15 +78,15 @@ class Place(NamedTuple):
         return cls(int(found[1]), int(found[2] or 0), tuple((int(number), int(told)) for number, told in pairs))
 
 
-START = Place()
+START = StreamPosition()
 
 
-class Frame(NamedTuple):
+class StreamEvent(NamedTuple):
     """One event for a client, and the place it leads to."""
 
     event: str
     data: dict[str, Value]
-    place: Place
+    place: StreamPosition
 
 
 @dataclass(slots=True)
@@ -98,15 +98,15 @@ class _Begun:
     predecessor: str | None
 
 
-class Frames:
+class RunEvents:
     """Folds one run's records, from its first, into frames: those after `after` only."""
 
-    def __init__(self, run: RunId, flow: Flow, after: Place = START) -> None:
+    def __init__(self, run: RunId, flow: Flow, after: StreamPosition = START) -> None:
         self.run = run
         self.task = ""
         self._uuid = UUID(run)
         self._graph = flow.graph
-        self._containers = ContainerFrames(flow.graph)
+        self._containers = ContainerEvents(flow.graph)
         # what a response tells straight from the environment never was a record, so it is masked here
         env = Mask(flow.secrets).value(dict(flow.environment))
         self._answer = Answer(flow.graph, {"env": env}, thinking=True)
@@ -122,7 +122,7 @@ class Frames:
         self._steps = 0
         self._tokens = 0
 
-    def feed(self, record: Record) -> list[Frame]:
+    def feed(self, record: Record) -> list[StreamEvent]:
         """Takes a record in (numbered or not); returns what the client is to be told of it."""
         if record.seq is None and self._seq < self._after:
             return []  # the journal brings it again
@@ -136,7 +136,7 @@ class Frames:
                 return []
             if isinstance(record.event, NodeRetried) or record.event == _TAKEN_UP:
                 self._skip = {}  # what was told of an attempt that is over is no part of the next one's text
-        frames: list[Frame] = []
+        frames: list[StreamEvent] = []
         # the end of a container is told before the text that it makes certain
         closed = isinstance(record.event, NodeSucceeded | NodeFailed) and self._containers.holds(record.event.path)
         if closed and record.seq is not None:
@@ -144,7 +144,7 @@ class Frames:
             for count, each in enumerate(told_of, 1):
                 told[record.seq] = count  # such a record begins no round, so its number is free to count its events
                 if count > known:
-                    frames.append(Frame(*each, Place.beyond(at, told)))
+                    frames.append(StreamEvent(*each, StreamPosition.beyond(at, told)))
         for text, selector, level in texts:
             size = len(text) or 1  # the end of a thought counts as a character
             told[level] = told.get(level, 0) + size
@@ -157,20 +157,20 @@ class Frames:
                 continue
             if selector[1] == THOUGHT:
                 data: dict[str, Value] = {"reasoning": text[skip:], "node_id": selector[0], "is_final": not text}
-                frames.append(Frame("reasoning_chunk", data, Place.beyond(at, told)))
+                frames.append(StreamEvent("reasoning_chunk", data, StreamPosition.beyond(at, told)))
             else:
                 data = {"text": text[skip:], "from_variable_selector": list(selector)}
-                frames.append(Frame("text_chunk", data, Place.beyond(at, told)))
-        frames += [Frame(*each, Place.beyond(at, told)) for each in told_of if not closed]
+                frames.append(StreamEvent("text_chunk", data, StreamPosition.beyond(at, told)))
+        frames += [StreamEvent(*each, StreamPosition.beyond(at, told)) for each in told_of if not closed]
         if frames:
             # only the last one leads past the record: a reader cut off before it needs the record again
-            frames[-1] = frames[-1]._replace(place=Place.beyond(self._seq, self._answer.unjournaled))
+            frames[-1] = frames[-1]._replace(place=StreamPosition.beyond(self._seq, self._answer.unjournaled))
         return frames
 
     def _heard(self, texts: Sequence[Said], at: float) -> None:
         """For dialects that tell more of the text than the text; also of what is not told again."""
 
-    def encode(self, frame: Frame) -> bytes:
+    def encode(self, frame: StreamEvent) -> bytes:
         """The JSON object of the frame's event."""
         return encode({"event": frame.event, "workflow_run_id": self.run, "task_id": self.task, "data": frame.data})
 

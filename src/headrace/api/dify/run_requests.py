@@ -10,7 +10,7 @@ from typing import Any, cast
 from starlette.requests import Request
 
 from headrace.api.auth import Api
-from headrace.api.dify.run_events import Frames, Place
+from headrace.api.dify.run_events import RunEvents, StreamPosition
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted, no_agents
 from headrace.api.http.json import encode
@@ -85,7 +85,7 @@ async def stop(api: Api, served: Served, task: str, user: str) -> None:
 
 
 async def tell(
-    frames: Frames, records: AsyncIterator[Record], task: str, close_from: int | None = 0, *, ids: bool
+    frames: RunEvents, records: AsyncIterator[Record], task: str, close_from: int | None = 0, *, ids: bool
 ) -> AsyncGenerator[bytes]:
     """The events of a stream, as Dify sends them; with `ids` also the place that each leads to. A pause ends it if its
     number is `close_from` or above. An error in mid-stream is told as an event, because the answer's status is out
@@ -108,11 +108,11 @@ async def tell(
             await records.aclose()
 
 
-def last_event_id(request: Request) -> Place | None:
+def last_event_id(request: Request) -> StreamPosition | None:
     """Where a stream is to go on: after the id that the reader states, or from the start for 0; None where it states
     nothing."""
     stated = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    return Place.parse(stated) if stated else None
+    return StreamPosition.parse(stated) if stated else None
 
 
 def wants_ids(request: Request) -> bool:

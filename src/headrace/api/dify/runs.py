@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.dify import run_docs
-from headrace.api.dify.chat_events import frames_for
-from headrace.api.dify.run_events import START, Frames, Place
+from headrace.api.dify.chat_events import events_for
+from headrace.api.dify.run_events import START, RunEvents, StreamPosition
 from headrace.api.dify.run_requests import accepted, last_event_id, payload, stop, streaming, tell, wants_ids
 from headrace.api.dify.run_responses import Blocking, detail, log_line
 from headrace.api.http.errors import not_workflow_app
@@ -87,7 +87,7 @@ class RunRoutes:
     async def _stream(self, submission: Submission, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.run_service.open(submission))
-            frames = Frames(started.run, submission.served.flow)
+            frames = RunEvents(started.run, submission.served.flow)
             told = tell(frames, started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
@@ -106,13 +106,13 @@ class RunRoutes:
         after = last_event_id(request)
         if after is None:
             # Dify: of a run that has ended only its end is told, of others what comes from now on
-            after = Place(last - 1) if view.state.ended else START if snapshot else Place(last)
+            after = StreamPosition(last - 1) if view.state.ended else START if snapshot else StreamPosition(last)
         elif after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run = view.records[0].run
         records = self.api.run_service.follow(run, on_pause=True)
         close_from = None if on else max(last, after.seq + 1)
-        frames = frames_for(run, view.served.flow, after)
+        frames = events_for(run, view.served.flow, after)
         told = tell(frames, records, queued.task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 

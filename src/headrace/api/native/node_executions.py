@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
-from headrace.api.dify.container_events import ContainerFrames
+from headrace.api.dify.container_events import ContainerEvents
 from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import Inputs
 from headrace.api.native.run_watch import Bill
@@ -56,7 +56,7 @@ class _Executions:
     def __init__(self, graph: Graph, run: UUID) -> None:
         self.told: dict[Path, dict[str, Any]] = {}
         self._graph = graph
-        self._containers = ContainerFrames(graph)
+        self._containers = ContainerEvents(graph)
         self._run = run
         self._led: dict[Path, NodeId] = {}
         self._queued_at = 0.0

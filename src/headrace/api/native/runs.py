@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
-from headrace.api.dify.chat_events import frames_for
+from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import submission_of
 from headrace.api.dify.run_events import START
 from headrace.api.dify.run_requests import last_event_id, tell, wants_ids
@@ -96,7 +96,7 @@ class PolledRunRoutes:
     async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-            told = tell(frames_for(started.run, started.flow), started.records, started.task, ids=ids)
+            told = tell(events_for(started.run, started.flow), started.records, started.task, ids=ids)
             return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
 
     # --------------------------------------------------------------------------------------------------------- look
@@ -124,7 +124,7 @@ class PolledRunRoutes:
         assert view.state.queued is not None
         run, task = view.records[0].run, view.state.queued.task
         records = self.api.run_service.follow(run, on_pause=True)
-        frames, close_from = frames_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
+        frames, close_from = events_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
         told = tell(frames, records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
