@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.api.dify.chat_events import ChatEvents, events_for
-from headrace.api.dify.chat_responses import BlockingReply, Reply
-from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
+from headrace.api.dify.chat_responses import BlockingMessage, Reply
+from headrace.api.dify.run_events import RunEvents, StreamEvent
+from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.node import Config, Flow, Node
 from headrace.ports.services import Usage
@@ -60,7 +61,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
     told = [(count, frame) for count, record in enumerate(story.heard, 1) for frame in whole.feed(record)]
     assert told[-1][1].event == "message_end"
     for index, (count, frame) in enumerate(told):
-        rest = ChatEvents(RUN, chat, StreamPosition.parse(str(frame.place)))
+        rest = ChatEvents(RUN, chat, StreamPosition.parse(str(frame.position)))
         again = [each for record in test_resume.heard_again(story, count, late) for each in rest.feed(record)]
         assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
 
@@ -79,7 +80,7 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
         if found is None:
             break
         got.append(found[0])
-        place = found[0].place
+        place = found[0].position
     assert shown(got) == shown(everything)
 
 
@@ -96,7 +97,7 @@ QUEUED = RunQueued("app", "v1", "task", "u1", {}, {"query": "x"}, conversation="
 def folded(chat: Flow, *events: Any) -> Reply:
     reply = Reply(chat)
     for seq, event in enumerate((QUEUED, *events), 1):
-        reply.take(Record(RUN, seq, float(seq), event))
+        reply.apply(Record(RUN, seq, float(seq), event))
     return reply
 
 
@@ -127,9 +128,9 @@ def test_what_a_container_paid_is_not_counted_twice() -> None:
 def test_times_count_from_the_question_to_the_first_text() -> None:
     reply = folded(flow("chat"))
     assert reply.usage["time_to_first_token"] is None
-    reply.heard([("\n", ("a", "text"))], 2.0)  # pyright: ignore[reportArgumentType]
-    reply.heard([("Hi", ("a", "text"))], 3.5)  # pyright: ignore[reportArgumentType]
-    reply.heard([("!", ("a", "text"))], 4.0)  # pyright: ignore[reportArgumentType]
+    reply.on_text([("\n", ("a", "text"))], 2.0)  # pyright: ignore[reportArgumentType]
+    reply.on_text([("Hi", ("a", "text"))], 3.5)  # pyright: ignore[reportArgumentType]
+    reply.on_text([("!", ("a", "text"))], 4.0)  # pyright: ignore[reportArgumentType]
     assert (reply.usage["time_to_first_token"], reply.usage["time_to_generate"]) == (2.5, 0.5)
 
 
@@ -154,7 +155,7 @@ def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
 
 
 def test_a_run_that_fails_without_a_word() -> None:
-    reply = BlockingReply(RUN, "task", flow("chat"))
+    reply = BlockingMessage(RUN, "task", flow("chat"))
     assert reply.feed(Record(RUN, 1, 1.0, QUEUED)) is None
     assert reply.feed(Record(RUN, 2, 2.0, RunEnded("failed"))) is None
     assert reply.error is not None

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
+from headrace.api.dify.run_events import RunEvents, StreamEvent
+from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.events import (
     Delta,
@@ -156,7 +157,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
     for count, record in enumerate(story.heard, 1):
         told += [(count, frame) for frame in whole.feed(record)]
     for index, (count, frame) in enumerate(told):
-        rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(frame.place)))
+        rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(frame.position)))
         heard = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
             again = [each for record in heard for each in rest.feed(record)]
@@ -186,7 +187,7 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
         if found is None:
             break
         got.append(found[0])
-        place = found[0].place
+        place = found[0].position
     assert shown(got) == shown(everything)
 
 

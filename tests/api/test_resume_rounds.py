@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import RunEvents, StreamEvent, StreamPosition
+from headrace.api.dify.run_events import RunEvents, StreamEvent
+from headrace.api.dify.stream_position import StreamPosition
 from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import (
@@ -91,7 +92,7 @@ def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
     told = [(count, frame) for count, record in enumerate(heard, 1) for frame in whole.feed(record)]
     everything = shown([frame for _, frame in told])
     for index, (count, frame) in enumerate(told):
-        rest = RunEvents(RUN, made, StreamPosition.parse(str(frame.place)))
+        rest = RunEvents(RUN, made, StreamPosition.parse(str(frame.position)))
         known = [record for record in heard[:count] if record.seq is not None]
         again = [each for record in [*known, *heard[count:]] for each in rest.feed(record)]
         assert shown([*(each for _, each in told[: index + 1]), *again]) == everything

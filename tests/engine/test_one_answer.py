@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.api.dify.chat_events import ChatEvents
-from headrace.api.dify.chat_responses import Text
-from headrace.api.dify.run_events import START, StreamPosition
+from headrace.api.dify.chat_responses import AnswerText
+from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow
 from headrace.nodes.answer import Answer
@@ -27,11 +27,11 @@ def streamed(chat: Flow, records: Iterable[Record], after: StreamPosition = STAR
     """The texts that a client is told, each with the place past it."""
     frames = ChatEvents(RUN, chat, after)
     told = [frame for record in records for frame in frames.feed(record)]
-    return [(frame.data["answer"], frame.place) for frame in told if frame.event == "message"]
+    return [(frame.data["answer"], frame.position) for frame in told if frame.event == "message"]
 
 
 def spoken(chat: Flow, records: Iterable[Record]) -> str:
-    text = Text(chat)
+    text = AnswerText(chat)
     for record in records:
         text.feed(record)
     return str(text)

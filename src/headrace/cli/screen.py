@@ -40,14 +40,14 @@ def screen() -> Screen:
     return Live(Console(stderr=True, highlight=False))
 
 
-def _used(data: dict[str, Any]) -> str:
+def _used(data: Mapping[str, Any]) -> str:
     """The seconds and tokens of a node that ended."""
     metadata: Mapping[str, Any] = data["execution_metadata"] or {}
     tokens = metadata.get("total_tokens")
     return f"{data['elapsed_time']:.2f} s" + (f", {tokens} tokens" if tokens else "")
 
 
-def _label(data: dict[str, Any], path: str) -> str:
+def _label(data: Mapping[str, Any], path: str) -> str:
     """What a node is called; inside containers with the rounds it is in, the outermost first."""
     rounds = "".join(_ROUND.findall(path))
     return f"{data['title'] or data['node_id']}{' ' if rounds else ''}{rounds}"
@@ -131,7 +131,7 @@ class Live:
         self._running.clear()
         self._region.stop()
 
-    def _finished(self, data: dict[str, Any], path: str) -> None:
+    def _finished(self, data: Mapping[str, Any], path: str) -> None:
         from rich.padding import Padding
         from rich.text import Text
 
@@ -140,7 +140,7 @@ class Live:
         if node is not None and node.text.strip():
             self._console.print(Padding(Text(node.text.strip(), style="dim"), (0, 0, 0, 2)))
 
-    def _print(self, data: dict[str, Any], path: str) -> None:
+    def _print(self, data: Mapping[str, Any], path: str) -> None:
         from rich.padding import Padding
         from rich.text import Text
 

@@ -102,7 +102,7 @@ class AudioRoutes:
         """What a message was answered; one of this end user, if the caller names one (it need not)."""
         wanted = as_uuid(message, NotFound("Message Not Exists."))
         found = await self.messages.find(served.app.id, end_user, wanted)
-        answer = (await self.messages.show(served, found)).exchange.answer
+        answer = (await self.messages.show(served, found)).message.answer
         if not answer.strip():
             raise InvalidParam("message_id: the message has no answer to be spoken")
         return answer

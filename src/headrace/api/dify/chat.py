@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.dify import chat_docs as operations
 from headrace.api.dify.chat_events import ChatEvents
-from headrace.api.dify.chat_responses import FLOWING, BlockingReply
+from headrace.api.dify.chat_responses import FLOWING, BlockingMessage
 from headrace.api.dify.message_requests import Message, chat_message, completion_message, message_submission
 from headrace.api.dify.run_requests import stop, streaming, tell, wants_ids
 from headrace.api.http.errors import app_unavailable, not_chat_app
@@ -77,7 +77,7 @@ class ChatRoutes:
                 return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
         body: bytes | None = None
         async with run_service.open(submission) as started:
-            reply = BlockingReply(started.run, started.task, flow)
+            reply = BlockingMessage(started.run, started.task, flow)
             async for record in started.records:  # to the end: an iterator left half-way is dear to clean up
                 body = reply.feed(record) or body
         if reply.error is not None:

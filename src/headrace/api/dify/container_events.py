@@ -1,7 +1,7 @@
-"""What iteration and loop nodes tell: iteration_started, _next and _completed, and the same of loops.
+"""The events of iterations and loops: iteration_started, _next and _completed, and the same of loops.
 
-Facts (recorded, Dify 1.12): they have no node_started or node_finished. iteration_next begins at index 0 and an empty
-list is not told of at all; loop_next begins at 1, and a loop that was not broken off tells one more.
+Facts (recorded, Dify 1.12): containers have no node_started or node_finished. iteration_next begins at index 0, and an
+empty list has no events at all; loop_next begins at 1, and a loop that was not broken off sends one more at its end.
 """
 
 from __future__ import annotations
@@ -11,13 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from headrace.api.dify.run_responses import seconds
+from headrace.api.dify.schemas.events import (
+    ContainerCompletedData,
+    ContainerMetadata,
+    ContainerStartedData,
+    IterationNextData,
+    LoopNextData,
+    NodeIdentity,
+    RoundLocation,
+    RoundMetadata,
+)
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
 from headrace.kernel.graph import LOOP, Graph, NodeSpec
 from headrace.kernel.path import Path, rounds
 from headrace.values import Value
 
-_UNPAID: Mapping[str, Value] = {"total_tokens": 0, "total_price": "0.0", "currency": "USD"}  # of a run done again
-Told = tuple[str, dict[str, Value]]
+ContainerEvent = tuple[str, Mapping[str, Value]]
 """(event, its data)."""
 
 
@@ -25,26 +34,26 @@ Told = tuple[str, dict[str, Value]]
 class _Round:
     """When it began, when something in it last ended, and whether it failed."""
 
-    since: float
+    started_at: float
     until: float
     failed: bool = False
 
 
 @dataclass(slots=True)
-class _Under:
-    """A container under way."""
+class _Container:
+    """A container that is running."""
 
-    since: float
+    started_at: float
     inputs: Mapping[str, Value]
     rounds: dict[int, _Round] = field(default_factory=dict[int, _Round])
 
 
 class ContainerEvents:
-    """Folds what happens to a run's containers, and says of every node inside where it is."""
+    """Folds the records of a run's containers into events, and locates the nodes inside them."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._under: dict[Path, _Under] = {}
+        self._running: dict[Path, _Container] = {}
 
     def spec(self, path: Path) -> NodeSpec:
         return self._graph.spec_of(path)
@@ -53,105 +62,131 @@ class ContainerEvents:
         """Whether the node is a container."""
         return self._graph.is_container(path)
 
-    def started(self, event: NodeStarted, at: float) -> Iterator[Told]:
+    def started(self, event: NodeStarted, at: float) -> Iterator[ContainerEvent]:
         spec = self.spec(event.path)
-        self._under[event.path] = _Under(at, event.inputs)
+        self._running[event.path] = _Container(at, event.inputs)
         length = _length(spec, event.inputs)
         if length or spec.type == LOOP:
-            yield (
-                f"{spec.type}_started",
-                _named(spec)
-                | {
-                    "created_at": int(at),
-                    "extras": {},
-                    "metadata": {f"{spec.type}_length": length},
-                    "inputs": event.inputs,
-                    "inputs_truncated": False,
-                },
-            )
-
-    def round(self, event: RoundStarted, at: float) -> Iterator[Told]:
-        spec = self.spec(event.path)
-        self._under[event.path].rounds[event.round] = _Round(at, at)
-        if spec.type != LOOP:
-            yield "iteration_next", _named(spec) | {"index": event.round, "created_at": int(at), "extras": {}}
-        elif event.round:
-            yield _again(spec, event.round, at)
-
-    def ended(self, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[Told]:
-        """Of a container; one that had nothing to begin with is not told of."""
-        under = self._under.pop(event.path, None)
-        spec = self.spec(event.path)
-        if under is None or not (under.rounds or spec.type == LOOP):
-            return
-        done = isinstance(event, NodeSucceeded)
-        spent = cast("dict[str, Any]", event.usage if done and event.usage else event.process)
-        if event.process.get("exhausted"):
-            yield _again(spec, len(under.rounds), at)
-        metadata = {name: spent.get(name, nothing) for name, nothing in _UNPAID.items()}
-        lasted = {
-            str(index): seconds(each.since, each.until)
-            for index, each in under.rounds.items()
-            if done or not each.failed
-        }
-        if spec.type == LOOP:
-            metadata |= {
-                "completed_reason": event.process.get("completed_reason"),
-                "loop_duration_map": lasted,
-                "loop_variable_map": event.process.get("loop_variable_map"),
-            }
-        else:
-            metadata["iteration_duration_map"] = lasted
-        yield (
-            f"{spec.type}_completed",
-            _named(spec)
-            | {
-                "outputs": event.outputs,
-                "outputs_truncated": False,
+            data: ContainerStartedData = {
+                **_identity(spec),
                 "created_at": int(at),
                 "extras": {},
-                "inputs": under.inputs,
+                "metadata": {f"{spec.type}_length": length},
+                "inputs": event.inputs,
                 "inputs_truncated": False,
-                "status": "succeeded" if done else "failed",
-                "error": None,
-                "elapsed_time": seconds(under.since, at),
-                "total_tokens": metadata["total_tokens"],
-                "execution_metadata": metadata,
-                "finished_at": int(at),
-                "steps": event.process.get("steps", 0),
-            },
-        )
+            }
+            yield f"{spec.type}_started", data
 
-    def heard(self, path: Path, at: float, *, failed: bool = False) -> None:
-        """Something ended inside: the rounds it is in lasted at least until now."""
-        for container, index in rounds(path):
-            if (under := self._under.get(container)) and (each := under.rounds.get(index)):
-                each.until = at
-                each.failed = each.failed or failed
+    def round(self, event: RoundStarted, at: float) -> Iterator[ContainerEvent]:
+        spec = self.spec(event.path)
+        self._running[event.path].rounds[event.round] = _Round(at, at)
+        if spec.type != LOOP:
+            data: IterationNextData = {**_identity(spec), "index": event.round, "created_at": int(at), "extras": {}}
+            yield "iteration_next", data
+        elif event.round:
+            yield _loop_next(spec, event.round, at)
 
-    def place(self, path: Path) -> dict[str, Value]:
-        """Whose round a node is in: `iteration_id` and `loop_id`, the innermost of each."""
-        told: dict[str, Value] = {"iteration_id": None, "loop_id": None}
+    def ended(self, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
+        """The events of a container's end; none of an iteration over nothing."""
+        container = self._running.pop(event.path, None)
+        spec = self.spec(event.path)
+        if container is None or not (container.rounds or spec.type == LOOP):
+            return
+        if event.process.get("exhausted"):
+            yield _loop_next(spec, len(container.rounds), at)
+        metadata = _metadata(spec, event, container)
+        data: ContainerCompletedData = {
+            **_identity(spec),
+            "outputs": event.outputs,
+            "outputs_truncated": False,
+            "created_at": int(at),
+            "extras": {},
+            "inputs": container.inputs,
+            "inputs_truncated": False,
+            "status": "succeeded" if isinstance(event, NodeSucceeded) else "failed",
+            "error": None,
+            "elapsed_time": seconds(container.started_at, at),
+            "total_tokens": metadata["total_tokens"],
+            "execution_metadata": metadata,
+            "finished_at": int(at),
+            "steps": event.process.get("steps", 0),
+        }
+        yield f"{spec.type}_completed", data
+
+    def on_end_inside(self, path: Path, at: float, *, failed: bool = False) -> None:
+        """Something ended inside: the rounds around it lasted at least until now."""
+        for path_of_container, index in rounds(path):
+            if (container := self._running.get(path_of_container)) and (round_ := container.rounds.get(index)):
+                round_.until = at
+                round_.failed = round_.failed or failed
+
+    def location(self, path: Path) -> RoundLocation:
+        """The innermost iteration and loop that a node is inside of."""
+        location: RoundLocation = {"iteration_id": None, "loop_id": None}
         for container, _ in rounds(path):
             spec = self.spec(container)
-            told[f"{spec.type}_id"] = spec.id
-        return told
+            if spec.type == LOOP:
+                location["loop_id"] = spec.id
+            else:
+                location["iteration_id"] = spec.id
+        return location
 
-    def metadata(self, path: Path) -> dict[str, Value]:
-        """The same with the round's index, as execution_metadata has it."""
-        told: dict[str, Value] = {}
+    def metadata(self, path: Path) -> RoundMetadata:
+        """The same with the indices of the rounds."""
+        metadata: RoundMetadata = {}
         for container, index in rounds(path):
             spec = self.spec(container)
-            told |= {f"{spec.type}_id": spec.id, f"{spec.type}_index": index}
-        return told
+            if spec.type == LOOP:
+                metadata["loop_id"], metadata["loop_index"] = spec.id, index
+            else:
+                metadata["iteration_id"], metadata["iteration_index"] = spec.id, index
+        return metadata
 
 
-def _named(spec: NodeSpec) -> dict[str, Value]:
+def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, container: _Container) -> ContainerMetadata:
+    succeeded = isinstance(event, NodeSucceeded)
+    usage = cast("dict[str, Any]", event.usage if succeeded and event.usage else event.process)
+    metadata: ContainerMetadata = {  # without usage: the result was taken over from another run
+        "total_tokens": usage.get("total_tokens", 0),
+        "total_price": usage.get("total_price", "0.0"),
+        "currency": usage.get("currency", "USD"),
+    }
+    durations = {
+        str(index): seconds(round_.started_at, round_.until)
+        for index, round_ in container.rounds.items()
+        if succeeded or not round_.failed
+    }
+    if spec.type == LOOP:
+        metadata["completed_reason"] = event.process.get("completed_reason")
+        metadata["loop_duration_map"] = durations
+        metadata["loop_variable_map"] = event.process.get("loop_variable_map")
+    else:
+        metadata["iteration_duration_map"] = durations
+    return metadata
+
+
+def _rounds(path: Path) -> Iterator[tuple[Path, int]]:
+    """(container, round) for each that a path leads through, the outermost first."""
+    at = path.find(ROUND_END)
+    while at >= 0:
+        begin = path.rindex("[", 0, at)
+        yield path[:begin], int(path[begin + 1 : at])
+        at = path.find(ROUND_END, at + 1)
+
+
+def _identity(spec: NodeSpec) -> NodeIdentity:
     return {"id": spec.id, "node_id": spec.id, "node_type": spec.type, "title": spec.title}
 
 
-def _again(spec: NodeSpec, index: int, at: float) -> Told:
-    return "loop_next", _named(spec) | {"index": index, "created_at": int(at), "pre_loop_output": {}, "extras": {}}
+def _loop_next(spec: NodeSpec, index: int, at: float) -> ContainerEvent:
+    data: LoopNextData = {
+        **_identity(spec),
+        "index": index,
+        "created_at": int(at),
+        "pre_loop_output": {},
+        "extras": {},
+    }
+    return "loop_next", data
 
 
 def _length(spec: NodeSpec, inputs: Mapping[str, Value]) -> int:

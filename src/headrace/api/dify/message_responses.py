@@ -1,17 +1,19 @@
-"""Messages as they are shown: an exchange with its secrets masked, what its answer has come to, cites and has cost.
+"""Messages as responses show them: with secrets masked, the answer as far as it has come, its citations and its cost.
 
-A run that ended well has its answer in the exchange. What one said that is under way, or was cut short, is in its
-journal, and so are the citations and the usage.
+The answer of a run that succeeded is in the message. That of one that is running or was cut short is in its journal,
+and so are the citations and the usage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 from uuid import UUID, uuid5
 
-from headrace.api.dify.chat_responses import Reply, Text, failure
+from headrace.api.dify.chat_responses import AnswerText, Reply, failure
 from headrace.api.dify.run_responses import seconds
+from headrace.api.dify.schemas.messages import CitedSource, ModelUsage, PastMessage, PastMessageFile, RetrieverResource
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
@@ -19,42 +21,26 @@ from headrace.kernel.secrets import Mask
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
-from headrace.values import File, Value, plain
+from headrace.values import File, plain
 
-_ENDED_WELL = frozenset({"succeeded", "partial-succeeded"})
+_SUCCEEDED = frozenset({"succeeded", "partial-succeeded"})
 _STATUSES = {"failed": "error", "paused": "paused"}
-_NO_PARENT = str(UUID(int=0))  # what Dify has for every message that came through this API
-_CITED = (
-    "dataset_id",
-    "dataset_name",
-    "document_id",
-    "document_name",
-    "data_source_type",
-    "segment_id",
-    "score",
-    "hit_count",
-    "word_count",
-    "segment_position",
-    "index_node_hash",
-    "content",
-    "summary",
-    "created_at",
-)
+_NO_PARENT = str(UUID(int=0))  # as Dify, for every message that came through this API
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A message as anyone outside may see it. `exchange` has the answer as far as it goes."""
+class MessageView:
+    """A message as it may be shown. `message` has the answer as far as it has come."""
 
-    exchange: Message
-    sources: Iterable[Mapping[str, Value]]
+    message: Message
+    sources: Sequence[RetrieverResource]
     error: str | None
-    usage: Mapping[str, Value]
+    usage: ModelUsage
     latency: float  # seconds from the question to the end of the answer
 
-    def wire(self, feedback: Feedback | None) -> dict[str, Value]:
-        """The object that Dify's API shows."""
-        message = self.exchange
+    def response(self, feedback: Feedback | None) -> PastMessage:
+        """The message's entry in a list."""
+        message, usage = self.message, self.usage
         return {
             "id": message.id,
             "conversation_id": message.conversation,
@@ -63,69 +49,69 @@ class Shown:
             "query": message.query,
             "answer": message.answer,
             "feedback": None if feedback is None else {"rating": feedback.rating},
-            "retriever_resources": [_source(message, each) for each in self.sources],
+            "retriever_resources": [_source(message, source) for source in self.sources],
             "created_at": int(message.created_at),
             "agent_thoughts": [],
             "message_files": [
                 *(_file(message, file, "user") for file in message.files),
                 *(_file(message, file, "assistant") for file in message.answer_files),
             ],
-            "message_tokens": self.usage["prompt_tokens"],
-            "answer_tokens": self.usage["completion_tokens"],
+            "message_tokens": usage["prompt_tokens"],
+            "answer_tokens": usage["completion_tokens"],
             "provider_response_latency": self.latency,
-            "total_price": self.usage["total_price"],
-            "currency": self.usage["currency"],
+            "total_price": usage["total_price"],
+            "currency": usage["currency"],
             "status": _STATUSES.get(message.status, "normal"),
             "error": self.error,
             "extra_contents": [],
-            "total_tokens": self.usage["prompt_tokens"] + self.usage["completion_tokens"],
+            "total_tokens": usage["prompt_tokens"] + usage["completion_tokens"],
         }
 
 
 class Messages:
-    """Finds messages, and makes them fit to be shown."""
+    """Finds messages, and prepares them to be shown."""
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
 
-    async def find(self, app: str, end_user: str | None, message: str) -> Message:
-        """An app's message; of this end user only, if one is given. NotFound where there is none."""
-        found = await self._run_service.conversations.find_message(message)
-        if found is None or found.app != app or end_user not in (None, found.end_user):
+    async def find(self, app: str, end_user: str | None, id_: str) -> Message:
+        """An app's message, and if an end user is given, only one of theirs. NotFound if there is none."""
+        message = await self._run_service.conversations.find_message(id_)
+        if message is None or message.app != app or end_user not in (None, message.end_user):
             raise NotFound("Message Not Exists.")
-        return found
+        return message
 
-    async def show(self, served: Served, exchange: Message) -> Shown:
-        """A message of an app, whatever version of it gave the answer."""
-        flow = await self._flow(served, exchange)
+    async def show(self, served: Served, message: Message) -> MessageView:
+        """A message of an app, whichever version of it answered."""
+        flow = await self._flow(served, message)
         mask = Mask(flow.secrets)
         masked = replace(
-            exchange,
-            inputs=mask.value(dict(exchange.inputs)),
-            query=mask.text(exchange.query),
-            files=mask.value(list(exchange.files)),
-            answer=mask.text(exchange.answer),
-            answer_files=mask.value(list(exchange.answer_files)),
-            error=exchange.error and mask.text(exchange.error),
+            message,
+            inputs=mask.value(dict(message.inputs)),
+            query=mask.text(message.query),
+            files=mask.value(list(message.files)),
+            answer=mask.text(message.answer),
+            answer_files=mask.value(list(message.answer_files)),
+            error=message.error and mask.text(message.error),
         )
-        text, reply = Text(flow), Reply(flow)
-        error, latency = masked.error if exchange.status == "failed" else None, 0.0
-        for record in await self._run_service.world.journal.read(exchange.id):
+        text, reply = AnswerText(flow), Reply(flow)
+        error, latency = masked.error if message.status == "failed" else None, 0.0
+        for record in await self._run_service.world.journal.read(message.id):
             record = mask.record(record)
             text.feed(record)
-            reply.take(record)
+            reply.apply(record)
             if isinstance(record.event, RunEnded):
-                latency = seconds(exchange.created_at, record.at)
+                latency = seconds(message.created_at, record.at)
                 if record.event.status == "failed":
                     error = failure(flow, record.event, reply.failure).message
         answer = masked.answer or str(text)
-        files = masked.answer_files or (() if exchange.status in _ENDED_WELL else tuple(reply.files))
-        shown = replace(masked, answer=answer, answer_files=files)
-        return Shown(shown, reply.metadata["retriever_resources"], error, reply.usage, latency)
+        files = masked.answer_files or (() if message.status in _SUCCEEDED else tuple(reply.files))
+        answered = replace(masked, answer=answer, answer_files=files)
+        return MessageView(answered, reply.metadata["retriever_resources"], error, reply.usage, latency)
 
-    async def _flow(self, served: Served, exchange: Message) -> Flow:
-        """What the message's run executes; the app's current version where that is not to be had any more."""
-        summary = await self._run_service.runs.find_run(exchange.id)
+    async def _flow(self, served: Served, message: Message) -> Flow:
+        """The version that the message's run executed; the app's current one where it cannot be loaded any more."""
+        summary = await self._run_service.runs.find_run(message.id)
         if summary is None:
             return served.flow
         try:
@@ -134,13 +120,30 @@ class Messages:
             return served.flow
 
 
-def _source(message: Message, cited: Mapping[str, Value]) -> dict[str, Value]:
-    position = cited.get("position")
-    named = {"id": str(uuid5(UUID(message.id), f"source {position}")), "message_id": message.id, "position": position}
-    return named | {name: cited.get(name) for name in _CITED}
+def _source(message: Message, source: RetrieverResource) -> CitedSource:
+    position = source["position"]
+    return {
+        "id": str(uuid5(UUID(message.id), f"source {position}")),
+        "message_id": message.id,
+        "position": position,
+        "dataset_id": source.get("dataset_id"),
+        "dataset_name": source.get("dataset_name"),
+        "document_id": source.get("document_id"),
+        "document_name": source.get("document_name"),
+        "data_source_type": source.get("data_source_type"),
+        "segment_id": source.get("segment_id"),
+        "score": source.get("score"),
+        "hit_count": source.get("hit_count"),
+        "word_count": source.get("word_count"),
+        "segment_position": source.get("segment_position"),
+        "index_node_hash": source.get("index_node_hash"),
+        "content": source.get("content"),
+        "summary": source.get("summary"),
+        "created_at": None,
+    }
 
 
-def _file(message: Message, file: File, owner: str) -> dict[str, Value]:
+def _file(message: Message, file: File, owner: Literal["user", "assistant"]) -> PastMessageFile:
     return {
         "id": str(uuid5(UUID(message.id), f"{owner} {file.related_id or file.remote_url or file.url}")),
         "filename": file.filename or "",

@@ -69,7 +69,7 @@ class MessageRoutes:
         found, more = await conversations.messages(conversation, before=first, limit=limit)
         rated = await conversations.feedback_of([each.id for each in found], end_user.id)
         shown = await asyncio.gather(*(self.messages.show(served, each) for each in reversed(found)))
-        data = [each.wire(rated.get(each.exchange.id)) for each in shown]
+        data = [each.response(rated.get(each.message.id)) for each in shown]
         return told({"limit": limit, "has_more": more, "data": data})
 
     async def suggested(self, request: Request) -> Response:
@@ -87,7 +87,7 @@ class MessageRoutes:
         older, _ = await run_service.conversations.messages(
             message.conversation, before=message.id, limit=_REMEMBERED - 1
         )
-        shown = [(await self.messages.show(served, each)).exchange for each in (*reversed(older), message)]
+        shown = [(await self.messages.show(served, each)).message for each in (*reversed(older), message)]
         turns = [Turn(each.query, each.answer) for each in shown if each.answer]
         questions = await suggested(run_service.world.resources.models, served.flow, turns, end_user.session)
         return told({"result": "success", "data": questions})

@@ -10,7 +10,8 @@ from typing import Any, cast
 from starlette.requests import Request
 
 from headrace.api.auth import Api
-from headrace.api.dify.run_events import RunEvents, StreamPosition
+from headrace.api.dify.run_events import RunEvents
+from headrace.api.dify.stream_position import StreamPosition
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted, no_agents
 from headrace.api.http.json import encode
@@ -94,7 +95,7 @@ async def tell(
         async for record in records:
             for frame in frames.feed(record):
                 if ids and frame.event != "error":  # an error has no id: it is told again to a reader that comes back
-                    yield b"data: %b\nid: %b\n\n" % (frames.encode(frame), str(frame.place).encode())
+                    yield b"data: %b\nid: %b\n\n" % (frames.encode(frame), str(frame.position).encode())
                 else:
                     yield b"data: %b\n\n" % frames.encode(frame)
             if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:

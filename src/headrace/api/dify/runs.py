@@ -13,9 +13,10 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid, flag, user_of
 from headrace.api.dify import run_docs
 from headrace.api.dify.chat_events import events_for
-from headrace.api.dify.run_events import START, RunEvents, StreamPosition
+from headrace.api.dify.run_events import RunEvents
 from headrace.api.dify.run_requests import accepted, last_event_id, payload, stop, streaming, tell, wants_ids
-from headrace.api.dify.run_responses import Blocking, detail, log_line
+from headrace.api.dify.run_responses import BlockingResponse, workflow_log, workflow_run
+from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.api.http.errors import not_workflow_app
 from headrace.api.http.json import encode
 from headrace.api.http.params import number
@@ -77,7 +78,7 @@ class RunRoutes:
         """Waits for the run's end, also if the caller hangs up meanwhile: the run goes on either way."""
         body: bytes | None = None
         async with self.api.run_service.open(submission) as started:
-            answer = Blocking(started.run, started.task)
+            answer = BlockingResponse(started.run, started.task)
             async for record in started.records:  # to the end: an iterator left half-way is dear to clean up
                 body = answer.feed(record) or body
         if body is None:
@@ -121,7 +122,7 @@ class RunRoutes:
     async def detail(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
         view = await self._view(served, request.path_params["workflow_run_id"])
-        return Response(detail(view.records[0].run, view), media_type=_JSON)
+        return Response(encode(workflow_run(view.records[0].run, view)), media_type=_JSON)
 
     async def _view(self, served: Served, run: str, of: Sequence[str] | None = _FLOWING) -> RunView:
         """A run of this app, if it is of one of these modes. NotFound for an unknown one, a malformed id, and another
@@ -155,7 +156,7 @@ class RunRoutes:
             "limit": which.limit,
             "total": total,
             "has_more": which.page * which.limit < total,
-            "data": [log_line(summary, versions[summary.version]) for summary in found],
+            "data": [workflow_log(summary, versions[summary.version]) for summary in found],
         }
         return Response(encode(told), media_type=_JSON)
 

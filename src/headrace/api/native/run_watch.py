@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
-from headrace.api.dify.chat_responses import Text
+from headrace.api.dify.chat_responses import AnswerText
 from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import encode
 from headrace.conversations.messages import MESSAGES
@@ -102,7 +102,7 @@ class Standing:
         self._exceptions = 0
         self._bill = Bill()
         self._failed: NodeFailed | None = None
-        self._said = Text(flow) if flow.mode in MESSAGES else None
+        self._said = AnswerText(flow) if flow.mode in MESSAGES else None
         self._changed = 0  # the last record that the answer tells of
         self._answer: Response | None = None
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
 from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import submission_of
-from headrace.api.dify.run_events import START
 from headrace.api.dify.run_requests import last_event_id, tell, wants_ids
+from headrace.api.dify.stream_position import START
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
 from headrace.api.http.routing import OperationList

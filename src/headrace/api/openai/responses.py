@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-from headrace.api.dify.chat_responses import Reply, Text, failure
+from headrace.api.dify.chat_responses import AnswerText, Reply, failure
 from headrace.api.http.errors import interrupted, openai_body
 from headrace.api.http.json import encode
 from headrace.errors import RequestError
@@ -26,14 +26,14 @@ class Completion:
         self.over = False  # the run has ended, or waits for somebody: nothing more is told
         self._flow = flow
         self._model = model
-        self._text = Text(flow)
+        self._text = AnswerText(flow)
         self._reply = Reply(flow)
 
     def feed(self, record: Record) -> str:
         """What the answer grew by."""
-        self._reply.take(record)
+        self._reply.apply(record)
         texts = self._text.feed(record)
-        self._reply.heard(texts, record.at)
+        self._reply.on_text(texts, record.at)
         grown = "".join(text for text, *_ in texts)
         self.over = isinstance(record.event, RunEnded | RunPaused)
         if isinstance(record.event, RunEnded):
@@ -72,7 +72,7 @@ class Completion:
             "model": self._model,
             "choices": choices,
         }
-        conversation = self._reply.asked.conversation  # beyond OpenAI's: what a chat goes on with
+        conversation = self._reply.queued.conversation  # beyond OpenAI's: what a chat goes on with
         return told if conversation is None else told | {"conversation_id": conversation}
 
 
