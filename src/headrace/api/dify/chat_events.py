@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from headrace.api.dify.chat_responses import FLOWING, Reply, envelope, failure
 from headrace.api.dify.run_events import RunEvents, StreamEvent
-from headrace.api.dify.schemas.events import ErrorData, MessageData, MessageEndData, MessageFileData
+from headrace.api.dify.schemas.events import ErrorData
+from headrace.api.dify.schemas.message_events import MessageData, MessageEndData, MessageFileData
 from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT, MESSAGES

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import cast
 
 from headrace.api.dify.run_responses import BlockingResponse
-from headrace.api.dify.schemas.events import MessageEnvelope
+from headrace.api.dify.schemas.message_events import MessageEnvelope
 from headrace.api.dify.schemas.messages import (
     InConversation,
     Message,

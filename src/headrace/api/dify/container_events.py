@@ -165,15 +165,6 @@ def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, container: _Con
     return metadata
 
 
-def _rounds(path: Path) -> Iterator[tuple[Path, int]]:
-    """(container, round) for each that a path leads through, the outermost first."""
-    at = path.find(ROUND_END)
-    while at >= 0:
-        begin = path.rindex("[", 0, at)
-        yield path[:begin], int(path[begin + 1 : at])
-        at = path.find(ROUND_END, at + 1)
-
-
 def _identity(spec: NodeSpec) -> NodeIdentity:
     return {"id": spec.id, "node_id": spec.id, "node_type": spec.type, "title": spec.title}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import GetPydanticSchema
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SkipValidation
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from headrace.values import File, Value
@@ -13,14 +15,37 @@ from headrace.values import File, Value
 Object = Mapping[str, Value]
 """A JSON object whose fields the app decides."""
 
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
-def encoded_as(shape: Any) -> GetPydanticSchema:
-    """Describes a type by the JSON that the encoder writes for it."""
-    return GetPydanticSchema(lambda _source, handler: handler(shape))
+
+@dataclass(frozen=True, slots=True)
+class DescribedAs:
+    """Describes a type by another: the JSON that the encoder writes for it, or that a request should have."""
+
+    shape: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        shape = handler.generate_schema(self.shape)
+        return core_schema.json_or_python_schema(json_schema=shape, python_schema=handler(source))
+
+
+def _boolean(value: Value) -> bool:
+    """A boolean, or a word or number that stands for one."""
+    word = value.strip().lower() if isinstance(value, str) else str(value).lower()
+    if word not in _BOOLEANS or not isinstance(value, str | bool | int):
+        raise PydanticCustomError("bool_type", "Input should be a valid boolean")
+    return _BOOLEANS[word]
+
+
+Text = Annotated[str, AfterValidator(lambda text: text.replace("\0", ""))]
+"""A string without NULs, which databases refuse."""
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+Unchecked = SkipValidation
+"""A field that is described, but checked elsewhere or not at all."""
 
 
 class FileObject(TypedDict):
-    """A file among a run's inputs or outputs. `size` is in bytes, -1 where it is not known."""
+    """A file among a run's inputs or outputs. `size` is in bytes, -1 where it is unknown."""
 
     dify_model_identity: str
     id: None
@@ -36,7 +61,7 @@ class FileObject(TypedDict):
     url: str | None
 
 
-WireFile = Annotated[File, encoded_as(FileObject)]
+WireFile = Annotated[File, DescribedAs(FileObject)]
 
 
 class FileInput(TypedDict):
@@ -57,6 +82,6 @@ class TokenCounts(TypedDict):
 
 
 class Success(TypedDict):
-    """Nothing but that it is done."""
+    """The response where there is nothing to return."""
 
     result: Literal["success"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import Object
+from headrace.api.dify.schemas.common import Boolean, Object, Text, Unchecked
+from headrace.api.dify.schemas.runs import OptionalUserRequest
 from headrace.values import Value
-
-
-class OptionalUserRequest(TypedDict):
-    """A request that may say for whom it is made; all requests that do not are of one anonymous end user."""
-
-    user: NotRequired[Annotated[str | None, Field(description="Your name for the end user.")]]
 
 
 class Conversation(TypedDict):
@@ -36,8 +33,8 @@ class ConversationPage(TypedDict):
 class RenameRequest(OptionalUserRequest):
     """A new name for a conversation, or (`auto_generate`) that of its first message."""
 
-    name: NotRequired[Annotated[str, Field(max_length=255)] | None]
-    auto_generate: NotRequired[bool]
+    name: NotRequired[Annotated[Text, Field(max_length=255)] | None]
+    auto_generate: NotRequired[Boolean]
 
 
 class ConversationVariable(TypedDict):
@@ -70,8 +67,8 @@ class VariableRequest(OptionalUserRequest):
 class AnnotationRequest(TypedDict):
     """A question, and the answer that a person wrote."""
 
-    question: str
-    answer: str
+    question: Text
+    answer: Text
 
 
 class Annotation(TypedDict):
@@ -90,12 +87,23 @@ class AnnotationPage(TypedDict):
     page: int
 
 
+def _number(value: Value) -> float:
+    """A finite number, or a string that writes one."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return number
+
+
 class AnnotationReplyRequest(TypedDict):
     """The setting of annotation reply, which is needed to switch it off, too."""
 
-    score_threshold: float
-    embedding_provider_name: str
-    embedding_model_name: str
+    score_threshold: Annotated[float, BeforeValidator(_number)]
+    embedding_provider_name: Text
+    embedding_model_name: Text
 
 
 class AnnotationReplyJob(TypedDict):
@@ -113,10 +121,10 @@ class AnnotationReplyJobStatus(AnnotationReplyJob):
 class SpeechRequest(OptionalUserRequest):
     """A text, or a message's answer, to be spoken."""
 
-    message_id: NotRequired[Annotated[str | None, Field(description="The message whose answer is spoken.")]]
-    text: NotRequired[str | None]
-    voice: NotRequired[str | None]
-    streaming: NotRequired[Annotated[bool | None, Field(description="Accepted, and of no effect.")]]
+    message_id: NotRequired[Annotated[Text | None, Field(description="The message whose answer is spoken.")]]
+    text: NotRequired[Text | None]
+    voice: NotRequired[Text | None]
+    streaming: NotRequired[Annotated[Unchecked[bool | None], Field(description="Accepted, and of no effect.")]]
 
 
 class Transcript(TypedDict):

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import Object, WireFile, encoded_as
-from headrace.api.dify.schemas.messages import InConversation, MessageMetadata
+from headrace.api.dify.schemas.common import DescribedAs, Object, WireFile
+from headrace.api.dify.schemas.messages import InConversation
 from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.json import Inputs
 
-WireInputs = Annotated[Inputs, encoded_as(Object)]
+WireInputs = Annotated[Inputs, DescribedAs(Object)]
 
 # -------------------------------------------------------------------------------------------------------- workflows
 
@@ -211,31 +211,6 @@ class ReasoningChunkData(TypedDict):
     is_final: bool
 
 
-class MessageData(TypedDict):
-    """A piece of the answer."""
-
-    id: str
-    answer: str
-    from_variable_selector: NotRequired[list[str] | None]
-
-
-class MessageFileData(TypedDict):
-    """A file that belongs to the answer."""
-
-    id: str | None
-    type: str
-    belongs_to: Literal["assistant"]
-    url: str | None
-
-
-class MessageEndData(TypedDict):
-    """The answer is complete."""
-
-    id: str
-    metadata: MessageMetadata
-    files: list[WireFile] | None
-
-
 class ErrorData(TypedDict):
     """The run failed, or the stream broke."""
 
@@ -245,13 +220,6 @@ class ErrorData(TypedDict):
 
 
 # ------------------------------------------------------------------------------------------------- events as they are
-
-
-class MessageEnvelope(InConversation):
-    """The first fields of all events of a message."""
-
-    message_id: str
-    created_at: int
 
 
 class Envelope(InConversation):
@@ -323,21 +291,6 @@ class ReasoningChunk(Envelope):
     data: ReasoningChunkData
 
 
-class MessageChunk(MessageEnvelope, MessageData):
-    event: Literal["message", "agent_message"]
-    task_id: str
-
-
-class MessageFile(MessageEnvelope, MessageFileData):
-    event: Literal["message_file"]
-    task_id: str
-
-
-class MessageEnd(MessageEnvelope, MessageEndData):
-    event: Literal["message_end"]
-    task_id: str
-
-
 class StreamError(InConversation, ErrorData):
     """The last event of a stream whose run failed (messages), or that broke."""
 
@@ -364,6 +317,3 @@ RunStreamEvent = (
     | StreamError
 )
 """An event of a workflow's run."""
-
-MessageStreamEvent = RunStreamEvent | MessageChunk | MessageFile | MessageEnd
-"""An event of a message."""

@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired
+from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import FileInput, Object, Success, TokenCounts
-from headrace.api.dify.schemas.runs import PausedRun, UserRequest
+from headrace.api.dify.schemas.common import Boolean, Object, Success, Text, TokenCounts
+from headrace.api.dify.schemas.runs import PausedRun, RunFields, StreamableRequest, UserRequest
+from headrace.values import Value
 
 
-class MessageRequest(UserRequest):
-    """A message, apart from its text."""
+def _conversation_id(value: Value) -> str | None:
+    text = value.strip() if isinstance(value, str) else value
+    if not text:
+        return None
+    try:
+        return str(UUID(text))
+    except (ValueError, AttributeError):  # also of what is not a string
+        raise ValueError("conversation_id must be a valid UUID") from None
 
-    inputs: Annotated[Object, Field(description="The app's variables by name.")]
-    response_mode: NotRequired[Literal["blocking", "streaming"] | None]
-    files: NotRequired[
-        Annotated[list[FileInput] | None, Field(description="Ignored where the app does not accept files.")]
-    ]
 
-
-class CompletionRequest(MessageRequest):
+class CompletionFields(RunFields):
     """A text for a completion app."""
 
-    query: NotRequired[str]
+    query: NotRequired[Text]
 
 
-class ChatRequest(MessageRequest):
+class ChatFields(RunFields):
     """A message to a chat app."""
 
-    query: Annotated[str, Field(description="The user's message.")]
+    query: Annotated[Text, Field(description="The user's message.")]
     conversation_id: NotRequired[
-        Annotated[str | None, Field(description="The conversation to continue; empty for a new one.")]
+        Annotated[
+            str | None,
+            BeforeValidator(_conversation_id),
+            Field(description="The conversation to continue; empty for a new one."),
+        ]
     ]
     auto_generate_name: NotRequired[
-        Annotated[bool, Field(description="Name a new conversation after its first query.")]
+        Annotated[Boolean, Field(description="Name a new conversation after its first query (the default).")]
     ]
     workflow_id: NotRequired[
         Annotated[str | None, Field(description="A version of a chatflow, instead of the current one.")]
     ]
+
+
+class CompletionRequest(StreamableRequest, CompletionFields):
+    """A text for a completion app."""
+
+
+class ChatRequest(StreamableRequest, ChatFields):
+    """A message to a chat app."""
 
 
 class ModelUsage(TokenCounts):
@@ -217,7 +231,7 @@ class FeedbackRequest(UserRequest):
     """A rating of an answer; null removes it."""
 
     rating: NotRequired[Literal["like", "dislike"] | None]
-    content: NotRequired[Annotated[str | None, Field(description="A comment.")]]
+    content: NotRequired[Annotated[Text | None, Field(description="A comment.")]]
 
 
 class Feedback(TypedDict):

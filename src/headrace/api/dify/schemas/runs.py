@@ -7,21 +7,42 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import FileInput, Object
+from headrace.api.dify.schemas.common import DescribedAs, FileInput, Object, Unchecked
 
 
 class UserRequest(TypedDict):
-    """A request that says no more than for whom it is made."""
+    """A request for an end user."""
 
-    user: Annotated[str, Field(description="Your name for the end user.")]
+    user: Annotated[Unchecked[str], Field(description="Your name for the end user.")]
 
 
-class RunRequest(UserRequest):
-    """A run of a workflow."""
+class OptionalUserRequest(TypedDict):
+    """A request that may name an end user; all requests without one have the same, who is anonymous."""
 
-    inputs: Annotated[Object, Field(description="The start node's variables by name.")]
+    user: NotRequired[Annotated[Unchecked[str], Field(description="Your name for the end user.")]]
+
+
+class StreamableRequest(UserRequest):
+    """A request whose response can be streamed; it is blocking by default."""
+
     response_mode: NotRequired[Literal["blocking", "streaming"] | None]
-    files: NotRequired[Annotated[list[FileInput] | None, Field(description="The value of `sys.files`.")]]
+
+
+class RunFields(TypedDict):
+    """What a run is given."""
+
+    inputs: Annotated[Object, Field(description="The app's variables by name.")]
+    files: NotRequired[
+        Annotated[
+            list[Object] | None,
+            DescribedAs(list[FileInput] | None),
+            Field(description="The value of `sys.files`; ignored by messages to apps that do not accept files."),
+        ]
+    ]
+
+
+class RunRequest(StreamableRequest, RunFields):
+    """A run of a workflow."""
 
 
 class RunOutcome(TypedDict):
