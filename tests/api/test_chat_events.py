@@ -112,7 +112,11 @@ def test_sources_are_told_once_a_document_and_numbered() -> None:
     kinds = {"a": "knowledge-retrieval", "b": "knowledge-retrieval"}
     on = flow("chat", {"retriever_resource": {"enabled": True}}, **kinds)
     sources = folded(on, *events).metadata["retriever_resources"]
-    assert [(source["position"], source.get("document_id")) for source in sources] == [(1, "one"), (2, "two"), (3, "three")]
+    assert [(source["position"], source.get("document_id")) for source in sources] == [
+        (1, "one"),
+        (2, "two"),
+        (3, "three"),
+    ]
     assert folded(flow("chat", **kinds), *events).metadata["retriever_resources"] == []
     passed_on = flow("chat", {"retriever_resource": {"enabled": True}}, a="code", b="code")
     assert folded(passed_on, *events).metadata["retriever_resources"] == []
