@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from httpx._transports import default as httpx_transports
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -23,6 +25,9 @@ LONG = (*WHOLE, "server", "sandbox", "telemetry", "cli")
 
 _REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()
+
+# Each client of httpx's reads the certificates of all authorities, in 40 ms: once is enough.
+httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)
 
 # A change is judged by the same examples each time; new ones are looked for wherever CI is not set.
 settings.register_profile("ci", derandomize=True)
