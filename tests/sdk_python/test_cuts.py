@@ -12,7 +12,7 @@ from headrace_client import AsyncClient, Client, StreamInterruptedError
 from tests.sdk_contract.dify_server import cases, events_of, key_of
 from tests.sdk_contract.framed_server import FRAMES, Framed
 from tests.sdk_python.clients import Fault, Maker, Time, collected, plain
-from tests.sdk_python.cutting import Cutting, events_in, with_places
+from tests.sdk_python.cutting import Cutting, events_in, places, with_places
 from tests.server.process import Serve
 
 CASE = "02_template"
@@ -41,7 +41,7 @@ def test_streams_cut_at_every_byte(quarter: int, orderly: bool) -> None:
     """Every byte, of a server that resumes: the same events."""
     transport = Cutting(PLACED, [], resumes=True, orderly=orderly)
     with _sync(transport) as client:
-        for cut in range(quarter, len(PLACED), 4):
+        for cut in places(PLACED, quarter, orderly=orderly):
             transport.cuts = [cut]
             if cut < PLACED.index(b"\n\n") + 2:
                 with pytest.raises(StreamInterruptedError, match="before anything was known"):
@@ -59,7 +59,7 @@ def test_streams_cut_at_every_byte_of_dify(quarter: int, orderly: bool) -> None:
     transport.detail = ENDED
     ends = [place for place in range(len(WORDS)) if WORDS.startswith(b"\n\n", place)]
     with _sync(transport) as client:
-        for cut in range(quarter, len(WORDS), 4):
+        for cut in places(WORDS, quarter, orderly=orderly):
             transport.cuts = [cut]
             whole = sum(cut >= end + 2 for end in ends)
             if not whole:
