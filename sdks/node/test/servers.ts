@@ -14,7 +14,7 @@ import type { ClientOptions } from 'headrace-client';
 
 export const ROOT = process.env['HEADRACE_ROOT'] ?? resolve('../..');
 const PYTHON = (process.env['HEADRACE_PYTHON'] ?? 'uv run --no-sync python').split(' ');
-const STARTS_WITHIN = 30_000;
+const STARTS_WITHIN = 120_000;
 
 export interface Served {
   readonly url: string;
