@@ -24,7 +24,7 @@ from headrace.kernel.containers import Body
 from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
 from headrace.node import Config, Context, Flow, Node, Result
-from headrace.nodes.iteration import Iteration, IterationConfig
+from headrace.nodes.iteration import Iteration, IterationConfig, IterationStart
 from headrace.ports import Journal
 from headrace.ports.services import Limits, Resources
 from headrace.stores.memory import MemoryJournal
@@ -62,7 +62,11 @@ def rounds(kind: type[Trivial], items: int) -> Flow:
     """A parallel iteration over so many items, of two nodes."""
     config = IterationConfig(iterator_selector=["items", "items"], output_selector=["b", "text"], is_parallel=True)
     inside = Graph(
-        [NodeSpec("begin", "iteration-start"), NodeSpec("a", kind.type), NodeSpec("b", kind.type)],
+        [
+            NodeSpec("begin", "iteration-start", traits=IterationStart.traits),
+            NodeSpec("a", kind.type),
+            NodeSpec("b", kind.type),
+        ],
         [Edge("begin", "a"), Edge("a", "b")],
         "begin",
     )

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import Collected, Opened
-from headrace.kernel.graph import SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeSpec, Piece, Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
 from headrace.ports.services import Limits, Resources
@@ -113,6 +113,8 @@ class Node(ABC, Generic[C]):
     """It never waits and touches nothing outside: it runs in line, ahead of the journal."""
     branching: ClassVar[bool] = False
     """It chooses one of its handles; others leave by every edge."""
+    traits: ClassVar[Traits] = NO_TRAITS
+    """What other parts of the system need to know about it."""
     __parameters__: ClassVar[tuple[object, ...]]
     _parameter: ClassVar[object] = C
 

@@ -15,6 +15,7 @@ from headrace.api.dify.chat_responses import BlockingMessage, Reply
 from headrace.api.dify.run_events import RunEvents, StreamEvent
 from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
+from headrace.kernel.graph import NO_TRAITS, Traits
 from headrace.node import Config, Flow, Node
 from headrace.ports.services import Usage
 from headrace.values import File
@@ -24,10 +25,10 @@ from tests.api.test_resume import FLOW, RUN, lived
 MODES = ("advanced-chat", "chat")
 
 
-def flow(mode: str, features: Mapping[str, Any] | None = None, **kinds: str) -> Flow:
-    """The flow of test_resume as a chat; `kinds`: types of its nodes."""
+def flow(mode: str, features: Mapping[str, Any] | None = None, **traits: Traits) -> Flow:
+    """The flow of test_resume as a chat; `traits`: of its nodes."""
     nodes = cast(
-        "Mapping[str, Node[Config]]", {name: type("Plain", (), {"type": kind})() for name, kind in kinds.items()}
+        "Mapping[str, Node[Config]]", {name: type("Plain", (), {"traits": each})() for name, each in traits.items()}
     )
     return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
 
@@ -109,7 +110,7 @@ def passage(document: str, **more: Any) -> dict[str, Any]:
 def test_sources_are_told_once_a_document_and_numbered() -> None:
     found = [passage("one"), passage("two"), passage("one")]
     events = [NodeSucceeded("a", {"result": found}), NodeSucceeded("b", {"result": [passage("two"), passage("three")]})]
-    kinds = {"a": "knowledge-retrieval", "b": "knowledge-retrieval"}
+    kinds = {"a": Traits(cites=True), "b": Traits(cites=True)}
     on = flow("chat", {"retriever_resource": {"enabled": True}}, **kinds)
     sources = folded(on, *events).metadata["retriever_resources"]
     assert [(source["position"], source.get("document_id")) for source in sources] == [
@@ -118,7 +119,7 @@ def test_sources_are_told_once_a_document_and_numbered() -> None:
         (3, "three"),
     ]
     assert folded(flow("chat", **kinds), *events).metadata["retriever_resources"] == []
-    passed_on = flow("chat", {"retriever_resource": {"enabled": True}}, a="code", b="code")
+    passed_on = flow("chat", {"retriever_resource": {"enabled": True}}, a=NO_TRAITS, b=NO_TRAITS)
     assert folded(passed_on, *events).metadata["retriever_resources"] == []
 
 

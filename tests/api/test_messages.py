@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from headrace.errors import NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Context, Result
+from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
 from headrace.ports.services import Usage
 from tests.api.chats import chatflow, refused, say, saying
 from tests.api.serving import REGISTRY, Client, Gate, Scripted, Serving, serving
@@ -288,6 +290,7 @@ async def test_what_an_answer_cost(tmp_path: Path) -> None:
 
 class Retrieval(Scripted):
     type: ClassVar[str] = "knowledge-retrieval"
+    traits: ClassVar[Traits] = KnowledgeRetrieval.traits
 
 
 async def retrieve(_: Context) -> Result:

@@ -12,12 +12,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.dsl.diff import diff
+from headrace.dsl.diff import Diff
+from headrace.dsl.diff import diff as compare
 from headrace.dsl.redaction import shown
 from headrace.dsl.yaml_reader import Document, read
 from headrace.kernel.secrets import STARS
+from headrace.nodes import registry
 
 DATA = Path(__file__).parent.parent / "data"
+REGISTRY = registry(())
+
+
+def diff(old: Document, new: Document) -> Diff:
+    return compare(old, new, REGISTRY)
 
 
 def document(name: str) -> Document:

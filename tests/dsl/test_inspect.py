@@ -17,9 +17,9 @@ from pydantic import field_validator
 from headrace.dsl.load import inspect, load
 from headrace.dsl.yaml_reader import read
 from headrace.errors import LoadError
-from headrace.kernel.graph import Edge, Retry
+from headrace.kernel.graph import Edge, Retry, Traits
 from headrace.node import Config, Context, Node, Result
-from headrace.nodes.iteration import Iteration
+from headrace.nodes.iteration import Iteration, IterationStart
 
 APPS = sorted((Path(__file__).parent.parent / "data" / "apps").glob("*.yml"))
 
@@ -49,6 +49,7 @@ class Plain(Node[PlainConfig]):
 
 class Start(Plain):
     type = "start"
+    traits = Traits(starts_run=True)
 
 
 class Choice(Plain):
@@ -61,6 +62,7 @@ class Choice(Plain):
 
 class End(Plain):
     type = "end"
+    traits = Traits(response="outputs")
 
     def response(self) -> list[str | tuple[str, ...]]:
         return ["said: ", ("start", "q")]
@@ -73,7 +75,7 @@ class Picky(Plain):
         raise ValueError("the parts do not fit together")
 
 
-REGISTRY: Mapping[str, Any] = {cls.type: cls for cls in (Plain, Start, Choice, End, Picky, Iteration)}
+REGISTRY: Mapping[str, Any] = {cls.type: cls for cls in (Plain, Start, Choice, End, Picky, Iteration, IterationStart)}
 
 
 def node(id: Any, type: str = "plain", **data: Any) -> dict[str, Any]:

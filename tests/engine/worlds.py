@@ -82,7 +82,7 @@ def flow(
         name, _, handle = source.partition(":")
         parsed.append(Edge(name, target, handle or "source"))
     given = specs or {}
-    made = [NodeSpec(name, node.type, name, **given.get(name, {})) for name, node in nodes.items()]  # pyright: ignore[reportArgumentType]
+    made = [NodeSpec(name, node.type, name, traits=node.traits, **given.get(name, {})) for name, node in nodes.items()]  # pyright: ignore[reportArgumentType]
     graph = Graph(made, parsed, next(iter(nodes)), responses)  # pyright: ignore[reportArgumentType]
     return Flow(graph, nodes, "test", "workflow", environment=environment or {}, secrets=secrets)
 

@@ -36,8 +36,9 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
     Exits with 0 if the files say the same; 1 if they differ; 2 if one cannot be loaded.
     """
     from headrace.dsl.diff import diff as compare
+    from headrace.nodes import registry
 
-    found = compare(_read(old), _read(new))
+    found = compare(_read(old), _read(new), registry())
     if as_json:
         click.echo(orjson.dumps(found.tell(), option=orjson.OPT_INDENT_2))
     else:

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import LOOP, SOURCE, Edge
+from headrace.kernel.graph import NO_TRAITS, SOURCE, Edge, Traits
 from headrace.kernel.path import ROUND_END, NodeId
 from headrace.kernel.variables import selectors
+from headrace.node import Config, ContainerNode, Node, Registry
 from headrace.values import Selector, Value
 
-CONTAINERS = frozenset({"iteration", "loop"})
 _SCOPES = frozenset({"sys", "env", "conversation", "rag"})
 _OF_CHATS = frozenset({"query", "conversation_id", "dialogue_count"})
 _SELECTORS = frozenset({"value_selector", "variable_selector"})
@@ -23,7 +23,8 @@ Report = Callable[[Problem], None]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A node as written, before its type has been asked. `parent` is the container it is in, as the file says."""
+    """A node as written. `cls` is its type, None if that is unknown here; `parent` the container that the file puts
+    it in."""
 
     id: NodeId
     type: str
@@ -31,6 +32,16 @@ class Draft:
     data: dict[str, Value]
     line: int | None
     parent: NodeId | None
+    cls: type[Node[Config]] | None
+
+    @property
+    def traits(self) -> Traits:
+        return NO_TRAITS if self.cls is None else self.cls.traits
+
+    @property
+    def is_container(self) -> bool:
+        """Whether there is a graph inside."""
+        return self.cls is not None and issubclass(self.cls, ContainerNode)
 
     @property
     def name(self) -> str:
@@ -87,7 +98,9 @@ def identifier(value: Value) -> str | None:
             return None
 
 
-def drafts(document: Document, nodes: list[Value], report: Report) -> tuple[dict[NodeId, Draft], set[NodeId]]:
+def drafts(
+    document: Document, nodes: list[Value], registry: Registry, report: Report
+) -> tuple[dict[NodeId, Draft], set[NodeId]]:
     """(nodes by id, ids of notes). Notes are what people wrote beside the graph; nobody runs them."""
     found: dict[NodeId, Draft] = {}
     notes: set[NodeId] = set()
@@ -122,7 +135,7 @@ def drafts(document: Document, nodes: list[Value], report: Report) -> tuple[dict
             first = found[id_]
             report(Problem(f"the id '{id_}' is taken by the node in line {first.line}", title or id_, "id", line))
             continue
-        found[id_] = Draft(id_, kind, title, data, line, _parent(node, data))
+        found[id_] = Draft(id_, kind, title, data, line, _parent(node, data), registry.get(kind))
     return found, notes
 
 
@@ -219,7 +232,7 @@ def _hidden(container: Draft | None) -> str | None:
     if container is None:
         return None
     inside = f"is made inside the {container.type} '{container.name}': outside it"
-    return f"{inside} there is what the last round made" if container.type == LOOP else f"{inside} there is no value"
+    return f"{inside} there is what the last round made" if container.traits.loop else f"{inside} there is no value"
 
 
 def _lack(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:

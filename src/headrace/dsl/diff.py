@@ -7,15 +7,16 @@ too. Where things stand on the canvas, and notes beside the graph, are no differ
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
-from headrace.dsl.check import CONTAINERS, identifier, mapping
+from headrace.dsl.check import identifier, mapping
 from headrace.dsl.redaction import SECRET, hidden, mask_of
 from headrace.dsl.yaml_reader import Document
 from headrace.kernel.graph import SOURCE
 from headrace.kernel.secrets import Mask
+from headrace.node import ContainerNode, Registry
 from headrace.values import Value
 
 Kind: TypeAlias = Literal["added", "removed", "changed"]
@@ -117,10 +118,11 @@ class Diff:
         }
 
 
-def diff(old: Document, new: Document) -> Diff:
+def diff(old: Document, new: Document, registry: Registry) -> Diff:
     """What was done to `old` that made it `new`."""
+    containers = {name for name, cls in registry.items() if issubclass(cls, ContainerNode)}
     mask = mask_of(old.value, new.value)
-    before, after = _File(old.value), _File(new.value)
+    before, after = _File(old.value, containers), _File(new.value, containers)
     links = before.links(), after.links()
     return Diff(
         _masked(_things(before.nodes(), after.nodes()), mask),
@@ -141,8 +143,9 @@ _Known: TypeAlias = "dict[str, tuple[dict[str, str], dict[str, Value]]]"  # by i
 class _File:
     """A file's values, taken apart. What is not of the form it should be counts as not there."""
 
-    def __init__(self, value: dict[str, Value]) -> None:
+    def __init__(self, value: dict[str, Value], containers: Collection[str]) -> None:
         self._value = value
+        self._containers = containers
         self._workflow = mapping(value.get("workflow")) or {}
         self._graph = mapping(self._workflow.get("graph")) or {}
 
@@ -154,7 +157,7 @@ class _File:
                 continue
             id_ = identifier(node.get("id")) or f"(node {index + 1})"
             about = {"id": id_, "title": _text(data.get("title")), "type": _text(data.get("type"))}
-            layout = _SELECTED | _SIZES if data.get("type") in CONTAINERS else _SELECTED
+            layout = _SELECTED | _SIZES if data.get("type") in self._containers else _SELECTED
             said = {key: item for key, item in data.items() if key not in layout and not key.startswith("_")}
             if parent := node.get("parentId"):
                 said.setdefault("parentId", parent)

@@ -18,13 +18,12 @@ from headrace.kernel.graph import Graph
 from headrace.kernel.path import NodeId
 from headrace.values import Value
 
-_END = "end"
 _MOST_PAIRS = 200_000  # of nodes, or of outputs of one name, that are looked at; what has more of them is not judged
 
 
 def doubled(graph: Graph, drafts: Mapping[NodeId, Draft], document: Document) -> Iterator[Problem]:
     """What lint says of names that several outputs of the top level have."""
-    ends = [drafts[node.id] for node in graph.nodes.values() if node.type == _END]
+    ends = [drafts[node.id] for node in graph.nodes.values() if node.traits.response == "outputs"]
     named: defaultdict[str, list[tuple[Draft, int]]] = defaultdict(list)
     for end in ends:
         for index, name in _outputs(end):

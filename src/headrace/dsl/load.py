@@ -21,7 +21,7 @@ from headrace.dsl.typed_values import blank, fitted
 from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.containers import Body
-from headrace.kernel.graph import BODY_STARTS, FAIL_BRANCH, SOURCE, Graph, NodeSpec, Piece
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeSpec, Piece
 from headrace.kernel.path import NodeId
 from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
 from headrace.values import Value
@@ -235,11 +235,11 @@ class _Loader:
             self._tell("the workflow has no graph", workflow, "graph", field="workflow.graph")
             return None
         nodes = self._list(graph, "nodes", wanted=True)
-        self._drafts, notes = drafts(self._document, nodes, self.problems.append)
+        self._drafts, notes = drafts(self._document, nodes, self._registry, self.problems.append)
         edges = links(self._document, self._list(graph, "edges"), self._drafts, notes, self.problems.append)
         if not isinstance(graph.get("nodes"), list):
             return None
-        levels = Levels(self._drafts, edges, self._is_container, self.problems.append)
+        levels = Levels(self._drafts, edges, self.problems.append)
         top = levels.top()
         if top is None:
             for draft in self._drafts.values():
@@ -249,10 +249,6 @@ class _Loader:
         if not any(problem.fatal for problem in self.problems):
             self.problems += doubled(built, self._drafts, self._document)
         return built
-
-    def _is_container(self, draft: Draft) -> bool:
-        cls = self._registry.get(draft.type)
-        return cls is not None and issubclass(cls, ContainerNode)
 
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
         specs: list[NodeSpec] = []
@@ -271,11 +267,12 @@ class _Loader:
                     draft.title,
                     draft.data,
                     parent,
-                    node.branching,
-                    told.retry(),
-                    told.strategy,
-                    told.defaults(),
-                    frozenset(node.writes()),
+                    branching=node.branching,
+                    retry=told.retry(),
+                    strategy=told.strategy,
+                    defaults=told.defaults(),
+                    writes=frozenset(node.writes()),
+                    traits=node.traits,
                 )
             )
             pieces = node.response()
@@ -294,11 +291,10 @@ class _Loader:
         """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
         known = (self._drafts, self._document, self._declared, self._app_mode)
         self.problems.extend(unread(draft, *known, levels.border))
-        cls = self._registry.get(draft.type)
+        cls = draft.cls
         if cls is None:
-            if draft.type not in BODY_STARTS:
-                message = f"nodes of type '{draft.kind}' are not run here"
-                self._tell(message, draft.data, "type", node=draft.name, fatal=False)
+            message = f"nodes of type '{draft.kind}' are not run here"
+            self._tell(message, draft.data, "type", node=draft.name, fatal=False)
             return Unknown(draft.kind, draft.name)
         try:
             node = cls(cls.Config.model_validate(draft.data))

@@ -10,12 +10,12 @@ node: one of its edges is never decided.)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.dsl.check import Draft, Link, Report, identifier
 from headrace.errors import Problem
-from headrace.kernel.graph import BODY_STARTS, Edge
+from headrace.kernel.graph import Edge
 from headrace.kernel.path import NodeId
 
 MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
@@ -33,21 +33,16 @@ class Level:
 
 
 class Levels:
-    """The nodes and edges of a file, sorted into the top level and the bodies of containers.
-
-    `is_container` says whether a draft's type has a graph inside.
-    """
+    """The nodes and edges of a file, sorted into the top level and the bodies of containers."""
 
     def __init__(
         self,
         nodes: Mapping[NodeId, Draft],
         links: Iterable[Link],
-        is_container: Callable[[Draft], bool],
         report: Report,
     ) -> None:
         self._nodes = nodes
         self._links = list(links)
-        self._is_container = is_container
         self._report = report
         self._out: defaultdict[NodeId, list[NodeId]] = defaultdict(list)
         for link in self._links:
@@ -91,7 +86,7 @@ class Levels:
     def _start(self) -> Draft | None:
         """The node that begins the top level; what says that it is inside something begins it only for want of
         another."""
-        starts = [node for node in self._nodes.values() if node.type == "start"]
+        starts = [node for node in self._nodes.values() if node.traits.starts_run]
         starts = [node for node in starts if self._said(node) is None] or starts
         starts = starts or [node for node in self._nodes.values() if node.type.startswith("trigger-")][:1]
         if not starts:
@@ -108,7 +103,7 @@ class Levels:
     def _beginning(self, container: Draft) -> Draft | None:
         """The node that begins a container: the one that it names, unless that says that it begins another one and
         the container has one of its own (as a copied container has)."""
-        own = [node for node in self._nodes.values() if node.type in BODY_STARTS and node.parent == container.id]
+        own = [node for node in self._nodes.values() if node.traits.starts_body and node.parent == container.id]
         named = self._nodes.get(identifier(container.data.get("start_node_id")) or "")
         if named is None or (own and self._said(named) not in (None, container.id)):
             return own[0] if own else None
@@ -123,7 +118,7 @@ class Levels:
             for id_ in self._reached(roots[place]):
                 reached_from[id_].append(place)
                 draft = self._nodes[id_]
-                if id_ not in roots and self._is_container(draft) and (begins := self._beginning(draft)) is not None:
+                if id_ not in roots and draft.is_container and (begins := self._beginning(draft)) is not None:
                     roots[id_] = begins.id
                     places.append(id_)
         order = {place: index for index, place in enumerate(places)}
@@ -145,7 +140,7 @@ class Levels:
     def _is_inside(self, draft: Draft) -> bool:
         """Whether a node says that it is inside a container: if that is left out, so is all that is in it."""
         said = self._said(draft)
-        return said is not None and said != draft.id and self._is_container(self._nodes[said])
+        return said is not None and said != draft.id and self._nodes[said].is_container
 
     def _reached(self, root: NodeId) -> list[NodeId]:
         """What edges lead to from a node on."""

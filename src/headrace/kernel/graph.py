@@ -7,10 +7,10 @@ for most, a case's id for if-else, `fail-branch` for a handled failure.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from headrace.kernel.path import NodeId, Path, is_top_level, node_of, rounds
 from headrace.values import Selector, Value
@@ -24,10 +24,6 @@ Piece: TypeAlias = str | Selector
 SOURCE = "source"
 FAIL_BRANCH = "fail-branch"
 DEFAULT_VALUE = "default-value"
-BODY_STARTS = frozenset({"iteration-start", "loop-start"})
-"""Types of the nodes that mark where the inside of a container begins; nobody runs them."""
-LOOP, LOOP_END = "loop", "loop-end"
-ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +35,39 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What a node type is to the rest of the system, which knows no node type by its name."""
+
+    starts_run: bool = False
+    """A run begins here, with its inputs."""
+    starts_body: bool = False
+    """It marks where the graph inside a container begins. It is passed over, not run."""
+    loop: bool = False
+    """A container that repeats its graph until a condition holds."""
+    ends_loop: bool = False
+    """The innermost loop around it starts no further round."""
+    response: Literal["answer", "outputs"] | None = None
+    """It responds to the caller: with the text of a chat's answer, or with outputs of the run."""
+    calls_model: bool = False
+    """It calls a language model."""
+    generates: bool = False
+    """Its text is what a model wrote, so the files among its outputs are attached to a chat's answer."""
+    calls_service: bool = False
+    """It calls another service."""
+    cites: bool = False
+    """Its outputs have passages for a chat's answer to cite."""
+
+
+NO_TRAITS = Traits()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """A node as the file has it.
 
     `config` is its data, as written; `parent` the container it is in; `branching`: it chooses among its handles,
     others leave by every edge; `strategy`: None (a failure ends the run), fail-branch or default-value with `defaults`;
-    `writes`: variables of other scopes that it assigns.
+    `writes`: variables of other scopes that it assigns; `traits` are those of its type.
     """
 
     id: NodeId
@@ -57,6 +80,7 @@ class NodeSpec:
     strategy: str | None = None
     defaults: Mapping[str, Value] = field(default_factory=dict[str, Value])
     writes: frozenset[Selector] = frozenset()
+    traits: Traits = NO_TRAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +117,12 @@ class Graph:
             arity[edge.target] += 1
         self.out: Mapping[NodeId, Sequence[Edge]] = out
         self.arity: Mapping[NodeId, int] = arity
+
+    def all_nodes(self) -> Iterator[NodeSpec]:
+        """The nodes of this graph, then those inside its containers."""
+        yield from self.nodes.values()
+        for body in self.bodies.values():
+            yield from body.graph.all_nodes()
 
     def resolve(self, path: Path) -> tuple[Graph, NodeId]:
         """The graph that a path of a run leads into, and the id of its node there."""
@@ -142,7 +172,7 @@ class Graph:
     @cached_property
     def answers(self) -> bool:
         """Whether what a run of it says is its answer: there is an answer node here, or inside."""
-        here = any(self.nodes[id_].type == ANSWER for id_ in self.responses)
+        here = any(self.nodes[id_].traits.response == "answer" for id_ in self.responses)
         return here or any(body.graph.answers for body in self.bodies.values())
 
     @cached_property

@@ -37,7 +37,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import BODY_STARTS, LOOP, LOOP_END, Graph, NodeSpec
+from headrace.kernel.graph import Graph, NodeSpec
 from headrace.kernel.outputs import Outputs
 from headrace.kernel.path import NodeId, Path, is_top_level, split
 from headrace.kernel.usage import count_of, sum_of
@@ -178,7 +178,7 @@ class State:
             self._spent(level, event.usage)
         if node in level.graph.responses:
             self.made.add(event.path, event.outputs)
-        if level.opened is not None and level.graph.nodes[node].type == LOOP_END:
+        if level.opened is not None and level.graph.nodes[node].traits.ends_loop:
             self._break(level)
         self._leave(level, node, event.handle)
 
@@ -267,7 +267,7 @@ class State:
         self._levels[level.prefix] = level
         self._ready(level, level.graph.root)
         root = level.graph.nodes[level.graph.root]
-        if root.type in BODY_STARTS:  # it only marks the place
+        if root.traits.starts_body:  # it only marks the place
             del self.ready[level.prefix + root.id]
             self._leave(level, root.id, "source")
         self._look(opened)
@@ -328,7 +328,7 @@ class State:
     def _break(self, level: Level) -> None:
         """A loop's end was reached: the innermost loop around it opens no further round."""
         opened = level.opened
-        while opened is not None and opened.level.graph.nodes[opened.node].type != LOOP:
+        while opened is not None and not opened.level.graph.nodes[opened.node].traits.loop:
             opened = opened.level.opened
         if opened is not None:
             opened.broken = True

@@ -25,11 +25,11 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     from headrace.nodes.end import End
     from headrace.nodes.http_request import HttpRequestNode
     from headrace.nodes.if_else import IfElse
-    from headrace.nodes.iteration import Iteration
+    from headrace.nodes.iteration import Iteration, IterationStart
     from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
     from headrace.nodes.list_operator import ListOperator
     from headrace.nodes.llm import LLM
-    from headrace.nodes.loop import Loop, LoopEnd
+    from headrace.nodes.loop import Loop, LoopEnd, LoopStart
     from headrace.nodes.parameter_extractor import ParameterExtractor
     from headrace.nodes.question_classifier import QuestionClassifier
     from headrace.nodes.start import Start
@@ -42,7 +42,9 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         Answer,
         Assigner,
         Iteration,
+        IterationStart,
         Loop,
+        LoopStart,
         LoopEnd,
         LLM,
         IfElse,

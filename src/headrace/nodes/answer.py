@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from headrace import values
-from headrace.kernel.graph import Piece
+from headrace.kernel.graph import Piece, Traits
 from headrace.kernel.variables import pieces, selectors
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.values import File, Value
@@ -20,6 +20,7 @@ class AnswerConfig(Config):
 
 class Answer(Node[AnswerConfig]):
     type = "answer"
+    traits: ClassVar[Traits] = Traits(response="answer")
     instant: ClassVar[bool] = True
 
     def response(self) -> Sequence[Piece]:

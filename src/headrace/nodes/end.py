@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from headrace import values
-from headrace.kernel.graph import Piece
+from headrace.kernel.graph import Piece, Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 
 BETWEEN = "\n"  # a stream tells each output, with this between two
@@ -29,6 +29,7 @@ class EndConfig(Config):
 
 class End(Node[EndConfig]):
     type = "end"
+    traits: ClassVar[Traits] = Traits(response="outputs")
     instant: ClassVar[bool] = True
 
     def response(self) -> Sequence[Piece]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pydantic import ValidationInfo, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._http_request_body import Body, BodyItem, BodyType, build_body, key_values
 from headrace.nodes._http_response import Answer
@@ -95,6 +96,7 @@ class _Prepared(NamedTuple):
 
 class HttpRequestNode(Node[HttpRequestConfig]):
     type = "http-request"
+    traits: ClassVar[Traits] = Traits(calls_service=True)
 
     async def run(self, ctx: Context) -> Result:
         request, told = await self._prepare(ctx)

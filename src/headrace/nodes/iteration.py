@@ -6,15 +6,16 @@ Rounds run one after the other, or several at a time; the results keep the order
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import Collected, Opened
+from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, null_is_default
+from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
 from headrace.values import Value, kind
 
 ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
@@ -97,6 +98,17 @@ class Iteration(ContainerNode[IterationConfig]):
         if not self.config.flatten_output or not lists or not all(isinstance(each, list) for each in lists):
             return outputs
         return [item for each in lists for item in cast("list[Value]", each)]
+
+
+class IterationStart(Node[Config]):
+    """iteration-start: marks where the graph inside begins."""
+
+    type = "iteration-start"
+    instant: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(starts_body=True)
+
+    async def run(self, ctx: Context) -> Result:
+        return Result({})
 
 
 def _items(inputs: Mapping[str, Value]) -> Sequence[Value]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._metadata_filter import thought_up
 from headrace.nodes._model_call import ModelConfig, showing
@@ -101,6 +102,7 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     """Asks every knowledge base at the same time; one that fails fails the node (KnowledgeRetrievalNodeError)."""
 
     type = "knowledge-retrieval"
+    traits: ClassVar[Traits] = Traits(calls_service=True, cites=True)
 
     def needs(self, resources: Resources) -> Iterable[str]:
         lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]

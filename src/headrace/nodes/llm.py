@@ -6,12 +6,13 @@ Outputs `text`, `reasoning_content`, `usage`, `finish_reason`, and `structured_o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import AliasChoices, Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.events import THOUGHT
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
 from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
@@ -69,6 +70,7 @@ class LLMConfig(Config):
 
 class LLM(Node[LLMConfig]):
     type = "llm"
+    traits: ClassVar[Traits] = Traits(calls_model=True, generates=True)
 
     def needs(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)

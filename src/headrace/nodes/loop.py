@@ -13,10 +13,12 @@ from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
 from headrace.kernel.containers import Collected, Opened
+from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
 from headrace.nodes.if_else import ConditionConfig, Junction
+from headrace.nodes.iteration import IterationStart
 from headrace.values import Value, is_of
 
 COUNT = "loop_count"
@@ -76,6 +78,7 @@ class LoopConfig(Config):
 
 class Loop(ContainerNode[LoopConfig]):
     type = "loop"
+    traits: ClassVar[Traits] = Traits(loop=True)
 
     def __init__(self, config: LoopConfig) -> None:
         super().__init__(config)
@@ -144,14 +147,17 @@ class Loop(ContainerNode[LoopConfig]):
         return error
 
 
-class LoopEndConfig(Config):
-    pass
+class LoopStart(IterationStart):
+    """loop-start: marks where the graph inside begins."""
+
+    type = "loop-start"
 
 
-class LoopEnd(Node[LoopEndConfig]):
-    """loop-end: the loop around it opens no further round (see `kernel.state`)."""
+class LoopEnd(Node[Config]):
+    """loop-end: the loop around it starts no further round."""
 
     type = "loop-end"
+    traits: ClassVar[Traits] = Traits(ends_loop=True)
     instant: ClassVar[bool] = True
 
     async def run(self, ctx: Context) -> Result:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from headrace import values
 from headrace.errors import NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import Heard, ModelConfig, hear, request_of
@@ -69,6 +70,7 @@ class _Asked:
 
 class ParameterExtractor(Node[ParameterExtractorConfig]):
     type = "parameter-extractor"
+    traits: ClassVar[Traits] = Traits(calls_model=True)
 
     def __init__(self, config: ParameterExtractorConfig) -> None:
         super().__init__(config)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from headrace import values
 from headrace.errors import NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
@@ -115,6 +116,7 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
     """Outputs `class_name`, `class_id` and `usage`."""
 
     type = "question-classifier"
+    traits: ClassVar[Traits] = Traits(calls_model=True)
     branching: ClassVar[bool] = True
 
     def handles(self) -> Iterable[str]:

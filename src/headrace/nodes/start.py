@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
+from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, Result, null_is_default
 from headrace.values import INTEGERS, File, Value
 
@@ -91,6 +92,7 @@ class StartConfig(Config):
 
 class Start(Node[StartConfig]):
     type = "start"
+    traits: ClassVar[Traits] = Traits(starts_run=True)
     instant: ClassVar[bool] = True
 
     def form(self) -> Sequence[Mapping[str, Value]]:

@@ -9,7 +9,6 @@ from headrace.kernel.events import NodeSucceeded
 from headrace.kernel.graph import NodeSpec
 from headrace.telemetry.run_tracker import Outcome, cost_of
 
-_TYPES = frozenset({"llm", "question-classifier", "parameter-extractor"})
 _PROVIDERS = {  # as the conventions call those that Dify calls otherwise
     "azure_openai": "azure.ai.openai",
     "bedrock": "aws.bedrock",
@@ -39,7 +38,7 @@ class Asked(NamedTuple):
 def conventions(spec: NodeSpec, outcome: Outcome | None) -> Asked | None:
     """What a node's span says of the model it asked; None for a node that asks none. Of one that failed, the workflow
     file tells what it would have asked."""
-    if spec.type not in _TYPES:
+    if not spec.traits.calls_model:
         return None
     process: Mapping[str, Any] = outcome.process if outcome else {}
     declared: Any = spec.config.get("model")

@@ -58,7 +58,6 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 _SCOPE = InstrumentationScope("headrace", __version__)
 _UNSET = Status(StatusCode.UNSET)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_CALLS = frozenset({"http-request", "knowledge-retrieval"})  # nodes that ask somebody outside
 
 
 class _Traced(NamedTuple):
@@ -153,7 +152,7 @@ class Spans:
             began,
             at,
             told,
-            kind=SpanKind.CLIENT if asked or spec.type in _CALLS else SpanKind.INTERNAL,
+            kind=SpanKind.CLIENT if asked or spec.traits.calls_service else SpanKind.INTERNAL,
             status=status,
             events=[_retry(each, traced.mask) for each in run.retries.get(path, ())],
         )

@@ -45,7 +45,6 @@ from headrace.values import File, Value, files_in
 FLOWING = "advanced-chat"
 """The mode of chats whose streams show their workflow; the others show only the answer."""
 
-_SPEAKERS = frozenset({"answer", "end", "llm"})  # node types whose files come with the answer
 _SUMMED = ("prompt_tokens", "completion_tokens", "total_tokens")
 _PRICES = ("prompt_price", "completion_price", "total_price")
 _NO_USAGE: ModelUsage = {
@@ -167,9 +166,9 @@ class Reply:
         node = self._flow.nodes.get(node_of(event.path))
         if node is None:
             return
-        if node.type in _SPEAKERS:
+        if node.traits.response or node.traits.generates:
             self.files += [file for file in files_in(event.outputs) if file not in self.files]
-        elif self._cites and node.type == "knowledge-retrieval":
+        elif self._cites and node.traits.cites:
             self._cite(event.outputs)
 
     def _add(self, usage: Mapping[str, Value]) -> None:

@@ -22,7 +22,7 @@ from headrace.api.dify.schemas.events import (
     RoundMetadata,
 )
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
-from headrace.kernel.graph import LOOP, Graph, NodeSpec
+from headrace.kernel.graph import Graph, NodeSpec
 from headrace.kernel.path import Path, rounds
 from headrace.values import Value
 
@@ -66,7 +66,7 @@ class ContainerEvents:
         spec = self.spec(event.path)
         self._running[event.path] = _Container(at, event.inputs)
         length = _length(spec, event.inputs)
-        if length or spec.type == LOOP:
+        if length or spec.traits.loop:
             data: ContainerStartedData = {
                 **_identity(spec),
                 "created_at": int(at),
@@ -80,7 +80,7 @@ class ContainerEvents:
     def round(self, event: RoundStarted, at: float) -> Iterator[ContainerEvent]:
         spec = self.spec(event.path)
         self._running[event.path].rounds[event.round] = _Round(at, at)
-        if spec.type != LOOP:
+        if not spec.traits.loop:
             data: IterationNextData = {**_identity(spec), "index": event.round, "created_at": int(at), "extras": {}}
             yield "iteration_next", data
         elif event.round:
@@ -90,7 +90,7 @@ class ContainerEvents:
         """The events of a container's end; none of an iteration over nothing."""
         container = self._running.pop(event.path, None)
         spec = self.spec(event.path)
-        if container is None or not (container.rounds or spec.type == LOOP):
+        if container is None or not (container.rounds or spec.traits.loop):
             return
         if event.process.get("exhausted"):
             yield _loop_next(spec, len(container.rounds), at)
@@ -125,7 +125,7 @@ class ContainerEvents:
         location: RoundLocation = {"iteration_id": None, "loop_id": None}
         for container, _ in rounds(path):
             spec = self.spec(container)
-            if spec.type == LOOP:
+            if spec.traits.loop:
                 location["loop_id"] = spec.id
             else:
                 location["iteration_id"] = spec.id
@@ -136,7 +136,7 @@ class ContainerEvents:
         metadata: RoundMetadata = {}
         for container, index in rounds(path):
             spec = self.spec(container)
-            if spec.type == LOOP:
+            if spec.traits.loop:
                 metadata["loop_id"], metadata["loop_index"] = spec.id, index
             else:
                 metadata["iteration_id"], metadata["iteration_index"] = spec.id, index
@@ -156,7 +156,7 @@ def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, container: _Con
         for index, round_ in container.rounds.items()
         if succeeded or not round_.failed
     }
-    if spec.type == LOOP:
+    if spec.traits.loop:
         metadata["completed_reason"] = event.process.get("completed_reason")
         metadata["loop_duration_map"] = durations
         metadata["loop_variable_map"] = event.process.get("loop_variable_map")
@@ -181,6 +181,6 @@ def _loop_next(spec: NodeSpec, index: int, at: float) -> ContainerEvent:
 
 
 def _length(spec: NodeSpec, inputs: Mapping[str, Value]) -> int:
-    if spec.type == LOOP:
+    if spec.traits.loop:
         return cast("int", inputs.get("loop_count", 0))
     return len(cast("list[Value]", inputs.get("iterator_selector", [])))

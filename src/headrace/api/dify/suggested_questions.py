@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import cast
 
 from headrace.content import lenient_json
 from headrace.errors import NodeError
-from headrace.kernel.graph import Graph
 from headrace.node import Flow
 from headrace.ports.services import ChatRequest, Message, Models, Turn
 from headrace.values import Value
@@ -80,19 +79,11 @@ def _model(flow: Flow) -> Mapping[str, Value] | None:
     the workspace's default model; there is none here.)"""
     feature = flow.features.get("suggested_questions_after_answer")
     named = cast("dict[str, Value]", feature).get("model") if isinstance(feature, dict) else None
-    nodes = list(_configs(flow.graph))
-    others = [config.get("model") for type_, config in nodes if type_ != "llm"]
-    models: Iterable[Value] = [named, *(config.get("model") for type_, config in nodes if type_ == "llm"), *others]
+    nodes = sorted(flow.graph.all_nodes(), key=lambda node: not node.traits.generates)
+    models: Iterable[Value] = [named, *(node.config.get("model") for node in nodes)]
     for each in models:
         if isinstance(each, dict):
             model = cast("dict[str, Value]", each)
             if model.get("provider") and model.get("name"):
                 return model
     return None
-
-
-def _configs(graph: Graph) -> Iterator[tuple[str, Mapping[str, Value]]]:
-    """(type, config) of every node; what is inside containers comes last."""
-    yield from ((node.type, node.config) for node in graph.nodes.values())
-    for body in graph.bodies.values():
-        yield from _configs(body.graph)

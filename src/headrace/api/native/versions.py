@@ -87,7 +87,8 @@ class VersionRoutes:
         new = await self._version(app, request.query_params.get("to") or app.version)
 
         def compare() -> dict[str, Value]:
-            return diff(read(old.content, f"version {old.number}"), read(new.content, f"version {new.number}")).tell()
+            before, after = (read(each.content, f"version {each.number}") for each in (old, new))
+            return diff(before, after, self.api.apps.registry).tell()
 
         return _answer({"from": old.id, "to": new.id, **await _loaded(compare)})
 
