@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
@@ -21,6 +20,7 @@ from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
 from headrace.apps.catalog import Apps, Served
+from headrace.background import background
 from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.brokers.shared import SharedBus
@@ -64,17 +64,20 @@ class Service:
     answers: IdempotencyStore
     speech: Speech
     worker: Worker | None = None
-    dispatching: asyncio.Task[None] | None = None
+    batches: asyncio.Task[None] | None = None
 
     def drain(self) -> None:
-        """Takes no more runs in, and begins no more lines of batches; what is under way goes on."""
+        """Accepts no more runs and starts no more lines of batches; what is in progress continues."""
         self.run_service.draining = True
-        if self.dispatching is not None:
-            self.dispatching.cancel()
+        if self.batches is not None:
+            self.batches.cancel()
 
-    def at_rest(self) -> bool:
-        """Drives no more runs but those under way, the others are left to the next start. Whether none is."""
-        return self.worker is None or self.worker.drain()
+    def is_idle(self) -> bool:
+        """Leaves the queued runs to other processes or the next start. True once no run is in progress."""
+        if self.worker is None:
+            return True
+        self.worker.drain()
+        return self.worker.is_idle
 
     async def publish(self, file: Path) -> Served:
         """Serves a workflow file under its path. LoadError where it cannot be."""
@@ -172,8 +175,7 @@ async def service(
         bus: Bus = LocalBus()
         if not memory:
             bus = shared = SharedBus(store, lambda: run_service.driving)
-            looking = asyncio.create_task(shared.run(), name="bus")
-            stack.push_async_callback(_let_go, looking)
+            await stack.enter_async_context(background("bus", shared.run()))
         if telemetry:
             bus = telemetry.bus(bus)
         world = World(store, bus, resources, settings.limits)
@@ -188,25 +190,21 @@ async def service(
         if telemetry:
             telemetry.look_at(run_service, queue)
         batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
-        worker = dispatching = None
+        worker = batches = None
         if work:
             if pruner is not None and settings.retention:
                 retention = Retention(pruner, files.blobs, settings.retention, pause=0.02, claims=store)
-                pruning = asyncio.create_task(retention.run(), name="retention")
-                stack.push_async_callback(_let_go, pruning)
-            delivering = asyncio.create_task(webhook_sender.run(), name="webhook sender")
-            stack.push_async_callback(_let_go, delivering)
+                await stack.enter_async_context(background("retention", retention.run()))
+            await stack.enter_async_context(background("webhooks", webhook_sender.run()))
             worker = Worker(
                 run_service, concurrency=settings.concurrency, call_back=webhook_sender.wake, watch=telemetry
             )
-            working = asyncio.create_task(worker.run(), name="worker")
-            stack.push_async_callback(_let_go, working)
-            dispatching = asyncio.create_task(batch_runner.run(), name="batch runner")
-            stack.push_async_callback(_let_go, dispatching)
+            await stack.enter_async_context(background("worker", worker.run()))
+            batches = await stack.enter_async_context(background("batches", batch_runner.run()))
         running = Service(
             settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, store, speech
         )
-        running.worker, running.dispatching = worker, dispatching
+        running.worker, running.batches = worker, batches
         yield running
 
 
@@ -260,9 +258,3 @@ def _plans(path: Path) -> PlanFile:
         return PlanFile(path)
     except LoadError as error:
         raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error
-
-
-async def _let_go(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from math import isfinite
 
-from headrace.errors import HeadraceError, StoreError
+from headrace.background import Periodic
 from headrace.kernel.events import RunId
 from headrace.ports import BlobStore, Claims, Pruned, Pruner
 
@@ -82,25 +82,20 @@ class Retention:
         self._clock = clock
         self._pause = pause
         self._claims = claims
+        self._hours = 0
 
     async def run(self) -> None:
         """Prunes every hour, files once a day, until cancelled."""
-        await asyncio.sleep(FIRST_SECONDS)
-        turn = 0
-        while True:
-            try:
-                if self._claims is not None and not await self._claims.claim([_CLAIM]):
-                    await asyncio.sleep(EVERY_SECONDS)  # another process sees to it
-                    continue
-                pruned = await self.prune(files=turn % FILES_EVERY == 0)
-                if any(pruned):
-                    logger.info("retention deleted %s", told(pruned))
-                await self._pruner.shrink()
-            except (HeadraceError, OSError) as error:
-                level = error.level if isinstance(error, StoreError) else logging.ERROR
-                logger.log(level, "retention: %s", error)
-            turn += 1
-            await asyncio.sleep(EVERY_SECONDS)
+        await Periodic("retention", self._prune_hourly, EVERY_SECONDS).run(FIRST_SECONDS)
+
+    async def _prune_hourly(self) -> None:
+        if self._claims is not None and not await self._claims.claim([_CLAIM]):
+            return  # another process does it
+        files, self._hours = self._hours % FILES_EVERY == 0, self._hours + 1
+        pruned = await self.prune(files=files)
+        if any(pruned):
+            logger.info("retention deleted %s", in_words(pruned))
+        await self._pruner.shrink()
 
     async def prune(self, *, dry_run: bool = False, files: bool = True) -> Pruned:
         """Deletes all that is old enough, or only says what would go. Returns how much of each."""
@@ -171,7 +166,7 @@ class Retention:
                 await self._blobs.remove(file)
 
 
-def told(pruned: Pruned) -> str:
+def in_words(pruned: Pruned) -> str:
     """In words: 12 runs, 96 events, 1 file."""
     words = [
         f"{count} {name if count != 1 else name.removesuffix('es') if name == 'batches' else name.removesuffix('s')}"

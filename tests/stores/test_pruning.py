@@ -29,7 +29,7 @@ from headrace.ports import (
     Snapshot,
 )
 from headrace.ports.services import HttpRequest, HttpResponse
-from headrace.retention import DAY, STATUSES, Retention, days_kept, told
+from headrace.retention import DAY, STATUSES, Retention, days_kept, in_words
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStore
 from headrace.values import File
@@ -151,7 +151,7 @@ async def test_what_is_a_runs_own_goes_with_it(world: World) -> None:
     assert await world.store.callbacks_of("r1") == []
     assert await world.store.find_message("r2") is None
     assert await world.store.feedbacks("app") == []
-    assert told(expected) == "2 runs, 6 events, 1 message, 1 feedback, 1 callback"
+    assert in_words(expected) == "2 runs, 6 events, 1 message, 1 feedback, 1 callback"
 
 
 async def test_an_open_batch_keeps_its_runs_and_an_old_one_goes_whole(world: World) -> None:

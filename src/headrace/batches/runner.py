@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
+from headrace.background import Periodic, back_off, cancel
 from headrace.batches.open_batch import OpenBatch
 from headrace.batches.progress import OVER, BatchProgress, LineResult, pages, run_of, source_of, standing
 from headrace.conversations.messages import CHATS, Chats
@@ -51,7 +52,7 @@ class BatchRunner:
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
         self._changing = asyncio.Lock()
-        self._woken = asyncio.Event()
+        self._looking = Periodic("looking for batches", self._look, LOOK_SECONDS)
 
     # ----------------------------------------------------------------------------------------------------- outside
 
@@ -59,7 +60,7 @@ class BatchRunner:
         """Keeps a batch and begins with it; one of the same id that is there already is left as it is. Returns it as
         it is kept."""
         await self.batches.add_batch(batch, lines)
-        self._woken.set()
+        self._looking.wake()
         return await self.batches.find_batch(batch.id) or batch
 
     async def stop(self, batch: Batch) -> Batch:
@@ -69,7 +70,7 @@ class BatchRunner:
         if batch.id in self._open:
             self._open[batch.id].stop()
         self._all = True
-        self._woken.set()
+        self._looking.wake()
         return stopped
 
     async def set_pace(self, batch: Batch, concurrency: int, rpm: int | None) -> Batch:
@@ -116,26 +117,13 @@ class BatchRunner:
     async def run(self) -> None:
         """Works until cancelled."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    await self._look()
-                except StoreError as error:
-                    logger.log(error.level, "cannot look for batches: %s", error)
-                try:
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+            await self._looking.run()
         finally:
-            tasks = [open_.task for open_ in self._open.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*(open_.task for open_ in self._open.values()))
             try:
-                await self._release()  # for the next one, at once
+                await self._release()  # another process can continue at once
             except StoreError as error:
-                logger.log(error.level, "batches go on elsewhere only in a while: %s", error)
+                logger.log(error.level, "batches continue elsewhere after the lease expires: %s", error)
 
     async def _look(self) -> None:
         """Takes up what is open, and lets go of what somebody stopped."""
@@ -302,7 +290,7 @@ class BatchRunner:
         """Begins a run, as soon as the disk and the plans allow it. False where the batch is stopped before, or the run
         can never be written down."""
         asked = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
-        pause = _BACK_OFF_SECONDS
+        failures = 0
         while True:
             CALL.set(Call(asked))  # of this line's task alone
             try:
@@ -312,8 +300,8 @@ class BatchRunner:
                 logger.log(error.level, "run %s cannot be begun: %s", run, error)
                 if not error.transient:
                     return False
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                failures += 1
+                await asyncio.sleep(back_off(failures, _BACK_OFF_SECONDS, _LONGEST_PAUSE))
             except LimitReached as reached:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):

@@ -12,7 +12,7 @@ import click
 from headrace.cli.apps import json_option
 from headrace.cli.keys import Duration
 from headrace.cli.shared import FAILED, Bad, data_option, log_to_stderr, say, settings_of, table, wait_for
-from headrace.retention import STATUSES, told
+from headrace.retention import STATUSES, in_words
 
 if TYPE_CHECKING:
     from headrace.ports import Pruned
@@ -160,7 +160,7 @@ def prune(
         click.echo(json.dumps({**pruned._asdict(), "dry_run": dry_run}, indent=2))
         return
     room = f" ({size(pruned.file_bytes)} of files)" if pruned.files else ""
-    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {told(pruned)}{room}.")
+    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {in_words(pruned)}{room}.")
     if freed:
         say(f"The database gave {size(freed)} back.")
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, field
+from math import inf
 
-from headrace.errors import StoreError
+from headrace.background import Periodic
 from headrace.kernel.events import RunId
 from headrace.runs.service import RunService
-
-logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 
@@ -28,13 +25,13 @@ class ConversationQueue:
 
     A message runs in the process that accepted it, since only there does its caller receive streamed text. When the
     predecessor runs in this process too, its end releases the next message (`release_next`). The end of a run in
-    another process is not announced: `poll_remote` looks for it every `LOOK_SECONDS`.
+    another process is not announced: `remote` looks for it every `LOOK_SECONDS` while a message waits.
     """
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
         self._waiting: dict[str, _Waiting] = {}  # by conversation
-        self._some = asyncio.Event()
+        self.remote = Periodic("releasing messages", self._release_remote, delay=LOOK_SECONDS)
 
     async def may_run(self, run: RunId, conversation: str) -> bool:
         """Whether the run is the next of its conversation. If not, it is put back into the queue once it is."""
@@ -45,7 +42,7 @@ class ConversationQueue:
             self._remove(conversation, {run})
             return True
         waiting.next = next_run
-        self._some.set()
+        self.remote.wake()
         return False
 
     async def release_next(self, conversation: str) -> None:
@@ -69,16 +66,9 @@ class ConversationQueue:
         if not waiting.runs:
             del self._waiting[conversation]
 
-    async def poll_remote(self) -> None:
-        """Releases runs whose predecessor ran in another process, until cancelled."""
-        while True:
-            await self._some.wait()
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                for conversation, waiting in [*self._waiting.items()]:
-                    if waiting.next not in self._run_service.driving:
-                        await self.release_next(conversation)
-            except StoreError as error:
-                logger.log(error.level, "cannot determine the next message to run: %s", error)
-            if not self._waiting:
-                self._some.clear()
+    async def _release_remote(self) -> float:
+        """Releases the messages whose predecessor ran in another process."""
+        for conversation, waiting in [*self._waiting.items()]:
+            if waiting.next not in self._run_service.driving:
+                await self.release_next(conversation)
+        return LOOK_SECONDS if self._waiting else inf

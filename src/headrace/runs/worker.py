@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from random import uniform
 from typing import Protocol
 
+from headrace.background import Periodic, background, cancel
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
@@ -68,47 +69,51 @@ class Worker:
         self._failures: Counter[RunId] = Counter()  # of runs that could not be driven, one after the other
         self._puts: set[asyncio.Future[None]] = set()
         self._resting: dict[RunId, asyncio.TimerHandle] = {}  # until they are tried again
-        self._orphaned = asyncio.Event()  # another worker was found dead
-        self._handing_back: asyncio.Task[None] | None = None
+        self._reconciler = Periodic(f"{name}: reconciling", self._requeue_orphaned, RECONCILE_SECONDS)
+        self._releasing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Works until cancelled; then gives back the runs under way, the first first. They go on elsewhere or after a
-        restart."""
-        await self._renew()
-        renewing = asyncio.create_task(self._stay_alive(), name=f"{self.name}: renew")
-        reconciling = asyncio.create_task(self._reconcile(), name=f"{self.name}: reconcile")
-        looking = asyncio.create_task(self._conversation_queue.poll_remote(), name=f"{self.name}: turns")
-        claiming = self._claiming = asyncio.create_task(self._claim_all(), name=f"{self.name}: claim")
-        try:
-            await asyncio.wait((claiming,))
-            if not claiming.cancelled():
-                claiming.result()
-            await asyncio.get_running_loop().create_future()  # drained: what is under way goes on
-        finally:
-            tasks = (renewing, reconciling, looking, claiming, *self._runs)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for timer in self._resting.values():
-                timer.cancel()
-            if self._handing_back is not None:
-                await self._handing_back
-            await self._hand_back()
+        """Works until cancelled; then releases the unfinished runs, oldest first. They continue in another process or
+        after a restart."""
+        heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, RENEW_SECONDS)
+        await heartbeat.once()  # before any claim: others would take a run whose owner they do not know
+        async with (
+            background(f"{self.name}: heartbeat", heartbeat.run(RENEW_SECONDS)),
+            background(f"{self.name}: reconcile", self._reconciler.run()),
+            background(f"{self.name}: conversations", self._conversation_queue.remote.run()),
+            background(f"{self.name}: claim", self._claim_all()) as self._claiming,
+        ):
+            try:
+                await asyncio.wait((self._claiming,))
+                if not self._claiming.cancelled():
+                    self._claiming.result()
+                await asyncio.get_running_loop().create_future()  # drained: the runs in progress continue
+            finally:
+                await cancel(self._claiming, *self._runs)
+                for timer in self._resting.values():
+                    timer.cancel()
+                if self._releasing is not None:
+                    await self._releasing
+                await self._release_runs()
 
-    def drain(self) -> bool:
-        """Takes no more runs, and leaves those that wait to others; those under way go on. True once there are none."""
+    def drain(self) -> None:
+        """Claims no more runs and leaves the waiting ones to other workers; runs in progress continue."""
         if not self._drained and self._claiming is not None:
             self._claiming.cancel()
-            self._handing_back = asyncio.create_task(self._hand_back(), name=f"{self.name}: hand back")
+            self._releasing = asyncio.create_task(self._release_runs(), name=f"{self.name}: release")
         self._drained = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run is in progress."""
         return not self._runs
 
-    async def _hand_back(self) -> None:
-        """Lets others have the runs that are not driven here."""
+    async def _release_runs(self) -> None:
+        """Gives up the ownership of runs that are not driven here."""
         try:
             await self.run_service.world.journal.hand_back(self.run_service.driving.keys())
         except StoreError as error:
-            logger.warning("runs that wait here are taken up elsewhere only in a while: %s", error)
+            logger.warning("queued runs will be picked up by another worker after the lease expires: %s", error)
 
     async def _claim_all(self) -> None:
         while not self._drained:
@@ -265,42 +270,21 @@ class Worker:
         if isinstance(queued, RunQueued) and queued.callback is not None:
             self._call_back()
 
-    async def _reconcile(self) -> None:
-        while True:
-            try:
-                self._orphaned.clear()
-                for run in await self.run_service.world.journal.adrift():
-                    if run not in self._held and run not in self._resting:
-                        await self.run_service.queue.put(run)
-            except StoreError as error:
-                logger.log(error.level, "cannot look for runs that nobody drives: %s", error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RECONCILE_SECONDS):
-                    await self._orphaned.wait()
+    async def _requeue_orphaned(self) -> None:
+        for run in await self.run_service.world.journal.adrift():
+            if run not in self._held and run not in self._resting:
+                await self.run_service.queue.put(run)
 
-    async def _stay_alive(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            await self._renew()
-            await self._detect_lost_leases()
-
-    async def _renew(self) -> None:
-        try:
-            if await self.run_service.world.journal.alive():
-                self._orphaned.set()
-        except StoreError as error:
-            logger.log(error.level, "cannot tell other workers that this one lives: %s", error)
+    async def _heartbeat(self) -> None:
+        if await self.run_service.world.journal.alive():
+            self._reconciler.wake()  # another worker was found dead
+        await self._detect_lost_leases()
 
     async def _detect_lost_leases(self) -> None:
-        """Has runs let go that were stopped or taken up at another process, though their nodes say nothing as yet."""
+        """Stops driving runs that another process has stopped or taken over, though their nodes are still working."""
         driving = self.run_service.driving
-        try:
-            heads = await self.run_service.world.journal.heads(driving.keys())
-        except StoreError as error:
-            logger.log(error.level, "cannot look for runs that others have stopped: %s", error)
-            return
-        for run, head in heads.items():
-            # what a driver writes itself it knows before
+        for run, head in (await self.run_service.world.journal.heads(driving.keys())).items():
+            # a driver already knows what it writes itself
             if (driver := driving.get(run)) is not None and head > driver.state.seq:
                 driver.overtaken()
 

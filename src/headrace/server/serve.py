@@ -105,7 +105,7 @@ async def serve(
             drain_seconds=settings.drain_seconds,
             ready=ready,
             drain=running.drain,
-            at_rest=running.at_rest,
+            is_idle=running.is_idle,
         )
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
         front = Forwarded(api, api.router.routes, settings.root, trusted, linked=linked)

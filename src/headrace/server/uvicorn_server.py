@@ -33,7 +33,7 @@ _CLOSE_SECONDS = 2  # for tasks to let go once they are cancelled
 def _nothing() -> None: ...
 
 
-def _at_rest() -> bool:
+def _is_idle() -> bool:
     return True
 
 
@@ -43,7 +43,7 @@ class Serving:
 
     `request_seconds`: how long a request may take to arrive. `keep_alive_seconds`: how long a connection may lie idle.
     `drain_seconds`: how long what is under way may go on after the first signal. `ready` is called once requests are
-    taken, `drain` once no more runs are to be; `at_rest`, asked again and again once no request is left, tells whether
+    taken, `drain` once no more runs are to be; `is_idle`, asked again and again once no request is left, tells whether
     all that goes on without one has ended, too.
     """
 
@@ -53,7 +53,7 @@ class Serving:
     drain_seconds: float = 10
     ready: Callable[[], None] = _nothing
     drain: Callable[[], None] = _nothing
-    at_rest: Callable[[], bool] = _at_rest
+    is_idle: Callable[[], bool] = _is_idle
 
 
 class Server(uvicorn.Server):
@@ -131,12 +131,12 @@ class Server(uvicorn.Server):
         while not self.force_exit:
             for connection in self._connections():  # also those that have come since
                 connection.drain()
-            if not self.server_state.tasks and self._serving.at_rest():
+            if not self.server_state.tasks and self._serving.is_idle():
                 return
             if clock() >= until:
                 break
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
-        self._serving.at_rest()
+        self._serving.is_idle()
         if left := len(self.server_state.tasks):
             logger.warning("%d requests have not ended, and are cut off", left)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from headrace import __version__
+from headrace.background import Periodic, back_off, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
 from headrace.ports import CALLBACK, Callback, Callbacks
 from headrace.ports.services import Http, HttpRequest
@@ -91,7 +92,9 @@ class WebhookSender:
         self._held: dict[str, asyncio.Task[None]] = {}  # by the callback's id
         self._wanted: set[str] = set()  # of those held: to be sent again unless they are delivered now
         self._line_until = 0.0
-        self._woken = asyncio.Event()
+        self._looking = Periodic(
+            "looking for due callbacks", self._look, self._policy.poll_seconds, delay=_GATHER_SECONDS
+        )
 
     # ------------------------------------------------------------------------------------------------------ outside
 
@@ -101,7 +104,7 @@ class WebhookSender:
 
     def wake(self) -> None:
         """Says that something may be due: a run with a callback has ended or paused."""
-        self._woken.set()
+        self._looking.wake()
 
     async def resend(self, callback: Callback) -> Callback:
         """Makes a callback due now, whatever became of it, with all its tries before it again. One that is being tried
@@ -120,30 +123,15 @@ class WebhookSender:
     async def run(self) -> None:
         """Delivers until cancelled. Tries then under way are made again by whoever delivers next."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    more = await self._take_up()
-                except StoreError as error:
-                    logger.log(error.level, "cannot look for callbacks that are due: %s", error)
-                    more = False
-                if not more:
-                    await self._rest()
+            await self._looking.run()
         finally:
-            held = list(self._held.values())
-            for task in held:
-                task.cancel()
-            await asyncio.gather(*held, return_exceptions=True)
+            await cancel(*self._held.values())
 
-    async def _rest(self) -> None:
-        """Until something may be due."""
-        try:
-            waiting = _LINE_SECONDS if self._line_until > self._clock() else self._policy.poll_seconds
-            async with asyncio.timeout(min(waiting, self._policy.poll_seconds)):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(_GATHER_SECONDS)
+    async def _look(self) -> float | None:
+        """Starts what is due. Returns when to look again."""
+        if await self._take_up():
+            return 0.0
+        return min(_LINE_SECONDS, self._policy.poll_seconds) if self._line_until > self._clock() else None
 
     # ----------------------------------------------------------------------------------------------------- taking up
 
@@ -250,15 +238,15 @@ class WebhookSender:
 
     async def _note(self, callback: Callback) -> None:
         """Writes down what became of a try; until that is done it is not made again."""
-        pause = self._policy.poll_seconds
+        failures = 0
         while True:
             try:
                 await self.callbacks.save_callback(callback)
                 break
             except StoreError as error:
-                logger.log(error.level, "callback %s cannot be written down: %s", callback.id, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                failures += 1
+                logger.log(error.level, "cannot save callback %s: %s", callback.id, error)
+                await asyncio.sleep(back_off(failures, self._policy.poll_seconds, _LONGEST_PAUSE))
         if self._watch:
             self._watch(callback)
         if callback.status == "failed":

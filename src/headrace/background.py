@@ -1,0 +1,94 @@
+"""Background work: a task that lasts as long as a block, and work that is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from math import inf, isfinite
+from typing import Any
+
+from headrace.errors import HeadraceError, StoreError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 5.0  # seconds between attempts while work fails, unless it is rarer anyway
+
+
+@asynccontextmanager
+async def background(name: str, work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
+    """Runs work in a task until the block ends. What it failed with, if it did, is raised then."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancels tasks in this order and waits until all have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def back_off(failures: int, first: float, longest: float) -> float:
+    """Seconds to wait after so many failures in a row: twice as long each time."""
+    return min(first * 2 ** min(failures - 1, 20), max(first, longest))
+
+
+class Periodic:
+    """Work repeated every `every` seconds, and soon after `wake`.
+
+    The work may return how long to wait before the next time instead (`inf`: until woken). `delay` is the time between
+    `wake` and the work, so that events in quick succession are handled together. A failure of the database or the
+    file system does not end it: it is logged once, and the work repeated after longer and longer pauses.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], Awaitable[float | None]], every: float = inf, *, delay: float = 0.0
+    ) -> None:
+        self._name = name
+        self._work = work
+        self._every = every
+        self._delay = delay
+        self._failures = 0
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self, first: float = 0.0) -> None:
+        """Repeats the work until cancelled, for the first time after `first` seconds."""
+        pause = first
+        while True:
+            if pause:
+                await self._rest(pause)
+            self._woken.clear()
+            pause = await self.once()
+            if not pause:
+                await asyncio.sleep(0)
+
+    async def once(self) -> float:
+        """Does the work now. Returns how long to wait before the next time."""
+        try:
+            pause = await self._work()
+        except (HeadraceError, OSError) as error:
+            self._failures += 1
+            level = error.level if isinstance(error, StoreError) else logging.ERROR
+            logger.log(level if self._failures == 1 else logging.DEBUG, "%s failed: %s", self._name, error)
+            return back_off(self._failures, self._every if isfinite(self._every) else self._delay or 1.0, LONGEST_PAUSE)
+        self._failures = 0
+        return self._every if pause is None else pause
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds if isfinite(seconds) else None):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        if self._delay:
+            await asyncio.sleep(self._delay)
