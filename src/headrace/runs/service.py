@@ -7,7 +7,6 @@ of here has the workflow's secrets masked.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, World
-from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, StoreError, TooManyRequests
+from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, TooManyRequests
 from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
@@ -36,12 +35,11 @@ from headrace.kernel.state import State
 from headrace.node import Flow
 from headrace.ports import Conversations, Queue, Runs
 from headrace.rate_limits import Limiter
+from headrace.runs.feed import RecordFeed
 from headrace.runs.submission import Submission
 
-logger = logging.getLogger(__name__)
-
 NUMBERS = 100  # numbers given to a message that other processes were faster with, before it is refused
-POLL_SECONDS = 5.0  # a follower that hears nothing looks into the journal: the bus may have lost something
+POLL_SECONDS = 5.0  # after which a follower that receives nothing reads the journal: the bus may have lost records
 
 
 class Submitted(NamedTuple):
@@ -245,39 +243,18 @@ class RunService:
         *,
         on_pause: bool = False,
     ) -> AsyncIterator[Record]:
-        last = 0
-        waiting = known
+        feed = RecordFeed(self.world.journal, run, live, known, POLL_SECONDS)
+        seq = 0
         while True:
-            for record in waiting:
-                if record.seq is not None:
-                    if record.seq <= last:
-                        continue
-                    if record.seq > last + 1:
-                        waiting = await self.missed(run, last)  # the bus lost something
-                        break
-                    last = record.seq
-                if record.seq is None or last > after:
+            records = await feed.next()
+            for record in records:
+                seq = record.seq or seq
+                if record.seq is None or seq > after:
                     yield mask.record(record) if mask else record
-                paused = isinstance(record.event, RunPaused) and record is waiting[-1] and not on_pause
-                if paused or isinstance(record.event, RunEnded):
+                if isinstance(record.event, RunEnded):
                     return
-            else:
-                try:
-                    async with asyncio.timeout(POLL_SECONDS):
-                        waiting = await anext(live)
-                except TimeoutError:
-                    waiting = await self.missed(run, last)
-
-    async def missed(self, run: RunId, last: int) -> Sequence[Record]:
-        """What a follower that has heard a run up to a number finds in the journal. Nothing as long as the database is
-        away: then it waits for more, and finds what it lacks the next time."""
-        try:
-            return await self.world.journal.read(run, last)
-        except StoreError as error:
-            if not error.transient:
-                raise
-            logger.log(error.level, "cannot look for what a follower of run %s has missed: %s", run, error)
-            return ()
+            if records and isinstance(records[-1].event, RunPaused) and not feed.missing and not on_pause:
+                return
 
     async def _mask(self, records: Sequence[Record]) -> Mask:
         queued = records[0].event

@@ -41,6 +41,7 @@ from headrace.kernel.path import is_top_level
 from headrace.kernel.secrets import Mask
 from headrace.kernel.usage import count_of, price_of, sum_of
 from headrace.node import Flow
+from headrace.runs.feed import RecordFeed
 from headrace.runs.service import RunService
 from headrace.times import times
 from headrace.values import Value
@@ -253,24 +254,15 @@ class _Watch:
         assert isinstance(queued, RunQueued)
         flow = await self._run_service.apps.flow(queued.app, queued.version)
         standing = Standing(self.run, flow)
-        while True:
-            for record in records:
-                if record.seq is not None and record.seq > standing.seq + 1:
-                    records = await self._run_service.missed(self.run, standing.seq)  # the bus lost something
-                    break
+        feed = RecordFeed(self._run_service.world.journal, self.run, live, records, _CHECK_SECONDS)
+        clock = asyncio.get_running_loop().time
+        while not standing.ended:
+            for record in await feed.next():
                 standing.apply(record)
-            else:
-                if not self.known.done():
-                    self.known.set_result(standing)
-                if standing.ended:
-                    return
-                try:
-                    async with asyncio.timeout(_CHECK_SECONDS):
-                        records = await anext(live)
-                except TimeoutError:
-                    if not self.waiting and asyncio.get_running_loop().time() - self.asked_at > _IDLE_SECONDS:
-                        return
-                    records = await self._run_service.missed(self.run, standing.seq)
+            if not self.known.done():
+                self.known.set_result(standing)
+            elif not self.waiting and clock() - self.asked_at > _IDLE_SECONDS:
+                return
 
 
 class Watches:
