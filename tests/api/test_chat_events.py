@@ -142,7 +142,7 @@ def test_times_count_from_the_question_to_the_first_text() -> None:
 @pytest.mark.parametrize(("mode", "told"), [("chat", ["message_file", "message_end"]), ("advanced-chat", [])])
 def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
     file = File("image", "tool_file", "a.png", ".png", "image/png", 3, related_id="f1", url="http://x/a.png")
-    chat = flow(mode, a="llm", b="answer")
+    chat = flow(mode, a=Traits(generates=True), b=Traits(response="answer"))
     frames = ChatEvents(RUN, chat)
     story = lived([], "b").heard
     events = [record.event for record in story if record.seq is not None]
