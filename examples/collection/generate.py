@@ -20,7 +20,7 @@ from calls import calls_of
 from writers import curl_files, http_files, postman
 
 from headrace.api.app import create_app
-from headrace.api.native import Polling
+from headrace.api.native import NativeServices
 from headrace.api.openapi import document
 from headrace.main import service
 from headrace.settings import Settings
@@ -33,7 +33,7 @@ async def description() -> dict[str, Any]:
     """The OpenAPI description of everything that a server answers."""
     with tempfile.TemporaryDirectory(prefix="headrace-") as data:
         async with service(Settings(data=pathlib.Path(data)), {}, memory=True, work=False) as running:
-            parts = Polling(running.answers, running.webhook_sender, running.batch_runner)
+            parts = NativeServices(running.answers, running.webhook_sender, running.batch_runner)
             app = create_app(running.apps, running.run_service, running.files, None, parts, speech=running.speech)
             return document(app.routes)
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from headrace.values import Value
 
 
-def whole_seconds(moment: float) -> int:
-    """Seconds since the epoch, as Dify has them."""
-    return int(moment * 1000) // 1000
+@overload
+def whole_seconds(moment: float) -> int: ...
+@overload
+def whole_seconds(moment: None) -> None: ...
+def whole_seconds(moment: float | None) -> int | None:
+    """Seconds since the epoch, as Dify has them; None for None."""
+    return None if moment is None else int(moment * 1000) // 1000
+
+
+@overload
+def milliseconds(moment: float) -> int: ...
+@overload
+def milliseconds(moment: None) -> None: ...
+def milliseconds(moment: float | None) -> int | None:
+    """Milliseconds since the epoch; None for None."""
+    return None if moment is None else int(moment * 1000)
 
 
 def times(**moments: float | None) -> dict[str, Value]:

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 
 from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
-from headrace.api.native import Polling
+from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps, Served
 from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
@@ -322,7 +322,7 @@ async def serving(
     limiter = Limiter(PlanFile(plans), store) if plans else None
     run_service = RunService(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
     batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
-    parts = Polling(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), batch_runner)
+    parts = NativeServices(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), batch_runner)
     api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,

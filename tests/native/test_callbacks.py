@@ -15,9 +15,10 @@ from starlette.applications import Starlette
 
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.http import errors
-from headrace.api.http.routing import OperationList, mounted
-from headrace.api.native.callbacks import CallbackRoutes, callback_url
-from headrace.api.native.services import Polling
+from headrace.api.http.routing import mounted
+from headrace.api.native.callbacks import CallbackRoutes
+from headrace.api.native.schemas.runs import callback_url
+from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.batches import BatchRunner
 from headrace.conversations.messages import Chats
@@ -60,11 +61,10 @@ async def caller() -> AsyncGenerator[Caller]:
     async with delivering() as at:
         app = Starlette()
         errors.install(app)
-        router = OperationList()
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         batch_runner = BatchRunner(at.where, at.store, Chats(at.where))
-        CallbackRoutes(api, Polling(at.store, at.webhook_sender, batch_runner)).add_to(router)
-        app.router.routes += mounted("/api/v1", router.operations)
+        routes = CallbackRoutes(api, NativeServices(at.store, at.webhook_sender, batch_runner))
+        app.router.routes += mounted("/api/v1", routes.operations())
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())
         await server.listens.wait()

@@ -9,7 +9,7 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from headrace.api.app import create_app
-from headrace.api.native import Polling
+from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
@@ -25,9 +25,10 @@ def apps_of(store: MemoryStore, registry: Registry = REGISTRY) -> Apps:
     return Apps(store, registry, SECRET)
 
 
-def parts_of(there: Any) -> Polling:
+def parts_of(there: Any) -> NativeServices:
     """The parts of the asynchronous API that something has under their names; those it does not have are not asked."""
-    return Polling(**{each.name: getattr(there, each.name, None) for each in fields(Polling) if each.init})
+    names = [each.name for each in fields(NativeServices) if each.init]
+    return NativeServices(**{name: getattr(there, name, None) for name in names})
 
 
 def api_of(apps: Apps) -> ASGIApp:

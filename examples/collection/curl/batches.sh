@@ -18,7 +18,7 @@ task_id=$(field task_id)
 workflow_run_id=$(field workflow_run_id)
 workflow_id=$(field workflow_id)
 
-call '202' 'Run a workflow, or ask a chat, for many inputs' \
+call '202' 'Run a workflow, or a chat, for many inputs' \
   --request POST "${HEADRACE_URL}/api/v1/workflows/${workflow_id}/batch?user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header 'Content-Type: application/jsonl' \
@@ -27,15 +27,15 @@ call '202' 'Run a workflow, or ask a chat, for many inputs' \
 '
 batch_id=$(field batch_id)
 
-call '200' 'How far a batch is' \
+call '200' 'Get a batch' \
   --request GET "${HEADRACE_URL}/api/v1/batches/${batch_id}" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '200' 'The app'\''s batches' \
+call '200' 'List the app'\''s batches' \
   --request GET "${HEADRACE_URL}/api/v1/batches" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '200' 'The results of a batch' \
+call '200' 'Get the results of a batch' \
   --request GET "${HEADRACE_URL}/api/v1/batches/${batch_id}/results" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 

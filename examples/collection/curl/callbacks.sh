@@ -36,7 +36,7 @@ call '200' 'Wait for its end' \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 called_run_id=$(field id)
 
-call '200' 'What became of a run'\''s callbacks' \
+call '200' 'List a run'\''s callbacks' \
   --request GET "${HEADRACE_URL}/api/v1/workflow-runs/${called_run_id}/callbacks" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 callback_id=$(field id)
@@ -45,6 +45,6 @@ call '202' 'Send a callback again' \
   --request POST "${HEADRACE_URL}/api/v1/callbacks/${callback_id}/resend" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '200' 'The signing secret' \
+call '200' 'Get the signing secret' \
   --request GET "${HEADRACE_URL}/api/v1/callbacks/secret" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 : "${HEADRACE_WORKSPACE_KEY:?is the key of the app, which headrace serve prints}"
 
-call '201' 'Make a key' \
+call '201' 'Create a key' \
   --request POST "${HEADRACE_URL}/api/v1/keys" \
   --header "Authorization: Bearer ${HEADRACE_WORKSPACE_KEY}" \
   --header 'Content-Type: application/json' \
@@ -21,7 +21,7 @@ call '200' 'List keys' \
   --request GET "${HEADRACE_URL}/api/v1/keys" \
   --header "Authorization: Bearer ${HEADRACE_WORKSPACE_KEY}"
 
-call '200' 'Look at a key' \
+call '200' 'Get a key' \
   --request GET "${HEADRACE_URL}/api/v1/keys/${key_id}" \
   --header "Authorization: Bearer ${HEADRACE_WORKSPACE_KEY}"
 
@@ -42,6 +42,6 @@ call '200' 'Revoke its successor' \
   --request DELETE "${HEADRACE_URL}/api/v1/keys/${next_key_id}" \
   --header "Authorization: Bearer ${HEADRACE_WORKSPACE_KEY}"
 
-call '200' 'See what was done to keys' \
+call '200' 'List changes of keys' \
   --request GET "${HEADRACE_URL}/api/v1/keys/audit" \
   --header "Authorization: Bearer ${HEADRACE_WORKSPACE_KEY}"

@@ -31,7 +31,7 @@ call '200 202' 'Run a workflow, or send a message to a chat' \
 }'
 submitted_run_id=$(field workflow_run_id)
 
-call '200' 'Look at a run, or wait for its end' \
+call '200' 'Get a run, or wait for its end' \
   --request GET "${HEADRACE_URL}/api/v1/workflow-runs/${submitted_run_id}?wait=30" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 ended_run_id=$(field id)
@@ -58,7 +58,7 @@ workflow:
 '
 version_id=$(field id)
 
-call '200' 'Look at a version' \
+call '200' 'Get a version' \
   --request GET "${HEADRACE_URL}/api/v1/workflows/${app_id}/versions/${version_id}" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 

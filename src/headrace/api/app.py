@@ -52,7 +52,7 @@ def create_app(
     run_service: RunService,
     files: FileStore,
     options: ApiOptions | None = None,
-    parts: native.Polling | None = None,
+    parts: native.NativeServices | None = None,
     *,
     speech: Speech | None = None,
 ) -> Starlette:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -12,9 +13,20 @@ from starlette.routing import BaseRoute
 
 from headrace import __version__
 from headrace.api.http.errors import body_of, body_type, of_status
-from headrace.api.http.routing import PATH_PARAMETERS, ApiRoute, Contents, Operation, OperationList, parameter
+from headrace.api.http.routing import (
+    IDS,
+    PATH_PARAMETERS,
+    STARTING_POINT,
+    ApiRoute,
+    Contents,
+    Operation,
+    OperationList,
+    parameter,
+)
 from headrace.api.http.schema import JSON, Media, adapter
 from headrace.errors import Forbidden, RequestError, Unauthorized
+
+__all__ = ["IDS", "STARTING_POINT", "document", "parameter"]
 
 TITLE = "Headrace"
 _DESCRIPTION = """Workflows exported from Dify, served through Dify's Service API.
@@ -56,7 +68,7 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": operation.description,
+        "description": operation.description or inspect.getdoc(operation.endpoint) or "",
         "parameters": _parameters(route),
         "responses": _responses(route, schemas),
         "security": security,
@@ -227,18 +239,6 @@ def operation(
         "status_code": good,
         "openapi_extra": extra,
     }
-
-
-IDS = (
-    "Events carry an `id`, from which a stream can go on, only if the request asks for it: by "
-    "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."
-)
-_PLACE = {"type": "string", "example": "12:34"}
-STARTING_POINT = (
-    parameter("header", "Last-Event-ID", "Go on after this `id`, the last that came; `0`: from the start", _PLACE),
-    parameter("query", "last_event_id", "The same starting point, without asking for ids", _PLACE),
-)
-"""Where a stream that is followed goes on."""
 
 
 def add_get(router: OperationList, path: str, endpoint: Callable[..., Any], operation: Mapping[str, Any]) -> None:

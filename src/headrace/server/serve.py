@@ -35,7 +35,7 @@ async def serve(
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.middleware.proxy_headers import Forwarded
-    from headrace.api.native import Polling
+    from headrace.api.native import NativeServices
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server, Serving
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
@@ -91,7 +91,7 @@ async def serve(
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),
             ),
-            Polling(running.answers, running.webhook_sender, running.batch_runner),
+            NativeServices(running.answers, running.webhook_sender, running.batch_runner),
             speech=running.speech,
         )
 

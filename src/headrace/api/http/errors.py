@@ -6,7 +6,8 @@ The codes and messages are Dify's own where it has one for the same thing; clien
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NotRequired
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from headrace.api.http.json import encode
-from headrace.errors import LoadError, RequestError, StoreError
+from headrace.errors import LoadError, Problem, RequestError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,35 @@ class Error(TypedDict):
     code: str
     message: str
     status: int
+    details: NotRequired[list[ProblemBody]]
+
+
+class ProblemBody(TypedDict):
+    """Something that is wrong with a workflow file. One that is not fatal does not keep it from being published."""
+
+    message: str
+    line: int | None
+    node: str | None
+    field: str | None
+    fatal: bool
+
+
+class ProblemError(RequestError):
+    """An error that is due to a workflow file, with all its problems."""
+
+    def __init__(self, message: str, code: str, status: int, problems: Sequence[Problem]) -> None:
+        super().__init__(message, code, status)
+        self.problems = problems
+
+
+def problem_body(problem: Problem) -> ProblemBody:
+    return {
+        "message": problem.message,
+        "line": problem.line,
+        "node": problem.node,
+        "field": problem.field,
+        "fatal": problem.fatal,
+    }
 
 
 class OpenAIErrorDetail(TypedDict):
@@ -142,7 +172,10 @@ def body_of(error: RequestError, path: str = "") -> Error | OpenAIError:
     """The body of the response to a request to this path."""
     if body_type(path) is OpenAIError:
         return openai_body(error)
-    return {"code": error.code, "message": error.message, "status": error.status}
+    body: Error = {"code": error.code, "message": error.message, "status": error.status}
+    if isinstance(error, ProblemError):
+        body["details"] = [problem_body(problem) for problem in error.problems]
+    return body
 
 
 def envelope(error: RequestError, path: str = "") -> Response:

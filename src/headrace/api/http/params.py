@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from headrace.api.auth import as_uuid
 from headrace.errors import InvalidParam
 from headrace.values import Value
 
+_Default = TypeVar("_Default", int, None)
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-def number(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
-    """A query parameter from 1 to `most`; `usual` where it is not given."""
+def number(query: Mapping[str, str], name: str, default: _Default, maximum: int) -> int | _Default:
+    """A query parameter from 1 to `maximum`; `default` where it is not given."""
     text = query.get(name, "")
     if not text:
-        return usual
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
-        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
+        return default
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= maximum:
+        raise InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {text[:50]!r}")
     return int(text)
 
 

@@ -12,9 +12,9 @@ from headrace.values import Value
 _JSON = "application/json"
 
 
-def told(value: Mapping[str, Value], status: int = 200) -> Response:
+def json_response(body: Mapping[str, Value], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An object, as JSON."""
-    return Response(encode(value), status, media_type=_JSON)
+    return Response(encode(body), status, headers, _JSON)
 
 
 def done() -> Response:
@@ -25,3 +25,6 @@ def done() -> Response:
 def gone() -> Response:
     """What was to be removed is not there any more."""
     return Response(status_code=204)
+
+
+told = json_response  # until no caller uses the old name

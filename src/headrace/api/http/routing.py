@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -36,39 +36,54 @@ def parameter(
     return {"in": where, "name": name, "description": description, "schema": schema, "required": required}
 
 
-UUID = {"type": "string", "format": "uuid"}
-TEXT = {"type": "string"}
+UUID_SCHEMA = {"type": "string", "format": "uuid"}
+TEXT_SCHEMA = {"type": "string"}
 PATH_PARAMETERS = {
     each["name"]: each
     for each in (
-        parameter("path", "app_id", "The id of an app", UUID),
-        parameter("path", "batch_id", "The id of a batch", UUID),
-        parameter("path", "callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID),
-        parameter("path", "key_id", "The id of a key", UUID),
-        parameter("path", "task_id", "The task id of a run", TEXT),
-        parameter("path", "version_id", "The id of a version", UUID),
-        parameter("path", "workflow_id", "The id of an app (its current version) or of a version", UUID),
-        parameter("path", "workflow_run_id", "The id of a run", UUID),
+        parameter("path", "app_id", "The id of an app", UUID_SCHEMA),
+        parameter("path", "batch_id", "The id of a batch", UUID_SCHEMA),
+        parameter("path", "callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID_SCHEMA),
+        parameter("path", "key_id", "The id of a key", UUID_SCHEMA),
+        parameter("path", "task_id", "The task id of a run", TEXT_SCHEMA),
+        parameter("path", "version_id", "The id of a version", UUID_SCHEMA),
+        parameter("path", "workflow_id", "The id of an app (its current version) or of a version", UUID_SCHEMA),
+        parameter("path", "workflow_run_id", "The id of a run", UUID_SCHEMA),
     )
 }
 """Parameters that an operation has whose path names them; it may list one of its own instead."""
+PAGE_PARAMETERS = [
+    parameter("query", "limit", "Items on a page", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+    parameter("query", "cursor", "The `next_cursor` of the page before", TEXT_SCHEMA),
+]
+IDS = (
+    "Events have an `id`, from which a stream can be resumed, only if the request asks for it: by "
+    "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."
+)
+_POSITION = {"type": "string", "examples": ["12:34"]}
+STARTING_POINT = [
+    parameter("header", "Last-Event-ID", "Resume after this `id`, the last received; `0`: from the start", _POSITION),
+    parameter("query", "last_event_id", "The same starting point, without asking for ids", _POSITION),
+]
+"""Where a stream that is followed resumes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `response` is what it returns with 200, or by status; `errors` are those of its own,
-    beside the ones that follow from its security, its body and its parameters. Parameters of the path need not be
-    listed, see PATH_PARAMETERS."""
+    """One method of one path. The endpoint's docstring is the description, unless one is given.
+
+    `response` is what it returns with 200, or by status; `errors` are those of its own, beside the ones that follow
+    from its security and its body. Parameters of the path need not be listed, see PATH_PARAMETERS."""
 
     method: str
     path: str
     endpoint: Endpoint
-    _: KW_ONLY
     id: str = ""
-    tag: str = ""
     summary: str = ""
-    description: str = ""
     response: Contents | Mapping[int, Contents] = ()
+    _: KW_ONLY
+    tag: str = ""
+    description: str = ""
     errors: Sequence[RequestError] = ()
     parameters: Sequence[Mapping[str, Any]] = ()
     body: Contents = ()
@@ -105,6 +120,11 @@ class ApiRoute(Route):
             raise HTTPException(405, headers={"Allow": self.operation.method})
         response = await self.operation.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+def tagged(tag: str, *operations: Operation) -> list[Operation]:
+    """Operations of one subject."""
+    return [replace(operation, tag=tag) for operation in operations]
 
 
 def mounted(

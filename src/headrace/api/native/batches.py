@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import IO
@@ -18,53 +18,124 @@ from headrace.api.dify.message_requests import line_reader
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
+from headrace.api.http.params import number
 from headrace.api.http.request_body import Body
-from headrace.api.http.routing import OperationList
-from headrace.api.native import batch_docs as operations
-from headrace.api.native.services import Polling
-from headrace.api.openapi import add_get
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import PAGE_PARAMETERS, Operation, parameter, tagged
+from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
+from headrace.api.native.schemas import batches
+from headrace.api.native.schemas.batches import AcceptedBatch, BatchDetail, BatchPage
+from headrace.api.native.schemas.common import BAD_CURSOR, NO_WORKFLOW
+from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.batches import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.ports import App, Batch
 from headrace.rate_limits import caller
-from headrace.times import times, whole_seconds
-from headrace.values import Value
+from headrace.times import milliseconds, whole_seconds
 
-_JSON = "application/json"
 _JSONL = "application/jsonl"
 _TYPES = frozenset({_JSONL, "application/x-ndjson", "text/plain"})
 _CONCURRENCY, _MOST_CONCURRENCY = 10, 1000
 _MOST_RPM = 100_000
 _PAGE, _LARGEST_PAGE = 20, 100
+_EMPTY = 'The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.'
+_BAD_ONLY = "only: Input should be 'ended'"
+_ONLY = {"type": "string", "enum": ["ended"]}
+_PARAMETERS = [
+    parameter("query", "user", "Your name for the end user of the runs", {"type": "string", "maxLength": 255}),
+    parameter(
+        "query",
+        "concurrency",
+        "Maximum number of its runs at a time",
+        {"type": "integer", "minimum": 1, "maximum": _MOST_CONCURRENCY, "default": _CONCURRENCY},
+    ),
+    parameter(
+        "query",
+        "rpm",
+        "Maximum number of its runs that begin a minute, evenly spaced",
+        {"type": "integer", "minimum": 1, "maximum": _MOST_RPM},
+    ),
+    KEY_PARAMETER,
+]
+_MB = 1024 * 1024
 _PIECE = 64 * 1024  # bytes of results that are sent at once
 
 
 class BatchRoutes:
     """`/workflows/{workflow_id}/batch` and `/batches...`. Another app's are not found."""
 
-    def __init__(self, api: Api, parts: Polling, largest: int = 50 * 1024 * 1024, most: int = 100_000) -> None:
+    def __init__(
+        self, api: Api, services: NativeServices, largest: int = 50 * 1024 * 1024, most: int = 100_000
+    ) -> None:
         """`largest`: bytes of a batch's body; `most`: lines in it."""
         self.api = api
-        self._once = parts.idempotency.once
-        self._batch_runner = parts.batch_runner
+        self._once = services.idempotency.once
+        self._batch_runner = services.batch_runner
         self._largest = largest
         self._most = most
 
-    def add_to(self, router: OperationList) -> None:
-        router.add_api_route("/workflows/{workflow_id}/batch", self.begin, methods=["POST"], **operations.BEGIN)
-        add_get(router, "/batches", self.listed, operations.LIST)
-        add_get(router, "/batches/{batch_id}", self.detail, operations.DETAIL)
-        router.add_api_route("/batches/{batch_id}/results", self.results, methods=["GET"], **operations.RESULTS)
-        router.add_api_route("/batches/{batch_id}/stop", self.stop, methods=["POST"], **operations.STOP)
+    def operations(self) -> list[Operation]:
+        batch = "/batches/{batch_id}"
+        return tagged(
+            "Batches",
+            Operation(
+                "POST",
+                "/workflows/{workflow_id}/batch",
+                self.begin,
+                "beginBatch",
+                "Run a workflow, or a chat, for many inputs",
+                {202: batches.ACCEPTED},
+                body=batches.LINES,
+                parameters=_PARAMETERS,
+                errors=[InvalidParam(_EMPTY), NO_WORKFLOW, *KEY_ERRORS, _stale(), _too_many(100_000), _wrong_type()],
+            ),
+            Operation(
+                "GET",
+                "/batches",
+                self.list_batches,
+                "listBatches",
+                "List the app's batches",
+                batches.BATCHES,
+                parameters=PAGE_PARAMETERS,
+                errors=[BAD_CURSOR],
+            ),
+            Operation("GET", batch, self.detail, "getBatch", "Get a batch", batches.BATCH, errors=[_not_found()]),
+            Operation(
+                "GET",
+                f"{batch}/results",
+                self.results,
+                "getBatchResults",
+                "Get the results of a batch",
+                batches.RESULTS,
+                parameters=[parameter("query", "only", "Leave out lines that have not ended", _ONLY)],
+                errors=[InvalidParam(_BAD_ONLY), _not_found(), _stale()],
+            ),
+            Operation(
+                "POST",
+                f"{batch}/stop",
+                self.stop,
+                "stopBatch",
+                "Stop a batch",
+                batches.STOPPED,
+                errors=[_not_found()],
+            ),
+        )
 
     # ------------------------------------------------------------------------------------------------------- begin
 
     async def begin(self, request: Request) -> Response:
+        """Takes JSON Lines, each `{"inputs": {...}}`, up to 100,000 of them or 50 MB, and begins a run for each, in
+        order. `workflow_id` is an app's id (its published version) or a version's. A line that cannot become a run (it
+        is not a JSON object, or has invalid inputs) counts as failed, and the results say why; the others run all the
+        same. For a chat app each line is a message, with a `query` and optionally a `conversation_id`: lines of one
+        conversation are answered one after the other. A batch continues after a crash of the server: no line is run to
+        its end twice.
+        """
         served = await self.api.authenticate(request)
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared not in _TYPES:
-            raise of_status(415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
+            raise _wrong_type()
         with tempfile.TemporaryFile() as body:
             digest = await self._take_in(request, body)
 
@@ -91,8 +162,8 @@ class BatchRoutes:
         if name is not None and (known := await batch_runner.batches.find_batch(name)) is not None:
             return _accepted(known)
         user = named_user(query.get("user")) or ANONYMOUS
-        concurrency = _number(query, "concurrency", _MOST_CONCURRENCY) or _CONCURRENCY
-        rpm = _number(query, "rpm", _MOST_RPM)
+        concurrency = number(query, "concurrency", _CONCURRENCY, _MOST_CONCURRENCY)
+        rpm = number(query, "rpm", None, _MOST_RPM)
         served = await self._version(served, request.path_params["workflow_id"])
         end_user = await self.api.end_user(served.app, user)
         accept = line_reader(served, end_user, self.api.chats, partial(self.api.resolve, app=served.app.id))
@@ -102,10 +173,10 @@ class BatchRoutes:
             async with aclosing(read_lines(body, accept)) as read:
                 async for line in read:
                     if len(lines) == self._most:
-                        raise of_status(413, f"A batch may have {self._most} lines at most.")
+                        raise _too_many(self._most)
                     lines.append(line)
             if not lines:
-                raise InvalidParam('The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.')
+                raise InvalidParam(_EMPTY)
             now = self.api.run_service.world.clock()
             app, version = served.app.id, served.version.id
             batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
@@ -119,40 +190,51 @@ class BatchRoutes:
         try:
             return await self.api.apps.version(served.app, name)
         except LoadError as error:
-            raise _not_loadable(error) from error
+            raise _stale(error) from error
 
     # -------------------------------------------------------------------------------------------------------- look
 
-    async def listed(self, request: Request) -> Response:
+    async def list_batches(self, request: Request) -> Response:
+        """Newest first."""
         app = (await self.api.authenticate(request)).app
-        limit = _number(request.query_params, "limit", _LARGEST_PAGE) or _PAGE
+        limit = number(request.query_params, "limit", _PAGE, _LARGEST_PAGE)
         known = await self._batch_runner.batches.batches(app.id)
         start = 0
         if cursor := request.query_params.get("cursor"):
             start = 1 + next((place for place, batch in enumerate(known) if batch.id == cursor), -2)
             if start < 0:
-                raise InvalidParam("cursor: Input should be the next_cursor of the page before")
+                raise InvalidParam(BAD_CURSOR.message)
         page = known[start : start + limit]
         more = len(known) > start + limit
-        told = {"data": [await self._wire(batch) for batch in page], "next_cursor": page[-1].id if more else None}
-        return _answer(told)
+        body: BatchPage = {
+            "data": [await self._body(batch) for batch in page],
+            "next_cursor": page[-1].id if more else None,
+        }
+        return json_response(body)
 
     async def detail(self, request: Request) -> Response:
+        """`status` is `running`, `stopped` or `ended`; `ended_at` is set once the last run has ended. The counts of
+        lines by status add up to `total`; `stopped` includes lines that never began because the batch was stopped.
+        """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
-        return _answer(await self._wire(batch))
+        return json_response(await self._body(batch))
 
     async def results(self, request: Request) -> Response:
+        """JSON Lines, one for each line of the batch, in its order. A line that has not ended has the status `queued`,
+        `running` or `paused`, and no outputs; `only=ended` leaves these out. Lines that are messages also have
+        `answer`, `conversation_id` and `message_id`.
+        """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         only = request.query_params.get("only", "")
         if only not in ("", "ended"):
-            raise InvalidParam("only: Input should be 'ended'")
+            raise InvalidParam(_BAD_ONLY)
         try:
-            await self.api.apps.flow(batch.app, batch.version)  # while there still is a status to tell it with
+            await self.api.apps.flow(batch.app, batch.version)  # while the status can still be an error
         except LoadError as error:
-            raise _not_loadable(error) from error
-        return StreamingResponse(self._told(batch, ended=only == "ended"), media_type=_JSONL)
+            raise _stale(error) from error
+        return StreamingResponse(self._encoded(batch, ended=only == "ended"), media_type=_JSONL)
 
-    async def _told(self, batch: Batch, *, ended: bool) -> AsyncGenerator[bytes]:
+    async def _encoded(self, batch: Batch, *, ended: bool) -> AsyncGenerator[bytes]:
         piece = bytearray()
         async with aclosing(self._batch_runner.lines.results(batch)) as results:
             async for result in results:
@@ -167,17 +249,18 @@ class BatchRoutes:
     # -------------------------------------------------------------------------------------------------------- stop
 
     async def stop(self, request: Request) -> Response:
+        """Its runs are stopped, and lines that wait never begin. Nothing happens to a batch that has ended."""
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
-        return _answer(await self._wire(await self._batch_runner.stop(batch)))
+        return json_response(await self._body(await self._batch_runner.stop(batch)))
 
     async def _batch(self, request: Request, app: App) -> Batch:
-        unknown = NotFound("Batch not found")
+        unknown = _not_found()
         batch = await self._batch_runner.batches.find_batch(as_uuid(request.path_params["batch_id"], unknown))
         if batch is None or batch.app != app.id:
             raise unknown
         return batch
 
-    async def _wire(self, batch: Batch) -> dict[str, Value]:
+    async def _body(self, batch: Batch) -> BatchDetail:
         progress = await self._batch_runner.lines.progress(batch)
         return {
             "id": batch.id,
@@ -195,29 +278,35 @@ class BatchRoutes:
             "concurrency": batch.concurrency,
             "rpm": batch.rpm,
             "user": batch.user,
-            **times(created_at=batch.created_at, ended_at=batch.ended_at),
+            "created_at": whole_seconds(batch.created_at),
+            "ended_at": whole_seconds(batch.ended_at),
+            "created_at_ms": milliseconds(batch.created_at),
+            "ended_at_ms": milliseconds(batch.ended_at),
         }
 
 
 def _accepted(batch: Batch) -> Response:
-    told = {"batch_id": batch.id, "status": batch.status, "total": batch.total}
-    told |= {"created_at": whole_seconds(batch.created_at)}
-    return _answer(told, 202)
+    body: AcceptedBatch = {
+        "batch_id": batch.id,
+        "status": batch.status,
+        "total": batch.total,
+        "created_at": whole_seconds(batch.created_at),
+    }
+    return json_response(body, 202)
 
 
-def _number(query: Mapping[str, str], name: str, most: int) -> int | None:
-    text = query.get(name, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
-        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
-    return int(text)
+def _not_found() -> RequestError:
+    return NotFound("Batch not found")
 
 
-def _answer(value: Mapping[str, Value], status: int = 200) -> Response:
-    return Response(encode(value), status, media_type=_JSON)
+def _wrong_type() -> RequestError:
+    return of_status(415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
 
 
-def _not_loadable(error: LoadError) -> RequestError:
+def _too_many(maximum: int) -> RequestError:
+    return of_status(413, f"A batch may have {maximum} lines at most.")
+
+
+def _stale(error: object = "version 2: there is no `app` section") -> RequestError:
     message = f"The version that this batch is of cannot be loaded any more: {error}"
     return RequestError(message, "version_not_loadable", 409)

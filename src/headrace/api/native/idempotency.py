@@ -19,6 +19,7 @@ from uuid import UUID, uuid5
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.api.http.routing import parameter
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, RequestError
@@ -154,7 +155,7 @@ def key_of(request: Request) -> str | None:
         return None
     key = key.strip(" \t")
     if not 1 <= len(key) <= _LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
-        raise InvalidParam(f"Idempotency-Key must be 1 to {_LONGEST_KEY} visible ASCII characters.")
+        raise _malformed()
     return key
 
 
@@ -173,13 +174,32 @@ def _id(app: str, key: str, since: float) -> str:
 
 def _check(first: str, digest: str) -> None:
     if first != digest:
-        message = "This Idempotency-Key came with another request before. Use a new key for a new request."
-        raise RequestError(message, "idempotency_conflict", 409)
+        raise _conflict()
+
+
+def _malformed() -> RequestError:
+    return InvalidParam(f"Idempotency-Key must be 1 to {_LONGEST_KEY} visible ASCII characters.")
+
+
+def _conflict() -> RequestError:
+    message = "This Idempotency-Key came with another request before. Use a new key for a new request."
+    return RequestError(message, "idempotency_conflict", 409)
 
 
 def _in_progress() -> RequestError:
     message = "The first request with this Idempotency-Key is still being answered. Ask again later."
     return RequestError(message, "idempotency_in_progress", 409, {"Retry-After": "5"})
+
+
+KEY_PARAMETER = parameter(
+    "header",
+    "Idempotency-Key",
+    "1 to 255 visible ASCII characters of your choice. The first response is kept for 24 hours and returned again to "
+    "the same request, with `Idempotency-Replayed: true`.",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+)
+KEY_ERRORS = (_malformed(), _conflict(), _in_progress())
+"""How a request with an Idempotency-Key can fail."""
 
 
 def _again(answer: Response) -> Response:

@@ -1,33 +1,34 @@
-"""A workspace's keys: made, listed, rotated, revoked, and what was done to them."""
+"""A workspace's keys: to create, list, rotate and revoke them, and the list of these changes."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping
-from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.access.keys import OVERLAP, Rights, in_order, may_give, oversees
 from headrace.api.auth import Api, as_uuid
-from headrace.api.http.params import maybe_text, number, text
-from headrace.api.http.responses import told
-from headrace.api.http.routing import OperationList
-from headrace.api.native import key_docs as operations
+from headrace.api.http.params import number
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import PAGE_PARAMETERS, Operation, Security, tagged
+from headrace.api.http.schema import parse
 from headrace.api.native.run_list import cursor_of, place_of
-from headrace.api.openapi import add_get
-from headrace.errors import Forbidden, InvalidParam, NotFound
+from headrace.api.native.schemas import keys
+from headrace.api.native.schemas.common import BAD_CURSOR, BAD_LIMIT, NO_APP
+from headrace.api.native.schemas.keys import NEW_ID, KeyBody, KeyChange, KeyRequest, KeyRotation, NewKey
+from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError
 from headrace.ports import Audited, Key, Principal
-from headrace.times import times, whole_seconds
+from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
 _PAGE, _LARGEST_PAGE = 20, 100
 _LONGEST_LIFE = 100 * 365 * 24 * 3600  # seconds
 _MOST_APPS = 1000
-_SECRET: Mapping[str, str] = {"Cache-Control": "no-store"}
-_CREATE = frozenset({"name", "permissions", "apps", "app", "expires_in", "expires_at"})
-_ROTATE = frozenset({"overlap"})
+_NO_KEY = "Key not found"
+
+WORKSPACE_KEY = Security(
+    "WorkspaceKey",
+    "`ws-...`, a workspace's key with the permission `manage`; `headrace keys create` makes the first one",
+)
 
 
 class KeyRoutes:
@@ -41,47 +42,97 @@ class KeyRoutes:
         self._access = api.apps.access
         self._catalog = api.apps.catalog
 
-    def add_to(self, router: OperationList) -> None:
-        router.add_api_route("/keys", self.create, methods=["POST"], **operations.CREATE)
-        add_get(router, "/keys", self.listed, operations.LIST)
-        add_get(router, "/keys/audit", self.audit, operations.AUDIT)
-        add_get(router, "/keys/{key_id}", self.detail, operations.DETAIL)
-        router.add_api_route("/keys/{key_id}/rotate", self.rotate, methods=["POST"], **operations.ROTATE)
-        router.add_api_route("/keys/{key_id}", self.revoke, methods=["DELETE"], **operations.REVOKE)
+    def operations(self) -> list[Operation]:
+        one = "/keys/{key_id}"
+        unknown = NotFound(_NO_KEY)
+        beyond = Forbidden("This key cannot give what it may not do itself: run.")
+        live = RequestError(f"This key was rotated already: its successor is {NEW_ID}.", "key_not_live", 409)
+        return tagged(
+            "Keys",
+            Operation(
+                "POST",
+                "/keys",
+                self.create,
+                "createKey",
+                "Create a key",
+                {201: keys.CREATED},
+                body=keys.CREATE,
+                errors=[InvalidParam("name: Field required"), beyond, NO_APP],
+            ),
+            Operation(
+                "GET",
+                "/keys",
+                self.list_keys,
+                "listKeys",
+                "List keys",
+                keys.KEYS,
+                parameters=PAGE_PARAMETERS,
+                errors=[BAD_LIMIT],
+            ),
+            Operation(
+                "GET",
+                "/keys/audit",
+                self.audit,
+                "listKeyChanges",
+                "List changes of keys",
+                keys.CHANGES,
+                parameters=PAGE_PARAMETERS,
+                errors=[BAD_CURSOR],
+            ),
+            Operation("GET", one, self.detail, "getKey", "Get a key", keys.KEY, errors=[unknown]),
+            Operation(
+                "POST",
+                f"{one}/rotate",
+                self.rotate,
+                "rotateKey",
+                "Rotate a key",
+                {201: keys.ROTATED},
+                body=keys.ROTATE,
+                body_required=False,
+                errors=[InvalidParam("overlap: Input should be from 0 to 2592000 seconds"), beyond, unknown, live],
+            ),
+            Operation("DELETE", one, self.revoke, "revokeKey", "Revoke a key", keys.REVOKED, errors=[unknown]),
+        )
 
     # ------------------------------------------------------------------------------------------------------ change
 
     async def create(self, request: Request) -> Response:
+        """The only response that shows the key: only its hash is stored. Its permissions and apps cannot go beyond the
+        caller's own. With `app` it is an app's own key (`app-...`), as Dify's clients use them.
+        """
         caller = await self._caller(request)
-        asked = await self.api.json(request)
-        _only(asked, _CREATE)
-        name, expires_at = text(asked, "name").strip(), self._expiry(asked)
-        if not name:
-            raise InvalidParam("name: Input should not be empty")
-        rights = _rights(asked, caller.workspace)
+        body = parse(KeyRequest, await self.api.json(request))
+        expires_at = self._expiry(body)
+        rights = _rights(body, caller.workspace)
         may_give(caller, rights)
-        key, secret = await self._access.create(rights, caller.id, name=name, expires_at=expires_at)
+        key, secret = await self._access.create(rights, caller.id, name=body["name"], expires_at=expires_at)
         return _shown_once(key, secret)
 
     async def rotate(self, request: Request) -> Response:
+        """Creates a key with the same permissions, and the same lifetime if it has one. The old key stays valid for
+        `overlap` seconds, so that no request is lost while its users change over; 24 hours by default, 0 ends it at
+        once.
+        """
         caller = await self._caller(request)
         raw = await self.api.body(request)
-        asked = self.api.object_of(raw) if raw.strip() else {}
-        _only(asked, _ROTATE)
-        overlap = _seconds(asked, "overlap")
+        overlap = parse(KeyRotation, self.api.object_of(raw) if raw.strip() else {}).get("overlap")
         key = await self._key(request, caller)
         may_give(caller, Rights(key.workspace, key.permissions, key.apps, key.app))
         return _shown_once(*await self._access.rotate(key, caller.id, OVERLAP if overlap is None else overlap))
 
     async def revoke(self, request: Request) -> Response:
+        """For good, and everywhere within a second. Revoking it again changes nothing."""
         caller = await self._caller(request)
         key = await self._key(request, caller)
         await self._access.revoke(key, caller.id)
-        return told(_wire(await self._catalog.find_key(key.id) or key))
+        return json_response(_body(await self._catalog.find_key(key.id) or key))
 
     # -------------------------------------------------------------------------------------------------------- look
 
-    async def listed(self, request: Request) -> Response:
+    async def list_keys(self, request: Request) -> Response:
+        """Newest first, including keys that are revoked or have expired. Only the beginning of a key is shown.
+        `last_used_at` is exact to a minute.
+        """
         caller = await self._caller(request)
         limit, older = _page(request)
         found: list[Key] = []
@@ -93,13 +144,17 @@ class KeyRoutes:
             older = (some[-1].created_at, some[-1].id)
         page = found[:limit]
         cursor = cursor_of(page[-1].created_at, page[-1].id) if len(found) > limit else None
-        return told({"data": [_wire(key) for key in page], "next_cursor": cursor})
+        return json_response({"data": [_body(key) for key in page], "next_cursor": cursor})
 
     async def detail(self, request: Request) -> Response:
+        """As in the list."""
         caller = await self._caller(request)
-        return told(_wire(await self._key(request, caller)))
+        return json_response(_body(await self._key(request, caller)))
 
     async def audit(self, request: Request) -> Response:
+        """Newest first: keys `created`, `rotated` and `revoked`, and `by` whom: a key's id, the name that an identity
+        provider gives, `cli`, or `headrace` for those that come with an app. Needs a key for all apps.
+        """
         caller = await self._caller(request)
         if caller.apps is not None:
             raise Forbidden("Only a key for all apps of a workspace may see what was done to its keys.")
@@ -107,7 +162,7 @@ class KeyRoutes:
         found = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
         page = found[:limit]
         cursor = cursor_of(page[-1].at, page[-1].id) if len(found) > limit else None
-        return told({"data": [_entry(each) for each in page], "next_cursor": cursor})
+        return json_response({"data": [_change(audited) for audited in page], "next_cursor": cursor})
 
     # ----------------------------------------------------------------------------------------------------- finding
 
@@ -118,15 +173,15 @@ class KeyRoutes:
         return caller
 
     async def _key(self, request: Request, caller: Principal) -> Key:
-        unknown = NotFound("Key not found")
+        unknown = NotFound(_NO_KEY)
         found = await self._catalog.find_key(as_uuid(request.path_params["key_id"], unknown))
         if found is None or not oversees(caller, found):
             raise unknown
         return found
 
-    def _expiry(self, asked: Mapping[str, Value]) -> float | None:
+    def _expiry(self, body: KeyRequest) -> float | None:
         """When a key ends, in seconds since the epoch."""
-        now, life, end = self._access.clock(), _seconds(asked, "expires_in"), _seconds(asked, "expires_at")
+        now, life, end = self._access.clock(), body.get("expires_in"), body.get("expires_at")
         if life is not None and end is not None:
             raise InvalidParam("expires_at: Input should be left out where there is an expires_in")
         if life is not None:
@@ -137,8 +192,8 @@ class KeyRoutes:
         return end
 
 
-def _rights(asked: Mapping[str, Value], workspace: str) -> Rights:
-    app, apps, given = maybe_text(asked, "app"), _texts(asked, "apps"), _texts(asked, "permissions")
+def _rights(body: KeyRequest, workspace: str) -> Rights:
+    app, apps, given = body.get("app"), body.get("apps"), body.get("permissions")
     if app is not None:
         if apps is not None:
             raise InvalidParam("apps: Input should be left out for an app's own key")
@@ -156,32 +211,6 @@ def _app(id_: str, name: str) -> str:
     return as_uuid(id_, InvalidParam(f"{name}: {id_[:50]!r} is not a valid uuid"))
 
 
-def _texts(asked: Mapping[str, Value], name: str) -> list[str] | None:
-    value = asked.get(name)
-    if value is None:
-        return None
-    entries = cast("list[Value]", value) if isinstance(value, list) else [None]
-    texts = [each for each in entries if isinstance(each, str)]
-    if len(texts) != len(entries):
-        raise InvalidParam(f"{name}: Input should be a list of strings")
-    return texts
-
-
-def _seconds(asked: Mapping[str, Value], name: str) -> float | None:
-    value = asked.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidParam(f"{name}: Input should be a number of seconds")
-    return float(value)
-
-
-def _only(asked: Mapping[str, Value], known: frozenset[str]) -> None:
-    """A misspelt `expires_in` must not make a key for ever."""
-    if unknown := sorted(set(asked) - known):
-        raise InvalidParam(f"{unknown[0][:50]}: Input should be one of {', '.join(sorted(known))}")
-
-
 def _page(request: Request) -> tuple[int, tuple[float, str] | None]:
     query = request.query_params
     cursor = query.get("cursor")
@@ -189,12 +218,11 @@ def _page(request: Request) -> tuple[int, tuple[float, str] | None]:
 
 
 def _shown_once(key: Key, secret: str) -> Response:
-    answer = told({**_wire(key), "key": secret}, 201)
-    answer.headers.update(_SECRET)
-    return answer
+    body: NewKey = {**_body(key), "key": secret}
+    return json_response(body, 201, {"Cache-Control": "no-store"})
 
 
-def _wire(key: Key) -> dict[str, Value]:
+def _body(key: Key) -> KeyBody:
     return {
         "id": key.id,
         "prefix": key.prefix,
@@ -204,20 +232,26 @@ def _wire(key: Key) -> dict[str, Value]:
         "apps": None if key.apps is None else sorted(key.apps),
         "app": key.app,
         "replaced_by": key.replaced_by,
-        **times(
-            created_at=key.created_at, expires_at=key.expires_at, revoked_at=key.revoked_at, last_used_at=key.used_at
-        ),
+        "created_at": whole_seconds(key.created_at),
+        "expires_at": whole_seconds(key.expires_at),
+        "revoked_at": whole_seconds(key.revoked_at),
+        "last_used_at": whole_seconds(key.used_at),
+        "created_at_ms": milliseconds(key.created_at),
+        "expires_at_ms": milliseconds(key.expires_at),
+        "revoked_at_ms": milliseconds(key.revoked_at),
+        "last_used_at_ms": milliseconds(key.used_at),
     }
 
 
-def _entry(audited: Audited) -> dict[str, Value]:
+def _change(audited: Audited) -> KeyChange:
     return {
         "id": audited.id,
         "action": audited.action,
         "by": audited.by,
         "key_id": audited.key,
         "about": {name: _about(name, value) for name, value in audited.about.items()},
-        **times(at=audited.at),
+        "at": whole_seconds(audited.at),
+        "at_ms": milliseconds(audited.at),
     }
 
 

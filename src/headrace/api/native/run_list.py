@@ -1,5 +1,5 @@
 """The list of an app's runs, page after page. A cursor names the last run of a page, so that runs which begin
-meanwhile neither shift the pages nor are told twice."""
+meanwhile neither shift the pages nor appear twice."""
 
 from __future__ import annotations
 
@@ -14,20 +14,33 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.auth import Api, as_uuid
-from headrace.api.http.json import encode
-from headrace.api.http.routing import OperationList
-from headrace.api.native import run_docs as operations
-from headrace.api.openapi import add_get
+from headrace.api.auth import Api
+from headrace.api.http.params import maybe_id, number
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import PAGE_PARAMETERS, TEXT_SCHEMA, UUID_SCHEMA, Operation, parameter, tagged
+from headrace.api.native.schemas import runs
+from headrace.api.native.schemas.common import BAD_CURSOR, BAD_LIMIT, RUNS_TAG
+from headrace.api.native.schemas.runs import RunLine, RunPage
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import InvalidParam
 from headrace.kernel.events import RunId, RunPaused, RunStarted
 from headrace.ports import App, RunFilter, RunSummary
-from headrace.times import times
-from headrace.values import Value
+from headrace.times import milliseconds, whole_seconds
 
 _STATUSES = ("queued", "running", "paused", "succeeded", "partial-succeeded", "failed", "stopped")
 _NUMBER = re.compile(r"-?\d{1,12}(\.\d{0,9})?", re.ASCII)
+
+
+_PARAMETERS = [
+    parameter("query", "status", "Runs of this status", {"type": "string", "enum": list(_STATUSES)}),
+    parameter("query", "workflow_id", "Runs of this version", UUID_SCHEMA),
+    parameter("query", "user", "The `user` that the runs were requested with", TEXT_SCHEMA),
+    parameter("query", "created_after", "Seconds since the epoch, or ISO 8601", TEXT_SCHEMA),
+    parameter("query", "created_before", "Seconds since the epoch, or ISO 8601", TEXT_SCHEMA),
+    parameter("query", "keyword", "Found in the inputs, the outputs or the id", TEXT_SCHEMA),
+    parameter("query", "source", "`service-api`, or `batch:` and a batch's id", TEXT_SCHEMA),
+    *PAGE_PARAMETERS,
+]
 
 
 class RunListRoutes:
@@ -36,23 +49,39 @@ class RunListRoutes:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def add_to(self, router: OperationList) -> None:
-        add_get(router, "/workflow-runs", self.listed, operations.LIST)
+    def operations(self) -> list[Operation]:
+        return tagged(
+            RUNS_TAG,
+            Operation(
+                "GET",
+                "/workflow-runs",
+                self.list_runs,
+                "listRuns",
+                "List runs",
+                runs.RUNS,
+                parameters=_PARAMETERS,
+                errors=[BAD_LIMIT, BAD_CURSOR],
+            ),
+        )
 
-    async def listed(self, request: Request) -> Response:
+    async def list_runs(self, request: Request) -> Response:
+        """The app's runs, newest first. For the next page give `next_cursor` as `cursor`; it is null on the last. A
+        page may have fewer runs than `limit` where it is filtered by queued or running. Runs that respond to messages
+        also have `conversation_id` and `message_id`.
+        """
         served = await self.api.authenticate(request)
         which, status = _filter(served.app.id, request.query_params)
         _, found = await self.api.run_service.runs.list_runs(which)
         page, more = found[: which.limit - 1], len(found) == which.limit
         lines = [await self._line(served.app, await self.api.listed(served, summary)) for summary in page]
-        told = {
+        body: RunPage = {
             "data": [line for line in lines if status is None or line["status"] == status],
             "next_cursor": cursor_of(page[-1].created_at, page[-1].run) if more else None,
         }
-        return Response(encode(told), media_type="application/json")
+        return json_response(body)
 
-    async def _line(self, app: App, summary: RunSummary) -> dict[str, Value]:
-        line: dict[str, Value] = {
+    async def _line(self, app: App, summary: RunSummary) -> RunLine:
+        line: RunLine = {
             "id": summary.run,
             "workflow_id": summary.version,
             "app_id": summary.app,
@@ -61,14 +90,18 @@ class RunListRoutes:
             "total_tokens": summary.tokens,
             "total_steps": summary.steps,
             "exceptions_count": summary.exceptions,
-            **times(created_at=summary.created_at, finished_at=summary.finished_at),
+            "created_at": whole_seconds(summary.created_at),
+            "finished_at": whole_seconds(summary.finished_at),
+            "created_at_ms": milliseconds(summary.created_at),
+            "finished_at_ms": milliseconds(summary.finished_at),
             "elapsed_time": None if summary.finished_at is None else round(summary.elapsed, 6),
             "user": summary.session,
             "source": summary.source,
         }
         if app.mode in MESSAGES:
             message = await self.api.run_service.conversations.find_message(summary.run)
-            line |= {"conversation_id": message and message.conversation, "message_id": summary.run}
+            line["conversation_id"] = message and message.conversation
+            line["message_id"] = summary.run
         return line
 
     async def _queued(self, run: RunId) -> str:
@@ -95,25 +128,13 @@ def _filter(app: str, query: Mapping[str, str]) -> tuple[RunFilter, str | None]:
         after=_time(query, "created_after"),
         session=query.get("user") or None,
         keyword=query.get("keyword") or None,
-        limit=_limit(query.get("limit", "")) + 1,
-        version=_version(query.get("workflow_id", "")),
+        limit=number(query, "limit", 20, 100) + 1,
+        version=maybe_id(query, "workflow_id"),
         source=query.get("source") or None,
         older=place_of(cursor) if cursor else None,
         counted=False,
     )
     return which, status
-
-
-def _version(text: str) -> str | None:
-    return as_uuid(text, InvalidParam(f"workflow_id: {text[:50]!r} is no id")) if text else None
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return 20
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= 100:
-        raise InvalidParam(f"limit: Input should be an integer from 1 to 100, not {text[:50]!r}")
-    return int(text)
 
 
 def _time(query: Mapping[str, str], name: str) -> float | None:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from headrace.api.dify.chat_responses import AnswerText
 from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import encode
+from headrace.api.native.schemas.runs import ErrorNode, RunDetail, RunUsage
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import HeadraceError
 from headrace.kernel.events import (
@@ -43,7 +44,7 @@ from headrace.kernel.usage import count_of, price_of, sum_of
 from headrace.node import Flow
 from headrace.runs.feed import RecordFeed
 from headrace.runs.service import RunService
-from headrace.times import times
+from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ _IDLE_SECONDS = 60.0  # a run that nobody asked for so long is not watched any m
 _MOST = 20_000  # runs watched at once; the one asked for longest ago gives way
 
 
-class Bill:
+class UsageTotal:
     """Tokens and money of a run or a node, summed. There is no price where currencies are mixed."""
 
     __slots__ = ("_currencies", "_price", "completion", "prompt", "tokens")
@@ -74,7 +75,7 @@ class Bill:
         if usage.get("currency"):
             self._currencies.add(str(usage["currency"]))
 
-    def wire(self) -> dict[str, Value]:
+    def body(self) -> RunUsage:
         mixed = len(self._currencies) > 1
         return {
             "prompt_tokens": self.prompt,
@@ -85,7 +86,7 @@ class Bill:
         }
 
 
-class Standing:
+class RunStatus:
     """A run as its records, from the first, have left it. Secrets are masked."""
 
     def __init__(self, run: RunId, flow: Flow) -> None:
@@ -101,11 +102,11 @@ class Standing:
         self._mask = Mask(flow.secrets)
         self._steps = 0
         self._exceptions = 0
-        self._bill = Bill()
+        self._usage = UsageTotal()
         self._failed: NodeFailed | None = None
         self._said = AnswerText(flow) if flow.mode in MESSAGES else None
         self._changed = 0  # the last record that the answer tells of
-        self._answer: Response | None = None
+        self._response: Response | None = None
 
     def apply(self, record: Record) -> None:
         """Takes a record in; one without a number, or that was there before, changes nothing."""
@@ -114,12 +115,12 @@ class Standing:
         self.seq = record.seq
         event = record.event
         if self._said is not None and self._said.feed(self._mask.record(record) if self._mask else record):
-            self._changed, self._answer = self.seq, None
+            self._changed, self._response = self.seq, None
         match event:
             case NodeSucceeded(path):
                 if not event.usage or self._graph.is_container(path):  # a container's is the sum of those inside
                     return
-                self._bill.add(event.usage)
+                self._usage.add(event.usage)
             case NodeStarted(path) | NodeFailed(path) | NodeRetried(path) if not is_top_level(path):
                 return  # what is inside containers counts for them
             case NodeStarted():
@@ -143,7 +144,7 @@ class Standing:
                 self.ended, self.ended_at, self.paused = self._masked(event), record.at, False
             case _:
                 return
-        self._changed, self._answer = self.seq, None
+        self._changed, self._response = self.seq, None
 
     def _masked(self, event: _E) -> _E:
         return cast("_E", self._mask.event(event)) if self._mask else event
@@ -159,17 +160,17 @@ class Standing:
         """The ETag of the answer."""
         return f'"{self._changed}"'
 
-    def answer(self) -> Response:
+    def response(self) -> Response:
         """What GET /workflow-runs/{id} answers. It may be sent any number of times, and is not to be changed."""
-        if self._answer is None:
-            self._answer = Response(encode(self._wire()), headers={"ETag": self.tag}, media_type="application/json")
-        return self._answer
+        if self._response is None:
+            self._response = Response(encode(self._body()), headers={"ETag": self.tag}, media_type="application/json")
+        return self._response
 
-    def _wire(self) -> dict[str, Value]:
+    def _body(self) -> RunDetail:
         queued, ended = self.queued, self.ended
         assert queued is not None  # a run's first record
         since = self.queued_at if self.started_at is None else self.started_at
-        return {
+        body: RunDetail = {
             "id": self.run,
             "workflow_id": queued.version,
             "app_id": queued.app,
@@ -179,34 +180,30 @@ class Standing:
             "outputs": ended.outputs if ended else None,
             "error": ended.error if ended else None,
             "error_node": self._error_node() if ended and ended.status == "failed" else None,
-            "usage": self._bill.wire(),
-            "total_tokens": self._bill.tokens,
+            "usage": self._usage.body(),
+            "total_tokens": self._usage.tokens,
             "total_steps": ended.steps if ended else self._steps,
             "exceptions_count": ended.exceptions if ended else self._exceptions,
-            **times(created_at=self.queued_at, started_at=self.started_at, finished_at=self.ended_at),
+            "created_at": whole_seconds(self.queued_at),
+            "started_at": whole_seconds(self.started_at),
+            "finished_at": whole_seconds(self.ended_at),
+            "created_at_ms": milliseconds(self.queued_at),
+            "started_at_ms": milliseconds(self.started_at),
+            "finished_at_ms": milliseconds(self.ended_at),
             "elapsed_time": None if self.ended_at is None else seconds(since, self.ended_at),
             "user": queued.user,
             "source": queued.source,
             "retry_of": queued.retry_of,
             "callback_url": queued.callback,
-            **self._message(queued),
         }
+        if self._said is not None:
+            body["query"] = queued.system.get("query")
+            body["answer"] = (ended.outputs.get("answer") if ended else None) or str(self._said)
+            body["conversation_id"] = queued.conversation
+            body["message_id"] = self.run
+        return body
 
-    def _message(self, queued: RunQueued) -> dict[str, Value]:
-        """What is told beside of a run that answers a message: the answer as far as it goes, as the journal has it."""
-        if self._said is None:
-            return {}
-        answer = str(self._said)
-        if self.ended is not None:
-            answer = self.ended.outputs.get("answer") or answer
-        return {
-            "query": queued.system.get("query"),
-            "answer": answer,
-            "conversation_id": queued.conversation,
-            "message_id": self.run,
-        }
-
-    def _error_node(self) -> dict[str, Value] | None:
+    def _error_node(self) -> ErrorNode | None:
         """The node whose failure ended the run; None where it was a limit of the whole run."""
         if self._failed is None or (spec := self._graph.nodes.get(self._failed.path)) is None:
             return None
@@ -219,15 +216,15 @@ class Standing:
         }
 
 
-class _Watch:
-    """A run that is polled: its standing is kept up to date until it has ended, or nobody asks any more."""
+class _WatchedRun:
+    """A run that is polled: its status is kept up to date until it has ended, or nobody asks any more."""
 
     def __init__(self, run_service: RunService, run: RunId) -> None:
         self.run = run
         self.asked_at = 0.0
         self.waiting = 0  # callers that wait for an answer
         self.over = asyncio.Event()  # the run has ended, or cannot be watched any more
-        self.known: asyncio.Future[Standing | None] = asyncio.get_running_loop().create_future()
+        self.known: asyncio.Future[RunStatus | None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None]
         self._run_service = run_service
 
@@ -253,47 +250,47 @@ class _Watch:
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         flow = await self._run_service.apps.flow(queued.app, queued.version)
-        standing = Standing(self.run, flow)
+        status = RunStatus(self.run, flow)
         feed = RecordFeed(self._run_service.world.journal, self.run, live, records, _CHECK_SECONDS)
         clock = asyncio.get_running_loop().time
-        while not standing.ended:
+        while not status.ended:
             for record in await feed.next():
-                standing.apply(record)
+                status.apply(record)
             if not self.known.done():
-                self.known.set_result(standing)
+                self.known.set_result(status)
             elif not self.waiting and clock() - self.asked_at > _IDLE_SECONDS:
                 return
 
 
-class Watches:
+class RunWatcher:
     """The runs that are polled just now."""
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
-        self._watches: dict[RunId, _Watch] = {}
+        self._watches: dict[RunId, _WatchedRun] = {}
 
-    async def find(self, run: RunId, app: str, wait: float = 0) -> Standing | None:
+    async def find(self, run: RunId, app: str, wait: float = 0) -> RunStatus | None:
         """How a run stands, once it has ended or `wait` seconds are over; None for an unknown one, and another app's.
         StoreError where the journal cannot be read, NotFound or LoadError where the run's workflow is gone."""
         watch = self._watch(run)
         watch.waiting += 1
         try:
-            standing = await asyncio.shield(watch.known)
-            if standing is None or standing.queued is None or standing.queued.app != app:
+            status = await asyncio.shield(watch.known)
+            if status is None or status.queued is None or status.queued.app != app:
                 return None
-            if standing.ended is None and wait > 0:
+            if status.ended is None and wait > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await watch.over.wait()
-            return standing
+            return status
         finally:
             watch.waiting -= 1
 
-    def _watch(self, run: RunId) -> _Watch:
+    def _watch(self, run: RunId) -> _WatchedRun:
         """The watch of a run; the ones asked for last stand last."""
         watch = self._watches.pop(run, None)
         if watch is None:
-            watch = _Watch(self._run_service, run)
+            watch = _WatchedRun(self._run_service, run)
             watch.task = asyncio.create_task(watch.follow(), name=f"watch {run}")
             watch.task.add_done_callback(lambda _: self._forget(watch))
             for oldest in list(itertools.islice(self._watches.values(), max(0, len(self._watches) - _MOST + 1))):
@@ -303,6 +300,6 @@ class Watches:
         watch.asked_at = asyncio.get_running_loop().time()
         return watch
 
-    def _forget(self, watch: _Watch) -> None:
+    def _forget(self, watch: _WatchedRun) -> None:
         if self._watches.get(watch.run) is watch:
             del self._watches[watch.run]

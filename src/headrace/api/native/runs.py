@@ -14,61 +14,135 @@ from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import submission_of
 from headrace.api.dify.run_requests import last_event_id, tell, wants_ids
 from headrace.api.dify.stream_position import START
-from headrace.api.http.errors import of_status
-from headrace.api.http.json import encode
-from headrace.api.http.routing import OperationList
+from headrace.api.http.errors import no_agents, of_status
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import IDS, STARTING_POINT, TEXT_SCHEMA, Operation, parameter, tagged
+from headrace.api.http.schema import EVENT_STREAM, JSON, parse
 from headrace.api.http.sse import EventStream
-from headrace.api.native import run_docs as operations
-from headrace.api.native.callbacks import callback_url
+from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.node_executions import executions
-from headrace.api.native.run_watch import Standing, Watches
-from headrace.api.native.services import Polling
-from headrace.api.openapi import add_get
+from headrace.api.native.run_watch import RunStatus, RunWatcher
+from headrace.api.native.schemas import runs
+from headrace.api.native.schemas.common import NO_WORKFLOW, RUNS_TAG
+from headrace.api.native.schemas.runs import AcceptedRun, RunOptions, StoppedRun
+from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
-from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
+from headrace.errors import InvalidParam, LoadError, NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import RunId
 from headrace.runs.service import RunView, Submitted
 from headrace.runs.submission import Submission
 from headrace.times import whole_seconds
 from headrace.values import Value
 
-_JSON, _EVENTS = "application/json", "text/event-stream"
-_MODES = ("async", "streaming", "blocking")
+_NO_RUN = "Workflow run not found"
 _SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 _LONGEST_WAIT = 60.0
 _STOP_SECONDS = 1.0  # how long a stop waits to see the run stopped
 
 
-class PolledRunRoutes:
+class NativeRunRoutes:
     """`/workflows/{workflow_id}/run` and `/workflow-runs/{workflow_run_id}...`. Another app's are not found."""
 
-    def __init__(self, api: Api, parts: Polling) -> None:
+    def __init__(self, api: Api, services: NativeServices) -> None:
         self.api = api
-        self._once = parts.idempotency.once
-        self._watches = Watches(api.run_service)
+        self._once = services.idempotency.once
+        self._watcher = RunWatcher(api.run_service)
 
-    def add_to(self, router: OperationList) -> None:
+    def operations(self) -> list[Operation]:
         run = "/workflow-runs/{workflow_run_id}"
-        router.add_api_route("/workflows/{workflow_id}/run", self.run, methods=["POST"], **operations.RUN)
-        add_get(router, run, self.detail, operations.DETAIL)
-        add_get(router, f"{run}/node-executions", self.node_executions, operations.NODE_EXECUTIONS)
-        router.add_api_route(f"{run}/events", self.events, methods=["GET"], **operations.EVENTS)
-        router.add_api_route(f"{run}/stop", self.stop, methods=["POST"], **operations.STOP)
-        router.add_api_route(f"{run}/retry", self.retry, methods=["POST"], **operations.RETRY)
+        errors = [NotFound(_NO_RUN), _not_loadable()]
+        return tagged(
+            RUNS_TAG,
+            Operation(
+                "POST",
+                "/workflows/{workflow_id}/run",
+                self.run,
+                "submitRun",
+                "Run a workflow, or send a message to a chat",
+                {202: runs.ACCEPTED, 200: [runs.RUN, runs.STREAM]},
+                body=runs.SUBMIT,
+                parameters=[KEY_PARAMETER],
+                errors=_SUBMIT_ERRORS,
+            ),
+            Operation(
+                "GET",
+                run,
+                self.detail,
+                "getRun",
+                "Get a run, or wait for its end",
+                {200: runs.RUN, 304: ()},
+                parameters=_WAIT,
+                errors=[InvalidParam("wait: Input should be a number of seconds from 0 to 60, not 'long'"), *errors],
+            ),
+            Operation(
+                "GET",
+                f"{run}/node-executions",
+                self.node_executions,
+                "listNodeExecutions",
+                "See what each node did",
+                runs.EXECUTIONS,
+                errors=errors,
+            ),
+            Operation(
+                "GET",
+                f"{run}/events",
+                self.events,
+                "followRun",
+                "Follow a run",
+                runs.STREAM,
+                parameters=[parameter("query", "continue_on_pause", "Do not end at a pause", _FLAG), *STARTING_POINT],
+                errors=[InvalidParam("Last-Event-ID 99 is beyond the run's last event, 12"), *errors],
+                description=f"The run's events from the beginning, or those after a starting point, each exactly once, "
+                f"until the run ends or pauses. {IDS}",
+            ),
+            Operation(
+                "POST",
+                f"{run}/stop",
+                self.stop,
+                "stopRun",
+                "Stop a run",
+                runs.STOPPED,
+                body=runs.STOP,
+                body_required=False,
+                errors=errors,
+            ),
+            Operation(
+                "POST",
+                f"{run}/retry",
+                self.retry,
+                "retryRun",
+                "Retry a run that failed or was stopped",
+                {202: runs.ACCEPTED},
+                parameters=[KEY_PARAMETER],
+                errors=[*errors, *_RETRY_ERRORS],
+            ),
+        )
 
     # --------------------------------------------------------------------------------------------------------- run
 
     async def run(self, request: Request) -> Response:
+        """Returns 202 once the run is stored; it is executed whatever `response_mode` says. Two exceptions: `blocking`
+        returns 200 with the run once it has ended or paused, as GET /workflow-runs/{workflow_run_id} does; `streaming`
+        returns 200 with the run's events if the request has `Accept: text/event-stream`. With a `callback_url`, a
+        signed message is sent there when the run ends or pauses.
+
+        A workflow needs no `query`: it is the input of that name where the start node declares one and `inputs` has
+        none, and is ignored elsewhere. For a chat or chatflow the `query` is the message, in a new conversation or the
+        one that `conversation_id` names; the response has its `conversation_id`, and the `message_id`, which is the
+        run's.
+        """
         served = await self.api.authenticate(request)
         _check_json(request)
         body = await self.api.body(request)
 
         async def make(run: RunId | None) -> Response:
-            asked = self.api.object_of(body)
-            mode = _mode(request, asked)
-            submission = await self._submission(served, request.path_params["workflow_id"], asked, run)
+            fields = self.api.object_of(body)
+            options = parse(RunOptions, fields)
+            mode = _mode(request, options.get("response_mode"))
+            callback = options.get("callback_url")
+            submission = await self._submission(served, request.path_params["workflow_id"], fields, callback, run)
             if mode == "async":
-                return _queued(await self.api.run_service.submit(submission, run))
+                return _accepted(await self.api.run_service.submit(submission, run))
             if mode == "streaming":
                 return await self._stream(submission, run, ids=wants_ids(request))
             return await self._block(submission, run)
@@ -76,45 +150,52 @@ class PolledRunRoutes:
         return await self._once(request, served, body, make)
 
     async def _submission(
-        self, served: Served, workflow: str, asked: Mapping[str, Value], run: RunId | None
+        self, served: Served, workflow: str, fields: Mapping[str, Value], callback: str | None, run: RunId | None
     ) -> Submission:
-        user = user_of(asked)
-        callback = callback_url(asked.get("callback_url"))
-        name = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
-        if name != served.app.id:
-            served = await self.api.apps.version(served.app, name)
-        return await submission_of(self.api, served, user, asked, callback=callback, run=run)
+        user = user_of(fields)
+        workflow_id = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
+        if workflow_id != served.app.id:
+            served = await self.api.apps.version(served.app, workflow_id)
+        return await submission_of(self.api, served, user, fields, callback=callback, run=run)
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause, also if the caller hangs up meanwhile: the run goes on either way."""
         async with self.api.run_service.open(submission, run) as started:
-            standing = Standing(started.run, started.flow)
+            run_status = RunStatus(started.run, started.flow)
             async for record in started.records:
-                standing.apply(record)
-        return _answer(bytes(standing.answer().body))
+                run_status.apply(record)
+        return Response(bytes(run_status.response().body), media_type=JSON)
 
     async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-            told = tell(events_for(started.run, started.flow), started.records, started.task, ids=ids)
-            return EventStream(told, self.api.options.ping_seconds, stack.pop_all())
+            events = tell(events_for(started.run, started.flow), started.records, started.task, ids=ids)
+            return EventStream(events, self.api.options.ping_seconds, stack.pop_all())
 
     # --------------------------------------------------------------------------------------------------------- look
 
     async def detail(self, request: Request) -> Response:
+        """The run as it stands. With `wait`, the response comes when the run ends, or as it stands after so many
+        seconds. `outputs`, `finished_at` and `elapsed_time` are null until it has ended; `error_node` is the node whose
+        failure ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also
+        has `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
+        """
         served = await self.api.authenticate(request)
-        standing = await self._standing(served, request.path_params["workflow_run_id"], _wait(request))
+        run_status = await self._run_status(served, request.path_params["workflow_run_id"], _wait(request))
         known = request.headers.get("if-none-match")
-        if known and standing.tag in (each.strip().removeprefix("W/") for each in known.split(",")):
-            return Response(status_code=304, headers={"ETag": standing.tag})
-        return standing.answer()
+        if known and run_status.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+            return Response(status_code=304, headers={"ETag": run_status.tag})
+        return run_status.response()
 
     async def node_executions(self, request: Request) -> Response:
+        """The nodes of a run that have started, in order of their start; those inside an iteration or a loop once a
+        round. `attempts` are those that failed and were followed by another. `reused`: taken over from the run that
+        this one is a retry of.
+        """
         served = await self.api.authenticate(request)
-        return _answer(encode({"data": executions(await self._view(served, request))}))
+        return json_response({"data": executions(await self._view(served, request))})
 
     async def events(self, request: Request) -> Response:
-        """As /v1 has it, but from the beginning unless the reader says how far it has come."""
         served = await self.api.authenticate(request)
         view = await self._view(served, request)
         on, last = flag(request, "continue_on_pause"), view.state.seq
@@ -128,19 +209,19 @@ class PolledRunRoutes:
         told = tell(frames, records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
-    async def _standing(self, served: Served, name: str, wait: float = 0) -> Standing:
+    async def _run_status(self, served: Served, name: str, wait: float = 0) -> RunStatus:
         """How a run of this app stands. NotFound for an unknown one, a malformed id, and another app's."""
-        unknown = NotFound("Workflow run not found")
+        unknown = NotFound(_NO_RUN)
         try:
-            standing = await self._watches.find(as_uuid(name, unknown), served.app.id, wait)
+            run_status = await self._watcher.find(as_uuid(name, unknown), served.app.id, wait)
         except LoadError as error:
             raise _not_loadable(error) from error
-        if standing is None:
+        if run_status is None:
             raise unknown
-        return standing
+        return run_status
 
     async def _view(self, served: Served, request: Request) -> RunView:
-        unknown = NotFound("Workflow run not found")
+        unknown = NotFound(_NO_RUN)
         try:
             view = await self.api.run_service.get(as_uuid(request.path_params["workflow_run_id"], unknown))
         except LoadError as error:
@@ -152,47 +233,49 @@ class PolledRunRoutes:
     # -------------------------------------------------------------------------------------------------- stop, retry
 
     async def stop(self, request: Request) -> Response:
+        """Cancels the running nodes, and returns the run's status: usually `stopped`, or what it was if it had ended
+        already.
+        """
         served = await self.api.authenticate(request)
-        asked = await self._optional(request)
-        by = named_user(asked.get("user")) or "api"
-        standing = await self._standing(served, request.path_params["workflow_run_id"])
-        if standing.ended is None:
-            await self.api.run_service.stop(standing.run, by)
-            standing = await self._standing(served, standing.run, _STOP_SECONDS)
-        assert standing.queued is not None
-        told = {"workflow_run_id": standing.run, "task_id": standing.queued.task, "status": standing.status}
-        return _answer(encode(told))
+        raw = await self.api.body(request)
+        by = named_user(self.api.object_of(raw).get("user") if raw else None) or "api"
+        run_status = await self._run_status(served, request.path_params["workflow_run_id"])
+        if run_status.ended is None:
+            await self.api.run_service.stop(run_status.run, by)
+            run_status = await self._run_status(served, run_status.run, _STOP_SECONDS)
+        assert run_status.queued is not None
+        body: StoppedRun = {
+            "workflow_run_id": run_status.run,
+            "task_id": run_status.queued.task,
+            "status": run_status.status,
+        }
+        return json_response(body)
 
     async def retry(self, request: Request) -> Response:
+        """Creates a new run of the same version and inputs, which takes over what the old one had finished and
+        continues from there. Its `retry_of` names the old one.
+        """
         served = await self.api.authenticate(request)
         body = await self.api.body(request)
 
         async def make(run: RunId | None) -> Response:
             if body:
                 self.api.object_of(body)
-            standing = await self._standing(served, request.path_params["workflow_run_id"])
-            return _queued(await self.api.run_service.retry(standing.run, run))
+            run_status = await self._run_status(served, request.path_params["workflow_run_id"])
+            return _accepted(await self.api.run_service.retry(run_status.run, run))
 
         return await self._once(request, served, body, make)
-
-    async def _optional(self, request: Request) -> Mapping[str, Value]:
-        """A body that may be left out."""
-        body = await self.api.body(request)
-        return self.api.object_of(body) if body else {}
 
 
 def _check_json(request: Request) -> None:
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared != _JSON and not declared.endswith("+json"):
+    if declared != JSON and not declared.endswith("+json"):
         raise of_status(415)
 
 
-def _mode(request: Request, asked: Mapping[str, Value]) -> str:
-    """`streaming` is what callers of Dify's API write into every request: only one that accepts events gets them."""
-    mode = asked.get("response_mode")
-    if mode is not None and mode not in _MODES:
-        raise InvalidParam("response_mode: Input should be 'async', 'streaming' or 'blocking'")
-    if mode is None or (mode == "streaming" and _EVENTS not in request.headers.get("accept", "").lower()):
+def _mode(request: Request, mode: str | None) -> str:
+    """Clients of Dify's API write `streaming` into every request: only one that accepts events gets them."""
+    if mode is None or (mode == "streaming" and EVENT_STREAM not in request.headers.get("accept", "").lower()):
         return "async"
     return mode
 
@@ -209,18 +292,39 @@ def _wait(request: Request) -> float:
     return float(text)
 
 
-def _queued(run: Submitted) -> Response:
-    at = whole_seconds(run.at)
-    told: dict[str, Value] = {"task_id": run.task, "workflow_run_id": run.run, "status": "queued", "created_at": at}
+def _accepted(run: Submitted) -> Response:
+    body: AcceptedRun = {
+        "task_id": run.task,
+        "workflow_run_id": run.run,
+        "status": "queued",
+        "created_at": whole_seconds(run.at),
+    }
     if run.message:
-        told |= {"conversation_id": run.conversation, "message_id": run.run}
-    return _answer(encode(told), 202)
+        body["conversation_id"] = run.conversation
+        body["message_id"] = run.run
+    return json_response(body, 202)
 
 
-def _answer(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type=_JSON)
-
-
-def _not_loadable(error: LoadError) -> RequestError:
+def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
     message = f"The version that this run is of cannot be loaded any more: {error}"
     return RequestError(message, "version_not_loadable", 409)
+
+
+_SUBMIT_ERRORS = (
+    InvalidParam("Arg user must be provided."),
+    NO_WORKFLOW,
+    no_agents("agent-chat"),
+    *KEY_ERRORS,
+    TooManyRequests("Too many requests. Please try again later."),
+)
+_RETRY_ERRORS = (
+    of_status(400),
+    of_status(413),
+    RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409),
+    *KEY_ERRORS,
+)
+_FLAG = {"type": "boolean", "default": False}
+_WAIT = [
+    parameter("query", "wait", "Seconds", {"type": "number", "minimum": 0, "maximum": _LONGEST_WAIT, "default": 0}),
+    parameter("header", "If-None-Match", "The ETag of an earlier response", TEXT_SCHEMA),
+]

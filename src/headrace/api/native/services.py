@@ -11,7 +11,7 @@ from headrace.webhooks import WebhookSender
 
 
 @dataclass
-class Polling:
+class NativeServices:
     """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
 
     answers: IdempotencyStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from json import JSONDecodeError
 from typing import Any, cast
 
@@ -12,13 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag
-from headrace.api.http.errors import of_status
-from headrace.api.http.json import encode
+from headrace.api.http.errors import ProblemError, of_status, problem_body
+from headrace.api.http.params import number
 from headrace.api.http.request_body import Body
-from headrace.api.http.routing import OperationList
-from headrace.api.native import version_docs as operations
-from headrace.api.native.services import Polling
-from headrace.api.openapi import add_get
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import UUID_SCHEMA, Operation, parameter, tagged
+from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
+from headrace.api.native.schemas import versions
+from headrace.api.native.schemas.common import BAD_LIMIT, NO_APP
+from headrace.api.native.schemas.versions import PublishedVersion, VersionBody, VersionDetail, VersionPage
+from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.content.python_json import load_json
 from headrace.dsl.diff import diff
@@ -27,7 +30,7 @@ from headrace.dsl.redaction import shown
 from headrace.dsl.yaml_reader import read
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.ports import App, Version
-from headrace.times import times
+from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
 _JSON = "application/json"
@@ -35,54 +38,133 @@ _FILES = frozenset(
     {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/zip"}
 )
 _WANTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
+_NO_FROM = "from: the id of the version to compare with is required"
+_STALE = "This version cannot be loaded any more: {}"
+_EXAMPLE = Problem("there is no `workflow` section")
 _PAGE, _LARGEST_PAGE = 20, 100
+_PAGING = [
+    parameter("query", "limit", "Versions on a page", {"type": "integer", "minimum": 1, "maximum": _LARGEST_PAGE}),
+    parameter("query", "before", "Only versions with a smaller number", {"type": "integer", "minimum": 1}),
+]
+_CURRENT = parameter("query", "current", "Make it the version that calls run", {"type": "boolean", "default": True})
+_COMPARED = [
+    parameter("query", "from", "A version's id", UUID_SCHEMA, required=True),
+    parameter("query", "to", "Another version's id; the current version by default", UUID_SCHEMA),
+]
 _NAMED = 10_000  # versions whose names are remembered: to find one out, its content is read
 
 
 class VersionRoutes:
     """`/workflows/{app_id}/versions...`, `/workflows/{app_id}/diff` and `/workflows/{app_id}/rollback`."""
 
-    def __init__(self, api: Api, parts: Polling) -> None:
+    def __init__(self, api: Api, services: NativeServices) -> None:
         self.api = api
-        self._idempotency = parts.idempotency
+        self._idempotency = services.idempotency
         self._names: OrderedDict[str, str] = OrderedDict()
 
-    def add_to(self, router: OperationList) -> None:
-        add_get(router, "/workflows/{app_id}/versions", self.listed, operations.LIST)
-        router.add_api_route("/workflows/{app_id}/versions", self.publish, methods=["POST"], **operations.PUBLISH)
-        add_get(router, "/workflows/{app_id}/versions/{version_id}", self.detail, operations.DETAIL)
-        router.add_api_route(
-            "/workflows/{app_id}/versions/{version_id}/pin", self.pin, methods=["POST"], **operations.PIN
+    def operations(self) -> list[Operation]:
+        all_, one = "/workflows/{app_id}/versions", "/workflows/{app_id}/versions/{version_id}"
+        no_version = NotFound(f"Workflow not found with id: {versions.ID}")
+        invalid = _refused("invalid_workflow", "The workflow cannot be loaded: {}", 400, [_EXAMPLE])
+        stale = _refused("version_not_loadable", _STALE, 409, [_EXAMPLE])
+        earlier = RequestError("The current version is the first one.", "no_earlier_version", 409)
+        return tagged(
+            "Versions",
+            Operation(
+                "GET",
+                all_,
+                self.list_versions,
+                "listWorkflowVersions",
+                "List versions",
+                versions.VERSIONS,
+                parameters=_PAGING,
+                errors=[BAD_LIMIT, NO_APP],
+            ),
+            Operation(
+                "POST",
+                all_,
+                self.publish,
+                "publishWorkflowVersion",
+                "Publish a version",
+                {201: versions.PUBLISHED, 200: versions.KNOWN},
+                body=versions.CONTENT,
+                parameters=[_CURRENT, KEY_PARAMETER],
+                errors=[invalid, *KEY_ERRORS, NO_APP, of_status(415, _WANTED)],
+            ),
+            Operation(
+                "GET",
+                one,
+                self.detail,
+                "getWorkflowVersion",
+                "Get a version",
+                versions.DETAIL,
+                errors=[no_version, stale],
+            ),
+            Operation(
+                "GET",
+                "/workflows/{app_id}/diff",
+                self.diff,
+                "diffWorkflowVersions",
+                "Compare two versions",
+                versions.DIFF,
+                parameters=_COMPARED,
+                errors=[InvalidParam(_NO_FROM), no_version, stale],
+            ),
+            Operation(
+                "POST",
+                f"{one}/pin",
+                self.pin,
+                "pinWorkflowVersion",
+                "Make a version the current one",
+                versions.VERSION,
+                errors=[no_version, stale],
+            ),
+            Operation(
+                "POST",
+                "/workflows/{app_id}/rollback",
+                self.roll_back,
+                "rollBackWorkflow",
+                "Go back one version",
+                versions.ROLLED_BACK,
+                parameters=[KEY_PARAMETER],
+                errors=[*KEY_ERRORS, NO_APP, earlier, stale],
+            ),
         )
-        add_get(router, "/workflows/{app_id}/diff", self.diff, operations.DIFF)
-        router.add_api_route("/workflows/{app_id}/rollback", self.roll_back, methods=["POST"], **operations.ROLL_BACK)
 
     # ---------------------------------------------------------------------------------------------------- look at
 
-    async def listed(self, request: Request) -> Response:
+    async def list_versions(self, request: Request) -> Response:
+        """Newest first. `digest` is the SHA-256 of the content; `current` marks the version that calls run."""
         app = await self._app(request)
-        limit = _number(request, "limit", _LARGEST_PAGE) or _PAGE
-        before = _number(request, "before", 2**31)
+        limit = number(request.query_params, "limit", _PAGE, _LARGEST_PAGE)
+        before = number(request.query_params, "before", None, 2**31)
         known = await self.api.apps.catalog.versions(app.id)
-        page = [each for each in known if before is None or each.number < before]
-        told = {
-            "data": [await self._wire(each, app) for each in page[:limit]],
+        page = [version for version in known if before is None or version.number < before]
+        body: VersionPage = {
+            "data": [await self._body(version, app) for version in page[:limit]],
             "limit": limit,
             "has_more": len(page) > limit,
         }
-        return _answer(told)
+        return json_response(body)
 
     async def detail(self, request: Request) -> Response:
+        """With its `content`. If the file has secret environment variables, their values are replaced by stars wherever
+        they occur, the file is written anew (without its comments), and `masked` is true.
+        """
         app = await self._app(request)
         version = await self._version(app, request.path_params["version_id"])
         content, masked = await _loaded(shown, version.content)
-        return _answer({**await self._wire(version, app), "content": content, "masked": masked})
+        body: VersionDetail = {**await self._body(version, app), "content": content, "masked": masked}
+        return json_response(body)
 
     async def diff(self, request: Request) -> Response:
+        """What changed from `from` to `to`: nodes and their fields, edges, variables, features, and whatever else
+        differs (`app`). Layout does not count. Values of secrets are not shown, only that they differ.
+        """
         app = await self._app(request)
         wanted = request.query_params.get("from")
         if not wanted:
-            raise InvalidParam("from: the id of the version to compare with is required")
+            raise InvalidParam(_NO_FROM)
         old = await self._version(app, wanted)
         new = await self._version(app, request.query_params.get("to") or app.version)
 
@@ -90,11 +172,15 @@ class VersionRoutes:
             before, after = (read(each.content, f"version {each.number}") for each in (old, new))
             return diff(before, after, self.api.apps.registry).tell()
 
-        return _answer({"from": old.id, "to": new.id, **await _loaded(compare)})
+        return json_response({"from": old.id, "to": new.id, **await _loaded(compare)})
 
     # ----------------------------------------------------------------------------------------------------- change
 
     async def publish(self, request: Request) -> Response:
+        """Takes a workflow file as Dify exports it. If there is a version of the same content already, it returns that
+        one (200). A file that cannot be loaded is refused with all its problems in `details`; those in the response's
+        `problems` do not keep it from running. The version is current from then on, unless `current=false`.
+        """
         served = await self.api.authenticate(request, "manage")
         body = await Body(request, self.api.options.max_body, of_status(413)).whole()
 
@@ -105,20 +191,26 @@ class VersionRoutes:
                 content = await asyncio.to_thread(_content, request, body)
                 published = await self.api.apps.publish_version(served.app, content, current=current)
             except LoadError as error:
-                message = f"The workflow cannot be loaded: {_first(error.problems)}"
-                return _refused("invalid_workflow", message, 400, error.problems)
-            told = await self._wire_of(published.served)
-            told["problems"] = [_problem(each) for each in published.problems]
-            return _answer(told, 201 if published.new else 200)
+                message = "The workflow cannot be loaded: {}"
+                raise _refused("invalid_workflow", message, 400, error.problems) from error
+            version = await self._body_of(published.served)
+            published_version: PublishedVersion = {**version, "problems": [problem_body(p) for p in published.problems]}
+            return json_response(published_version, 201 if published.new else 200)
 
         return await self._idempotency.once(request, served, body, make)
 
     async def pin(self, request: Request) -> Response:
+        """Calls run it from then on; runs that have begun continue in their version. To pin the current version changes
+        nothing.
+        """
         app = await self._app(request, "manage")
         version = await self._version(app, request.path_params["version_id"])
         return await self._changed(lambda: self.api.apps.pin(app, version.id))
 
     async def roll_back(self, request: Request) -> Response:
+        """Makes the version with the next smaller number the current one, and returns it. Done twice, it goes back two:
+        give an Idempotency-Key where a request may be sent again, or pin a particular version.
+        """
         served = await self.api.authenticate(request, "manage")
 
         async def make(_: str | None) -> Response:
@@ -130,8 +222,8 @@ class VersionRoutes:
         try:
             served = cast("Served", await change())
         except LoadError as error:
-            return _stale(error)
-        return _answer(await self._wire_of(served))
+            raise _refused("version_not_loadable", _STALE, 409, error.problems) from error
+        return json_response(await self._body_of(served))
 
     # ---------------------------------------------------------------------------------------------------- finding
 
@@ -147,9 +239,9 @@ class VersionRoutes:
             raise unknown
         return found
 
-    async def _wire_of(self, served: Served) -> dict[str, Value]:
+    async def _body_of(self, served: Served) -> VersionBody:
         self._remember(served.version, served.flow.name)
-        return await self._wire(served.version, served.app)
+        return await self._body(served.version, served.app)
 
     def _remember(self, version: Version, name: str) -> str:
         self._names[version.id] = name
@@ -157,7 +249,7 @@ class VersionRoutes:
             self._names.popitem(last=False)
         return name
 
-    async def _wire(self, version: Version, app: App) -> dict[str, Value]:
+    async def _body(self, version: Version, app: App) -> VersionBody:
         name = self._names.get(version.id)
         if name is None:
             name = self._remember(version, await asyncio.to_thread(_name, version.content))
@@ -165,7 +257,8 @@ class VersionRoutes:
             "id": version.id,
             "number": version.number,
             "digest": version.digest,
-            **times(created_at=version.created_at),
+            "created_at": whole_seconds(version.created_at),
+            "created_at_ms": milliseconds(version.created_at),
             "current": version.id == app.version,
             "name": name,
         }
@@ -207,41 +300,8 @@ def _name(content: str) -> str:
     return "Untitled" if name in (None, "") else str(name)
 
 
-def _number(request: Request, name: str, most: int) -> int | None:
-    text = request.query_params.get(name, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= most:
-        raise InvalidParam(f"{name}: Input should be an integer from 1 to {most}, not {text[:50]!r}")
-    return int(text)
-
-
-def _first(problems: Sequence[Problem]) -> str:
-    fatal = [each for each in problems if each.fatal]
+def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> RequestError:
+    """An error with all problems; `message` has {} where the first fatal one stands."""
+    fatal = [problem for problem in problems if problem.fatal]
     more = f" (and {len(fatal) - 1} more, see `details`)" if len(fatal) > 1 else ""
-    return f"{fatal[0]}{more}"
-
-
-def _problem(problem: Problem) -> dict[str, Value]:
-    return {
-        "message": problem.message,
-        "line": problem.line,
-        "node": problem.node,
-        "field": problem.field,
-        "fatal": problem.fatal,
-    }
-
-
-def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> Response:
-    """The envelope of every error, with all the problems beside it."""
-    told = {"code": code, "message": message, "status": status, "details": [_problem(each) for each in problems]}
-    return _answer(told, status)
-
-
-def _stale(error: LoadError) -> Response:
-    message = f"This version cannot be loaded any more: {_first(error.problems)}"
-    return _refused("version_not_loadable", message, 409, error.problems)
-
-
-def _answer(value: Mapping[str, Value], status: int = 200) -> Response:
-    return Response(encode(value), status, media_type=_JSON)
+    return ProblemError(message.format(f"{fatal[0]}{more}"), code, status, problems)
