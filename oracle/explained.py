@@ -88,10 +88,12 @@ def _backtick(seen: Seen) -> bool:
 
 
 def _empty_list(seen: Seen) -> bool:
-    """A list of truth values is compared with what is not one."""
-    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
-    types = [condition["varType"] for case in node.get("cases", ()) for condition in case["conditions"]]
-    return "array[boolean]" in types and seen.fails_only_there("if-else", pattern=_NO_BOOLEAN)
+    """A list of truth values is compared with what is not one, there or inside of it."""
+    at = seen.difference.node
+    nodes = [node["data"] for node in seen.case.nodes if at in (node["id"], node.get("parentId"))]
+    cases = [case for node in nodes if node["type"] == "if-else" for case in node["cases"]]
+    types = [condition["varType"] for case in cases for condition in case["conditions"]]
+    return "array[boolean]" in types and seen.fails_only_there("if-else", "iteration", pattern=_NO_BOOLEAN)
 
 
 def _json_body(seen: Seen) -> bool:
