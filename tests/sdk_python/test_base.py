@@ -133,7 +133,7 @@ def at_once(client: Any, **options: Any) -> asyncio.Future[Any]:
     return asyncio.ensure_future(client.get_info(**options))
 
 
-async def test_base_api_is_found_out_once(make: Maker, dify: str) -> None:
+async def test_base_api_is_detected_once(make: Maker, dify: str) -> None:
     prefixed, plain, run = "GET /api/v1/parameters", "GET /v1/parameters", "POST {}/v1/workflows/run"
     with proxied(dify, "/api") as fault:
         fault.script()

@@ -111,7 +111,7 @@ async def test_files_type_is_by_name(make: Maker, faulty_dify: Fault, name: str,
     assert body["inputs"]["file"]["type"] == kind
 
 
-async def test_files_parameters_asked_once(make: Maker, faulty_dify: Fault) -> None:
+async def test_files_parameters_requested_once(make: Maker, faulty_dify: Fault) -> None:
     client = make(KEY, faulty_dify.url)
     faulty_dify.script()
     await client.run_workflow({"text": "plain"})

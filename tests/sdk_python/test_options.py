@@ -110,7 +110,7 @@ CALLS: dict[str, Callable[[Any, Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_errors_every_failure_is_of_the_tree(make: Maker, fault: Fault, tmp_path: Path, name: str) -> None:
+async def test_errors_every_failure_is_a_headrace_error(make: Maker, fault: Fault, tmp_path: Path, name: str) -> None:
     fault.script({"status": 200, "body": {"user_input_form": 7} if "shape" in name else "<html>"})
     with pytest.raises(HeadraceError):
         await CALLS[name](make("app-x", fault.url), tmp_path)
@@ -123,7 +123,7 @@ async def test_errors_a_closed_client_is_told_in_the_tree(make: Maker, fault: Fa
         await client.get_info()
 
 
-async def test_errors_times_are_whole_words(make: Maker, fault: Fault) -> None:
+async def test_errors_times_have_units(make: Maker, fault: Fault) -> None:
     running = {"status": 200, "body": {"id": "r", "status": "running"}}
     fault.script({"status": 404, "body": ""}, *[running] * 5)
     with pytest.raises(HeadraceError, match="after 1 second;"):

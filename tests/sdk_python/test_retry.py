@@ -224,7 +224,7 @@ async def test_errors_silence_is_timeout(make: Maker, fault: Fault) -> None:
         ("null", "null"),
     ],
 )
-async def test_errors_html_is_told_in_words(make: Maker, fault: Fault, body: str, words: str) -> None:
+async def test_errors_html_has_a_message(make: Maker, fault: Fault, body: str, words: str) -> None:
     error = await _error(make, fault, {"status": 502, "body": body, "headers": {"Content-Type": "text/html"}})
     assert error.status == 502
     assert words in str(error)

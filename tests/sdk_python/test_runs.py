@@ -72,7 +72,7 @@ def test_snippet_dify(dify: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-async def test_runs_blocking_answers_outputs(make: Maker, server: Any, named: bool) -> None:
+async def test_runs_blocking_returns_outputs(make: Maker, server: Any, named: bool) -> None:
     url, key, workflow, text = server
     client = make(key, url)
     run = await client.run_workflow({"text": "hi", "query": "hi"}, workflow_id=workflow if named else None)
@@ -84,7 +84,7 @@ async def test_runs_blocking_answers_outputs(make: Maker, server: Any, named: bo
         assert run["data"]["outputs"] == {"text": text}
 
 
-async def test_runs_blocking_failed_run_is_an_answer(make: Maker, headrace: Serve, dify: str) -> None:
+async def test_runs_blocking_failed_run_is_returned(make: Maker, headrace: Serve, dify: str) -> None:
     for url, key in ((headrace.url, headrace.keys["16_fail_code"]), (dify, key_of("16_fail_code"))):
         client = make(key, url)
         run = await client.run_workflow({"query": "boom"})
@@ -108,7 +108,7 @@ async def test_runs_blocking_failed_run_is_an_answer(make: Maker, headrace: Serv
     assert raised.value.node["type"] == "code"
 
 
-async def test_runs_create_answers_ids(make: Maker, server: Any) -> None:
+async def test_runs_create_returns_ids(make: Maker, server: Any) -> None:
     url, key, workflow, _ = server
     created = await make(key, url).create_workflow_run(workflow, {"text": "hi"})
     assert set(created) >= {"workflow_run_id", "task_id", "status"}
@@ -118,7 +118,7 @@ async def test_runs_create_answers_ids(make: Maker, server: Any) -> None:
     assert "nothing" not in created
 
 
-async def test_runs_create_finds_the_server_out_once(make: Maker, faulty_dify: Fault, faulty_headrace: Fault) -> None:
+async def test_runs_create_detects_the_server_once(make: Maker, faulty_dify: Fault, faulty_headrace: Fault) -> None:
     workflow = events_of("02_template")[0]["data"]["workflow_id"]
     client = make(TEMPLATE, faulty_dify.url)
     faulty_dify.script()
@@ -160,7 +160,7 @@ async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, f
     assert runs == [created.workflow_run_id]
 
 
-async def test_runs_create_lets_go_of_the_stream(make: Maker) -> None:
+async def test_runs_create_closes_the_stream(make: Maker) -> None:
     dify = Dify(pause=0.05)
     with Running(dify.app()) as running:
         created = await make(TEMPLATE, running.url).create_workflow_run(None, {"query": "x"})
@@ -172,7 +172,7 @@ async def test_runs_create_lets_go_of_the_stream(make: Maker) -> None:
         assert dify.closed.is_set()
 
 
-async def test_runs_create_takes_an_id_that_is_no_uuid(
+async def test_runs_create_accepts_an_id_that_is_not_a_uuid(
     make: Maker, server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     url, key, _, text = server

@@ -26,7 +26,7 @@ SSE = {"Content-Type": "text/event-stream"}
 
 
 @pytest.mark.parametrize("case", STREAMED)
-async def test_streams_recorded_events_are_told(make: Maker, dify: str, case: str) -> None:
+async def test_streams_recorded_events_are_returned(make: Maker, dify: str, case: str) -> None:
     client = make(key_of(case), dify)
     chat = "_chat_" in case
     stream = client.stream_chat_message("hi") if chat else client.stream_workflow({"query": "hi"})
@@ -48,7 +48,7 @@ async def test_streams_events_are_typed(make: Maker, dify: str) -> None:
     assert (stream.run_id, stream.last_event) == (RUN, told[-1])
 
 
-async def test_streams_first_event_while_the_run_goes_on(make: Maker, headrace: Serve) -> None:
+async def test_streams_first_event_during_the_run(make: Maker, headrace: Serve) -> None:
     client = make(headrace.keys["slow"], headrace.url, real_time=True)
     async with client.stream_workflow({"seconds": 1}) as stream:
         first = await anext(aiter(stream))
@@ -178,7 +178,7 @@ async def test_streams_time_to_begin_is_not_the_time_of_silence(make: Maker) -> 
     assert [plain(event) for event in told] == events_of(CASE)
 
 
-async def test_streams_error_event_is_told(make: Maker, dify: str) -> None:
+async def test_streams_error_event_is_returned(make: Maker, dify: str) -> None:
     told = await collected(make(key_of("32_chat_fail"), dify).stream_chat_message("hi"))
     assert told[-1].event == "error"
     assert told[-1].message.startswith("Run failed")

@@ -91,7 +91,7 @@ test('base.api-may-be-a-prefix', async () => {
     assert.equal(clientOf({ url: `http://api${path}` }, 'k').baseUrl, 'http://api');
 });
 
-test('base.api-is-found-out-once', async () => {
+test('base.api-is-detected-once', async () => {
   const proxy = await faults(peer, '/api');
   const [prefixed, plain] = ['GET /api/v1/parameters', 'GET /v1/parameters'];
   const made = (base: string, key = 'app-02_template') =>

@@ -112,7 +112,7 @@ test('files.type-is-by-name', async () => {
   assert.equal((stated['files'] as { type: string }[])[0]?.type, 'custom');
 });
 
-test('files.parameters-asked-once', async () => {
+test('files.parameters-requested-once', async () => {
   await fault.script();
   const client = clientOf(fault, KEY);
   await Promise.all(

@@ -94,7 +94,7 @@ test('rest.logging', async () => {
   assert.ok(!lines.join('\n').includes(KEY));
 });
 
-test('errors.every-failure-is-of-the-tree', async () => {
+test('errors.every-failure-is-a-headrace-error', async () => {
   const cycle: Record<string, unknown> = {};
   cycle['cycle'] = cycle;
   const calls: Record<string, (client: DifyClient) => Promise<unknown>> = {
@@ -116,7 +116,7 @@ test('errors.every-failure-is-of-the-tree', async () => {
   }
 });
 
-test('errors.times-are-whole-words', async () => {
+test('errors.times-have-units', async () => {
   const running = { status: 200, body: { id: 'r', status: 'running' } };
   await fault.script({ status: 404, body: '' }, running, running, running, running);
   const client = clientOf(fault, KEY, new Pauses().options);

@@ -167,7 +167,7 @@ test('errors.silence-is-timeout', async () => {
   assert.ok(performance.now() - began < 20_000);
 });
 
-test('errors.html-is-told-in-words', async () => {
+test('errors.html-has-a-message', async () => {
   const page =
     '<!doctype html><html><head><title>x</title><style>a{}</style></head><body><h1>Bad Gateway</h1> nginx</body></html>';
   await fault.script({ status: 502, headers: { 'Content-Type': 'text/html' }, body: page }, { status: 500, body: '' });

@@ -21,7 +21,7 @@ const slow = (options?: ClientOptions) => clientOf(real, real.keys['slow'] ?? ''
 const template = (options?: ClientOptions) => clientOf(peer, 'app-02_template', options);
 const appOf = (name: string) => real.apps[name]?.app_id ?? '';
 
-test('runs.blocking-answers-outputs', async () => {
+test('runs.blocking-returns-outputs', async () => {
   const peers = await template().runWorkflow({ inputs: { query: 'hi' } });
   assert.deepEqual(
     [peers.status, peers.outputs, peers.data['outputs']],
@@ -36,7 +36,7 @@ test('runs.blocking-answers-outputs', async () => {
   }
 });
 
-test('runs.blocking-failed-run-is-an-answer', async () => {
+test('runs.blocking-failed-run-is-returned', async () => {
   const client = clientOf(peer, 'app-16_fail_code');
   const run = await client.runWorkflow({ inputs: { query: 'hi' } });
   assert.equal(run.status, 'failed');
@@ -46,7 +46,7 @@ test('runs.blocking-failed-run-is-an-answer', async () => {
   assert.equal(error.run?.['status'], 'failed');
 });
 
-test('runs.create-answers-ids', async () => {
+test('runs.create-returns-ids', async () => {
   const created = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 0.5 } });
   assert.equal(created.status, 'queued');
   assert.ok(!isFinal((await slow().getWorkflowRunStatus(created)).status));
@@ -57,7 +57,7 @@ test('runs.create-answers-ids', async () => {
   assert.equal(peers.status, 'running');
 });
 
-test('runs.create-finds-the-server-out-once', async () => {
+test('runs.create-detects-the-server-once', async () => {
   const client = clientOf(toPeer, 'app-02_template');
   await toPeer.script();
   await client.createWorkflowRun({ workflowId: 'a-name', inputs: { query: 'hi' } });
@@ -92,7 +92,7 @@ test('runs.create-sends-idempotency-key', async () => {
   assert.equal((await toReal.came())[0]?.headers['idempotency-key'], 'mine');
 });
 
-test('runs.create-lets-go-of-the-stream', async () => {
+test('runs.create-closes-the-stream', async () => {
   const [first] = eventsIn(recordings().get('02_template') ?? new Uint8Array());
   let told: (() => void) | undefined;
   const closed = new Promise<void>((resolve) => (told = resolve));
@@ -106,7 +106,7 @@ test('runs.create-lets-go-of-the-stream', async () => {
   await closed;
 });
 
-test('runs.create-takes-an-id-that-is-no-uuid', async () => {
+test('runs.create-accepts-an-id-that-is-not-a-uuid', async () => {
   const created = await hello().createWorkflowRun({ workflowId: 'your-workflow-id', inputs: { text: 'x' } });
   assert.deepEqual((await hello().wait(created, { polling: SOON })).outputs, { text: 'You said: x' });
   const peers = await template().createWorkflowRun({ workflowId: 'your-workflow-id', inputs: { query: 'hi' } });

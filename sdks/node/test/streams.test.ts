@@ -14,7 +14,7 @@ before(async () => {
 const CASE = '02_template';
 const RECORDED = recordings().get(CASE) ?? new Uint8Array();
 
-test('streams.recorded-events-are-told', async () => {
+test('streams.recorded-events-are-returned', async () => {
   const cases = recordings();
   assert.ok(cases.size > 40);
   for (const [name, recorded] of cases) {
@@ -26,7 +26,7 @@ test('streams.recorded-events-are-told', async () => {
   }
 });
 
-test('streams.first-event-while-the-run-goes-on', async () => {
+test('streams.first-event-during-the-run', async () => {
   const client = clientOf(real, real.keys['slow'] ?? '');
   const stream = client.streamWorkflow({ inputs: { seconds: 1 } });
   const first = await stream.next();
@@ -117,7 +117,7 @@ test('streams.status-error-before-the-stream', async () => {
   assert.deepEqual([error.status, error.code], [400, 'invalid_param']);
 });
 
-test('streams.error-event-is-told', async () => {
+test('streams.error-event-is-returned', async () => {
   const started = { event: 'workflow_started', workflow_run_id: 'r', task_id: 't', data: {} };
   const failed = {
     event: 'error',
