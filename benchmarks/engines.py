@@ -113,7 +113,7 @@ def measure(quick: bool) -> list[Row]:
             "ms",
             None,
             {"SQLite": waiting[SQLITE], "full sync": waiting[FULL_SYNC]},
-            "a task for each node, started once its start is in the journal",
+            "one task per node, started once its start is in the journal",
         )
     )
     for shape, what in (("rounds", ""), ("waiting_rounds", " that wait a turn")):
@@ -123,8 +123,8 @@ def measure(quick: bool) -> list[Row]:
         beside = {"Headrace with full sync": found[FULL_SYNC]}
         rows.append(Row(GROUP, f"{told}, SQLite", found[SQLITE], "ms", Target(0.15), beside))
     what = "memory (RSS) that an iteration over 50,000 items takes beyond one over 1,000, SQLite"
-    rows.append(Row(GROUP, what, kept, "MB", Target(50), note="its items and results are in it"))
-    what = "a node of a 10,000-node chain, as many times that of a 100-node one"
+    rows.append(Row(GROUP, what, kept, "MB", Target(50), note="includes its items and results"))
+    what = "a node of a 10,000-node chain, relative to one of a 100-node chain"
     rows.append(Row(GROUP, f"{what}, in memory", long[MEMORY], "x", Target(1.5)))
     rows.append(Row(GROUP, f"{what}, SQLite", long[SQLITE], "x", Target(1.5)))
     return rows

@@ -58,14 +58,14 @@ def _measure(rounds: int, environ: dict[str, str]) -> list[Row]:
         ),
         Row(
             GROUP,
-            "from the start of the process to ready",
+            "from process start to ready",
             statistics.median(ready),
             "s",
             Target(1),
             beside,
-            f"{compiling:.2f} s the first time, when Python compiles it all",
+            f"{compiling:.2f} s the first time, when Python compiles everything",
         ),
-        Row(GROUP, "import headrace, with Python's own start", statistics.median(imported), "s", Target(0.3), beside),
+        Row(GROUP, "import headrace, including Python's start", statistics.median(imported), "s", Target(0.3), beside),
         Row(GROUP, "headrace --version", statistics.median(version), "s"),
     ]
 

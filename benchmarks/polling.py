@@ -31,14 +31,14 @@ def measure(quick: bool) -> list[Row]:
     with helper_process("bare_fastapi.py", "500") as (port, pid):
         bare = asyncio.run(_bare(port, pid, seconds))
     return [
-        Row(GROUP, "processor, of one core", queued, "%", Target(20), {"bare FastAPI": bare}),
+        Row(GROUP, "CPU, share of one core", queued, "%", Target(20), {"bare FastAPI": bare}),
         Row(
             GROUP,
-            "?wait=30: from the run's end to the answer, median",
+            "?wait=30: from the run's end to the response, median",
             median(late) * 1e3,
             "ms",
             Target(50),
-            note=f"at most {max(late) * 1e3:.1f} ms, of {WAITING} runs that are stopped",
+            note=f"maximum {max(late) * 1e3:.1f} ms, of {WAITING} runs that are stopped",
         ),
     ]
 

@@ -20,7 +20,7 @@ from headrace_client import AsyncClient, Client
 from benchmarks.service import Served, helper, serving
 from benchmarks.table import Row, Target
 
-GROUP = "Python SDK: one process, beside bare httpx against the same server"
+GROUP = "Python SDK: one process, compared with bare httpx on the same server"
 CALLS, ROUNDS = 200, 7
 STREAMS, TOKENS, STREAM_ROUNDS = 100, 200, 6
 MOST = Target(1.3)
@@ -123,10 +123,10 @@ def measure(quick: bool) -> list[Row]:
     rows: list[Row] = []
     for what, ours, bare, ratio in _calls(3 if quick else ROUNDS):
         note = f"{ours:.2f} ms, and {bare:.2f} ms"
-        rows.append(Row(GROUP, f"{what}, as many times as long as by httpx", ratio, "x", MOST, note=note))
+        rows.append(Row(GROUP, f"{what}, relative to httpx", ratio, "x", MOST, note=note))
     rate, bare_rate, ratio = _streams(2 if quick else STREAM_ROUNDS)
     what = f"{STREAMS} streams at once in one AsyncClient"
     beside: dict[str, float | str] = {"bare httpx": bare_rate}
     rows.append(Row(GROUP, what, rate, "tokens/s", ENOUGH, beside, "server, model and client on the same cores"))
-    rows.append(Row(GROUP, f"{what}, as many times as long as by httpx", ratio, "x", MOST))
+    rows.append(Row(GROUP, f"{what}, relative to httpx", ratio, "x", MOST))
     return rows

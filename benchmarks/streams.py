@@ -46,7 +46,7 @@ def measure(quick: bool) -> list[Row]:
         ),
         Row(
             GROUP,
-            "first token, later than from the model itself",
+            "first token, additional delay to the model's own",
             first_ms - direct_ms,
             "ms",
             Target(3),

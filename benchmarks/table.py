@@ -55,7 +55,7 @@ class Row:
         return [self.what, figure, target, self.verdict, beside, self.note]
 
 
-HEADINGS = ["What", "Headrace", "Target", "", "Beside it", "Note"]
+HEADINGS = ["What", "Headrace", "Target", "", "Compared with", "Note"]
 
 
 def number(value: float) -> str:

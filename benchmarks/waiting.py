@@ -29,14 +29,14 @@ def measure(quick: bool) -> list[Row]:
     return [
         Row(
             GROUP,
-            "until the last has ended",
+            "until the last run has ended",
             result["elapsed"],
             "s",
             Target(4),
             {"the wait itself": float(WAIT)},
             f"the first after {first:.2f} s",
         ),
-        Row(GROUP, "memory at most (RSS)", most, "MB", Target(250)),
+        Row(GROUP, "peak memory (RSS)", most, "MB", Target(250)),
     ]
 
 

@@ -179,7 +179,7 @@ def modes() -> str:
 
 
 def features() -> str:
-    return _table("feature", ((name, *told) for name, told in _FEATURES.items()))
+    return _table("feature", ((name, *status) for name, status in _FEATURES.items()))
 
 
 # ------------------------------------------------------------------------------------------------------------ tables

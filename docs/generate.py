@@ -1,8 +1,7 @@
-"""Writes what in the documentation follows from the code: docs/cli.md, docs/configuration.md, and the tables of
+"""Writes the generated parts of the documentation: docs/cli.md, docs/configuration.md, and the tables of
 docs/compatibility.md and docs/openai.md.
 
-make docs            write it
-(tests/cli/test_docs.py fails where somebody forgot)
+`make docs` runs it; tests/cli/test_docs.py fails if they are out of date.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ WIDTH = 100
 
 
 def generated() -> dict[pathlib.Path, str]:
-    """The whole text of each file that has generated parts, as it should be."""
-    sys.path.insert(0, str(ROOT))  # so that the tables find what the tests know of the official description
+    """The complete text of each file that has generated parts."""
+    sys.path.insert(0, str(ROOT))  # the tables import the official description from the tests
     from docs.compatibility import TABLES
     from headrace.api.openai.parameters import table as parameters
 
     compatibility, facade = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "openai.md"
-    told = compatibility.read_text("utf-8")
+    text = compatibility.read_text("utf-8")
     for name, table in TABLES.items():
-        told = filled(told, name, table())
+        text = filled(text, name, table())
     return {
         ROOT / "docs" / "cli.md": command_line(),
         ROOT / "docs" / "configuration.md": configuration(),
-        compatibility: told,
+        compatibility: text,
         facade: filled(facade.read_text("utf-8"), "parameters", parameters()),
     }
 
 
 def filled(text: str, name: str, table: str) -> str:
-    """The text with this between the marks of that name. ValueError where it has no such marks."""
+    """The text with the table between the marks of this name. ValueError if it does not have them."""
     begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
     pattern = f"{re.escape(begin)}.*{re.escape(end)}"
     if len(re.findall(pattern, text, flags=re.DOTALL)) != 1:
-        raise ValueError(f"the marks of {name!r} are not there once")
+        raise ValueError(f"the marks of {name!r} must appear once")
     return re.sub(pattern, lambda _: f"{begin}\n{table}\n{end}", text, flags=re.DOTALL)
 
 
@@ -54,10 +53,10 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Written by `make docs` from `headrace/settings.py`. Environment variables; flags of `serve` win over them.",
-        "Models find their credentials in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`.",
+        "Written by `make docs` from `headrace/settings.py`. Environment variables; flags of `serve` take precedence.",
+        "Model credentials are in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`.",
         "",
-        "| variable | flag of `serve` | default | what it is |",
+        "| variable | flag of `serve` | default | meaning |",
         "|---|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
@@ -79,7 +78,7 @@ def command_line() -> str:
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    """A command and all below it, each with its whole name."""
+    """A command and its subcommands, with their full names."""
     yield path, command
     if isinstance(command, click.Group):
         for name in sorted(command.commands):
