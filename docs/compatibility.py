@@ -99,33 +99,6 @@ def _all_events() -> set[str]:
 
 # -------------------------------------------------------------------------------------------------------- node types
 
-_PARTIAL_NODES = {
-    "code": "Python, and JavaScript in Node.js (partly without it); packages and HTTP hosts that the operator lists "
-    "(`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only",
-    "document-extractor": "with the extra `documents` for PDF, Word, Excel and PowerPoint; does not read `.doc`, "
-    "`.xls`, `.ppt` or `.msg` (the error says which format to save them in), nor the `.odt` of later versions",
-    "knowledge-retrieval": "queries a Dify, or a server of its external knowledge API; no search by image",
-    "llm": "every provider that implements OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway",
-}
-_NODE_NOTES = {
-    "answer": "",
-    "assigner": "both versions, every operation",
-    "http-request": "with files, retries and every type of body",
-    "if-else": "both forms of the file format",
-    "iteration": "sequential and parallel, the three error modes, nested",
-    "iteration-start": "",
-    "list-operator": "",
-    "loop": "break conditions, loop variables, nested",
-    "loop-end": "",
-    "loop-start": "",
-    "parameter-extractor": "by a tool call or by a prompt",
-    "question-classifier": "",
-    "start": "every type of input, including files",
-    "end": "",
-    "template-transform": "",
-    "variable-aggregator": "with groups",
-    "variable-assigner": "the name of variable-aggregator in old files",
-}
 _NOT_NODES = {
     "agent": "a strategy that uses tools",
     "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, from the "
@@ -141,10 +114,8 @@ _NOT_NODES = {
 
 
 def nodes() -> str:
-    """KeyError where a node type has been added without a note."""
-    known = {*registry(())}
-    rows = [(name, "partial", _PARTIAL_NODES[name]) for name in known & _PARTIAL_NODES.keys()]
-    rows += [(name, DONE, _NODE_NOTES[name]) for name in known - _PARTIAL_NODES.keys()]
+    known = registry(())
+    rows = [(name, "partial" if cls.partial else DONE, cls.notes) for name, cls in known.items()]
     rows += [(name, NOT, note) for name, note in _NOT_NODES.items() if name not in known]
     return _table("type", sorted(rows))
 

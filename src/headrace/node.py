@@ -74,6 +74,16 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputType:
+    """The type of an output, by Dify's name: string, number, integer, boolean, object, file, any, or array[...] of one
+    of these. `nullable`: it may be null. `sources`: the value is that of the first of these variables that exists."""
+
+    name: str = "any"
+    nullable: bool = False
+    sources: Sequence[Selector] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """The node waits for somebody: the run pauses, and the node runs again once it is resumed."""
 
@@ -115,6 +125,9 @@ class Node(ABC, Generic[C]):
     """It chooses one of its handles; others leave by every edge."""
     traits: ClassVar[Traits] = NO_TRAITS
     """What other parts of the system need to know about it."""
+    partial: ClassVar[bool] = False
+    notes: ClassVar[str] = ""
+    """For docs/compatibility.md: what it supports or, where it is `partial`, what it lacks of Dify's node."""
     __parameters__: ClassVar[tuple[object, ...]]
     _parameter: ClassVar[object] = C
 
@@ -150,6 +163,10 @@ class Node(ABC, Generic[C]):
 
     def handles(self) -> Iterable[str] | None:
         """The handles a branching node may leave by; None where any will do."""
+        return None
+
+    def outputs_schema(self) -> Mapping[str, OutputType] | None:
+        """Its outputs by name, as this configuration makes them; None if they are not known before it runs."""
         return None
 
     def writes(self) -> Iterable[Selector]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from headrace import values
 from headrace.kernel.graph import Piece, Traits
 from headrace.kernel.variables import pieces, selectors
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.values import File, Value
 
 
@@ -25,6 +25,9 @@ class Answer(Node[AnswerConfig]):
 
     def response(self) -> Sequence[Piece]:
         return pieces(self.config.answer)
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"answer": OutputType("string"), "files": OutputType("array[file]")}
 
     async def run(self, ctx: Context) -> Result:
         files: list[File] = []

@@ -16,7 +16,7 @@ from pydantic import Field
 from headrace import values
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.values import File, Selector, Value, is_number, kind
 
 ERROR = "VariableOperatorNodeError"
@@ -90,6 +90,10 @@ class AssignerConfig(Config):
 class Assigner(Node[AssignerConfig]):
     type = "assigner"
     instant: ClassVar[bool] = True
+    notes: ClassVar[str] = "both versions, every operation"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {}
 
     def writes(self) -> Iterable[Selector]:
         config = self.config

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, ClassVar, Literal, NoReturn, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, OutputType, Result
 from headrace.ports.services import Limits, Resources
 from headrace.values import Value, is_number, plain
 
 MAX_PRECISION = 20  # digits after the point; Dify's
 _SCIENTIFIC = re.compile(r"-?\d+\.?\d*[eE][+-]\d+", re.ASCII)
 
-OutputType = Literal[
+PromisedType = Literal[
     "string", "number", "boolean", "object", "array[string]", "array[number]", "array[object]", "array[boolean]"
 ]
 
@@ -38,7 +38,7 @@ class Input(Config):
 class Output(Config):
     """What is promised of one output; `children` is for objects, and for the objects of an array."""
 
-    type: OutputType
+    type: PromisedType
     children: dict[str, Output] | None = None
 
 
@@ -56,10 +56,18 @@ class Code(Node[CodeConfig]):
     """
 
     type = "code"
+    partial: ClassVar[bool] = True
+    notes: ClassVar[str] = (
+        "Python, and JavaScript in Node.js (partly without it); packages and HTTP hosts that the operator lists "
+        "(`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only"
+    )
 
     def needs(self, resources: Resources) -> Iterable[str]:
         told = resources.sandbox.missing(self.config.code_language, self.config.code)
         return (told,) if told else ()
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {name: OutputType(output.type) for name, output in self.config.outputs.items()}
 
     async def run(self, ctx: Context) -> Result:
         inputs = {each.variable: _given(ctx.variables, each.value_selector) for each in self.config.variables}

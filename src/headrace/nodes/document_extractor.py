@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
 
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.values import File, Value
 
 
@@ -24,6 +24,14 @@ class DocumentExtractor(Node[DocumentExtractorConfig]):
     """
 
     type = "document-extractor"
+    partial: ClassVar[bool] = True
+    notes: ClassVar[str] = (
+        "with the extra `documents` for PDF, Word, Excel and PowerPoint; does not read `.doc`, `.xls`, `.ppt` or "
+        "`.msg` (the error says which format to save them in), nor the `.odt` of later versions"
+    )
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"text": OutputType()}
 
     async def run(self, ctx: Context) -> Result:
         selector = list(self.config.variable_selector)

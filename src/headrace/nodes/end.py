@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from headrace import values
 from headrace.kernel.graph import Piece, Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 
 BETWEEN = "\n"  # a stream tells each output, with this between two
 
@@ -17,8 +17,13 @@ BETWEEN = "\n"  # a stream tells each output, with this between two
 class Output(Config):
     variable: str
     value_selector: list[str] = Field(default_factory=list[str])
+    value_type: Any = None
 
     _null = null_is_default("value_selector")
+
+    def output_type(self) -> OutputType:
+        type_ = self.value_type if isinstance(self.value_type, str) else "any"  # old files have none
+        return OutputType(type_, sources=(tuple(self.value_selector),))
 
 
 class EndConfig(Config):
@@ -39,6 +44,9 @@ class End(Node[EndConfig]):
                 pieces += [BETWEEN] if pieces else []
                 pieces.append(tuple(output.value_selector))
         return pieces
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {output.variable: output.output_type() for output in self.config.outputs}
 
     async def run(self, ctx: Context) -> Result:
         # a node's report of its inputs shows an aggregator's groups with where their values are from; outputs do not

@@ -18,7 +18,7 @@ from pydantic import ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes._http_request_body import Body, BodyItem, BodyType, build_body, key_values
 from headrace.nodes._http_response import Answer
 from headrace.ports.services import HttpRequest, HttpResponse
@@ -97,6 +97,15 @@ class _Prepared(NamedTuple):
 class HttpRequestNode(Node[HttpRequestConfig]):
     type = "http-request"
     traits: ClassVar[Traits] = Traits(calls_service=True)
+    notes: ClassVar[str] = "with files, retries and every type of body"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {
+            "status_code": OutputType("integer"),
+            "body": OutputType("string"),
+            "headers": OutputType("object"),
+            "files": OutputType("array[file]"),
+        }
 
     async def run(self, ctx: Context) -> Result:
         request, told = await self._prepare(ctx)

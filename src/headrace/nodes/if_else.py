@@ -5,14 +5,14 @@ Facts: Dify's editor writes `cases`; until version 0.1.3 of the file format it w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import Condition, SubCondition, decide
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, OutputType, Result
 from headrace.values import Value
 
 OTHERWISE = "false"
@@ -85,6 +85,7 @@ class IfElse(Node[IfElseConfig]):
     type = "if-else"
     instant: ClassVar[bool] = True
     branching: ClassVar[bool] = True
+    notes: ClassVar[str] = "both forms of the file format"
 
     def __init__(self, config: IfElseConfig) -> None:
         super().__init__(config)
@@ -98,6 +99,9 @@ class IfElse(Node[IfElseConfig]):
 
     def handles(self) -> Iterable[str]:
         return [*(case.case_id for case, _, _ in self._cases), OTHERWISE]
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"result": OutputType("boolean"), "selected_case_id": OutputType("string")}
 
     async def run(self, ctx: Context) -> Result:
         taken, holds = OTHERWISE, False

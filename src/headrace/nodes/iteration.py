@@ -15,7 +15,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
+from headrace.node import Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
 from headrace.values import Value, kind
 
 ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
@@ -42,6 +42,7 @@ class IterationConfig(Config):
 
 class Iteration(ContainerNode[IterationConfig]):
     type = "iteration"
+    notes: ClassVar[str] = "sequential and parallel, the three error modes, nested"
 
     @property
     def at_once(self) -> int:
@@ -50,6 +51,9 @@ class Iteration(ContainerNode[IterationConfig]):
     @property
     def tolerant(self) -> bool:
         return self.config.error_handle_mode != "terminated"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"output": OutputType("array[any]")}
 
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         selector = self.config.iterator_selector
@@ -106,6 +110,9 @@ class IterationStart(Node[Config]):
     type = "iteration-start"
     instant: ClassVar[bool] = True
     traits: ClassVar[Traits] = Traits(starts_body=True)
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {}
 
     async def run(self, ctx: Context) -> Result:
         return Result({})

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes._metadata_filter import thought_up
 from headrace.nodes._model_call import ModelConfig, showing
 from headrace.ports.services import Passage, Resources, Retrieval, Usage
@@ -103,6 +103,8 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
 
     type = "knowledge-retrieval"
     traits: ClassVar[Traits] = Traits(calls_service=True, cites=True)
+    partial: ClassVar[bool] = True
+    notes: ClassVar[str] = "queries a Dify, or a server of its external knowledge API; no search by image"
 
     def needs(self, resources: Resources) -> Iterable[str]:
         lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
@@ -110,6 +112,9 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
             model = self.config.metadata_model_config
             lacking += model.missing(resources) if model else [_NO_MODEL]
         return tuple(dict.fromkeys(need for need in lacking if need))
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"result": OutputType("array[object]")}
 
     async def run(self, ctx: Context) -> Result:
         config = self.config

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import number
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.values import File, Value, kind
 
 ERROR = "ListOperatorError"
@@ -89,6 +89,13 @@ class ListOperator(Node[ListOperatorConfig]):
 
     type = "list-operator"
     instant: ClassVar[bool] = True
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {
+            "result": OutputType("array[any]"),
+            "first_record": OutputType(nullable=True),
+            "last_record": OutputType(nullable=True),
+        }
 
     async def run(self, ctx: Context) -> Result:
         selector = self.config.variable

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.events import THOUGHT
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
 from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._prompt import (
@@ -71,9 +71,22 @@ class LLMConfig(Config):
 class LLM(Node[LLMConfig]):
     type = "llm"
     traits: ClassVar[Traits] = Traits(calls_model=True, generates=True)
+    partial: ClassVar[bool] = True
+    notes: ClassVar[str] = (
+        "every provider that implements OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway"
+    )
 
     def needs(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        outputs = {
+            "text": OutputType("string"),
+            "reasoning_content": OutputType("string"),
+            "usage": OutputType("object"),
+            "finish_reason": OutputType("string", nullable=True),
+        }
+        return outputs | ({"structured_output": OutputType("object")} if self.config.structured_output_enabled else {})
 
     async def run(self, ctx: Context) -> Result:
         inputs: dict[str, Value] = {}  # filled on the way, so that a failure can show what was known

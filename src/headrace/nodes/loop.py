@@ -16,7 +16,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, Result, null_is_default
+from headrace.node import Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes.if_else import ConditionConfig, Junction
 from headrace.nodes.iteration import IterationStart
 from headrace.values import Value, is_of
@@ -79,6 +79,7 @@ class LoopConfig(Config):
 class Loop(ContainerNode[LoopConfig]):
     type = "loop"
     traits: ClassVar[Traits] = Traits(loop=True)
+    notes: ClassVar[str] = "break conditions, loop variables, nested"
 
     def __init__(self, config: LoopConfig) -> None:
         super().__init__(config)
@@ -99,6 +100,10 @@ class Loop(ContainerNode[LoopConfig]):
     def declares(self) -> Mapping[str, str]:
         variables = self.config.loop_variables
         return {each.label: each.var_type for each in variables if "var_type" in each.model_fields_set}
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        variables = {each.label: OutputType(each.var_type, nullable=True) for each in self.config.loop_variables}
+        return variables | {"loop_round": OutputType("integer", nullable=True)}
 
     def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         begun: dict[str, Value] = {}
@@ -159,6 +164,9 @@ class LoopEnd(Node[Config]):
     type = "loop-end"
     traits: ClassVar[Traits] = Traits(ends_loop=True)
     instant: ClassVar[bool] = True
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {}
 
     async def run(self, ctx: Context) -> Result:
         return Result({})

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import Heard, ModelConfig, hear, request_of
 from headrace.nodes._parameter_prompts import (
@@ -71,6 +71,7 @@ class _Asked:
 class ParameterExtractor(Node[ParameterExtractorConfig]):
     type = "parameter-extractor"
     traits: ClassVar[Traits] = Traits(calls_model=True)
+    notes: ClassVar[str] = "by a tool call or by a prompt"
 
     def __init__(self, config: ParameterExtractorConfig) -> None:
         super().__init__(config)
@@ -78,6 +79,14 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
 
     def needs(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        outputs = {each.name: OutputType(each.type) for each in self.config.parameters}
+        return outputs | {
+            "__is_success": OutputType("integer"),
+            "__reason": OutputType("string", nullable=True),
+            "__usage": OutputType("object"),
+        }
 
     async def run(self, ctx: Context) -> Result:
         config = self.config

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._prompt import VisionConfig, files_of, show
@@ -124,6 +124,13 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
 
     def needs(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {
+            "class_name": OutputType("string"),
+            "class_id": OutputType("string"),
+            "usage": OutputType("object"),
+        }
 
     async def run(self, ctx: Context) -> Result:
         query = ctx.variables.get(self.config.query_variable_selector)

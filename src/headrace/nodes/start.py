@@ -16,12 +16,23 @@ from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
 from headrace.values import INTEGERS, File, Value
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
+_TYPES = {
+    "text-input": "string",
+    "paragraph": "string",
+    "select": "string",
+    "number": "number",
+    "checkbox": "boolean",
+    "json_object": "object",
+    "file": "file",
+    "file-list": "array[file]",
+    "external_data_tool": "any",
+}
 Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
 
 
@@ -94,6 +105,11 @@ class Start(Node[StartConfig]):
     type = "start"
     traits: ClassVar[Traits] = Traits(starts_run=True)
     instant: ClassVar[bool] = True
+    notes: ClassVar[str] = "every type of input, including files"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        fields = self.config.variables
+        return {field.variable: OutputType(_TYPES[field.type], nullable=not field.required) for field in fields}
 
     def form(self) -> Sequence[Mapping[str, Value]]:
         """The form as /parameters tells it: `[{type: field as written}]`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, OutputType, Result
 from headrace.nodes.code import Input
 from headrace.values import plain
 
@@ -17,6 +19,9 @@ class TemplateTransform(Node[TemplateTransformConfig]):
     """Renders; fails with CodeExecutionError (the template), or if the text is too long."""
 
     type = "template-transform"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"output": OutputType("string")}
 
     async def run(self, ctx: Context) -> Result:
         inputs = {each.variable: plain(ctx.variables.get(each.value_selector)) for each in self.config.variables}

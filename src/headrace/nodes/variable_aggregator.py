@@ -5,12 +5,12 @@ Its outputs remember the variable they were picked from (`values.Variable`), thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, OutputType, Result
 from headrace.values import Value, Variable
 
 
@@ -32,6 +32,13 @@ class VariableAggregatorConfig(Config):
 class VariableAggregator(Node[VariableAggregatorConfig]):
     type = "variable-aggregator"
     instant: ClassVar[bool] = True
+    notes: ClassVar[str] = "with groups"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        settings = self.config.advanced_settings
+        if settings is None or not settings.group_enabled:
+            return {"output": OutputType(sources=[tuple(selector) for selector in self.config.variables])}
+        return {group.group_name: OutputType("object", nullable=True) for group in settings.groups}
 
     async def run(self, ctx: Context) -> Result:
         outputs: dict[str, Value] = {}
@@ -51,6 +58,7 @@ class OldVariableAssigner(VariableAggregator):
     """The same under the name it had in the first file format."""
 
     type = "variable-assigner"
+    notes: ClassVar[str] = "the name of variable-aggregator in old files"
 
 
 def _first(ctx: Context, selectors: Sequence[Sequence[str]], inputs: dict[str, Value]) -> Variable | None:

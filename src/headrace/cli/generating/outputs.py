@@ -6,18 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
-from typing import cast
 
 from headrace.cli.generating.text import FieldSpec, name_of, union
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeSpec
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph
 from headrace.kernel.path import NodeId
-from headrace.node import Flow
-from headrace.nodes.code import CodeConfig
-from headrace.nodes.end import EndConfig
-from headrace.nodes.parameter_extractor import ParameterExtractorConfig
-from headrace.nodes.start import StartConfig
-from headrace.nodes.variable_aggregator import VariableAggregatorConfig
-from headrace.values import Value, kind
+from headrace.node import Flow, OutputType
+from headrace.values import Selector, kind
 
 FILE = "OutputFile"
 _DEEPEST = 50  # aggregators that take from aggregators
@@ -35,28 +29,6 @@ _NAMED: Mapping[str, str] = {
     "select": "str",
     "array": "list[Any]",
 }
-_FORM: Mapping[str, str] = {
-    "text-input": "str",
-    "paragraph": "str",
-    "select": "str",
-    "number": "int | float",
-    "checkbox": "bool",
-    "json_object": _OBJECT,
-    "file": FILE,
-    "file-list": f"list[{FILE}]",
-}
-_KNOWN: Mapping[str, Mapping[str, str]] = {
-    "llm": {"text": "str", "structured_output": _OBJECT, "usage": _OBJECT},
-    "template-transform": {"output": "str"},
-    "http-request": {"body": "str", "status_code": "int", "headers": _OBJECT, "files": f"list[{FILE}]"},
-    "question-classifier": {"class_name": "str"},
-    "knowledge-retrieval": {"result": f"list[{_OBJECT}]"},
-    "iteration": {"output": "list[Any]"},
-    "parameter-extractor": {"__is_success": "int"},
-    "list-operator": {"result": "list[Any]"},
-    "tool": {"text": "str", "json": "list[Any]", "files": f"list[{FILE}]"},
-}
-"""What nodes of each type always put out."""
 _SYSTEM: Mapping[str, str] = {
     "files": f"list[{FILE}]",
     **dict.fromkeys(("user_id", "app_id", "workflow_id", "workflow_run_id"), "str"),
@@ -64,10 +36,8 @@ _SYSTEM: Mapping[str, str] = {
 }
 
 
-def type_named(name: Value) -> str:
-    """The Python type of what Dify calls string, number, array[object] ...; Any where it says nothing."""
-    if not isinstance(name, str):
-        return "Any"
+def type_named(name: str) -> str:
+    """The Python type of what Dify calls string, number, array[object] ...; Any for any other name."""
     if name.startswith("array[") and name.endswith("]"):
         return f"list[{_NAMED.get(name[6:-1], 'Any')}]"
     return _NAMED.get(name, "Any")
@@ -76,102 +46,76 @@ def type_named(name: Value) -> str:
 def output_fields(flow: Flow) -> list[FieldSpec]:
     """The outputs of all end nodes together. One that some run may lack, or have no value for, may be None."""
     typing = _Typing(flow)
-    configs = [(spec, flow.nodes[spec.id].config) for spec in flow.graph.nodes.values()]
-    ends = [(spec, config) for spec, config in configs if isinstance(config, EndConfig)]
-    found: dict[str, list[str]] = {}
-    for spec, config in ends:
-        written = _written(spec)
-        for output in config.outputs:
-            told = typing.of(output.value_selector)
-            if told == "Any":
-                told = type_named(written.get(output.variable))
-            if not typing.certain(output.value_selector, spec.id):
-                told = union([told, "None"])
-            found.setdefault(output.variable, []).append(told)
-    taken: list[str] = []
+    ends = [spec.id for spec in flow.graph.nodes.values() if spec.traits.response == "outputs"]
+    types_by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for end in ends:
+        for wire, output in (flow.nodes[end].outputs_schema() or {}).items():
+            optional = [] if typing.is_certain(output, end) else ["None"]
+            types_by_name[wire].append(union([typing.type_of(output), *optional]))
+    names: list[str] = []
     fields: list[FieldSpec] = []
-    for wire, types in found.items():
-        name = name_of(wire, taken)
-        taken.append(name)
-        told = union([*types, *(["None"] if len(types) < len(ends) else [])])
-        optional = told == "Any" or told.endswith("None")
-        fields.append(FieldSpec(name, wire, told, default="None" if optional else None))
+    for wire, types in types_by_name.items():
+        name = name_of(wire, names)
+        names.append(name)
+        type_ = union([*types, *(["None"] if len(types) < len(ends) else [])])
+        optional = type_ == "Any" or type_.endswith("None")
+        fields.append(FieldSpec(name, wire, type_, default="None" if optional else None))
     return fields
 
 
-def _written(end: NodeSpec) -> Mapping[str, Value]:
-    """What the file says of the type of each output; old files say nothing."""
-    listed = cast("list[Mapping[str, Value]]", end.config.get("outputs") or [])
-    return {str(each.get("variable")): each.get("value_type") for each in listed}
-
-
 class _Typing:
-    """What is known of the values that end nodes take."""
+    """What is known of the values of a workflow's variables."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._graph: Graph = flow.graph
-        self._types: dict[tuple[str, ...], str] = {}
-        self._filled: dict[tuple[str, ...], bool] = {}
+        self._types: dict[Selector, str] = {}
+        self._never_null: dict[Selector, bool] = {}
+        self._schemas: dict[NodeId, Mapping[str, OutputType]] = {
+            node: flow.nodes[node].outputs_schema() or {} for node in flow.graph.nodes
+        }
 
-    def of(self, selector: Sequence[str], depth: int = 0) -> str:
-        """The type of a variable, when it has a value."""
-        key = tuple(selector)
-        if key not in self._types:
-            self._types[key] = "Any"  # for one that is taken from itself
-            self._types[key] = self._of(*key, depth=depth) if len(key) == 2 and depth < _DEEPEST else "Any"
-        return self._types[key]
+    def type_of(self, output: OutputType, depth: int = 0) -> str:
+        """The type of an output, when it has a value."""
+        type_ = union(self._type(source, depth + 1) for source in output.sources)
+        return type_named(output.name) if type_ in ("", "Any") else type_
 
-    def _of(self, scope: str, name: str, *, depth: int) -> str:
-        flow = self._flow
+    def _type(self, selector: Selector, depth: int) -> str:
+        if selector not in self._types:
+            self._types[selector] = "Any"  # for one that is taken from itself
+            if len(selector) == 2 and depth < _DEEPEST:
+                self._types[selector] = self._declared(*selector, depth=depth)
+        return self._types[selector]
+
+    def _declared(self, scope: str, name: str, *, depth: int) -> str:
         if scope == "sys":
             return _SYSTEM.get(name, "Any")
         if scope == "env":
-            return type_named(kind(flow.environment.get(name)))
-        node, spec = flow.nodes.get(scope), self._graph.nodes.get(scope)
-        if node is None or spec is None:
-            return "Any"
-        match node.config:
-            case StartConfig(variables=variables):
-                return next((_FORM.get(each.type, "Any") for each in variables if each.variable == name), "Any")
-            case CodeConfig(outputs=outputs) if name in outputs:
-                return type_named(outputs[name].type)
-            case ParameterExtractorConfig(parameters=parameters) if any(each.name == name for each in parameters):
-                return next(type_named(each.type) for each in parameters if each.name == name)
-            case VariableAggregatorConfig() as config if name == "output" and _alone(config):
-                return union(self.of(each, depth + 1) for each in config.variables) or "Any"
-            case _:
-                return _KNOWN.get(spec.type, {}).get(name, "Any")
+            return type_named(kind(self._flow.environment.get(name)))
+        output = self._schemas.get(scope, {}).get(name)
+        return "Any" if output is None else self.type_of(output, depth)
 
-    def certain(self, selector: Sequence[str], reader: NodeId, depth: int = 0) -> bool:
-        """Whether a variable is there, and is not None, whenever the reader runs."""
-        return self._filled_in(selector, depth) and self._there([selector], reader)
+    def is_certain(self, output: OutputType, reader: NodeId, depth: int = 0) -> bool:
+        """Whether an output that comes from other variables has a value, and not null, whenever the reader runs."""
+        if output.nullable or not all(self._is_never_null(source, depth + 1) for source in output.sources):
+            return False
+        return not output.sources or self._there(output.sources, reader)
 
-    def _filled_in(self, selector: Sequence[str], depth: int) -> bool:
-        """Whether a variable that is there is never None."""
-        key = tuple(selector)
-        if key not in self._filled:
-            self._filled[key] = False  # for one that is taken from itself
-            self._filled[key] = len(key) == 2 and depth < _DEEPEST and self._never_none(*key, depth=depth)
-        return self._filled[key]
-
-    def _never_none(self, scope: str, name: str, *, depth: int) -> bool:
-        node = self._flow.nodes.get(scope)
-        match None if node is None else node.config:
-            case StartConfig(variables=variables):
-                return any(each.required for each in variables if each.variable == name)
-            case VariableAggregatorConfig(variables=sources) as config if _alone(config):
-                return all(self._filled_in(each, depth + 1) for each in sources) and self._there(sources, scope)
-            case VariableAggregatorConfig():
-                return False
-            case _:
-                return True
+    def _is_never_null(self, selector: Selector, depth: int) -> bool:
+        """Whether a variable that exists is never null."""
+        if selector not in self._never_null:
+            self._never_null[selector] = False  # for one that is taken from itself
+            if len(selector) == 2 and depth < _DEEPEST:
+                scope, name = selector
+                output = self._schemas.get(scope, {}).get(name)
+                self._never_null[selector] = output is None or self.is_certain(output, scope, depth)
+        return self._never_null[selector]
 
     def _there(self, selectors: Iterable[Sequence[str]], reader: NodeId) -> bool:
         """Whether one of the variables at least is there whenever the reader runs: every way from the graph's root to
         the reader leads through a node that puts one out, or that is always followed by such a node."""
         makers: set[NodeId] = set()
-        for scope, name in (each for each in selectors if len(each) == 2):
+        for scope, name in (selector for selector in selectors if len(selector) == 2):
             if (scope == "sys" and name in _SYSTEM) or (scope == "env" and name in self._flow.environment):
                 return True
             spec = self._graph.nodes.get(scope)
@@ -234,7 +178,3 @@ class _Typing:
                     reached.add(node)
                     ways.append(node)
         return reached
-
-
-def _alone(config: VariableAggregatorConfig) -> bool:
-    return config.advanced_settings is None or not config.advanced_settings.group_enabled
