@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -30,7 +30,7 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
-from headrace.ports import Bus, Catalog, IdempotencyStore, Pruner
+from headrace.ports import App, Bus, IdempotencyStore, Pruner
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
@@ -151,7 +151,7 @@ async def service(
             packages = code_packages(settings)
             if packages is not None and work:
                 await packages.install()
-            sandbox = _local_sandbox(settings, store, packages)
+            sandbox = _local_sandbox(settings, lambda app: apps.find(app), packages)
         stack.push_async_callback(sandbox.aclose)
 
         documents = DocumentReader()
@@ -216,9 +216,11 @@ def code_packages(settings: Settings) -> Packages | None:
     return Packages(settings.code_packages, settings.data / "code-packages")
 
 
-def _local_sandbox(settings: Settings, catalog: Catalog, packages: Packages | None) -> LocalSandbox:
+def _local_sandbox(
+    settings: Settings, find: Callable[[str], Awaitable[App | None]], packages: Packages | None
+) -> LocalSandbox:
     async def workspace_of(app: str) -> str:
-        known = await catalog.app(app)
+        known = await find(app)
         return known.workspace if known is not None else ""
 
     return LocalSandbox(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from headrace.cache import FRESH_SECONDS, Cache
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError, StoreError, Unauthorized
 from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, Audited, Catalog, Identity, Key, Principal
 from headrace.values import Value
@@ -29,7 +30,6 @@ PERMISSIONS = ("run", "read", "manage")
 annotations, keys."""
 
 APP_PREFIX, WORKSPACE_PREFIX = "app-", "ws-"
-KEY_SECONDS = 0.25  # a key's answer is remembered this long; with what a store remembers, less than a second
 OVERLAP, LONGEST_OVERLAP = 24 * 3600.0, 30 * 24 * 3600.0  # seconds that a rotated key goes on for
 ITSELF = "headrace"  # who made the keys that come with an app
 _SHOWN = 8  # characters of a key by which it is told from others
@@ -50,7 +50,6 @@ class Rights(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Known:
     principal: Principal
-    until: float  # on the monotonic clock
     expires_at: float | None
 
 
@@ -90,7 +89,7 @@ class Access:
         self.catalog = catalog
         self.identity = identity
         self.clock = clock
-        self._known: dict[str, _Known] = {}  # by the key's digest
+        self._keys: Cache[_Known | None] = Cache(_REMEMBERED, FRESH_SECONDS)  # by digest
         self._used: dict[str, float] = {}  # by the key's id, when that was last written down
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -104,28 +103,23 @@ class Access:
             raise Unauthorized("Authorization header must be provided and start with 'Bearer'")
         if scheme.lower() != "bearer":
             raise Unauthorized("Authorization scheme must be 'Bearer'")
-        hashed = digest(key)
-        known = self._known.get(hashed)
-        if known is not None and time.monotonic() < known.until:
-            if known.expires_at is None or self.clock() < known.expires_at:
-                return known.principal
-        elif self.identity is not None and _is_token(key):
+        if self.identity is not None and _is_token(key):
             return await self.identity.principal(key)
-        return await self._find(hashed)
+        hashed = digest(key)
+        known = await self._keys.get(hashed, lambda: self._find(hashed))
+        if known is None or (known.expires_at is not None and known.expires_at <= self.clock()):
+            raise Unauthorized("Access token is invalid")
+        return known.principal
 
-    async def _find(self, hashed: str) -> Principal:
-        at, now = time.monotonic(), self.clock()
+    async def _find(self, hashed: str) -> _Known | None:
+        now = self.clock()
         key = await self.catalog.key_of(hashed)
         if key is None or not hmac.compare_digest(key.digest, hashed) or not key.live(now):
-            self._known.pop(hashed, None)
-            raise Unauthorized("Access token is invalid")
+            return None
         apps = key.apps if key.app is None else frozenset({key.app})
         principal = Principal(key.id, key.workspace, key.permissions, apps, key.app)
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[hashed] = _Known(principal, at + KEY_SECONDS, key.expires_at)
         self._touch(key, now)
-        return principal
+        return _Known(principal, key.expires_at)
 
     def _touch(self, key: Key, now: float) -> None:
         """Has it written down that a key is used; nobody waits for that."""
@@ -206,13 +200,13 @@ class Access:
         about: dict[str, Value] = {"replaced_by": new.id, "prefix": new.prefix, "expires_at": until}
         if not await self.catalog.replace_key(key.id, new, until, self._audited("rotated", by, key, about)):
             raise await self._not_live(key.id)
-        self._known.clear()
+        self._keys.invalidate()
         return new, secret
 
     async def revoke(self, key: Key, by: str) -> bool:
         """Ends a key for good; False if it was revoked already."""
         revoked = await self.catalog.revoke_key(key.id, self.clock(), self._audited("revoked", by, key, {}))
-        self._known.clear()
+        self._keys.invalidate()
         return revoked
 
     async def _check(self, rights: Rights) -> None:

@@ -6,7 +6,6 @@ body's form, then `user`, then the app's mode, then everything else.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from json import JSONDecodeError
@@ -36,7 +35,6 @@ _LONGEST_USER = 255  # as in Dify's database
 _READING = frozenset({"GET", "HEAD"})
 _APP = "app_id"
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
-_REMEMBERED = 10_000  # end users, so that not every call asks the catalog for one it knows
 
 
 class FileStore(Files, Protocol):
@@ -88,7 +86,6 @@ class Api:
         self.speech = speech
         self.annotations = Annotations(run_service.conversations)
         self.chats = Chats(run_service, self.annotations.answer)
-        self._end_users: OrderedDict[tuple[str, str], EndUser] = OrderedDict()
 
     async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:
         """The app that the request is for, if its key opens it and has the permission: by default read for a GET, run
@@ -148,13 +145,7 @@ class Api:
 
     async def end_user(self, app: App, user: str) -> EndUser:
         """The end user that a caller's `user` names."""
-        key = (app.id, user)
-        known = self._end_users.get(key)
-        if known is None:
-            known = self._end_users[key] = await self.apps.end_user(app, user)
-            if len(self._end_users) > _REMEMBERED:
-                self._end_users.popitem(last=False)
-        return known
+        return await self.apps.end_user(app, user)
 
     async def caller(self, app: App, user: Value) -> EndUser:
         """As `end_user`; whoever does not say whom it calls for is the anonymous one."""

@@ -17,7 +17,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from headrace.access.keys import APP_PREFIX, ITSELF, KEY_SECONDS, Access, Rights, digest, reaches
+from headrace.access.keys import APP_PREFIX, ITSELF, Access, Rights, digest, reaches
+from headrace.cache import FRESH_SECONDS, Cache
 from headrace.dsl.load import inspect, load
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.node import Flow, Registry
@@ -25,7 +26,7 @@ from headrace.ports import WORKSPACE, App, Catalog, EndUser, Principal, Version
 
 logger = logging.getLogger(__name__)
 
-_REMEMBERED = 10_000  # apps
+_REMEMBERED = 10_000  # apps, workspaces, end users
 _FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
 
 
@@ -65,8 +66,9 @@ class Apps:
         self._publishing = asyncio.Lock()  # within this process, one looks and then writes at a time
         self._flows: dict[str, tuple[Version, Flow]] = {}  # by version id; a version never changes
         self.access = Access(catalog, clock)
-        self._current: dict[str, tuple[float, Served]] = {}  # by the app's id, until when on the monotonic clock
-        self._members: dict[str, tuple[float, list[App]]] = {}  # by workspace, the same
+        self._apps: Cache[App | None] = Cache(_REMEMBERED, FRESH_SECONDS)
+        self._members: Cache[list[App]] = Cache(_REMEMBERED, FRESH_SECONDS)  # by workspace
+        self._end_users: Cache[EndUser] = Cache(_REMEMBERED)  # by app and session; they never change
 
     async def publish(self, source: str, content: str, workspace: str = WORKSPACE) -> Served:
         """Serves a file's content under its source, which is another app in every workspace. LoadError if it cannot be
@@ -103,7 +105,7 @@ class Apps:
             if app is None:
                 await self._keep_key(described, self.own_key(described))
             self._flows[version.id] = (version, flow)
-            self._forget()
+            self._invalidate()
             return Served(described, version, flow)
 
     async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
@@ -163,7 +165,7 @@ class Apps:
         )
         if changed != known:
             await self.catalog.save_app(changed)
-        self._forget()
+        self._invalidate()
         return changed
 
     async def _app(self, app: str) -> App:
@@ -172,7 +174,17 @@ class Apps:
             raise _no_app(app)
         return found
 
+    async def remove(self, app: App) -> bool:
+        """Removes an app with its keys and versions; see `Catalog.remove_app`."""
+        removed = await self.catalog.remove_app(app.id)
+        self._invalidate()
+        return removed
+
     # ----------------------------------------------------------------------------------------------------- finding
+
+    async def find(self, app: str) -> App | None:
+        """An app by its id, at most `FRESH_SECONDS` old."""
+        return await self._apps.get(app, lambda: self.catalog.app(app))
 
     async def served(self, app: str) -> Served:
         """An app in its current version. NotFound if there is none of that id."""
@@ -200,7 +212,9 @@ class Apps:
 
     async def end_user(self, app: App, session: str) -> EndUser:
         """The end user that a call's `user` names, made if new."""
-        return await self.catalog.end_user(app.id, session, self._clock())
+        return await self._end_users.get(
+            (app.id, session), lambda: self.catalog.end_user(app.id, session, self._clock())
+        )
 
     # ------------------------------------------------------------------------------------------------------ opening
 
@@ -209,25 +223,14 @@ class Apps:
         one that it may call. NotFound if there is none of that id, or none that it may call; InvalidParam where it
         should have named one."""
         app = wanted or principal.app or await self._only(principal)
-        until, served = self._current.get(app, (0.0, None))
-        if served is None or until < time.monotonic():
-            found = await self.catalog.app(app)
-            if found is None or not reaches(principal, found):
-                raise _no_app(app)
-            served = await self.version(found, found.version)
-            if len(self._current) >= _REMEMBERED:
-                self._current.clear()
-            self._current[app] = (time.monotonic() + KEY_SECONDS, served)
-        elif not reaches(principal, served.app):
+        found = await self.find(app)
+        if found is None or not reaches(principal, found):
             raise _no_app(app)
-        return served
+        return await self.version(found, found.version)
 
     async def reached(self, principal: Principal) -> Sequence[App]:
         """The apps that a principal may call."""
-        until, members = self._members.get(principal.workspace, (0.0, []))
-        if until < time.monotonic():
-            members = await self.catalog.apps(principal.workspace)
-            self._members[principal.workspace] = (time.monotonic() + KEY_SECONDS, members)
+        members = await self._members.get(principal.workspace, lambda: self.catalog.apps(principal.workspace))
         return [app for app in members if reaches(principal, app)]
 
     async def _only(self, principal: Principal) -> str:
@@ -239,9 +242,9 @@ class Apps:
             raise InvalidParam(f"This key opens {told}: name the one that you mean in the header Headrace-App.")
         return open_[0].id
 
-    def _forget(self) -> None:
-        self._current.clear()
-        self._members.clear()
+    def _invalidate(self) -> None:
+        self._apps.invalidate()
+        self._members.invalidate()
 
     # ------------------------------------------------------------------------------------------------------ own keys
 

@@ -175,7 +175,7 @@ class BatchRunner:
         """Brings a batch to its end. Whatever fails here puts it off: it is taken up again like after a crash."""
         batch, apps = open_.batch, self._run_service.apps
         try:
-            app = await apps.catalog.app(batch.app)
+            app = await apps.find(batch.app)
             if app is None:
                 raise NotFound(f"App not found with id: {batch.app}")
             served = await apps.version(app, batch.version)

@@ -91,7 +91,7 @@ def remove(app: str, data: Path | None) -> None:
     async def work() -> None:
         async with installation(data) as running:
             found = await find_app(running, app)
-            await running.apps.catalog.remove_app(found.id)
+            await running.apps.remove(found)
         say(f"Removed '{found.name}' ({found.id}).")
 
     wait_for(work())

@@ -149,7 +149,7 @@ class RunService:
         this id may exist already."""
         if self.draining:
             raise ServerDraining
-        if self.limiter is not None and (found := await self.apps.catalog.app(app)) is not None:
+        if self.limiter is not None and (found := await self.apps.find(app)) is not None:
             await self.limiter.admit(run, found, known=known)
 
     async def _enqueue(self, records: Sequence[Record]) -> Submitted:
@@ -270,7 +270,7 @@ class RunService:
             return None
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        app = await self.apps.catalog.app(queued.app)
+        app = await self.apps.find(queued.app)
         if app is None:
             return None
         served = await self.apps.version(app, queued.version)

@@ -1,4 +1,4 @@
-"""Catalog in a database. What every call asks for (its key, its app, its end user) is kept at hand."""
+"""The catalog in a database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from sqlalchemy.engine import RowMapping
 
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
-from headrace.stores.sql.cache import Cache
-from headrace.stores.sql.database import Database
 from headrace.stores.sql.schema import (
     PENDING,
     annotation_replies,
@@ -28,21 +26,10 @@ from headrace.stores.sql.schema import (
     versions,
 )
 from headrace.stores.sql.statements import Part, add, put
-from headrace.stores.sql.writer import Writer
-
-FRESH = 1.0  # seconds after which what another process may have changed (apps) is read again
-KEYS_FRESH = 0.5  # and keys: one that another process revokes is refused here within a second, all told
 
 
 class SqlCatalog(Part):
-    """Catalog."""
-
-    def __init__(self, database: Database, writer: Writer) -> None:
-        super().__init__(database, writer)
-        self._apps: Cache[App | None] = Cache(1000, FRESH)
-        self._keys: Cache[Key | None] = Cache(10_000, KEYS_FRESH)
-        self._versions: Cache[Version | None] = Cache(16)  # never changed; some are megabytes
-        self._end_users: Cache[EndUser] = Cache(10_000)
+    """Implements Catalog."""
 
     # ------------------------------------------------------------------------------------------------------ apps
 
@@ -53,11 +40,8 @@ class SqlCatalog(Part):
         return [_app(row) for row in await self._database.rows(statement)]
 
     async def app(self, app: str) -> App | None:
-        async def load() -> App | None:
-            row = await self._database.row(select(apps).where(apps.c.id == clean(app)))
-            return _app(row) if row else None
-
-        return await self._apps.get(app, load)
+        row = await self._database.row(select(apps).where(apps.c.id == clean(app)))
+        return _app(row) if row else None
 
     async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
         ours = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
@@ -77,7 +61,6 @@ class SqlCatalog(Part):
             "workspace": app.workspace,
         }
         await self._write(lambda connection: put(connection, apps, values))
-        self._apps.clear()
 
     async def remove_app(self, app: str) -> bool:
         def work(connection: Connection) -> bool:
@@ -89,11 +72,7 @@ class SqlCatalog(Part):
             connection.execute(delete(batches).where(batches.c.app == app))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0
 
-        removed = await self._write(work)
-        self._apps.clear()
-        self._keys.clear()
-        self._versions.clear()
-        return removed
+        return await self._write(work)
 
     # -------------------------------------------------------------------------------------------------- versions
 
@@ -102,11 +81,8 @@ class SqlCatalog(Part):
         return [Version(**row) for row in await self._database.rows(statement)]
 
     async def version(self, version: str) -> Version | None:
-        async def load() -> Version | None:
-            row = await self._database.row(select(versions).where(versions.c.id == clean(version)))
-            return Version(**row) if row else None
-
-        return await self._versions.get(version, load)
+        row = await self._database.row(select(versions).where(versions.c.id == clean(version)))
+        return Version(**row) if row else None
 
     async def add_version(self, version: Version) -> None:
         await self._write(lambda connection: add(connection, versions, asdict(version)))
@@ -129,11 +105,8 @@ class SqlCatalog(Part):
         return [_key(row) for row in await self._database.rows(newest)]
 
     async def key_of(self, digest: str) -> Key | None:
-        async def load() -> Key | None:
-            row = await self._database.row(select(keys).where(keys.c.digest == clean(digest)))
-            return _key(row) if row else None
-
-        return await self._keys.get(digest, load)
+        row = await self._database.row(select(keys).where(keys.c.digest == clean(digest)))
+        return _key(row) if row else None
 
     async def find_key(self, key: str) -> Key | None:
         row = await self._database.row(select(keys).where(keys.c.id == clean(key)))
@@ -169,9 +142,7 @@ class SqlCatalog(Part):
             add(connection, audit, _audited_row(audited))
             return True
 
-        replaced = await self._write(work)
-        self._keys.clear()
-        return replaced
+        return await self._write(work)
 
     async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
         statement = update(keys).where(keys.c.id == clean(key), keys.c.revoked_at.is_(None)).values(revoked_at=at)
@@ -183,9 +154,7 @@ class SqlCatalog(Part):
                 add(connection, audit, _audited_row(audited))
             return True
 
-        revoked = await self._write(work)
-        self._keys.clear()
-        return revoked
+        return await self._write(work)
 
     async def touch_key(self, key: str, at: float) -> None:
         statement = update(keys).where(keys.c.id == clean(key)).values(used_at=at)
@@ -202,21 +171,17 @@ class SqlCatalog(Part):
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
         app, name = clean(app), clean(session)
+        found = select(end_users).where(end_users.c.app == app, end_users.c.session == name)
+        row = await self._database.row(found)
+        if row is None:
+            new = EndUser(str(uuid4()), app, name, at, at)
 
-        async def load() -> EndUser:
-            found = select(end_users).where(end_users.c.app == app, end_users.c.session == name)
-            row = await self._database.row(found)
-            if row is None:
-                new = EndUser(str(uuid4()), app, name, at, at)
+            def work(connection: Connection) -> RowMapping:
+                add(connection, end_users, asdict(new))
+                return connection.execute(found).mappings().one()
 
-                def work(connection: Connection) -> RowMapping:
-                    add(connection, end_users, asdict(new))
-                    return connection.execute(found).mappings().one()
-
-                row = await self._write(work)
-            return EndUser(**row)
-
-        return await self._end_users.get((app, name), load)
+            row = await self._write(work)
+        return EndUser(**row)
 
     async def find_end_user(self, end_user: str) -> EndUser | None:
         row = await self._database.row(select(end_users).where(end_users.c.id == clean(end_user)))

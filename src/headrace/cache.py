@@ -1,4 +1,4 @@
-"""What was read lately."""
+"""What was read lately from the store. Each kind of thing is cached in one place (`access.keys`, `apps.catalog`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+FRESH_SECONDS = 0.5
+"""How old a cached key or app may be: a change by another process takes effect within this time."""
+
 
 @dataclass(slots=True)
 class _Entry(Generic[T]):
@@ -19,16 +22,16 @@ class _Entry(Generic[T]):
 
 
 class Cache(Generic[T]):
-    """The `most` values asked for last, each believed for `fresh` seconds (None: for ever). None is not kept.
+    """The `most` values used last, each for `fresh` seconds (None: for ever). None is not kept.
 
-    Past half its time a value is read again by the first who asks, while the others still get the old one.
+    Past half that time the first caller reads the value again, while others still get the old one.
     """
 
     def __init__(self, most: int, fresh: float | None = None) -> None:
         self._most = most
         self._fresh = fresh
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
-        self._cleared = 0
+        self._invalidated = 0
 
     async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         now = time.monotonic()
@@ -38,9 +41,9 @@ class Cache(Generic[T]):
                 self._entries.move_to_end(key)
                 return entry.value
             entry.refreshing = True
-        cleared = self._cleared
+        invalidated = self._invalidated
         value = await load()
-        if cleared == self._cleared:  # else what was read may be out of date already
+        if invalidated == self._invalidated:  # otherwise the value may be out of date already
             if value is None:
                 self._entries.pop(key, None)
             else:
@@ -49,6 +52,7 @@ class Cache(Generic[T]):
                     self._entries.popitem(last=False)
         return value
 
-    def clear(self) -> None:
+    def invalidate(self) -> None:
+        """Forgets all values: something has changed."""
         self._entries.clear()
-        self._cleared += 1
+        self._invalidated += 1
