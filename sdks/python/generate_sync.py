@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent / "src" / "headrace_client"
-_BY_HAND = {"__init__.py", "runtime.py"}
+_BY_HAND = {"__init__.py", "compat.py"}
 _WORDS = {
     "_async": "_sync",
     "async def": "def",

@@ -30,9 +30,9 @@ from headrace_client.errors import (
     WaitTimeoutError,
 )
 from headrace_client.events import Event
+from headrace_client.file_inputs import File
 from headrace_client.models import CreatedRun, Message, UploadedFile, WorkflowRun
 from headrace_client.options import PollingPlan, RetryPolicy
-from headrace_client.shaping import File
 from headrace_client.wire import VERSION as __version__
 
 __all__ = [

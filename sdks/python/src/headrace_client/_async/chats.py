@@ -8,10 +8,12 @@ from typing import Any, Literal
 import httpx
 
 from headrace_client._async.core import AsyncCalls, segment
-from headrace_client._async.following import AsyncChatRecovery
 from headrace_client._async.pages import AsyncPages
+from headrace_client._async.recovery import AsyncChatRecovery
 from headrace_client._async.streams import AsyncStream
 from headrace_client._async.transport import Timeout
+from headrace_client.event_reader import CHAT_ENDS, Reader
+from headrace_client.file_inputs import as_file
 from headrace_client.models import (
     Conversation,
     ConversationVariable,
@@ -24,8 +26,6 @@ from headrace_client.models import (
     SuggestedQuestions,
     Transcript,
 )
-from headrace_client.reading import CHAT_ENDS, Reader
-from headrace_client.shaping import as_file
 from headrace_client.wire import object_of, typed
 
 _LONG = 300.0

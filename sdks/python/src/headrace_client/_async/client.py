@@ -13,7 +13,7 @@ from types import TracebackType
 
 import httpx
 
-from headrace_client._async import runtime
+from headrace_client._async import compat
 from headrace_client._async.apps import AsyncApps
 from headrace_client._async.chats import AsyncChats
 from headrace_client._async.core import AsyncSession
@@ -63,7 +63,7 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
         limits: httpx.Limits = _LIMITS,
         http_client: httpx.AsyncClient | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = runtime.sleep,
+        sleep: Callable[[float], Awaitable[None]] = compat.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
         policy = retry or RetryPolicy()

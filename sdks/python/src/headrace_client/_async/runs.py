@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import httpx
 
-from headrace_client._async.asking import AsyncAsk
 from headrace_client._async.core import AsyncCalls, segment
-from headrace_client._async.following import AsyncRecovery
 from headrace_client._async.pages import AsyncPages
+from headrace_client._async.recovery import AsyncRecovery
 from headrace_client._async.streams import AsyncStream
 from headrace_client._async.transport import Timeout
+from headrace_client._async.workflow_requests import AsyncAsk
 from headrace_client.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -23,6 +23,7 @@ from headrace_client.errors import (
     UsageError,
     WaitTimeoutError,
 )
+from headrace_client.event_reader import WORKFLOW_ENDS, Reader
 from headrace_client.events import Event
 from headrace_client.models import (
     Answer,
@@ -37,7 +38,6 @@ from headrace_client.models import (
     workflow_run,
 )
 from headrace_client.options import PollingPlan
-from headrace_client.reading import WORKFLOW_ENDS, Reader
 from headrace_client.wire import object_of, seconds, typed
 
 _LONG = 300.0  # seconds that a blocking call may take where nothing else is said

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import httpx
 
 from headrace_client.errors import APIConnectionError, HeadraceError, StreamInterruptedError
+from headrace_client.event_reader import Reader
 from headrace_client.events import Event
 from headrace_client.models import WorkflowRun, request_id, workflow_run
-from headrace_client.reading import Reader
 from headrace_client.wire import connection_error, typed
 
 _GET_ON = 1.0  # seconds, doubled, between tries to go on that brought nothing

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pydantic_core import PydanticSerializationError, to_json
 
-from headrace_client._async import runtime
+from headrace_client._async import compat
 from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
 from headrace_client.models import Payload, request_id
 from headrace_client.options import RetryPolicy, headers_of
@@ -44,7 +44,7 @@ class AsyncAddress:
     def __init__(self, root: str, other: str | None) -> None:
         self.root = root
         self.other = other
-        self.settling = runtime.Lock()
+        self.settling = compat.Lock()
 
 
 class AsyncTransport:
@@ -61,7 +61,7 @@ class AsyncTransport:
         retry: RetryPolicy,
         headers: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = runtime.sleep,
+        sleep: Callable[[float], Awaitable[None]] = compat.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
         self._address = address
@@ -202,7 +202,7 @@ class AsyncTransport:
             return None if until is None else max(0.001, until - self.clock())
 
         address = self._address
-        if not await runtime.acquired(address.settling, rest()):
+        if not await compat.acquired(address.settling, rest()):
             raise APITimeoutError(f"{self.root}: no answer in time")
         try:
             for root in (address.other, address.root) if address.other is not None else ():

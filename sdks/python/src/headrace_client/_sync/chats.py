@@ -9,10 +9,12 @@ from typing import Any, Literal
 import httpx
 
 from headrace_client._sync.core import Calls, segment
-from headrace_client._sync.following import ChatRecovery
 from headrace_client._sync.pages import Pages
+from headrace_client._sync.recovery import ChatRecovery
 from headrace_client._sync.streams import Stream
 from headrace_client._sync.transport import Timeout
+from headrace_client.event_reader import CHAT_ENDS, Reader
+from headrace_client.file_inputs import as_file
 from headrace_client.models import (
     Conversation,
     ConversationVariable,
@@ -25,8 +27,6 @@ from headrace_client.models import (
     SuggestedQuestions,
     Transcript,
 )
-from headrace_client.reading import CHAT_ENDS, Reader
-from headrace_client.shaping import as_file
 from headrace_client.wire import object_of, typed
 
 _LONG = 300.0

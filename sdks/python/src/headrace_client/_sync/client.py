@@ -14,7 +14,7 @@ from types import TracebackType
 
 import httpx
 
-from headrace_client._sync import runtime
+from headrace_client._sync import compat
 from headrace_client._sync.apps import Apps
 from headrace_client._sync.chats import Chats
 from headrace_client._sync.core import Session
@@ -64,7 +64,7 @@ class Client(Runs, Chats, Apps):
         limits: httpx.Limits = _LIMITS,
         http_client: httpx.Client | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = runtime.sleep,
+        sleep: Callable[[float], None] = compat.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
         policy = retry or RetryPolicy()

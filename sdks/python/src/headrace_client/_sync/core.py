@@ -9,12 +9,10 @@ from urllib.parse import quote
 
 import httpx
 
-from headrace_client._sync.runtime import Lock
+from headrace_client._sync.compat import Lock
 from headrace_client._sync.transport import Timeout, Transport
 from headrace_client.errors import HeadraceError, NotFoundError, UsageError
-from headrace_client.models import AppParameters, UploadedFile, WorkflowRun, workflow_run
-from headrace_client.options import PollingPlan
-from headrace_client.shaping import (
+from headrace_client.file_inputs import (
     FILE_VARIABLES,
     Variable,
     as_file,
@@ -27,6 +25,8 @@ from headrace_client.shaping import (
     shaped,
     variables_of,
 )
+from headrace_client.models import AppParameters, UploadedFile, WorkflowRun, workflow_run
+from headrace_client.options import PollingPlan
 from headrace_client.wire import MARK, is_json, is_silent, is_stream, object_of, typed
 
 _T = TypeVar("_T")

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import httpx
 
-from headrace_client._sync.asking import Ask
 from headrace_client._sync.core import Calls, segment
-from headrace_client._sync.following import Recovery
 from headrace_client._sync.pages import Pages
+from headrace_client._sync.recovery import Recovery
 from headrace_client._sync.streams import Stream
 from headrace_client._sync.transport import Timeout
+from headrace_client._sync.workflow_requests import Ask
 from headrace_client.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -24,6 +24,7 @@ from headrace_client.errors import (
     UsageError,
     WaitTimeoutError,
 )
+from headrace_client.event_reader import WORKFLOW_ENDS, Reader
 from headrace_client.events import Event
 from headrace_client.models import (
     Answer,
@@ -38,7 +39,6 @@ from headrace_client.models import (
     workflow_run,
 )
 from headrace_client.options import PollingPlan
-from headrace_client.reading import WORKFLOW_ENDS, Reader
 from headrace_client.wire import object_of, seconds, typed
 
 _LONG = 300.0  # seconds that a blocking call may take where nothing else is said

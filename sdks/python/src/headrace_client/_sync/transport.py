@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from pydantic_core import PydanticSerializationError, to_json
 
-from headrace_client._sync import runtime
+from headrace_client._sync import compat
 from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
 from headrace_client.models import Payload, request_id
 from headrace_client.options import RetryPolicy, headers_of
@@ -45,7 +45,7 @@ class Address:
     def __init__(self, root: str, other: str | None) -> None:
         self.root = root
         self.other = other
-        self.settling = runtime.Lock()
+        self.settling = compat.Lock()
 
 
 class Transport:
@@ -62,7 +62,7 @@ class Transport:
         retry: RetryPolicy,
         headers: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = runtime.sleep,
+        sleep: Callable[[float], None] = compat.sleep,
         chance: Callable[[], float] = random,
     ) -> None:
         self._address = address
@@ -201,7 +201,7 @@ class Transport:
             return None if until is None else max(0.001, until - self.clock())
 
         address = self._address
-        if not runtime.acquired(address.settling, rest()):
+        if not compat.acquired(address.settling, rest()):
             raise APITimeoutError(f"{self.root}: no answer in time")
         try:
             for root in (address.other, address.root) if address.other is not None else ():

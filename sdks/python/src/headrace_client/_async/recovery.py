@@ -1,30 +1,29 @@
-# Made by generate_sync.py from _async/following.py: change that one.
 """What is done when a stream is cut: it is resumed, or its run's outcome is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 
-from headrace_client._sync.core import Session, segment
+from headrace_client._async.core import AsyncSession, segment
 from headrace_client.errors import APIConnectionError, HeadraceError
+from headrace_client.event_reader import Reader
 from headrace_client.models import FINAL, WorkflowRun
 from headrace_client.options import PollingPlan
-from headrace_client.reading import Reader
 from headrace_client.wire import seconds
 
 
-class Recovery:
+class AsyncRecovery:
     """Of streams of workflow runs."""
 
     def __init__(
         self,
-        session: Session,
+        session: AsyncSession,
         user: str,
         polling: PollingPlan,
-        again: Callable[[], httpx.Response | None] | None = None,
+        again: Callable[[], Awaitable[httpx.Response | None]] | None = None,
     ) -> None:
         """`again` asks for the stream anew, if that begins no second run."""
         self.session = session
@@ -32,17 +31,17 @@ class Recovery:
         self.polling = polling
         self._again = again
 
-    def sleep(self, seconds: float) -> None:
-        self.session.transport.sleep(seconds)
+    async def sleep(self, seconds: float) -> None:
+        await self.session.transport.sleep(seconds)
 
-    def resume(self, reader: Reader) -> httpx.Response | None:
+    async def resume(self, reader: Reader) -> httpx.Response | None:
         """The rest of the stream, from the place that was reached; None where the server has no such thing."""
         session, run, place = self.session, reader.run_id, reader.place
         if run is None:
-            return None if self._again is None or reader.told else self._again()
+            return None if self._again is None or reader.told else await self._again()
         if place is None:
             return None
-        return session.settled(
+        return await session.settled(
             lambda: session.transport.request(
                 "GET",
                 f"/v1/workflow/{segment(run)}/events",
@@ -52,38 +51,38 @@ class Recovery:
             )
         )
 
-    def outcome(self, reader: Reader) -> list[dict[str, Any]]:
+    async def outcome(self, reader: Reader) -> list[dict[str, Any]]:
         """The end of the run, as the event that the stream would have had."""
         if reader.run_id is None:
             raise APIConnectionError("it may have been begun, or not; look at the log of runs")
-        run = self.ended(reader.run_id)
+        run = await self.ended(reader.run_id)
         return [finished(reader, run)]
 
-    def ended(self, run: str) -> WorkflowRun:
+    async def ended(self, run: str) -> WorkflowRun:
         """A run, once it has ended; it is looked at at once, and then as the plan says."""
         plan, clock = self.polling, self.session.transport.clock
         until = clock() + plan.timeout
         interval = plan.first
         while True:
-            told = self.session.settled(lambda: self.session.detail(run))
+            told = await self.session.settled(lambda: self.session.detail(run))
             if told.status in FINAL:
                 return told
             left = until - clock()
             if left <= 0:
                 raise HeadraceError(f"after {seconds(plan.timeout)} the run is still {told.status}")
-            self.sleep(min(interval, left))
+            await self.sleep(min(interval, left))
             interval = plan.after(interval)
 
 
-class ChatRecovery(Recovery):
+class AsyncChatRecovery(AsyncRecovery):
     """Of streams of messages."""
 
-    def outcome(self, reader: Reader) -> list[dict[str, Any]]:
+    async def outcome(self, reader: Reader) -> list[dict[str, Any]]:
         """The end of the run, if it has one, and of the message, with its whole answer."""
         events: list[dict[str, Any]] = []
         failed: str | None = None
         if reader.run_id is not None and reader.finished is None:
-            run = self.ended(reader.run_id)
+            run = await self.ended(reader.run_id)
             events.append(finished(reader, run))
             failed = (run.error or f"the run {run.status}") if run.status in ("failed", "stopped") else None
         elif reader.finished is not None:
@@ -98,9 +97,9 @@ class ChatRecovery(Recovery):
             message = f"Run failed: {failed}"
             error = {**told, "event": "error", "status": 400, "code": "invalid_param", "message": message}
             return [*events, error]
-        return [*events, {**told, **self._message(reader), "event": "message_end"}]
+        return [*events, {**told, **await self._message(reader), "event": "message_end"}]
 
-    def _message(self, reader: Reader) -> dict[str, Any]:
+    async def _message(self, reader: Reader) -> dict[str, Any]:
         """What the conversation's history has on the message."""
         if reader.message_id is None or reader.conversation_id is None:
             raise APIConnectionError("no history tells what became of it")
@@ -110,7 +109,7 @@ class ChatRecovery(Recovery):
         whole = reader.run_id is not None
         before: str | None = None
         while True:
-            page = self.session.transport.get("/v1/messages", params)
+            page = await self.session.transport.get("/v1/messages", params)
             messages: list[dict[str, Any]] = page.get("data") or []
             found = [each for each in messages if each.get("id") == reader.message_id]
             answer = found[0].get("answer") if found else None
@@ -122,7 +121,7 @@ class ChatRecovery(Recovery):
             left = until - clock()
             if left <= 0:
                 raise HeadraceError(f"after {seconds(plan.timeout)} the message is not there")
-            self.sleep(min(interval, left))
+            await self.sleep(min(interval, left))
             interval = plan.after(interval)
 
 

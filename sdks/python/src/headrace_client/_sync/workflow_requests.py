@@ -1,4 +1,4 @@
-# Made by generate_sync.py from _async/asking.py: change that one.
+# Made by generate_sync.py from _async/workflow_requests.py: change that one.
 """One request to run a workflow, put to whichever API the server has."""
 
 from __future__ import annotations
