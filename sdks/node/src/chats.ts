@@ -19,12 +19,12 @@ import type {
 import { formOf } from './multipart.js';
 import { Pages } from './pages.js';
 import { carried } from './responses.js';
-import { CHAT_ENDS, Reader } from './reading.js';
-import type { Told } from './reading.js';
-import { finishedBy } from './asking.js';
+import { CHAT_ENDS, Reader } from './event-reader.js';
+import type { Told } from './event-reader.js';
+import { finishedBy } from './workflow-requests.js';
 import { Runs } from './runs.js';
 import { EventStream } from './streams.js';
-import type { Stream } from './exchange.js';
+import type { Stream } from './http-request.js';
 import type { Call } from './transport.js';
 
 export interface CompletionRequest extends UserOptions {

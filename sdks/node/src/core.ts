@@ -6,7 +6,7 @@ import type { AppParameters, UploadedFile } from './models.js';
 import { planOf } from './options.js';
 import type { AnswerHeaders } from './fetch.js';
 import type { CallOptions, ChangedOptions, ClientOptions, Plan, PollingPlan } from './options.js';
-import type { Answer, Stream } from './exchange.js';
+import type { Answer, Stream } from './http-request.js';
 import { MARK, Transport, isSilent, parse } from './transport.js';
 
 const USER = 'headrace-client';

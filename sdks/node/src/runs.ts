@@ -1,4 +1,4 @@
-import { Asking, tooLong } from './asking.js';
+import { Asking, tooLong } from './workflow-requests.js';
 import { segment } from './core.js';
 import type { UserOptions } from './core.js';
 import { HeadraceError, StreamInterruptedError, UsageError, isObject } from './errors.js';

@@ -1,8 +1,8 @@
-import type { Stream } from './exchange.js';
+import type { Stream } from './http-request.js';
 import { ConnectionError, HeadraceError, StreamInterruptedError, isObject, requestIdOf } from './errors.js';
 import type { WorkflowRun } from './models.js';
 import { runOf } from './models.js';
-import type { Reader, Told } from './reading.js';
+import type { Reader, Told } from './event-reader.js';
 
 /** How a stream begins, and how it goes on after a cut. */
 export interface Source {

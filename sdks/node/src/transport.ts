@@ -11,11 +11,11 @@ import {
   retryAfterOf,
   secondsOf,
 } from './errors.js';
-import { Exchange, reachOf, spoken } from './exchange.js';
-import type { Answer, Stream } from './exchange.js';
+import { Exchange, reachOf, spoken } from './http-request.js';
+import type { Answer, Stream } from './http-request.js';
 import { environment } from './platform.js';
 import { received } from './responses.js';
-import { Shared } from './shared.js';
+import { Shared } from './shared-task.js';
 import { DIFY_CLOUD, VERSION, headersOf, numberOf, rootsOf, sleep } from './options.js';
 import type { Form } from './multipart.js';
 import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';

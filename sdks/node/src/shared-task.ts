@@ -1,5 +1,5 @@
 import { TimeoutError, secondsOf } from './errors.js';
-import { LONGEST_TIMER } from './exchange.js';
+import { LONGEST_TIMER } from './http-request.js';
 
 /** Work that many calls wait for. It is given up, and `left` is called, once none of them does. */
 export class Shared<T> {
