@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.flows import environ
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-node.md").read_text("utf-8")
 COPIED = ("src", "docs", "tests", "examples", "Makefile", "pyproject.toml")
@@ -69,13 +71,13 @@ def apply(file: Path, title: str) -> None:
 def execute(project: Path, title: str) -> None:
     """Runs the commands of a step; the last one prints the JSON that the page shows, if it shows any."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environ = {**os.environ, "PATH": path, "PYTHONPATH": f"{project}/src:{project}/build/site"}
+    clean = environ(PATH=path, PYTHONPATH=f"{project}/src:{project}/build/site")
     output = ""
     for command in "".join(blocks("sh", step(title))).splitlines():
         done = subprocess.run(
             ["bash", "-c", COMMANDS.get(command, command)],
             cwd=project,
-            env=environ,
+            env=clean,
             capture_output=True,
             text=True,
             check=False,
