@@ -371,7 +371,7 @@ async def test_an_agent_with_tools_is_not_run(server: Serving) -> None:
             {"user": "u", "inputs": {}, "query": "x", "auto_generate_name": "maybe"},
             "auto_generate_name: Input should be a valid boolean",
         ),
-        ({"user": "u", "inputs": {}, "query": "x", "files": {}}, "files: Input should be a valid list of dictionaries"),
+        ({"user": "u", "inputs": {}, "query": "x", "files": {}}, "files: Input should be a valid list"),
         ({"user": "u", "inputs": {}, "query": "x", "workflow_id": 1}, "workflow_id: Input should be a valid string"),
     ],
 )

@@ -26,7 +26,7 @@ KEEP = {"Headrace-Keep-Running": "true"}
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine does not make a request come too late."""
-    monkeypatch.setattr(open_calls, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(open_calls, "RETRY_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -350,7 +350,7 @@ async def test_a_paused_run_is_an_error_that_says_where_to_follow_it(server: Ser
             await client.chat.completions.create(model="chat", messages=[user("hello")])
         assert paused.value.code == "run_paused"
         stream = await client.chat.completions.create(model="chat", messages=[user("hello")], stream=True)
-        with pytest.raises(openai.APIError, match="waits for somebody"):
+        with pytest.raises(openai.APIError, match="waits for a person"):
             [chunk async for chunk in stream]
 
 

@@ -227,7 +227,7 @@ async def test_health(app: Client, server: Serving, monkeypatch: pytest.MonkeyPa
     async def broken(*_: Any) -> Any:
         raise StoreError("locked")
 
-    monkeypatch.setattr("headrace.api.app._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("headrace.api.health._PROBE_SECONDS", 0.0)
     for name in ("read", "probe"):
         with monkeypatch.context() as away:
             away.setattr(server.store, name, broken)

@@ -37,7 +37,7 @@ call '200' 'Switch annotation reply on or off' \
 }'
 job_id=$(field job_id)
 
-call '200' 'How the switching goes' \
+call '200' 'Get the status of switching' \
   --request GET "${HEADRACE_URL}/v1/apps/annotation-reply/enable/status/${job_id}" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
 

@@ -25,7 +25,7 @@ call '200' 'List the messages of a conversation' \
   --request GET "${HEADRACE_URL}/v1/messages?conversation_id=${conversation_id}&user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
 
-call '200' 'What to ask next' \
+call '200' 'Suggest questions' \
   --request GET "${HEADRACE_URL}/v1/messages/${message_id}/suggested?user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
 

@@ -27,6 +27,6 @@ call '200' 'Rate an answer' \
   "content": "Just what I needed."
 }'
 
-call '200' 'List what end users think' \
+call '200' 'List feedback' \
   --request GET "${HEADRACE_URL}/v1/app/feedbacks" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"

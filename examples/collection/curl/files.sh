@@ -16,7 +16,7 @@ download '200' 'Download a file' \
   --request GET "${HEADRACE_URL}/v1/files/${file_id}/preview?user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '200' 'Look up an end user' \
+call '200' 'Get an end user' \
   --request GET "${HEADRACE_URL}/v1/end-users/${end_user_id}" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 

@@ -5,5 +5,5 @@
 call '200' 'Is the process alive?' \
   --request GET "${HEADRACE_URL}/healthz"
 
-call '200' 'Is it to be sent requests?' \
+call '200' 'Is the process ready for requests?' \
   --request GET "${HEADRACE_URL}/readyz"

@@ -8,7 +8,7 @@ call '200' 'List the models' \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
 model=$(field id)
 
-call '200' 'Look at the model' \
+call '200' 'Get a model' \
   --request GET "${HEADRACE_URL}/v1/openai/models/${model}" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
 

@@ -42,7 +42,7 @@ call '200' 'Run one version of the workflow' \
   "user": "user-123"
 }'
 
-call '200' 'Look at a run' \
+call '200' 'Get a run' \
   --request GET "${HEADRACE_URL}/v1/workflows/run/${workflow_run_id}" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,20 +13,9 @@ from starlette.routing import BaseRoute
 
 from headrace import __version__
 from headrace.api.http.errors import body_of, body_type, of_status
-from headrace.api.http.routing import (
-    IDS,
-    PATH_PARAMETERS,
-    STARTING_POINT,
-    ApiRoute,
-    Contents,
-    Operation,
-    OperationList,
-    parameter,
-)
+from headrace.api.http.routing import PATH_PARAMETERS, ApiRoute, Contents, Operation
 from headrace.api.http.schema import JSON, Media, adapter
 from headrace.errors import Forbidden, RequestError, Unauthorized
-
-__all__ = ["IDS", "STARTING_POINT", "document", "parameter"]
 
 TITLE = "Headrace"
 _DESCRIPTION = """Workflows exported from Dify, served through Dify's Service API.
@@ -62,8 +51,6 @@ def document(routes: Iterable[BaseRoute]) -> Json:
 def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
     operation = route.operation
     security: list[dict[str, list[str]]] = [{route.security.name: []}] if route.security else []
-    if operation.legacy is not None:
-        return _legacy(operation.legacy) | {"security": security}
     described: Json = {
         "operationId": operation.id,
         "tags": [operation.tag],
@@ -163,84 +150,3 @@ class _Untitled(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
-
-
-# --------------------------------------------------------------- operations that are still declared as dictionaries
-
-
-def _legacy(described: Mapping[str, Any]) -> Json:
-    responses = {str(status): response for status, response in sorted(described["responses"].items())}
-    return {
-        "operationId": described["operation_id"],
-        "tags": described["tags"],
-        "summary": described["summary"],
-        "description": described["description"],
-        "parameters": [],
-        **described["openapi_extra"],
-        "responses": responses,
-    }
-
-
-def error(code: str, message: str, status: int) -> dict[str, Any]:
-    return {"code": code, "message": message, "status": status}
-
-
-def responses(errors: Sequence[Mapping[str, Any]], status: int = 200, **contents: Any) -> dict[int | str, Any]:
-    """One good answer and the errors, each with its example. `contents`: json, stream, binary,
-    audio."""
-    media = {
-        "json": "application/json",
-        "stream": "text/event-stream",
-        "binary": "application/octet-stream",
-        "audio": "audio/mpeg",
-    }
-    bytes_ = {"schema": {"type": "string"}}
-    # a schema of a stream would be read as that of each of its events
-    schemas = {"json": {"schema": {"type": "object"}}, "stream": {}, "binary": bytes_, "audio": bytes_}
-    good = {media[name]: {**schemas[name], "example": example} for name, example in contents.items()}
-    told: dict[int | str, Any] = {status: {"description": "Done", "content": good}}
-    if any(error["status"] == 401 for error in errors):  # who is to be known is to be let
-        errors = (_FORBIDDEN, *errors)
-    for error in errors:
-        at = told.setdefault(error["status"], {"description": "Refused", "content": {}})
-        content = at["content"].setdefault("application/json", {})
-        content.setdefault("schema", _ERROR_SCHEMA)
-        content.setdefault("examples", {})[error["code"]] = {"value": error}
-    return told
-
-
-_FORBIDDEN = error("forbidden", "This key lacks the permission 'run'.", 403)
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["code", "message", "status"],
-    "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "status": {"type": "integer"}},
-}
-
-
-def operation(
-    name: str,
-    tag: str,
-    summary: str,
-    about: str,
-    responses: dict[int | str, Any],
-    parameters: Sequence[Mapping[str, Any]] = (),
-    body: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    extra: dict[str, Any] = {"parameters": list(parameters)} if parameters else {}
-    if body is not None:
-        extra["requestBody"] = {"required": True, "content": body}
-    good = min(int(status) for status in responses)
-    return {
-        "operation_id": name,
-        "tags": [tag],
-        "summary": summary,
-        "description": about,
-        "responses": responses,
-        "status_code": good,
-        "openapi_extra": extra,
-    }
-
-
-def add_get(router: OperationList, path: str, endpoint: Callable[..., Any], operation: Mapping[str, Any]) -> None:
-    """Adds a GET, and with it HEAD (see `ApiRoute`)."""
-    router.add_api_route(path, endpoint, methods=["GET"], **operation)

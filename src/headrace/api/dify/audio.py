@@ -1,9 +1,9 @@
-"""Speech: what was said as text, and a text or an answer spoken. The provider's own API does it."""
+"""Speech to text, and text or an answer to speech, by the provider's API."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import cast
 
@@ -11,20 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, named_user
-from headrace.api.dify import conversation_docs as operations
+from headrace.api.dify import examples
 from headrace.api.dify.chat_responses import code_of, enabled
 from headrace.api.dify.message_responses import Messages
+from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.multipart import Form, form_of
-from headrace.api.http.params import maybe_text
-from headrace.api.http.responses import told
-from headrace.api.http.routing import OperationList
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import Operation
+from headrace.api.http.schema import BINARY, UPLOAD, Media, parse
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ports.services import Speech
 
 _LARGEST = 30 * 1024 * 1024
-# Dify 1.12 takes mp3, m4a, wav, amr and mpga only, under these very names. What browsers record (webm, ogg) and what
-# the same things are usually called (audio/mpeg) is taken here, too.
+# Dify 1.12 accepts only mp3, m4a, wav, amr and mpga, by these names. What browsers record (webm, ogg) and the usual
+# names of the same types (audio/mpeg) are accepted here, too.
 _EXTENSIONS: Mapping[str, str] = {
     "audio/amr": "amr",
     "audio/flac": "flac",
@@ -49,9 +50,43 @@ class AudioRoutes:
         self.api = api
         self.messages = Messages(api.run_service)
 
-    def add_to(self, router: OperationList) -> None:
-        router.add_api_route("/audio-to-text", self.transcribe, methods=["POST"], **operations.TRANSCRIBE)
-        router.add_api_route("/text-to-audio", self.speak, methods=["POST"], **operations.SPEAK)
+    def operations(self) -> Sequence[Operation]:
+        provider = (
+            RequestError("speech has no provider.", "provider_not_initialize", 400),
+            RequestError("The provider refused the request.", "completion_request_error", 400),
+        )
+        return (
+            Operation(
+                "POST",
+                "/audio-to-text",
+                self.transcribe,
+                id="audioToText",
+                tag="Speech",
+                summary="Speech to text",
+                description="At most 30 MB, of the type audio/mp3, mpeg, mpga, m4a, mp4, wav, webm, ogg, flac or amr.",
+                body=UPLOAD,
+                response=Media(schemas.Transcript, {"text": "Hello!"}),
+                errors=(
+                    _no_audio(),
+                    InvalidParam("Speech to text is not enabled"),
+                    _too_large(_LARGEST),
+                    _unsupported(),
+                    *provider,
+                ),
+            ),
+            Operation(
+                "POST",
+                "/text-to-audio",
+                self.speak,
+                id="textToAudio",
+                tag="Speech",
+                summary="Text to speech",
+                description="Speaks a message's answer (`message_id`), or `text`; with the app's voice by default.",
+                body=Media(schemas.SpeechRequest, {"text": "Hello!", "user": examples.USER, "voice": "alloy"}),
+                response=Media(None, "...", "audio/mpeg", BINARY),
+                errors=(InvalidParam("TTS is not enabled"), NotFound("Message Not Exists."), *provider),
+            ),
+        )
 
     # -------------------------------------------------------------------------------------------------- transcribe
 
@@ -69,24 +104,26 @@ class AudioRoutes:
                 raise InvalidParam("Speech to text is not enabled")
             mime_type = form.content_type.partition(";")[0].strip().lower()
             if mime_type not in _EXTENSIONS:
-                raise RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
+                raise _unsupported()
             audio = await asyncio.to_thread(form.file.read)
         try:
             text = await self._speech().transcribe(audio, filename=_filename(form, mime_type), mime_type=mime_type)
         except NodeError as error:
             raise _refused(error) from error
-        return told({"text": text})
+        transcript: schemas.Transcript = {"text": text}
+        return json_response(transcript)
 
     # ------------------------------------------------------------------------------------------------------- speak
 
     async def speak(self, request: Request) -> Response:
-        """Speaks a message's answer, if one is named, or else a text."""
+        """Speaks a message's answer, if the request names one, or else a text."""
         served = await self.api.authenticate(request)
-        asked = await self.api.json(request)
-        user = named_user(asked.get("user"))
+        body = await self.api.json(request)
+        user = named_user(body.get("user"))
         end_user = await self.api.caller(served.app, user)
-        message, text, voice = (maybe_text(asked, name) for name in ("message_id", "text", "voice"))
-        if message:
+        fields = parse(schemas.SpeechRequest, body)
+        text, voice = fields.get("text"), fields.get("voice")
+        if message := fields.get("message_id"):
             text = await self._answer(served, message, end_user.id if user else None)
         elif not text:
             raise InvalidParam("Text is required")
@@ -99,12 +136,12 @@ class AudioRoutes:
         return Response(audio, media_type=mime_type)
 
     async def _answer(self, served: Served, message: str, end_user: str | None) -> str:
-        """What a message was answered; one of this end user, if the caller names one (it need not)."""
-        wanted = as_uuid(message, NotFound("Message Not Exists."))
-        found = await self.messages.find(served.app.id, end_user, wanted)
-        answer = (await self.messages.show(served, found)).message.answer
+        """The answer to a message; only to one of this end user, if the request names one."""
+        id_ = as_uuid(message, NotFound("Message Not Exists."))
+        view = await self.messages.show(served, await self.messages.find(served.app.id, end_user, id_))
+        answer = view.message.answer
         if not answer.strip():
-            raise InvalidParam("message_id: the message has no answer to be spoken")
+            raise InvalidParam("message_id: the message has no answer to speak")
         return answer
 
     def _speech(self) -> Speech:
@@ -121,7 +158,7 @@ def _voice(served: Served) -> str:
 
 
 def _filename(form: Form, mime_type: str) -> str:
-    """Providers go by the extension: one is added to a name that has none."""
+    """With an extension, which providers go by."""
     name = form.filename or "audio"
     return name if PurePath(name).suffix else f"{name}.{_EXTENSIONS[mime_type]}"
 
@@ -132,6 +169,10 @@ def _refused(error: NodeError) -> RequestError:
 
 def _no_audio() -> RequestError:
     return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
+
+
+def _unsupported() -> RequestError:
+    return RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
 
 
 def _too_large(most: int) -> RequestError:

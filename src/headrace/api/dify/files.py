@@ -1,17 +1,18 @@
-"""Files: taken in, shown to who has the app's key, and handed out to who holds a signed URL."""
+"""Files: uploaded, and downloaded with the app's key or by a signed URL."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from headrace.api import openapi
 from headrace.api.auth import Api, as_uuid, flag
-from headrace.api.dify import run_docs
+from headrace.api.dify import examples
 from headrace.api.dify.run_responses import ANONYMOUS
+from headrace.api.dify.schemas.app import EndUser, UploadedFile
 from headrace.api.http.errors import (
     end_user_not_found,
     file_not_found,
@@ -20,18 +21,25 @@ from headrace.api.http.errors import (
     no_filename,
     unsupported_file_type,
 )
-from headrace.api.http.json import encode, iso
+from headrace.api.http.json import iso
 from headrace.api.http.multipart import Form, form_of
-from headrace.api.http.routing import OperationList
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import TEXT_SCHEMA, Operation, parameter
+from headrace.api.http.schema import BINARY, UPLOAD, Media
 from headrace.errors import Forbidden, NotFound, RequestError
 from headrace.ports import StoredFile
 
-# What a browser may show in place: types that cannot run anything in our origin.
+# Types that a browser may display, since they cannot run anything in our origin.
 _SHOWN = frozenset({"application/pdf", "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"})
 _SHOWN_KINDS = ("audio/", "video/")
 _TEXT = frozenset({"text/plain", "text/csv", "text/markdown", "application/json"})
 _SVG = "image/svg+xml"  # may be embedded (an <img> runs no scripts), but opens as a download
 _BINARY = "application/octet-stream"
+_FILE = Media(None, "...", _BINARY, BINARY)
+_AS_ATTACHMENT = parameter(
+    "query", "as_attachment", "To be saved, not displayed", {"type": "boolean", "default": False}
+)
+_SIGNATURE = tuple(parameter("query", name, "From the URL", TEXT_SCHEMA) for name in ("timestamp", "nonce", "sign"))
 
 
 class FileRoutes:
@@ -39,22 +47,82 @@ class FileRoutes:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        # the largest of all kinds: which kind it is shows only once the body comes
-        self._largest = max(api.options.limit_for(each) for each in (".png", ".mp3", ".mp4", ".txt", ""))
+        # the largest of all kinds: which kind a file is of is known only once the body comes
+        self._largest = max(api.options.limit_for(extension) for extension in (".png", ".mp3", ".mp4", ".txt", ""))
 
-    def add_to(self, router: OperationList) -> None:
-        router.add_api_route("/files/upload", self.upload, methods=["POST"], **run_docs.UPLOAD)
-        openapi.add_get(router, "/files/{file_id}/preview", self.preview, run_docs.PREVIEW)
-        router.add_api_route("/end-users/{end_user_id}", self.end_user, methods=["GET"], **run_docs.END_USER)
+    def operations(self) -> Sequence[Operation]:
+        return (
+            Operation(
+                "POST",
+                "/files/upload",
+                self.upload,
+                id="uploadFile",
+                tag="Files",
+                summary="Upload a file",
+                description="A run takes its `id` as `upload_file_id`, with the `transfer_method` local_file.",
+                body=UPLOAD,
+                response={201: Media(UploadedFile, examples.UPLOADED_FILE)},
+                errors=(no_file_uploaded(), no_filename(), file_too_large(15 * 1024 * 1024), unsupported_file_type()),
+            ),
+            Operation(
+                "GET",
+                "/files/{file_id}/preview",
+                self.preview,
+                id="previewFile",
+                tag="Files",
+                summary="Download a file",
+                description="The bytes of an uploaded file, or a range of them. What a browser could run is sent as an "
+                "attachment.",
+                parameters=(_AS_ATTACHMENT, parameter("query", "user", "Accepted, and of no effect", TEXT_SCHEMA)),
+                response=_FILE,
+                errors=(file_not_found(),),
+            ),
+            Operation(
+                "GET",
+                "/end-users/{end_user_id}",
+                self.end_user,
+                id="getEndUser",
+                tag="Files",
+                summary="Get an end user",
+                description="The end user of an id such as `created_by`.",
+                response=Media(EndUser, examples.END_USER_DETAIL),
+                errors=(end_user_not_found(),),
+            ),
+        )
 
-    def add_signed_to(self, router: OperationList) -> None:
-        openapi.add_get(router, "/files/{file_id}/file-preview", self.signed, run_docs.SIGNED)
-        openapi.add_get(router, "/files/tools/{name}", self.signed_tool, run_docs.SIGNED_TOOL)
+    def signed_operations(self) -> Sequence[Operation]:
+        """What needs no key, since its URL is signed."""
+        return (
+            Operation(
+                "GET",
+                "/files/{file_id}/file-preview",
+                self.signed,
+                id="signedFile",
+                tag="Files",
+                summary="Download a file by its signed URL",
+                description="Needs no key.",
+                parameters=(*_SIGNATURE, _AS_ATTACHMENT),
+                response=_FILE,
+                errors=(NotFound("File not found or signature is invalid"),),
+            ),
+            Operation(
+                "GET",
+                "/files/tools/{name}",
+                self.signed_tool,
+                id="signedToolFile",
+                tag="Files",
+                summary="Download a node's file by its signed URL",
+                description="Needs no key.",
+                parameters=(*_SIGNATURE, _AS_ATTACHMENT),
+                response=_FILE,
+                errors=(Forbidden("Invalid request."), file_not_found()),
+            ),
+        )
 
     # ------------------------------------------------------------------------------------------------------- upload
 
     async def upload(self, request: Request) -> Response:
-        """Takes one file in; of several the first, as Dify does."""
+        """Stores one file; of several the first, as Dify does."""
         served = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise no_file_uploaded()
@@ -76,12 +144,12 @@ class FileRoutes:
                 owner=end_user.id,
             )
         stored, _ = await self.api.files.open(file.related_id or "")
-        told = {
-            "id": file.related_id,
-            "name": file.filename,
+        response: UploadedFile = {
+            "id": stored.id,
+            "name": file.filename or "",
             "size": file.size,
             "extension": (file.extension or "").lstrip("."),
-            "mime_type": file.mime_type,
+            "mime_type": file.mime_type or "",
             "created_by": end_user.id,
             "created_at": int(stored.created_at),
             "preview_url": None,
@@ -93,7 +161,7 @@ class FileRoutes:
             "file_key": None,
             "reference": None,  # of files of agents and tools only
         }
-        return Response(encode(told), 201, media_type="application/json")
+        return json_response(response, 201)
 
     async def _form(self, request: Request) -> Form:
         largest = self.api.upload_limit("", self._largest)
@@ -145,27 +213,27 @@ class FileRoutes:
 
     async def end_user(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
-        wanted = as_uuid(request.path_params["end_user_id"], end_user_not_found())
-        found = await self.api.apps.catalog.find_end_user(wanted)
-        if found is None or found.app != served.app.id:
+        id_ = as_uuid(request.path_params["end_user_id"], end_user_not_found())
+        end_user = await self.api.apps.catalog.find_end_user(id_)
+        if end_user is None or end_user.app != served.app.id:
             raise end_user_not_found()
-        told = {
-            "id": found.id,
+        response: EndUser = {
+            "id": end_user.id,
             "tenant_id": None,
-            "app_id": found.app,
+            "app_id": end_user.app,
             "type": "service-api",
-            "external_user_id": found.session,
+            "external_user_id": end_user.session,
             "name": None,
-            "is_anonymous": found.session == ANONYMOUS,
-            "session_id": found.session,
-            "created_at": iso(found.created_at),
-            "updated_at": iso(found.updated_at),
+            "is_anonymous": end_user.session == ANONYMOUS,
+            "session_id": end_user.session,
+            "created_at": iso(end_user.created_at),
+            "updated_at": iso(end_user.updated_at),
         }
-        return Response(encode(told), media_type="application/json")
+        return json_response(response)
 
 
 def _presented(stored: StoredFile, *, attachment: bool) -> tuple[str, str]:
-    """(Content-Type, Content-Disposition's type) of a stored file. What could act in our origin is only saved."""
+    """(Content-Type, Content-Disposition's type) of a stored file. What could run in our origin is only saved."""
     mime_type = stored.file.mime_type or _BINARY
     if attachment:
         return _BINARY, "attachment"

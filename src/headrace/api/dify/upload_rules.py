@@ -1,4 +1,4 @@
-"""Which files may go beside the inputs of a run, or with a message: what an app's file says of uploads."""
+"""Which files a run accepts beside its inputs, or with a message: the app's settings for uploads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.node import Flow
 from headrace.values import File, Value
 
 _METHODS = ("remote_url", "local_file")
-_IMAGES = 3  # that go with a message, where a file that knows images only does not say how many
+_IMAGES = 3  # per message, where an old file does not say how many
 
 
 class Uploads:
@@ -20,7 +20,7 @@ class Uploads:
     def __init__(self, flow: Flow) -> None:
         feature = _mapping(flow.features.get("file_upload"))
         image = _mapping(feature.get("image"))
-        if image.get("enabled"):  # old files know images only
+        if image.get("enabled"):  # old files have images only
             feature = {
                 "allowed_file_types": ["image"],
                 **feature,
@@ -32,28 +32,28 @@ class Uploads:
         self._unlimited = flow.mode not in MESSAGES
 
     @property
-    def on(self) -> bool:
+    def are_enabled(self) -> bool:
         return bool(self._feature.get("enabled"))
 
-    def taken(self, files: Sequence[Mapping[str, Value]]) -> Sequence[Mapping[str, Value]]:
-        """What of the files given there is to look at. Where the feature is off, as Dify does it, that is none of a
-        message's, and all of those that a workflow is given. InvalidParam where there are too many."""
-        if not self.on:
+    def accepted(self, files: Sequence[Mapping[str, Value]]) -> Sequence[Mapping[str, Value]]:
+        """The files to check. As in Dify, where the feature is off, a message's are ignored and a workflow's are all
+        accepted. InvalidParam where there are too many."""
+        if not self.are_enabled:
             return files if self._unlimited else ()
         most = self._feature.get("number_limits")
         if isinstance(most, int) and 0 < most < len(files):
-            images = sum(each.get("type") == "image" for each in files)
+            images = sum(file.get("type") == "image" for file in files)
             raise InvalidParam(
                 f"Number of {'image files' if images > most else 'files'} exceeds the maximum limit {most}"
             )
         return files
 
     def check(self, files: Sequence[File]) -> None:
-        """InvalidParam where one is not of a kind that the app takes."""
-        if not self.on:
+        """InvalidParam where the app does not accept one of the files."""
+        if not self.are_enabled:
             return
         types = self._words("allowed_file_types")
-        extensions = {each.lower().lstrip(".") for each in self._words("allowed_file_extensions")}
+        extensions = {extension.lower().lstrip(".") for extension in self._words("allowed_file_extensions")}
         methods = self._words("allowed_file_upload_methods") or _METHODS
         for file in files:
             custom = "custom" in types and (file.extension or "").lower().lstrip(".") in extensions
@@ -63,7 +63,7 @@ class Uploads:
     def _words(self, name: str) -> Sequence[str]:
         value = self._feature.get(name)
         words = cast("Sequence[Value]", value) if isinstance(value, list | tuple) else ()
-        return [each for each in words if isinstance(each, str)]
+        return [word for word in words if isinstance(word, str)]
 
 
 def _mapping(value: Value) -> Mapping[str, Value]:

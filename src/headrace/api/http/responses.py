@@ -1,4 +1,4 @@
-"""Answers that many endpoints give."""
+"""Responses of many endpoints."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ def json_response(body: Mapping[str, Value], status: int = 200, headers: Mapping
     return Response(encode(body), status, headers, _JSON)
 
 
-def done() -> Response:
-    """It is done, and there is nothing to tell."""
+def success() -> Response:
+    """Done, with nothing to return, as Dify says it."""
     return Response(b'{"result": "success"}', media_type=_JSON)
 
 
-def gone() -> Response:
-    """What was to be removed is not there any more."""
+def no_content() -> Response:
+    """Done, with an empty body."""
     return Response(status_code=204)
-
-
-told = json_response  # until no caller uses the old name

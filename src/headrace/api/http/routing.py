@@ -49,6 +49,16 @@ PATH_PARAMETERS = {
         parameter("path", "version_id", "The id of a version", UUID_SCHEMA),
         parameter("path", "workflow_id", "The id of an app (its current version) or of a version", UUID_SCHEMA),
         parameter("path", "workflow_run_id", "The id of a run", UUID_SCHEMA),
+        parameter("path", "message_id", "The id of a message, which is its run's", UUID_SCHEMA),
+        parameter("path", "conversation_id", "The id of a conversation", UUID_SCHEMA),
+        parameter("path", "variable_id", "The id of a variable", UUID_SCHEMA),
+        parameter("path", "annotation_id", "The id of an annotation", UUID_SCHEMA),
+        parameter("path", "action", "What to do", TEXT_SCHEMA | {"enum": ["enable", "disable"]}),
+        parameter("path", "job_id", "The id that switching returned", UUID_SCHEMA),
+        parameter("path", "file_id", "The id of a file", UUID_SCHEMA),
+        parameter("path", "name", "The id and extension of a file", TEXT_SCHEMA),
+        parameter("path", "end_user_id", "The id of an end user", UUID_SCHEMA),
+        parameter("path", "model", "The name or id of an app", TEXT_SCHEMA),
     )
 }
 """Parameters that an operation has whose path names them; it may list one of its own instead."""
@@ -66,6 +76,22 @@ STARTING_POINT = [
     parameter("query", "last_event_id", "The same starting point, without asking for ids", _POSITION),
 ]
 """Where a stream that is followed resumes."""
+
+
+def integer(default: int, maximum: int) -> Mapping[str, Any]:
+    return {"type": "integer", "default": default, "minimum": 1, "maximum": maximum}
+
+
+def paging(largest: int) -> Sequence[Mapping[str, Any]]:
+    """The parameters of a list in pages of at most `largest`."""
+    return (
+        parameter("query", "page", "Starts at 1", integer(1, 99_999_999)),
+        parameter("query", "limit", "Entries per page", integer(20, largest)),
+    )
+
+
+LIMIT = parameter("query", "limit", "Entries per page", integer(20, 100))
+USER = parameter("query", "user", "Your name for the end user; without one it is anonymous", TEXT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +116,6 @@ class Operation:
     body_required: bool = True
     documented: bool = True
     deprecated: bool = False
-    legacy: Mapping[str, Any] | None = None
 
 
 class ApiRoute(Route):
@@ -132,16 +157,3 @@ def mounted(
 ) -> list[ApiRoute]:
     """The routes of operations below a prefix."""
     return [ApiRoute(operation, prefix, security=security, documented=documented) for operation in operations]
-
-
-class OperationList:
-    """Takes operations as FastAPI's router did, until all of them are declared as `Operation`."""
-
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-
-    def add_api_route(
-        self, path: str, endpoint: Endpoint, *, methods: Sequence[str], include_in_schema: bool = True, **described: Any
-    ) -> None:
-        operation = Operation(methods[0], path, endpoint, documented=include_in_schema, legacy=described)
-        self.operations.append(operation)

@@ -6,14 +6,15 @@ or misspelt, and at run time it is a plain dict. Nothing of pydantic is built be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from headrace.errors import InvalidParam
+from headrace.errors import InvalidParam, RequestError
 from headrace.values import Value
 
 T = TypeVar("T")
@@ -35,16 +36,34 @@ class Media(Generic[T]):
     """A request's or a response's content: its shape, or the schema of what is not JSON, and an example, or several by
     name."""
 
-    shape: type[T] | None
+    shape: type[T] | UnionType | None
     example: T | None = None
     type: str = JSON
     schema: Mapping[str, Any] | None = None
     examples: Mapping[str, T] = field(default_factory=dict[str, T])
 
 
-def parse(shape: type[T], body: Mapping[str, Value]) -> T:
-    """A request's body as its shape has it. InvalidParam names the first field that does not fit, in pydantic's words,
-    which are Dify's."""
+BINARY = {"type": "string"}
+"""The schema of bytes that are not text."""
+UPLOAD: Media[Any] = Media(
+    None,
+    type="multipart/form-data",
+    schema={
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "format": "binary"}, "user": {"type": "string"}},
+    },
+)
+"""A form with a file."""
+
+
+def _invalid(where: str, message: str) -> RequestError:
+    return InvalidParam(f"{where}: {message}")
+
+
+def parse(shape: type[T], body: Mapping[str, Value], error_of: Callable[[str, str], RequestError] = _invalid) -> T:
+    """A request's body as its shape has it. Raises `error_of` the first field that does not fit and why not, in
+    pydantic's words, which are Dify's."""
     try:
         return adapter(shape).validate_python(body, strict=True)
     except ValidationError as error:
@@ -52,8 +71,8 @@ def parse(shape: type[T], body: Mapping[str, Value]) -> T:
         where = ".".join(str(part)[:50] for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(getattr(shape, "__annotations__", {})))
-            raise InvalidParam(f"{where}: Input should be one of {known}") from None
-        raise InvalidParam(f"{where}: {first['msg']}") from None
+            raise error_of(where, f"Input should be one of {known}") from None
+        raise error_of(where, first["msg"]) from None
 
 
 @cache

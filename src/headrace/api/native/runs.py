@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
 from headrace.api.dify.chat_events import events_for
-from headrace.api.dify.message_requests import submission_of
-from headrace.api.dify.run_requests import last_event_id, tell, wants_ids
+from headrace.api.dify.message_requests import app_submission
+from headrace.api.dify.run_requests import last_event_id, stream_events, wants_ids
 from headrace.api.dify.stream_position import START
 from headrace.api.http.errors import no_agents, of_status
 from headrace.api.http.responses import json_response
@@ -156,7 +156,7 @@ class NativeRunRoutes:
         workflow_id = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
         if workflow_id != served.app.id:
             served = await self.api.apps.version(served.app, workflow_id)
-        return await submission_of(self.api, served, user, fields, callback=callback, run=run)
+        return await app_submission(self.api, served, user, fields, callback=callback, run=run)
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause, also if the caller hangs up meanwhile: the run goes on either way."""
@@ -169,7 +169,7 @@ class NativeRunRoutes:
     async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
         async with AsyncExitStack() as stack:
             started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-            events = tell(events_for(started.run, started.flow), started.records, started.task, ids=ids)
+            events = stream_events(events_for(started.run, started.flow), started.records, started.task, ids=ids)
             return EventStream(events, self.api.options.ping_seconds, stack.pop_all())
 
     # --------------------------------------------------------------------------------------------------------- look
@@ -206,7 +206,7 @@ class NativeRunRoutes:
         run, task = view.records[0].run, view.state.queued.task
         records = self.api.run_service.follow(run, on_pause=True)
         frames, close_from = events_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
-        told = tell(frames, records, task, close_from, ids=wants_ids(request))
+        told = stream_events(frames, records, task, close_from, ids=wants_ids(request))
         return EventStream(told, self.api.options.ping_seconds)
 
     async def _run_status(self, served: Served, name: str, wait: float = 0) -> RunStatus:

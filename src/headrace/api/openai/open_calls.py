@@ -1,9 +1,9 @@
-"""Callers of OpenAI's API, who have no other way to stop a run than to leave, and send a request again when it takes
-them too long.
+"""Open calls of OpenAI's API, whose clients can stop a run only by disconnecting, and retry a request that takes too
+long.
 
-A run whose last caller has left is stopped. Where the client is known to send the request again, the run is given some
-seconds: the request that comes again finds it, and is answered from it. OpenAI's clients send no Idempotency-Key, but
-count their attempts in `x-stainless-retry-count`; whoever does send a key gets the run of that key, in any process.
+A run whose last client has disconnected is stopped. Where the client is known to retry, the run continues for some
+seconds: the retry finds it, and is answered from it. OpenAI's clients send no Idempotency-Key, but count their attempts
+in `x-stainless-retry-count`; a request with a key gets the run of that key, in any process.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from headrace.runs.service import RunService
 logger = logging.getLogger(__name__)
 
 KEEP = "headrace-keep-running"
-"""The header of a request whose run goes on when its caller leaves."""
+"""The header of a request whose run continues when its client disconnects."""
 ATTEMPT = "x-stainless-retry-count"
-AGAIN_SECONDS = 3.0  # within which OpenAI's clients send a request again: they wait half a second, then one, then two
-KEPT_SECONDS = 600.0  # how long a run that goes on without a caller is found by a request that comes again
+RETRY_SECONDS = 3.0  # OpenAI's clients retry after half a second, then after one, then after two
+KEEP_SECONDS = 600.0  # for which a retry finds a run that continues without a client
 _STOPPED = "stopped"
 
 
 @dataclass(slots=True)
 class _Call:
-    """A run that callers of one and the same request wait for, or waited for some seconds ago."""
+    """A run that clients with the same request wait for, or waited for some seconds ago."""
 
     run: RunId
     waiting: int = 0
@@ -43,9 +43,9 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """How a request wants to be treated: `digest` is of what makes two requests the same; `attempt` is 0 for the first
-    of a client that counts, None of one that does not; `key` is its Idempotency-Key."""
+class RetryTerms:
+    """How a request is to be retried: `digest` is of what makes two requests the same; `attempt` is 0 for the first of
+    a client that counts, None of one that does not; `key` is its Idempotency-Key."""
 
     digest: str
     attempt: int | None = None
@@ -53,26 +53,26 @@ class Terms:
     keep: bool = False
 
     @classmethod
-    def of(cls, request: Request, body: bytes) -> Terms:
+    def of(cls, request: Request, body: bytes) -> RetryTerms:
         """InvalidParam for a malformed Idempotency-Key."""
-        made = hashlib.sha256(request.headers.get("authorization", "").encode("utf-8", "surrogatepass") + b"\n")
-        made.update(body)
+        hash_ = hashlib.sha256(request.headers.get("authorization", "").encode("utf-8", "surrogatepass") + b"\n")
+        hash_.update(body)
         attempt = request.headers.get(ATTEMPT, "")
-        counted = int(attempt[:9]) if attempt.isascii() and attempt.isdigit() else None
+        number = int(attempt[:9]) if attempt.isascii() and attempt.isdigit() else None
         keep = request.headers.get(KEEP, "").strip().lower() in ("true", "1", "yes", "on")
-        return cls(made.hexdigest(), counted, key_of(request), keep)
+        return cls(hash_.hexdigest(), number, key_of(request), keep)
 
 
 @dataclass
-class Calls:
-    """The calls of this process. One for all endpoints."""
+class OpenCalls:
+    """The open calls of this process, of all endpoints."""
 
     run_service: RunService
     _calls: dict[str, list[_Call]] = field(default_factory=dict[str, list[_Call]])
 
-    async def run_of(self, app: str, terms: Terms) -> tuple[RunId | None, bool]:
-        """(the run that answers a request, whether there is one already). None: the request wants a new one, of any
-        id. A run that was stopped answers nothing: its key begins another."""
+    async def run_of(self, app: str, terms: RetryTerms) -> tuple[RunId | None, bool]:
+        """(the run that answers a request, whether it exists). None: the request needs a new run, of any id. A run that
+        was stopped answers nothing: its key starts another."""
         if terms.key is not None:
             for number in range(1000):
                 run = str(uuid5(UUID(app), f"openai {terms.key} {terms.digest} {number}"))
@@ -81,18 +81,21 @@ class Calls:
                     return run, known is not None
         if terms.attempt:
             calls = self._calls.get(terms.digest, [])
-            for call in sorted(calls, key=lambda each: each.waiting):  # first one that nobody waits for any more
+            for call in sorted(calls, key=lambda call: call.waiting):  # first one without clients
                 known = await self.run_service.runs.find_run(call.run)
                 if known is not None and known.status != _STOPPED:
                     return call.run, True
         return None, False
 
     @asynccontextmanager
-    async def waiting(self, run: RunId, terms: Terms, over: Callable[[], bool], *, again: bool) -> AsyncGenerator[None]:
-        """Counts one more caller of a run, as long as the block lasts. Where the last leaves before it is `over`, the
-        run is stopped: at once, or where the request may come `again`, some seconds later; unless it is to go on."""
+    async def waiting(
+        self, run: RunId, terms: RetryTerms, is_done: Callable[[], bool], *, retried: bool
+    ) -> AsyncGenerator[None]:
+        """Counts one more client of a run, for the duration of the block. If the last one disconnects before the run is
+        done, the run is stopped: at once, or some seconds later where the request may be `retried`; unless its terms
+        let it continue."""
         calls = self._calls.setdefault(terms.digest, [])
-        call = next((each for each in calls if each.run == run), None)
+        call = next((call for call in calls if call.run == run), None)
         if call is None:
             call = _Call(run)
             calls.append(call)
@@ -105,22 +108,24 @@ class Calls:
         finally:
             call.waiting -= 1
             if call.waiting == 0:
-                if over():
+                if is_done():
                     self._forget(terms.digest, call)
                 else:
-                    pause = KEPT_SECONDS if terms.keep else AGAIN_SECONDS if again else 0
+                    pause = KEEP_SECONDS if terms.keep else RETRY_SECONDS if retried else 0
                     call.forgetting = asyncio.create_task(self._leave(call, terms, pause), name=f"left {run}")
 
-    async def _leave(self, call: _Call, terms: Terms, pause: float) -> None:
-        """What becomes of a run that nobody waits for any more."""
+    async def _leave(self, call: _Call, terms: RetryTerms, pause: float) -> None:
+        """Stops a run that no client waits for any more."""
         await asyncio.sleep(pause)
         self._forget(terms.digest, call)
-        if terms.keep or self.run_service.draining:  # a process that ends loses its callers: the run goes on elsewhere
+        if (
+            terms.keep or self.run_service.draining
+        ):  # a process that ends loses its clients: the run continues elsewhere
             return
         try:
-            await self.run_service.stop(call.run, "caller left")
+            await self.run_service.stop(call.run, "client disconnected")
         except HeadraceError as error:
-            logger.warning("run %s, whose caller has left, cannot be stopped: %s", call.run, error)
+            logger.warning("run %s, whose client has disconnected, cannot be stopped: %s", call.run, error)
 
     def _forget(self, digest: str, call: _Call) -> None:
         calls = self._calls.get(digest, [])

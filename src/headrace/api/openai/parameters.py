@@ -1,5 +1,5 @@
-"""What becomes of each parameter of OpenAI's chat completions: honoured, ignored or refused. docs/openai.md is written
-from it, and tests hold it against OpenAI's own client."""
+"""Which parameters of OpenAI's chat completions are honoured, ignored or refused. docs/openai.md is generated from it,
+and tests compare it with OpenAI's own client."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ REFUSED: Mapping[str, tuple[Callable[[Value], bool], str]] = {
 
 
 def refuse_unsupported(body: Mapping[str, Value]) -> None:
-    """BadParameter where the request asks for what is not done here."""
+    """BadParameter where the request asks for something that apps do not do."""
     for name, (refused, _) in REFUSED.items():
         if refused(body.get(name)):
             what = "more than one answer" if name == "n" else f"'{name}'"
@@ -84,7 +84,7 @@ def refuse_unsupported(body: Mapping[str, Value]) -> None:
 def table() -> str:
     """All of them as a table in Markdown."""
     rows = [(name, "honoured", meaning) for name, meaning in HONOURED.items()]
-    rows += [(name, "refused", told) for name, (_, told) in REFUSED.items()]
+    rows += [(name, "refused", unless) for name, (_, unless) in REFUSED.items()]
     rows += [(name, "ignored", why) for name, why in sorted(IGNORED.items())]
     lines = (f"| `{name}` | {what} | {why} |" for name, what, why in rows)
     return "\n".join(["| parameter | | |", "|---|---|---|", *lines])

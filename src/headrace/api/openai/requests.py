@@ -1,6 +1,6 @@
-"""What OpenAI's clients ask: a chat completion request, read and checked.
+"""Requests of OpenAI's clients for chat completions, checked.
 
-What an app cannot do is refused by name, see `openai_parameters`.
+What an app cannot do is refused by name, see `parameters`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any, cast
 from headrace.api.auth import as_uuid, named_user
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import BadParameter
+from headrace.api.http.schema import parse
 from headrace.api.openai.parameters import refuse_unsupported
+from headrace.api.openai.schemas import ChatCompletionRequest
 from headrace.errors import InvalidParam
 from headrace.values import Value
 
 _ROLES = ("system", "developer", "user", "assistant")
-_NAMES = ("query", "text", "input")  # inputs that are the user's message, wherever they stand in the form
+_NAMES = ("query", "text", "input")  # inputs that take the user's message, wherever they are in the form
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CompletionCall:
     """A request for a chat completion. `text` and `pictures` are what the user said since the last answer; `history` is
-    all else, in OpenAI's words (`{role, content}`); `metadata` may fill inputs, as text."""
+    everything else, as OpenAI has it (`{role, content}`); `metadata` may fill inputs, as text."""
 
     model: str
     text: str
@@ -51,61 +53,59 @@ class Asked:
     with_usage: bool
 
 
-def read(body: Mapping[str, Value]) -> Asked:
-    """BadParameter where the request is wrong, or asks for what is not done here."""
+def read(body: Mapping[str, Value]) -> CompletionCall:
+    """BadParameter where the request is wrong, or asks for something that apps do not do."""
     refuse_unsupported(body)
-    messages = _messages(body.get("messages"))
-    answered = max((at for at, each in enumerate(messages) if each["role"] == "assistant"), default=-1)
-    said = [_content(each, at) for at, each in enumerate(messages)]
-    now = [at for at, each in enumerate(messages) if each["role"] == "user" and at > answered]
-    if not now:
-        raise BadParameter("The last message must be the user's: an app does not go on with an answer.", "messages")
+    fields = parse(ChatCompletionRequest, body, _bad_parameter)
+    messages = [_message(message, at) for at, message in enumerate(fields["messages"])]
+    contents = [_content(message, at) for at, message in enumerate(messages)]
+    answered = max((at for at, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    current = [at for at, message in enumerate(messages) if message["role"] == "user" and at > answered]
+    if not current:
+        raise BadParameter("The last message must be the user's: apps do not continue an answer.", "messages")
     history = [
-        {"role": each["role"], "content": said[at][0]}
-        for at, each in enumerate(messages)
-        if at not in now and said[at][0]
+        {"role": message["role"], "content": contents[at][0]}
+        for at, message in enumerate(messages)
+        if at not in current and contents[at][0]
     ]
-    metadata, inputs = _object(body, "metadata"), _object(body, "inputs")
-    if any(not isinstance(each, str) for each in metadata.values()):
-        raise BadParameter("The values of 'metadata' must be strings; use 'inputs' for others.", "metadata")
-    options = _object(body, "stream_options")
-    return Asked(
-        _text(body, "model"),
-        "\n\n".join(said[at][0] for at in now if said[at][0]),
-        [picture for at in now for picture in said[at][1]],
+    metadata = fields.get("metadata") or {}
+    return CompletionCall(
+        fields["model"],
+        "\n\n".join(contents[at][0] for at in current if contents[at][0]),
+        [picture for at in current for picture in contents[at][1]],
         history,
-        inputs,
+        fields.get("inputs") or {},
         metadata,
-        _user(body.get("user")),
-        _conversation(body.get("conversation_id") or metadata.get("conversation_id")),
-        _flag(body, "stream"),
-        _flag(options, "include_usage"),
+        _user(fields.get("user")),
+        _conversation(fields.get("conversation_id") or metadata.get("conversation_id")),
+        bool(fields.get("stream")),
+        bool((fields.get("stream_options") or {}).get("include_usage")),
     )
 
 
-def place(text: str, form: Sequence[Mapping[str, Value]], given: Mapping[str, Value]) -> dict[str, Value]:
-    """The given inputs with the user's text among them: in the field called query, text or input, else in the first
-    text field that is required, else in the first text field. A form without one takes no text."""
+def _bad_parameter(where: str, message: str) -> BadParameter:
+    return BadParameter(f"'{where}': {message}.", where.partition(".")[0])
+
+
+def with_text(text: str, form: Sequence[Mapping[str, Value]], inputs: Mapping[str, Value]) -> dict[str, Value]:
+    """The inputs with the user's text: in the field called query, text or input, else in the first text field that is
+    required, else in the first text field. A form without a text field takes no text."""
     fields = [
-        each
+        field
         for entry in form
-        for kind, each in cast("Mapping[str, Mapping[str, Value]]", entry).items()
-        if kind in ("text-input", "paragraph") and each["variable"] not in given
+        for kind, field in cast("Mapping[str, Mapping[str, Value]]", entry).items()
+        if kind in ("text-input", "paragraph") and field["variable"] not in inputs
     ]
-    named = [each for name in _NAMES for each in fields if each["variable"] == name]
-    chosen = [*named, *[each for each in fields if each.get("required")], *fields]
-    return {**given, str(chosen[0]["variable"]): text} if chosen else dict(given)
+    named = [field for name in _NAMES for field in fields if field["variable"] == name]
+    candidates = [*named, *[field for field in fields if field.get("required")], *fields]
+    return {**inputs, str(candidates[0]["variable"]): text} if candidates else dict(inputs)
 
 
-def _messages(value: Value) -> list[Mapping[str, Value]]:
-    if not isinstance(value, list) or not value:
-        raise BadParameter("'messages' must be a list of at least one message.", "messages")
-    messages = cast("list[Any]", value)
-    for at, each in enumerate(messages):
-        if not isinstance(each, dict) or cast("dict[str, Value]", each).get("role") not in _ROLES:
-            roles = ", ".join(_ROLES)
-            raise BadParameter(f"A message must be an object whose 'role' is one of {roles}.", f"messages[{at}].role")
-    return cast("list[Mapping[str, Value]]", messages)
+def _message(value: Value, at: int) -> Mapping[str, Value]:
+    if not isinstance(value, dict) or cast("dict[str, Value]", value).get("role") not in _ROLES:
+        roles = ", ".join(_ROLES)
+        raise BadParameter(f"A message must be an object whose 'role' is one of {roles}.", f"messages[{at}].role")
+    return cast("dict[str, Value]", value)
 
 
 def _content(message: Mapping[str, Value], at: int) -> tuple[str, list[Picture]]:
@@ -121,12 +121,12 @@ def _content(message: Mapping[str, Value], at: int) -> tuple[str, list[Picture]]
     pictures: list[Picture] = []
     for number, part in enumerate(cast("list[Any]", content)):
         where = f"{param}[{number}]"
-        found = cast("dict[str, Value]", part) if isinstance(part, dict) else {}
-        kind = found.get("type")
-        if kind == "text" and isinstance(text := found.get("text"), str):
+        fields = cast("dict[str, Value]", part) if isinstance(part, dict) else {}
+        kind = fields.get("type")
+        if kind == "text" and isinstance(text := fields.get("text"), str):
             texts.append(text.replace("\0", ""))
         elif kind == "image_url":
-            pictures.append(_picture(found.get("image_url"), where))
+            pictures.append(_picture(fields.get("image_url"), where))
         else:
             raise BadParameter("A part of a message must be a 'text' or an 'image_url'.", where)
     return "\n".join(texts), pictures
@@ -145,45 +145,16 @@ def _picture(value: Value, where: str) -> Picture:
     try:
         return Picture(data=base64.b64decode(data, validate=True), mime_type=mime_type)
     except ValueError:  # also of letters that are not ASCII
-        raise BadParameter("The data URL is no base64.", where) from None
+        raise BadParameter("The data URL is not valid base64.", where) from None
 
 
-def _object(body: Mapping[str, Value], name: str) -> dict[str, Any]:
-    value = body.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise BadParameter(f"'{name}' must be an object.", name)
-    return cast("dict[str, Any]", value)
-
-
-def _text(body: Mapping[str, Value], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadParameter(f"'{name}' must be a string.", name)
-    return value
-
-
-def _flag(body: Mapping[str, Value], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise BadParameter(f"'{name}' must be true or false.", name)
-    return bool(value)
-
-
-def _user(value: Value) -> str:
-    if value is not None and not isinstance(value, str):
-        raise BadParameter("'user' must be a string.", "user")
+def _user(value: str | None) -> str:
     try:
         return named_user(value) or ANONYMOUS
     except InvalidParam as error:
         raise BadParameter(error.message, "user") from None
 
 
-def _conversation(value: Value) -> str | None:
-    if value is None:
-        return None
+def _conversation(id_: str | None) -> str | None:
     malformed = BadParameter("'conversation_id' must be a conversation's id.", "conversation_id")
-    if not isinstance(value, str):
-        raise malformed
-    return as_uuid(value, malformed)
+    return None if id_ is None else as_uuid(id_, malformed)

@@ -1,7 +1,8 @@
-"""OpenAI's chat completions: the apps that a key opens answer as models, so that every client of OpenAI's can call one.
+"""OpenAI's chat completions: the apps that a key gives access to answer as models, so that every OpenAI client can call
+one.
 
-The last user message is the query of a chat, or fills the form of a workflow; what was said before it is told to the
-run as `sys.history`, unless the request goes on with a conversation that is kept here (`conversation_id`).
+The last user message is the query of a chat, or fills the form of a workflow; earlier messages are `sys.history`,
+unless the request continues a conversation that is stored here (`conversation_id`).
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api
-from headrace.api.dify import chat_docs as operations
-from headrace.api.dify.run_requests import accepted
+from headrace.api.dify.run_requests import run_submission
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter, file_too_large
 from headrace.api.http.json import encode
-from headrace.api.http.routing import OperationList
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import Operation, parameter
+from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.http.sse import EventStream, gone
-from headrace.api.openai.open_calls import Calls, Terms
-from headrace.api.openai.requests import Asked, Picture, place, read
-from headrace.api.openai.responses import BEAT, Completion, chunks
+from headrace.api.openai import schemas
+from headrace.api.openai.open_calls import OpenCalls, RetryTerms
+from headrace.api.openai.requests import CompletionCall, Picture, read, with_text
+from headrace.api.openai.responses import PING, Completion, chunks
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, COMPLETION
 from headrace.errors import RequestError
@@ -36,105 +38,192 @@ from headrace.runs.service import Started
 from headrace.runs.submission import Submission
 from headrace.values import Value
 
-_JSON = "application/json"
+_ID = "chatcmpl-5ad4cb98-f0c7-4085-b384-88c403be6290"
+_CREATED = 1795226714
+_MODEL: schemas.Model = {"id": "echo", "object": "model", "created": _CREATED, "owned_by": "headrace"}
+_COMPLETION: schemas.ChatCompletion = {
+    "id": _ID,
+    "object": "chat.completion",
+    "created": _CREATED,
+    "model": "echo",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello!", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10},
+}
+_STREAM = (
+    f'data: {{"id":"{_ID}","object":"chat.completion.chunk","created":{_CREATED},"model":"echo",'
+    '"choices":[{"index":0,"delta":{"content":"Hello!"},"logprobs":null,"finish_reason":null}]}\n\n'
+    "data: [DONE]\n\n"
+)
+_BOOLEAN = {"type": "boolean"}
+_NO_MODEL = RequestError("The model 'x' does not exist.", "model_not_found", 404)
 
 
 class OpenAIRoutes:
-    """`/v1/openai/chat/completions` and `/v1/openai/models`; `/v1/openai/v1/...` for clients that write a version."""
+    """`/v1/openai/chat/completions` and `/v1/openai/models`."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.calls = Calls(api.run_service)
+        self._open_calls = OpenCalls(api.run_service)
 
-    def add_to(self, router: OperationList) -> None:
-        for prefix in ("/openai", "/openai/v1"):
-            add = partial(router.add_api_route, include_in_schema=prefix == "/openai")
-            add(f"{prefix}/chat/completions", self.completions, methods=["POST"], **operations.COMPLETIONS)
-            add(f"{prefix}/models", self.models, methods=["GET"], **operations.MODELS)
-            add(f"{prefix}/models/{{model:path}}", self.model, methods=["GET"], **operations.MODEL)
+    def operations(self) -> Sequence[Operation]:
+        return (
+            Operation(
+                "POST",
+                "/chat/completions",
+                self.completions,
+                id="createChatCompletion",
+                tag="OpenAI",
+                summary="Call the app as a model",
+                description="Any app that is served, for OpenAI clients: the base URL is `/v1/openai`, the model is "
+                "the app's name, the key is the app's or one for several apps. The last user message is the query, or "
+                "fills the form's text field (the one called query, text or input, else the first that is required); "
+                "`inputs` fills the others, and `metadata` those that are text. Earlier messages are `sys.history`: "
+                "their text is the memory of the app's models, except for system messages, since the app has its own. "
+                "`conversation_id` (in every response of a chat) continues a conversation that is stored here. Tools, "
+                "`n`, `logprobs` and JSON formats are refused; parameters that tune a model (`temperature` ...) have "
+                "no effect. A client that disconnects stops the run, unless the request has the header "
+                "`Headrace-Keep-Running: true`; a request that OpenAI's clients retry continues with the first one's "
+                "run.",
+                parameters=(
+                    parameter(
+                        "header",
+                        "Headrace-Keep-Running",
+                        "true: disconnecting does not stop the run",
+                        {"type": "boolean"},
+                    ),
+                    parameter(
+                        "header",
+                        "Idempotency-Key",
+                        "Requests with the same key and body get one run",
+                        {"type": "string"},
+                    ),
+                ),
+                body=Media(
+                    schemas.ChatCompletionRequest,
+                    {"model": "echo", "messages": [{"role": "user", "content": "hello"}]},
+                ),
+                response=(
+                    Media(schemas.ChatCompletion, _COMPLETION),
+                    Media(schemas.ChatCompletionChunk, _STREAM, EVENT_STREAM),
+                ),
+                errors=(
+                    BadParameter("An app served here does not support 'tools'.", "tools", "unsupported_parameter"),
+                    _NO_MODEL,
+                ),
+            ),
+            Operation(
+                "GET",
+                "/models",
+                self.models,
+                id="listModels",
+                tag="OpenAI",
+                summary="List the models",
+                description="The apps that the key gives access to, by their names: one with an app's own key, several "
+                "with a workspace's.",
+                response=Media(schemas.ModelList, {"object": "list", "data": [_MODEL]}),
+            ),
+            Operation(
+                "GET",
+                "/models/{model:path}",
+                self.model,
+                id="getModel",
+                tag="OpenAI",
+                summary="Get a model",
+                description="By the app's name or id.",
+                response=Media(schemas.Model, _MODEL),
+                errors=(_NO_MODEL,),
+            ),
+        )
 
     async def models(self, request: Request) -> Response:
         choices, served = await self._choices(request)
         if served is None:
             await self.api.principal(request)
-        models = [_model(app, choices) for app in choices]
-        return Response(encode({"object": "list", "data": models}), media_type=_JSON)
+        models: schemas.ModelList = {"object": "list", "data": [_model(app, choices) for app in choices]}
+        return json_response(models)
 
     async def model(self, request: Request) -> Response:
         choices, served = await self._choices(request)
         chosen = _chosen(request.path_params["model"], choices)
         if served is None:
             await self.api.authenticate(request, app=chosen.id)
-        return Response(encode(_model(chosen, choices)), media_type=_JSON)
+        return json_response(_model(chosen, choices))
 
     async def completions(self, request: Request) -> Response:
         choices, served = await self._choices(request)
         body = await self.api.json(request)
-        asked, terms = read(body), Terms.of(request, encode(body))
-        chosen = _chosen(asked.model, choices)
+        call, terms = read(body), RetryTerms.of(request, encode(body))
+        chosen = _chosen(call.model, choices)
         if served is None:
             served = await self.api.authenticate(request, app=chosen.id)
-        run, known = await self.calls.run_of(served.app.id, terms)
+        run, known = await self._open_calls.run_of(served.app.id, terms)
         async with AsyncExitStack() as stack:
             if known and run is not None:
                 started = await self._known(run)
             else:
-                submission = await self._submission(served, asked, run)
+                submission = await self._submission(served, call, run)
                 started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-            completion = Completion(started.run, started.flow, asked.model)
-            # one that streams has heard from us, and is not sent again
-            again = terms.key is not None or (terms.attempt is not None and not asked.streamed)
-            leaving = self.calls.waiting(started.run, terms, lambda: completion.over, again=again)
-            await stack.enter_async_context(leaving)
-            if asked.streamed:
-                told = chunks(completion, started.records, with_usage=asked.with_usage)
-                return EventStream(told, self.api.options.ping_seconds, stack.pop_all(), BEAT)
-            await _heard(request, completion, started.records)
+            completion = Completion(started.run, started.flow, call.model)
+            # a request that streams has had a response, and is not sent again
+            retried = terms.key is not None or (terms.attempt is not None and not call.streamed)
+            waiting = self._open_calls.waiting(started.run, terms, lambda: completion.is_done, retried=retried)
+            await stack.enter_async_context(waiting)
+            if call.streamed:
+                stream = chunks(completion, started.records, with_usage=call.with_usage)
+                return EventStream(stream, self.api.options.ping_seconds, stack.pop_all(), PING)
+            await _follow(request, completion, started.records)
         if completion.error is not None:
             raise completion.error
-        return Response(encode(completion.whole()), media_type=_JSON)
+        return json_response(completion.whole())
 
     async def _known(self, run: RunId) -> Started:
-        """A run that there is already, followed from its first record."""
+        """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
         if view is None or view.state.queued is None:
             raise RuntimeError(f"run {run} is gone")
         return Started(run, view.state.queued.task, self.api.run_service.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
-        """The apps that `model` may name, and the one that there is where there is no choice."""
+        """The apps that `model` may name, and the app itself where there is only one."""
         choices = await self.api.choices(request)
         return choices, await self.api.authenticate(request) if len(choices) == 1 else None
 
-    async def _submission(self, served: Served, asked: Asked, run: RunId | None) -> Submission:
+    async def _submission(self, served: Served, call: CompletionCall, run: RunId | None) -> Submission:
         app = served.app
         start = served.flow.nodes[served.flow.graph.root]
         form = start.form() if isinstance(start, Start) else ()
-        chatting = app.mode in CHATS
-        if chatting and not asked.text:
+        is_chat = app.mode in CHATS
+        if is_chat and not call.text:
             raise BadParameter("The last user message has no text.", "messages")
-        end_user = await self.api.end_user(app, asked.user)
+        end_user = await self.api.end_user(app, call.user)
         conversation = None
-        if chatting and asked.conversation is not None:
-            conversation = await self.api.chats.find(app.id, end_user.id, asked.conversation)
+        if is_chat and call.conversation is not None:
+            conversation = await self.api.chats.find(app.id, end_user.id, call.conversation)
         names = {field["variable"] for entry in form for field in entry.values()}
-        inputs = {**{name: each for name, each in asked.metadata.items() if name in names}, **asked.inputs}
-        pictures = [await self._mapping(each, app, end_user) for each in asked.pictures]
+        inputs = {**{name: text for name, text in call.metadata.items() if name in names}, **call.inputs}
+        pictures = [await self._mapping(picture, app, end_user) for picture in call.pictures]
         inputs, files = _with_pictures(pictures, form, inputs, Uploads(served.flow))
-        inputs = inputs if chatting else place(asked.text, form, inputs)
-        submission = await accepted(self.api, served, asked.user, inputs, files)
+        inputs = inputs if is_chat else with_text(call.text, form, inputs)
+        submission = await run_submission(self.api, served, call.user, {"inputs": inputs, "files": list(files)})
         system: dict[str, Value] = {}
-        if asked.history and conversation is None:
-            system["history"] = list(asked.history)
-            if chatting:
-                system["dialogue_count"] = 1 + sum(each["role"] == "user" for each in asked.history)
+        if call.history and conversation is None:
+            system["history"] = list(call.history)
+            if is_chat:
+                system["dialogue_count"] = 1 + sum(message["role"] == "user" for message in call.history)
         submission = replace(submission, system=system)
-        if chatting:
-            return await self.api.chats.message(replace(submission, query=asked.text), conversation, run=run)
-        return replace(submission, query=asked.text) if app.mode == COMPLETION else submission
+        if is_chat:
+            return await self.api.chats.message(replace(submission, query=call.text), conversation, run=run)
+        return replace(submission, query=call.text) if app.mode == COMPLETION else submission
 
     async def _mapping(self, picture: Picture, app: App, end_user: EndUser) -> Mapping[str, Value]:
-        """A picture as a caller of Dify's API would give it; one that came with the request is stored."""
+        """A picture as in requests of Dify's API; one whose bytes are in the request is stored."""
         if not picture.data:
             return {"type": "image", "transfer_method": "remote_url", "url": picture.url}
         limit = self.api.upload_limit(f".{picture.filename.rpartition('.')[2]}")
@@ -158,53 +247,53 @@ def _with_pictures(
     uploads: Uploads,
 ) -> tuple[dict[str, Value], Sequence[Mapping[str, Value]]]:
     """(inputs, files) with the pictures in the first file fields of the form that are free; else, where the app takes
-    files, beside the inputs. BadParameter where there is no place for them."""
-    placed, left = dict(inputs), list(pictures)
+    files, beside the inputs. BadParameter where the app takes none."""
+    placed, rest = dict(inputs), list(pictures)
     for entry in form:
         for kind, field in entry.items():
-            if left and field["variable"] not in placed and "image" in (field.get("allowed_file_types") or ["image"]):
+            if rest and field["variable"] not in placed and "image" in (field.get("allowed_file_types") or ["image"]):
                 if kind == "file":
-                    placed[field["variable"]] = left.pop(0)
+                    placed[field["variable"]] = rest.pop(0)
                 elif kind == "file-list":
-                    placed[field["variable"]], left = left, []
-    if left and not uploads.on:
+                    placed[field["variable"]], rest = rest, []
+    if rest and not uploads.are_enabled:
         raise BadParameter("This app takes no images.", "messages", "unsupported_content")
-    return placed, uploads.taken(left)
+    return placed, uploads.accepted(rest)
 
 
-def _model(app: App, choices: Sequence[App]) -> dict[str, Value]:
-    alone = sum(each.name == app.name for each in choices) == 1
-    id_ = app.name if alone else app.id
+def _model(app: App, choices: Sequence[App]) -> schemas.Model:
+    is_unique = sum(choice.name == app.name for choice in choices) == 1
+    id_ = app.name if is_unique else app.id
     return {"id": id_, "object": "model", "created": int(app.created_at), "owned_by": "headrace"}
 
 
 def _chosen(model: str, choices: Sequence[App]) -> App:
     """The app of that id or name."""
-    found = [app for app in choices if app.id == model] or [app for app in choices if app.name == model]
-    if not found:
-        told = f"opens the app '{choices[0].name}': that is its model" if len(choices) == 1 else "opens no such app"
-        raise RequestError(f"The model '{model}' does not exist. This key {told}.", "model_not_found", 404)
-    if len(found) > 1:
-        message = f"{len(found)} apps are called '{model}': name the one that you mean by its id, as /models does."
+    matches = [app for app in choices if app.id == model] or [app for app in choices if app.name == model]
+    if not matches:
+        hint = f"opens the app '{choices[0].name}': that is its model" if len(choices) == 1 else "opens no such app"
+        raise RequestError(f"The model '{model}' does not exist. This key {hint}.", "model_not_found", 404)
+    if len(matches) > 1:
+        message = f"{len(matches)} apps are called '{model}'; use the id, as listed in /models."
         raise BadParameter(message, "model")
-    return found[0]
+    return matches[0]
 
 
-async def _heard(request: Request, completion: Completion, records: AsyncIterator[Record]) -> None:
-    """Waits for the run's end. ClientDisconnect where the caller leaves before."""
+async def _follow(request: Request, completion: Completion, records: AsyncIterator[Record]) -> None:
+    """Waits for the run's end. ClientDisconnect where the client disconnects before."""
 
-    async def hear() -> None:
+    async def feed() -> None:
         async for record in records:
             completion.feed(record)
 
-    hearing, leaving = asyncio.create_task(hear()), asyncio.create_task(gone(request.receive))
+    feeding, leaving = asyncio.create_task(feed()), asyncio.create_task(gone(request.receive))
     try:
-        await asyncio.wait((hearing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((feeding, leaving), return_when=asyncio.FIRST_COMPLETED)
     finally:
         leaving.cancel()
-        if not hearing.done():
-            hearing.cancel()
-        await asyncio.gather(hearing, leaving, return_exceptions=True)
-    if hearing.cancelled():
+        if not feeding.done():
+            feeding.cancel()
+        await asyncio.gather(feeding, leaving, return_exceptions=True)
+    if feeding.cancelled():
         raise ClientDisconnect
-    hearing.result()
+    feeding.result()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SkipValidation
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetPydanticSchema, SkipValidation
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
@@ -18,9 +18,14 @@ Object = Mapping[str, Value]
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
+def encoded_as(shape: Any) -> GetPydanticSchema:
+    """Describes a type of a response by the JSON that the encoder writes for it."""
+    return GetPydanticSchema(lambda _source, handler: handler.generate_schema(shape))
+
+
 @dataclass(frozen=True, slots=True)
 class DescribedAs:
-    """Describes a type by another: the JSON that the encoder writes for it, or that a request should have."""
+    """Describes a type of a request by a narrower one, which is checked elsewhere."""
 
     shape: Any
 
@@ -37,8 +42,13 @@ def _boolean(value: Value) -> bool:
     return _BOOLEANS[word]
 
 
-Text = Annotated[str, AfterValidator(lambda text: text.replace("\0", ""))]
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
 """A string without NULs, which databases refuse."""
+Name = Annotated[str, Field(max_length=255), AfterValidator(_without_nul)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Unchecked = SkipValidation
 """A field that is described, but checked elsewhere or not at all."""
@@ -61,7 +71,7 @@ class FileObject(TypedDict):
     url: str | None
 
 
-WireFile = Annotated[File, DescribedAs(FileObject)]
+WireFile = Annotated[File, encoded_as(FileObject)]
 
 
 class FileInput(TypedDict):

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import Boolean, Object, Text, Unchecked
+from headrace.api.dify.schemas.common import Boolean, Name, Object, Text, Unchecked
 from headrace.api.dify.schemas.runs import OptionalUserRequest
 from headrace.values import Value
 
@@ -33,7 +33,7 @@ class ConversationPage(TypedDict):
 class RenameRequest(OptionalUserRequest):
     """A new name for a conversation, or (`auto_generate`) that of its first message."""
 
-    name: NotRequired[Annotated[Text, Field(max_length=255)] | None]
+    name: NotRequired[Name | None]
     auto_generate: NotRequired[Boolean]
 
 

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from headrace.api.dify.schemas.common import DescribedAs, Object, WireFile
+from headrace.api.dify.schemas.common import Object, WireFile, encoded_as
 from headrace.api.dify.schemas.messages import InConversation
 from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.json import Inputs
 
-WireInputs = Annotated[Inputs, DescribedAs(Object)]
+WireInputs = Annotated[Inputs, encoded_as(Object)]
 
 # -------------------------------------------------------------------------------------------------------- workflows
 

@@ -41,7 +41,7 @@ class RunFields(TypedDict):
     ]
 
 
-class RunRequest(StreamableRequest, RunFields):
+class WorkflowRequest(StreamableRequest, RunFields):
     """A run of a workflow."""
 
 
