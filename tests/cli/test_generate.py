@@ -166,29 +166,26 @@ def test_users_code_is_typed(product: Path, tmp_path: Path) -> None:
     (product / "wrong.py").write_text(WRONG)
     fine = tool("mypy", "--strict", "--python-version", "3.10", "made.py", "user.py", cwd=product)
     assert fine.returncode == 0, fine.stdout
-    wrong = tool("mypy", "--strict", "wrong.py", cwd=product)
+    wrong = tool("mypy", "--strict", "--python-version", "3.10", "wrong.py", cwd=product)
     assert {line.split(":")[1] for line in wrong.stdout.splitlines() if "error:" in line} == {"4", "5", "6", "9"}
 
 
-@pytest.mark.parametrize("which", ["product", "everything", "chat"])
-def test_the_module_is_strictly_typed_and_formatted(which: str, product: Path, tmp_path: Path) -> None:
-    if which == "product":
-        (tmp_path / "made.py").write_text((product / "made.py").read_text("utf-8"), "utf-8")
-    elif which == "chat":
-        (tmp_path / "made.py").write_text(generated(CHAT, asynchronous=True), "utf-8")
-    else:
-        file = flow(tmp_path / "all.yml", variables=ALL_FIELDS, name='"""', description="\\\nimport os\x1b\u202e")
-        (tmp_path / "made.py").write_text(generated(file, asynchronous=True), "utf-8")
-    options = {"include": ["made.py"], "pythonVersion": "3.10", "typeCheckingMode": "strict"}
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+def test_modules_are_strictly_typed_and_formatted(product: Path) -> None:
+    """The example's, that of a chat, and that of a workflow with inputs of every kind."""
+    (product / "chat.py").write_text(generated(CHAT, asynchronous=True), "utf-8")
+    file = flow(product / "all.yml", variables=ALL_FIELDS, name='"""', description="\\\nimport os\x1b\u202e")
+    (product / "everything.py").write_text(generated(file, asynchronous=True), "utf-8")
+    modules = ["made.py", "chat.py", "everything.py"]
+    options = {"include": modules, "pythonVersion": "3.10", "typeCheckingMode": "strict"}
+    (product / "pyrightconfig.json").write_text(json.dumps(options))
     for command in (
-        ["mypy", "--strict", "--python-version", "3.10", "made.py"],
+        ["mypy", "--strict", "--python-version", "3.10", *modules],
         ["basedpyright", "-p", ".", "--pythonpath", sys.executable],
-        ["ruff", "format", "--isolated", "--check", "made.py"],
-        ["ruff", "format", "--isolated", "--check", "--line-length", "120", "made.py"],
-        ["ruff", "check", "--isolated", "--select", "E,F,W,I,UP,B", "--line-length", "120", "made.py"],
+        ["ruff", "format", "--isolated", "--check", *modules],
+        ["ruff", "format", "--isolated", "--check", "--line-length", "120", *modules],
+        ["ruff", "check", "--isolated", "--select", "E,F,W,I,UP,B", "--line-length", "120", *modules],
     ):
-        done = tool(*command, cwd=tmp_path)
+        done = tool(*command, cwd=product)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
