@@ -23,6 +23,8 @@ _DESCRIPTION = """Workflows exported from Dify, served through Dify's Service AP
 Every request has the header `Authorization: Bearer KEY`: an app's own key (`app-...`), a workspace's (`ws-...`), or a
 token of an identity provider. Errors are always `{"code": ..., "message": ..., "status": ...}`."""
 
+_STRING: Mapping[str, Any] = {"type": "string"}
+
 Json = dict[str, Any]
 
 
@@ -133,11 +135,8 @@ class _Schemas:
         self.components = definitions.get("$defs", {})
 
     def content(self, media: Media[Any], mode: JsonSchemaMode = "serialization") -> Json:
-        content: Json = {}
-        if media.schema is not None:
-            content["schema"] = media.schema
-        elif media.shape is not None:
-            content["schema"] = self._schemas[media.shape, mode]
+        schema = media.schema or _STRING
+        content: Json = {"schema": schema if media.shape is None else self._schemas[media.shape, mode]}
         if media.examples:
             content["examples"] = {name: {"value": example} for name, example in media.examples.items()}
         elif media.example is not None:

@@ -33,8 +33,8 @@ Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 @dataclass(frozen=True, slots=True)
 class Media(Generic[T]):
-    """A request's or a response's content: its shape, or the schema of what is not JSON, and an example, or several by
-    name."""
+    """A request's or a response's content: its shape, or the schema of what is not JSON (a string by default), and an
+    example, or several by name."""
 
     shape: type[T] | UnionType | None
     example: T | None = None
