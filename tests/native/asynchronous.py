@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.api.serving import Client, check_times
+from tests.native import conforming
 
 EVENTS = "text/event-stream"
 
@@ -30,6 +31,8 @@ async def ask(app: Client, method: str, path: str, **more: Any) -> Reply:
         assert answer.headers["Headrace-API-Version"] == "1"
         body = json.loads(raw) if raw else None
         check_times(body)
+        if method != "HEAD":
+            conforming.check(method, answer.url.path, answer.status, answer.content_type, raw)
         return Reply(answer.status, body, answer.headers, raw)
 
 

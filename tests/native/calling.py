@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message
 
+from tests.native import conforming
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -95,7 +97,10 @@ class Caller:
             text = value.decode("latin-1")
             key = name.decode("latin-1").lower()
             answered[key] = f"{answered[key]}, {text}" if key in answered else text
-        return Answer(start["status"], answered, b"".join(each.get("body", b"") for each in told[1:]))
+        answer = Answer(start["status"], answered, b"".join(each.get("body", b"") for each in told[1:]))
+        if done and method != "HEAD" and answer.body:
+            conforming.check(method, path, answer.status, answered.get("content-type", ""), answer.body)
+        return answer
 
 
 def _dumped(value: Any) -> bytes:

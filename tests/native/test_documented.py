@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from openapi_spec_validator import validate
 
 from headrace.api.openapi import document
 from headrace.stores.memory import MemoryStore
+from tests.native import conforming
 from tests.native.calling import Caller
+from tests.native.conforming import validator
 from tests.native.fuzzing import Operation, operations
 from tests.native.world import api_of, apps_of
 from tests.runs.service import ECHO
@@ -80,6 +83,37 @@ def test_a_body_has_an_example(operation: Operation):
     assert all("schema" in media for media in content.values())
     written = [kind for kind, media in content.items() if media["schema"].get("format") != "binary"]
     assert {kind for kind, _ in operation.bodies} == set(written)
+
+
+def test_the_description_is_valid():
+    validate(DESCRIPTION)
+    assert DESCRIPTION["openapi"].startswith("3.1")
+    names = DESCRIPTION["components"]["schemas"]
+    assert not [name for name in names if "__" in name], "two shapes have the same name"
+
+
+def contents(operation: Operation) -> Iterator[Mapping[str, Any]]:
+    """How each kind of JSON is described that the operation takes or returns."""
+    bodies = [operation.told.get("requestBody", {}), *operation.told["responses"].values()]
+    for body in bodies:
+        yield from (media for kind, media in body.get("content", {}).items() if kind == "application/json")
+
+
+@each_operation
+def test_all_json_has_a_schema_that_accepts_its_examples(operation: Operation):
+    for media in contents(operation):
+        assert media["schema"] != {"type": "object"}
+        schema = validator(media["schema"])
+        examples = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
+        assert examples
+        for example in examples:
+            schema.validate(example)
+
+
+def test_a_response_of_another_shape_is_found():
+    wrong = b'{"secret": 7}'
+    with pytest.raises(AssertionError, match="7 is not of type 'string'"):
+        conforming.check("GET", "/api/v1/callbacks/secret", 200, "application/json", wrong)
 
 
 @each_operation
