@@ -113,8 +113,8 @@ def store_error(error: BaseException) -> StoreError | None:
         return error
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        found = [store_error(each) for each in group.exceptions]
-        return found[0] if all(each is not None for each in found) else None
+        errors = [store_error(nested) for nested in group.exceptions]
+        return errors[0] if all(nested is not None for nested in errors) else None
     return None
 
 

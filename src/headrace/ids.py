@@ -14,8 +14,8 @@ _bytes: list[str] = []  # hexadecimal, 32 characters each
 def new_id() -> str:
     """A UUID that nobody can guess."""
     if not _bytes:
-        made = os.urandom(16 * _AT_ONCE).hex()
-        _bytes.extend(made[at : at + 32] for at in range(0, len(made), 32))
+        digits = os.urandom(16 * _AT_ONCE).hex()
+        _bytes.extend(digits[at : at + 32] for at in range(0, len(digits), 32))
     one = _bytes.pop()
     return f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{_VARIANT[int(one[16], 16) & 3]}{one[17:20]}-{one[20:]}"
 

@@ -155,7 +155,7 @@ def is_of(value: Value, type_: str) -> bool:
         case _:
             listed = type_.startswith("array[") and isinstance(value, list)
             item = type_[len("array[") : -1]
-            return listed and all(is_of(each, item) for each in cast("list[Value]", value))
+            return listed and all(is_of(element, item) for element in cast("list[Value]", value))
 
 
 _ARRAY_KINDS = {"string", "object", "file", "boolean"}
@@ -259,13 +259,13 @@ def dump_default(value: object) -> Value:
 
 def files_in(values: Mapping[str, Value]) -> list[File]:
     """The files among a node's outputs, and in its lists, in order: what `files` of an event tells."""
-    found: list[File] = []
+    files: list[File] = []
     for value in values.values():
         if isinstance(value, File):
-            found.append(value)
+            files.append(value)
         elif isinstance(value, list):
-            found.extend(item for item in cast("list[Value]", value) if isinstance(item, File))
-    return found
+            files.extend(item for item in cast("list[Value]", value) if isinstance(item, File))
+    return files
 
 
 def follow(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
@@ -288,8 +288,8 @@ def nests_deeper(value: Value, levels: int) -> bool:
     for _ in range(levels):
         level = [
             item
-            for each in level
-            for item in (each.values() if isinstance(each, dict) else each)
+            for element in level
+            for item in (element.values() if isinstance(element, dict) else element)
             if isinstance(item, dict | list)
         ]
         if not level:

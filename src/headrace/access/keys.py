@@ -156,7 +156,7 @@ class Access:
 
     async def keep(self, key: str, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None) -> Key:
         """Lets a key open something. Only its hash is stored."""
-        made = Key(
+        key_record = Key(
             str(uuid.uuid4()),
             rights.app,
             digest(key),
@@ -170,15 +170,15 @@ class Access:
             expires_at,
         )
         about: dict[str, Value] = {
-            "prefix": made.prefix,
+            "prefix": key_record.prefix,
             "name": name,
-            "permissions": in_order(made.permissions),
-            "apps": None if made.apps is None else sorted(made.apps),
-            "app_id": made.app,
+            "permissions": in_order(key_record.permissions),
+            "apps": None if key_record.apps is None else sorted(key_record.apps),
+            "app_id": key_record.app,
             "expires_at": expires_at,
         }
-        await self.catalog.add_key(made, self._audited("created", by, made, about))
-        return made
+        await self.catalog.add_key(key_record, self._audited("created", by, key_record, about))
+        return key_record
 
     async def rotate(self, key: Key, by: str, overlap: float = OVERLAP) -> tuple[Key, str]:
         """A new key with the rights of an old one, which goes on for `overlap` seconds; see `create`. One that was to
@@ -217,17 +217,17 @@ class Access:
         if rights.apps is not None and not rights.apps:
             raise InvalidParam("apps: Input should name an app, or be null for all of the workspace")
         for app in sorted(rights.apps or ()) if rights.app is None else [rights.app]:
-            found = await self.catalog.app(app)
-            if found is None or found.workspace != rights.workspace:
+            app_record = await self.catalog.app(app)
+            if app_record is None or app_record.workspace != rights.workspace:
                 raise NotFound(f"App not found with id: {app}")
 
     async def _not_live(self, key: str) -> RequestError:
-        found = await self.catalog.find_key(key)
-        if found is not None and found.replaced_by is not None:
-            told = f"This key was rotated already: its successor is {found.replaced_by}."
+        key_record = await self.catalog.find_key(key)
+        if key_record is not None and key_record.replaced_by is not None:
+            reason = f"This key was rotated already: its successor is {key_record.replaced_by}."
         else:
-            told = "This key was revoked, or has expired."
-        return RequestError(told, "key_not_live", 409)
+            reason = "This key was revoked, or has expired."
+        return RequestError(reason, "key_not_live", 409)
 
     def _audited(self, action: str, by: str, key: Key, about: Mapping[str, Value]) -> Audited:
         return Audited(str(uuid.uuid4()), key.workspace, self.clock(), action, by, key.id, about)
@@ -237,15 +237,15 @@ def may_give(principal: Principal, rights: Rights) -> None:
     """Forbidden where a principal would give rights that it does not have."""
     if beyond := rights.permissions & set(PERMISSIONS) - principal.permissions:  # what there is none of, none can give
         raise Forbidden(f"This key cannot give what it may not do itself: {', '.join(in_order(beyond))}.")
-    wanted = rights.apps if rights.app is None else {rights.app}
-    if principal.apps is not None and (wanted is None or not wanted <= principal.apps):
+    app_ids = rights.apps if rights.app is None else {rights.app}
+    if principal.apps is not None and (app_ids is None or not app_ids <= principal.apps):
         raise Forbidden("This key cannot give access to apps that it has no access to itself.")
 
 
 def in_order(permissions: Iterable[str]) -> list[Value]:
     """Permissions as they are told."""
-    given = set(permissions)
-    return [each for each in PERMISSIONS if each in given]
+    granted = set(permissions)
+    return [permission for permission in PERMISSIONS if permission in granted]
 
 
 def _is_token(bearer: str) -> bool:

@@ -91,11 +91,11 @@ def pack(
 
         def add_file(name: str, path: Path) -> None:
             with path.open("rb") as content:
-                found = os.fstat(content.fileno())
-                add(name, content, found.st_size, found.st_mtime)
+                status = os.fstat(content.fileno())
+                add(name, content, status.st_size, status.st_mtime)
 
-        told = json.dumps(asdict(manifest)).encode()
-        add(MANIFEST, BytesIO(told), len(told), manifest.created_at)
+        content_bytes = json.dumps(asdict(manifest)).encode()
+        add(MANIFEST, BytesIO(content_bytes), len(content_bytes), manifest.created_at)
         add_file(DATABASE, database)
         if secret is not None:
             add_file(SECRET, secret)
@@ -107,8 +107,8 @@ def pack(
                 missing += 1
             else:
                 packed += 1
-        told = "".join(sums).encode()
-        add(SUMS, BytesIO(told), len(told), manifest.created_at)
+        content_bytes = "".join(sums).encode()
+        add(SUMS, BytesIO(content_bytes), len(content_bytes), manifest.created_at)
     return Packed(manifest, packed, missing, size)
 
 
@@ -248,26 +248,26 @@ def _copy(content: IO[bytes], path: Path, entry: tarfile.TarInfo) -> str:
 def _manifest(path: Path) -> Manifest:
     wrong = HeadraceError("its manifest cannot be read")
     try:
-        told = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise wrong from error
-    if not isinstance(told, dict):
+    if not isinstance(document, dict):
         raise wrong
-    values = cast("dict[str, Any]", told)
+    values = cast("dict[str, Any]", document)
     if values.get("format") != FORMAT:
         raise HeadraceError("another version of Headrace made it (its format is unknown)")
     types = {"format": int, "headrace": str, "revision": str, "created_at": int | float, "files": bool}
     if any(not isinstance(values.get(name), kind) for name, kind in types.items()):
         raise wrong
-    return Manifest(**{each.name: values[each.name] for each in fields(Manifest)})
+    return Manifest(**{field.name: values[field.name] for field in fields(Manifest)})
 
 
 def _compare(content: IO[bytes], digests: dict[str, str]) -> None:
     """Whether the checksums are those of all that was unpacked, and of nothing else."""
-    due = dict(digests)
+    expected = dict(digests)
     while line := content.readline(300):
         digest, _, name = line.decode("utf-8", "replace").rstrip("\n").partition("  ")
-        if due.pop(name, None) != digest:
+        if expected.pop(name, None) != digest:
             raise HeadraceError(f"it is damaged: the checksum of {name[:100]!r} is wrong")
-    if due:
-        raise HeadraceError(f"it is damaged: the checksum of {min(due)!r} is missing")
+    if expected:
+        raise HeadraceError(f"it is damaged: the checksum of {min(expected)!r} is missing")

@@ -158,7 +158,7 @@ class Hosts:
         address = literal(host)
         if address is None:
             return (_name(host), port) in self._names
-        return any(wanted == port and address in network for network, wanted in self._networks)
+        return any(allowed_port == port and address in network for network, allowed_port in self._networks)
 
     def cover(self, host: str, port: int, address: Address) -> bool:
         """Whether the list has that host by its name, or by this address of it."""
@@ -166,8 +166,8 @@ class Hosts:
             return True
         address = _unmapped(address)
         return any(
-            address.version == network.version and address in network and wanted in (None, port)
-            for network, wanted in self._networks
+            address.version == network.version and address in network and allowed_port in (None, port)
+            for network, allowed_port in self._networks
         )
 
 
@@ -187,9 +187,9 @@ class Egress:
         """The host's addresses that may be connected to. EgressRefused where it has others only; OSError where it
         has none."""
         local = _name(host) == "localhost" or _name(host).endswith(".localhost")  # never a question for name servers
-        found = [ip_address(each) for each in await self._resolve("localhost" if local else host, port)]
-        permitted = [address for address in found if self.permits(host, port, address)]
-        if found and not permitted:
+        addresses = [ip_address(text) for text in await self._resolve("localhost" if local else host, port)]
+        permitted = [address for address in addresses if self.permits(host, port, address)]
+        if addresses and not permitted:
             raise EgressRefused(host, port)
         return permitted
 

@@ -101,16 +101,16 @@ class FileBlobStore:
 
     async def left_over(self, before: float) -> list[str]:
         def work() -> list[str]:
-            found: list[str] = []
+            names: list[str] = []
             for entry in self._hidden():
                 aside = _ASIDE.fullmatch(entry.name)
                 if not (aside or _PARTIAL.fullmatch(entry.name)) or _changed(entry) >= before:
                     continue
                 if aside:
-                    found.append(aside[1])
+                    names.append(aside[1])
                 else:
                     Path(entry.path).unlink(missing_ok=True)
-            return found
+            return names
 
         return await asyncio.to_thread(work)
 

@@ -198,12 +198,12 @@ class FileStore:
         """The id of the stored file that a URL of ours names and proves; None for any other URL."""
         if not url or not url.startswith(f"{self._base()}/files/"):
             return None
-        found = _OWN_PATH.fullmatch(url[len(self._base()) :].partition("?")[0])
-        if found is None:
+        match = _OWN_PATH.fullmatch(url[len(self._base()) :].partition("?")[0])
+        if match is None:
             return None
         query = parse_qs(urlsplit(url).query)
         timestamp, nonce, sign = (query.get(name, [""])[0] for name in ("timestamp", "nonce", "sign"))
-        return found["id"] if self.verify(found["id"], timestamp, nonce, sign) else None
+        return match["id"] if self.verify(match["id"], timestamp, nonce, sign) else None
 
     # ---------------------------------------------------------------------------------------------- resolving
 
@@ -212,26 +212,26 @@ class FileStore:
         method = mapping.get("transfer_method")
         if not method:
             raise InvalidParam("transfer_method is required in file mapping")
-        wanted = mapping.get("type")
-        if wanted and not (isinstance(wanted, str) and wanted in _TYPES):
-            raise InvalidParam(f"Invalid file type: {wanted}")
+        file_type = mapping.get("type")
+        if file_type and not (isinstance(file_type, str) and file_type in _TYPES):
+            raise InvalidParam(f"Invalid file type: {file_type}")
         match method:
             case "local_file":
-                return await self._stored(mapping.get("upload_file_id"), "local_file", wanted or "custom", app)
+                return await self._stored(mapping.get("upload_file_id"), "local_file", file_type or "custom", app)
             case "tool_file":
-                return await self._stored(mapping.get("tool_file_id"), "tool_file", wanted, app)
+                return await self._stored(mapping.get("tool_file_id"), "tool_file", file_type, app)
             case "remote_url":
                 if upload := mapping.get("upload_file_id"):
-                    file = await self._stored(upload, "local_file", wanted, app)
+                    file = await self._stored(upload, "local_file", file_type, app)
                     return replace(file, transfer_method="remote_url", remote_url=file.url)
                 url = mapping.get("url") or mapping.get("remote_url")
                 if not url or not isinstance(url, str):
                     raise InvalidParam("Invalid file url")
-                return await self._remote(url, wanted)
+                return await self._remote(url, file_type)
             case _:
                 raise InvalidParam(f"Invalid file transfer method: {method}")
 
-    async def _stored(self, key: Value, method: str, wanted: str | None, app: str | None) -> File:
+    async def _stored(self, key: Value, method: str, file_type: str | None, app: str | None) -> File:
         unknown = f"ToolFile {key} not found" if method == "tool_file" else "Invalid upload file"
         if not key:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
@@ -241,12 +241,12 @@ class FileStore:
         if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
             raise InvalidParam(unknown)
         file = self._signed(stored.file, stored.created_at)
-        return replace(file, type=_checked(file.type, wanted))
+        return replace(file, type=_checked(file.type, file_type))
 
-    async def _remote(self, url: str, wanted: str | None) -> File:
+    async def _remote(self, url: str, file_type: str | None) -> File:
         if (own := self._own(url)) and (stored := await self._use(own)):  # no need to call ourselves
             file = replace(stored.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
-            return replace(file, type=_checked(file.type, wanted))
+            return replace(file, type=_checked(file.type, file_type))
         if not url.startswith(("http://", "https://")):
             raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
         try:
@@ -262,14 +262,18 @@ class FileStore:
             mime_type = guess_type(filename) or essence(headers.get("content-type", ""))
             length = headers.get("content-length", "")
             size = int(length) if length.isascii() and length.isdigit() else -1
-        told = extension_of(filename)
-        extension = told if told and mime_type in UNSPECIFIC else guess_extension(mime_type) or told or ".bin"
+        named_extension = extension_of(filename)
+        extension = (
+            named_extension
+            if named_extension and mime_type in UNSPECIFIC
+            else guess_extension(mime_type) or named_extension or ".bin"
+        )
         if not filename:
             filename = f"{uuid.uuid4().hex}{extension}"
             mime_type = mime_type or guess_type(filename)
         detected = kind_of(extension, mime_type)
         return File(
-            type=_checked(detected, wanted),
+            type=_checked(detected, file_type),
             transfer_method="remote_url",
             filename=filename,
             extension=extension,
@@ -294,9 +298,9 @@ class FileStore:
             raise InvalidParam(f"The file at {url[:200]} cannot be reached: {error}") from error
 
 
-def _checked(detected: str, wanted: str | None) -> str:
+def _checked(detected: str, declared: str | None) -> str:
     """The type to go by: what the caller says, as long as the file is of that type; custom takes what it is."""
-    if wanted and wanted not in (detected, "custom"):
+    if declared and declared not in (detected, "custom"):
         raise InvalidParam(_MISMATCH)
     return detected
 

@@ -61,9 +61,9 @@ def first_hop(request: HttpRequest, user_agent: str) -> Hop:
         body = multipart(request.parts, boundary)
         headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
         headers.append(("Content-Type", f"multipart/form-data; boundary={boundary}"))
-    given = {name.lower() for name, _ in headers}
+    names = {name.lower() for name, _ in headers}
     defaults = [("Accept", "*/*"), ("Accept-Encoding", "gzip, deflate"), ("User-Agent", user_agent)]
-    headers = [*(each for each in defaults if each[0].lower() not in given), *headers]
+    headers = [*(header for header in defaults if header[0].lower() not in names), *headers]
     return Hop(request.method.upper(), request.url, headers, body)
 
 

@@ -228,9 +228,9 @@ async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpReque
     max_size = limits.max_size
     if limits.cut_off:
         return await _beginning(response, max_size)
-    told = response.content_length or 0
-    if told > max_size and method != "HEAD":
-        raise _too_large(max_size, told)
+    declared = response.content_length or 0
+    if declared > max_size and method != "HEAD":
+        raise _too_large(max_size, declared)
     body = bytearray()
     watch.enter("read")
     async for chunk in response.content.iter_any():
@@ -268,8 +268,8 @@ def _too_large(max_size: int, size: int | None = None) -> NodeError:
 def _after_authority(url: str) -> str:
     """The path and query of an absolute URL, as written."""
     rest = url.partition("://")[2].partition("#")[0]
-    found = re.search(r"[/?]", rest)
-    return rest[found.start() :] if found else ""
+    match = re.search(r"[/?]", rest)
+    return rest[match.start() :] if match else ""
 
 
 def _encoded(text: str) -> str:

@@ -19,10 +19,10 @@ def fingerprint(secret: bytes) -> str:
     return hmac.digest(secret, b"the installation's secret", "sha256").hex()
 
 
-def check_secret(known: str, secret: bytes, file: Path) -> None:
+def check_secret(recorded: str, secret: bytes, file: Path) -> None:
     """`known` is the fingerprint that the database has. HeadraceError where it is of another secret: another process
     on the database would sign callbacks and links, and make keys, with that one."""
-    if known != fingerprint(secret):
+    if recorded != fingerprint(secret):
         raise HeadraceError(
             f"{file} is not the secret of this database: it was first served from another data folder. Copy the file "
             "`secret` from there (all processes on one database share it, and the stored files); where that is lost, "
@@ -38,13 +38,13 @@ def installation_secret(folder: Path) -> bytes:
         return bytes.fromhex(path.read_text().strip())
     except FileNotFoundError:
         pass
-    made = secrets.token_bytes(32)
+    secret = secrets.token_bytes(32)
     with contextlib.suppress(FileExistsError):
         # another process may start at this very moment: whoever is first makes it, both read it
         partial = path.with_name(f"secret.{os.getpid()}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(made.hex())
+            file.write(secret.hex())
         try:
             os.link(partial, path)
         finally:

@@ -73,7 +73,7 @@ class KnowledgeClient:
         self._external = _base("HEADRACE_KNOWLEDGE_URL", url).removesuffix("/retrieval")
         self._dify_key = _header("HEADRACE_DIFY_DATASET_KEY", dify_key)
         self._key = _header("HEADRACE_KNOWLEDGE_API_KEY", key)
-        self._ids = dict(_pair(each) for each in ids)
+        self._ids = dict(_pair(entry) for entry in ids)
         self._environ = environ
         self._connect = connect
         self._seconds = seconds
@@ -129,8 +129,8 @@ class KnowledgeClient:
             raise NodeError(f"Knowledge base '{dataset}': no answer within {self._seconds:g} seconds.", ERROR) from None
         except Failure as failure:
             status = f" (HTTP status {failure.status})" if failure.status else ""
-            told = scrub(failure.message, [secret for secret in (self._dify_key, self._key) if secret])[:2000]
-            raise NodeError(f"Knowledge base '{dataset}': {told}{status}", ERROR) from None
+            message = scrub(failure.message, [secret for secret in (self._dify_key, self._key) if secret])[:2000]
+            raise NodeError(f"Knowledge base '{dataset}': {message}{status}", ERROR) from None
 
     def _place(self, dataset: str) -> tuple[str, str]:
         """(dify or external, the id there)."""
@@ -156,17 +156,17 @@ class KnowledgeClient:
         answer = await self._call("POST", f"{self._external}/retrieval", self._key, body)
         if answer.get("error_code"):  # some servers tell an error with status 200
             raise Failure(str(answer.get("error_msg") or answer["error_code"]), ERROR)
-        return [_external_passage(each, retrieval.dataset) for each in _records(answer)]
+        return [_external_passage(record, retrieval.dataset) for record in _records(answer)]
 
     # ------------------------------------------------------------------------------------------------------ dify
 
     async def _ask_dify(self, retrieval: Retrieval, there: str) -> list[Passage]:
-        known = await self._dataset(there)
+        dataset = await self._dataset(there)
         threshold = retrieval.score_threshold
         model: dict[str, Value] = {
             "search_method": "semantic_search",
             "reranking_enable": False,
-            **known.settings,
+            **dataset.settings,
             **retrieval.settings,
             "top_k": retrieval.top_k,
             "score_threshold_enabled": threshold is not None,
@@ -177,37 +177,37 @@ class KnowledgeClient:
         body = {"query": retrieval.query[:_LONGEST_QUERY], "retrieval_model": model}
         url = f"{self._dify}/v1/datasets/{quote(there, safe='')}/retrieve"
         answer = await self._call("POST", url, self._dify_key, body)
-        return [_dify_passage(each, there, known.name) for each in _records(answer)]
+        return [_dify_passage(record, there, dataset.name) for record in _records(answer)]
 
     async def _dataset(self, there: str) -> _Dataset:
         """What the Dify says of a knowledge base. Old ones do not say it: then its id is its name."""
-        at, known = self._known.get(there, (0.0, None))
-        if known is not None and time.monotonic() - at < _REMEMBERED:
-            return known
+        at, dataset = self._known.get(there, (0.0, None))
+        if dataset is not None and time.monotonic() - at < _REMEMBERED:
+            return dataset
         try:
-            told = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}", self._dify_key)
+            body = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}", self._dify_key)
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
             return _Dataset(there)
-        settings = told.get("retrieval_model_dict")
+        settings = body.get("retrieval_model_dict")
         own: dict[str, Any] = settings if _is_object(settings) else {}
-        wanted = ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights")
-        chosen = {name: own[name] for name in wanted if own.get(name) is not None}
-        known = _Dataset(str(told.get("name") or there), chosen)
-        self._known[there] = (time.monotonic(), known)
-        return known
+        setting_names = ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights")
+        chosen = {name: own[name] for name in setting_names if own.get(name) is not None}
+        dataset = _Dataset(str(body.get("name") or there), chosen)
+        self._known[there] = (time.monotonic(), dataset)
+        return dataset
 
     async def _fields(self, there: str) -> list[str]:
         try:
-            told = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}/metadata", self._dify_key)
+            body = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}/metadata", self._dify_key)
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
             return []
-        listed: Any = told.get("doc_metadata")
-        each = cast("list[Any]", listed) if isinstance(listed, list) else []
-        return [name for field in each if _is_object(field) and (name := _text(field.get("name")))]
+        listed: Any = body.get("doc_metadata")
+        entries = cast("list[Any]", listed) if isinstance(listed, list) else []
+        return [name for field in entries if _is_object(field) and (name := _text(field.get("name")))]
 
     # ------------------------------------------------------------------------------------------------------ http
 
@@ -239,17 +239,17 @@ def _records(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     records = answer.get("records")
     if not isinstance(records, list):
         raise Failure("the knowledge server's answer has no list of records.", ERROR)
-    found = cast("list[Any]", records)
-    if not all(_is_object(each) for each in found):
+    entries = cast("list[Any]", records)
+    if not all(_is_object(entry) for entry in entries):
         raise Failure("the knowledge server sent a record that is no object.", ERROR)
-    return found
+    return entries
 
 
 def _external_passage(record: Mapping[str, Any], dataset: str) -> Passage:
     metadata = record.get("metadata")
     own: dict[str, Any] = metadata if _is_object(metadata) else {}
     title = _text(record.get("title"))
-    told: dict[str, Value] = {
+    passage_metadata: dict[str, Value] = {
         "_source": "knowledge",
         "dataset_id": dataset,
         "dataset_name": dataset,
@@ -258,7 +258,7 @@ def _external_passage(record: Mapping[str, Any], dataset: str) -> Passage:
         "data_source_type": "external",
         "doc_metadata": own,
     }
-    return Passage(_text(record.get("content")), title, _number(record.get("score")), told)
+    return Passage(_text(record.get("content")), title, _number(record.get("score")), passage_metadata)
 
 
 def _dify_passage(record: Mapping[str, Any], dataset: str, name: str) -> Passage:
@@ -273,7 +273,7 @@ def _dify_passage(record: Mapping[str, Any], dataset: str, name: str) -> Passage
         content = f"question:{content} \nanswer:{answer}"
     children = record.get("child_chunks")
     files = record.get("files")
-    told: dict[str, Value] = {
+    metadata: dict[str, Value] = {
         "_source": "knowledge",
         "dataset_id": dataset,
         "dataset_name": name,
@@ -292,9 +292,9 @@ def _dify_passage(record: Mapping[str, Any], dataset: str, name: str) -> Passage
         content,
         title,
         _number(record.get("score")),
-        told,
+        metadata,
         _text(record.get("summary")) or None,
-        [each for each in cast("list[Any]", files) if _is_object(each)] if isinstance(files, list) else (),
+        [file for file in cast("list[Any]", files) if _is_object(file)] if isinstance(files, list) else (),
     )
 
 

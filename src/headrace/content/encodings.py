@@ -90,8 +90,8 @@ def _codec(charset: str) -> str:
 
 
 def _inner_declaration(data: bytes) -> str:
-    found = _META.search(data[:_HEAD])
-    return found[1].decode("ascii") if found else ""
+    match = _META.search(data[:_HEAD])
+    return match[1].decode("ascii") if match else ""
 
 
 def _wide(data: bytes) -> str:

@@ -192,12 +192,12 @@ def type_by_content(data: bytes) -> str:
         return kind
     if data[4:8] == b"ftyp" and data[:3] == b"\0\0\0":
         return {b"M4A ": "audio/mp4", b"avif": "image/avif", b"heic": "image/heic"}.get(data[8:12], "video/mp4")
-    found = next((mime_type for mark, mime_type in _SIGNATURES if data.startswith(mark)), "")
-    if found == "application/zip":
+    mime = next((mime_type for mark, mime_type in _SIGNATURES if data.startswith(mark)), "")
+    if mime == "application/zip":
         names = data[:_HEAD] + data[-_TAIL:]
         inside = next((extension for name, extension in _IN_ARCHIVES if name in names), "zip")
         return guess_type(f"name.{inside}")
-    return found
+    return mime
 
 
 def is_plain_utf8(data: bytes) -> bool:

@@ -78,7 +78,7 @@ async def object_in(text: str) -> dict[str, Any] | None:
         with suppress(ValueError):
             if (found := _object_of(read_strictly(whole))) is not None:
                 return found
-    broken = next((each for each in fences if _OBJECT.search(each)), text)
+    broken = next((fence for fence in fences if _OBJECT.search(fence)), text)
     empty: dict[str, Any] | None = None
     for start in islice(_OBJECT.finditer(text), _ATTEMPTS):
         found = _decoded_at(text, start.start())
@@ -201,10 +201,10 @@ def _containers(text: str) -> Iterator[Any]:
     """The objects, and lists of objects or texts, that stand in a text, one after another."""
     at = read = 0
     for _ in range(_ATTEMPTS):
-        found = _CONTAINER.search(text, at)
-        if found is None or read > _MOST_READ:
+        match = _CONTAINER.search(text, at)
+        if match is None or read > _MOST_READ:
             return
-        start = found.start()
+        start = match.start()
         try:
             value, at = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError) as error:

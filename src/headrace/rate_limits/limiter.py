@@ -98,11 +98,11 @@ class _Limit(NamedTuple):
     def slot(self) -> Slot:
         return Slot(self.name, self.most)
 
-    def met(self, taken: Taken) -> Met:
+    def met(self, bucket: Taken) -> Met:
         window = self.kind.window
-        left = min(self.most, max(0, math.floor(taken.left + 1e-6)))
-        reset = (self.most - taken.left) * window / self.most if window else 0.0 if taken.taken else _SLOT_SECONDS
-        return Met(self.kind.name, self.most, window, left, reset)
+        remaining = min(self.most, max(0, math.floor(bucket.left + 1e-6)))
+        reset = (self.most - bucket.left) * window / self.most if window else 0.0 if bucket.taken else _SLOT_SECONDS
+        return Met(self.kind.name, self.most, window, remaining, reset)
 
     def reached(self, wait: float) -> LimitReached:
         kind = self.kind
@@ -142,7 +142,7 @@ class Limiter:
         if call is None or call.principal is None:
             return None
         applied = self._applied(call.principal.workspace, call.app, call.principal.id)
-        most = [each.plan.max_upload_mb for each in applied if each.plan.max_upload_mb is not None]
+        most = [policy.plan.max_upload_mb for policy in applied if policy.plan.max_upload_mb is not None]
         return int(min(most) * MB) if most else None
 
     def _applied(self, workspace: str, app: App | None, key: str | None) -> list[Applied]:
@@ -150,12 +150,12 @@ class Limiter:
         if self._version != self._file.version:
             self._version = self._file.version
             self._empty.clear()
-        found = [("workspace", workspace, plans.workspaces.get(workspace, plans.default))]
+        policies = [("workspace", workspace, plans.workspaces.get(workspace, plans.default))]
         if app is not None and plans.apps:
-            found.append(("app", app.id, plans.apps.get(app.id) or plans.apps.get(app.name)))
+            policies.append(("app", app.id, plans.apps.get(app.id) or plans.apps.get(app.name)))
         if key is not None and plans.keys:
-            found.append(("key", key, plans.keys.get(key)))
-        return [Applied(scope, name, plans.plans[plan]) for scope, name, plan in found if plan is not None]
+            policies.append(("key", key, plans.keys.get(key)))
+        return [Applied(scope, name, plans.plans[plan]) for scope, name, plan in policies if plan is not None]
 
     async def _pass(
         self,
@@ -169,10 +169,10 @@ class Limiter:
         """Takes one of each, or raises LimitReached."""
         if not limits and not slots:
             return
-        asked = [*limits, *slots]
+        requested = [*limits, *slots]
         since = time.monotonic()  # the store may take long to answer; what it answers was so then
         if not known and (taken := self._still_empty(limits)):
-            asked = [limits[index] for index in taken]
+            requested = [limits[index] for index in taken]
             results = list(taken.values())
         elif run is None:
             results = await self._store.take([each.bucket for each in limits], self._clock())
@@ -182,7 +182,7 @@ class Limiter:
             if not results:
                 return
         worst: tuple[float, _Limit] | None = None
-        for limit, taken in zip(asked, results, strict=True):
+        for limit, taken in zip(requested, results, strict=True):
             if call is not None:
                 call.met.append(limit.met(taken))
             if not taken.taken:
@@ -196,7 +196,7 @@ class Limiter:
 
     def _still_empty(self, limits: Sequence[_Limit]) -> Mapping[int, Taken]:
         """Which limits are known to allow nothing yet: so a flood of calls does not reach the database."""
-        found: dict[int, Taken] = {}
+        exhausted: dict[int, Taken] = {}
         now = time.monotonic()
         for index, limit in enumerate(limits):
             until = self._empty.get((limit.name, limit.most))
@@ -204,16 +204,16 @@ class Limiter:
                 continue
             if now < until:
                 wait = until - now
-                found[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
+                exhausted[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
             else:
                 del self._empty[limit.name, limit.most]
-        return found
+        return exhausted
 
 
 def _limits(applied: Sequence[Applied], kind: _Kind) -> list[_Limit]:
-    found: list[_Limit] = []
-    for each in applied:
-        plan = each.plan
+    limits: list[_Limit] = []
+    for policy in applied:
+        plan = policy.plan
         if kind is _REQUESTS:
             most = plan.requests_per_minute
         elif kind is _RUNS:
@@ -221,5 +221,5 @@ def _limits(applied: Sequence[Applied], kind: _Kind) -> list[_Limit]:
         else:
             most = plan.concurrent_runs
         if most is not None:
-            found.append(_Limit(kind, each, most))
-    return found
+            limits.append(_Limit(kind, policy, most))
+    return limits

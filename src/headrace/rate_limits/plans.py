@@ -79,10 +79,10 @@ def _wrong(path: Path, message: str) -> LoadError:
 
 def _mentioned(plans: Plans) -> list[tuple[str, str]]:
     """(where, which plan) of each mention."""
-    found = [("default", plans.default)] if plans.default is not None else []
+    plans_by_name = [("default", plans.default)] if plans.default is not None else []
     for kind, named in (("workspaces", plans.workspaces), ("apps", plans.apps), ("keys", plans.keys)):
-        found += [(f"{kind}.{name}", plan) for name, plan in named.items()]
-    return found
+        plans_by_name += [(f"{kind}.{name}", plan) for name, plan in named.items()]
+    return plans_by_name
 
 
 def _parsed(text: str) -> object:
@@ -91,12 +91,12 @@ def _parsed(text: str) -> object:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
+            names: set[str] = set()
             for name, _ in node.value:
                 if isinstance(name, yaml.ScalarNode):
-                    if name.value in seen:
+                    if name.value in names:
                         raise ValueError(f"line {name.start_mark.line + 1}: {name.value!r} is there twice")
-                    seen.add(name.value)
+                    names.add(name.value)
             return super().construct_mapping(node, deep)
 
     try:
@@ -139,7 +139,7 @@ class PlanFile:
 
     def _mark(self) -> tuple[int, int, int] | None:
         try:
-            found = os.stat(self._path)
+            status = os.stat(self._path)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino

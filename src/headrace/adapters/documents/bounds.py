@@ -64,10 +64,10 @@ def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
     if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # before all of them become objects
         raise Unreadable(f"it has more than {_MOST_ENTRIES:,} parts")
     try:
-        opened = zipfile.ZipFile(io.BytesIO(data))
+        zipped = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise Unreadable(f"it is damaged, or of another format ({error})") from None
-    entries = opened.infolist()
+    entries = zipped.infolist()
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unreadable("it is encrypted")
     # what is read of an entry is never more than its told size
@@ -78,22 +78,22 @@ def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
         raise Unreadable(f"it has more than {most_xml // _MB} MB of XML")
     for entry in marked:
         try:
-            _refuse_entities(opened, entry)
+            _refuse_entities(zipped, entry)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
             raise Unreadable(f"it is damaged ({error})") from None
-    return opened
+    return zipped
 
 
-def _refuse_entities(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+def _refuse_entities(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     tail = b""
-    for chunk in _chunks(opened, entry):
-        seen = (tail + chunk).replace(b"\0", b"")  # UTF-16 is ASCII with NULs between
-        if _ENTITY in seen:
+    for chunk in _chunks(zipped, entry):
+        window = (tail + chunk).replace(b"\0", b"")  # UTF-16 is ASCII with NULs between
+        if _ENTITY in window:
             raise Unreadable("its XML declares entities")
         tail = chunk[-2 * len(_ENTITY) :]
 
 
-def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    with opened.open(entry) as file:
+def _chunks(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with zipped.open(entry) as file:
         while chunk := file.read(_CHUNK):
             yield chunk

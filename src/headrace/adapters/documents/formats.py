@@ -88,10 +88,10 @@ def _not_read(kind: str, better: str) -> NodeError:
     return NodeError(f"Documents of type {kind} are not read: save it as .{better}", UNSUPPORTED)
 
 
-def read(found: Format, data: bytes, budget: Budget) -> str:
+def read(document_format: Format, data: bytes, budget: Budget) -> str:
     """The document's text. Unreadable where it cannot be read, whatever the reason."""
     try:
-        return found.read(data, budget)
+        return document_format.read(data, budget)
     except Unreadable:
         raise
     except ImportError as error:

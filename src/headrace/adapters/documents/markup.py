@@ -25,29 +25,29 @@ _SPACE = re.compile(r"[^\S\n]+")
 
 def html_text(markup: str, budget: Budget) -> str:
     """What a reader sees of it: one line a block, no empty ones."""
-    told: list[str] = []
+    parts: list[str] = []
     at = 0
     while (tag := markup.find("<", at)) >= 0:
-        told.append(_plain(markup[at:tag], budget))
+        parts.append(_plain(markup[at:tag], budget))
         if markup.startswith("<!--", tag):
             end = markup.find("-->", tag + 4)
             at = end + 3 if end >= 0 else len(markup)
             continue
         named = _NAME.match(markup, tag)
         if named is None and markup[tag + 1 : tag + 2] not in ("!", "?", "/"):
-            told.append("<")
+            parts.append("<")
             at = tag + 1
             continue
         rest = _REST.match(markup, named.end() if named else tag + 1)
         at = rest.end() if rest else len(markup)
         if named is not None:
             name = named[1].lower()
-            told.append("" if name in _INLINE else " " if name in _CELLS else "\n")
+            parts.append("" if name in _INLINE else " " if name in _CELLS else "\n")
             if name in _CLOSING and markup[tag + 1] != "/" and not markup.endswith("/>", tag, at):
                 closing = _CLOSING[name].search(markup, at)
                 at = closing.start() if closing else len(markup)
-    told.append(_plain(markup[at:], budget))
-    lines = (_SPACE.sub(" ", line).strip() for line in "".join(told).split("\n"))
+    parts.append(_plain(markup[at:], budget))
+    lines = (_SPACE.sub(" ", line).strip() for line in "".join(parts).split("\n"))
     return "\n".join(line for line in lines if line)
 
 

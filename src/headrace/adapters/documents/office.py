@@ -27,27 +27,27 @@ def docx(data: bytes, budget: Budget) -> str:
     from docx import Document
     from docx.table import Table
 
-    with archive(data, _MOST_TREE) as opened:
-        document = Document(io.BytesIO(_straightened(opened, data)))
-    told: list[str] = []
+    with archive(data, _MOST_TREE) as zipped:
+        document = Document(io.BytesIO(_straightened(zipped, data)))
+    parts: list[str] = []
     for block in document.iter_inner_content():
         if isinstance(block, Table):
             if shown := _docx_table(block, budget):
-                told.append(shown)
+                parts.append(shown)
         else:
-            told.append(budget.text(block.text))
-    return "\n".join(told)
+            parts.append(budget.text(block.text))
+    return "\n".join(parts)
 
 
-def _straightened(opened: zipfile.ZipFile, data: bytes) -> bytes:
+def _straightened(zipped: zipfile.ZipFile, data: bytes) -> bytes:
     """The archive with slashes in its names: some programs write backslashes, and then nothing is found."""
-    if not any("\\" in name.orig_filename for name in opened.infolist()):
+    if not any("\\" in name.orig_filename for name in zipped.infolist()):
         return data
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as straight:
-        for entry in opened.infolist():
-            straight.writestr(entry.filename.replace("\\", "/"), opened.read(entry))
-    return made.getvalue()
+    repaired = io.BytesIO()
+    with zipfile.ZipFile(repaired, "w") as straight:
+        for entry in zipped.infolist():
+            straight.writestr(entry.filename.replace("\\", "/"), zipped.read(entry))
+    return repaired.getvalue()
 
 
 def _docx_table(block: Table, budget: Budget) -> str:
@@ -124,12 +124,12 @@ def pptx(data: bytes, budget: Budget) -> str:
     from pptx import Presentation
 
     archive(data, _MOST_TREE).close()
-    told: list[str] = []
+    parts: list[str] = []
     for slide in cast("Iterable[Any]", Presentation(io.BytesIO(data)).slides):
-        told += _shapes(slide.shapes, budget)
+        parts += _shapes(slide.shapes, budget)
         if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
-            told.append(budget.text(notes.text))
-    return "\n".join(text for text in told if text.strip())
+            parts.append(budget.text(notes.text))
+    return "\n".join(text for text in parts if text.strip())
 
 
 def _shapes(shapes: Iterable[Any], budget: Budget) -> Iterator[str]:

@@ -41,7 +41,7 @@ def _page(document: Any, number: int, budget: Budget) -> str:
 
 
 def _why(error: Exception) -> str:
-    told = str(error)
-    if "password" in told.lower() or "security" in told.lower():
+    message = str(error)
+    if "password" in message.lower() or "security" in message.lower():
         return "it is encrypted: remove its password first"
-    return f"it is damaged, or of another format ({told})"
+    return f"it is damaged, or of another format ({message})"

@@ -46,15 +46,15 @@ def json_text(data: bytes, budget: Budget) -> str:
 def yaml_text(data: bytes, budget: Budget) -> str:
     """Written anew, as Dify shows it: without comments, every document of the file."""
     _bound(data)
-    written = _Written(budget)
+    output = _Written(budget)
     source = decode(data)
     try:
         _refuse_depth(source, budget)
         documents = yaml.load_all(source, _YamlLoader)  # a safe loader, see below
-        yaml.dump_all(documents, written, Dumper=yaml.SafeDumper, allow_unicode=True, sort_keys=False)
+        yaml.dump_all(documents, output, Dumper=yaml.SafeDumper, allow_unicode=True, sort_keys=False)
     except yaml.YAMLError as error:
         raise Unreadable(f"it is no YAML ({' '.join(str(error).split())})") from None
-    return written.getvalue()
+    return output.getvalue()
 
 
 def _refuse_depth(source: str, budget: Budget) -> None:
@@ -90,7 +90,7 @@ class _YamlLoader(yaml.CSafeLoader):
             for target in (value.value if isinstance(value, yaml.SequenceNode) else [value])
             if isinstance(target, yaml.MappingNode)
         ]
-        for target in {id(each): each for each in targets}.values():
+        for target in {id(node_target): node_target for node_target in targets}.values():
             self.flatten_mapping(target)
         if sum(len(target.value) for target in targets) > _MOST_MERGED:
             raise Unreadable("its merge keys add up to too much")
@@ -141,14 +141,14 @@ def vtt(data: bytes, budget: Budget) -> str:
     lines = decode(data).splitlines()
     if not lines or not lines[0].lstrip("\ufeff").startswith("WEBVTT"):
         raise Unreadable("it does not begin with WEBVTT")
-    told: list[tuple[str, list[str]]] = []
+    cues: list[tuple[str, list[str]]] = []
     for speaker, words in _utterances(lines):
         budget.text(words)
-        if told and speaker and told[-1][0] == speaker:
-            told[-1][1].append(words)
+        if cues and speaker and cues[-1][0] == speaker:
+            cues[-1][1].append(words)
         else:
-            told.append((speaker, [words]))
-    return "\n".join(f'{speaker} "{" ".join(words)}"'.lstrip() for speaker, words in told)
+            cues.append((speaker, [words]))
+    return "\n".join(f'{speaker} "{" ".join(words)}"'.lstrip() for speaker, words in cues)
 
 
 def _utterances(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -168,8 +168,8 @@ def _utterances(lines: list[str]) -> Iterator[tuple[str, str]]:
 def _voices(cue: str) -> Iterator[tuple[str, str]]:
     parts = _VOICE.split(cue)
     for speaker, words in [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]:
-        if said := _TAG.sub("", words).strip():
-            yield speaker.strip(), said
+        if speech := _TAG.sub("", words).strip():
+            yield speaker.strip(), speech
 
 
 # --------------------------------------------------------------------------------------------------------------- mail
@@ -194,9 +194,9 @@ def eml(data: bytes, budget: Budget) -> str:
 
 def epub(data: bytes, budget: Budget) -> str:
     """The chapters in reading order."""
-    opened = archive(data, _MOST_XML)
-    package_path = _full_path(_part(opened.read, "META-INF/container.xml"))
-    package = _xml(_part(opened.read, package_path))
+    zipped = archive(data, _MOST_XML)
+    package_path = _full_path(_part(zipped.read, "META-INF/container.xml"))
+    package = _xml(_part(zipped.read, package_path))
     manifest = {
         item.attrib["id"]: item.attrib["href"]
         for item in package.iterfind("{*}manifest/{*}item")
@@ -208,7 +208,7 @@ def epub(data: bytes, budget: Budget) -> str:
         href = manifest.get(reference.get("idref", ""))
         if href is not None:
             path = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(href).path))).lstrip("/")
-            chapters.append(html_text(decode(_part(opened.read, path)), budget))
+            chapters.append(html_text(decode(_part(zipped.read, path)), budget))
     return "\n".join(chapter for chapter in chapters if chapter)
 
 

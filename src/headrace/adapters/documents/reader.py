@@ -53,17 +53,17 @@ class DocumentReader:
         """See `resources.Documents.text`. The extension counts; the MIME type, where nobody knows the extension."""
         from headrace.adapters.documents.formats import format_of, read  # readers that most servers never need
 
-        found = format_of(extension, mime_type)
+        document_format = format_of(extension, mime_type)
         try:
-            if found.complex or len(data) > _SMALL:
+            if document_format.complex or len(data) > _SMALL:
                 async with self._places:
-                    return await self._apart(found, data)
+                    return await self._apart(document_format, data)
             budget = Budget(characters=self._characters, cells=self._cells, seconds=self._seconds)
-            return await asyncio.to_thread(read, found, data, budget)
+            return await asyncio.to_thread(read, document_format, data, budget)
         except Unreadable as error:
-            raise NodeError(f"Failed to extract text from {found.name}: {error}", FAILED) from error
+            raise NodeError(f"Failed to extract text from {document_format.name}: {error}", FAILED) from error
 
-    async def _apart(self, found: Format, data: bytes) -> str:
+    async def _apart(self, document_format: Format, data: bytes) -> str:
         """Reads in a process that knows nothing of ours: not its environment, which has secrets."""
         limits = (self._characters, self._cells, self._seconds, self._memory)
         process = await asyncio.create_subprocess_exec(
@@ -71,7 +71,7 @@ class DocumentReader:
             "-P",  # the current folder holds no modules of ours
             "-m",
             "headrace.adapters.documents.child",
-            found.name,
+            document_format.name,
             *map(str, limits),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -99,5 +99,5 @@ class DocumentReader:
 
 def _environment() -> dict[str, str]:
     """What a Python needs to start."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "MALLOC_ARENA_MAX": "1", "PYTHONUTF8": "1"}
+    variables = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    return {**variables, "MALLOC_ARENA_MAX": "1", "PYTHONUTF8": "1"}

@@ -66,8 +66,8 @@ def _text(request: ChatRequest) -> str:
     schema = request.schema if request.schema is not None else _wanted(request.parameters)
     if schema is not None:
         return json.dumps(fitting(schema), ensure_ascii=False)
-    asked = [message.text for message in request.messages if message.role == "user" and message.text]
-    prompt = (asked or [message.text for message in request.messages if message.text] or [""])[-1].strip()
+    user_texts = [message.text for message in request.messages if message.role == "user" and message.text]
+    prompt = (user_texts or [message.text for message in request.messages if message.text] or [""])[-1].strip()
     quoted = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED] + "…"
     if _HAN.search(prompt):
         return (
@@ -82,19 +82,19 @@ def _text(request: ChatRequest) -> str:
 
 def _wanted(parameters: Mapping[str, Value]) -> Mapping[str, Value] | None:
     """The schema that completion parameters ask for; {"type": "object"} for JSON of any kind."""
-    wanted = parameters.get("response_format")
-    if isinstance(wanted, Mapping):
-        wanted = cast("Mapping[str, Value]", wanted).get("type")
-    if not isinstance(wanted, str) or not wanted.lower().startswith("json"):
+    format_type = parameters.get("response_format")
+    if isinstance(format_type, Mapping):
+        format_type = cast("Mapping[str, Value]", format_type).get("type")
+    if not isinstance(format_type, str) or not format_type.lower().startswith("json"):
         return None
-    given = parameters.get("json_schema")
-    if wanted == "json_schema" and isinstance(given, str):
+    schema = parameters.get("json_schema")
+    if format_type == "json_schema" and isinstance(schema, str):
         try:
-            given = orjson.loads(given)
+            schema = orjson.loads(schema)
         except orjson.JSONDecodeError:
-            given = None
-    if isinstance(given, Mapping):
-        found = cast("Mapping[str, Value]", given)
-        inner = found.get("schema")
-        return cast("Mapping[str, Value]", inner) if isinstance(inner, Mapping) else found
+            schema = None
+    if isinstance(schema, Mapping):
+        document = cast("Mapping[str, Value]", schema)
+        inner = document.get("schema")
+        return cast("Mapping[str, Value]", inner) if isinstance(inner, Mapping) else document
     return {"type": "object", "properties": {"answer": {"type": "string"}}}

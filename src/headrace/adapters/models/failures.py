@@ -79,8 +79,8 @@ def kind_of(status: int) -> str:
 def in_stream(payload: Mapping[str, Any]) -> Failure | None:
     """The failure that an event of a stream tells, if it does. Providers put an error object where the next piece of
     the answer would be."""
-    told = payload.get("object") == "error" or (payload.get("code") and "choices" not in payload)
-    if not (payload.get("error") or told or _refused_by_minimax(payload)):
+    is_error = payload.get("object") == "error" or (payload.get("code") and "choices" not in payload)
+    if not (payload.get("error") or is_error or _refused_by_minimax(payload)):
         return None
     code = _code_of(payload)
     if code.isdigit() and 400 <= int(code) < 600:
@@ -112,9 +112,9 @@ def message_of(payload: Any) -> str:
         return payload.strip()
     if not isinstance(payload, dict):
         return ""
-    found = cast("dict[str, Any]", payload)
+    fields = cast("dict[str, Any]", payload)
     for name in ("error", "message", "detail", "msg", "error_msg", "errors", "base_resp", "status_msg"):
-        if message := message_of(found.get(name)):
+        if message := message_of(fields.get(name)):
             return message
     return ""
 
@@ -125,9 +125,9 @@ def _code_of(payload: Any) -> str:
         return _code_of(cast("list[Any]", payload)[0])
     if not isinstance(payload, dict):
         return ""
-    found = cast("dict[str, Any]", payload)
-    error = found.get("error")
-    inner = cast("dict[str, Any]", error) if isinstance(error, dict) else found
+    fields = cast("dict[str, Any]", payload)
+    error = fields.get("error")
+    inner = cast("dict[str, Any]", error) if isinstance(error, dict) else fields
     return next((str(value) for value in (inner.get("code"), inner.get("type"), inner.get("status")) if value), "")
 
 

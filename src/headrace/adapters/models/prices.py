@@ -146,10 +146,10 @@ class Prices:
             if price := self._own.get(f"{provider}/{name}") or self._own.get(name):
                 return price
         currency, table = _LIST.get(_SAME.get(provider, provider), ("USD", {}))
-        found = next((table[name] for name in names if name in table), None)
-        if found is None:
+        entry = next((table[name] for name in names if name in table), None)
+        if entry is None:
             return _FREE
-        return Price(Decimal(found[0]) / 1000, Decimal(found[1]) / 1000, currency)
+        return Price(Decimal(entry[0]) / 1000, Decimal(entry[1]) / 1000, currency)
 
 
 _FREE = Price()

@@ -175,11 +175,11 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
         bases.append("AZURE_OPENAI_ENDPOINT")
     key_name, key = _first(environ, keys)
     base_name, base = _first(environ, bases)
-    wanted = [keys[0]] if provider.key and not key else []
+    missing = [keys[0]] if provider.key and not key else []
     if not base and not provider.base_url:
-        wanted.insert(0, bases[0])
-    if wanted:
-        raise NodeError(_lacks(provider, wanted), NOT_INITIALIZED)
+        missing.insert(0, bases[0])
+    if missing:
+        raise NodeError(_lacks(provider, missing), NOT_INITIALIZED)
     if not (key.isascii() and key.isprintable()):
         raise NodeError(f"{key_name} holds characters that no API key has.", NOT_INITIALIZED)
     headers = {
@@ -205,23 +205,23 @@ def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
     return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 
 
-def _lacks(provider: Provider, wanted: list[str]) -> str:
+def _lacks(provider: Provider, missing: list[str]) -> str:
     name = provider.name
     if not name:
         return "provider_not_initialize: no model is chosen: the model's `provider` is empty."
     if name in FOREIGN:
         return (
             f"provider_not_initialize: {FOREIGN[name]} ('{name}') does not speak the OpenAI chat protocol. Put a "
-            f"gateway that does before it and set {wanted[0]}, or choose another provider for this node."
+            f"gateway that does before it and set {missing[0]}, or choose another provider for this node."
         )
     if name not in PROVIDERS:
         return (
             f"provider_not_initialize: model provider '{name}' is not known here. If it speaks the OpenAI chat "
-            f"protocol, set {wanted[0]} (and {wanted[0].removesuffix('_BASE_URL')}_API_KEY) in the environment."
+            f"protocol, set {missing[0]} (and {missing[0].removesuffix('_BASE_URL')}_API_KEY) in the environment."
         )
     return (
         f"provider_not_initialize: model provider '{name}' is not configured. "
-        f"Set {' and '.join(wanted)} in the environment."
+        f"Set {' and '.join(missing)} in the environment."
     )
 
 

@@ -46,8 +46,12 @@ async def build(request: ChatRequest, provider: Provider, files: Files | None) -
     if request.mode == "completion":
         body["prompt"] = "\n\n".join(message.text for message in messages if message.text)
     else:
-        sent = [await _message(message, provider, files) for message in messages]
-        body["messages"] = [each for each in sent if each["content"] or "tool_calls" in each or "tool_call_id" in each]
+        converted = [await _message(message, provider, files) for message in messages]
+        body["messages"] = [
+            message_body
+            for message_body in converted
+            if message_body["content"] or "tool_calls" in message_body or "tool_call_id" in message_body
+        ]
     if not body.get("messages") and not body.get("prompt"):
         raise NodeError(f"Nothing to send: {provider.name} takes none of the prompt's parts.", "InvokeBadRequestError")
     return body
@@ -66,18 +70,18 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
-    given = {name: plain(value) for name, value in request.parameters.items() if value is not None and value != ""}
-    sent = {name: value for name, value in given.items() if name not in _DIFY_ONLY and name not in _MAX_TOKENS}
-    limit = next((given[name] for name in _MAX_TOKENS if name in given), None)
+    parameters = {name: plain(value) for name, value in request.parameters.items() if value is not None and value != ""}
+    body = {name: value for name, value in parameters.items() if name not in _DIFY_ONLY and name not in _MAX_TOKENS}
+    limit = next((parameters[name] for name in _MAX_TOKENS if name in parameters), None)
     if limit is not None:
         renamed = provider.name in _RENAMING and _COMPLETION_TOKENS.match(request.model)
-        sent.setdefault("max_completion_tokens" if renamed else "max_tokens", limit)
-    if stop := list(dict.fromkeys([*request.stop, *_words(given.get("stop"))])):
-        sent["stop"] = stop
-    if response_format := _response_format(given):
-        sent["response_format"] = response_format
-    _think(sent, given, provider)
-    return sent
+        body.setdefault("max_completion_tokens" if renamed else "max_tokens", limit)
+    if stop := list(dict.fromkeys([*request.stop, *_words(parameters.get("stop"))])):
+        body["stop"] = stop
+    if response_format := _response_format(parameters):
+        body["response_format"] = response_format
+    _think(body, parameters, provider)
+    return body
 
 
 def _words(stop: Value) -> list[str]:
@@ -86,20 +90,20 @@ def _words(stop: Value) -> list[str]:
     return [word for word in words if isinstance(word, str) and word]
 
 
-def _response_format(given: Mapping[str, Value]) -> Value:
+def _response_format(parameters: Mapping[str, Value]) -> Value:
     """`response_format` as the protocol has it, from Dify's: a word, and the schema as text beside it."""
-    wanted = given.get("response_format")
-    if not isinstance(wanted, str):
-        return wanted
-    match wanted.lower():
+    format_name = parameters.get("response_format")
+    if not isinstance(format_name, str):
+        return format_name
+    match format_name.lower():
         case "json_schema":
-            return {"type": "json_schema", "json_schema": _named(_schema_of(given.get("json_schema")))}
+            return {"type": "json_schema", "json_schema": _named(_schema_of(parameters.get("json_schema")))}
         case "json" | "json_object":
             return {"type": "json_object"}
         case "xml" | "text":  # Dify offers XML for some models and asks for it in the prompt
-            return None if wanted.lower() == "xml" else {"type": "text"}
+            return None if format_name.lower() == "xml" else {"type": "text"}
         case _:
-            return {"type": wanted}
+            return {"type": format_name}
 
 
 def _schema_of(value: Value) -> Mapping[str, Value]:
@@ -120,21 +124,21 @@ def _named(schema: Mapping[str, Value]) -> Mapping[str, Value]:
     return schema if isinstance(schema.get("schema"), Mapping) else {"name": _SCHEMA_NAME, "schema": schema}
 
 
-def _think(sent: dict[str, Any], given: Mapping[str, Value], provider: Provider) -> None:
-    thinking, enabled = given.get("thinking"), given.get("enable_thinking")
+def _think(body: dict[str, Any], parameters: Mapping[str, Value], provider: Provider) -> None:
+    thinking, enabled = parameters.get("thinking"), parameters.get("enable_thinking")
     if provider.thinking == "object":
-        wanted = thinking if thinking is not None else enabled
-        if isinstance(wanted, bool):
-            wanted = "enabled" if wanted else "disabled"
-        if wanted is not None:
-            sent["thinking"] = {"type": wanted} if isinstance(wanted, str) else wanted
+        thinking_type = thinking if thinking is not None else enabled
+        if isinstance(thinking_type, bool):
+            thinking_type = "enabled" if thinking_type else "disabled"
+        if thinking_type is not None:
+            body["thinking"] = {"type": thinking_type} if isinstance(thinking_type, str) else thinking_type
         return
     if thinking is not None:
-        sent["thinking"] = thinking
+        body["thinking"] = thinking
     if enabled is not None:
-        sent["enable_thinking"] = enabled
+        body["enable_thinking"] = enabled
         if provider.thinking == "template":
-            sent.setdefault("chat_template_kwargs", {"enable_thinking": enabled})
+            body.setdefault("chat_template_kwargs", {"enable_thinking": enabled})
 
 
 def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Value], provider: Provider) -> None:
@@ -144,15 +148,15 @@ def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Va
     body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
     if provider.schema == "native":
         return
-    told = (
+    instruction = (
         "Answer with one JSON object and nothing else: no explanation, no code fence. "
         f"It must be valid against this JSON schema:\n{json.dumps(shown, ensure_ascii=False, default=str)}"
     )
     first = next((index for index, message in enumerate(messages) if message.role == "system"), None)
     if first is None:
-        messages.insert(0, Message("system", told))
+        messages.insert(0, Message("system", instruction))
     else:
-        messages[first] = Message("system", f"{told}\n\n{messages[first].text}", messages[first].files)
+        messages[first] = Message("system", f"{instruction}\n\n{messages[first].text}", messages[first].files)
 
 
 # -------------------------------------------------------------------------------------------------------- messages

@@ -108,8 +108,8 @@ class Answer:
         """Why the answer ended, the tools it asks for, and what it used: as the provider counts it, else by
         estimate."""
         end = time.perf_counter()
-        told = self._usage or {}
-        prompt, completion = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+        reported = self._usage or {}
+        prompt, completion = _count(reported, "prompt_tokens"), _count(reported, "completion_tokens")
         calls = self._calls.made()
         if prompt is None:
             prompt = sum(estimate_tokens(message.text) for message in self._request.messages)

@@ -77,8 +77,8 @@ class _Maker:
         required: Sequence[str] = schema.get("required") or ()
         whole = depth < _DEEP and self._made < _MOST // 2
         names = properties if whole else [name for name in properties if name in required]
-        made = {name: self.make(properties[name], name, depth + 1) for name in names}
-        return made | {name: f"demo {name}" for name in required if name not in made}
+        sample = {name: self.make(properties[name], name, depth + 1) for name in names}
+        return sample | {name: f"demo {name}" for name in required if name not in sample}
 
 
 def _text(schema: Mapping[str, Any], name: str) -> str:
@@ -103,17 +103,17 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema with its `$ref` (within the document) and `allOf` put in."""
-    found: Mapping[str, Any] = schema
+    resolved: Mapping[str, Any] = schema
     for _ in range(_DEEPEST):
-        reference = found.get("$ref")
+        reference = resolved.get("$ref")
         if not isinstance(reference, str):
             break
         target: Any = root
         for part in reference.lstrip("#/").split("/"):
             target = cast("Mapping[str, Any]", target).get(part) if isinstance(target, Mapping) else None
-        found = cast("Mapping[str, Any]", target) if isinstance(target, Mapping) else {}
-    merged: dict[str, Any] = {key: value for key, value in found.items() if key != "allOf"}
-    for part in cast("Sequence[Mapping[str, Any]]", found.get("allOf") or ()):
+        resolved = cast("Mapping[str, Any]", target) if isinstance(target, Mapping) else {}
+    merged: dict[str, Any] = {key: value for key, value in resolved.items() if key != "allOf"}
+    for part in cast("Sequence[Mapping[str, Any]]", resolved.get("allOf") or ()):
         inner = _resolved(part, root)
         properties = {**merged.get("properties", {}), **inner.get("properties", {})}
         required = [*merged.get("required", ()), *inner.get("required", ())]

@@ -107,8 +107,8 @@ class SpeechClient:
             for piece in pieces:
                 body = {"model": model, "input": piece, "voice": voice or VOICE, "response_format": "mp3"}
                 url = endpoint.url(model, "audio/speech")
-                raw, told = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
-                mime_type = _audio(raw, told, name)
+                raw, media_type = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
+                mime_type = _audio(raw, media_type, name)
                 spoken.append(raw)
         except Failure as failure:
             raise failure.told(endpoint.secrets) from None
@@ -123,7 +123,7 @@ class SpeechClient:
     def _endpoint(self, provider: str) -> Endpoint:
         name = last_part(provider) or self._provider
         if not name:
-            name = next((each for each in _DEFAULTS if configured(self._environ, each)), "")
+            name = next((provider_name for provider_name in _DEFAULTS if configured(self._environ, provider_name)), "")
         if not name:
             raise NodeError(
                 "provider_not_initialize: speech has no provider. Set OPENAI_API_KEY, or for a server "
@@ -161,10 +161,10 @@ def _audio(raw: bytes, content_type: str, who: str) -> str:
     """The MIME type of what was spoken; Failure where it is no audio."""
     if content_type == "application/json" or not raw:
         try:
-            said = message_of(orjson.loads(raw))
+            message = message_of(orjson.loads(raw))
         except orjson.JSONDecodeError:
-            said = ""
-        raise Failure(said or f"{who} sent no audio.", CONNECTION)
+            message = ""
+        raise Failure(message or f"{who} sent no audio.", CONNECTION)
     return content_type if content_type.startswith("audio/") else _MP3
 
 
@@ -174,7 +174,7 @@ def _pieces(text: str) -> list[str]:
     rest = text.strip()
     while len(rest) > _PIECE:
         window = rest[:_PIECE]
-        cut = max((found.end() for found in _SENTENCE_END.finditer(window)), default=0) or window.rfind(" ") + 1
+        cut = max((match.end() for match in _SENTENCE_END.finditer(window)), default=0) or window.rfind(" ") + 1
         cut = cut or _PIECE
         pieces.append(rest[:cut].strip())
         rest = rest[cut:].lstrip()

@@ -44,22 +44,22 @@ class Events:
             self._size = 0
         if rest := lines.pop():
             self._keep(rest)
-        found: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         for line in lines:
             if line[:5] == b"data:":
-                self._data(line[5:], found)
+                self._data(line[5:], events)
             elif line:
-                self._other(line, found)
+                self._other(line, events)
             elif self._held:
-                self._join(found)
-        return found
+                self._join(events)
+        return events
 
     def end(self) -> list[dict[str, Any]]:
         """What the last bytes add up to, where no newline follows them."""
-        found = self.feed(b"\n") if self._partial else []
+        events = self.feed(b"\n") if self._partial else []
         if self._held:
-            self._join(found)
-        return found
+            self._join(events)
+        return events
 
     def _newlines(self, chunk: bytes) -> bytes:
         """The chunk with every line ending as a newline."""
@@ -76,15 +76,15 @@ class Events:
         if self._size > MAX_EVENT:
             raise _too_large()
 
-    def _other(self, line: bytes, found: list[dict[str, Any]]) -> None:
+    def _other(self, line: bytes, events: list[dict[str, Any]]) -> None:
         """A comment, another field, a byte order mark, or an object without its `data:`."""
         line = line.removeprefix(b"\xef\xbb\xbf")
         if line[:5] == b"data:":
-            self._data(line[5:], found)
+            self._data(line[5:], events)
         elif line[:1] == b"{":
-            self._data(line, found)
+            self._data(line, events)
 
-    def _data(self, data: bytes, found: list[dict[str, Any]]) -> None:
+    def _data(self, data: bytes, events: list[dict[str, Any]]) -> None:
         if self._held:
             self._hold(data)
             return
@@ -98,7 +98,7 @@ class Events:
                 self._hold(data)
             return
         if isinstance(value, dict):
-            found.append(cast("dict[str, Any]", value))
+            events.append(cast("dict[str, Any]", value))
 
     def _hold(self, data: bytes) -> None:
         """Keeps a data line until the event's others have come."""
@@ -107,7 +107,7 @@ class Events:
         if self._held_size > MAX_EVENT:
             raise _too_large()
 
-    def _join(self, found: list[dict[str, Any]]) -> None:
+    def _join(self, events: list[dict[str, Any]]) -> None:
         data = b"\n".join(self._held)
         self._held.clear()
         self._held_size = 0
@@ -117,7 +117,7 @@ class Events:
             shown = data[:_SHOWN].decode("utf-8", "replace").strip()
             raise Failure(f"The provider sent an event that is no JSON: {shown}", CONNECTION) from None
         if isinstance(value, dict):
-            found.append(cast("dict[str, Any]", value))
+            events.append(cast("dict[str, Any]", value))
 
 
 def _too_large() -> Failure:

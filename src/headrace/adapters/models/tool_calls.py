@@ -91,9 +91,9 @@ class Calls:
             function = {}
         if not isinstance(function, dict):
             raise TypeError("a tool call's function is no object")
-        told = cast("dict[str, Any]", function)
-        identity, name = _word(entry.get("id")), _word(told.get("name"))
-        arguments = _arguments(told.get("arguments"))
+        fields = cast("dict[str, Any]", function)
+        identity, name = _word(entry.get("id")), _word(fields.get("name"))
+        arguments = _arguments(fields.get("arguments"))
         self._size += _PIECE + len(identity) + len(name) + len(arguments)
         if self._size > MAX_SIZE:
             raise Failure(f"The provider sent tool calls of more than {MAX_SIZE} characters.", CONNECTION)

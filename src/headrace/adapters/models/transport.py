@@ -47,8 +47,12 @@ class Transport:
 
     def post(self, who: str, url: str, headers: Mapping[str, str], body: bytes) -> Stream:
         """Sends a JSON body; entered, it is the stream of the answer's events. `who` names the provider in errors."""
-        told = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-        return self._send("POST", who, url, told, body)
+        request_headers = {
+            **headers,
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+        }
+        return self._send("POST", who, url, request_headers, body)
 
     def get(self, who: str, url: str, headers: Mapping[str, str]) -> Stream:
         """Asks for what is there; entered, it is the answer."""

@@ -83,44 +83,44 @@ class Claims:
 
     def principal(self, claims: Mapping[str, Any]) -> Principal:
         """Whom checked claims stand for. Refused where they name no workspace."""
-        found = set(self._default)
+        permissions = set(self._default)
         for path in self._options.permission_claims:
             for value in _values(_at(claims, path)):
-                found |= self._meaning.get(value, frozenset())
+                permissions |= self._meaning.get(value, frozenset())
         identity = f"{self._options.issuer}#{claims['sub']}"
-        return Principal(identity, self._workspace(claims), frozenset(found), self._apps(claims))
+        return Principal(identity, self._workspace(claims), frozenset(permissions), self._apps(claims))
 
     def _workspace(self, claims: Mapping[str, Any]) -> str:
         if not self._options.workspace_claim:
             return self._options.workspace
-        told = _at(claims, self._options.workspace_claim)
-        if isinstance(told, list):
-            told = next(iter(cast("list[Any]", told)), None)
-        if told is None and self._options.workspace:
+        value = _at(claims, self._options.workspace_claim)
+        if isinstance(value, list):
+            value = next(iter(cast("list[Any]", value)), None)
+        if value is None and self._options.workspace:
             return self._options.workspace
-        if not isinstance(told, str) or not re.fullmatch(WORKSPACE_NAME, told):
-            raise Refused(f"its workspace ({self._options.workspace_claim}) is {brief(told)}")
-        return told
+        if not isinstance(value, str) or not re.fullmatch(WORKSPACE_NAME, value):
+            raise Refused(f"its workspace ({self._options.workspace_claim}) is {brief(value)}")
+        return value
 
     def _apps(self, claims: Mapping[str, Any]) -> frozenset[str] | None:
         if not self._options.apps_claim:
             return None
-        told = set(_values(_at(claims, self._options.apps_claim)))
-        return None if EVERY_APP in told else frozenset(_ids(told))
+        app_ids = set(_values(_at(claims, self._options.apps_claim)))
+        return None if EVERY_APP in app_ids else frozenset(_ids(app_ids))
 
 
-def _audience(told: Any) -> Iterable[str]:
-    audiences: list[Any] = cast("list[Any]", told) if isinstance(told, list) else [told]
-    return [each for each in audiences if isinstance(each, str)]
+def _audience(value: Any) -> Iterable[str]:
+    audiences: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return [audience for audience in audiences if isinstance(audience, str)]
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:
-    told = claims.get(name)
-    if told is None and name not in claims:
+    value = claims.get(name)
+    if value is None and name not in claims:
         return None
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= _LATEST:
-        raise Refused(f"its {name} is no time: {brief(told)}")
-    return told
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+        raise Refused(f"its {name} is no time: {brief(value)}")
+    return value
 
 
 def _at(claims: Any, path: str) -> Any:
@@ -138,35 +138,35 @@ def _at(claims: Any, path: str) -> Any:
     return None
 
 
-def _values(told: Any) -> list[str]:
+def _values(value: Any) -> list[str]:
     """The texts of a list; of a text, itself and its words."""
-    if isinstance(told, str):
-        return [told, *told.split()]
-    return [each for each in cast("list[Any]", told) if isinstance(each, str)] if isinstance(told, list) else []
+    if isinstance(value, str):
+        return [value, *value.split()]
+    return [entry for entry in cast("list[Any]", value) if isinstance(entry, str)] if isinstance(value, list) else []
 
 
-def _ids(told: Iterable[str]) -> Iterable[str]:
-    for each in told:
+def _ids(values: Iterable[str]) -> Iterable[str]:
+    for value in values:
         try:
-            yield str(UUID(each))
+            yield str(UUID(value))
         except ValueError:
             continue  # no app has such an id
 
 
 def _meaning(entries: Sequence[str]) -> dict[str, frozenset[str]]:
     """What `VALUE=run+read` and so on say; a value may be there more than once, and have an `=` itself."""
-    found: dict[str, frozenset[str]] = {}
+    meanings: dict[str, frozenset[str]] = {}
     for entry in entries:
-        value, equals, given = (part.strip() for part in entry.rpartition("="))
+        value, equals, names = (part.strip() for part in entry.rpartition("="))
         if not (equals and value):
             raise HeadraceError(f"HEADRACE_OIDC_PERMISSIONS: '{entry}' is not VALUE=PERMISSION.")
-        permissions = _permissions("HEADRACE_OIDC_PERMISSIONS", given.split("+"))
-        found[value] = found.get(value, frozenset()) | permissions
-    return found
+        permissions = _permissions("HEADRACE_OIDC_PERMISSIONS", names.split("+"))
+        meanings[value] = meanings.get(value, frozenset()) | permissions
+    return meanings
 
 
 def _permissions(setting: str, names: Iterable[str]) -> frozenset[str]:
-    found = frozenset(name.strip() for name in names)
-    if unknown := found - PERMISSIONS:
+    permissions = frozenset(name.strip() for name in names)
+    if unknown := permissions - PERMISSIONS:
         raise HeadraceError(f"{setting}: '{min(unknown)}' is none of run, read and manage.")
-    return found
+    return permissions

@@ -61,13 +61,13 @@ class OidcIdentity:
         """See `ports.Identity`; 503 `service_unavailable` where the issuer's keys cannot be had."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         try:
-            known = self._known.get(digest)
-            if known is not None:
+            cached = self._known.get(digest)
+            if cached is not None:
                 await self._issuer.freshen()
-                if self._issuer.keys is self._by and self._clock() < known.until:
+                if self._issuer.keys is self._by and self._clock() < cached.until:
                     self._known.move_to_end(digest)
-                    return known.principal
-            known = await self._verified(token)
+                    return cached.principal
+            cached = await self._verified(token)
         except Refused as refused:
             # one message for all: whoever tries tokens learns nothing from it
             logger.info("a bearer token was refused: %s", refused)
@@ -75,10 +75,10 @@ class OidcIdentity:
         if self._issuer.keys is not self._by:
             self._known.clear()
             self._by = self._issuer.keys
-        self._known[digest] = known
+        self._known[digest] = cached
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        return known.principal
+        return cached.principal
 
     async def _verified(self, text: str) -> _Known:
         token = read(text)

@@ -94,22 +94,22 @@ class Issuer:
         """Whether one of the keys that a token's header can mean verifies it. Unreachable where the issuer cannot be
         asked."""
         await self.freshen()
-        known = self.keys.matching(kid, alg)
-        if any(map(verifies, known)):
+        candidates = self.keys.matching(kid, alg)
+        if any(map(verifies, candidates)):
             return True
-        if known and kid is not None:
+        if candidates and kid is not None:
             return False
         # a new key, or one that somebody made up: not worth asking more often than now and then
         now = self._clock()
         if self._fetching is None and now < self._asked + ASKED_AGAIN:
-            asked = False
+            verified = False
         else:
             self._asked = self._asked if self._fetching else now
             await asyncio.shield(self._fetch())
-            asked = any(map(verifies, self.keys.matching(kid, alg)))
-        if not asked and self._failures:
+            verified = any(map(verifies, self.keys.matching(kid, alg)))
+        if not verified and self._failures:
             raise Unreachable
-        return asked
+        return verified
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -140,12 +140,12 @@ class Issuer:
         except (HeadraceError, Failure, TimeoutError) as error:
             self._failures += 1
             self._place_fresh = float("-inf")  # they may have moved
-            said = str(error) or f"no answer within {_SECONDS:g} seconds"
-            logger.warning("the keys of %s cannot be fetched: %s", self._url, said[:_SHOWN])
+            reason = str(error) or f"no answer within {_SECONDS:g} seconds"
+            logger.warning("the keys of %s cannot be fetched: %s", self._url, reason[:_SHOWN])
             return
         if keys.digest != self.keys.digest:
-            known = ", ".join(sorted({str(key.kid) for key in keys.keys}))
-            logger.info("the keys of %s are: %s", self._url, brief(known))
+            key_ids = ", ".join(sorted({str(key.kid) for key in keys.keys}))
+            logger.info("the keys of %s are: %s", self._url, brief(key_ids))
             self.keys = keys
         self._failures = 0
         self._fresh = self._clock() + seconds
@@ -200,11 +200,11 @@ class Issuer:
 
 def fresh_seconds(cache_control: str) -> float:
     """For how long an answer is fresh, by its Cache-Control."""
-    told = cache_control.lower()
-    if re.search(r"\bno-(store|cache)\b", told):
+    header = cache_control.lower()
+    if re.search(r"\bno-(store|cache)\b", header):
         return SHORTEST
-    found = re.search(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", told)
-    return min(max(float(found[1]), SHORTEST), LONGEST) if found else USUAL
+    match = re.search(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", header)
+    return min(max(float(match[1]), SHORTEST), LONGEST) if match else USUAL
 
 
 def _is_loopback(host: str) -> bool:

@@ -72,12 +72,12 @@ def keys_of(answer: Mapping[str, Any], allowed: Collection[str]) -> Keys:
     listed = answer.get("keys")
     if not isinstance(listed, list):
         raise HeadraceError("the issuer's answer has no list of keys")
-    found: list[Key] = []
-    for each in cast("list[Any]", listed)[:_MOST]:
-        if isinstance(each, dict):
-            found += _keys(cast("dict[str, Any]", each), allowed)
-    told = orjson.dumps(listed, option=orjson.OPT_SORT_KEYS)
-    return Keys(tuple(found), hashlib.sha256(told).hexdigest())
+    keys: list[Key] = []
+    for jwk in cast("list[Any]", listed)[:_MOST]:
+        if isinstance(jwk, dict):
+            keys += _keys(cast("dict[str, Any]", jwk), allowed)
+    serialized = orjson.dumps(listed, option=orjson.OPT_SORT_KEYS)
+    return Keys(tuple(keys), hashlib.sha256(serialized).hexdigest())
 
 
 def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
@@ -95,7 +95,7 @@ def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
     if algorithms and "d" in jwk:
         logger.warning("the issuer's key %s is not used: its private half is published too", brief(kid))
         return []
-    return [Key(kid, alg, made) for alg in algorithms if (made := _made(jwk, kid, alg)) is not None]
+    return [Key(kid, alg, key) for alg in algorithms if (key := _made(jwk, kid, alg)) is not None]
 
 
 def _operations(jwk: Mapping[str, Any]) -> Collection[Any]:
@@ -110,11 +110,11 @@ def _made(jwk: Mapping[str, Any], kid: str | None, alg: str) -> PyJWK | None:
     from jwt.exceptions import PyJWTError
 
     try:
-        made = PyJWK({name: jwk[name] for name in _PUBLIC[jwk["kty"]]}, alg)
+        key = PyJWK({name: jwk[name] for name in _PUBLIC[jwk["kty"]]}, alg)
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
         logger.warning("the issuer's key %s is not used: it is malformed (%s)", brief(kid), type(error).__name__)
         return None
-    if isinstance(made.key, RSAPublicKey) and made.key.key_size not in _RSA_BITS:
-        logger.warning("the issuer's key %s is not used: it has %d bits", brief(kid), made.key.key_size)
+    if isinstance(key.key, RSAPublicKey) and key.key.key_size not in _RSA_BITS:
+        logger.warning("the issuer's key %s is not used: it has %d bits", brief(kid), key.key.key_size)
         return None
-    return made
+    return key

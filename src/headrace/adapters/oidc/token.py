@@ -78,7 +78,7 @@ def _decoded(part: str) -> bytes:
 def _object(raw: bytes, what: str) -> dict[str, Any]:
     try:
         # bytes would be taken for UTF-16 where they look like it
-        found: Any = json.loads(
+        document: Any = json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_int=_whole,
@@ -87,16 +87,16 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:
         raise Refused(f"its {what} is no JSON: {brief(str(error))}") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise Refused(f"its {what} is no object")
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", document)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    object_ = dict(pairs)
+    if len(object_) != len(pairs):
         raise ValueError("a name is there twice")
-    return found
+    return object_
 
 
 def _whole(digits: str) -> int:
@@ -106,10 +106,10 @@ def _whole(digits: str) -> int:
 
 
 def _finite(digits: str) -> float:
-    found = float(digits)
-    if not math.isfinite(found):
+    number = float(digits)
+    if not math.isfinite(number):
         raise ValueError("a number is too large")
-    return found
+    return number
 
 
 def _no_number(name: str) -> NoReturn:

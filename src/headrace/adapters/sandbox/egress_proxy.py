@@ -168,8 +168,8 @@ def _target(request: bytes) -> _Target:
     if method == "CONNECT":
         return _Target(host, port, b"")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in _OF_THE_HOP]
-    head = b"\r\n".join([f"{method} {path} {version}".encode(), *kept, b"Connection: close"])
+    headers = [line for line in lines if line.partition(b":")[0].strip().lower() not in _OF_THE_HOP]
+    head = b"\r\n".join([f"{method} {path} {version}".encode(), *headers, b"Connection: close"])
     return _Target(host, port, head + b"\r\n\r\n")
 
 

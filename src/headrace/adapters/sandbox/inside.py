@@ -66,9 +66,9 @@ def _told(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_code.co_filename != FILENAME:
         frames = frames.tb_next
     # where none is the author's (json.dumps of what main returned), the last line says enough
-    told = "".join(traceback.format_exception(type(error), error, frames, limit=40))
-    told = told if told.startswith("Traceback") else f"Traceback (most recent call last):\n{told}"
-    return told.replace(os.path.dirname(os.__file__) + os.sep, "")[-MAX_ERROR:]
+    text = "".join(traceback.format_exception(type(error), error, frames, limit=40))
+    text = text if text.startswith("Traceback") else f"Traceback (most recent call last):\n{text}"
+    return text.replace(os.path.dirname(os.__file__) + os.sep, "")[-MAX_ERROR:]
 
 
 # ------------------------------------------------------------------------------------------------------ JavaScript
@@ -105,14 +105,14 @@ def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
     try:
         answer = runs[job["language"]]()
         most = job["most"] * 4 if job["language"] == "jinja2" else job["most"]
-        told = answer.encode("utf-8", "surrogatepass" if job["language"] == "jinja2" else "strict")
-        if len(told) > most:
+        encoded = answer.encode("utf-8", "surrogatepass" if job["language"] == "jinja2" else "strict")
+        if len(encoded) > most:
             raise CodeFailed(f"The result is larger than {most} bytes.")
     except CodeFailed as error:
         return b"E", str(error).encode("utf-8", "backslashreplace")
     except MemoryError:
         return b"E", b"MemoryError: the code used more memory than it may"
-    return b"R", told
+    return b"R", encoded
 
 
 # --------------------------------------------------------------------------------------------------- about the process

@@ -36,8 +36,8 @@ class Ruleset:
             return
         rights = (1 << _FS_RIGHTS.get(abi, 16)) - 1
         words = [rights, *([_NET_RIGHTS] if abi >= 4 else []), *([_SCOPES] if abi >= 6 else [])]
-        wanted = struct.pack(f"{len(words)}Q", *words)
-        self.descriptor = self._call(_CREATE, wanted, len(wanted), 0)
+        attributes = struct.pack(f"{len(words)}Q", *words)
+        self.descriptor = self._call(_CREATE, attributes, len(attributes), 0)
         if self.descriptor < 0:
             raise self._refused()
         for path, rights in paths:

@@ -198,8 +198,8 @@ def _answer_from(files: _Files) -> None:
 
     def looking(real: Any) -> Any:
         def look(path: Any, *, dir_fd: int | None = None, **how: Any) -> os.stat_result:
-            found = files.stat(path) if dir_fd is None else None
-            return real(path, dir_fd=dir_fd, **how) if found is None else found
+            status = files.stat(path) if dir_fd is None else None
+            return real(path, dir_fd=dir_fd, **how) if status is None else status
 
         return _named(look, real)
 
@@ -218,17 +218,17 @@ def _answer_from(files: _Files) -> None:
         "listdir": _named(listing, real_listdir),
         "scandir": _named(scanning, real_scandir),
     }
-    for name, made in table.items():
+    for name, result in table.items():
         for names in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
             if getattr(os, name) in names:
-                names.add(made)
+                names.add(result)
     posix = sys.modules["posix"]  # which the import system uses
-    for name, made in table.items():
-        setattr(os, name, made)
-        setattr(posix, name, made)
+    for name, result in table.items():
+        setattr(os, name, result)
+        setattr(posix, name, result)
 
 
-def _named(made: Any, real: Any) -> Any:
-    made.__name__ = made.__qualname__ = real.__name__
-    made.__doc__ = real.__doc__
-    return made
+def _named(function: Any, real: Any) -> Any:
+    function.__name__ = function.__qualname__ = real.__name__
+    function.__doc__ = real.__doc__
+    return function

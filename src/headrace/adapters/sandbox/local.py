@@ -78,10 +78,10 @@ class LocalSandbox:
         """See `resources.Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
-        given: dict[str, Any] = plain(dict(inputs))
+        arguments: dict[str, Any] = plain(dict(inputs))
         if language == "javascript" and await self._node.lacking() is None:
-            return result_of(await self._in_node(code, given, seconds, app))
-        job = {"language": language, "code": code, "inputs": given}
+            return result_of(await self._in_node(code, arguments, seconds, app))
+        job = {"language": language, "code": code, "inputs": arguments}
         try:
             return result_of(await self._confined(job, seconds, app))
         except NodeError as error:
@@ -91,10 +91,10 @@ class LocalSandbox:
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
-        given: dict[str, Any] = plain(dict(inputs))
-        if (text := await render_here(template, given)) is not None:
+        arguments: dict[str, Any] = plain(dict(inputs))
+        if (text := await render_here(template, arguments)) is not None:
             return text
-        job = {"language": "jinja2", "code": template, "inputs": given, "most": MOST_RENDERED}
+        job = {"language": "jinja2", "code": template, "inputs": arguments, "most": MOST_RENDERED}
         return mend_text(await self._confined(job, seconds, app))
 
     def missing(self, language: str, code: str) -> str | None:
@@ -253,10 +253,10 @@ async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
         raise NodeError(templates.told(error), FAILED) from None
 
 
-def result_of(told: str) -> dict[str, Any]:
+def result_of(text: str) -> dict[str, Any]:
     """The object that `main` returned. NodeError if it is none."""
     try:
-        result: object = load_json(told)
+        result: object = load_json(text)
     except ValueError:
         raise NodeError("The code's result is not JSON, or nested too deep.", FAILED) from None
     if not isinstance(result, dict):

@@ -268,8 +268,8 @@ class NodePool:
         if opening.cancelled() or opening.exception() is not None:
             self._opening = None
             return
-        found = opening.result().found
-        logger.info("JavaScript runs in Node.js %s, confined (%s).", found["version"], _walls(found))
+        trial = opening.result().found
+        logger.info("JavaScript runs in Node.js %s, confined (%s).", trial["version"], _walls(trial))
 
     def _opened(self) -> Keeper | None:
         opening = self._opening
@@ -306,11 +306,11 @@ def _advice(error: NoNode | NoConfinement) -> str:
     return f"{error}. {INSTALL if isinstance(error, NoNode) else ELSEWHERE}"
 
 
-def _walls(found: Mapping[str, Any]) -> str:
-    if not found["supervised"]:
-        why = found["unsupervised"]
+def _walls(trial: Mapping[str, Any]) -> str:
+    if not trial["supervised"]:
+        why = trial["unsupervised"]
         return f"by Landlock alone: names and sizes of files can be seen, threads are not counted; {why}"
-    return "by a supervised filter and Landlock" if found["landlock"] else "by a supervised filter alone"
+    return "by a supervised filter and Landlock" if trial["landlock"] else "by a supervised filter alone"
 
 
 def _lives(connection: socket.socket) -> bool:
@@ -324,11 +324,11 @@ def _lives(connection: socket.socket) -> bool:
 
 async def _exactly(connection: socket.socket, size: int) -> bytes:
     loop = asyncio.get_running_loop()
-    pieces, left = list[bytes](), size
-    while left:
-        piece = await loop.sock_recv(connection, min(left, MEGABYTE))
+    pieces, remaining = list[bytes](), size
+    while remaining:
+        piece = await loop.sock_recv(connection, min(remaining, MEGABYTE))
         if not piece:
             raise EOFError
         pieces.append(piece)
-        left -= len(piece)
+        remaining -= len(piece)
     return b"".join(pieces)

@@ -172,16 +172,16 @@ class Starter:
     def _arrange(self, outlet: socket.socket, theirs: socket.socket) -> socket.socket:
         """Every descriptor in its place, and no other left."""
         null = os.open("/dev/null", os.O_RDWR)
-        wanted = {0: null, 1: null, 2: null, _OUTLET: outlet.fileno(), _PROGRAM: self._program}
+        targets = {0: null, 1: null, 2: null, _OUTLET: outlet.fileno(), _PROGRAM: self._program}
         if self._ruleset is not None and self.walled:
-            wanted[_RULES] = self._ruleset.descriptor
-        wanted[seccomp.HOME] = theirs.fileno()
+            targets[_RULES] = self._ruleset.descriptor
+        targets[seccomp.HOME] = theirs.fileno()
         # out of each other's way first
-        copies = {place: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 256) for place, source in wanted.items()}
+        copies = {place: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 256) for place, source in targets.items()}
         for place, copy in copies.items():
             os.dup2(copy, place, inheritable=place <= _OUTLET)
-        kept = sorted(wanted)
-        for low, high in zip(kept, [*kept[1:], 1 << 20], strict=True):
+        descriptors = sorted(targets)
+        for low, high in zip(descriptors, [*descriptors[1:], 1 << 20], strict=True):
             os.closerange(low + 1, high)
         os.chdir("/")
         return socket.socket(fileno=seccomp.HOME)
@@ -231,14 +231,14 @@ def trial(starter: Starter) -> dict[str, Any]:
         mine.close()
     if sign != b"R":
         raise Unconfined(f"the trial failed: {answer.decode('utf-8', 'replace')}")
-    told = json.loads(answer)
+    result = json.loads(answer)
     expected = set[str]() if starter.supervised else {"look"}
     expected |= {"reach the network", "create sockets"} if starter.network else set[str]()
-    succeeded = [name for name in told["succeeded"] if name not in expected]
+    succeeded = [name for name in result["succeeded"] if name not in expected]
     if succeeded:
         raise Unconfined(f"a confined Node.js could {', '.join(succeeded)}")
     return {
-        "version": told["version"],
+        "version": result["version"],
         "data": data,
         "supervised": starter.supervised,
         "landlock": starter.walled,
@@ -256,8 +256,8 @@ class _Talk:
     def exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            left = self._end - time.monotonic()
-            ready, _, _ = select.select([self._supervisor, self._connection], [], [], max(0, left))
+            remaining = self._end - time.monotonic()
+            ready, _, _ = select.select([self._supervisor, self._connection], [], [], max(0, remaining))
             if not ready:
                 raise Unconfined("a confined Node.js does not answer")
             if self._supervisor in ready:

@@ -71,10 +71,10 @@ class Packages:
         self.__dict__.pop("preloaded", None)
         return True
 
-    def _keep(self, made: Path) -> None:
-        made.chmod(0o755)
+    def _keep(self, environment: Path) -> None:
+        environment.chmod(0o755)
         try:
-            made.rename(self.folder)
+            environment.rename(self.folder)
         except OSError:
             if not self.installed:  # else another process was faster
                 raise
@@ -94,7 +94,7 @@ class Packages:
         )
         try:
             async with asyncio.timeout(_INSTALL_SECONDS):
-                _, said = await uv.communicate()
+                _, stderr = await uv.communicate()
         except TimeoutError:
             raise HeadraceError(f"{SETTING}: uv did not end within {_INSTALL_SECONDS} seconds.") from None
         finally:
@@ -102,7 +102,7 @@ class Packages:
                 uv.kill()
                 await uv.wait()
         if uv.returncode:
-            why = said.decode("utf-8", "replace").strip()[-2000:]
+            why = stderr.decode("utf-8", "replace").strip()[-2000:]
             raise HeadraceError(f"{SETTING}: the packages of {self._requirements} cannot be installed: {why}")
 
 
@@ -118,12 +118,12 @@ def _uv() -> list[str]:
 
 def _key(requirements: Path) -> str:
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {platform.system()} {platform.machine()}\n".encode())
-    waiting, known = [requirements], set[Path]()
+    waiting, files = [requirements], set[Path]()
     while waiting:
         file = waiting.pop()
-        if file in known:
+        if file in files:
             continue
-        known.add(file)
+        files.add(file)
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -140,9 +140,9 @@ def _normal(name: str) -> str:
 
 def _modules(folder: Path, packages: set[str] | None) -> set[str]:
     """The modules that packages (their normalized names; None: all) bring."""
-    found: set[str] = set()
+    modules: set[str] = set()
     if not folder.is_dir():
-        return found
+        return modules
     for distribution in metadata.distributions(path=[str(folder)]):
         if packages is not None and _normal(distribution.name) not in packages:
             continue
@@ -150,5 +150,5 @@ def _modules(folder: Path, packages: set[str] | None) -> set[str]:
             if file.suffix in (".py", ".so"):
                 name = file.parts[0].partition(".")[0]
                 if _MODULE.fullmatch(name) and name != "bin":
-                    found.add(name)
-    return {name for name in found if packages is None or not name.startswith("_")}
+                    modules.add(name)
+    return {name for name in modules if packages is None or not name.startswith("_")}

@@ -35,7 +35,7 @@ def standard(*, everything: bool) -> None:
     loaded in a confined process. `everything`: also what is read from files beside modules."""
     _load([*_MODULES.split(), *_OURS, *_extensions()])
     if everything:
-        _load(f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__))
+        _load(f"encodings.{module.name}" for module in pkgutil.iter_modules(encodings.__path__))
         _keep_time_zones()
     templates.environment().from_string("{{ 1 }}").render()
     # found out by writing, else: libraries ask for its name, and do without when writing there fails

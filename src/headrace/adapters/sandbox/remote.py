@@ -57,8 +57,8 @@ class RemoteSandbox:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         wrapper = _PYTHON if language == "python3" else _JAVASCRIPT
         mark = f"<<{secrets.token_hex(16)}>>"  # nothing that a program prints by accident
-        given = base64.b64encode(json.dumps(plain(dict(inputs))).encode()).decode()
-        program = code + wrapper.replace("{inputs}", given).replace("{mark}", mark)
+        arguments = base64.b64encode(json.dumps(plain(dict(inputs))).encode()).decode()
+        program = code + wrapper.replace("{inputs}", arguments).replace("{mark}", mark)
         printed = await self._ask("python3" if language == "python3" else "nodejs", program, seconds)
         parts = printed.split(mark)
         if len(parts) < 3:
@@ -67,10 +67,10 @@ class RemoteSandbox:
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
-        given: dict[str, Any] = plain(dict(inputs))
-        if (text := await render_here(template, given)) is not None:
+        arguments: dict[str, Any] = plain(dict(inputs))
+        if (text := await render_here(template, arguments)) is not None:
             return text
-        rendered = await self.run("python3", _TEMPLATE, {"template": template, "inputs": given}, seconds)
+        rendered = await self.run("python3", _TEMPLATE, {"template": template, "inputs": arguments}, seconds)
         text = rendered.get("text")
         if not isinstance(text, str) or len(text) > MOST_RENDERED:
             raise NodeError(f"The template's output is longer than {MOST_RENDERED} characters.", FAILED)

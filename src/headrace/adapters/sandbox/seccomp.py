@@ -72,8 +72,8 @@ def if_any(argument: int, bits: int, then: Rule, otherwise: Rule) -> Rule:
 
 def if_one_of(argument: int, values: Iterable[int], then: Rule, otherwise: Rule, mask: int = 0xFFFFFFFF) -> Rule:
     """`then` if the argument, of which only `mask` counts, is one of the values."""
-    wanted = tuple(values)
-    jumps = tuple((_JEQ, len(wanted) - 1 - at + len(otherwise), 0, value) for at, value in enumerate(wanted))
+    numbers = tuple(values)
+    jumps = tuple((_JEQ, len(numbers) - 1 - at + len(otherwise), 0, value) for at, value in enumerate(numbers))
     return (_load(argument), (_AND, 0, 0, mask), *jumps, *otherwise, *then)
 
 
@@ -127,11 +127,11 @@ class Filter:
 
     def _install(self, flags: int) -> int:
         program = ctypes.byref(self._program)
-        got = self._libc.syscall(self._seccomp, ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(flags), program)
-        if got < 0:
+        result = self._libc.syscall(self._seccomp, ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(flags), program)
+        if result < 0:
             why = os.strerror(ctypes.get_errno())
             raise Unconfined(f"{NO_LISTENER if flags else _NO_FILTER}: {why}")
-        return got
+        return result
 
 
 def at_home(connection: socket.socket) -> socket.socket:

@@ -95,9 +95,9 @@ def environment() -> SandboxedEnvironment:
     """As Dify's: the defaults of Jinja2; sandboxed, also where the process is confined."""
     from jinja2.sandbox import SandboxedEnvironment
 
-    made = SandboxedEnvironment(autoescape=False, cache_size=0)
-    cast("dict[str, Any]", made.filters)["_paced"] = _paced
-    return made
+    jinja = SandboxedEnvironment(autoescape=False, cache_size=0)
+    cast("dict[str, Any]", jinja.filters)["_paced"] = _paced
+    return jinja
 
 
 def render(template: Template, inputs: Mapping[str, Any], most: int, seconds: float | None = None) -> str:
@@ -150,15 +150,15 @@ def plan(source: str) -> Here | None:
 
     if len(source) > LONGEST:
         return None
-    made = environment()
+    jinja = environment()
     try:
-        tree = made.parse(source)
+        tree = jinja.parse(source)
         cost = _Gate(nodes).admit(tree)
         if cost is None:
             return None
         for loop in tree.find_all(nodes.For):
             loop.iter = nodes.Filter(loop.iter, "_paced", [], [], None, None, lineno=loop.lineno)
-        return Here(made.from_string(cast("Any", tree)), cost)
+        return Here(jinja.from_string(cast("Any", tree)), cost)
     except (TemplateSyntaxError, RecursionError, MemoryError):
         return None
 
@@ -200,8 +200,8 @@ class _Gate:
     def _filter_cost(self, node: Any) -> int | None:
         if node.name not in _FILTERS or node.dyn_args is not None or node.dyn_kwargs is not None:
             return None
-        given = [*node.args, *(pair.value for pair in node.kwargs)]
-        if node.name in _CONSTANT and not all(self._small(value) for value in given):
+        arguments = [*node.args, *(pair.value for pair in node.kwargs)]
+        if node.name in _CONSTANT and not all(self._small(value) for value in arguments):
             return None
         match node.name:
             case "map" if node.args:
@@ -209,7 +209,7 @@ class _Gate:
             case "tojson" if any(inner.name == "tojson" for inner in node.find_all(self._nodes.Filter)):
                 return None  # quotes in quotes: each doubles the text
             case "join":
-                return 1 + max((len(str(value.value)) for value in given), default=0)
+                return 1 + max((len(str(value.value)) for value in arguments), default=0)
             case name:
                 return _COSTS.get(name, 1)
 
