@@ -178,7 +178,7 @@ class Settings(BaseSettings):
             try:
                 ip_network(each)
             except ValueError as error:
-                raise ValueError(f"{each} is no address and no CIDR ({error})") from None
+                raise ValueError(f"{each} is neither an address nor a CIDR ({error})") from None
         return value
 
     @property

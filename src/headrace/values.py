@@ -249,7 +249,7 @@ def plain_default(value: object) -> Value:
         case Variable():
             return value.value
         case _:
-            raise TypeError(f"{type(value).__name__} is no value of a workflow")
+            raise TypeError(f"{type(value).__name__} is not a value that a workflow can hold")
 
 
 def dump_default(value: object) -> Value:

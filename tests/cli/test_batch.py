@@ -128,7 +128,7 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
         peer.gate.set()
         done = headrace(*command, "--concurrency", "20", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("The batch goes on: ")
+    assert done.stderr.startswith("The batch continues: ")
     assert done.stderr.endswith("300 lines: 300 succeeded, 0 failed.\n")
     found = read(tmp_path / "out.jsonl")
     assert [each["index"] for each in found] == list(range(total))
@@ -159,11 +159,11 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
         with child([*before, *HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
             assert peer.held.wait(60)
             second = headrace(*command, cwd=tmp_path)
-            assert (second.returncode, second.stderr) == (2, "Error: another process works at this very batch\n")
+            assert (second.returncode, second.stderr) == (2, "Error: another process is running this batch\n")
             process.send_signal(how)
             said = process.communicate(timeout=60)[1]
         assert process.returncode == 130
-        assert said.endswith("of 5 results; the same command goes on from there.\nInterrupted.\n")
+        assert said.endswith("of 5 results; the same command continues from there.\nInterrupted.\n")
         peer.gate.set()
         assert headrace(*command, cwd=tmp_path).returncode == 0
     assert [each["outputs"]["n"] for each in read(tmp_path / "out.jsonl")] == list("01234")
@@ -174,7 +174,7 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
     [
         (["gone.yml", "in"], "gone.yml: cannot be read: No such file or directory"),
         (["echo.yml", "empty"], "empty: has no lines."),
-        (["echo.yml", "in", "-o", "./in"], "is the file that the lines are in"),
+        (["echo.yml", "in", "-o", "./in"], "is the file of the lines"),
         (["echo.yml", "in", "--concurrency", "0"], "concurrency"),
         (["echo.yml", "in", "--rpm", "x"], "rpm"),
     ],

@@ -85,12 +85,12 @@ def test_upgrade_says_what_it_would_do_and_does_it(tmp_path: Path, invoke: Invok
         old.executescript((DATABASES / "0001.sql").read_text())
     left = ", ".join(REVISIONS[1:])
     told = invoke("db", "upgrade", "--check", "--data", folder)
-    assert (told.exit_code, told.stdout) == (1, f"The schema is 0001; to be done: {left}.\n")
+    assert (told.exit_code, told.stdout) == (1, f"The schema is 0001; pending: {left}.\n")
     assert invoke("db", "upgrade", "--check", "--data", folder).exit_code == 1, "looking changes nothing"
     told = invoke("db", "upgrade", "--data", folder)
     assert (told.exit_code, told.stdout) == (0, f"The schema was 0001; now it is {REVISIONS[-1]}.\n")
     told = invoke("db", "upgrade", "--check", "--data", folder)
-    assert (told.exit_code, told.stdout) == (0, f"The schema is {REVISIONS[-1]}: there is nothing to do.\n")
+    assert (told.exit_code, told.stdout) == (0, f"The schema is {REVISIONS[-1]}: it is up to date.\n")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_prune_says_what_would_go_and_deletes_it(data: Path, invoke: Invoke):
 
 def test_prune_has_to_know_how_old(data: Path, invoke: Invoke):
     told = invoke("db", "prune")
-    assert (told.exit_code, told.stderr) == (2, "Error: say how old: --older-than 30d, or HEADRACE_RETENTION_DAYS\n")
+    assert (told.exit_code, told.stderr) == (2, "Error: give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS\n")
     told = invoke("db", "prune", "--status", "failed", HEADRACE_RETENTION_DAYS="succeeded=1")
     assert told.exit_code == 2
     assert "keeps failed for ever" in told.stderr

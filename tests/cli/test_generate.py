@@ -359,7 +359,7 @@ def test_what_a_trigger_begins_takes_no_inputs(tmp_path: Path, invoke: Invoke) -
     file.write_text(file.read_text("utf-8").replace("type: start", "type: trigger-schedule"), "utf-8")
     done = invoke("generate", file)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == f"Error: {file}: it is begun by a trigger-schedule, not by a call: there is no form\n"
+    assert done.stderr == f"Error: {file}: it starts with a trigger-schedule, not with a call, so it has no form\n"
 
 
 def branching(path: Path) -> Path:

@@ -84,7 +84,7 @@ def test_what_a_workflow_lacks_is_said_at_the_start(tmp_path: Path):
     assert server.stop() == 0
     assert "note  node 'Write': " in server.said
     assert "DEEPSEEK_API_KEY" in server.said
-    assert f"{file} is given more than once; it counts once." in server.said
+    assert f"{file} is given more than once; it is used once." in server.said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the modes of POSIX")
@@ -180,7 +180,7 @@ def test_an_app_that_cannot_be_told_from_another(tmp_path: Path, invoke: Invoke)
         assert invoke("apps", "add", echo(tmp_path / name, name="twin")).exit_code == 0
     twins = invoke("keys", "create", "twin")
     assert twins.exit_code == 2
-    assert twins.stderr.startswith("Error: 'twin' names 2 apps; say which by its id: ")
+    assert twins.stderr.startswith("Error: 'twin' names 2 apps; choose one by its id: ")
     assert invoke("keys", "create", "b.yml").exit_code == 0
     none = invoke("apps", "versions", "nobody")
     assert (none.exit_code, "no app has the id, file or name 'nobody'" in none.stderr) == (2, True)

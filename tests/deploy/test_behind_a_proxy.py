@@ -132,7 +132,7 @@ def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
         ("HEADRACE_LOG_FORMAT", "xml", "should be 'json' or 'console'"),
         ("HEADRACE_PUBLIC_URL", "flows.example/api", "must be an http or https URL without a query"),
         ("HEADRACE_PUBLIC_URL", "https://flows.example/?a=b", "must be an http or https URL without a query"),
-        ("HEADRACE_TRUSTED_PROXIES", "10.0.0.0/8, nginx", "nginx is no address and no CIDR"),
+        ("HEADRACE_TRUSTED_PROXIES", "10.0.0.0/8, nginx", "nginx is neither an address nor a CIDR"),
         ("HEADRACE_TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
         ("HEADRACE_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
     ],

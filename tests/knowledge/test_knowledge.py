@@ -338,7 +338,7 @@ def test_ids_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (200, [], "no JSON object"),
         (200, {}, "no list of records"),
         (200, {"records": None}, "no list of records"),
-        (200, {"records": ["x"]}, "a record that is no object"),
+        (200, {"records": ["x"]}, "a record that is not an object"),
     ],
 )
 async def test_a_server_that_fails(server: Server, status: int, answer: Any, told: str) -> None:

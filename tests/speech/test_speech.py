@@ -173,7 +173,7 @@ async def test_a_refusal_has_its_kind_and_no_secret(provider: Provider, status: 
 async def test_an_answer_that_is_no_transcription(provider: Provider, answer: bytes) -> None:
     provider.says(answer)
     error = await failure(provider)
-    assert (str(error), error.kind) == ("openai sent an answer that is no transcription.", "InvokeConnectionError")
+    assert (str(error), error.kind) == ("openai sent a response that is not a transcription.", "InvokeConnectionError")
 
 
 @pytest.mark.parametrize(

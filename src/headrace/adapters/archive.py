@@ -160,7 +160,7 @@ class _Plain(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Plain:
         entry = super().frombuf(buf, encoding, errors)
         if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or entry.size < 0:
-            raise HeadraceError(f"it has something that is no plain file ({entry.name[:100]!r})")
+            raise HeadraceError(f"it has an entry that is not a regular file ({entry.name[:100]!r})")
         return entry
 
 
@@ -181,7 +181,7 @@ def unpack(source: Path, into: Path, accept: Callable[[Manifest], None]) -> Pack
     except HeadraceError as error:
         raise HeadraceError(f"{source} cannot be restored: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise HeadraceError(f"{source} is no backup of Headrace, or it is cut off or damaged ({error})") from error
+        raise HeadraceError(f"{source} is not a backup of Headrace, or it is cut off or damaged ({error})") from error
 
 
 def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]) -> Packed:
@@ -192,7 +192,7 @@ def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]
         name = entry.name
         vars(tar)["members"].clear()  # it would remember them all
         if manifest is None and name != MANIFEST:
-            raise HeadraceError("it is no backup of Headrace: it has no manifest")
+            raise HeadraceError("it is not a backup of Headrace: it has no manifest")
         content = tar.extractfile(entry)
         assert content is not None  # it is a plain file
         if name == SUMS:

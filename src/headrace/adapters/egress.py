@@ -143,9 +143,11 @@ class Hosts:
                 return
             name = _name(host).encode("idna").decode()
         except ValueError as error:  # also what the idna codec raises
-            raise HeadraceError(f"{self._setting}: '{entry}' is no host, host:port or CIDR ({error}).") from None
+            raise HeadraceError(
+                f"{self._setting}: '{entry}' is not a valid host, host:port or CIDR ({error})."
+            ) from None
         if not _LABELS.fullmatch(name):
-            raise HeadraceError(f"{self._setting}: '{entry}' is no host, host:port or CIDR.")
+            raise HeadraceError(f"{self._setting}: '{entry}' is not a valid host, host:port or CIDR.")
         self._names.add((name, port))
 
     def names(self, host: str, port: int) -> bool:
@@ -221,5 +223,5 @@ def _split_port(entry: str) -> tuple[str, int | None]:
     if port is None:
         return host, None
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError("its port is no number from 1 to 65535")
+        raise ValueError("its port is not a number from 1 to 65535")
     return host, int(port)

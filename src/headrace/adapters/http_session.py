@@ -212,7 +212,7 @@ class Session:
                 raise failed(str(EgressRefused(host, port)), "EgressRefused")
             url = url.with_host(str(address))
         elif ":" in host or host.replace(".", "").isdigit():
-            raise failed(f"Invalid URL {text!r}: {host} is no address", "InvalidURLError")
+            raise failed(f"Invalid URL {text!r}: {host} is not a valid address", "InvalidURLError")
         path, _, query = _after_authority(text).partition("?")
         return URL.build(
             scheme=url.scheme,

@@ -241,7 +241,7 @@ def _records(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise Failure("the knowledge server's answer has no list of records.", ERROR)
     entries = cast("list[Any]", records)
     if not all(_is_object(entry) for entry in entries):
-        raise Failure("the knowledge server sent a record that is no object.", ERROR)
+        raise Failure("the knowledge server sent a record that is not an object.", ERROR)
     return entries
 
 
@@ -322,7 +322,7 @@ def _base(name: str, url: str) -> str:
         if url and (not good or parts.query or parts.fragment):
             raise ValueError
     except ValueError:
-        raise HeadraceError(f"{name} is no base URL such as https://dify.example.com.") from None
+        raise HeadraceError(f"{name} is not a valid base URL, such as https://dify.example.com.") from None
     return url
 
 

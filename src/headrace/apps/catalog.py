@@ -137,7 +137,7 @@ class Apps:
             now = (await self._app(app.id)).version
             at = next((index for index, each in enumerate(known) if each.id == now), len(known))
             if at + 1 >= len(known):
-                raise RequestError("There is no version before the current one.", "no_earlier_version", 409)
+                raise RequestError("The current version is the first one.", "no_earlier_version", 409)
             found, flow = await self._version(app.id, known[at + 1].id)
             return Served(await self._make_current(app.id, found, flow), found, flow)
 

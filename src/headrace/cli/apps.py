@@ -1,4 +1,4 @@
-"""`headrace apps`: what is served. Works on a data folder while a server runs on it, and while none does."""
+"""`headrace apps`: the apps that are served. Works on a data folder while a server runs on it, and while none does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.group()
 def apps() -> None:
-    """Lists, adds and removes what is served.
+    """Lists, adds and removes served apps.
 
-    APP is an app's id, its file or its name. A server that runs on the same data folder follows within a second.
+    APP is an app's id, its file or its name. A server that runs on the same data folder notices within a second.
     """
 
 
@@ -47,7 +47,7 @@ def list_(as_json: bool, data: Path | None) -> None:
             head = ("ID", "NAME", "MODE", "FILE")
             click.echo(table([head, *((app.id, app.name, app.mode, app.source) for app in known)]))
         else:
-            say("No app is served yet: `headrace apps add FILE`.")
+            say("No apps are served yet: `headrace apps add FILE`.")
 
     wait_for(work())
 
@@ -56,9 +56,9 @@ def list_(as_json: bool, data: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @data_option
 def add(file: Path, data: Path | None) -> None:
-    """Adds a workflow FILE, or takes its changed content over as a new version.
+    """Adds a workflow FILE, or publishes its changed content as a new version.
 
-    Prints, as JSON, what `serve --ready-file` tells of an app.
+    Prints the app as JSON, with the fields that `serve --ready-file` writes.
     """
     from headrace.main import read_workflow
 
@@ -86,13 +86,13 @@ def add(file: Path, data: Path | None) -> None:
 @click.argument("app")
 @data_option
 def remove(app: str, data: Path | None) -> None:
-    """Removes an APP with its versions and keys. What it ran stays in the journal."""
+    """Removes an APP with its versions and keys. Its runs stay in the journal."""
 
     async def work() -> None:
         async with installation(data) as running:
-            found = await find_app(running, app)
-            await running.apps.remove(found)
-        say(f"Removed '{found.name}' ({found.id}).")
+            app_record = await find_app(running, app)
+            await running.apps.remove(app_record)
+        say(f"Removed '{app_record.name}' ({app_record.id}).")
 
     wait_for(work())
 
@@ -109,25 +109,30 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
 
     async def work() -> None:
         async with installation(data) as running:
-            found = await find_app(running, app)
-            known = await running.apps.catalog.versions(found.id)
+            app_record = await find_app(running, app)
+            published = await running.apps.catalog.versions(app_record.id)
         if as_json:
             shown = [
                 {
-                    "workflow_id": each.id,
-                    "number": each.number,
-                    "current": each.id == found.version,
-                    "sha256": each.digest,
-                    "created_at": int(each.created_at),
+                    "workflow_id": version.id,
+                    "number": version.number,
+                    "current": version.id == app_record.version,
+                    "sha256": version.digest,
+                    "created_at": int(version.created_at),
                 }
-                for each in known
+                for version in published
             ]
             click.echo(json.dumps(shown, indent=2))
             return
         rows = [
-            (str(each.number), each.id, when(each.created_at), "current" if each.id == found.version else "")
-            for each in known
+            (
+                str(version.number),
+                version.id,
+                when(version.created_at),
+                "current" if version.id == app_record.version else "",
+            )
+            for version in published
         ]
-        click.echo(table([("NO", "WORKFLOW ID", "SINCE", ""), *rows]))
+        click.echo(table([("VERSION", "WORKFLOW ID", "CREATED", ""), *rows]))
 
     wait_for(work())

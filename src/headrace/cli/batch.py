@@ -1,4 +1,4 @@
-"""`headrace batch`: a workflow for many inputs, here and now, and on from where it was cut off."""
+"""`headrace batch`: runs a workflow for many inputs in this process; an interrupted batch continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import click
 from headrace.cli.inputs import start_of
 from headrace.cli.shared import (
     FAILED,
-    Bad,
+    BadUsage,
     data_option,
     demo_option,
     egress_option,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from headrace.ports import Batch
 
 _BATCHES = UUID("6f1c2b53-9d0e-5c47-8a6e-3d1f0b7a9c24")  # the namespace of these batches' ids
-_SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between looks at how far it is, on a terminal and elsewhere
+_SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between progress reports, on a terminal and elsewhere
 
 
 @click.command(short_help="Run a workflow file for many inputs.")
@@ -59,11 +59,11 @@ _SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between looks at how far it is, o
     type=click.IntRange(1, 10_000),
     default=10,
     show_default=True,
-    help="How many runs are under way at once.",
+    help="How many runs are active at once.",
 )
-@click.option("--rpm", type=click.IntRange(1, 1_000_000), help="How many runs are begun a minute, at most.")
-@click.option("--user", default="cli", show_default=True, help="In whose name the workflow runs (sys.user_id).")
-@click.option("--restart", is_flag=True, help="Forget what was done before, and run every line again.")
+@click.option("--rpm", type=click.IntRange(1, 1_000_000), help="How many runs are started a minute, at most.")
+@click.option("--user", default="cli", show_default=True, help="The user that the workflow runs for (sys.user_id).")
+@click.option("--restart", is_flag=True, help="Discard earlier results, and run every line again.")
 @demo_option
 @egress_option
 @data_option
@@ -89,38 +89,38 @@ def batch(
     total_tokens; of a message also answer, conversation_id and message_id. While it runs they gather in OUTPUT.partial,
     which becomes OUTPUT once all are there.
 
-    Cut off, by whatever it was, the same command goes on from there: the same workflow, the same lines, the same
-    OUTPUT and --user. What was run is kept in the data folder, under batches, until that is deleted. So a batch that is
-    done is not run again either, unless with --restart.
+    If the batch is interrupted, the same command continues it: the same workflow, the same lines, the same OUTPUT and
+    --user. Results are kept in the data folder, under batches, until that is deleted. So a finished batch is not run
+    again, except with --restart.
 
-    Exits with 0 if every line succeeded, 1 if one failed, 2 if the file is not fit to run, and 130 after Ctrl-C or
+    Exits with 0 if every line succeeded, 1 if one failed, 2 if the file cannot be run, and 130 after Ctrl-C or
     SIGTERM.
     """
     settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
-    told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
-    log_to_stderr(settings.log_level if told else "ERROR")
+    level = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
+    log_to_stderr(settings.log_level if level else "ERROR")
 
     from headrace.apps.catalog import digest
     from headrace.main import read_workflow, service, source_of
 
     content = read_workflow(file)
     with ExitStack() as stack:
-        asked = stack.enter_context(tempfile.TemporaryFile())
+        requests = stack.enter_context(tempfile.TemporaryFile())
         where = "-" if str(output) == "-" else os.path.realpath(output)
         if where == os.path.realpath(lines):
-            raise Bad(f"{output}: is the file that the lines are in")
-        name = str(uuid5(_BATCHES, "\n".join([digest(content), _take_in(lines, asked), where, user])))
+            raise BadUsage(f"{output}: is the file of the lines")
+        name = str(uuid5(_BATCHES, "\n".join([digest(content), _take_in(lines, requests), where, user])))
         database = stack.enter_context(_kept(settings.data / "batches", name, restart=restart))
-        # a database of its own: neither a server on this data folder nor another batch is to drive these runs
+        # a database of its own: neither a server on this data folder nor another batch may drive these runs
         own = settings.model_copy(update={"database_url": f"sqlite:///{database.absolute()}"})
         results = stack.enter_context(_results(output))
 
         async def work() -> int:
             async with service(own) as running:
                 served = await running.apps.publish(source_of(file), content)
-                batch = await _batch(running, served, name, asked, user, concurrency, rpm)
+                batch = await _batch(running, served, name, requests, user, concurrency, rpm)
                 if batch is None:
-                    raise Bad(f'{lines}: has no lines. Each is to be a JSON object: {{"inputs": {{...}}}}')
+                    raise BadUsage(f'{lines}: has no lines. Each must be a JSON object: {{"inputs": {{...}}}}')
                 return await _write(running.batch_runner, batch, results)
 
         try:
@@ -136,8 +136,8 @@ async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int:
     job in the background): what is done is kept, and the same command goes on from there."""
     task = asyncio.current_task()
     if sys.platform != "win32" and task is not None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signal_number, task.cancel)
     return await work
 
 
@@ -152,7 +152,7 @@ def _take_in(lines: Path, file: IO[bytes]) -> str:
 
 @contextmanager
 def _kept(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
-    """The database that a batch is kept in, while nobody else works at it. Bad if somebody does."""
+    """The database of a batch, locked. BadUsage if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / f"{name}.db"
     # a lock that ends with the process, however that ends, on every system
@@ -162,7 +162,7 @@ def _kept(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise OSError(f"{folder / name}.lock: {error}") from error
-            raise Bad("another process works at this very batch") from error
+            raise BadUsage("another process is running this batch") from error
         if restart:
             for suffix in ("", "-wal", "-shm"):
                 database.with_name(database.name + suffix).unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def _kept(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
 
 @contextmanager
 def _results(output: Path) -> Generator[IO[bytes]]:
-    """Where results are written; a file is put in its place once all are there."""
+    """Where results are written; a file is moved into place once it is complete."""
     if str(output) == "-":
         yield sys.stdout.buffer
         return
@@ -188,29 +188,29 @@ def _results(output: Path) -> Generator[IO[bytes]]:
 
 
 async def _batch(
-    running: Service, served: Served, name: str, asked: IO[bytes], user: str, concurrency: int, rpm: int | None
+    running: Service, served: Served, name: str, requests: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
-    """The batch, new or as it was left; None where there are no lines."""
+    """The batch, new or continued; None where there are no lines."""
     from headrace.api.dify.message_requests import line_reader
     from headrace.batches import Spool, read_lines
     from headrace.conversations.messages import Chats
     from headrace.ports import Batch
 
     batch_runner = running.batch_runner
-    known = await batch_runner.batches.find_batch(name)
-    if known is not None:
-        done = (await batch_runner.lines.progress(known)).over
-        said = "was run before" if known.ended_at else "goes on"
-        say(f"The batch {said}: {done} of {known.total} lines are done. (--restart runs all of them again.)")
-        return await batch_runner.set_pace(known, concurrency, rpm)
-    start_of(served.flow)  # Bad where it has none
+    earlier = await batch_runner.batches.find_batch(name)
+    if earlier is not None:
+        done = (await batch_runner.lines.progress(earlier)).over
+        state = "was run before" if earlier.ended_at else "continues"
+        say(f"The batch {state}: {done} of {earlier.total} lines are done. (--restart runs all of them again.)")
+        return await batch_runner.set_pace(earlier, concurrency, rpm)
+    start_of(served.flow)  # BadUsage where it has none
     end_user = await running.apps.end_user(served.app, user)
     resolve = partial(running.files.resolve, app=served.app.id)
     accept = line_reader(served, end_user, Chats(running.run_service), resolve)
     with tempfile.TemporaryFile() as file:
         lines = Spool(file)
-        asked.seek(0)
-        async with aclosing(read_lines(asked, accept)) as read:
+        requests.seek(0)
+        async with aclosing(read_lines(requests, accept)) as read:
             async for line in read:
                 lines.append(line)
         if not lines:
@@ -221,7 +221,7 @@ async def _batch(
 
 
 async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> int:
-    """Writes the results as they become known; how many lines failed."""
+    """Writes the results as they arrive; returns how many lines failed."""
     from headrace.api.http.json import encode
 
     written = failed = 0
@@ -233,7 +233,7 @@ async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> in
                 written += 1
                 failed += result.status not in ("succeeded", "partial-succeeded")
     except asyncio.CancelledError:
-        say(f"Cut off after {written} of {batch.total} results; the same command goes on from there.")
+        say(f"Interrupted after {written} of {batch.total} results; the same command continues from there.")
         raise
     say(f"{batch.total} lines: {batch.total - failed} succeeded, {failed} failed.")
     return failed
@@ -241,7 +241,7 @@ async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> in
 
 @asynccontextmanager
 async def _shown(batch_runner: BatchRunner, batch: Batch) -> AsyncGenerator[None]:
-    """Shows how far the batch is: a bar on a terminal, else a line now and then."""
+    """Shows the progress: a bar on a terminal, else a line now and then."""
     shown = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(batch_runner, batch))
     try:
         yield

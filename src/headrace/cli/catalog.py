@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.cli.shared import Bad, log_to_stderr, settings_of
+from headrace.cli.shared import BadUsage, log_to_stderr, settings_of
 
 if TYPE_CHECKING:
     from headrace.main import Service
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerator[Service]:
-    """What the data folder holds, without a worker. Bad where nothing is there, unless it is to be made."""
+    """What the data folder holds, without a worker. BadUsage where nothing is there, unless it is to be made."""
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
     if not make and not settings.data.is_dir():
-        raise Bad(f"{settings.data}: no such folder. Serve a file first, or name another folder with --data.")
+        raise BadUsage(f"{settings.data}: no such folder. Serve a file first, or name another folder with --data.")
 
     from headrace.main import service
 
@@ -31,24 +31,24 @@ async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerat
 
 
 async def find_app(running: Service, named: str) -> App:
-    """The app that somebody means by its id, its file or its name. Bad where there is none, or more than one."""
+    """The app that somebody means by its id, its file or its name. BadUsage where there is none, or more than one."""
     return choose(await running.apps.catalog.apps(), named)
 
 
-def choose(known: Sequence[App], named: str) -> App:
+def choose(apps: Sequence[App], named: str) -> App:
     """As `find_app`, among these."""
     path = os.path.abspath(named)
-    for found in (
-        [app for app in known if app.id == named],
-        [app for app in known if app.source == path],
-        [app for app in known if app.name == named],
+    for matching in (
+        [app for app in apps if app.id == named],
+        [app for app in apps if app.source == path],
+        [app for app in apps if app.name == named],
     ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            these = ", ".join(f"{app.id} ({app.source})" for app in found)
-            raise Bad(f"'{named}' names {len(found)} apps; say which by its id: {these}")
-    raise Bad(f"no app has the id, file or name '{named}' (see `headrace apps list`)")
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            these = ", ".join(f"{app.id} ({app.source})" for app in matching)
+            raise BadUsage(f"'{named}' names {len(matching)} apps; choose one by its id: {these}")
+    raise BadUsage(f"no app has the id, file or name '{named}' (see `headrace apps list`)")
 
 
 def when(seconds: float) -> str:

@@ -11,7 +11,7 @@ import click
 
 from headrace.cli.apps import json_option
 from headrace.cli.keys import Duration
-from headrace.cli.shared import FAILED, Bad, data_option, log_to_stderr, say, settings_of, table, wait_for
+from headrace.cli.shared import FAILED, BadUsage, data_option, log_to_stderr, say, settings_of, table, wait_for
 from headrace.retention import STATUSES, in_words
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _settings(data: Path | None, *, there: bool = True) -> Settings:
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
     if there and not settings.database_url and not settings.data.is_dir():
-        raise Bad(f"{settings.data}: no such folder. Name another one with --data.")
+        raise BadUsage(f"{settings.data}: no such folder. Name another one with --data.")
     return settings
 
 
@@ -39,22 +39,23 @@ def _settings(data: Path | None, *, there: bool = True) -> Settings:
 
 
 @db.command(short_help="Migrates the database to this version's schema.")
-@click.option("--check", is_flag=True, help="Only say what would be done: exit 1 if anything.")
+@click.option("--check", is_flag=True, help="Only report what would be done; exit 1 if there is anything.")
 @data_option
 @click.pass_context
 def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
-    """Migrates the database to this version's schema, and says from where to where.
+    """Migrates the database to this version's schema, and prints the revisions before and after.
 
-    `serve` and every other command do the same when they open it; all of it is done, or nothing. Make a backup first.
+    `serve` and every other command do the same when they open the database; the migration is atomic. Back up
+    first.
     """
     from headrace import backup
 
     settings = _settings(data)
     before = backup.standing(settings, count=False)
     if not before.due:
-        click.echo(f"The schema is {before.newest}: there is nothing to do.")
+        click.echo(f"The schema is {before.newest}: it is up to date.")
     elif check:
-        click.echo(f"The schema is {before.revision or 'not there yet'}; to be done: {', '.join(before.due)}.")
+        click.echo(f"The schema is {before.revision or 'not there yet'}; pending: {', '.join(before.due)}.")
         ctx.exit(FAILED)
     else:
         wait_for(backup.upgrade(settings))
@@ -64,10 +65,10 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
 @db.command("adopt-secret", short_help="Makes this data folder's secret the database's.")
 @data_option
 def adopt_secret(data: Path | None) -> None:
-    """Makes the secret of this data folder the one of the database, whose own is lost.
+    """Replaces the database's secret, which is lost, with the one of this data folder.
 
-    A server does not start where they differ: callbacks would be signed, and links and keys made, with another secret
-    than before. What was made with the lost one is then no longer valid; keys that were handed out still are.
+    A server does not start where they differ: callbacks, links and keys would be signed with another secret than
+    before. Signatures and links made with the lost secret are no longer valid; keys that were issued still are.
     """
     from headrace import backup
 
@@ -76,33 +77,33 @@ def adopt_secret(data: Path | None) -> None:
     click.echo(f"The secret in {settings.data} is the database's now.")
 
 
-@db.command(short_help="Tells what is kept, and how much room it takes.")
+@db.command(short_help="Shows what is stored, and how much space it takes.")
 @json_option
 @data_option
 def info(as_json: bool, data: Path | None) -> None:
-    """Tells the schema of the database, how many rows each table has, and how much room all takes."""
+    """Shows the schema of the database, the rows of each table, and the space that is used."""
     from headrace import backup
 
     settings = _settings(data)
-    found = backup.standing(settings)
+    status = backup.standing(settings)
     stored = backup.file_bytes(settings)
     if as_json:
         shown = {
-            "schema": found.revision,
-            "newest_schema": found.newest,
-            "database_bytes": found.size,
+            "schema": status.revision,
+            "newest_schema": status.newest,
+            "database_bytes": status.size,
             "file_bytes": stored,
-            "rows": dict(found.rows),
+            "rows": dict(status.rows),
             "retention_days": settings.retention_days or None,
         }
         click.echo(json.dumps(shown, indent=2))
         return
     rows = [
-        ("schema", f"{found.revision or 'not there yet'} (this version: {found.newest})"),
-        ("database", size(found.size)),
+        ("schema", f"{status.revision or 'not there yet'} (this version: {status.newest})"),
+        ("database", size(status.size)),
         ("stored files", size(stored)),
-        ("days that runs are kept", settings.retention_days or "all"),
-        *((name, str(count)) for name, count in sorted(found.rows.items())),
+        ("retention in days", settings.retention_days or "all"),
+        *((name, str(count)) for name, count in sorted(status.rows.items())),
     ]
     click.echo(table(rows))
 
@@ -110,19 +111,22 @@ def info(as_json: bool, data: Path | None) -> None:
 # ------------------------------------------------------------------------------------------------------------- pruning
 
 
-@db.command(short_help="Deletes runs that ended long ago, and what belongs to nothing any more.")
+@db.command(short_help="Deletes old runs, and data that nothing refers to any more.")
 @click.option(
-    "--older-than", type=Duration(), metavar="TIME", help="How long ago they ended, such as 30d; else as configured."
+    "--older-than",
+    type=Duration(),
+    metavar="TIME",
+    help="Age of the runs to delete, such as 30d; by default as configured.",
 )
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=click.Choice(STATUSES),
-    help="Only those that ended so, and others named.",
+    help="Only runs of this status; repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing; say what would go.")
-@click.option("--vacuum", is_flag=True, help="Write the database anew, as small as can be; it is locked meanwhile.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; report what would be deleted.")
+@click.option("--vacuum", is_flag=True, help="Rewrite the database file to free space; it is locked meanwhile.")
 @json_option
 @data_option
 def prune(
@@ -133,11 +137,11 @@ def prune(
     as_json: bool,
     data: Path | None,
 ) -> None:
-    """Deletes runs that ended some time ago, with their events, messages, feedbacks and callbacks.
+    """Deletes runs that ended some time ago, with their events, messages, feedback and callbacks.
 
-    Without --older-than it goes by HEADRACE_RETENTION_DAYS. What nothing speaks of any more goes as well: stored files
-    that lie unused for as long (a day at least) and, unless only some statuses are meant, batches and conversations of
-    which nothing is left. Ctrl-C ends it safely; another time it goes on.
+    Without --older-than, HEADRACE_RETENTION_DAYS applies. Data that nothing refers to is deleted as well: stored files
+    unused for as long (at least a day) and, unless --status is given, empty batches and conversations. Ctrl-C is safe;
+    the next call continues.
     """
     settings = _settings(data)
     seconds = _seconds(settings, older_than, statuses)
@@ -162,18 +166,18 @@ def prune(
     room = f" ({size(pruned.file_bytes)} of files)" if pruned.files else ""
     click.echo(f"{'Would delete' if dry_run else 'Deleted'} {in_words(pruned)}{room}.")
     if freed:
-        say(f"The database gave {size(freed)} back.")
+        say(f"{size(freed)} of the database were freed.")
 
 
 def _seconds(settings: Settings, older_than: float | None, statuses: tuple[str, ...]) -> Mapping[str, float]:
-    """How long runs are to be kept, by status."""
+    """How long runs are kept, in seconds, by status."""
     if older_than is not None:
         return dict.fromkeys(statuses or STATUSES, older_than)
     configured = settings.retention
     if not configured:
-        raise Bad("say how old: --older-than 30d, or HEADRACE_RETENTION_DAYS")
+        raise BadUsage("give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS")
     if missing := [status for status in statuses if status not in configured]:
-        raise Bad(f"HEADRACE_RETENTION_DAYS keeps {', '.join(missing)} for ever; say how old with --older-than")
+        raise BadUsage(f"HEADRACE_RETENTION_DAYS keeps {', '.join(missing)} forever; give an age with --older-than")
     return {status: configured[status] for status in statuses or configured}
 
 
@@ -182,34 +186,34 @@ def _seconds(settings: Settings, older_than: float | None, statuses: tuple[str, 
 
 @db.command(short_help="Writes a backup, while a server runs.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--without-files", is_flag=True, help="Leave the stored files out.")
+@click.option("--without-files", is_flag=True, help="Leave out the stored files.")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @data_option
 def backup(file: Path, without_files: bool, force: bool, data: Path | None) -> None:
-    """Writes a backup to FILE: a tar of the database as it is at this moment, the installation's secret and the stored
-    files, with checksums. It is compressed if FILE ends in .gz or .tgz.
+    """Writes a backup to FILE: a tar of the database as of now, the installation's secret and the stored files, with
+    checksums. It is compressed if FILE ends in .gz or .tgz.
 
-    Whoever has it has all keys' hashes, the secret and all data: it can be read by its owner only. Workflow files and
-    the environment are not in it.
+    It contains the hashes of all keys, the secret and all data, so only its owner can read it. Workflow files and the
+    environment are not included.
     """
     from headrace import backup
 
     packed = backup.back_up(_settings(data), file, files=not without_files, force=force)
     click.echo(f"{file}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
     if packed.missing:
-        say(f"Besides, {_count(packed.missing)} the database knows, and the data folder does not have.")
+        say(f"{_count(packed.missing)} that the database refers to are missing in the data folder.")
 
 
-@db.command(short_help="Puts a backup into a data folder.")
+@db.command(short_help="Restores a backup into a data folder.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the installation that is in the folder.")
 @data_option
 def restore(file: Path, force: bool, data: Path | None) -> None:
-    """Puts a backup FILE into the data folder (--data), which has to be empty: all of it, once all of it is found to be
-    right, or nothing.
+    """Restores a backup FILE into the data folder (--data), which must be empty. The backup is verified first, and
+    restored as a whole or not at all.
 
-    A server that is started on it goes on with the runs that were under way. Do not let the one that was backed up go
-    on as well: both would do them.
+    A server that is started on it continues the runs that were active. Do not keep the original server running: both
+    would run them.
     """
     from headrace import backup
 
@@ -225,7 +229,7 @@ def _count(files: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, for people."""
+    """A number of bytes, in words."""
     if count < 0:
         return "unknown"
     amount: Any = count

@@ -38,13 +38,13 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
     from headrace.dsl.diff import diff as compare
     from headrace.nodes import registry
 
-    found = compare(_read(old), _read(new), registry())
+    difference = compare(_read(old), _read(new), registry())
     if as_json:
-        click.echo(orjson.dumps(found.tell(), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(difference.tell(), option=orjson.OPT_INDENT_2))
     else:
-        for line in _lines(found):
+        for line in _lines(difference):
             click.echo(_printable(line))
-    click.get_current_context().exit(FAILED if found else 0)
+    click.get_current_context().exit(FAILED if difference else 0)
 
 
 def _read(file: Path) -> Document:
@@ -59,17 +59,17 @@ def _read(file: Path) -> Document:
     return document
 
 
-def _lines(found: Diff) -> Iterator[str]:
-    for change in found.app:
+def _lines(difference: Diff) -> Iterator[str]:
+    for change in difference.app:
         yield from _change(change)
-    yield from _things("node", found.nodes)
-    for sign, links in (("+", found.edges_added), ("-", found.edges_removed)):
+    yield from _things("node", difference.nodes)
+    for sign, links in (("+", difference.edges_added), ("-", difference.edges_removed)):
         for link in links:
             by = "" if link.handle == "source" else f" (by {link.handle})"
             yield f"{sign} edge {link.source} -> {link.target}{by}"
-    yield from _things("environment variable", found.environment_variables)
-    yield from _things("conversation variable", found.conversation_variables)
-    for change in found.features:
+    yield from _things("environment variable", difference.environment_variables)
+    yield from _things("conversation variable", difference.conversation_variables)
+    for change in difference.features:
         yield from _change(change, of="features.")
 
 

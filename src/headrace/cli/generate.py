@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.shared import Bad
+from headrace.cli.shared import BadUsage
 
 
 @click.command(short_help="Write a typed Python module that calls a workflow.")
@@ -30,11 +30,11 @@ def generate(file: Path, output: Path | None, asynchronous: bool) -> None:
     form = form_of(flow)
     if form is None:
         begins = flow.graph.nodes[flow.graph.root].type
-        raise Bad(f"{file}: it is begun by a {begins}, not by a call: there is no form")
+        raise BadUsage(f"{file}: it starts with a {begins}, not with a call, so it has no form")
     source = module(flow, form, file.name, asynchronous=asynchronous)
     if output is None:
         click.echo(source, nl=False)
         return
     if output.exists() and MARK not in output.read_text("utf-8", "replace"):
-        raise Bad(f"{output} is there already, and was not made by `headrace generate`")
+        raise BadUsage(f"{output} is there already, and was not made by `headrace generate`")
     output.write_text(source, "utf-8", newline="\n")

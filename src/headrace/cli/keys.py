@@ -13,7 +13,7 @@ import click
 
 from headrace.cli.apps import json_option
 from headrace.cli.catalog import choose, find_app, installation, when
-from headrace.cli.shared import Bad, data_option, say, table, wait_for
+from headrace.cli.shared import BadUsage, data_option, say, table, wait_for
 
 if TYPE_CHECKING:
     from headrace.access.keys import Rights
@@ -28,40 +28,42 @@ _PAGE = 1000
 
 
 class Duration(click.ParamType[float]):
-    """A length of time, in seconds: 90s, 15m, 12h, 30d, 4w."""
+    """A duration, in seconds: 90s, 15m, 12h, 30d, 4w."""
 
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d{1,9})([smhdw])", str(value).strip().lower(), re.ASCII)
-        seconds = int(found[1]) * _UNITS[found[2]] if found else _LONGEST + 1
+        match = re.fullmatch(r"(\d{1,9})([smhdw])", str(value).strip().lower(), re.ASCII)
+        seconds = int(match[1]) * _UNITS[match[2]] if match else _LONGEST + 1
         if seconds > _LONGEST:
-            self.fail(f"{str(value)[:50]!r} is no length of time; write it as 90s, 15m, 12h, 30d or 4w", param, ctx)
+            self.fail(f"{str(value)[:50]!r} is not a duration; write it as 90s, 15m, 12h, 30d or 4w", param, ctx)
         return float(seconds)
 
 
 @click.group()
 def keys() -> None:
-    """Makes, lists, rotates and revokes API keys.
+    """Creates, lists, rotates and revokes API keys.
 
-    APP is an app's id, its file or its name. KEY is a key, its id or its beginning. Only a key's hash is stored, so it
-    is shown once, when it is made. A server that runs on the same data folder follows within a second.
+    APP is an app's id, its file or its name. KEY is a key, its id or its prefix. Only a key's hash is stored, so the
+    key is shown once, when it is created. A server that runs on the same data folder notices within a second.
     """
 
 
-@keys.command(short_help="Makes a key for an app, or for a workspace.")
+@keys.command(short_help="Creates a key for an app, or for a workspace.")
 @click.argument("app", required=False)
-@click.option("--workspace", metavar="NAME", help="Make a key of this workspace, instead of an app's own.")
+@click.option("--workspace", metavar="NAME", help="Create a key of this workspace, instead of an app's own.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
     "--permission",
     "permissions",
     multiple=True,
     type=click.Choice(("run", "read", "manage")),
-    help="What it may do; to be given for a workspace's key, once for each. An app's own may do everything.",
+    help="A permission of the key; repeatable. Required for a workspace's key. An app's own key has all of them.",
 )
-@click.option("--app", "apps", multiple=True, metavar="APP", help="Only for this app, and others named so.")
-@click.option("--expires", type=Duration(), help="How long it is good for, such as 30d; for ever if not given.")
+@click.option("--app", "apps", multiple=True, metavar="APP", help="Only for this app; repeatable.")
+@click.option(
+    "--expires", type=Duration(), help="How long the key is valid, such as 30d; without it, the key does not expire."
+)
 @data_option
 def create(
     app: str | None,
@@ -72,13 +74,13 @@ def create(
     expires: float | None,
     data: Path | None,
 ) -> None:
-    """Makes a new key for an APP, or for a workspace, and prints it."""
+    """Creates a key for an APP, or for a workspace, and prints it."""
     if (app is None) == (workspace is None):
-        raise Bad("name an APP, for a key of its own, or a workspace with --workspace")
+        raise BadUsage("name an APP, for a key of its own, or a workspace with --workspace")
     if app is not None and apps:
-        raise Bad("--app goes with --workspace: an app's own key is for no other")
+        raise BadUsage("--app goes with --workspace: an app's own key is for no other")
     if workspace is not None and not permissions:
-        raise Bad("say what the key may do: --permission run, read or manage, once for each")
+        raise BadUsage("name the key's permissions: --permission run, read or manage, once for each")
 
     async def work() -> str:
         async with installation(data) as running:
@@ -95,14 +97,14 @@ async def _rights(
     from headrace.access.keys import Rights
 
     if app is not None:
-        found = await find_app(running, app)
-        rights = Rights(found.workspace, app=found.id)
+        app_record = await find_app(running, app)
+        rights = Rights(app_record.workspace, app=app_record.id)
         return rights._replace(permissions=frozenset(permissions)) if permissions else rights
     assert workspace is not None
-    known = await running.apps.catalog.apps(workspace)
-    if not known:
-        say(f"There is no app in the workspace '{workspace}' yet (see `headrace serve --workspace`).")
-    named = frozenset(choose(known, each).id for each in apps)
+    workspace_apps = await running.apps.catalog.apps(workspace)
+    if not workspace_apps:
+        say(f"There are no apps in the workspace '{workspace}' yet (see `headrace serve --workspace`).")
+    named = frozenset(choose(workspace_apps, name).id for name in apps)
     return Rights(workspace, frozenset(permissions), named or None)
 
 
@@ -112,21 +114,21 @@ async def _rights(
 @json_option
 @data_option
 def list_(app: str | None, workspace: str | None, as_json: bool, data: Path | None) -> None:
-    """Lists the keys of an APP, or of all: their beginnings, never the keys."""
+    """Lists the keys of an APP, or of all apps: their prefixes, never the keys."""
 
     async def work() -> None:
         async with installation(data) as running:
             only = await find_app(running, app) if app is not None else None
             known = await running.apps.catalog.keys(only.id if only else None)
-            names = {each.id: each.name for each in await running.apps.catalog.apps()}
+            names = {app_record.id: app_record.name for app_record in await running.apps.catalog.apps()}
         known = [key for key in known if workspace is None or key.workspace == workspace]
         if as_json:
             click.echo(json.dumps([_shown(key, names) for key in known], ensure_ascii=False, indent=2))
         elif known:
-            head = ("ID", "KEY", "NAME", "WORKSPACE", "APPS", "MAY", "SINCE", "USED", "")
+            head = ("ID", "KEY", "NAME", "WORKSPACE", "APPS", "PERMISSIONS", "CREATED", "LAST USED", "")
             click.echo(table([head, *(_row(key, names) for key in known)]))
         else:
-            say("There is no key yet." if workspace is None else f"There is no key of the workspace '{workspace}'.")
+            say("There are no keys yet." if workspace is None else f"There are no keys in the workspace '{workspace}'.")
 
     wait_for(work())
 
@@ -160,7 +162,7 @@ def _row(key: Key, names: Mapping[str, str]) -> tuple[str, ...]:
         f"{key.prefix}…",
         key.name,
         key.workspace,
-        ", ".join(names.get(each, each) for each in named) or "all",
+        ", ".join(names.get(app_id, app_id) for app_id in named) or "all",
         " ".join(map(str, in_order(key.permissions))),
         when(key.created_at),
         when(key.used_at) if key.used_at is not None else "",
@@ -181,21 +183,24 @@ def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 
-@keys.command(short_help="Makes a key's successor.")
+@keys.command(short_help="Replaces a key.")
 @click.argument("key")
-@click.option("--overlap", type=Duration(), default="24h", help="How long the old one goes on.  [default: 24h]")
+@click.option("--overlap", type=Duration(), default="24h", help="How long the old key stays valid.  [default: 24h]")
 @data_option
 def rotate(key: str, overlap: float, data: Path | None) -> None:
-    """Makes a new key with the rights of KEY, and prints it. The old one goes on for a while, so that whoever uses it
-    can change over."""
+    """Creates a key with the permissions of KEY, and prints it. The old one stays valid for a while, so that its
+    clients can change over."""
 
     async def work() -> str:
         async with installation(data) as running:
-            found = await _find_key(running, key)
-            made, secret = await running.apps.access.rotate(found, _CLI, overlap)
-            old = await running.apps.catalog.find_key(found.id)
+            key_record = await _find_key(running, key)
+            successor, secret = await running.apps.access.rotate(key_record, _CLI, overlap)
+            old = await running.apps.catalog.find_key(key_record.id)
         until = when(old.expires_at) if old is not None and old.expires_at is not None else "now"
-        say(f"{found.prefix}… ({found.id}) is good until {until}; its successor is {made.prefix}… ({made.id}).")
+        say(
+            f"{key_record.prefix}… ({key_record.id}) is valid until {until}; "
+            f"its successor is {successor.prefix}… ({successor.id})."
+        )
         return secret
 
     click.echo(wait_for(work()))
@@ -209,32 +214,32 @@ def revoke(key: str, data: Path | None) -> None:
 
     async def work() -> None:
         async with installation(data) as running:
-            found = await _find_key(running, key)
-            await running.apps.access.revoke(found, _CLI)
-        say(f"Revoked {found.prefix}… ({found.id}).")
+            key_record = await _find_key(running, key)
+            await running.apps.access.revoke(key_record, _CLI)
+        say(f"Revoked {key_record.prefix}… ({key_record.id}).")
 
     wait_for(work())
 
 
-@keys.command(short_help="Tells what was done to a workspace's keys.")
+@keys.command(short_help="Shows what was done to a workspace's keys.")
 @click.option("--workspace", metavar="NAME", help="Which one.  [HEADRACE_WORKSPACE; default: default]")
 @click.option("--limit", type=click.IntRange(1, _PAGE), default=50, help="How many entries.  [default: 50]")
 @json_option
 @data_option
 def audit(workspace: str | None, limit: int, as_json: bool, data: Path | None) -> None:
-    """Tells who made, rotated and revoked the keys of a workspace, newest first."""
+    """Shows who created, rotated and revoked the keys of a workspace, newest first."""
 
     async def work() -> None:
         async with installation(data) as running:
-            known = await running.apps.catalog.audit(workspace or running.settings.workspace, limit=limit)
+            entries = await running.apps.catalog.audit(workspace or running.settings.workspace, limit=limit)
         if as_json:
-            shown = [{"at": each.at, **_entry(each)} for each in known]
+            shown = [{"at": entry.at, **_entry(entry)} for entry in entries]
             click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
-        elif known:
-            rows = [(when(each.at), each.action, each.key, each.by) for each in known]
-            click.echo(table([("AT", "WHAT", "KEY", "BY"), *rows]))
+        elif entries:
+            rows = [(when(entry.at), entry.action, entry.key, entry.by) for entry in entries]
+            click.echo(table([("AT", "ACTION", "KEY", "BY"), *rows]))
         else:
-            say("Nothing was done to keys yet.")
+            say("There are no entries yet.")
 
     wait_for(work())
 
@@ -251,18 +256,18 @@ def _entry(audited: Audited) -> dict[str, Value]:
 
 
 async def _find_key(running: Service, named: str) -> Key:
-    """The live key that somebody means. Bad where there is none, or more than one begins like that."""
+    """The live key that is named by its id, its prefix or itself. BadUsage where none or several match."""
     from headrace.access.keys import digest
 
     named = named.rstrip("…")
-    known = await running.apps.catalog.keys()
+    keys = await running.apps.catalog.keys()
     hashed = digest(named)
-    found = [key for key in known if named in (key.id, key.prefix) or key.digest == hashed]
-    live = [key for key in found if key.revoked_at is None]
+    matching = [key for key in keys if named in (key.id, key.prefix) or key.digest == hashed]
+    live = [key for key in matching if key.revoked_at is None]
     if len(live) == 1:
         return live[0]
     if live:
         these = ", ".join(key.id for key in live)
-        raise Bad(f"{len(live)} keys begin with '{named}'; say which by its id: {these}")
+        raise BadUsage(f"{len(live)} keys begin with '{named}'; choose one by its id: {these}")
     # what somebody took for a key is not repeated: it may be one
-    raise Bad("that key is revoked already" if found else "no such key (see `headrace keys list`)")
+    raise BadUsage("that key is revoked already" if matching else "no such key (see `headrace keys list`)")

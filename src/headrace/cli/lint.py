@@ -39,7 +39,7 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
             async with service(settings, memory=True, work=False) as running:
                 return [(file, _problems(running, file)) for file in each_once(files)]
 
-    found = wait_for(work())
+    reports = wait_for(work())
     if as_json:
         shown = [
             {
@@ -56,19 +56,19 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
                     for problem in problems
                 ],
             }
-            for file, problems in found
+            for file, problems in reports
         ]
         click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
     else:
-        for file, problems in found:
+        for file, problems in reports:
             for problem in problems:
                 click.echo(f"{file}: {problem}")
             if not problems:
                 click.echo(f"{file}: fine")
-    flat = [problem for _, problems in found for problem in problems]
+    flat = [problem for _, problems in reports for problem in problems]
     if flat:
-        files_in_trouble = sum(bool(problems) for _, problems in found)
-        say(f"{_count(len(flat), 'problem')} in {files_in_trouble} of {_count(len(found), 'file')}.")
+        files_in_trouble = sum(bool(problems) for _, problems in reports)
+        say(f"{_count(len(flat), 'problem')} in {files_in_trouble} of {_count(len(reports), 'file')}.")
     code = BAD if any(problem.fatal for problem in flat) else FAILED if flat else 0
     click.get_current_context().exit(code)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.shared import Bad, data_option, log_to_stderr, say, settings_of
+from headrace.cli.shared import BadUsage, data_option, log_to_stderr, say, settings_of
 
 
 @click.command()
@@ -24,7 +24,7 @@ def packages(data: Path | None) -> None:
 
     environment = code_packages(settings)
     if environment is None:
-        raise Bad("HEADRACE_CODE_PACKAGES is not set: it names a requirements file.")
+        raise BadUsage("HEADRACE_CODE_PACKAGES is not set: it names a requirements file.")
     installed = asyncio.run(environment.install())
     say("Installed." if installed else "They were there already.")
     click.echo(environment.folder)

@@ -1,4 +1,4 @@
-"""`headrace run`: one run of a workflow file, here and now."""
+"""`headrace run`: runs a workflow file once, in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace.cli.inputs import check_names, declared, named, start_of, typed, w
 from headrace.cli.shared import (
     FAILED,
     INTERRUPTED,
-    Bad,
+    BadUsage,
     demo_option,
     egress_option,
     level_option,
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     metavar="NAME=PATH",
     help="A file for a file input; more than once for a list of files.",
 )
-@click.option("--user", default="cli", show_default=True, help="In whose name the workflow runs (sys.user_id).")
+@click.option("--user", default="cli", show_default=True, help="The user that the workflow runs for (sys.user_id).")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's events, a JSON object a line, as they happen.")
 @demo_option
 @egress_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to keep files in that the run makes.  [HEADRACE_DATA; default: none is kept]",
+    help="Folder for the files that the run creates.  [HEADRACE_DATA; default: they are not kept]",
 )
 @level_option
 def run(
@@ -81,22 +81,22 @@ def run(
 ) -> None:
     """Runs a workflow FILE once and prints its outputs as JSON.
 
-    How far it is goes to stderr: a live line for each node on a terminal, else a plain one. With --json, stdout has the
+    Progress goes to stderr: a live line for each node on a terminal, else a plain one. With --json, stdout has the
     events of Dify's stream instead (workflow_started, node_started, text_chunk, node_finished, workflow_finished ...),
     one JSON object a line.
 
     Exits with 0 if the run succeeded, 1 if it failed, 2 if the file or an input is not fit to run, and 130 after
     Ctrl-C, which stops the run.
     """
-    given = whole(inputs) if inputs is not None else {}
-    wanted = named(pairs, "-i")
+    values = whole(inputs) if inputs is not None else {}
+    arguments = named(pairs, "-i")
     uploads = named(files, "--file")
     with ExitStack() as stack:
         if data is None and "HEADRACE_DATA" not in os.environ:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
         settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
-        told = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
-        log_to_stderr(settings.log_level if told else "ERROR")
+        level = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
+        log_to_stderr(settings.log_level if level else "ERROR")
 
         from headrace.main import service
 
@@ -104,8 +104,8 @@ def run(
             async with service(settings, memory=True) as running:
                 served = await running.publish(file)
                 if served.flow.mode != "workflow":
-                    raise Bad(f"{file}: is of mode '{served.flow.mode}'; only workflows run here")
-                merged = {**given, **typed(served.flow, wanted)}
+                    raise BadUsage(f"{file}: is of mode '{served.flow.mode}'; only workflows run here")
+                merged = {**values, **typed(served.flow, arguments)}
                 check_names(served.flow, [*merged, *(name for name, _ in uploads)])
                 merged |= await _uploaded(running, served, uploads, merged)
                 return await _run(running, served, merged, user, as_json)
@@ -113,27 +113,27 @@ def run(
         try:
             code = wait_for(once())
         except RequestError as error:
-            raise Bad(f"{file}: {error}") from error
+            raise BadUsage(f"{file}: {error}") from error
     if code:
         sys.exit(code)
 
 
 async def _uploaded(
-    running: Service, served: Served, uploads: Sequence[tuple[str, str]], given: Mapping[str, Value]
+    running: Service, served: Served, uploads: Sequence[tuple[str, str]], values: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """The files of --file as the inputs that mean them. Bad where one cannot be read, or is no file input."""
-    known = declared(served.flow)
+    """The files of --file as the inputs that mean them. BadUsage where one cannot be read, or is not a file input."""
+    variables = declared(served.flow)
     inputs: dict[str, Value] = {}
     for name, path in uploads:
-        kind = known.get(name, {}).get("type")
-        if name in given or (name in inputs and kind != "file-list"):
-            raise Bad(f"--file {name}: the input is given more than once")
+        kind = variables.get(name, {}).get("type")
+        if name in values or (name in inputs and kind != "file-list"):
+            raise BadUsage(f"--file {name}: the input is given more than once")
         if kind not in ("file", "file-list"):
-            raise Bad(f"--file {name}: the input is of type {kind}, not a file")
+            raise BadUsage(f"--file {name}: the input is of type {kind}, not a file")
         try:
             content = await asyncio.to_thread(Path(path).read_bytes)
         except OSError as error:
-            raise Bad(f"--file {name}: {path} cannot be read: {error.strerror}") from error
+            raise BadUsage(f"--file {name}: {path} cannot be read: {error.strerror}") from error
         mime_type = guess_type(path)
         saved = await running.files.save(
             content, filename=Path(path).name, mime_type=mime_type, transfer_method="local_file", app=served.app.id
@@ -167,9 +167,9 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
         with _Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 async for record in started.records:
-                    told = frames.feed(record)
-                    shown.show(record, told)
-                    for frame in told:
+                    events = frames.feed(record)
+                    shown.show(record, events)
+                    for frame in events:
                         if as_json:
                             event = {"event": frame.event, "workflow_run_id": started.run, "task_id": frames.task}
                             click.echo(encode({**event, "data": frame.data}))
@@ -193,7 +193,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
 
 
 def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) -> str:
-    """What is said of a run that did not succeed: the node and the error, where it was a node.
+    """The message about a run that did not succeed: the error, and the node that failed, if one did.
 
     `failures` are the nodes that failed, in order. The one that failed the run has its error, which begins with the
     item's number in a parallel iteration; others may have failed in rounds that were passed over.
@@ -201,9 +201,11 @@ def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) 
     from headrace.cli.screen import brief
 
     if status == "paused":
-        return "the run waits for somebody's answer, which nobody can give it here"
+        return "the run waits for a person's answer, which cannot be given here"
     error = error or ""
-    node = next((each for each in reversed(failures) if each["error"] and error.endswith(each["error"])), None)
+    node = next(
+        (failure for failure in reversed(failures) if failure["error"] and error.endswith(failure["error"])), None
+    )
     if node is None:
         return f"the run {'was ' if status == 'stopped' else ''}{status}: {error}"
     title, item = node["title"] or node["node_id"], error.removesuffix(node["error"])
@@ -211,7 +213,7 @@ def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) 
 
 
 def _pretty(outputs: bytes) -> str:
-    """Outputs to be read by people and programs; escaped where stdout's encoding does not have their characters."""
+    """Outputs for people and programs; escaped where stdout's encoding does not have their characters."""
     value = json.loads(outputs)
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
@@ -222,7 +224,7 @@ def _pretty(outputs: bytes) -> str:
 
 
 class _Interrupts:
-    """While it is open, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to let go."""
+    """While it is open, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to stop."""
 
     def __init__(self, run_service: RunService, run: str, user: str) -> None:
         self.seen = False
@@ -234,13 +236,13 @@ class _Interrupts:
 
     def __enter__(self) -> _Interrupts:
         self._waiting = asyncio.current_task()
-        for each in self._signals:
-            asyncio.get_running_loop().add_signal_handler(each, self._on_signal)
+        for signal_number in self._signals:
+            asyncio.get_running_loop().add_signal_handler(signal_number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self._signals:
-            asyncio.get_running_loop().remove_signal_handler(each)
+        for signal_number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(signal_number)
 
     def _on_signal(self) -> None:
         if not self.seen:

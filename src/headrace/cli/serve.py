@@ -1,4 +1,4 @@
-"""`headrace serve`: workflow files, behind Dify's API, until the process is told to stop."""
+"""`headrace serve`: workflow files, served through Dify's API until the process is stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import click
 from headrace.cli.inputs import example
 from headrace.cli.lint import lacks
 from headrace.cli.shared import (
-    Bad,
+    BadUsage,
     data_option,
     demo_option,
     each_once,
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Written, as JSON with the URL and each app's key, once requests are taken.",
+    help="Written once requests are accepted: JSON with the URL and each app's key.",
 )
 @demo_option
 @egress_option
@@ -68,12 +68,12 @@ def serve(
     egress_allow: tuple[str, ...],
     log_level: str | None,
 ) -> None:
-    """Serves workflow FILEs, and all that the data folder has from before, through Dify's API.
+    """Serves workflow FILEs, and everything served before from the data folder, through Dify's API.
 
     A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
     with Ctrl-C or SIGTERM: runs under way go on when it is started again.
     """
-    gc.disable()  # nothing of what is loaded now is garbage; `serving` turns it on again
+    gc.disable()  # nothing that is loaded now is garbage; `server.serve` turns it on again
     settings = settings_of(
         host=host,
         port=port,
@@ -89,8 +89,8 @@ def serve(
     write_logs(settings.log_level, settings.log_format, scrubber)
     if ready_file is not None:
         if not ready_file.parent.is_dir():
-            raise Bad(f"--ready-file: {ready_file.parent} is no folder")
-        ready_file.unlink(missing_ok=True)  # one from before would tell of a server that is gone
+            raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
+        ready_file.unlink(missing_ok=True)  # an old one would describe a server that has ended
 
     from headrace.server.serve import serve as serve_until_stopped
 
@@ -106,12 +106,12 @@ def serve(
     try:
         until.run(serve_until_stopped(settings, each_once(files), ready_file, on_ready, scrubber))
     except LoadError as error:
-        raise Bad("\n".join(problem.message for problem in error.problems)) from error  # each names its file
+        raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
 
 class _Until:
     """Runs a server until a signal. The server itself listens for signals while it serves; before that they cancel
-    it, and after that (it raises them again once it has let go) they have been obeyed already."""
+    it, and after that (it raises them again once it has stopped) they have taken effect already."""
 
     def __init__(self) -> None:
         self.serving = False
@@ -133,8 +133,8 @@ class _Until:
                 task.cancel()
 
         if sys.platform != "win32":
-            for each in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(each, on_signal)
+            for signal_number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(signal_number, on_signal)
         await asyncio.wait((task,))
         if task.cancelled():
             raise KeyboardInterrupt
@@ -142,26 +142,26 @@ class _Until:
 
 
 def _log_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
-    """The welcome as lines of log. Those are gathered and kept: they show no keys."""
-    apps = [{"id": each.app.id, "name": each.app.name, "file": str(file)} for file, each, _ in served]
+    """The start-up message as log records. These may be collected and stored, so they contain no keys."""
+    apps = [{"id": entry.app.id, "name": entry.app.name, "file": str(file)} for file, entry, _ in served]
     logger.info("Headrace is ready at %s", url, extra={"apps": apps})
-    for file, each, _ in served:
-        for problem in lacks(each.flow, running.resources):
-            logger.warning("%s (%s): %s", each.app.name, file, problem)
+    for file, entry, _ in served:
+        for problem in lacks(entry.flow, running.resources):
+            logger.warning("%s (%s): %s", entry.app.name, file, problem)
 
 
 def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
-    lines = [f"Headrace is ready at {url} (what it answers: {url}/docs)"]
-    for file, each, key in served:
-        lines += ["", f"  {each.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, each, key)}"]
-        lines += [f"    note  {problem}" for problem in lacks(each.flow, running.resources)]
+    lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
+    for file, entry, key in served:
+        lines += ["", f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
+        lines += [f"    note  {problem}" for problem in lacks(entry.flow, running.resources)]
     if not served:
-        lines += ["", "  No workflow is served yet: name a file, or add one with `headrace apps add FILE`."]
+        lines += ["", "  No workflows are served yet: name a file, or add one with `headrace apps add FILE`."]
     return "\n".join([*lines, ""])
 
 
 def curl(url: str, served: Served, key: str) -> str:
-    """A call of the app, to be pasted into a shell."""
+    """A curl command that calls the app."""
     from headrace.conversations.messages import CHATS, COMPLETION
 
     body = {"inputs": example(served.flow), "response_mode": "streaming", "user": "me"}

@@ -1,4 +1,4 @@
-"""What the commands share: options, settings, and how errors are told."""
+"""What the commands share: options, settings, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILED, BAD, INTERRUPTED = 1, 2, 130
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-class Bad(click.ClickException):
+class BadUsage(click.ClickException):
     """Bad usage, or a file that cannot be loaded: exit 2. One line for each problem."""
 
     exit_code = BAD
@@ -34,8 +34,8 @@ class Bad(click.ClickException):
             say(f"Error: {line}")
 
 
-class Failed(Bad):
-    """What was asked could not be done: exit 1."""
+class CommandFailed(BadUsage):
+    """The command could not be carried out: exit 1."""
 
     exit_code = FAILED
 
@@ -49,21 +49,21 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (LoadError, RequestError) as error:
-            raise Bad(str(error)) from error
+            raise BadUsage(str(error)) from error
         except HeadraceError as error:
-            raise Failed(str(error)) from error
+            raise CommandFailed(str(error)) from error
         except BrokenPipeError:
             raise  # whoever read our output has enough; click ends in silence
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Failed(f"{where}{error.strerror or error}") from error
+            raise CommandFailed(f"{where}{error.strerror or error}") from error
         except (KeyboardInterrupt, asyncio.CancelledError):
             say("Interrupted.")
             ctx.exit(INTERRUPTED)
 
 
 def say(text: str = "") -> None:
-    """A line for whoever watches."""
+    """A line on stderr, for the user."""
     click.echo(text, err=True)
 
 
@@ -85,7 +85,7 @@ def level_option(command: Callable[..., T]) -> Callable[..., T]:
     return click.option(
         "--log-level",
         type=click.Choice(LEVELS, case_sensitive=False),
-        help="How much is logged.  [HEADRACE_LOG_LEVEL; default: INFO]",
+        help="Log level.  [HEADRACE_LOG_LEVEL; default: INFO]",
     )(command)
 
 
@@ -103,34 +103,33 @@ def egress_option(command: Callable[..., T]) -> Callable[..., T]:
         "--egress-allow",
         multiple=True,
         metavar="HOST[:PORT]|CIDR",
-        help="What http-request may reach although it is private; comma-separated, or given more than once.  "
-        "[HEADRACE_EGRESS_ALLOW]",
+        help="Private addresses that http-request may reach; comma-separated or repeated.  [HEADRACE_EGRESS_ALLOW]",
     )(command)
 
 
 def settings_of(**flags: Any) -> Settings:
-    """The settings of the environment, with the flags that were given put above them. Bad where a value cannot be."""
+    """The settings of the environment, overridden by the given flags. BadUsage where a value is not valid."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
     from headrace.settings import Settings
 
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    if "egress_allow" in given:
-        given["egress_allow"] = ",".join(given["egress_allow"])
+    values = {name: value for name, value in flags.items() if value not in (None, ())}
+    if "egress_allow" in values:
+        values["egress_allow"] = ",".join(values["egress_allow"])
     try:
-        settings = Settings(**given)
+        settings = Settings(**values)
     except ValidationError as error:
         problems: list[str] = []
-        for each in error.errors():
-            name = str(each["loc"][0])
-            where = f"--{name.replace('_', '-')}" if name in given else f"HEADRACE_{name.upper()}"
-            problems.append(f"{where}: {each['msg'].removeprefix('Value error, ')} (it is {each['input']!r})")
-        raise Bad("\n".join(problems)) from error
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            where = f"--{name.replace('_', '-')}" if name in values else f"HEADRACE_{name.upper()}"
+            problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})")
+        raise BadUsage("\n".join(problems)) from error
     except SettingsError as error:
-        raise Bad(str(error)) from error
+        raise BadUsage(str(error)) from error
     if settings.log_level.upper() not in LEVELS:
-        raise Bad(f"HEADRACE_LOG_LEVEL: must be one of {', '.join(LEVELS)} (it is {settings.log_level!r})")
+        raise BadUsage(f"HEADRACE_LOG_LEVEL: must be one of {', '.join(LEVELS)} (it is {settings.log_level!r})")
     return settings
 
 
@@ -145,7 +144,7 @@ class _Brief(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Logs of this process go to stderr, in brief: for one who waits at a terminal. `serve` logs by
+    """Logs of this process go to stderr, in brief, for a user at a terminal. `serve` logs by
     `telemetry.logs.write_logs`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Scrubbing(_Brief("%(levelname)s: %(message)s"), Scrubber(secrets_in(os.environ))))
@@ -158,12 +157,12 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 
 def each_once(files: Iterable[Path]) -> list[Path]:
-    """The files in their order, those named twice once."""
-    seen: dict[str, Path] = {}
+    """The files in their order, without duplicates."""
+    paths: dict[str, Path] = {}
     for file in files:
-        if seen.setdefault(os.path.abspath(file), file) is not file:
-            say(f"{file} is given more than once; it counts once.")
-    return list(seen.values())
+        if paths.setdefault(os.path.abspath(file), file) is not file:
+            say(f"{file} is given more than once; it is used once.")
+    return list(paths.values())
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

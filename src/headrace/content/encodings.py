@@ -78,7 +78,7 @@ def decode(data: bytes, declared: str = "") -> str:
 
 
 def _codec(charset: str) -> str:
-    """Python's name of a declared encoding; "" where there is none of that name, or it is no encoding of text."""
+    """Python's name of a declared encoding; "" where there is none of that name, or it is not a text encoding."""
     try:
         name = codecs.lookup(charset).name if charset and len(charset) <= _LONGEST_NAME else ""
         if not name or name in _NO_CHARSETS:
@@ -134,7 +134,7 @@ def _cut_off(data: bytes) -> str | None:
         text = decoder.decode(data)
     except UnicodeDecodeError:
         return None
-    return None if text.isascii() else text  # an accented letter at the end of ASCII is no beginning of UTF-8
+    return None if text.isascii() else text  # an accented letter at the end of ASCII does not begin UTF-8
 
 
 def _guess(data: bytes) -> str:

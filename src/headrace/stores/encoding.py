@@ -34,7 +34,7 @@ def encode(event: Event) -> bytes:
 
 
 def encode_value(value: Value) -> bytes:
-    """Any value as bytes. What is no value of a workflow at all is kept as its text.
+    """Any value as bytes. What is not a value that a workflow can hold at all is kept as its text.
 
     ValueError where it is nested more than 300 levels deep.
     """

@@ -157,7 +157,7 @@ def _taken(answer: Answer, payload: Mapping[str, Any], name: str) -> ChatChunk |
     try:
         return answer.take(payload)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise Failure(f"{name} sent an event that is no piece of a chat answer.", CONNECTION) from error
+        raise Failure(f"{name} sent an event that is not part of a chat response.", CONNECTION) from error
 
 
 def _simplified(body: dict[str, Any], failure: Failure, told_schema: bool) -> bool:

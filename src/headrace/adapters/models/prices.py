@@ -207,5 +207,5 @@ def _number(value: object, name: str) -> Decimal:
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite() or number < 0:
-        raise ValueError(f"`{name}` is no number of at least 0: {value!r}")
+        raise ValueError(f"`{name}` is not a number of at least 0: {value!r}")
     return number

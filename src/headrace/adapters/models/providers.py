@@ -233,7 +233,7 @@ def _address(provider: Provider, name: str, base: str) -> str:
         if not good or parts.query or parts.fragment:
             raise ValueError
     except ValueError:
-        raise NodeError(f"{name} is no base URL such as https://example.com/v1.", NOT_INITIALIZED) from None
+        raise NodeError(f"{name} is not a valid base URL, such as https://example.com/v1.", NOT_INITIALIZED) from None
     base = base.rstrip("/").removesuffix("/chat/completions")
     bare = provider.name == "azure_openai" or (provider.base_url and not urlsplit(provider.base_url).path)
     return base if bare or urlsplit(base).path else f"{base}/v1"

@@ -153,12 +153,12 @@ def _words(raw: bytes, who: str) -> str:
     except (orjson.JSONDecodeError, TypeError, KeyError):
         text = None
     if not isinstance(text, str):
-        raise Failure(f"{who} sent an answer that is no transcription.", CONNECTION)
+        raise Failure(f"{who} sent a response that is not a transcription.", CONNECTION)
     return text.strip()
 
 
 def _audio(raw: bytes, content_type: str, who: str) -> str:
-    """The MIME type of what was spoken; Failure where it is no audio."""
+    """The MIME type of what was spoken; Failure where it is not audio."""
     if content_type == "application/json" or not raw:
         try:
             message = message_of(orjson.loads(raw))

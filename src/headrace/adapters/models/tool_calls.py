@@ -70,12 +70,12 @@ class Calls:
         if not entries:
             return
         if not isinstance(entries, list):
-            raise TypeError("tool_calls is no list")
+            raise TypeError("tool_calls is not a list")
         for entry in cast("list[Any]", entries):
             if isinstance(entry, dict):
                 self._piece(cast("dict[str, Any]", entry), whole=whole)
             elif entry is not None:
-                raise TypeError("a tool call is no object")
+                raise TypeError("a tool call is not an object")
 
     def made(self) -> tuple[ToolCall, ...]:
         """The calls, in the order in which they began; such as hold nothing at all are left out."""
@@ -90,7 +90,7 @@ class Calls:
         if function is None:
             function = {}
         if not isinstance(function, dict):
-            raise TypeError("a tool call's function is no object")
+            raise TypeError("a tool call's function is not an object")
         fields = cast("dict[str, Any]", function)
         identity, name = _word(entry.get("id")), _word(fields.get("name"))
         arguments = _arguments(fields.get("arguments"))
@@ -125,7 +125,7 @@ def _word(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise TypeError("a tool call's id or name is no text")
+        raise TypeError("a tool call's id or name is not a string")
     return value
 
 

@@ -68,7 +68,7 @@ class Transport:
         *,
         max_size: int,
     ) -> tuple[bytes, str]:
-        """(body, content type) of an answer that is no stream. Failure where the call fails, or the answer is larger
+        """(body, content type) of a response that is not a stream. Failure where the call fails, or it is larger
         than `max_size` bytes."""
         async with self._send(method, who, url, headers, body) as stream:
             return await stream.whole(max_size)

@@ -119,7 +119,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     if value is None and name not in claims:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
-        raise Refused(f"its {name} is no time: {brief(value)}")
+        raise Refused(f"its {name} is not a time: {brief(value)}")
     return value
 
 

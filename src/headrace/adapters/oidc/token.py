@@ -54,7 +54,7 @@ def read(text: str) -> Token:
     if not isinstance(alg, str):
         raise Refused("its header names no algorithm")
     if kid is not None and not isinstance(kid, str):
-        raise Refused("its key id is no text")
+        raise Refused("its key id is not a string")
     signed = text[: text.rindex(".")].encode("ascii")
     return Token(alg, kid, _object(body, "payload"), signed, signature)
 
@@ -68,7 +68,7 @@ def brief(value: object) -> str:
 def _decoded(part: str) -> bytes:
     """A part's bytes, which have just one spelling: no padding, no stray bits at the end."""
     if not _PART.fullmatch(part) or len(part) % 4 == 1:
-        raise Refused("a part of it is no base64url")
+        raise Refused("a part of it is not base64url")
     raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
         raise Refused("a part of it is spelled in an unusual way")
@@ -88,7 +88,7 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Refused(f"its {what} is no JSON: {brief(str(error))}") from None
     if not isinstance(document, dict):
-        raise Refused(f"its {what} is no object")
+        raise Refused(f"its {what} is not an object")
     return cast("dict[str, Any]", document)
 
 
@@ -113,4 +113,4 @@ def _finite(digits: str) -> float:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
