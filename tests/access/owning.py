@@ -99,8 +99,8 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
 
     asked = {"inputs": {"q": MARK}, "user": USER}
     ran = await made("POST", "/v1/workflows/run", plain, json=asked)
-    told = {**asked, "callback_url": f"http://127.0.0.1:9/{MARK}"}
-    polled = await made("POST", f"/api/v1/workflows/{plain}/run", plain, json=told)
+    fields = {**asked, "callback_url": f"http://127.0.0.1:9/{MARK}"}
+    polled = await made("POST", f"/api/v1/workflows/{plain}/run", plain, json=fields)
     for run in (polled["workflow_run_id"], ran["workflow_run_id"]):
         await made("GET", f"/api/v1/workflow-runs/{run}?wait=5", plain)
     again = f"/api/v1/workflows/{plain}/versions"

@@ -75,11 +75,11 @@ class Calls:
     async def manage(self, method: str, path: str, **more: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.pair.key}"}
         async with self.session.request(method, self.pair.urls[0] + KEYS + path, headers=headers, **more) as answer:
-            told = await answer.json()
-        assert answer.status < 300, told
-        if "key" in told:
-            self.pair.made.append(told["key"])
-        return told
+            body = await answer.json()
+        assert answer.status < 300, body
+        if "key" in body:
+            self.pair.made.append(body["key"])
+        return body
 
     async def create(self, **asked: Any) -> Any:
         return await self.manage("POST", "", json={"name": "x", **asked})
@@ -144,8 +144,8 @@ async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
 
     async def use(server: int) -> None:
         while not over.is_set():
-            told = await calls.run(current, server)
-            assert told.get("data", {}).get("status") == "succeeded", told
+            body = await calls.run(current, server)
+            assert body.get("data", {}).get("status") == "succeeded", body
             answered.put_nowait(None)
 
     async with asyncio.TaskGroup() as load:

@@ -75,12 +75,12 @@ def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Ca
     """An operation with each of the things that its path can name, each that its query can, and each of its bodies."""
     choices: list[Sequence[str]] = []
     owned = False
-    told = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "path"}
+    fields = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "path"}
     for name in re.findall(r"{(\w+)}", operation.path):
-        assert name in told, f"{{{name}}} of {operation.path} is not described"
-        assert name in ids or "enum" in told[name], f"say in `owning` what {{{name}}} of {operation.path} can name"
+        assert name in fields, f"{{{name}}} of {operation.path} is not described"
+        assert name in ids or "enum" in fields[name], f"say in `owning` what {{{name}}} of {operation.path} can name"
         owned = owned or name in ids
-        choices.append([f"{name}={value}" for value in ids.get(name) or told[name]["enum"]])
+        choices.append([f"{name}={value}" for value in ids.get(name) or fields[name]["enum"]])
     for chosen in product(*choices):
         path = operation.path
         for each in chosen:
@@ -235,10 +235,10 @@ async def test_without_a_good_key_nothing_is_seen(server: Serving, api: list[Ope
 async def test_nothing_is_served_that_the_description_does_not_tell_of(server: Serving, api: list[Operation]):
     """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`, and `/v1/openai/v1/...` of
     `/v1/openai/...`."""
-    told = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc"}
+    fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc"}
     served = {re.sub(r":\w+}", "}", each.path) for each in server.routes if isinstance(each, Route)}
     aliases = {"/api/": "/api/v1/", "/v1/openai/v1/": "/v1/openai/"}
     names = {path: {path, *(path.replace(alias, name, 1) for alias, name in aliases.items())} for path in served}
-    assert {path for path, same in names.items() if not same & told} == set()
+    assert {path for path, same in names.items() if not same & fields} == set()
     assert len(served) > 50
     assert not any(isinstance(each, Mount) for each in server.routes)

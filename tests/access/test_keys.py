@@ -57,22 +57,22 @@ async def test_a_key_is_shown_once(manager: Holder):
     async with manager.server.session.post(
         manager.server.url + KEYS, headers={"Authorization": f"Bearer {manager.key}"}, json=READ
     ) as answer:
-        told = await answer.json()
+        body = await answer.json()
         assert (answer.status, answer.headers["Cache-Control"]) == (201, "no-store")
-    key = told.pop("key")
+    key = body.pop("key")
     assert key.startswith("ws-")
     assert len(key) >= len("ws-") + 160 / 6
-    assert told["prefix"] == key[:8]
-    assert (told["name"], told["permissions"], told["apps"], told["app"]) == ("reader", ["read"], None, None)
-    assert (told["workspace"], told["expires_at"], told["revoked_at"]) == ("team", None, None)
-    detail = (await manager.call("GET", f"{KEYS}/{told['id']}")).json
-    assert detail == told
+    assert body["prefix"] == key[:8]
+    assert (body["name"], body["permissions"], body["apps"], body["app"]) == ("reader", ["read"], None, None)
+    assert (body["workspace"], body["expires_at"], body["revoked_at"]) == ("team", None, None)
+    detail = (await manager.call("GET", f"{KEYS}/{body['id']}")).json
+    assert detail == body
     listed = (await manager.call("GET", KEYS)).json["data"]
     assert detail in listed
     assert key not in str(listed)
     assert await works(manager, key)
-    used = (await manager.call("GET", f"{KEYS}/{told['id']}")).json["last_used_at"]
-    assert used >= told["created_at"]
+    used = (await manager.call("GET", f"{KEYS}/{body['id']}")).json["last_used_at"]
+    assert used >= body["created_at"]
 
 
 async def test_a_key_may_do_what_it_was_made_for(manager: Holder):
@@ -306,17 +306,17 @@ async def test_who_did_what_is_told(manager: Holder):
     new = (await manager.call("POST", f"{KEYS}/{old['id']}/rotate", json={"overlap": 60})).json
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
-    told = (await manager.call("GET", f"{KEYS}/audit")).json["data"]
-    assert [(each["action"], each["key_id"], each["by"]) for each in told[:5]] == [
+    received = (await manager.call("GET", f"{KEYS}/audit")).json["data"]
+    assert [(each["action"], each["key_id"], each["by"]) for each in received[:5]] == [
         ("revoked", new["id"], mine["id"]),
         ("rotated", old["id"], mine["id"]),
         ("created", old["id"], helper["id"]),
         ("created", helper["id"], mine["id"]),
         ("created", mine["id"], "test"),
     ]
-    assert {each["by"] for each in told[5:]} == {"headrace"}, "and the keys that came with the apps"
-    assert told[1]["about"]["replaced_by"] == new["id"]
-    assert told[2]["about"] == {
+    assert {each["by"] for each in received[5:]} == {"headrace"}, "and the keys that came with the apps"
+    assert received[1]["about"]["replaced_by"] == new["id"]
+    assert received[2]["about"] == {
         "prefix": old["prefix"],
         "name": "old",
         "permissions": ["read"],
@@ -325,9 +325,9 @@ async def test_who_did_what_is_told(manager: Holder):
         "expires_at": None,
     }
     page = (await manager.call("GET", f"{KEYS}/audit?limit=2")).json
-    assert page["data"] == told[:2]
+    assert page["data"] == received[:2]
     rest = (await manager.call("GET", f"{KEYS}/audit?limit=100&cursor={page['next_cursor']}")).json
-    assert (rest["data"], rest["next_cursor"]) == (told[2:], None)
+    assert (rest["data"], rest["next_cursor"]) == (received[2:], None)
 
 
 async def test_no_key_is_logged_or_stored(manager: Holder, caplog: pytest.LogCaptureFixture):

@@ -53,9 +53,9 @@ async def holder(server: Serving, *permissions: str, **rights: Any) -> Holder:
 
 
 def refused(reply: Reply) -> tuple[int, str, str]:
-    told = reply.json
-    told = told.get("error", told)
-    return reply.status, told.get("code") or told["type"], told["message"]
+    body = reply.json
+    body = body.get("error", body)
+    return reply.status, body.get("code") or body["type"], body["message"]
 
 
 @pytest.mark.parametrize("permission", ["run", "read", "manage"])

@@ -33,12 +33,12 @@ def flow(
 
     Nodes with a `parentId` are a chain inside that container.
     """
-    told = outputs if outputs is not None else {each["variable"]: ("start", each["variable"]) for each in variables}
+    received = outputs if outputs is not None else {each["variable"]: ("start", each["variable"]) for each in variables}
     end = {
         "id": "end",
         "type": "end",
         "title": "End",
-        "outputs": [{"variable": name, "value_selector": list(selector)} for name, selector in told.items()],
+        "outputs": [{"variable": name, "value_selector": list(selector)} for name, selector in received.items()],
     }
     chain = [{"id": "start", "type": "start", "title": "Start", "variables": list(variables)}, *nodes, end]
     own = ("id", "parentId")

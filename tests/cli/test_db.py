@@ -84,13 +84,13 @@ def test_upgrade_says_what_it_would_do_and_does_it(tmp_path: Path, invoke: Invok
     with closing(sqlite3.connect(folder / "headrace.db")) as old:
         old.executescript((DATABASES / "0001.sql").read_text())
     left = ", ".join(REVISIONS[1:])
-    told = invoke("db", "upgrade", "--check", "--data", folder)
-    assert (told.exit_code, told.stdout) == (1, f"The schema is 0001; pending: {left}.\n")
+    result = invoke("db", "upgrade", "--check", "--data", folder)
+    assert (result.exit_code, result.stdout) == (1, f"The schema is 0001; pending: {left}.\n")
     assert invoke("db", "upgrade", "--check", "--data", folder).exit_code == 1, "looking changes nothing"
-    told = invoke("db", "upgrade", "--data", folder)
-    assert (told.exit_code, told.stdout) == (0, f"The schema was 0001; now it is {REVISIONS[-1]}.\n")
-    told = invoke("db", "upgrade", "--check", "--data", folder)
-    assert (told.exit_code, told.stdout) == (0, f"The schema is {REVISIONS[-1]}: it is up to date.\n")
+    result = invoke("db", "upgrade", "--data", folder)
+    assert (result.exit_code, result.stdout) == (0, f"The schema was 0001; now it is {REVISIONS[-1]}.\n")
+    result = invoke("db", "upgrade", "--check", "--data", folder)
+    assert (result.exit_code, result.stdout) == (0, f"The schema is {REVISIONS[-1]}: it is up to date.\n")
 
 
 @pytest.mark.parametrize(
@@ -99,24 +99,24 @@ def test_upgrade_says_what_it_would_do_and_does_it(tmp_path: Path, invoke: Invok
 def test_a_newer_database_is_left_alone(data: Path, invoke: Invoke, command: list[str]):
     with closing(sqlite3.connect(data / "headrace.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    told = invoke("db", *command)
-    assert told.exit_code == 1
-    assert "is of a newer version of Headrace (schema 9999" in told.stderr
+    result = invoke("db", *command)
+    assert result.exit_code == 1
+    assert "is of a newer version of Headrace (schema 9999" in result.stderr
     assert not Path("b.tar").exists()
 
 
 @pytest.mark.parametrize("command", [["upgrade"], ["info"], ["prune", "--older-than", "1d"], ["backup", "b.tar"]])
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path, invoke: Invoke, command: list[str]):
-    told = invoke("db", *command, "--data", tmp_path / "nowhere")
-    assert (told.exit_code, told.stderr.count("no such folder")) == (2, 1)
+    result = invoke("db", *command, "--data", tmp_path / "nowhere")
+    assert (result.exit_code, result.stderr.count("no such folder")) == (2, 1)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_info_counts(data: Path, invoke: Invoke):
-    told = json.loads(invoke("db", "info", "--json", HEADRACE_RETENTION_DAYS="30").stdout)
-    assert (told["schema"], told["file_bytes"], told["retention_days"]) == (REVISIONS[-1], 15, "30")
-    assert (told["rows"]["runs"], told["rows"]["files"]) == (2, 1)
-    assert told["database_bytes"] >= (data / "headrace.db").stat().st_size
+    body = json.loads(invoke("db", "info", "--json", HEADRACE_RETENTION_DAYS="30").stdout)
+    assert (body["schema"], body["file_bytes"], body["retention_days"]) == (REVISIONS[-1], 15, "30")
+    assert (body["rows"]["runs"], body["rows"]["files"]) == (2, 1)
+    assert body["database_bytes"] >= (data / "headrace.db").stat().st_size
     assert "stored files" in invoke("db", "info").stdout
 
 
@@ -124,14 +124,14 @@ def test_info_counts(data: Path, invoke: Invoke):
 
 
 def test_prune_says_what_would_go_and_deletes_it(data: Path, invoke: Invoke):
-    told = invoke("db", "prune", "--older-than", "30d", "--dry-run")
-    assert (told.exit_code, told.stdout) == (0, "Would delete 1 run, 5 events.\n")
+    result = invoke("db", "prune", "--older-than", "30d", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, "Would delete 1 run, 5 events.\n")
     assert json.loads(invoke("db", "info", "--json").stdout)["rows"]["runs"] == 2
-    told = invoke("db", "prune", "--older-than", "30d", "--status", "failed")
-    assert (told.exit_code, told.stdout) == (0, "Deleted nothing.\n")
-    told = invoke("db", "prune", "--vacuum", "--json", HEADRACE_RETENTION_DAYS="failed=10,succeeded=30")
-    assert told.exit_code == 0
-    pruned = json.loads(told.stdout)
+    result = invoke("db", "prune", "--older-than", "30d", "--status", "failed")
+    assert (result.exit_code, result.stdout) == (0, "Deleted nothing.\n")
+    result = invoke("db", "prune", "--vacuum", "--json", HEADRACE_RETENTION_DAYS="failed=10,succeeded=30")
+    assert result.exit_code == 0
+    pruned = json.loads(result.stdout)
     assert (pruned["runs"], pruned["events"], pruned["files"], pruned["dry_run"]) == (1, 5, 0, False)
     assert (data / "files" / FILE[:2] / FILE).exists(), "a run that is under way has it"
 
@@ -139,20 +139,23 @@ def test_prune_says_what_would_go_and_deletes_it(data: Path, invoke: Invoke):
         await store.append(whole("going", at=1000.0)[1:])
 
     with_store(data, end)
-    told = invoke("db", "prune", "--older-than", "30d")
-    assert told.stdout == "Deleted 1 run, 5 events, 1 file (15 bytes of files).\n"
+    result = invoke("db", "prune", "--older-than", "30d")
+    assert result.stdout == "Deleted 1 run, 5 events, 1 file (15 bytes of files).\n"
     assert not (data / "files" / FILE[:2] / FILE).exists()
 
 
 def test_prune_has_to_know_how_old(data: Path, invoke: Invoke):
-    told = invoke("db", "prune")
-    assert (told.exit_code, told.stderr) == (2, "Error: give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS\n")
-    told = invoke("db", "prune", "--status", "failed", HEADRACE_RETENTION_DAYS="succeeded=1")
-    assert told.exit_code == 2
-    assert "keeps failed for ever" in told.stderr
+    result = invoke("db", "prune")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS\n",
+    )
+    result = invoke("db", "prune", "--status", "failed", HEADRACE_RETENTION_DAYS="succeeded=1")
+    assert result.exit_code == 2
+    assert "keeps failed forever" in result.stderr
     assert invoke("db", "prune", "--older-than", "soon").exit_code == 2
-    told = invoke("db", "prune", HEADRACE_RETENTION_DAYS="soon")
-    assert (told.exit_code, "'soon' is no number of days" in told.stderr) == (2, True)
+    result = invoke("db", "prune", HEADRACE_RETENTION_DAYS="soon")
+    assert (result.exit_code, "'soon' is no number of days" in result.stderr) == (2, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- backups
@@ -160,17 +163,17 @@ def test_prune_has_to_know_how_old(data: Path, invoke: Invoke):
 
 @pytest.mark.parametrize("name", ["backup.tar", "backup.tar.gz", "備份.tgz"])
 def test_a_backup_brings_everything_back(data: Path, tmp_path: Path, invoke: Invoke, name: str):
-    told = invoke("db", "backup", name)
-    assert (told.exit_code, told.stderr) == (0, "")
-    assert f"schema {REVISIONS[-1]}, 1 stored file" in told.stdout
+    result = invoke("db", "backup", name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"schema {REVISIONS[-1]}, 1 stored file" in result.stdout
     assert Path(name).stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.iterdir()} == {".headrace", name}, "nothing else is left"
     (tmp_path / "unpacked").mkdir()
     subprocess.run(["tar", "-xf", name, "-C", "unpacked"], cwd=tmp_path, check=True)  # as anybody can
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "unpacked", check=True)
 
-    told = invoke("db", "restore", name, "--data", "other")
-    assert (told.exit_code, told.stderr) == (0, "")
+    result = invoke("db", "restore", name, "--data", "other")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert everything(tmp_path / "other") == everything(data)
     stored = tmp_path / "other" / "files" / FILE[:2] / FILE
     assert int(stored.stat().st_mtime) == 2000, "when it was last used is known"
@@ -182,21 +185,21 @@ def test_a_backup_brings_everything_back(data: Path, tmp_path: Path, invoke: Inv
 
 def test_a_backup_may_leave_the_files_out_and_tells_what_is_missing(data: Path, invoke: Invoke):
     assert "0 stored files" in invoke("db", "backup", "b.tar", "--without-files").stdout
-    told = invoke("db", "restore", "b.tar", "--data", "other")
-    assert (told.exit_code, "made without stored files" in told.stderr) == (0, True)
+    result = invoke("db", "restore", "b.tar", "--data", "other")
+    assert (result.exit_code, "made without stored files" in result.stderr) == (0, True)
     (data / "files" / FILE[:2] / FILE).unlink()
-    told = invoke("db", "backup", "c.tar")
-    assert (told.exit_code, "1 stored file the database knows, and the data" in told.stderr) == (0, True)
+    result = invoke("db", "backup", "c.tar")
+    assert (result.exit_code, "refers to them: 1 stored file." in result.stderr) == (0, True)
 
 
 def test_nothing_is_replaced_unless_it_is_said(data: Path, tmp_path: Path, invoke: Invoke):
     Path("b.tar").write_text("mine")
-    told = invoke("db", "backup", "b.tar")
-    assert (told.exit_code, "is there already" in told.stderr, Path("b.tar").read_text()) == (1, True, "mine")
+    result = invoke("db", "backup", "b.tar")
+    assert (result.exit_code, "is there already" in result.stderr, Path("b.tar").read_text()) == (1, True, "mine")
     assert invoke("db", "backup", "b.tar", "--force").exit_code == 0
     before = everything(data)
-    told = invoke("db", "restore", "b.tar")
-    assert (told.exit_code, "is not empty (files, headrace.db" in told.stderr) == (1, True)
+    result = invoke("db", "restore", "b.tar")
+    assert (result.exit_code, "is not empty (files, headrace.db" in result.stderr) == (1, True)
     assert everything(data) == before
     assert invoke("db", "prune", "--older-than", "1d").exit_code == 0
     (data / "notes.txt").write_text("mine")
@@ -218,22 +221,22 @@ def test_an_installation_in_use_is_not_replaced(data: Path, invoke: Invoke):
     server.start()
     try:
         assert opened.wait(60)
-        told = invoke("db", "restore", "b.tar", "--force")
+        result = invoke("db", "restore", "b.tar", "--force")
     finally:
         done.set()
         server.join(20)
-    assert (told.exit_code, "is in use: stop the server first" in told.stderr) == (1, True)
+    assert (result.exit_code, "is in use: stop the server first" in result.stderr) == (1, True)
     assert everything(data) == before
 
 
 def test_postgresql_is_backed_up_by_its_own_tools(data: Path, invoke: Invoke):
     url = "postgresql+psycopg://ada:hunter2@db.example/headrace"
-    told = invoke("db", "backup", "b.tar", HEADRACE_DATABASE_URL=url)
-    assert told.exit_code == 1
-    assert "pg_dump --format=custom --file=headrace.dump 'postgresql://ada@db.example/headrace'" in told.stderr
-    told = invoke("db", "restore", "b.tar", HEADRACE_DATABASE_URL=url)
-    assert told.exit_code == 1
-    assert "pg_restore --clean --if-exists --dbname='postgresql://ada@db.example/headrace'" in told.stderr
+    result = invoke("db", "backup", "b.tar", HEADRACE_DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert "pg_dump --format=custom --file=headrace.dump 'postgresql://ada@db.example/headrace'" in result.stderr
+    result = invoke("db", "restore", "b.tar", HEADRACE_DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert "pg_restore --clean --if-exists --dbname='postgresql://ada@db.example/headrace'" in result.stderr
 
 
 def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path):
@@ -252,12 +255,12 @@ def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path):
         ]
         return subprocess.run(command, cwd=tmp_path, env=environ(), capture_output=True, text=True, check=False)
 
-    told = db(100, "backup", "b.tar")
-    assert (told.returncode, told.stderr.count("Error: "), "Traceback" in told.stderr) == (1, 1, False)
+    result = db(100, "backup", "b.tar")
+    assert (result.returncode, result.stderr.count("Error: "), "Traceback" in result.stderr) == (1, 1, False)
     assert {path.name for path in tmp_path.iterdir()} == {".headrace"}
     assert db(100_000, "backup", "b.tar").returncode == 0
-    told = db(100, "restore", "b.tar", "--data", "other")
-    assert (told.returncode, "headrace.db cannot be written: File too large" in told.stderr) == (1, True)
+    result = db(100, "restore", "b.tar", "--data", "other")
+    assert (result.returncode, "headrace.db cannot be written: File too large" in result.stderr) == (1, True)
     assert {path.name for path in tmp_path.iterdir()} == {".headrace", "b.tar"}
     before = everything(data)
     assert db(100, "restore", "b.tar", "--force").returncode == 1
@@ -274,12 +277,12 @@ def members(archive: str) -> dict[str, bytes]:
 
 def written(archive: str, contents: Mapping[str, bytes], *more: tarfile.TarInfo, sums: bool = True) -> None:
     """An archive of these files, its checksums made right, and `more` before the last."""
-    told = {name: content for name, content in contents.items() if name != "SHA256SUMS"}
-    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in told.items()]
+    fields = {name: content for name, content in contents.items() if name != "SHA256SUMS"}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in fields.items()]
     if sums:
-        told["SHA256SUMS"] = "".join(lines).encode()
+        fields["SHA256SUMS"] = "".join(lines).encode()
     with tarfile.open(archive, "w") as tar:
-        for name, content in told.items():
+        for name, content in fields.items():
             if name == "SHA256SUMS":
                 for entry in more:
                     tar.addfile(entry, io.BytesIO(b"x" * entry.size))
@@ -297,11 +300,11 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
 def refused(invoke: Invoke, tmp_path: Path, archive: str) -> str:
     """Why an archive is not restored. Nothing is left of it."""
     before = {path for path in tmp_path.rglob("*") if not path.name.startswith("headrace.db")}
-    told = invoke("db", "restore", archive, "--data", "other")
-    assert told.exit_code == 1
-    assert told.stderr.startswith("Error: ")
+    result = invoke("db", "restore", archive, "--data", "other")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
     assert {path for path in tmp_path.rglob("*") if not path.name.startswith("headrace.db")} == before
-    return told.stderr
+    return result.stderr
 
 
 @pytest.fixture

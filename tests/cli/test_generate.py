@@ -227,11 +227,11 @@ def test_what_a_form_takes(tmp_path: Path) -> None:
         model_name="m",
         str_="s",
     )
-    told = made.values_of(all_)
-    assert told["shape"] == {"class": "a", "parts": [{"2nd": 2}], "more": 1}
-    assert told["papers"] == [b"x", Path("a.pdf")]
+    received = made.values_of(all_)
+    assert received["shape"] == {"class": "a", "parts": [{"2nd": 2}], "more": 1}
+    assert received["papers"] == [b"x", Path("a.pdf")]
     by_name = {"class": "c", "名稱": "n", "2nd": "2", "a b": "1", "a-b": "2", "_hidden": "h", "model_dump": "d"}
-    assert by_name.items() <= told.items()
+    assert by_name.items() <= received.items()
     assert made.Inputs.model_validate({"title": "t", "tone": "plain", "picture": b"", "class": "c"}).class_ == "c"
     for wrong in (
         {"title": "longer"},
@@ -329,8 +329,8 @@ def test_no_text_breaks_out(names: list[str], text: str, option: str, source: st
     exec(compile(module(workflow, form, source, asynchronous=True), "made", "exec", dont_inherit=True), made)
     given_ = {name: "v" for name in names if name != "chosen"} | {"chosen": option}
     assert made["values_of"](made["Inputs"].model_validate(given_)) == given_
-    told = made["Outputs"].model_validate(given_)
-    assert told.model_dump(by_alias=True) == given_
+    received = made["Outputs"].model_validate(given_)
+    assert received.model_dump(by_alias=True) == given_
 
 
 def test_what_cannot_be_loaded_or_written(tmp_path: Path, invoke: Invoke) -> None:

@@ -23,12 +23,12 @@ TEAM = ("--workspace", "team")
 @pytest.fixture
 def apps(tmp_path: Path, invoke: Invoke) -> dict[str, str]:
     """Ids of two apps of `team` and one of `default`, by name."""
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, workspace in (("first", "team"), ("second", "team"), ("other", "default")):
         file = flow(tmp_path / f"{name}.yml", variables=[field("query")])
         added = invoke("apps", "add", file, HEADRACE_WORKSPACE=workspace)
-        told[name] = json.loads(added.stdout)["app_id"]
-    return told
+        fields[name] = json.loads(added.stdout)["app_id"]
+    return fields
 
 
 def opens(key: str, folder: Path) -> Principal | None:
@@ -57,9 +57,9 @@ def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str])
     principal = opens(key, tmp_path)
     assert principal is not None
     assert (principal.workspace, principal.permissions, principal.apps) == ("team", {"run", "read"}, None)
-    [told] = [each for each in listed(invoke, *TEAM) if each["app_id"] is None]
-    assert (told["id"], told["name"], told["prefix"]) == (principal.id, "nightly", key[:8])
-    assert (told["permissions"], told["apps"], told["expires_at"]) == (["run", "read"], None, None)
+    [entry] = [each for each in listed(invoke, *TEAM) if each["app_id"] is None]
+    assert (entry["id"], entry["name"], entry["prefix"]) == (principal.id, "nightly", key[:8])
+    assert (entry["permissions"], entry["apps"], entry["expires_at"]) == (["run", "read"], None, None)
     shown = invoke("keys", "list").stdout
     assert "nightly" in shown
     assert "run read manage" in shown, "the apps' own keys"
@@ -74,8 +74,8 @@ def test_a_key_for_some_apps_and_some_time(tmp_path: Path, invoke: Invoke, apps:
     assert principal is not None
     assert principal.apps == {apps["first"], apps["second"]}
     invoke("keys", "create", *TEAM, "--permission", "read", "--expires", "30d", "--name", "short")
-    [told] = [each for each in listed(invoke, *TEAM) if each["name"] == "short"]
-    assert told["expires_at"] - told["created_at"] == pytest.approx(30 * 24 * 3600, abs=2)
+    [entry] = [each for each in listed(invoke, *TEAM) if each["name"] == "short"]
+    assert entry["expires_at"] - entry["created_at"] == pytest.approx(30 * 24 * 3600, abs=2)
     own = invoke("keys", "create", "first", "--permission", "read", "--expires", "1h")
     principal = opens(own.stdout.strip(), tmp_path)
     assert principal is not None
@@ -86,7 +86,7 @@ def test_rotated_and_revoked(tmp_path: Path, invoke: Invoke, apps: dict[str, str
     old = invoke("keys", "create", *TEAM, "--permission", "read").stdout.strip()
     rotated = invoke("keys", "rotate", old, "--overlap", "1h")
     new = rotated.stdout.strip()
-    assert "is good until" in rotated.stderr
+    assert "is valid until" in rotated.stderr
     assert opens(old, tmp_path) is not None
     assert opens(new, tmp_path) is not None
     again = invoke("keys", "rotate", old)
@@ -99,17 +99,17 @@ def test_rotated_and_revoked(tmp_path: Path, invoke: Invoke, apps: dict[str, str
     assert "rotated, expired" in invoke("keys", "list").stdout
     assert invoke("keys", "revoke", last).exit_code == 0
     assert opens(last, tmp_path) is None
-    told = json.loads(invoke("keys", "audit", *TEAM, "--json", "--limit", "4").stdout)
-    assert [(each["action"], each["by"]) for each in told] == [
+    body = json.loads(invoke("keys", "audit", *TEAM, "--json", "--limit", "4").stdout)
+    assert [(each["action"], each["by"]) for each in body] == [
         ("revoked", "cli"),
         ("rotated", "cli"),
         ("rotated", "cli"),
         ("created", "cli"),
     ]
-    assert told[0]["key_id"] == told[1]["about"]["replaced_by"]
+    assert body[0]["key_id"] == body[1]["about"]["replaced_by"]
     shown = invoke("keys", "audit", HEADRACE_WORKSPACE="team").stdout
-    assert shown.splitlines()[1].split()[-3:] == ["revoked", told[0]["key_id"], "cli"]
-    assert "Nothing was done" in invoke("keys", "audit", "--workspace", "nobody").stderr
+    assert shown.splitlines()[1].split()[-3:] == ["revoked", body[0]["key_id"], "cli"]
+    assert "There are no entries" in invoke("keys", "audit", "--workspace", "nobody").stderr
 
 
 BAD: Sequence[tuple[Sequence[str], str]] = [
@@ -120,10 +120,10 @@ BAD: Sequence[tuple[Sequence[str], str]] = [
     ([*TEAM, "--permission", "write"], "write"),
     ([*TEAM, "--permission", "read", "--app", "other"], "'other'"),
     ([*TEAM, "--permission", "read", "--app", "nothing"], "'nothing'"),
-    ([*TEAM, "--permission", "read", "--expires", "soon"], "no length of time"),
-    ([*TEAM, "--permission", "read", "--expires", "30"], "no length of time"),
-    ([*TEAM, "--permission", "read", "--expires", "-1d"], "no length of time"),
-    ([*TEAM, "--permission", "read", "--expires", "999999999w"], "no length of time"),
+    ([*TEAM, "--permission", "read", "--expires", "soon"], "is not a duration"),
+    ([*TEAM, "--permission", "read", "--expires", "30"], "is not a duration"),
+    ([*TEAM, "--permission", "read", "--expires", "-1d"], "is not a duration"),
+    ([*TEAM, "--permission", "read", "--expires", "999999999w"], "is not a duration"),
     ([*TEAM, "--permission", "read", "--expires", "0s"], "in the future"),
     (["--workspace", "", "--permission", "read"], "workspace: "),
     (["--workspace", "a b", "--permission", "read"], "workspace: "),
@@ -144,13 +144,13 @@ def test_what_makes_no_key(invoke: Invoke, apps: dict[str, str], arguments: Sequ
 def test_a_workspace_without_apps_is_told_of(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
     made = invoke("keys", "create", "--workspace", "taem", "--permission", "read")
     assert made.exit_code == 0
-    assert "no app in the workspace 'taem' yet" in made.stderr
+    assert "no apps in the workspace 'taem' yet" in made.stderr
     assert invoke("keys", "list", "--workspace", "nobody").stdout == ""
 
 
 def test_overlaps_that_are_none(invoke: Invoke, apps: dict[str, str]):
     key = invoke("keys", "create", *TEAM, "--permission", "read").stdout.strip()
-    for overlap, said in (("1y", "no length of time"), ("31d", "overlap: ")):
+    for overlap, said in (("1y", "is not a duration"), ("31d", "overlap: ")):
         refused = invoke("keys", "rotate", key, "--overlap", overlap)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert said in refused.stderr
@@ -166,8 +166,8 @@ def test_files_are_served_into_a_workspace(tmp_path: Path, invoke: Invoke):
         key = invoke("keys", "create", *TEAM, "--permission", "run").stdout.strip()
         assert server.call(key, {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
         elsewhere = invoke("keys", "create", "--workspace", "default", "--permission", "run").stdout.strip()
-        status, told = server.call(elsewhere, {"query": "hi"})
-        assert (status, told["code"]) == (400, "invalid_param")
+        status, body = server.call(elsewhere, {"query": "hi"})
+        assert (status, body["code"]) == (400, "invalid_param")
         app = server.ready["apps"][0]
         assert server.call(app["key"], {"query": "hi"})[0] == 200
     finally:

@@ -121,8 +121,8 @@ def test_an_error_in_a_parallel_iteration_names_the_item(tmp_path: Path, invoke:
     file = flow(tmp_path / "f.yml", *each("terminated"), outputs={"all": ("each", "output")})
     done = invoke("run", file)
     assert done.exit_code == 1
-    told = "Error: the run failed at node 'Compute' (code): Item 1: ZeroDivisionError: division by zero"
-    assert done.stderr.splitlines()[-1] == told
+    received = "Error: the run failed at node 'Compute' (code): Item 1: ZeroDivisionError: division by zero"
+    assert done.stderr.splitlines()[-1] == received
 
 
 def test_a_failed_run_does_not_name_a_node_whose_failure_was_passed_over(tmp_path: Path, invoke: Invoke):
@@ -214,10 +214,10 @@ def test_settings_from_the_environment_that_make_no_sense(tmp_path: Path, invoke
     file = flow(tmp_path / "f.yml")
     done = invoke("run", file, HEADRACE_MAX_STEPS="many", HEADRACE_PORT="70000")
     assert done.exit_code == 2
-    told = done.stderr.splitlines()
-    assert len(told) == 2
-    assert told[0].startswith("Error: HEADRACE_PORT: ")
-    assert told[1].startswith("Error: HEADRACE_MAX_STEPS: ")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("Error: HEADRACE_PORT: ")
+    assert lines[1].startswith("Error: HEADRACE_MAX_STEPS: ")
 
 
 @pytest.mark.parametrize("depth", [260, 900])

@@ -42,11 +42,11 @@ async def shown_to(screen: Screen) -> None:
 
 async def test_lines_name_the_round(capsys: pytest.CaptureFixture[str]) -> None:
     await shown_to(Lines())
-    told = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     for index in range(3):
-        assert f"in [{index}]: running" in told
-        assert sum(line.startswith(f"in [{index}]: retry") for line in told) == 1
-        assert sum(line.startswith(f"in [{index}]: succeeded") for line in told) == 1
+        assert f"in [{index}]: running" in lines
+        assert sum(line.startswith(f"in [{index}]: retry") for line in lines) == 1
+        assert sum(line.startswith(f"in [{index}]: succeeded") for line in lines) == 1
 
 
 async def test_rounds_that_run_at_once_are_told_apart() -> None:

@@ -90,8 +90,8 @@ def test_what_a_workflow_lacks_is_said_at_the_start(tmp_path: Path):
 @pytest.mark.skipif(os.name != "posix", reason="needs the modes of POSIX")
 def test_the_ready_file_has_keys_and_is_its_owners_only(server: Server, tmp_path: Path):
     ready = tmp_path / "ready.json"
-    (told,) = json.loads(ready.read_text("utf-8"))["apps"]
-    assert told["key"].startswith("app-")
+    (entry,) = json.loads(ready.read_text("utf-8"))["apps"]
+    assert entry["key"].startswith("app-")
     assert stat.S_IMODE(ready.stat().st_mode) == 0o600
 
 
@@ -102,10 +102,10 @@ def test_every_file_that_cannot_be_served_is_named(tmp_path: Path, invoke: Invok
     ready.write_text("of a server that is gone")
     done = invoke("serve", *files, "--port", "0", "--ready-file", ready)
     assert (done.exit_code, done.stdout, ready.exists()) == (2, "", False)
-    told = done.stderr.splitlines()
-    assert len(told) == 2
-    assert "words.yml" in told[0]
-    assert "gone.yml: cannot be read: No such file or directory" in told[1]
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert "words.yml" in lines[0]
+    assert "gone.yml: cannot be read: No such file or directory" in lines[1]
 
 
 def test_a_port_that_is_taken(tmp_path: Path, invoke: Invoke):

@@ -41,8 +41,8 @@ def test_the_recorded_conversation(tmp_path: pathlib.Path) -> None:
         conversation = json.loads(first)["conversation_id"]
 
         _, streamed = say(2, "streaming", conversation)
-        told = (TURNS / "2/response.stream.txt").read_text()
-        assert compare.compare_streams("turn 2", compare.events(told), compare.events(streamed)) is None
+        received = (TURNS / "2/response.stream.txt").read_text()
+        assert compare.compare_streams("turn 2", compare.events(received), compare.events(streamed)) is None
 
         _, third = say(2, "blocking", conversation)
         assert differs(recorded("2/response.blocking.json"), json.loads(third)) is None

@@ -51,8 +51,8 @@ async def test_what_ends_in_time_is_not_cut_off(tmp_path: Path, peer: Gate, sess
         ending = asyncio.create_task(end(server, signal.SIGTERM))
         await until_not_ready(caller)
 
-        status, told, headers = await caller.run()
-        assert (status, told["code"], headers["Retry-After"]) == (503, "service_unavailable", "1")
+        status, received, headers = await caller.run()
+        assert (status, received["code"], headers["Retry-After"]) == (503, "service_unavailable", "1")
         assert headers["Connection"] == "close"
         assert (await caller.call("GET", f"/api/v1/workflow-runs/{run}"))[1]["status"] == "running"  # reading goes on
         assert (await caller.call("GET", "/healthz"))[0] == 200
@@ -60,7 +60,7 @@ async def test_what_ends_in_time_is_not_cut_off(tmp_path: Path, peer: Gate, sess
         peer.open.set()
         answers = await asyncio.gather(*calls)
         assert b"workflow_finished" in await stream.read()
-    assert {(status, told["data"]["status"]) for status, told, _ in answers} == {(200, "succeeded")}
+    assert {(status, received["data"]["status"]) for status, received, _ in answers} == {(200, "succeeded")}
     assert await ending == 0
     assert "Traceback" not in server.said
 
@@ -83,8 +83,8 @@ async def test_what_does_not_goes_on_at_the_next_start(
     calls = [asyncio.create_task(caller.run()) for _ in range(BLOCKING)]
     await peer.reached_by(10)
     assert await end(server, signal.SIGTERM) == 0
-    for status, told, _ in await asyncio.gather(*calls):  # told so, not cut off
-        assert (status, told["code"], told["status"]) == (503, "service_unavailable", 503)
+    for status, received, _ in await asyncio.gather(*calls):  # told so, not cut off
+        assert (status, received["code"], received["status"]) == (503, "service_unavailable", 503)
     assert "requests have not ended" in server.said
     assert "Traceback" not in server.said
 

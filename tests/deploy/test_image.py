@@ -167,14 +167,14 @@ def unit() -> dict[str, str]:
 
 
 def test_the_unit_gives_a_drain_its_time_and_code_nodes_their_sandbox() -> None:
-    told = unit()
-    assert told["KillMode"] == "mixed"  # else the signal ends code nodes in mid-run
-    assert int(told["TimeoutStopSec"]) > Settings.model_fields["drain_seconds"].default + 10
-    assert {"seccomp", "landlock_create_ruleset", "landlock_restrict_self"} <= set(told["SystemCallFilter"].split())
-    assert told["NoNewPrivileges"] == "yes"
-    assert told["ProtectSystem"] == "strict"
-    assert told["CapabilityBoundingSet"] == ""
-    named = re.findall(r"HEADRACE_\w+", told["Environment"])
+    received = unit()
+    assert received["KillMode"] == "mixed"  # else the signal ends code nodes in mid-run
+    assert int(received["TimeoutStopSec"]) > Settings.model_fields["drain_seconds"].default + 10
+    assert {"seccomp", "landlock_create_ruleset", "landlock_restrict_self"} <= set(received["SystemCallFilter"].split())
+    assert received["NoNewPrivileges"] == "yes"
+    assert received["ProtectSystem"] == "strict"
+    assert received["CapabilityBoundingSet"] == ""
+    named = re.findall(r"HEADRACE_\w+", received["Environment"])
     assert set(named) <= SETTINGS
 
 

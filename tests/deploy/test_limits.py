@@ -100,8 +100,12 @@ async def test_a_request_that_drips(server: Server, first: bytes, then: bytes, s
                 assert b" 401 " in await reader.readline()
                 await reader.read()
         else:
-            found, told = await answered(reader)
-            assert (found, told and told["code"], told and told["status"]) == (status, code, status or None)
+            found, received = await answered(reader)
+            assert (found, received and received["code"], received and received["status"]) == (
+                status,
+                code,
+                status or None,
+            )
         dripping.cancel()
 
 
@@ -149,8 +153,8 @@ async def test_what_is_no_request(server: Server, sent: bytes, status: int, code
             writer.write(sent[at : at + 10_000].removesuffix(b"\r\n" * 200))  # never ends
             await writer.drain()
             await asyncio.sleep(0.01)
-        found, told = await answered(reader)
-        assert (found, told["code"], told["status"]) == (status, code, status)
+        found, received = await answered(reader)
+        assert (found, received["code"], received["status"]) == (status, code, status)
 
 
 def test_a_body_that_is_too_large(server: Server) -> None:
@@ -182,8 +186,8 @@ async def test_every_answer_says_what_browsers_may_do_with_it(tmp_path: Path) ->
     async with serving(tmp_path) as server:
         for path in ("/v1/info", "/healthz", "/nothing", "/api/v1/workflow-runs/x"):
             answer = await head(server, path)
-            told = {name: answer.headers.get_list(name) for name in ALWAYS}
-            assert told == {name: [value] for name, value in ALWAYS.items()}, path
+            fields = {name: answer.headers.get_list(name) for name in ALWAYS}
+            assert fields == {name: [value] for name, value in ALWAYS.items()}, path
             assert "Strict-Transport-Security" not in answer.headers
     async with serving(tmp_path, secure=True) as server:
         assert (await head(server, "/nothing")).headers["Strict-Transport-Security"] == "max-age=31536000"

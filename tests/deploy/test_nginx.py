@@ -83,9 +83,9 @@ class Site:
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(60):
-            out, told = await process.communicate()
+            out, received = await process.communicate()
         assert process.returncode is not None
-        return process.returncode, out.decode() or told.decode()
+        return process.returncode, out.decode() or received.decode()
 
     async def python(self, program: str, end: str = "") -> str:
         """What an example in Python prints, with `end` after it."""
@@ -100,8 +100,8 @@ class Site:
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(60):
-            out, told = await process.communicate()
-        assert (process.returncode, told) == (0, b"")
+            out, received = await process.communicate()
+        assert (process.returncode, received) == (0, b"")
         return out.decode()
 
 
@@ -134,14 +134,14 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
             while not ready.exists():
                 assert server.poll() is None
                 await asyncio.sleep(0.05)
-        told = json.loads(ready.read_text())
-        nginx = start_nginx(folder, port, told["url"].removeprefix("http://"), certificate, key)
+        body = json.loads(ready.read_text())
+        nginx = start_nginx(folder, port, body["url"].removeprefix("http://"), certificate, key)
         trusting = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=authority.file))
         try:
             async with aiohttp.ClientSession(connector=trusting, timeout=aiohttp.ClientTimeout(60)) as session:
                 await until_up(session, url, nginx, folder)
-                app, shop = told["apps"]
-                yield Site(url, told["url"], folder, app, shop, env, peer, session)
+                app, shop = body["apps"]
+                yield Site(url, body["url"], folder, app, shop, env, peer, session)
         finally:
             for process in (nginx, server):
                 process.terminate()
@@ -296,12 +296,12 @@ async def test_the_examples_of_the_command_line(site: Site) -> None:
     (site.folder / "new.yml").write_text(text.replace("title: Ask", "title: Fetch"))
     line = r"headrace (\w+)"
     asked = [each for each in examples() if re.match(line, each) and each not in ELSEWHERE]
-    told = {re.match(line, each)[1]: await site.shell(each) for each in asked}  # type: ignore[index]
-    assert {name: code for name, (code, _) in told.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, told
+    fields = {re.match(line, each)[1]: await site.shell(each) for each in asked}  # type: ignore[index]
+    assert {name: code for name, (code, _) in fields.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, fields
     assert "class Outputs" in (site.folder / "flow.py").read_text()
-    assert json.loads(told["run"][1])["text"] == "through"
+    assert json.loads(fields["run"][1])["text"] == "through"
     assert len((site.folder / "out.jsonl").read_text().splitlines()) == 2
-    assert "Ask" in told["diff"][1] or "title" in told["diff"][1]
+    assert "Ask" in fields["diff"][1] or "title" in fields["diff"][1]
 
 
 def streaming(site: Site) -> Any:
@@ -357,8 +357,8 @@ async def test_a_callbacks_links_lead_back_through_the_proxy(site: Site) -> None
     async with site.session.post(path, json=body, headers=headers) as answer:
         assert answer.status == 202, await answer.text()
         run = (await answer.json())["workflow_run_id"]
-    told = await site.peer.told(lambda body: run.encode() in body)
-    link = json.loads(told)["data"]["outputs"]["picture"]["url"]
+    received = await site.peer.told(lambda body: run.encode() in body)
+    link = json.loads(received)["data"]["outputs"]["picture"]["url"]
     assert link.startswith(f"{site.url}/files/")
     async with site.session.get(link) as answer:
         assert await answer.read() == b"hello"

@@ -60,8 +60,8 @@ def get(url: str, context: ssl.SSLContext) -> tuple[int, Any, Any]:
 
 def test_a_caller_with_a_certificate(server: Server, authority: Authority) -> None:
     assert server.url.startswith("https://127.0.0.1:")
-    status, told, headers = get(f"{server.url}/readyz", trusting(authority, authority.issue("caller")))
-    assert (status, told) == (200, {"status": "ready"})
+    status, received, headers = get(f"{server.url}/readyz", trusting(authority, authority.issue("caller")))
+    assert (status, received) == (200, {"status": "ready"})
     assert headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
@@ -107,7 +107,7 @@ def test_wrong_files_are_told_in_one_line(tmp_path: Path, invoke: Invoke, author
     certificate, key = authority.issue("one")
     words = tmp_path / "words.pem"
     words.write_text("just words")
-    settings, told = {
+    settings, fields = {
         "gone": ({"CERTIFICATE": tmp_path / "gone.pem"}, "cannot be read: No such file or directory"),
         "folder": ({"CERTIFICATE": tmp_path}, "cannot be read: Is a directory"),
         "no pem": ({"CERTIFICATE": words}, "no certificate and key in PEM"),
@@ -125,7 +125,7 @@ def test_wrong_files_are_told_in_one_line(tmp_path: Path, invoke: Invoke, author
     }[wrong]
     done = invoke("serve", "--port", "0", **{f"HEADRACE_TLS_{name}": str(value) for name, value in settings.items()})
     assert done.exit_code == 1
-    assert told in done.stderr
+    assert fields in done.stderr
     assert done.stderr.startswith("Error: HEADRACE_TLS_")
     assert len(done.stderr.splitlines()) == 1
 
@@ -180,18 +180,18 @@ def test_the_containers_health_check(tmp_path: Path, authority: Authority, secur
     server = Server(cwd=tmp_path, **files)
     port = server.url.rpartition(":")[2]
     check = [sys.executable, "-I", str(ROOT / "deploy" / "healthcheck.py")]
-    told = environ(HEADRACE_PORT=port, HEADRACE_HOST="0.0.0.0", **files)
-    assert subprocess.run(check, env=told, check=False).returncode == 0
+    received = environ(HEADRACE_PORT=port, HEADRACE_HOST="0.0.0.0", **files)
+    assert subprocess.run(check, env=received, check=False).returncode == 0
     server.stop()
-    after = subprocess.run(check, env=told, check=False, capture_output=True, text=True)
+    after = subprocess.run(check, env=received, check=False, capture_output=True, text=True)
     assert (after.returncode, "no response from 127.0.0.1" in after.stderr) == (1, True)
 
 
 def test_the_health_check_where_callers_show_certificates(server: Server, authority: Authority) -> None:
-    told = environ(
+    received = environ(
         HEADRACE_PORT=server.url.rpartition(":")[2],
         HEADRACE_TLS_CERTIFICATE="set",
         HEADRACE_TLS_CLIENT_CA=str(authority.file),
     )
     check = [sys.executable, "-I", str(ROOT / "deploy" / "healthcheck.py")]
-    assert subprocess.run(check, env=told, check=False).returncode == 0
+    assert subprocess.run(check, env=received, check=False).returncode == 0

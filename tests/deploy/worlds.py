@@ -114,17 +114,17 @@ class Caller:
     async def submit(self) -> str:
         """The id of a run that is queued, and followed by nobody."""
         path = f"/api/v1/workflows/{self.app['app_id']}/run"
-        status, told, _ = await self.call("POST", path, json={"inputs": {"query": "hi"}, "user": "u"})
-        assert status == 202, told
-        return told["workflow_run_id"]
+        status, received, _ = await self.call("POST", path, json={"inputs": {"query": "hi"}, "user": "u"})
+        assert status == 202, received
+        return received["workflow_run_id"]
 
     async def ended(self, run: str) -> Mapping[str, Any]:
         """A run, once it has ended."""
         async with asyncio.timeout(60):
             while True:
-                _, told, _ = await self.call("GET", f"/api/v1/workflow-runs/{run}?wait=10")
-                if told["status"] not in ("queued", "running"):
-                    return told
+                _, received, _ = await self.call("GET", f"/api/v1/workflow-runs/{run}?wait=10")
+                if received["status"] not in ("queued", "running"):
+                    return received
 
 
 async def end(server: Server, *signals: signal.Signals) -> int:

@@ -200,16 +200,16 @@ Started = asyncio.Queue[tuple[asyncio.subprocess.Process, dict[str, str]]]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """The processes that are started, with their environment."""
-    told: Started = asyncio.Queue()
+    received: Started = asyncio.Queue()
     start = asyncio.create_subprocess_exec
 
     async def tell(*args: Any, env: dict[str, str], **options: Any) -> asyncio.subprocess.Process:
         process = await start(*args, env=env, **options)
-        told.put_nowait((process, env))
+        received.put_nowait((process, env))
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", tell)
-    return told
+    return received
 
 
 async def test_nobody_waits_any_more(started: Started) -> None:

@@ -101,12 +101,12 @@ async def test_a_large_body_arrives_whole_also_on_a_connection_used_before(http:
 
 async def test_a_multipart_body(http: HttpClient):
     async def fields(request: web.Request) -> web.Response:
-        told: list[object] = []
+        received: list[object] = []
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             assert not isinstance(part, type(reader))
-            told.append([part.name, part.filename, part.headers.get("Content-Type"), (await part.read()).decode()])
-        return web.json_response(told)
+            received.append([part.name, part.filename, part.headers.get("Content-Type"), (await part.read()).decode()])
+        return web.json_response(received)
 
     async with serve({"/x": fields}) as base:
         parts = [Part("a", "ä".encode()), Part('f"', b"GIF", 'b"\r\nX: y.gif', "image/gif"), Part("e", b"", "", "x/y")]
@@ -320,9 +320,9 @@ def redirect(status: int, location: str):
 async def test_redirects_are_followed_as_browsers_do(http: HttpClient, status: int, method: str, then: str, body: str):
     async with serve({"/a": redirect(status, "b?c=1"), "/b": echo}) as base:
         answer = await http.send(HttpRequest(method, f"{base}/a", [("Content-Type", "text/plain")], b"abc"))
-    told = heard(answer.body)
-    assert (told["method"], told["body"], told["target"]) == (then, body, "/b?c=1")
-    assert ("content-type" in told["headers"]) == bool(body)  # type: ignore[operator]
+    received = heard(answer.body)
+    assert (received["method"], received["body"], received["target"]) == (then, body, "/b?c=1")
+    assert ("content-type" in received["headers"]) == bool(body)  # type: ignore[operator]
     assert answer.url == f"{base}/b?c=1"
 
 

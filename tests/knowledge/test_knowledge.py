@@ -40,8 +40,8 @@ class Server:
         self.asked.append((request.method, request.path, request.headers.get("Authorization"), body))
         if self.hold is not None:
             await self.hold.wait()
-        told, status = (self.about, self.about_status) if request.method == "GET" else (self.answer, self.status)
-        raw = told if isinstance(told, bytes) else json.dumps(told).encode()
+        received, status = (self.about, self.about_status) if request.method == "GET" else (self.answer, self.status)
+        raw = received if isinstance(received, bytes) else json.dumps(received).encode()
         return web.Response(body=raw, status=status, content_type="application/json")
 
 
@@ -184,7 +184,7 @@ async def test_a_real_dify(server: Server) -> None:
             "metadata_filtering_conditions": CONDITIONS,
         },
     }
-    told = {
+    fields = {
         "_source": "knowledge",
         "dataset_id": ID,
         "dataset_name": "Docs",
@@ -199,7 +199,7 @@ async def test_a_real_dify(server: Server) -> None:
         "segment_index_node_hash": "abc",
         "doc_metadata": {"a": 1},
     }
-    assert found[0] == Passage("Dify is a platform.", "guide.txt", 0.92, told, "short", [{"id": "f"}])
+    assert found[0] == Passage("Dify is a platform.", "guide.txt", 0.92, fields, "short", [{"id": "f"}])
     assert found[1].content == "question:Q \nanswer:A"
     assert (found[1].score, found[1].metadata["child_chunks"]) == (None, [])
 
@@ -272,10 +272,10 @@ async def test_an_external_server_has_no_way_to_say_its_fields(server: Server) -
 
 async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
     server.about, server.about_status = {"code": "unauthorized", "message": "dataset-secret is no key"}, 401
-    told = await refused(server, fields)
-    assert told.startswith(f"Knowledge base '{ID}': ")
-    assert "dataset-secret" not in told
-    assert "(HTTP status 401)" in told
+    body = await refused(server, fields)
+    assert body.startswith(f"Knowledge base '{ID}': ")
+    assert "dataset-secret" not in body
+    assert "(HTTP status 401)" in body
 
 
 @pytest.mark.parametrize(
@@ -289,13 +289,13 @@ async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
 )
 async def test_what_lacks_is_said(settings: dict[str, Any], dataset: str, lacks: str) -> None:
     async with client(**settings) as knowledge:
-        told = knowledge.missing(dataset)
-        assert told is not None
-        assert lacks in told
-        assert f"'{dataset}'" in told
+        message = knowledge.missing(dataset)
+        assert message is not None
+        assert lacks in message
+        assert f"'{dataset}'" in message
         with pytest.raises(NodeError) as raised:
             await knowledge.retrieve(Retrieval(dataset, "why?"))
-        assert str(raised.value) == told
+        assert str(raised.value) == message
 
 
 @pytest.mark.parametrize(

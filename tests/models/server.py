@@ -32,10 +32,10 @@ class Asked:
 
     async def head(self, status: int = 200, **headers: str) -> None:
         """The head of a chunked answer; names with underscores."""
-        told = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"} | {
+        headers_sent = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers_sent.items())
         await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode())
 
     async def chunk(self, data: bytes) -> None:
@@ -52,10 +52,10 @@ class Asked:
 
     async def refuse(self, status: int, body: Any, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        told = {"Content-Type": "application/json", "Content-Length": str(len(data))} | {
+        headers_sent = {"Content-Type": "application/json", "Content-Length": str(len(data))} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers_sent.items())
         await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + data)
 
 
@@ -65,8 +65,8 @@ def sse(event: Any) -> bytes:
 
 def piece(text: str | None = None, *, finish: str | None = None, **delta: Any) -> dict[str, Any]:
     """An event of a chat stream."""
-    told = delta if text is None else {"content": text, **delta}
-    return {"id": "1", "choices": [{"index": 0, "delta": told, "finish_reason": finish}]}
+    received = delta if text is None else {"content": text, **delta}
+    return {"id": "1", "choices": [{"index": 0, "delta": received, "finish_reason": finish}]}
 
 
 def usage(prompt: int, completion: int) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from tests.models.server import GOOD, Asked, ModelServer, ask, failure, good, he
 
 async def test_text_comes_piece_by_piece_and_usage_last(server: ModelServer, client: ModelClient):
     server.answer(good)
-    *told, last = await hear(client, ask())
-    assert [chunk.text for chunk in told] == ["Hel", "lo"]
+    *received, last = await hear(client, ask())
+    assert [chunk.text for chunk in received] == ["Hel", "lo"]
     assert last.finish_reason == "stop"
     assert last.usage is not None
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (5, 2)
@@ -135,10 +135,10 @@ async def test_tokens_are_estimated_where_the_provider_does_not_count(server: Mo
     ],
 )
 async def test_what_a_provider_counts_is_believed_as_far_as_it_can_be(
-    server: ModelServer, client: ModelClient, told: str, counted: int | None
+    server: ModelServer, client: ModelClient, received: str, counted: int | None
 ):
     async def answer(asked: Asked) -> None:
-        counts = '"prompt_tokens": ' + told + ', "completion_tokens": ' + told
+        counts = '"prompt_tokens": ' + received + ', "completion_tokens": ' + received
         body = '{"choices": [{"message": {"content": "abcdefgh"}, "finish_reason": "stop"}], "usage": {' + counts + "}}"
         await asked.refuse(200, body.encode())
 
@@ -195,7 +195,7 @@ async def test_cancelling_an_llm_node_closes_the_connection(server: ModelServer,
         await asyncio.Event().wait()
 
     server.answer(endless)
-    told = asyncio.Event()
+    started = asyncio.Event()
     prompt = [{"role": "user", "text": "hi"}]
     config = LLM.Config.model_validate({"model": {"provider": "openai", "name": "m"}, "prompt_template": prompt})
     ctx = Context(
@@ -207,13 +207,13 @@ async def test_cancelling_an_llm_node_closes_the_connection(server: ModelServer,
         inputs={},
         resources=cast("Resources", SimpleNamespace(models=client)),
         limits=Limits(),
-        emit=lambda name, text: told.set(),
+        emit=lambda name, text: started.set(),
         key="k",
         new_id=str,
     )
     task = asyncio.create_task(LLM(config).run(ctx))
     async with asyncio.timeout(60):
-        await told.wait()
+        await started.wait()
         task.cancel()
         await server.asked[0].gone.wait()
         await asyncio.wait([task])

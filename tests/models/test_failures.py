@@ -236,5 +236,5 @@ async def test_what_a_provider_refuses_to_know_is_left_out(server: ModelServer):
 
 
 def test_a_model_that_nobody_chose_is_told_as_such() -> None:
-    told = ModelClient({}).missing("")
-    assert told == "provider_not_initialize: no model is chosen: the model's `provider` is empty."
+    message = ModelClient({}).missing("")
+    assert message == "provider_not_initialize: no model is chosen: the model's `provider` is empty."

@@ -252,7 +252,7 @@ async def test_what_is_no_call_is_the_provider_s_failure(
     server.say(piece(**broken, finish=finish), piece(finish="tool_calls"))
     error = await failure(client, tools=[WEATHER])
     assert error.kind == "InvokeConnectionError"
-    assert "no piece of a chat answer" in str(error)
+    assert "not part of a chat response" in str(error)
 
 
 @pytest.mark.parametrize("empty", [{"tool_calls": []}, {"tool_calls": None}, {"function_call": None}])

@@ -32,11 +32,11 @@ FEATURES: Mapping[str, Any] = {
 
 
 def workflow(url: str) -> str:
-    told = [
+    received = [
         {"variable": "text", "value_selector": ["llm", "text"]},
         {"variable": "rounds", "value_selector": ["rounds", "output"]},
     ]
-    return _file("workflow", [*_work(url), _node("end", "end", outputs=told)])
+    return _file("workflow", [*_work(url), _node("end", "end", outputs=received)])
 
 
 def chatflow(url: str, *, fails: bool = False) -> str:

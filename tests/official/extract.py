@@ -31,9 +31,9 @@ STREAMS = {
 def facts(described: Mapping[str, Any]) -> dict[str, Any]:
     """`operations` by "METHOD /path", and the `schemas` they refer to."""
     found = {
-        f"{method.upper()} {path}": _operation(f"{method.upper()} {path}", told, described)
+        f"{method.upper()} {path}": _operation(f"{method.upper()} {path}", received, described)
         for path, methods in described["paths"].items()
-        for method, told in methods.items()
+        for method, received in methods.items()
     }
     components = {name: schema_of(each) for name, each in described["components"]["schemas"].items()}
     used: dict[str, Any] = {}

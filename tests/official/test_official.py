@@ -60,9 +60,9 @@ def apps_for(operation: Described) -> tuple[str, ...]:
 
 def as_documented(operation: Described) -> set[str]:
     """What our own description of an operation lacks, or asks for beyond the official one."""
-    told = ours(operation)
-    assert told is not None
-    taken = {(each["in"], each["name"]): each["required"] for each in told.get("parameters", ())}
+    received = ours(operation)
+    assert received is not None
+    taken = {(each["in"], each["name"]): each["required"] for each in received.get("parameters", ())}
     found: set[str] = set()
     for each in operation.parameters:
         required = taken.pop((each["in"], each["name"]), None)
@@ -72,13 +72,13 @@ def as_documented(operation: Described) -> set[str]:
             found.add(f"parameter {each['name']}: required")
     found |= {f"parameter {name}: required" for (_, name), required in taken.items() if required}
     if operation.body is not None:
-        schema = told["requestBody"]["content"][operation.body[0]]["schema"]
+        schema = received["requestBody"]["content"][operation.body[0]]["schema"]
         fields, required = operation.fields()
-        example = told["requestBody"]["content"][operation.body[0]].get("example", {})
+        example = received["requestBody"]["content"][operation.body[0]].get("example", {})
         known = schema.get("properties", example)
         found |= {f"field {name}: unknown" for name in fields.keys() - known.keys()}
         found |= {f"field {name}: required" for name in set(schema.get("required", ())) - required}
-    statuses = {int(status) for status in told["responses"]}
+    statuses = {int(status) for status in received["responses"]}
     return found | {f"status {status}" for status in statuses - operation.answers.keys() - ALWAYS.keys()}
 
 
@@ -152,12 +152,12 @@ def unlike(operation: Described, answer: Answer) -> str | None:
     """What is wrong with the refusal of a request; None if nothing is."""
     if answer.status < 400:
         return str(answer.status)
-    told = answer.json
-    assert told.keys() == {"code", "message", "status"}, told
-    assert told["status"] == answer.status
-    assert told["message"]
+    received = answer.json
+    assert received.keys() == {"code", "message", "status"}, received
+    assert received["status"] == answer.status
+    assert received["message"]
     codes = {*operation.answers.get(answer.status, {}).get("codes", ()), *ALWAYS.get(answer.status, ())}
-    return None if told["code"] in codes else f"{answer.status} {told['code']}"
+    return None if received["code"] in codes else f"{answer.status} {received['code']}"
 
 
 @pytest.mark.parametrize("operation", HERE, ids=lambda each: each.name)

@@ -61,8 +61,8 @@ class Signer:
         """Its public half, as it is published; None leaves a member out."""
         made = get_default_algorithms()[self.alg].to_jwk(self.private.public_key(), as_dict=True)
         made.pop("key_ops", None)
-        told = {**made, "kid": self.kid, "alg": self.alg, "use": "sig", **more}
-        return {name: value for name, value in told.items() if value is not None}
+        fields = {**made, "kid": self.kid, "alg": self.alg, "use": "sig", **more}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def public(self, encoding: Encoding, form: PublicFormat) -> bytes:
         return self.private.public_key().public_bytes(encoding, form)
@@ -110,8 +110,8 @@ class Issuer:
         if request.path == "/keys":
             return web.json_response({"keys": self.keys}, headers=self.headers)
         if request.path == "/.well-known/openid-configuration":
-            told = {"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.about}
-            return web.json_response(told, headers=self.headers)
+            fields = {"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.about}
+            return web.json_response(fields, headers=self.headers)
         raise web.HTTPNotFound
 
 

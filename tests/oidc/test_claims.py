@@ -61,8 +61,8 @@ async def test_a_value_may_mean_several_and_have_any_form():
         ("Flow Admins", {"run", "read", "manage"}),
         ("twice", {"run", "read"}),
     ):
-        for told in (value, [value]):
-            found = await principal({"roles": told}, permissions=meaning)
+        for received in (value, [value]):
+            found = await principal({"roles": received}, permissions=meaning)
             assert found is not None
             assert found.permissions == permissions
 

@@ -47,8 +47,8 @@ def serving(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Gen
 
 def run(serving: Serve, token: str, **headers: str) -> httpx.Response:
     body = {"inputs": {"query": "hello"}, "response_mode": "blocking", "user": "me"}
-    told = {"Authorization": f"Bearer {token}", **headers}
-    return httpx.post(f"{serving.url}/v1/workflows/run", json=body, headers=told, timeout=60)
+    headers_sent = {"Authorization": f"Bearer {token}", **headers}
+    return httpx.post(f"{serving.url}/v1/workflows/run", json=body, headers=headers_sent, timeout=60)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, Any]:

@@ -350,8 +350,8 @@ async def test_a_token_has_its_size(issuer: Issuer, identity: OidcIdentity):
     ],
 )
 async def test_claims_that_are_not_for_us_are_refused(claims: dict[str, Any], issuer: Issuer, identity: OidcIdentity):
-    told = json.loads(json.dumps(claims).replace("{issuer}", issuer.url))
-    assert await refused(identity, SIGNER.token(issuer.claims(**told)))
+    body = json.loads(json.dumps(claims).replace("{issuer}", issuer.url))
+    assert await refused(identity, SIGNER.token(issuer.claims(**body)))
 
 
 async def test_a_null_is_no_time(issuer: Issuer, identity: OidcIdentity):

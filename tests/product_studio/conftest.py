@@ -112,9 +112,9 @@ def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
 @contextmanager
 def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
     """The back end before each workflow, by its name; `faulty` is before the server that does wrong."""
-    told = {name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen")}
-    told["faulty"] = (faults[0], served.keys["quick"])
-    running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in told.items()}
+    fields = {name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen")}
+    fields["faulty"] = (faults[0], served.keys["quick"])
+    running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in fields.items()}
     for studio in running.values():
         studio.start()
     yield running

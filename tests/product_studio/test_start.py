@@ -65,11 +65,11 @@ def test_a_wrong_setting_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     with pytest.raises(SettingsError) as caught:
         load()
-    told = str(caught.value)
-    assert "DIFY_WORKFLOW_API_ENDPOINT is wrong: it must begin with http:// or https://" in told
-    assert "LOG_LEVEL is wrong" in told
-    assert "password" not in told
-    assert "app-hidden" not in told
+    received = str(caught.value)
+    assert "DIFY_WORKFLOW_API_ENDPOINT is wrong: it must begin with http:// or https://" in received
+    assert "LOG_LEVEL is wrong" in received
+    assert "password" not in received
+    assert "app-hidden" not in received
 
 
 def test_settings_are_read_from_a_file_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -95,8 +95,8 @@ def test_the_endpoint_may_be_the_whole_address(monkeypatch: pytest.MonkeyPatch, 
 def test_it_says_where_it_is_and_logs_json_lines_without_the_key(tmp_path: Path):
     process = start(tmp_path, **NEEDED, ENVIRONMENT="testing")
     assert process.stdout is not None
-    told = process.stdout.readline()
-    address = told.removeprefix("Product Studio is at ").strip()
+    received = process.stdout.readline()
+    address = received.removeprefix("Product Studio is at ").strip()
     body = json.dumps({"product_name": "宜蘭礁溪五日遊"}).encode()
     request = urllib.request.Request(
         f"{address}/api/Dify/CreateProductDetail/stream", body, {"Content-Type": "application/json"}
@@ -131,7 +131,7 @@ async def test_a_back_end_that_is_told_to_end_first_stops_its_runs(tmp_path: Pat
 
 def test_the_lock_of_the_page_names_no_registry():
     lock = json.loads(FOLDER.joinpath("web", "package-lock.json").read_text("utf-8"))
-    packages = {name: told for name, told in lock["packages"].items() if name and not told.get("inBundle")}
+    packages = {name: received for name, received in lock["packages"].items() if name and not received.get("inBundle")}
     assert len(packages) > 50
-    assert [name for name, told in packages.items() if "resolved" in told] == []
-    assert [name for name, told in packages.items() if "integrity" not in told] == []
+    assert [name for name, received in packages.items() if "resolved" in received] == []
+    assert [name for name, received in packages.items() if "integrity" not in received] == []

@@ -200,16 +200,16 @@ async def test_a_refused_message_begins_no_conversation(server: Serving, plans: 
     app = await server.add("chat.yml", chatflow(conversation={"mood": "good"}))
     plans({"runs_per_day": 1})
     assert [status for status, _ in [await say(app), await say(app), await say(app)]] == [200, 429, 429]
-    _, _, told = await get(app, "/v1/conversations?user=u1")
-    assert len(told["data"]) == 1
+    _, _, body = await get(app, "/v1/conversations?user=u1")
+    assert len(body["data"]) == 1
 
 
 async def test_the_same_request_sent_again_is_one_run(app: Client, plans: Plans) -> None:
     plans({"runs_per_day": 1, "concurrent_runs": 1})
     path = f"/api/v1/workflows/{app.served.app.id}/run"
     headers = {"Idempotency-Key": "k"}
-    told = [await app.call("POST", path, json={"inputs": {}, "user": "u"}, headers=dict(headers)) for _ in range(3)]
-    assert [status for status, _ in told] == [202] * 3
+    received = [await app.call("POST", path, json={"inputs": {}, "user": "u"}, headers=dict(headers)) for _ in range(3)]
+    assert [status for status, _ in received] == [202] * 3
     assert (await app.call("POST", path, json={"inputs": {}, "user": "u"}, headers={"Idempotency-Key": "l"}))[0] == 429
 
 
@@ -289,10 +289,10 @@ async def test_the_lines_of_a_batch_count_for_the_key_that_sent_it(server: Servi
 async def test_a_batch_that_waits_can_be_stopped(server: Serving, app: Client, plans: Plans) -> None:
     plans({"runs_per_day": 1})
     batch = await begun(app, b'{"inputs": {}}\n' * 5)
-    await until(app, batch, lambda told: told["succeeded"] == 1)
+    await until(app, batch, lambda body: body["succeeded"] == 1)
     assert (await app.call("POST", f"/api/v1/batches/{batch}/stop"))[0] == 200
-    told = await ended(app, batch)
-    assert (told["status"], told["succeeded"], told["stopped"] + told["queued"]) == ("stopped", 1, 4)
+    body = await ended(app, batch)
+    assert (body["status"], body["succeeded"], body["stopped"] + body["queued"]) == ("stopped", 1, 4)
 
 
 # ---------------------------------------------------------------------------------------------------------- uploads

@@ -61,11 +61,11 @@ async def test_nothing_gets_through(folder: Path, where: str, leave_out: str, us
     )
     answer, errors = await attack.communicate()
     assert not attack.returncode, errors.decode()
-    told = json.loads(answer)
-    assert told["uid"] == (user or os.geteuid())
-    assert told["sound"] == ["R", '{"ok":1}']
-    assert told["attacks"] > 90
-    through = told["through"]
+    body = json.loads(answer)
+    assert body["uid"] == (user or os.geteuid())
+    assert body["sound"] == ["R", '{"ok":1}']
+    assert body["attacks"] > 90
+    through = body["through"]
     if leave_out == "listener":
         for name in LOOKING:
             through.pop(name, None)

@@ -43,10 +43,10 @@ def test_the_network_is_named() -> None:
 
 
 def test_without_egress_lint_names_the_network() -> None:
-    told = LocalSandbox().missing(
+    message = LocalSandbox().missing(
         "javascript", "const main = async () => ({r: await (await fetch('http://a')).text()})"
     )
-    assert told is not None
-    assert "fetch" in told
-    assert "HEADRACE_CODE_EGRESS" in told or "needs Node.js" in told
+    assert message is not None
+    assert "fetch" in message
+    assert "HEADRACE_CODE_EGRESS" in message or "needs Node.js" in message
     assert LocalSandbox().missing("javascript", "const main = () => ({r: 1})") is None

@@ -192,21 +192,21 @@ async def test_the_environment_of_the_service_is_not_passed_on(monkeypatch: pyte
     monkeypatch.setenv("HEADRACE_TEST_SECRET", "hunter2")
     pool = NodePool()
     try:
-        told = await call(
+        received = await call(
             pool, "function main() { return {names: Object.keys(process.env), o: process.execArgv.length} }"
         )
     finally:
         await pool.aclose()
-    assert isinstance(told, dict)
-    assert set(told["names"]) == {"TZ", "LANG", "UV_THREADPOOL_SIZE", "UV_USE_IO_URING", "OPENSSL_CONF"}
+    assert isinstance(received, dict)
+    assert set(received["names"]) == {"TZ", "LANG", "UV_THREADPOOL_SIZE", "UV_USE_IO_URING", "OPENSSL_CONF"}
 
 
 async def test_large_inputs_and_answers_pass() -> None:
     pool = NodePool()
     text = "宜" * 1_000_000
     try:
-        told = json.loads(await pool.run("const main = ({t}) => ({r: t})", {"t": text}, 30))
-        assert told == {"r": text}
+        body = json.loads(await pool.run("const main = ({t}) => ({r: t})", {"t": text}, 30))
+        assert body == {"r": text}
         with pytest.raises(WorkerFailed, match="larger than 10485760 bytes"):
             await pool.run("const main = () => ({r: 'x'.repeat(11e6)})", {}, 30)
     finally:

@@ -291,10 +291,10 @@ async def test_a_package_that_is_not_here_is_told_with_what_to_set(sandbox: Loca
     ],
 )
 async def test_what_a_program_needs_is_known_without_running_it(code: str, lacking: list[str]) -> None:
-    told = LocalSandbox().missing("python3", code)
+    message = LocalSandbox().missing("python3", code)
     expected = f"the code imports {' and '.join(lacking)}, which the built-in sandbox does not have. "
     hint = "List it in HEADRACE_CODE_PACKAGES, or set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
-    assert told == (f"{expected}{hint}" if lacking else None)
+    assert message == (f"{expected}{hint}" if lacking else None)
     assert LocalSandbox().missing("javascript", code) is None
 
 

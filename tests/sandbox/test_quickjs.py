@@ -54,10 +54,10 @@ async def test_what_differs_raises(quickjs: LocalSandbox, name: str) -> None:
         'there is no Node.js on the PATH. Install Node.js 20 or later, or the extra: pip install "headrace[node]"'
         in str(failed.value)
     )
-    told = quickjs.missing("javascript", code)
-    assert told is not None
-    assert name.strip() in told
-    assert "needs Node.js: there is no Node.js on the PATH" in told
+    message = quickjs.missing("javascript", code)
+    assert message is not None
+    assert name.strip() in message
+    assert "needs Node.js: there is no Node.js on the PATH" in message
 
 
 SAME: dict[str, tuple[str, Any]] = {

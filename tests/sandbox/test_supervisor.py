@@ -82,7 +82,7 @@ def outcome(program: str) -> Any:
 
 @linux
 def test_what_only_the_start_needs_is_refused_afterwards() -> None:
-    told = outcome("""
+    received = outcome("""
         def child():
             before = kind(lambda: os.path.exists("/") and os.open("/dev/null", os.O_RDONLY) and "opened")
             heard = os.getpriority(os.PRIO_PROCESS, 0)
@@ -91,14 +91,14 @@ def test_what_only_the_start_needs_is_refused_afterwards() -> None:
         rules = everything_but(openat=ASK, newfstatat=ASK, stat=ASK, getpriority=ASK)
         print(json.dumps(supervised(rules, child, Policy())))
     """)
-    assert told["child"] == ["opened", 0, "EPERM", "EPERM"]
-    assert told["ready"]
+    assert received["child"] == ["opened", 0, "EPERM", "EPERM"]
+    assert received["ready"]
 
 
 @linux
 def test_threads_are_counted_as_they_live() -> None:
     """Not as they are started: a program may start one after another for as long as it likes."""
-    told = outcome("""
+    received = outcome("""
         def bomb():
             event, threads = threading.Event(), []
             while len(threads) < 100:
@@ -124,13 +124,13 @@ def test_threads_are_counted_as_they_live() -> None:
         rules = everything_but(clone=if_any(0, CLONE_THREAD, ASK, REFUSE))
         print(json.dumps(supervised(rules, child, Policy(threads=8))))
     """)
-    assert told["child"] == [7, "EPERM"]
-    assert told["started"] == 57
+    assert received["child"] == [7, "EPERM"]
+    assert received["started"] == 57
 
 
 @linux
 def test_every_connection_leads_to_the_guard() -> None:
-    told = outcome("""
+    received = outcome("""
         def guard(server, heard):
             while True:
                 connection, _ = server.accept()
@@ -154,14 +154,14 @@ def test_every_connection_leads_to_the_guard() -> None:
                 result["visited"] = bool(victim.accept())
             print(json.dumps(result | {"heard": heard}))
     """)
-    assert told["child"] == ["guarded", "guarded", True, False, True]
-    assert told["heard"] == ["token", "token"]
-    assert "visited" not in told
+    assert received["child"] == ["guarded", "guarded", True, False, True]
+    assert received["heard"] == ["token", "token"]
+    assert "visited" not in received
 
 
 @linux
 def test_without_a_guard_nothing_is_connected() -> None:
-    told = outcome("""
+    received = outcome("""
         with socket.create_server(("127.0.0.1", 0)) as server:
             closed = socket.create_server(("127.0.0.1", 0))
             address = closed.getsockname()
@@ -173,36 +173,36 @@ def test_without_a_guard_nothing_is_connected() -> None:
             gone = supervised(rules, child, Policy(guard=Guard(*address, b"token")))["child"]
             print(json.dumps([without, gone]))
     """)
-    assert told == ["EPERM", "ECONNREFUSED"]
+    assert received == ["EPERM", "ECONNREFUSED"]
 
 
 @linux
 def test_where_nobody_answers_the_call_is_not_made() -> None:
-    told = outcome("""
+    received = outcome("""
         def child():
             return [kind(lambda: os.open("/dev/null", os.O_RDONLY)), kind(lambda: threading.Thread(target=str).start())]
         rules = everything_but(openat=ASK, clone=if_any(0, CLONE_THREAD, ASK, REFUSE))
         print(json.dumps(supervised(rules, child, Policy(threads=8), serve=False)))
     """)
-    assert told["child"] == ["ENOSYS", "RuntimeError"]
+    assert received["child"] == ["ENOSYS", "RuntimeError"]
 
 
 @linux
 def test_a_confined_process_cannot_answer_for_itself() -> None:
     """It keeps neither the listener nor the socket that it went through."""
-    told = outcome("""
+    received = outcome("""
         def child():
             names = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2
                      and os.path.exists(f"/proc/self/fd/{n}")]
             return [name for name in names if "seccomp" in name] + [kind(lambda: os.fstat(HOME))]
         print(json.dumps(supervised(everything_but(), child, Policy())))
     """)
-    assert told["child"] == ["EBADF"]
+    assert received["child"] == ["EBADF"]
 
 
 @linux
 def test_a_child_that_dies_before_it_is_confined_is_forgotten() -> None:
-    told = outcome("""
+    received = outcome("""
         supervisor = Supervisor()
         ours, theirs = socket.socketpair()
         watch = supervisor.expect(ours, Policy())
@@ -211,12 +211,12 @@ def test_a_child_that_dies_before_it_is_confined_is_forgotten() -> None:
         supervisor.attend()
         print(json.dumps([watch.listener, select.select([supervisor], [], [], 0)[0]]))
     """)
-    assert told == [-1, []]
+    assert received == [-1, []]
 
 
 @linux
 def test_rules_decide_by_arguments() -> None:
-    told = outcome("""
+    received = outcome("""
         import ctypes
         libc = ctypes.CDLL(None, use_errno=True)
         def call(first, last):
@@ -231,7 +231,7 @@ def test_rules_decide_by_arguments() -> None:
                           under(if_one_of(1, [2], one, two, mask=3)), under(if_null(0, one, two)),
                           under(if_null(1, one, two))]))
     """)
-    assert told == [
+    assert received == [
         [72, 72, 71, 72, 72],
         [72, 71, 71, 72, 72],
         [72, 72, 71, 72, 72],

@@ -121,12 +121,12 @@ async def test_the_default_provider_is_one_with_credentials(provider: Provider) 
 
 async def test_without_credentials_it_says_what_to_set() -> None:
     client = SpeechClient({})
-    told = client.missing()
-    assert told is not None
-    assert "Set OPENAI_API_KEY" in told
+    message = client.missing()
+    assert message is not None
+    assert "Set OPENAI_API_KEY" in message
     with pytest.raises(NodeError) as raised:
         await client.speak("x")
-    assert (str(raised.value), raised.value.kind) == (told, "ProviderTokenNotInitError")
+    assert (str(raised.value), raised.value.kind) == (message, "ProviderTokenNotInitError")
     assert "GROQ_API_KEY" in (client.missing("groq") or "")
 
 

@@ -201,7 +201,7 @@ def backup(file: Path, without_files: bool, force: bool, data: Path | None) -> N
     packed = backup.back_up(_settings(data), file, files=not without_files, force=force)
     click.echo(f"{file}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
     if packed.missing:
-        say(f"{_count(packed.missing)} that the database refers to are missing in the data folder.")
+        say(f"Missing in the data folder, though the database refers to them: {_count(packed.missing)}.")
 
 
 @db.command(short_help="Restores a backup into a data folder.")
