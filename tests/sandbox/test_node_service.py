@@ -29,7 +29,15 @@ def _node() -> None:
 
 def nodes() -> list[int]:
     """The confined processes of Node.js below this one."""
-    return [pid for pid in children() if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"node\0--max")]
+    return [pid for pid in children() if command(pid).startswith(b"node\0--max")]
+
+
+def command(pid: int) -> bytes:
+    """The command line of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def zombies(parent: int) -> list[str]:
