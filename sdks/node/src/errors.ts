@@ -2,6 +2,7 @@ import type { AnswerHeaders } from './fetch.js';
 
 /** The node of a workflow that an error is about, as far as the server names it. */
 export interface ErrorNode {
+  readonly id?: string | null;
   readonly node_id: string;
   readonly title?: string | null;
   readonly type?: string | null;

@@ -51,10 +51,15 @@ export interface WorkflowRun extends Fields {
   readonly finished_at_ms?: number | null;
   readonly elapsed_time?: number | null;
   /** Of a run that answers a message (Headrace): what was asked, and the answer as far as it goes. */
-  readonly query?: string;
+  readonly query?: string | null;
   readonly answer?: string;
   readonly conversation_id?: string | null;
   readonly message_id?: string;
+  readonly app_id?: string;
+  readonly user?: string;
+  readonly source?: string;
+  readonly retry_of?: string | null;
+  readonly callback_url?: string | null;
 }
 
 /** A run's end, also as Dify tells it, under `data`. */
@@ -78,6 +83,16 @@ export interface NodeExecution extends Fields {
   readonly started_at_ms?: number;
   readonly finished_at_ms?: number | null;
   readonly elapsed_time: number | null;
+  readonly predecessor_node_id?: string | null;
+  readonly iteration_id?: string | null;
+  readonly iteration_index?: number | null;
+  readonly loop_id?: string | null;
+  readonly loop_index?: number | null;
+  readonly process_data?: Values | null;
+  readonly error_type?: string | null;
+  readonly attempts?: readonly Values[];
+  readonly reused?: boolean;
+  readonly usage?: Usage | null;
 }
 
 /** The run that a line of the log is about. */
@@ -90,6 +105,9 @@ export interface LoggedRun extends Fields {
   readonly total_steps: number;
   readonly created_at: number;
   readonly finished_at: number | null;
+  readonly version?: string | null;
+  readonly triggered_from?: string;
+  readonly exceptions_count?: number;
 }
 
 export interface WorkflowLog extends Fields {
@@ -98,6 +116,7 @@ export interface WorkflowLog extends Fields {
   readonly created_from: string;
   readonly created_by_role: string;
   readonly created_at: number;
+  readonly created_by_end_user?: Values | null;
 }
 
 export interface Page<T> extends Fields {
@@ -128,6 +147,13 @@ export interface AppParameters extends Fields {
   readonly opening_statement?: string | null;
   readonly suggested_questions?: readonly string[];
   readonly system_parameters?: Readonly<Record<string, number>>;
+  readonly suggested_questions_after_answer?: Values;
+  readonly speech_to_text?: Values;
+  readonly text_to_speech?: Values;
+  readonly retriever_resource?: Values;
+  readonly annotation_reply?: Values;
+  readonly more_like_this?: Values;
+  readonly sensitive_word_avoidance?: Values;
 }
 
 export interface AppMeta extends Fields {
@@ -139,6 +165,13 @@ export interface AppSite extends Fields {
   readonly description?: string | null;
   readonly icon_type?: string | null;
   readonly icon?: string | null;
+  readonly chat_color_theme_inverted?: boolean;
+  readonly icon_background?: string | null;
+  readonly custom_disclaimer?: string;
+  readonly default_language?: string;
+  readonly show_workflow_steps?: boolean;
+  readonly use_icon_as_answer_icon?: boolean;
+  readonly icon_url?: string | null;
 }
 
 /** A file that the server has; may be given as a value in `inputs` and `files`. */
@@ -150,6 +183,7 @@ export interface UploadedFile extends Fields {
   readonly mime_type: string;
   readonly created_by: string;
   readonly created_at: number;
+  readonly source_url?: string | null;
 }
 
 /** The answer of a chat or a completion. */
@@ -161,6 +195,10 @@ export interface Message extends Fields {
   readonly mode?: string;
   readonly metadata?: Values;
   readonly created_at?: number;
+  readonly id?: string;
+  readonly event?: string;
+  readonly workflow_run_id?: string;
+  readonly data?: Values;
 }
 
 /** A question and its answer in a conversation's history. */
@@ -174,6 +212,15 @@ export interface PastMessage extends Fields {
   readonly error?: string | null;
   readonly feedback?: Values | null;
   readonly created_at: number;
+  readonly parent_message_id?: string;
+  readonly retriever_resources?: readonly Values[];
+  readonly message_files?: readonly Values[];
+  readonly message_tokens?: number;
+  readonly answer_tokens?: number;
+  readonly provider_response_latency?: number;
+  readonly total_price?: string | number | null;
+  readonly currency?: string;
+  readonly total_tokens?: number;
 }
 
 export interface Conversation extends Fields {
@@ -192,6 +239,8 @@ export interface ConversationVariable extends Fields {
   readonly value_type: string;
   readonly value: unknown;
   readonly description?: string;
+  readonly created_at?: number;
+  readonly updated_at?: number;
 }
 
 export interface Feedback extends Fields {
@@ -199,6 +248,12 @@ export interface Feedback extends Fields {
   readonly message_id: string;
   readonly rating: string | null;
   readonly content?: string | null;
+  readonly app_id?: string;
+  readonly conversation_id?: string;
+  readonly from_source?: string;
+  readonly from_end_user_id?: string;
+  readonly created_at?: string | number;
+  readonly updated_at?: string | number;
 }
 
 export interface SuggestedQuestions extends Fields {

@@ -196,6 +196,11 @@ class WorkflowRun(Answer):
     answer: str | None = None
     conversation_id: str | None = None
     message_id: str | None = None
+    app_id: str | None = None
+    user: str | None = None
+    source: str | None = None
+    retry_of: str | None = None
+    callback_url: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -253,6 +258,13 @@ class NodeExecution(Answer):
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
     elapsed_time: float | None = None
+    iteration_id: str | None = None
+    iteration_index: int | None = None
+    loop_id: str | None = None
+    loop_index: int | None = None
+    attempts: list[dict[str, Any]] | None = None
+    reused: bool | None = None
+    usage: Usage | None = None
 
 
 class Page(Answer, Generic[_T]):
@@ -278,6 +290,8 @@ class LoggedRun(Answer):
     created_at: int | None = None
     finished_at: int | None = None
     exceptions_count: int | None = None
+    version: str | None = None
+    triggered_from: str | None = None
 
 
 class WorkflowLog(Answer):
@@ -288,6 +302,7 @@ class WorkflowLog(Answer):
     created_from: str | None = None
     created_by_role: str | None = None
     created_at: int | None = None
+    created_by_end_user: dict[str, Any] | None = None
 
 
 class Result(Answer):
@@ -321,6 +336,13 @@ class AppParameters(Answer):
     suggested_questions: list[str] | None = None
     file_upload: dict[str, Any] | None = None
     system_parameters: dict[str, Any] | None = None
+    suggested_questions_after_answer: dict[str, Any] | None = None
+    speech_to_text: dict[str, Any] | None = None
+    text_to_speech: dict[str, Any] | None = None
+    retriever_resource: dict[str, Any] | None = None
+    annotation_reply: dict[str, Any] | None = None
+    more_like_this: dict[str, Any] | None = None
+    sensitive_word_avoidance: dict[str, Any] | None = None
 
 
 class AppMeta(Answer):
@@ -335,6 +357,10 @@ class AppSite(Answer):
     icon_background: str | None = None
     icon_url: str | None = None
     default_language: str | None = None
+    chat_color_theme_inverted: bool | None = None
+    custom_disclaimer: str | None = None
+    show_workflow_steps: bool | None = None
+    use_icon_as_answer_icon: bool | None = None
 
 
 class UploadedFile(Answer):
@@ -361,6 +387,9 @@ class Message(Answer):
     mode: str | None = None
     metadata: dict[str, Any] | None = None
     created_at: int | None = None
+    id: str | None = None
+    event: str | None = None
+    data: dict[str, Any] | None = None
 
 
 class PastMessage(Answer):
@@ -375,6 +404,15 @@ class PastMessage(Answer):
     status: str | None = None
     error: str | None = None
     created_at: int | None = None
+    parent_message_id: str | None = None
+    retriever_resources: list[dict[str, Any]] | None = None
+    message_files: list[dict[str, Any]] | None = None
+    message_tokens: int | None = None
+    answer_tokens: int | None = None
+    provider_response_latency: float | None = None
+    total_price: str | float | None = None
+    currency: str | None = None
+    total_tokens: int | None = None
 
 
 class Conversation(Answer):
@@ -393,10 +431,13 @@ class ConversationVariable(Answer):
     value_type: Id = ""
     value: Any = None
     description: str | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
 
 
 class SuggestedQuestions(Answer):
     data: list[str] = []
+    result: str | None = None
 
 
 class Feedback(Answer):
@@ -405,6 +446,11 @@ class Feedback(Answer):
     conversation_id: Id = ""
     rating: str | None = None
     content: str | None = None
+    app_id: str | None = None
+    from_source: str | None = None
+    from_end_user_id: str | None = None
+    created_at: str | int | None = None
+    updated_at: str | int | None = None
 
 
 class Transcript(Answer):

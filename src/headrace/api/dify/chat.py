@@ -16,7 +16,7 @@ from headrace.api.dify.message_requests import message_submission, with_text
 from headrace.api.dify.run_requests import stop_task, stream_events, wants_ids
 from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
-from headrace.api.dify.schemas.messages import ChatRequest, CompletionRequest, Message
+from headrace.api.dify.schemas.messages import ChatRequest, CompletionRequest, Message, PausedMessage
 from headrace.api.dify.schemas.runs import UserRequest
 from headrace.api.http.errors import app_unavailable, not_chat_app
 from headrace.api.http.responses import success
@@ -53,7 +53,7 @@ class ChatRoutes:
                 "the other. A message is a run: its id is the run's, and a stream that was cut off can be resumed "
                 f"with GET /v1/workflow/{{message_id}}/events. {IDS}",
                 body=Media(ChatRequest, examples.CHAT_REQUEST),
-                response=(Media(Message, examples.MESSAGE), _STREAM),
+                response=(Media(Message | PausedMessage, examples.MESSAGE), _STREAM),
                 errors=(
                     _NO_USER,
                     not_chat_app(),
@@ -82,7 +82,7 @@ class ChatRoutes:
                 summary="Complete a text",
                 description="The answer of a completion app.",
                 body=Media(CompletionRequest, examples.COMPLETION_REQUEST),
-                response=(Media(Message, examples.COMPLETION), _STREAM),
+                response=(Media(Message | PausedMessage, examples.COMPLETION), _STREAM),
                 errors=(_NO_USER, app_unavailable()),
             ),
             Operation(

@@ -43,7 +43,7 @@ class MessageView:
         message, usage = self.message, self.usage
         return {
             "id": message.id,
-            "conversation_id": message.conversation,
+            "conversation_id": message.conversation or "",
             "parent_message_id": _NO_PARENT,
             "inputs": plain(dict(message.inputs)),
             "query": message.query,

@@ -192,7 +192,7 @@ class PastMessage(TypedDict):
     """A message of a conversation, and its answer as far as it has come. `status` is normal, paused or error."""
 
     id: str
-    conversation_id: str | None
+    conversation_id: str
     parent_message_id: str
     inputs: Object
     query: str

@@ -1,0 +1,158 @@
+"""The models of both SDKs, compared with the schemas of `/openapi.json`.
+
+The SDKs also talk to Dify and to older servers, so a model may call a field optional that Headrace always sends.
+It may not call a field always sent that is not, nor give it another type or another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headrace_client import models
+from pydantic import TypeAdapter
+from pydantic_core import PydanticUndefined
+
+from headrace.api.openapi import document
+from headrace.stores.memory import MemoryStore
+from tests.native.world import api_of, apps_of
+
+TYPESCRIPT = "\n".join(Path(f"sdks/node/src/{module}.ts").read_text() for module in ("models", "errors"))
+SCHEMAS: Mapping[str, Sequence[str]] = {  # by model: it holds all of them
+    "AppInfo": ["AppInfo"],
+    "AppMeta": ["AppMeta"],
+    "AppParameters": ["AppParameters"],
+    "AppSite": ["AppSite"],
+    "Conversation": ["Conversation"],
+    "ConversationVariable": ["ConversationVariable"],
+    "CreatedRun": ["AcceptedRun"],
+    "ErrorNode": ["ErrorNode"],
+    "Feedback": ["Feedback"],
+    "LoggedRun": ["LoggedRun"],
+    "Message": ["Message", "PausedMessage"],
+    "NodeExecution": ["NodeExecution"],
+    "PastMessage": ["PastMessage"],
+    "Result": ["Success"],
+    "SuggestedQuestions": ["SuggestedQuestions"],
+    "Transcript": ["Transcript"],
+    "UploadedFile": ["UploadedFile"],
+    "Usage": ["RunUsage"],
+    "WorkflowLog": ["WorkflowLog"],
+    "WorkflowRun": ["RunDetail", "WorkflowRun", "RunResult"],
+}
+TYPESCRIPT_NAMES = {"Result": "Done"}
+NOT_OURS = {  # Dify's, or added by the SDK itself
+    ("StoppedRun", "result"),
+    ("WorkflowRun", "workflow_run_id"),
+}
+EMPTY = {  # always null or empty in Headrace: to be read as `model["name"]`, where Dify sends it
+    "AppSite": {"chat_color_theme", "copyright", "input_placeholder", "privacy_policy"},
+    "Feedback": {"from_account_id"},
+    "PastMessage": {"agent_thoughts", "extra_contents"},
+    "UploadedFile": {
+        "conversation_id",
+        "file_key",
+        "original_url",
+        "preview_url",
+        "reference",
+        "tenant_id",
+        "user_id",
+    },
+    "WorkflowLog": {"created_by_account", "details"},
+}
+JSON_IN_TEXT = {("WorkflowRun", "inputs"), ("WorkflowRun", "outputs")}  # which the SDKs parse
+
+
+@cache
+def components() -> Mapping[str, Any]:
+    api: Any = api_of(apps_of(MemoryStore()))
+    return document(api.routes)["components"]["schemas"]
+
+
+def properties(model: str) -> dict[str, list[tuple[bool, set[str]]]]:
+    """(always there?, JSON types) of each field in each of a model's schemas that has it."""
+    schemas = [components()[name] for name in SCHEMAS[model]]
+    return {
+        field: [
+            (field in schema.get("required", ()), types(schema["properties"][field]))
+            for schema in schemas
+            if field in schema["properties"]
+        ]
+        for field in dict.fromkeys(name for schema in schemas for name in schema["properties"])
+    }
+
+
+def types(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> set[str]:
+    """The JSON types that a schema allows; "any" where it allows all."""
+    known = components() if definitions is None else definitions
+    if "$ref" in schema:
+        return types(known[schema["$ref"].rpartition("/")[2]], known)
+    if "anyOf" in schema:
+        return {type_ for choice in schema["anyOf"] for type_ in types(choice, known)}
+    type_ = schema.get("type", "any")
+    return {"number" if type_ == "integer" else type_} if isinstance(type_, str) else set(type_)
+
+
+def difference(sent: bool, sent_types: set[str], always: bool, accepted: set[str]) -> str | None:
+    """How a server's field differs from a model's; None where it does not."""
+    if always and not sent:
+        return "is not always sent"
+    if "any" not in accepted and not sent_types <= accepted:
+        return f"is {sorted(sent_types)}, not {sorted(accepted)}"
+    return None
+
+
+def differences(model: str, fields: Mapping[str, tuple[bool, set[str]]]) -> Iterator[str]:
+    """`fields`: (always there?, JSON types) of the model's."""
+    server = properties(model)
+    for name in fields.keys() - server.keys():
+        if (model, name) not in NOT_OURS:
+            yield f"{model}.{name} is in no schema"
+    for name in server.keys() - fields.keys() - EMPTY.get(model, set()):
+        yield f"{model}.{name} is missing from the model"
+    for name in fields.keys() & server.keys() - {name for owner, name in JSON_IN_TEXT if owner == model}:
+        for sent, sent_types in server[name]:
+            if problem := difference(sent, sent_types, *fields[name]):
+                yield f"{model}.{name} {problem}"
+
+
+@pytest.mark.parametrize("model", SCHEMAS)
+def test_pythons_models_are_the_schemas(model: str) -> None:
+    cls = getattr(models, model)
+    fields: dict[str, tuple[bool, set[str]]] = {}
+    for name, field in cls.model_fields.items():
+        schema = TypeAdapter(field.rebuild_annotation()).json_schema(mode="serialization")
+        accepted = types(schema, schema.get("$defs", {}))
+        if field.metadata:  # `Id`: null becomes ""
+            accepted |= {"null"}
+        fields[name] = field.default is PydanticUndefined, accepted
+    assert sorted(differences(model, fields)) == []
+
+
+@pytest.mark.parametrize("model", SCHEMAS)
+def test_nodes_models_are_the_schemas(model: str) -> None:
+    name = TYPESCRIPT_NAMES.get(model, model)
+    body = re.search(rf"^export interface {name} (?:extends Fields )?{{(.*?)^}}", TYPESCRIPT, re.DOTALL | re.MULTILINE)
+    assert body is not None, f"{name} is not declared"
+    declared = re.findall(r"readonly (\w+)(\??): ([^;]+);", body[1])
+    fields = {field: (not optional, typescript_types(type_)) for field, optional, type_ in declared}
+    assert sorted(differences(model, fields)) == []
+
+
+def typescript_types(text: str) -> set[str]:
+    """The JSON types of a type of TypeScript."""
+    found: set[str] = set()
+    for part in re.split(r"\s*\|\s*", text.strip()):
+        if part in ("string", "number", "boolean", "null"):
+            found.add(part)
+        elif part == "unknown":
+            found.add("any")
+        elif part == "RunStatus":
+            found.add("string")
+        else:
+            found.add("array" if part.endswith("[]") else "object")
+    return found
