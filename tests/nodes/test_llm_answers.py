@@ -41,13 +41,16 @@ async def test_reasoning_is_separated_from_the_text(says: Sequence[ChatChunk]):
         ("ends with <thi", "ends with <thi", ""),
         ("</think>x", "</think>x", ""),
         ("a\n\n<think>t</think>\n\nb", "a\n\nb", "t"),
+        (" \n a\n \n\n b \n\n", "a\n\n b", ""),
     ],
 )
 async def test_tags_cut_anywhere(says: str, text: str, reasoning: str):
     for size in (1, 2, 5, len(says)):
         pieces = [ChatChunk(says[at : at + size]) for at in range(0, len(says), size)]
-        outputs = (await run(node(reasoning_format="separated"), Model(pieces))).result.outputs
+        ran = await run(node(reasoning_format="separated"), Model(pieces))
+        outputs = ran.result.outputs
         assert (outputs["text"], outputs["reasoning_content"]) == (text, reasoning), size
+        assert "".join(ran.told) == text, size  # what is streamed is what the node returns
 
 
 async def test_a_thought_without_an_answer_is_closed():

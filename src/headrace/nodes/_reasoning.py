@@ -42,7 +42,7 @@ class Separated:
     def __init__(self) -> None:
         self._thinking = False
         self._held = ""
-        self._begun = False
+        self._space: list[str] = []  # white space after the text; more text may follow, or nothing
         self._text_since_thought = False
         self._text: list[str] = []
         self._thoughts: list[list[str]] = []
@@ -93,18 +93,24 @@ class Separated:
         self._thought.append(piece)
 
     def _say(self, clean: str) -> str:
-        if not self._begun:
-            clean = clean.lstrip()
-            self._begun = bool(clean)
-        if clean:
-            self._text.append(clean)
-            self._text_since_thought = True
-        return clean
+        """The text as Dify keeps it: without white space around it, and with one blank line for several. So what is
+        streamed is what the node returns."""
+        if not clean or clean.isspace():
+            if self._text:
+                self._space.append(clean)
+            return ""
+        clean = "".join((*self._space, clean)) if self._text else clean.lstrip()
+        text = clean.rstrip()
+        self._space = [clean[len(text) :]]
+        text = _BLANK_LINES.sub("\n\n", text)
+        self._text.append(text)
+        self._text_since_thought = True
+        return text
 
     @property
     def text(self) -> str:
-        """The whole answer without its thinking, blank lines where that was closed up."""
-        return _BLANK_LINES.sub("\n\n", "".join(self._text)).strip()
+        """The whole answer without its thinking."""
+        return "".join(self._text)
 
     @property
     def reasoning(self) -> str:
