@@ -120,7 +120,7 @@ async def test_tokens_are_estimated_where_the_provider_does_not_count(server: Mo
 
 
 @pytest.mark.parametrize(
-    ("told", "counted"),
+    ("received", "counted"),
     [
         ("99999999999999999999", MOST_TOKENS),
         ("9223372036854775808", MOST_TOKENS),
