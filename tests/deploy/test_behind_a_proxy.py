@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from headrace.api.middleware.proxy_headers import ROOT, Forwarded
+from headrace.api.middleware.proxy_headers import ROOT, ProxyHeaders
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, field, flow
 
@@ -172,7 +172,7 @@ async def seen(said: Mapping[str, str], *, peer: str = "127.0.0.1", root: str = 
         "headers": headers,
     }
     routes = [Route("/v1/info", lambda request: None)]
-    await Forwarded(api, routes, root, ("127.0.0.1", "10.0.0.0/8"), **how)(scope, nothing, nothing)
+    await ProxyHeaders(api, routes, root, ("127.0.0.1", "10.0.0.0/8"), **how)(scope, nothing, nothing)
     return found
 
 

@@ -19,7 +19,7 @@ from headrace.settings import Settings
 from tests.cli.flows import field, flow
 from tests.native.calling import Caller
 from tests.native.fuzzing import Asked, asked, operations, wrong
-from tests.native.world import parts_of
+from tests.native.world import services_of
 
 EXAMPLES = 400
 PATIENCE = 0.3  # seconds after which whoever follows a run hangs up
@@ -50,7 +50,7 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         key = await running.apps.working_key(served.app)
         foreign = await running.publish(other)
         options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
-        app = create_app(running.apps, running.run_service, running.files, options, parts_of(running))
+        app = create_app(running.apps, running.run_service, running.files, options, services_of(running))
         call = Caller(app, key)
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
         runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]

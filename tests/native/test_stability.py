@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 
 from headrace.api.http import errors
 from headrace.api.http.routing import Operation, mounted
-from headrace.api.middleware.api_version import Stability, deprecated
-from headrace.api.middleware.request_context import Edge
+from headrace.api.middleware.api_version import VersionHeaders, deprecated
+from headrace.api.middleware.request_context import RequestContext
 from headrace.api.openapi import document
 from headrace.errors import NotFound
 from tests.native.calling import Caller
@@ -27,7 +27,7 @@ async def old(request: Request) -> Response:
         case "refused":
             raise NotFound("nothing there")
         case "broken":
-            raise RuntimeError("nobody foresaw this")
+            raise RuntimeError("unforeseen")
         case "linked":
             return Response(b"{}", headers={"Link": "</next>; rel=next"})
         case "stream":
@@ -40,8 +40,8 @@ async def old(request: Request) -> Response:
 def app() -> Starlette:
     """An API with one route as it was, and the same as a deprecated one."""
     made = Starlette()
-    made.add_middleware(Edge, origins=["*"], headers={"X-Version": "1.12.1"})
-    made.add_middleware(Stability, prefixes=("/api",), headers={"Headrace-API-Version": "1"})
+    made.add_middleware(RequestContext, origins=["*"], headers={"X-Version": "1.12.1"})
+    made.add_middleware(VersionHeaders, prefixes=("/api",), headers={"Headrace-API-Version": "1"})
     errors.install(made)
     operations = [
         Operation("GET", "/new", old, id="new", tag="New"),
@@ -115,7 +115,7 @@ def test_the_documentation_says_so_too(app: Starlette):
     ],
 )
 def test_less_than_six_months_are_refused(since: date, sunset: date):
-    with pytest.raises(ValueError, match=f"deprecated on {since} is to answer until"):
+    with pytest.raises(ValueError, match=f"deprecated on {since} must be available until"):
         deprecated(since, sunset, "https://example.com")
 
 
@@ -135,5 +135,5 @@ def test_six_months_are_enough(since: date, sunset: date):
     "link", ["", "/changes", "ftp://x", "https://", "https://x/>,<", "https://x/\r\nA: b", "https://é"]
 )
 def test_a_link_leads_somewhere(link: str):
-    with pytest.raises(ValueError, match="is no http or https URL"):
+    with pytest.raises(ValueError, match="is not an http or https URL"):
         deprecated(date(2026, 1, 1), date(2027, 1, 1), link)

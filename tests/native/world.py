@@ -25,7 +25,7 @@ def apps_of(store: MemoryStore, registry: Registry = REGISTRY) -> Apps:
     return Apps(store, registry, SECRET)
 
 
-def parts_of(there: Any) -> NativeServices:
+def services_of(there: Any) -> NativeServices:
     """The parts of the asynchronous API that something has under their names; those it does not have are not asked."""
     names = [each.name for each in fields(NativeServices) if each.init]
     return NativeServices(**{name: getattr(there, name, None) for name in names})
@@ -35,5 +35,5 @@ def api_of(apps: Apps) -> ASGIApp:
     """The API of a process that serves these apps."""
     store = cast("MemoryStore", apps.catalog)
     run_service = RunService(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
-    parts = parts_of(SimpleNamespace(answers=store, webhook_sender=SimpleNamespace()))
-    return create_app(apps, run_service, cast("Any", None), parts=parts)
+    services = services_of(SimpleNamespace(answers=store, webhook_sender=SimpleNamespace()))
+    return create_app(apps, run_service, cast("Any", None), services=services)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from headrace.server.connection_limit import room_for_connections
+from headrace.server.connection_limit import connection_limit
 from tests.server.gated import FINISHED, FLOW, Client, Peer, heard
 from tests.server.process import Serve
 
@@ -22,7 +22,7 @@ HALF = b"POST /v1/workflows/run HTTP/1.1\r\nHost: x\r\nContent-"
     ("limit", "most", "spare"), [(256, 192, 64), (1024, 768, 256), (65536, 64512, 1024), (64, 16, 64), (1, 16, 64)]
 )
 def test_some_descriptors_are_kept(limit: int, most: int, spare: int) -> None:
-    assert room_for_connections(limit) == (most, spare)
+    assert connection_limit(limit) == (most, spare)
 
 
 def test_half_open_connections_lock_nobody_out(tmp_path: pathlib.Path, peer: Peer) -> None:

@@ -21,9 +21,9 @@ from headrace.api.health import HealthRoutes
 from headrace.api.http import errors
 from headrace.api.http.routing import Security, mounted
 from headrace.api.middleware import slashes
-from headrace.api.middleware.api_version import Stability
-from headrace.api.middleware.rate_limit_headers import Limiting
-from headrace.api.middleware.request_context import Edge
+from headrace.api.middleware.api_version import VersionHeaders
+from headrace.api.middleware.rate_limit_headers import RateLimitHeaders
+from headrace.api.middleware.request_context import RequestContext
 from headrace.api.openai.routes import OpenAIRoutes
 from headrace.apps.catalog import Apps
 from headrace.ports.services import Speech
@@ -45,21 +45,25 @@ def create_app(
     run_service: RunService,
     files: FileStore,
     options: ApiOptions | None = None,
-    parts: native.NativeServices | None = None,
+    services: native.NativeServices | None = None,
     *,
     speech: Speech | None = None,
 ) -> Starlette:
-    """The API as an ASGI application; with the asynchronous one if it is given its parts. It starts and stops nothing:
-    that is for whoever made them."""
+    """The API as an ASGI application; with the asynchronous one if it is given its services. It starts and stops
+    nothing: that is up to the caller."""
     options = options or ApiOptions()
     api = Api(apps, run_service, files, options, speech)
     app = Starlette()
     app.router.redirect_slashes = False
     app.add_middleware(
-        Edge, origins=options.cors_origins, headers=options.headers, watch=options.watch, secure=options.secure
+        RequestContext,
+        origins=options.cors_origins,
+        headers=options.headers,
+        observer=options.observer,
+        secure=options.secure,
     )
     if run_service.limiter is not None:
-        app.add_middleware(Limiting)
+        app.add_middleware(RateLimitHeaders)
     errors.install(app)
     slashes.install(app)
 
@@ -78,10 +82,10 @@ def create_app(
     routes += mounted("/v1", v1, _APP_KEY)
     routes += mounted("/v1/openai", openai_routes.operations(), _APP_KEY)
     routes += mounted("/v1/openai/v1", openai_routes.operations(), _APP_KEY, documented=False)
-    if parts is not None:
-        app.add_middleware(Stability, prefixes=native.PREFIXES, headers=native.HEADERS)
-        routes += native.routes(api, parts, _APP_KEY)
-        # what is polled is requested most, and is to be found first
+    if services is not None:
+        app.add_middleware(VersionHeaders, prefixes=native.PREFIXES, headers=native.HEADERS)
+        routes += native.routes(api, services, _APP_KEY)
+        # what is polled is requested most, so it is matched first
         routes.sort(key=lambda route: getattr(route, "path", "") != native.POLLED)
     public = (*app_routes.public_operations(), *file_routes.signed_operations(), *HealthRoutes(api).operations())
     routes += mounted("", public)

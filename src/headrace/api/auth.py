@@ -1,6 +1,6 @@
-"""Who is calling, and with what: keys, end users, JSON bodies.
+"""Authentication of requests, end users, and JSON bodies.
 
-The order of checks is Dify's, and clients see it in which error they get: the key (who, may it, which app), then the
+The order of checks is Dify's, and determines which error a client gets: the key (valid, permitted, which app), then the
 body's form, then `user`, then the app's mode, then everything else.
 """
 
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import file_too_large, of_status
 from headrace.api.http.request_body import Body
-from headrace.api.middleware.request_context import Watch
+from headrace.api.middleware.request_context import RequestObserver
 from headrace.apps.catalog import Apps, Served
 from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
@@ -38,18 +38,18 @@ _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
 
 
 class FileStore(Files, Protocol):
-    """Stored files as the API needs them: to take in, to refer to, and to hand out."""
+    """Stored files as the API needs them: to store, to refer to, and to serve."""
 
     async def open(self, file_id: str) -> tuple[StoredFile, Path]:
-        """What is known of a stored file, and where its bytes are. NotFound where there is none."""
+        """A stored file's record, and where its bytes are. NotFound if there is none."""
         ...
 
     def verify(self, file_id: str, timestamp: str, nonce: str, sign: str) -> bool:
-        """Whether a URL with these parameters was made here and is still good."""
+        """Whether a URL with these parameters was signed here and is still valid."""
         ...
 
 
-def _usual_limit(extension: str) -> int:
+def _default_limit(extension: str) -> int:
     return 15 * _MB
 
 
@@ -57,24 +57,24 @@ def _usual_limit(extension: str) -> int:
 class ApiOptions:
     """How the API presents itself. Sizes in bytes, times in seconds.
 
-    `headers` go with every answer: X-Version names the version of Dify whose API this is. `limit_for` tells how large
-    an upload may be, by its name's extension. `ready`: whether requests are to be sent here. `watch` hears of them all.
-    `public_url` is where callers reach the API, "" if that is not known; `secure`: by HTTPS, and nothing else.
+    `headers` are sent with every response: X-Version is the version of Dify whose API this is. `limit_for` returns how
+    large an upload may be, by its name's extension. `ready`: whether the process accepts requests. `observer` is
+    notified of all. `public_url` is where clients reach the API, "" if that is not known; `secure`: by HTTPS only.
     """
 
     cors_origins: Sequence[str] = ("*",)
     headers: Mapping[str, str] = field(default_factory=lambda: {"X-Version": "1.12.1", "X-Env": "PRODUCTION"})
     ping_seconds: float = 10
     max_body: int = 10 * _MB
-    limit_for: Callable[[str], int] = _usual_limit
+    limit_for: Callable[[str], int] = _default_limit
     ready: Callable[[], bool] = lambda: True
-    watch: Watch | None = None
+    observer: RequestObserver | None = None
     public_url: str = ""
     secure: bool = False
 
 
 class Api:
-    """What every endpoint works with; `speech` is None where there is none to be had."""
+    """What every endpoint works with; `speech` is None if there is no provider of it."""
 
     def __init__(
         self, apps: Apps, run_service: RunService, files: FileStore, options: ApiOptions, speech: Speech | None = None
@@ -88,13 +88,13 @@ class Api:
         self.chats = Chats(run_service, self.annotations.answer)
 
     async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:
-        """The app that the request is for, if its key opens it and has the permission: by default read for a GET, run
-        for everything else.
+        """The app that the request is for, if its key has access to it and the permission: by default read for a GET,
+        run for everything else.
 
-        An app's own key is for that app. Any other names it: in the path, in the header Headrace-App or in the query's
-        `app_id`, in this order; one that opens only one app need not. (`app` is the id that a request gives in a way
-        of its own.) Unauthorized, Forbidden, NotFound (an app that the key does not open is as unknown as one that is
-        not there), or InvalidParam where none is named.
+        An app's own key is for that app. With any other key the request names the app: in the path, in the header
+        Headrace-App or in the query's `app_id`, in this order, unless the key has access to only one. (`app` is the id
+        that a request gives in another way.) Unauthorized, Forbidden, NotFound (an app without access is reported as
+        one that does not exist), or InvalidParam where none is named.
         """
         principal = await self._caller(request, permission)
         served = await self.apps.opened(principal, app or _named_app(request))
@@ -103,8 +103,8 @@ class Api:
         return served
 
     async def choices(self, request: Request) -> Sequence[App]:
-        """The apps that a request may be for: the one that it names, or else all that its key opens. As
-        `authenticate` otherwise, but no limit is met: the call is yet to come."""
+        """The apps that a request may be for: the one that it names, or else all that its key has access to. As
+        `authenticate` otherwise, but it does not count against rate limits: the call itself follows."""
         principal = await self._caller(request, None)
         named = _named_app(request) or principal.app
         if named is not None:
@@ -112,7 +112,7 @@ class Api:
         return await self.apps.reached(principal)
 
     async def principal(self, request: Request, permission: str | None = None) -> Principal:
-        """Who calls, for what is no app's. As `authenticate` otherwise."""
+        """The caller of what does not belong to an app. As `authenticate` otherwise."""
         principal = await self._caller(request, permission)
         if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal)
@@ -128,10 +128,10 @@ class Api:
     def upload_limit(self, extension: str, most: int | None = None) -> int:
         """Bytes that a file of the caller's may have, by its name's extension; `most` instead where a kind of upload
         has a limit of its own."""
-        usual = self.options.limit_for(extension) if most is None else most
+        default = self.options.limit_for(extension) if most is None else most
         limiter = self.run_service.limiter
         allowed = limiter.largest_upload() if limiter is not None else None
-        return usual if allowed is None else min(usual, allowed)
+        return default if allowed is None else min(default, allowed)
 
     async def resolve(self, mapping: Mapping[str, Value], app: str) -> File:
         """See `Files.resolve`. 413 where a file elsewhere says it is larger than the caller may upload."""
@@ -148,12 +148,12 @@ class Api:
         return await self.apps.end_user(app, user)
 
     async def caller(self, app: App, user: Value) -> EndUser:
-        """As `end_user`; whoever does not say whom it calls for is the anonymous one."""
+        """As `end_user`; the anonymous one for a request without a user."""
         return await self.end_user(app, named_user(user) or ANONYMOUS)
 
     async def listed(self, served: Served, summary: RunSummary) -> RunSummary:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
-        one, where that is not to be had any more."""
+        version, if its own cannot be loaded any more."""
         if summary.error is None:
             return summary
         try:
@@ -163,18 +163,18 @@ class Api:
         return replace(summary, error=Mask(flow.secrets).text(summary.error))
 
     async def json(self, request: Request) -> dict[str, Value]:
-        """The body as a JSON object. RequestError where it is too large or anything else."""
+        """The body as a JSON object. RequestError if it is too large or anything else."""
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared != "application/json" and not declared.endswith("+json"):
             raise of_status(415)
         return self.object_of(await self.body(request))
 
     async def body(self, request: Request) -> bytes:
-        """The body as it came. RequestError where it is too large."""
+        """The body as received. RequestError if it is too large."""
         return await Body(request, self.options.max_body, of_status(413)).whole()
 
     def object_of(self, raw: bytes) -> dict[str, Value]:
-        """A body as a JSON object. RequestError where it is anything else."""
+        """A body as a JSON object. RequestError if it is anything else."""
         try:
             parsed: Any = load_json(raw)
         except JSONDecodeError:
@@ -187,9 +187,9 @@ class Api:
 
 
 def _header(request: Request, name: bytes) -> str | None:
-    """As `request.headers.get`, of which every call would have two."""
-    for each, value in request.scope["headers"]:
-        if each == name:
+    """As `request.headers.get`, which is too slow for every request."""
+    for key, value in request.scope["headers"]:
+        if key == name:
             return value.decode("latin-1")
     return None
 
@@ -203,8 +203,8 @@ def _named_app(request: Request) -> str | None:
 
 
 def user_of(values: Mapping[str, Value]) -> str:
-    """Who the caller says it calls for. Like Dify, takes numbers and objects as Python writes them. InvalidParam where
-    it says nothing."""
+    """The end user that a request names. Like Dify, takes numbers and objects as Python writes them. InvalidParam if it
+    names none."""
     user = named_user(values.get("user"))
     if user is None:
         raise InvalidParam("Arg user must be provided.")
@@ -212,7 +212,7 @@ def user_of(values: Mapping[str, Value]) -> str:
 
 
 def named_user(user: Value) -> str | None:
-    """As `user_of`; None where the caller says nothing."""
+    """As `user_of`; None if the request names none."""
     if not user:
         return None
     name = str(user).replace("\0", "")
@@ -222,7 +222,7 @@ def named_user(user: Value) -> str | None:
 
 
 def as_uuid(text: str, otherwise: RequestError) -> str:
-    """The id in its usual spelling; raises `otherwise` where it is none."""
+    """The id in its canonical spelling; raises `otherwise` if it is not a UUID."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -230,7 +230,7 @@ def as_uuid(text: str, otherwise: RequestError) -> str:
 
 
 def flag(request: Request, name: str) -> bool:
-    """A boolean query parameter; false if absent. InvalidParam where it is neither."""
+    """A boolean query parameter; false if absent. InvalidParam if it is not a boolean."""
     text = request.query_params.get(name, "").strip().lower()
     if text in {"true", "1", "yes", "on"}:
         return True

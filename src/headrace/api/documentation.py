@@ -90,10 +90,10 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     yield f"<div>{_prose(operation['description'])}"
     if parameters := operation.get("parameters"):
         yield "<h4>Parameters</h4><table>"
-        for each in parameters:
-            required = "required" if each["required"] else ""
-            yield f"<tr><td><code>{escape(each['name'])}</code><td>{each['in']}<td>{required}"
-            yield f"<td>{_inline(each['description'])}<td><code>{escape(json.dumps(each['schema']))}</code>"
+        for parameter in parameters:
+            required = "required" if parameter["required"] else ""
+            yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{parameter['in']}<td>{required}"
+            yield f"<td>{_inline(parameter['description'])}<td><code>{escape(json.dumps(parameter['schema']))}</code>"
         yield "</table>"
     if body := operation.get("requestBody"):
         yield f"<h4>Request body</h4>{''.join(_contents(body.get('content', {})))}"
@@ -112,7 +112,7 @@ def _contents(contents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _examples(content: Mapping[str, Any]) -> Iterable[Any]:
     named: Mapping[str, Any] = content.get("examples", {})
-    return [content["example"]] if "example" in content else [each["value"] for each in named.values()]
+    return [content["example"]] if "example" in content else [example["value"] for example in named.values()]
 
 
 def _pre(value: Any) -> str:

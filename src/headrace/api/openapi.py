@@ -1,4 +1,4 @@
-"""The OpenAPI description of the API, written from its routes when it is first asked for."""
+"""The OpenAPI description of the API, written from its routes when it is first requested."""
 
 from __future__ import annotations
 
@@ -70,8 +70,9 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
 
 def _parameters(route: ApiRoute) -> list[Mapping[str, Any]]:
     own = route.operation.parameters
-    by_name = PATH_PARAMETERS | {each["name"]: each for each in own if each["in"] == "path"}
-    return [*(by_name[name] for name in route.param_convertors), *(each for each in own if each["in"] != "path")]
+    by_name = PATH_PARAMETERS | {declared["name"]: declared for declared in own if declared["in"] == "path"}
+    in_path = [by_name[name] for name in route.param_convertors]
+    return in_path + [declared for declared in own if declared["in"] != "path"]
 
 
 def _responses(route: ApiRoute, schemas: _Schemas) -> Json:

@@ -1,8 +1,8 @@
 """One connection: uvicorn's, with limits to how long a request may take to arrive, and how large its head may be.
 
-Answers may take as long as they like: a stream lasts as long as its run. HTTP/1.1 is all that is spoken: an offer to go
-on in another protocol (`Upgrade`, which Java's client makes with every first request) is passed over, and a request of
-HTTP/1.0 gets an answer that such a client can read.
+Responses have no time limit: a stream lasts as long as its run. Only HTTP/1.1 is supported: an offer of another
+protocol (`Upgrade`, which Java's client sends with every first request) is ignored, and a request of HTTP/1.0 gets a
+response that such a client can read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.api.http.errors import envelope, of_status
 logger = logging.getLogger(__name__)
 
 LARGEST_HEAD = 64 * 1024  # bytes of a request's line and headers
-SLOWEST = 10 * 1024  # bytes a second, of a body: who is faster has time for as long a body as it likes
+SLOWEST = 10 * 1024  # bytes a second, of a body: a client that is faster may send a body of any length
 _HEADERS = (
     b"content-type: application/json\r\n"
     b"cache-control: no-store\r\n"
@@ -31,8 +31,8 @@ _HEADERS = (
 
 
 class Connection(HttpToolsProtocol):
-    """`draining`: the next answer is the last one. `make_room` is called with each new connection: it may close others,
-    or this one."""
+    """`draining`: the next response is the last one. `make_room` is called with each new connection: it may close
+    others, or this one."""
 
     def __init__(self, *arguments: Any, make_room: Callable[[Connection], None] | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):
         self.silent_since = 0.0  # when it last began or ended a request
         self.draining = False
         self._since: float | None = None  # when we began to wait for a request; None: it is here
-        self._begun = False  # some of it is here
+        self._begun = False  # part of it has arrived
         self._heading = True
         self._head = 0  # bytes of the head so far
         self._received = 0  # bytes of the body so far
@@ -122,13 +122,13 @@ class Connection(HttpToolsProtocol):
 
     def _head_without_offer(self) -> bytes:
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        return line + b"".join(b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade") + b"\r\n"
+        return line + b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade") + b"\r\n"
 
     # ------------------------------------------------------------------------------------------- what the server calls
 
     @property
-    def answering(self) -> bool:
-        """Whether an answer is owed to a request."""
+    def responding(self) -> bool:
+        """Whether a request waits for its response."""
         return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]  # None at first
 
     def look(self, now: float, seconds: float, tick: float) -> None:
@@ -142,18 +142,18 @@ class Connection(HttpToolsProtocol):
             self.refuse(408)
 
     def drop(self) -> None:
-        """Closes it at once, with no word: it has asked for nothing yet, or not all of it."""
+        """Closes it at once: no request has arrived completely."""
         self.transport.abort()
 
     def drain(self) -> None:
-        """Ends the connection with the answer that is owed, or the next one."""
+        """Ends the connection with the pending response, or the next one."""
         self.draining = True
-        if self.answering:
+        if self.responding:
             self.cycle.keep_alive = False
 
     def refuse(self, status: int) -> None:
-        """Answers by ourselves, if nothing else has begun to, and closes."""
-        owed = self.answering
+        """Responds with an error, unless a response has begun, and closes."""
+        owed = self.responding
         if (owed and not self.cycle.response_started) or (not owed and (self._begun or status < 408)):
             answer = envelope(of_status(status))
             body = bytes(answer.body)
@@ -168,7 +168,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
-    """Answers HTTP/1.0, which has no chunks: a body without a length ends with the connection."""
+    """Responds to HTTP/1.0, which has no chunks: a body without a length ends with the connection."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         sized = True

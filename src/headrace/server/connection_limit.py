@@ -9,19 +9,19 @@ _UNLIMITED = 1_000_000
 _LEAST = 16  # connections, however few descriptors there are
 
 
-class Room(NamedTuple):
+class ConnectionLimit(NamedTuple):
     """`most` connections of callers; `spare` descriptors are kept for the database, files, models and programs."""
 
     most: int
     spare: int
 
 
-def room_for_connections(limit: int | None = None) -> Room:
+def connection_limit(limit: int | None = None) -> ConnectionLimit:
     """Of a limit of open files (RLIMIT_NOFILE unless given) a quarter is kept, at least 64 and at most 1024."""
     if limit is None:
         limit = _limit()
     spare = min(max(64, limit // 4), 1024)
-    return Room(max(_LEAST, limit - spare), spare)
+    return ConnectionLimit(max(_LEAST, limit - spare), spare)
 
 
 def _limit() -> int:

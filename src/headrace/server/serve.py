@@ -1,4 +1,4 @@
-"""Serves what `main` puts together over HTTP, until the process is told to stop."""
+"""Serves what `main` assembles over HTTP, until the process receives a signal to stop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def serve(
     on_ready: Callable[[Service, str, Sequence[tuple[Path, Served, str]]], None] = lambda running, url, served: None,
     scrubber: Scrubber | None = None,
 ) -> None:
-    """Serves workflow files, and what is served already, until the process is told to stop.
+    """Serves workflow files, and apps that were published before, until the process receives a signal to stop.
 
-    `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are taken: of the
-    files that were named, or, if none was, of all that is served. `scrubber` learns what must not be logged.
+    `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are accepted:
+    with the files that were named, or all apps if none was. `scrubber` is given the secrets that must not be logged.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api.app import ApiOptions, create_app
-    from headrace.api.middleware.proxy_headers import Forwarded
+    from headrace.api.middleware.proxy_headers import ProxyHeaders
     from headrace.api.native import NativeServices
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server, Serving
@@ -47,20 +47,20 @@ async def serve(
         problems: list[Problem] = []
         for file in workflows:
             try:
-                each = await running.publish(file)
+                published = await running.publish(file)
             except LoadError as error:
                 problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
             else:
-                served.append((file, each, await running.apps.working_key(each.app)))
+                served.append((file, published, await running.apps.working_key(published.app)))
         if problems:
             raise LoadError("serve", problems)
         for app in [] if workflows else await running.apps.catalog.apps():
             try:
-                each = await running.apps.served(app.id)
+                loaded = await running.apps.served(app.id)
             except LoadError as error:
                 logger.error("%s cannot be served any more: %s", app.source, error)
             else:
-                served.append((Path(app.source), each, await running.apps.working_key(app)))
+                served.append((Path(app.source), loaded, await running.apps.working_key(app)))
 
         listener = listen(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
@@ -69,12 +69,12 @@ async def serve(
             running.public_url = url + settings.root
 
         def ready() -> None:
-            # what is there now stays: the collector need not go through the libraries again and again, in mid-request
+            # what is loaded now stays: the collector need not traverse the libraries again during requests
             gc.collect()
             gc.freeze()
             gc.enable()
             if ready_file:
-                tell_ready(ready_file, url, served)
+                write_ready_file(ready_file, url, served)
             on_ready(running, url, served)
 
         api = create_app(
@@ -87,7 +87,7 @@ async def serve(
                 max_body=settings.max_body,
                 limit_for=limit_for,
                 ready=lambda: not running.run_service.draining,
-                watch=telemetry.web,
+                observer=telemetry.web,
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),
             ),
@@ -108,7 +108,7 @@ async def serve(
             is_idle=running.is_idle,
         )
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
-        front = Forwarded(api, api.router.routes, settings.root, trusted, linked=linked)
+        front = ProxyHeaders(api, api.router.routes, settings.root, trusted, linked=linked)
         await Server(front, serving).serve([listener])
 
 
@@ -121,18 +121,18 @@ def listen(host: str, port: int) -> socket.socket:
         raise HeadraceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-def tell_ready(path: Path, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
-    """Writes the ready file, whole or not at all, and readable by its owner only: it has keys."""
+def write_ready_file(path: Path, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+    """Writes the ready file atomically, readable by its owner only: it has keys."""
     apps = [
         {
             "file": str(file),
-            "name": each.app.name,
-            "mode": each.app.mode,
-            "app_id": each.app.id,
-            "workflow_id": each.version.id,
+            "name": one.app.name,
+            "mode": one.app.mode,
+            "app_id": one.app.id,
+            "workflow_id": one.version.id,
             "key": key,
         }
-        for file, each, key in served
+        for file, one, key in served
     ]
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)

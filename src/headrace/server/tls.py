@@ -15,7 +15,7 @@ _CERTIFICATE, _KEY, _CLIENT_CA = "HEADRACE_TLS_CERTIFICATE", "HEADRACE_TLS_KEY",
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """What an installation is told; None: it speaks plain HTTP. HeadraceError where it cannot do as it is told."""
+    """The TLS of an installation by its settings; None for plain HTTP. HeadraceError if the settings are invalid."""
     if settings.tls_certificate is None:
         for name, given in ((_KEY, settings.tls_key), (_CLIENT_CA, settings.tls_client_ca)):
             if given is not None:
@@ -86,13 +86,13 @@ class Tls:
         except ssl.SSLError as error:
             key = f"{_KEY}: {self._key}" if self._key else f"{_CERTIFICATE}: {self._certificate}"
             if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-                told = f"{key} is not the key of the certificate in {self._certificate}"
+                problem = f"{key} is not the key of the certificate in {self._certificate}"
             elif b"ENCRYPTED" in (self._key or self._certificate).read_bytes():  # nothing else tells a wrong password
-                told = f"{key} has a password, and HEADRACE_TLS_KEY_PASSWORD is not it"
+                problem = f"{key} has a password, and HEADRACE_TLS_KEY_PASSWORD is not it"
             else:
-                told = f"{_CERTIFICATE}: {self._certificate} and {self._key or 'the key in it'} cannot be used: "
-                told += f"no certificate and key in PEM ({error.reason or error})"
-            raise HeadraceError(told) from error
+                problem = f"{_CERTIFICATE}: {self._certificate} and {self._key or 'the key in it'} cannot be used: "
+                problem += f"no certificate and key in PEM ({error.reason or error})"
+            raise HeadraceError(problem) from error
         except (OSError, ValueError) as error:
             raise HeadraceError(f"{_CERTIFICATE}: {self._certificate} cannot be used: {error}") from error
 

@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.server.connection import Connection
-from headrace.server.connection_limit import room_for_connections
+from headrace.server.connection_limit import connection_limit
 from headrace.server.tls import Tls
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
         self._guard = _Guard(app)
-        self._room = room_for_connections()
+        self._room = connection_limit()
         tls = serving.tls
         super().__init__(
             uvicorn.Config(
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # `proxies.Forwarded` sees to them
+                proxy_headers=False,  # `ProxyHeaders` does it
                 timeout_keep_alive=cast("int", serving.keep_alive_seconds),
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
                 ssl_context_factory=(lambda config, default: tls.context) if tls else None,
@@ -86,14 +86,13 @@ class Server(uvicorn.Server):
         return Connection(*arguments, make_room=self._make_room, **named)
 
     def _make_room(self, newest: Connection) -> None:
-        """Keeps descriptors for what is not a caller: where there are as many connections as there may be, those that
-        have asked for nothing go first, the longest silent of them. A caller who waits for an answer is never cut off;
-        where all are such, the newest is refused."""
+        """Keeps descriptors for other purposes: at the limit of connections, the idle one that has been silent longest
+        is closed. A client that waits for a response is never cut off; if all are waiting, the newest is refused."""
         if len(self.server_state.connections) <= self._room.most:
             return
         idle = min(
-            (each for each in self._connections() if each is not newest and not each.answering),
-            key=lambda each: each.silent_since,
+            (open_ for open_ in self._connections() if open_ is not newest and not open_.responding),
+            key=lambda open_: open_.silent_since,
             default=None,
         )
         (idle or newest).drop()
@@ -145,13 +144,13 @@ class Server(uvicorn.Server):
         ends, so that nobody takes it for a whole one."""
         self._guard.cut = True
         for connection in self._connections():
-            if connection.answering:
+            if connection.responding:
                 connection.refuse(503)
         for task in self.server_state.tasks:
             task.cancel()
 
     def _connections(self) -> list[Connection]:
-        return [each for each in self.server_state.connections if isinstance(each, Connection)]
+        return [open_ for open_ in self.server_state.connections if isinstance(open_, Connection)]
 
 
 class _Guard:

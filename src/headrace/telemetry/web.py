@@ -25,25 +25,25 @@ _BEGAN, _STATUS, _STREAM = "headrace.began", "headrace.status", "headrace.stream
 
 
 class Web:
-    """Hears of requests from `api.edge`. `access_log`: a line for each."""
+    """Hears of requests from `RequestContext`. `access_log`: a line for each."""
 
     def __init__(self, metrics: Metrics | None, *, access_log: bool = False) -> None:
         self._metrics = metrics
         self._access_log = access_log
 
-    def asked(self, scope: Scope, request: str) -> None:
+    def on_request(self, scope: Scope, request: str) -> None:
         """A request has come in; `request` is its id."""
         REQUEST.set(request)
         scope[_BEGAN] = time.perf_counter()
 
-    def answering(self, scope: Scope, head: Message) -> None:
+    def on_headers(self, scope: Scope, head: Message) -> None:
         """The head of its answer goes out."""
         scope[_STATUS] = head["status"]
         if self._metrics and any(value.startswith(_STREAMED) for _, value in head["headers"]):
             self._metrics.streams += 1
             scope[_STREAM] = time.perf_counter()
 
-    def answered(self, scope: Scope) -> None:
+    def on_done(self, scope: Scope) -> None:
         """It is over, whatever became of it."""
         now = time.perf_counter()
         began, status, stream = scope[_BEGAN], scope.get(_STATUS, HUNG_UP), scope.get(_STREAM)

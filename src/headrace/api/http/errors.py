@@ -191,7 +191,7 @@ def install(app: Starlette) -> None:
 
 
 def foreseen(request: Request, error: Exception) -> RequestError:
-    """What a request's error is told as."""
+    """The error that a request's exception is reported as."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, LoadError):
@@ -224,6 +224,6 @@ async def _on_foreseen(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    found = of_status(error.status_code)
-    found.headers = dict(error.headers or {})
-    return envelope(found, request.url.path)
+    request_error = of_status(error.status_code)
+    request_error.headers = dict(error.headers or {})
+    return envelope(request_error, request.url.path)

@@ -1,4 +1,4 @@
-"""JSON as the API tells it: orjson where it can, the standard library where it must.
+"""JSON as the API sends it: by orjson where possible, by the standard library otherwise.
 
 orjson refuses integers beyond 64 bits, which a workflow can compute, and halves of characters, which only a node that
 is not ours can bring in: they go out as `content.surrogates` has it.
@@ -21,16 +21,16 @@ from headrace.values import Value, dump_default, plain_default
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A node's inputs inside an event: told in the dump form, where all else is plain (see `values`)."""
+    """A node's inputs inside an event: encoded in the dump form, where all else is plain (see `values`)."""
 
     values: Mapping[str, Value]
 
 
-def _tell(item: object) -> Value:
+def _encode_default(item: object) -> Value:
     return orjson.Fragment(encode(item.values, dump_default)) if isinstance(item, Inputs) else plain_default(item)
 
 
-def encode(value: Any, default: Callable[[object], Value] = _tell) -> bytes:
+def encode(value: Any, default: Callable[[object], Value] = _encode_default) -> bytes:
     """Compact UTF-8 JSON; numbers that JSON does not have (NaN, Infinity) are null."""
     try:
         # dataclasses pass through: orjson would encode files and variables in a way of its own

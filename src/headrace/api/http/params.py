@@ -1,4 +1,4 @@
-"""Arguments of requests, checked: each InvalidParam says which one it is about, and what is wrong with it."""
+"""Parameters of queries, checked: InvalidParam names the parameter and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def maybe_id(query: Mapping[str, str], name: str) -> str | None:
     return as_uuid(text, InvalidParam(f"{name}: {text[:50]!r} is not a valid uuid")) if text else None
 
 
-def text(asked: Mapping[str, Value], name: str) -> str:
+def text(fields: Mapping[str, Value], name: str) -> str:
     """A string that is to be there. It loses its NULs, which no database takes."""
-    if name not in asked:
+    if name not in fields:
         raise InvalidParam(f"{name}: Field required")
-    value = asked[name]
+    value = fields[name]
     if not isinstance(value, str):
         raise InvalidParam(f"{name}: Input should be a valid string")
     return value.replace("\0", "")
 
 
-def maybe_text(asked: Mapping[str, Value], name: str) -> str | None:
+def maybe_text(fields: Mapping[str, Value], name: str) -> str | None:
     """As `text`; None where it is not there, or null."""
-    return None if asked.get(name) is None else text(asked, name)
+    return None if fields.get(name) is None else text(fields, name)
 
 
-def truth(asked: Mapping[str, Value], name: str, usual: bool) -> bool:
-    """A boolean, or the words and numbers that stand for one; `usual` where it is not there."""
-    value = asked.get(name, usual)
+def truth(fields: Mapping[str, Value], name: str, default: bool) -> bool:
+    """A boolean, or the words and numbers that stand for one; `default` where it is not there."""
+    value = fields.get(name, default)
     word = value.strip().lower() if isinstance(value, str) else str(value).lower()
     if word not in _TRUTH or not isinstance(value, str | bool | int):
         raise InvalidParam(f"{name}: Input should be a valid boolean")

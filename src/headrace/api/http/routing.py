@@ -39,8 +39,8 @@ def parameter(
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 TEXT_SCHEMA = {"type": "string"}
 PATH_PARAMETERS = {
-    each["name"]: each
-    for each in (
+    declared["name"]: declared
+    for declared in (
         parameter("path", "app_id", "The id of an app", UUID_SCHEMA),
         parameter("path", "batch_id", "The id of a batch", UUID_SCHEMA),
         parameter("path", "callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID_SCHEMA),

@@ -1,6 +1,6 @@
-"""What callers may rely on: every answer names the API's version, and what is to go is announced long before.
+"""What clients may rely on: every response names the API's version, and removals are announced long before.
 
-Plain ASGI, as `edge` is, so that streams pass through untouched.
+Plain ASGI, as `request_context` is, so that streams pass through untouched.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.api.http.routing import Operation
 
-NOTICE_MONTHS = 6  # between the announcement that a route will go and its going, at least
+NOTICE_MONTHS = 6  # at least, between the announcement that a route will be removed and its removal
 _DEPRECATION = "headrace.deprecation"  # in a request's scope: the headers that its route adds
 
 
-class Stability:
-    """Wraps the whole API, `edge.Edge` included: answers to paths under one of `prefixes` get `headers`, and those of a
-    deprecated route its headers; also errors, and what nobody foresaw."""
+class VersionHeaders:
+    """Wraps the whole API, `RequestContext` included: responses to paths under one of `prefixes` get `headers`, and
+    those of a deprecated route its headers; also errors, expected or not."""
 
     def __init__(self, app: ASGIApp, prefixes: Sequence[str], headers: Mapping[str, str]) -> None:
         self._app = app
@@ -40,13 +40,13 @@ class Stability:
         path: str = scope["path"]
         ours = path.startswith(self._under) or path in self._roots
 
-        async def telling(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 always = self._always if ours else []
                 message["headers"] = [*message.get("headers", ()), *always, *scope.get(_DEPRECATION, ())]
             await send(message)
 
-        await self._app(scope, receive, telling)
+        await self._app(scope, receive, send_with_headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +80,16 @@ class Deprecation:
 
 
 def deprecated(since: date, sunset: date, link: str) -> Deprecation:
-    """Announces that a route goes at `sunset` (a day, UTC). `link` is a page that says what to use instead.
+    """Announces that a route will be removed at `sunset` (a day, UTC). `link` is a page that says what to use instead.
 
-    ValueError where that is less than six months after `since`, or the link is no http or https URL.
+    ValueError if that is less than six months after `since`, or the link is not an http or https URL.
     """
     earliest = _months_after(since, NOTICE_MONTHS)
     if sunset < earliest:
-        raise ValueError(f"a route deprecated on {since} is to answer until {earliest} at least, not {sunset}")
+        raise ValueError(f"a route deprecated on {since} must be available until {earliest} at least, not {sunset}")
     plain = link.isascii() and link.isprintable() and not set(link) & set(' <>"\\')
     if not plain or urlsplit(link).scheme not in ("http", "https") or not urlsplit(link).hostname:
-        raise ValueError(f"{link!r} is no http or https URL")
+        raise ValueError(f"{link!r} is not an http or https URL")
     return Deprecation(since, sunset, link)
 
 

@@ -3,7 +3,7 @@
 What a proxy says (X-Forwarded-For, -Proto, -Host, -Prefix) is heeded only if it comes from a trusted one. With a root
 path, `/api` say, `/api/v1/info` and `/v1/info` are the same, so that it does not matter whether a proxy takes the
 prefix off. It matters where both readings of a path are routes of ours, because our own begin like the root path:
-see `Forwarded._meant`.
+see `ProxyHeaders._strip_root`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
-class Forwarded:
+class ProxyHeaders:
     """Wraps the API. `root` is its root path, "/api", or "": as the proxy says. `trusted` are addresses and networks of
-    proxies, ["*"] for all; `routes` are the API's. `linked`: links are known to lead where callers reach us."""
+    proxies, ["*"] for all; `routes` are the API's. `linked`: links are known to lead where clients reach us."""
 
     def __init__(
         self,
@@ -63,15 +63,15 @@ class Forwarded:
                 root, stripped = root or prefix, True
         scope[ROOT] = root
         if root and scope["path"].startswith(root):
-            self._meant(scope, root, forwarded=forwarded, stripped=stripped)
+            self._strip_root(scope, root, forwarded=forwarded, stripped=stripped)
         await self._app(cast("Any", scope), cast("Any", receive), cast("Any", send))
 
     def _rename(self, scope: Scope, value: bytes) -> None:
-        """The host that the caller named takes the place of the one that the proxy did."""
+        """Replaces the host that the proxy sent by the one that the client requested."""
         host = _last(value)
         if not _HOST.fullmatch(host):
             return
-        rest = [each for each in scope["headers"] if each[0] != b"host"]
+        rest = [header for header in scope["headers"] if header[0] != b"host"]
         scope["headers"] = [(b"host", host.encode()), *rest]
         if not self._linked:
             self._linked = True
@@ -79,13 +79,12 @@ class Forwarded:
                 "a proxy forwards requests for %s: set HEADRACE_PUBLIC_URL, or links to files will not lead there", host
             )
 
-    def _meant(self, scope: Scope, root: str, *, forwarded: bool, stripped: bool) -> None:
-        """Takes the root path off, if it is there.
+    def _strip_root(self, scope: Scope, root: str, *, forwarded: bool, stripped: bool) -> None:
+        """Removes the root path, if it is there.
 
-        It may only seem to be: with the root `/api`, `/api/v1/workflows/X/run` is Dify's `/v1/...` behind a proxy that
-        leaves the prefix on, and ours behind one that takes it off. The latter says so, with X-Forwarded-Prefix, and so
-        does who calls past all proxies, by sending none of their headers. What is no route in that reading is read the
-        other way.
+        This can be ambiguous: with the root `/api`, `/api/v1/workflows/X/run` is Dify's `/v1/...` behind a proxy that
+        leaves the prefix, and ours behind one that removes it. The latter sends X-Forwarded-Prefix; a client that calls
+        without a proxy sends none of these headers. What is not a route in that reading is read the other way.
         """
         path: str = scope["path"]
         cut = path[len(root) :]
@@ -100,11 +99,11 @@ class Forwarded:
         scope["raw_path"] = scope["raw_path"].removeprefix(root.encode()) or b"/"
 
     def _is_route(self, scope: Scope, path: str) -> bool:
-        asked = {"type": "http", "path": path, "method": scope["method"], "root_path": "", "headers": ()}
+        request = {"type": "http", "path": path, "method": scope["method"], "root_path": "", "headers": ()}
         enough = {Match.FULL, Match.PARTIAL} if scope["method"] == "OPTIONS" else {Match.FULL}
-        return any(route.matches(asked)[0] in enough for route in self._routes)
+        return any(route.matches(request)[0] in enough for route in self._routes)
 
 
 def _last(value: bytes) -> str:
-    """What the nearest proxy says; those before it, and the caller, may have said something, too."""
+    """What the nearest proxy added; those before it, and the client, may have added something, too."""
     return value.decode("latin-1").rpartition(",")[2].strip()

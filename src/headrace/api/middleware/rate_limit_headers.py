@@ -1,8 +1,8 @@
-"""How limits show on the wire: `RateLimit` headers on the answers to calls that met one.
+"""`RateLimit` headers on the responses to calls that a limit applied to.
 
-`RateLimit-Limit`, `-Remaining` and `-Reset` tell of the limit with the fewest left; `RateLimit-Policy` and `RateLimit`
-(draft-ietf-httpapi-ratelimit-headers-10) of every kind that was met. Resets are the seconds until all of it is there
-again.
+`RateLimit-Limit`, `-Remaining` and `-Reset` describe the limit with the fewest left; `RateLimit-Policy` and `RateLimit`
+(draft-ietf-httpapi-ratelimit-headers-10) every kind that applied. Resets are the seconds until the limit is fully
+available again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLim
 _EXPOSED = (b"access-control-expose-headers", ", ".join(HEADERS).encode())
 
 
-class Limiting:
-    """Wraps the API: notes which limits a call meets, and tells of them."""
+class RateLimitHeaders:
+    """Wraps the API: collects the limits that apply to a call, and adds their headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,31 +31,31 @@ class Limiting:
         call = Call()
         token = CALL.set(call)
 
-        async def telling(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and call.met:
                 message["headers"] = [*message.get("headers", ()), *headers_of(call.met)]
             await send(message)
 
         try:
-            await self._app(scope, receive, telling)
+            await self._app(scope, receive, send_with_headers)
         finally:
             CALL.reset(token)
 
 
 def headers_of(met: Sequence[Met]) -> list[tuple[bytes, bytes]]:
-    """What is told of the limits that a call met: of each kind the one with the fewest left."""
+    """The headers for the limits that applied to a call: of each kind the one with the fewest left."""
     tightest: dict[str, Met] = {}
-    for each in met:
-        known = tightest.get(each.kind)
-        if known is None or (each.left, -each.reset) < (known.left, -known.reset):
-            tightest[each.kind] = each
-    first = min(tightest.values(), key=lambda each: (each.left, -each.reset))
-    every = [tightest[kind] for kind in sorted(tightest)]
-    policies = [f'"{each.kind}";q={each.limit}' + (f";w={each.window}" if each.window else "") for each in every]
-    states = [f'"{each.kind}";r={each.left};t={_whole(each.reset)}' for each in every]
+    for limit in met:
+        known = tightest.get(limit.kind)
+        if known is None or (limit.left, -limit.reset) < (known.left, -known.reset):
+            tightest[limit.kind] = limit
+    first = min(tightest.values(), key=lambda limit: (limit.left, -limit.reset))
+    limits = [tightest[kind] for kind in sorted(tightest)]
+    policies = [f'"{limit.kind}";q={limit.limit}' + (f";w={limit.window}" if limit.window else "") for limit in limits]
+    states = [f'"{limit.kind}";r={limit.left};t={_whole(limit.reset)}' for limit in limits]
     values = (str(first.limit), str(first.left), str(_whole(first.reset)), ", ".join(policies), ", ".join(states))
-    told = [(name.lower().encode(), value.encode()) for name, value in zip(HEADERS, values, strict=True)]
-    return [*told, _EXPOSED]
+    headers = [(name.lower().encode(), value.encode()) for name, value in zip(HEADERS, values, strict=True)]
+    return [*headers, _EXPOSED]
 
 
 def _whole(seconds: float) -> int:

@@ -1,6 +1,6 @@
-"""The outermost ring of the API: CORS, version headers, request ids, and the answer to what nobody foresaw.
+"""The outermost middleware of the API: CORS, version headers, request ids, and the response to unexpected errors.
 
-Plain ASGI, because what wraps responses of its own makes streams stutter and every call dearer.
+Plain ASGI, because Starlette's BaseHTTPMiddleware delays streams and makes every call slower.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headrace.ids import new_id
 logger = logging.getLogger(__name__)
 
 _SECURITY = ((b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"))
-_UNLESS_TOLD = (  # right for JSON; a file or a page says what is right for it
+_DEFAULTS = (  # for JSON; a file or a page sets its own
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
@@ -34,40 +34,40 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 TRACE: ContextVar[str | None] = ContextVar("trace", default=None)
-"""The W3C `traceparent` of the request that is being answered, if it has one."""
+"""The W3C `traceparent` of the request being handled, if it has one."""
 
 
-class Watch(Protocol):
-    """Hears of every request. Nothing of it may fail or wait."""
+class RequestObserver(Protocol):
+    """Is notified of every request. Its methods must neither fail nor wait."""
 
-    def asked(self, scope: Scope, request: str) -> None:
-        """It has come in; `request` is its id."""
+    def on_request(self, scope: Scope, request: str) -> None:
+        """The request has arrived; `request` is its id."""
         ...
 
-    def answering(self, scope: Scope, head: Message) -> None:
-        """The head of its answer goes out."""
+    def on_headers(self, scope: Scope, head: Message) -> None:
+        """The head of its response is being sent."""
         ...
 
-    def answered(self, scope: Scope) -> None:
-        """It is over, also if nobody was left to be answered."""
+    def on_done(self, scope: Scope) -> None:
+        """It has ended, possibly because the client disconnected."""
         ...
 
 
-class Edge:
-    """Wraps the API. `origins` are the web origins that browsers may call from, ["*"] for all; `secure`: they reach it
-    by HTTPS, and are to go on so."""
+class RequestContext:
+    """Wraps the API. `origins` are the web origins that browsers may call from, ["*"] for all; `secure`: clients reach
+    it by HTTPS, and must continue to do so."""
 
     def __init__(
         self,
         app: ASGIApp,
         origins: Sequence[str],
         headers: Mapping[str, str],
-        watch: Watch | None = None,
+        observer: RequestObserver | None = None,
         *,
         secure: bool = False,
     ) -> None:
         self._app = app
-        self._watch = watch
+        self._observer = observer
         self._all = "*" in origins
         self._origins = frozenset(origins)
         self._always = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -85,39 +85,39 @@ class Edge:
             await self._app(scope, receive, send)
             return
         always = self._always if self._all else self._always + self._allowed(scope)
-        started, watch = False, self._watch
+        started, observer = False, self._observer
         request, trace = _ids(scope)
         TRACE.set(trace)
-        if watch:
-            watch.asked(scope, request)
+        if observer:
+            observer.on_request(scope, request)
 
-        async def telling(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 own = message.get("headers", ())
                 names = {name for name, _ in own}
-                unless = [each for each in _UNLESS_TOLD if each[0] not in names]
-                message["headers"] = [*own, (b"x-request-id", request.encode()), *unless, *always]
-                if watch:
-                    watch.answering(scope, message)
+                defaults = [header for header in _DEFAULTS if header[0] not in names]
+                message["headers"] = [*own, (b"x-request-id", request.encode()), *defaults, *always]
+                if observer:
+                    observer.on_headers(scope, message)
             await send(message)
 
         try:
             if scope["method"] == "OPTIONS" and (answer := _preflight(Headers(scope=scope))):
-                await answer(scope, receive, telling)
+                await answer(scope, receive, send_with_headers)
             else:
-                await self._app(scope, receive, telling)
+                await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            return  # nobody is left to be answered
+            return  # no client is left to respond to
         except Exception:
             if started:
-                raise  # the server logs it and cuts the connection: half an answer is not to pass for a whole one
+                raise  # the server logs it and cuts the connection: half a response must not pass for a whole one
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            await envelope(of_status(500), scope["path"])(scope, receive, telling)
+            await envelope(of_status(500), scope["path"])(scope, receive, send_with_headers)
         finally:
-            if watch:
-                watch.answered(scope)
+            if observer:
+                observer.on_done(scope)
 
     def _allowed(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         origin = Headers(scope=scope).get("origin")
@@ -125,7 +125,7 @@ class Edge:
 
 
 def _ids(scope: Scope) -> tuple[str, str | None]:
-    """(the request's id, its traceparent), as the caller gives them; an id is made where there is none that is fit."""
+    """(the request's id, its traceparent), as the client sends them; a new id if there is no valid one."""
     request = trace = None
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -136,7 +136,7 @@ def _ids(scope: Scope) -> tuple[str, str | None]:
 
 
 def _preflight(headers: Headers) -> Response | None:
-    """The answer to a browser that asks what it may send; None if it does not."""
+    """The response to a CORS preflight; None if the request is not one."""
     if "access-control-request-method" not in headers:
         return None
     allowed = {

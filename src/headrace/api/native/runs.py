@@ -206,8 +206,8 @@ class NativeRunRoutes:
         run, task = view.records[0].run, view.state.queued.task
         records = self.api.run_service.follow(run, on_pause=True)
         frames, close_from = events_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
-        told = stream_events(frames, records, task, close_from, ids=wants_ids(request))
-        return EventStream(told, self.api.options.ping_seconds)
+        stream = stream_events(frames, records, task, close_from, ids=wants_ids(request))
+        return EventStream(stream, self.api.options.ping_seconds)
 
     async def _run_status(self, served: Served, name: str, wait: float = 0) -> RunStatus:
         """How a run of this app stands. NotFound for an unknown one, a malformed id, and another app's."""
