@@ -20,10 +20,10 @@ up to the workflow, not the node.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -31,7 +31,7 @@ from headrace.errors import NodeError
 from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeSpec, Piece, Traits
 from headrace.kernel.path import NodeId
-from headrace.kernel.variables import Variables
+from headrace.kernel.variables import Variables, selectors
 from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value
 
@@ -52,6 +52,13 @@ def null_is_default(*fields: str) -> Any:
 
     return field_validator(*fields, mode="before")(classmethod(take_default))
 
+
+SELECTOR = object()
+"""Marks a config field that holds a selector, or a list of them: `Annotated[list[str], SELECTOR]`."""
+SelectorField = Annotated[tuple[str, ...], SELECTOR]
+
+Read: TypeAlias = "tuple[Selector, tuple[str | int, ...]]"
+"""A variable that a node reads, and the path of the config field that names it."""
 
 C = TypeVar("C", bound=Config)
 
@@ -165,6 +172,11 @@ class Node(ABC, Generic[C]):
         """The handles a branching node may leave by; None where any will do."""
         return None
 
+    def reads(self) -> Iterable[Read]:
+        """The variables that it reads: by default those in the fields marked as selectors, and those that texts refer
+        to (`{{#node.output#}}`). `lint` names those that do not exist."""
+        return _reads(self.config, (), selector=False)
+
     def outputs_schema(self) -> Mapping[str, OutputType] | None:
         """Its outputs by name, as this configuration makes them; None if they are not known before it runs."""
         return None
@@ -228,6 +240,30 @@ class ContainerNode(Node[C]):
 
     @abstractmethod
     def failure(self, index: int, error: str) -> str: ...
+
+
+def _reads(value: object, path: tuple[str | int, ...], *, selector: bool) -> Iterator[Read]:
+    """What a config's value reads. `selector`: its field is marked as one."""
+    if isinstance(value, str):
+        yield from ((found, path) for found in selectors(value))
+    elif isinstance(value, BaseModel):
+        for name, field_ in type(value).model_fields.items():
+            marked = SELECTOR in field_.metadata or _is_marked(field_.annotation)
+            yield from _reads(getattr(value, name), (*path, name), selector=marked)
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[str, object]", value).items():
+            yield from _reads(item, (*path, key), selector=selector)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        items = cast("Sequence[object]", value)
+        if selector and items and all(isinstance(item, str) for item in items):
+            yield tuple(cast("Sequence[str]", items)), path
+        else:
+            for index, item in enumerate(items):
+                yield from _reads(item, (*path, index), selector=selector)
+
+
+def _is_marked(annotation: object) -> bool:
+    return annotation is SELECTOR or any(_is_marked(argument) for argument in get_args(annotation))
 
 
 class Unknown(Node[Config]):

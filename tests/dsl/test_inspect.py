@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from headrace.dsl.load import inspect, load
 from headrace.dsl.yaml_reader import read
 from headrace.errors import LoadError
 from headrace.kernel.graph import Edge, Retry, Traits
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Node, Result, SelectorField
 from headrace.nodes.iteration import Iteration, IterationStart
 
 APPS = sorted((Path(__file__).parent.parent / "data" / "apps").glob("*.yml"))
@@ -28,7 +28,14 @@ class Inner(Config):
     name: str
 
 
+class Item(Config):
+    value_selector: SelectorField
+
+
 class PlainConfig(Config):
+    text: str = ""
+    list: Sequence[Item] = ()
+    variable_selector: SelectorField = ()
     amount: int = 0
     inner: Inner | None = None
 

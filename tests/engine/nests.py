@@ -12,12 +12,14 @@ from pydantic import Field
 from headrace.dsl.load import load
 from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunQueued
-from headrace.node import Config, Context, Flow, Node, Result
+from headrace.node import Config, Context, Flow, Node, Result, SelectorField
 from headrace.nodes import registry
 from headrace.ports.services import Usage
 
 
 class EchoConfig(Config):
+    text: str = ""
+    variable_selector: SelectorField = ()
     reads: list[list[str]] = Field(default_factory=list[list[str]])
     fails_on: list[Any] = Field(default_factory=list[Any])
     fails_first: int = 0

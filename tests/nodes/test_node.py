@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import pytest
+from pydantic import Field
 
 import headrace.node
+from headrace.cli.generating.outputs import output_fields
+from headrace.cli.lint import lacks
+from headrace.dsl.load import inspect as inspect_file
 from headrace.errors import NodeError
-from headrace.node import C, Config, ContainerNode, Context, Node, Result
+from headrace.node import SELECTOR, C, Config, ContainerNode, Context, Node, OutputType, Result, SelectorField
+from headrace.nodes import registry
+from headrace.ports.services import Resources
+from tests.engine.worlds import NOTHING
 from tests.nodes.plain import run
 
 D = TypeVar("D", bound=Config)
@@ -118,3 +127,102 @@ def test_a_type_argument_that_is_not_a_config_model_is_refused():
         class Wrong(Node[int]):  # pyright: ignore[reportInvalidTypeArguments, reportUnusedClass]
             async def run(self, ctx: Context) -> Result:
                 return Result({})
+
+
+class Quote(Config):
+    source: SelectorField
+    sources: Annotated[list[list[str]], SELECTOR] = Field(default_factory=list[list[str]])
+    optional: SelectorField | None = None
+    names: Sequence[str] = ()
+
+
+class CollectConfig(Config):
+    text: str = ""
+    quotes: Sequence[Quote] = ()
+
+
+class Collect(Node[CollectConfig]):
+    type = "collect"
+
+    async def run(self, ctx: Context) -> Result:
+        return Result({})
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {"text": OutputType("string")}
+
+    def needs(self, resources: Resources) -> Iterable[str]:
+        return ("set COLLECT_KEY",)
+
+
+def test_a_node_reads_its_selectors_and_what_its_texts_refer_to():
+    quote = {"source": ["a", "x"], "sources": [["b", "y"], ["c", "z"]], "optional": ["d", "v"], "names": ["e", "w"]}
+    config = CollectConfig.model_validate({"text": "{{#f.u#}} and {{#g.t.k#}}", "quotes": [quote]})
+    assert [*Collect(config).reads()] == [
+        (("f", "u"), ("text",)),
+        (("g", "t", "k"), ("text",)),
+        (("a", "x"), ("quotes", 0, "source")),
+        (("b", "y"), ("quotes", 0, "sources", 0)),
+        (("c", "z"), ("quotes", 0, "sources", 1)),
+        (("d", "v"), ("quotes", 0, "optional")),
+    ]
+
+
+APP = """
+app: {mode: workflow, name: x}
+workflow:
+  graph:
+    nodes:
+      - {id: start, data: {type: start, title: Start, variables: []}}
+      - {id: c, data: {type: collect, title: Collect, quotes: [{source: [gone, x]}]}}
+      - {id: end, data: {type: end, title: End, outputs: [{variable: a, value_selector: [c, text]},
+          {variable: b, value_selector: [c, words]}]}}
+    edges: [{source: start, target: c}, {source: c, target: end}]
+"""
+
+
+def test_lint_and_generate_use_what_a_third_party_says():
+    flow, problems = inspect_file(APP, {**registry(()), "collect": Collect})  # pyright: ignore[reportArgumentType]
+    assert flow is not None
+    assert [(each.node, each.field, each.message) for each in problems] == [
+        ("Collect", "quotes.0.source", "'gone.x' is read, but there is no node 'gone'"),
+        ("End", "outputs.1.value_selector", "'c.words' is read, but 'Collect' has no output 'words'"),
+    ]
+    assert [(each.node, each.message) for each in lacks(flow, NOTHING)] == [("Collect", "set COLLECT_KEY")]
+    assert [(each.name, each.type) for each in output_fields(flow)] == [("a", "str"), ("b", "Any")]
+
+
+# -------------------------------------------------------------------------------- nobody else knows them by their names
+
+SOURCE = Path(headrace.node.__file__).parent
+BASIC_APPS = SOURCE / "dsl" / "basic_apps.py"  # writes a graph in Dify's format: the names are that format's
+ORDINARY_WORDS = {"start", "end", "answer", "code", "loop", "iteration", "assigner"}
+
+
+def names_of_node_types(file: Path) -> Iterator[str]:
+    """The node types that a module has by name. Of those that are words of every day, only where a type is compared."""
+    types = registry(()).keys()
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in types - ORDINARY_WORDS:
+            yield f"{file.relative_to(SOURCE)}:{node.lineno}: {node.value}"
+        elif isinstance(node, ast.Compare) and any(
+            isinstance(each, ast.Attribute) and each.attr in ("type", "node_type") for each in ast.walk(node)
+        ):
+            compared = [each for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            yield from (
+                f"{file.relative_to(SOURCE)}:{each.lineno}: {each.value}" for each in compared if each.value in types
+            )
+
+
+def test_only_the_nodes_know_node_types_by_name():
+    examples = [file for file in SOURCE.rglob("*.py") if file.stem.endswith("_docs") or file.parent.name == "schemas"]
+    exempt = {*examples, *(SOURCE / "nodes").rglob("*.py"), BASIC_APPS}
+    files = [file for file in SOURCE.rglob("*.py") if file not in exempt]
+    assert [name for file in files for name in names_of_node_types(file)] == []
+
+
+def test_a_comparison_with_a_node_type_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    file = tmp_path / "module.py"
+    file.write_text('a = spec.type == "loop"\nb = {"llm"}\nc = {"end": 1}\nd = spec.type in ("end", "x")\n')
+    assert [*names_of_node_types(file)] == ["module.py:1: loop", "module.py:4: end", "module.py:2: llm"]

@@ -92,8 +92,7 @@ def _problems(running: Service, file: Path) -> Sequence[Problem]:
 def lacks(flow: Flow, resources: Resources) -> list[Problem]:
     """What a workflow's nodes need that is not here, credentials above all."""
     return [
-        Problem(need, flow.graph.nodes[name].title or name, fatal=False)
-        for name, node in flow.nodes.items()
-        if name in flow.graph.nodes
-        for need in node.needs(resources)
+        Problem(requirement, spec.title or spec.id, fatal=False)
+        for spec in flow.graph.all_nodes()
+        for requirement in flow.nodes[spec.id].needs(resources)
     ]

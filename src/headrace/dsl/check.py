@@ -11,7 +11,7 @@ from headrace.errors import Problem
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Edge, Traits
 from headrace.kernel.path import ROUND_END, NodeId
 from headrace.kernel.variables import selectors
-from headrace.node import Config, ContainerNode, Node, Registry
+from headrace.node import Config, ContainerNode, Node, Read, Registry
 from headrace.values import Selector, Value
 
 _SCOPES = frozenset({"sys", "env", "conversation", "rag"})
@@ -182,9 +182,9 @@ def links(
     return list(found.values())
 
 
-def read_by(data: Mapping[str, Value]) -> Iterator[tuple[Selector, tuple[str | int, ...]]]:
-    """(selector, path) of the values that a node's data plainly reads: `value_selector`, `variable_selector` and
-    `{{#a.b#}}` in text."""
+def _reads_of_unknown(data: Mapping[str, Value]) -> Iterator[Read]:
+    """What the data of a node plainly reads whose type is unknown, or whose fields are wrong: `value_selector`,
+    `variable_selector` and `{{#a.b#}}` in text."""
     stack: list[tuple[Any, tuple[str | int, ...]]] = [(data, ())]
     while stack:
         value, path = stack.pop()
@@ -208,6 +208,7 @@ def read_by(data: Mapping[str, Value]) -> Iterator[tuple[Selector, tuple[str | i
 def unread(
     draft: Draft,
     nodes: Mapping[NodeId, Draft],
+    built: Mapping[NodeId, Node[Config]],
     document: Document,
     declared: Mapping[str, Collection[str]],
     mode: str,
@@ -215,16 +216,32 @@ def unread(
 ) -> Iterator[Problem]:
     """What a node reads that does not exist, or not where it reads it; `declared` are the names of the file's variables
     by their scope, `border` the container around a node that a reader is outside of."""
-    told: set[Selector] = set()
-    for selector, path in read_by(draft.data):
+    node = None if draft.cls is None else built.get(draft.id)
+    reported: set[Selector] = set()
+    for selector, path in _reads_of_unknown(draft.data) if node is None else node.reads():
         scope = selector[0]
-        if not scope or selector in told:
+        if not scope or selector in reported:
             continue
-        told.add(selector)
-        lack = _hidden(border(draft, scope)) if scope in nodes else _lack(selector, declared, mode)
-        if lack is not None:
+        reported.add(selector)
+        if scope in nodes:
+            missing = _hidden(border(draft, scope)) or _no_output(selector, nodes[scope], built.get(scope))
+        else:
+            missing = _lack(selector, declared, mode)
+        if missing is not None:
             name, line = document.locate(draft.data, path)
-            yield Problem(f"'{'.'.join(selector)}' is read, but {lack}", draft.name, name, line, fatal=False)
+            yield Problem(f"'{'.'.join(selector)}' is read, but {missing}", draft.name, name, line, fatal=False)
+
+
+def _no_output(selector: Selector, draft: Draft, node: Node[Config] | None) -> str | None:
+    """Why a node has no such output; None where it has, or may have: a failure that is handled has outputs of its own,
+    and what is inside a container reads more of it than its outputs."""
+    schema = None if node is None else node.outputs_schema()
+    handled = draft.data.get("error_strategy") not in (None, "", "none")
+    if schema is None or handled or draft.is_container or len(selector) == 1:
+        return None
+    if selector[1] in schema or (draft.traits.starts_run and selector[1].partition(".")[0] == "sys"):
+        return None
+    return f"'{draft.name}' has no output '{selector[1]}'"
 
 
 def _hidden(container: Draft | None) -> str | None:

@@ -69,6 +69,7 @@ class _Loader:
         self._nodes: dict[NodeId, Node[Config]] = {}
         self._drafts: dict[NodeId, Draft] = {}
         self._declared: dict[str, Collection[str]] = {}
+        self._visited: list[Draft] = []
         self._app_mode = _WORKFLOW
         self.problems = list(document.problems)
 
@@ -243,9 +244,11 @@ class _Loader:
         top = levels.top()
         if top is None:
             for draft in self._drafts.values():
-                self._node(draft, levels)
+                self._node(draft)
+            self._check_reads(levels)
             return None
         built = self._built(top, levels)
+        self._check_reads(levels)
         if not any(problem.fatal for problem in self.problems):
             self.problems += doubled(built, self._drafts, self._document)
         return built
@@ -255,7 +258,7 @@ class _Loader:
         responses: dict[NodeId, list[str | tuple[str, ...]]] = {}
         bodies: dict[NodeId, Body] = {}
         for draft in level.nodes:
-            node = self._node(draft, levels)
+            node = self._node(draft)
             if node is None:
                 continue
             self._nodes[draft.id] = node
@@ -287,10 +290,14 @@ class _Loader:
         edges = [link.edge for link in level.links]
         return Graph(specs, edges, level.root.id, cast("Mapping[NodeId, list[Piece]]", responses), bodies)
 
-    def _node(self, draft: Draft, levels: Levels) -> Node[Config] | None:
+    def _check_reads(self, levels: Levels) -> None:
+        known = (self._drafts, self._nodes, self._document, self._declared, self._app_mode, levels.border)
+        for draft in self._visited:
+            self.problems.extend(unread(draft, *known))
+
+    def _node(self, draft: Draft) -> Node[Config] | None:
         """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
-        known = (self._drafts, self._document, self._declared, self._app_mode)
-        self.problems.extend(unread(draft, *known, levels.border))
+        self._visited.append(draft)
         cls = draft.cls
         if cls is None:
             message = f"nodes of type '{draft.kind}' are not run here"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
 from pydantic import field_validator
 
 from headrace.errors import NodeError
-from headrace.node import Config, Context
+from headrace.node import SELECTOR, Config, Context
 from headrace.nodes._json_body import json_of
 from headrace.ports.services import Part
 from headrace.values import File, Value, files_in, text
@@ -33,7 +33,7 @@ class BodyItem(Config):
     key: str = ""
     type: Literal["file", "text"] = "text"
     value: str = ""
-    file: Sequence[str] = ()
+    file: Annotated[Sequence[str], SELECTOR] = ()
 
     @field_validator("key", "value", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.variables import selectors
-from headrace.node import Config, Context, null_is_default
+from headrace.node import Config, Context, SelectorField, null_is_default
 from headrace.ports.services import Message, ToolCall
 from headrace.values import File, Value
 
@@ -42,7 +42,7 @@ class Prompt(Config):
 
 class JinjaVariable(Config):
     variable: str
-    value_selector: tuple[str, ...] = ()
+    value_selector: SelectorField = ()
 
 
 class PromptConfig(Config):
@@ -55,13 +55,13 @@ class ContextConfig(Config):
     """What `{{#context#}}` stands for: a text, or what a knowledge retrieval found."""
 
     enabled: bool = False
-    variable_selector: tuple[str, ...] = ()
+    variable_selector: SelectorField = ()
 
     _null = null_is_default("variable_selector")
 
 
 class VisionOptions(Config):
-    variable_selector: tuple[str, ...] = ("sys", "files")
+    variable_selector: SelectorField = ("sys", "files")
     detail: str = "high"
 
     _null = null_is_default("variable_selector")

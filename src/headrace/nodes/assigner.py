@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from headrace import values
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Read, Result, null_is_default
 from headrace.values import File, Selector, Value, is_number, kind
 
 ERROR = "VariableOperatorNodeError"
@@ -59,18 +59,10 @@ _TYPES = frozenset({*_PLAIN, *_ITEMS, *_NUMBERS})
 
 
 class Item(Config):
-    variable_selector: list[str] = Field(min_length=2)
+    variable_selector: Annotated[list[str], SELECTOR] = Field(min_length=2)
     input_type: Literal["variable", "constant"] = "variable"
     operation: Operation
     value: Any = None
-
-    def told(self) -> dict[str, Value]:
-        return {
-            "variable_selector": self.variable_selector,
-            "input_type": self.input_type,
-            "operation": self.operation,
-            "value": self.value,
-        }
 
 
 class AssignerConfig(Config):
@@ -79,7 +71,7 @@ class AssignerConfig(Config):
     version: str = "1"
     items: list[Item] = Field(default_factory=list[Item])
     assigned_variable_selector: list[str] = Field(default_factory=list[str])
-    input_variable_selector: list[str] = Field(default_factory=list[str])
+    input_variable_selector: Annotated[list[str], SELECTOR] = Field(default_factory=list[str])
     write_mode: Literal["over-write", "append", "clear"] = "over-write"
 
     _null = null_is_default(
@@ -91,6 +83,12 @@ class Assigner(Node[AssignerConfig]):
     type = "assigner"
     instant: ClassVar[bool] = True
     notes: ClassVar[str] = "both versions, every operation"
+
+    def reads(self) -> Iterable[Read]:
+        yield from super().reads()
+        for index, item in enumerate(self.config.items):
+            if item.input_type == "variable" and isinstance(item.value, list):
+                yield tuple(cast("list[str]", item.value)), ("items", index, "value")
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {}
@@ -172,7 +170,7 @@ class Assigner(Node[AssignerConfig]):
             "error_strategy": None,
             "default_value": None,
             "retry_config": {"max_retries": 0, "retry_interval": 0, "retry_enabled": False},
-            "items": [item.told() for item in self.config.items],
+            "items": [item.model_dump() for item in self.config.items],
         }
 
 

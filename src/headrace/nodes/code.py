@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
-from headrace.node import Config, Context, Node, OutputType, Result
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField
 from headrace.ports.services import Limits, Resources
 from headrace.values import Value, is_number, plain
 
@@ -27,7 +27,7 @@ class Input(Config):
     """A value that the program gets under a name."""
 
     variable: str
-    value_selector: tuple[str, ...] = ()
+    value_selector: SelectorField = ()
 
     @field_validator("value_selector", mode="before")
     @classmethod

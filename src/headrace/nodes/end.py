@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from headrace import values
 from headrace.kernel.graph import Piece, Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result, null_is_default
 
 BETWEEN = "\n"  # a stream tells each output, with this between two
 
 
 class Output(Config):
     variable: str
-    value_selector: list[str] = Field(default_factory=list[str])
+    value_selector: Annotated[list[str], SELECTOR] = Field(default_factory=list[str])
     value_type: Any = None
 
     _null = null_is_default("value_selector")

@@ -6,13 +6,13 @@ Facts: Dify's editor writes `cases`; until version 0.1.3 of the file format it w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import Condition, SubCondition, decide
-from headrace.node import Config, Context, Node, OutputType, Result
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result
 from headrace.values import Value
 
 OTHERWISE = "false"
@@ -55,7 +55,7 @@ class SubVariableConfig(Config):
 
 
 class ConditionConfig(Config):
-    variable_selector: list[str]
+    variable_selector: Annotated[list[str], SELECTOR]
     comparison_operator: Operator
     value: str | list[str] | bool | list[bool] | None = None
     sub_variable_condition: SubVariableConfig | None = None

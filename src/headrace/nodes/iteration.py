@@ -6,7 +6,7 @@ Rounds run one after the other, or several at a time; the results keep the order
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
 
@@ -15,7 +15,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
+from headrace.node import SELECTOR, Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
 from headrace.values import Value, kind
 
 ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
@@ -23,8 +23,8 @@ ERROR = "IterationNodeError"
 
 
 class IterationConfig(Config):
-    iterator_selector: list[str]
-    output_selector: list[str] = Field(default_factory=list[str])
+    iterator_selector: Annotated[list[str], SELECTOR]
+    output_selector: Annotated[list[str], SELECTOR] = Field(default_factory=list[str])
     is_parallel: bool = False
     parallel_nums: int = Field(default=10, ge=1)
     error_handle_mode: Literal["terminated", "continue-on-error", "remove-abnormal-output"] = "terminated"

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
 from headrace.nodes._metadata_filter import thought_up
 from headrace.nodes._model_call import ModelConfig, showing
 from headrace.ports.services import Passage, Resources, Retrieval, Usage
@@ -78,7 +78,7 @@ class MetadataConditions(Config):
 class KnowledgeRetrievalConfig(Config):
     """`retrieval_mode` single once meant that a model chooses one of the bases; all of them are asked here."""
 
-    query_variable_selector: tuple[str, ...] = ()
+    query_variable_selector: SelectorField = ()
     dataset_ids: tuple[str, ...] = ()
     multiple_retrieval_config: MultipleRetrieval = Field(default_factory=MultipleRetrieval)
     metadata_filtering_mode: Literal["disabled", "automatic", "manual"] = "disabled"

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import number
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
 from headrace.values import File, Value, kind
 
 ERROR = "ListOperatorError"
@@ -75,7 +75,7 @@ class ExtractBy(Config):
 
 
 class ListOperatorConfig(Config):
-    variable: tuple[str, ...] = ()
+    variable: SelectorField = ()
     filter_by: FilterBy = Field(default_factory=FilterBy)
     order_by: OrderBy = Field(default_factory=OrderBy)
     limit: Limit = Field(default_factory=Limit)

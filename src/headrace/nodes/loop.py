@@ -4,7 +4,7 @@ enough. Its variables live as long as it does; assigner nodes inside change them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
@@ -16,7 +16,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_is_default
 from headrace.nodes.if_else import ConditionConfig, Junction
 from headrace.nodes.iteration import IterationStart
 from headrace.values import Value, is_of
@@ -100,6 +100,12 @@ class Loop(ContainerNode[LoopConfig]):
     def declares(self) -> Mapping[str, str]:
         variables = self.config.loop_variables
         return {each.label: each.var_type for each in variables if "var_type" in each.model_fields_set}
+
+    def reads(self) -> Iterable[Read]:
+        yield from super().reads()
+        for index, variable in enumerate(self.config.loop_variables):
+            if variable.value_type == "variable" and isinstance(variable.value, list):
+                yield tuple(cast("list[str]", variable.value)), ("loop_variables", index, "value")
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         variables = {each.label: OutputType(each.var_type, nullable=True) for each in self.config.loop_variables}

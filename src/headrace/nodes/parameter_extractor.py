@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import Heard, ModelConfig, hear, request_of
 from headrace.nodes._parameter_prompts import (
@@ -42,7 +42,7 @@ _TOOLS = re.compile(r"\btools?\b|function.?call", re.IGNORECASE)
 
 class ParameterExtractorConfig(Config):
     model: ModelConfig
-    query: tuple[str, ...] = ()
+    query: SelectorField = ()
     parameters: Sequence[Parameter] = ()
     instruction: str | None = None
     memory: MemoryConfig | None = None

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
 from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
 from headrace.nodes._prompt import VisionConfig, files_of, show
@@ -102,7 +102,7 @@ class ClassConfig(Config):
 
 
 class QuestionClassifierConfig(Config):
-    query_variable_selector: tuple[str, ...] = ()
+    query_variable_selector: SelectorField = ()
     model: ModelConfig
     classes: Sequence[ClassConfig] = ()
     instruction: str = ""

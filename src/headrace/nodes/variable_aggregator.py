@@ -6,17 +6,17 @@ Its outputs remember the variable they were picked from (`values.Variable`), thr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from headrace.node import Config, Context, Node, OutputType, Result
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result
 from headrace.values import Value, Variable
 
 
 class Group(Config):
     group_name: str
-    variables: list[list[str]] = Field(default_factory=list[list[str]])
+    variables: Annotated[list[list[str]], SELECTOR] = Field(default_factory=list[list[str]])
 
 
 class AdvancedSettings(Config):
@@ -25,7 +25,7 @@ class AdvancedSettings(Config):
 
 
 class VariableAggregatorConfig(Config):
-    variables: list[list[str]] = Field(default_factory=list[list[str]])
+    variables: Annotated[list[list[str]], SELECTOR] = Field(default_factory=list[list[str]])
     advanced_settings: AdvancedSettings | None = None
 
 
