@@ -15,11 +15,11 @@ from math import isfinite
 
 from headrace.background import Periodic
 from headrace.kernel.events import RunId
+from headrace.kernel.status import FINAL
 from headrace.ports import BlobStore, Claims, Pruned, Pruner
 
 logger = logging.getLogger(__name__)
 
-STATUSES = ("succeeded", "partial-succeeded", "failed", "stopped")
 """How runs end."""
 
 DAY = 24 * 3600.0
@@ -52,9 +52,9 @@ def days_kept(text: str) -> dict[str, float]:
         if not equals:
             if kept:
                 raise ValueError("says twice how long runs are kept")
-            kept = dict.fromkeys(STATUSES, days)
-        elif status not in STATUSES:
-            raise ValueError(f"'{status[:50]}' is no status that runs end with; those are {', '.join(STATUSES)}")
+            kept = dict.fromkeys(FINAL, days)
+        elif status not in FINAL:
+            raise ValueError(f"'{status[:50]}' is no status that runs end with; those are {', '.join(FINAL)}")
         elif status in named:
             raise ValueError(f"says twice how long runs are kept that {status}")
         else:
@@ -113,7 +113,7 @@ class Retention:
         ended_before = {status: now - seconds for status, seconds in self._seconds.items()}
         gone: set[RunId] = set()  # only needed where they stay
 
-        all_before = min(ended_before.values()) if ended_before.keys() >= set(STATUSES) else None
+        all_before = min(ended_before.values()) if ended_before.keys() >= set(FINAL) else None
         async for runs, pruned in self._pruner.prune(ended_before, all_before, dry_run=dry_run):
             if dry_run:
                 gone.update(runs)

@@ -14,13 +14,14 @@ from headrace.api.dify.chat_events import ChatEvents, events_for
 from headrace.api.dify.chat_responses import BlockingMessage, Reply
 from headrace.api.dify.run_events import RunEvents, StreamEvent
 from headrace.api.dify.stream_position import START, StreamPosition
-from headrace.kernel.events import NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
+from headrace.kernel.events import NodeStarted, NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.kernel.graph import NO_TRAITS, Traits
 from headrace.node import Config, Flow, Node
 from headrace.ports.services import Usage
 from headrace.values import File
 from tests.api import test_resume
 from tests.api.test_resume import FLOW, RUN, lived
+from tests.engine import nests
 
 MODES = ("advanced-chat", "chat")
 
@@ -126,7 +127,10 @@ def test_sources_are_told_once_a_document_and_numbered() -> None:
 def test_what_a_container_paid_is_not_counted_twice() -> None:
     paid = Usage(6, 4).wire()
     inside, around = NodeSucceeded("a[0]/llm", {}, usage=paid), NodeSucceeded("a", {}, usage={"total_tokens": 10})
-    usage = folded(flow("advanced-chat"), RoundStarted("a", 0), inside, around).usage
+    parts = [nests.iteration("a", ["start", "items"], ["llm", "r"]), nests.node("llm", "echo", "a")]
+    nested = nests.flow(parts, "start>a a-start>llm a>end", {"out": ["a", "output"]})
+    chat = replace(flow("advanced-chat"), graph=nested.graph)
+    usage = folded(chat, NodeStarted("a"), RoundStarted("a", 0), NodeStarted("a[0]/llm"), inside, around).usage
     assert (usage["total_tokens"], usage["prompt_tokens"]) == (10, 6)
 
 

@@ -15,7 +15,7 @@ from openai.types.chat import completion_create_params
 
 from headrace.api.openai import open_calls
 from headrace.api.openai.parameters import HONOURED, IGNORED, REFUSED
-from headrace.ports import RunFilter, RunSummary
+from headrace.ports import ListedRun, RunFilter
 from tests.api.chats import chatflow
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 
@@ -46,7 +46,7 @@ async def sdk(app: Client, **more: Any) -> AsyncGenerator[AsyncOpenAI]:
         yield client
 
 
-async def runs(server: Serving, app: Client) -> list[RunSummary]:
+async def runs(server: Serving, app: Client) -> list[ListedRun]:
     return (await server.store.list_runs(RunFilter(app.served.app.id)))[1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.kernel.events import NodeStarted, RunEnded, RunStarted
-from headrace.ports import RunFilter, RunSummary
+from headrace.ports import ListedRun, RunFilter
 
 from .examples import PICTURE, numbered, queued, whole
 
@@ -22,14 +22,12 @@ async def test_a_run_is_told_from_beginning_to_end(store: Any) -> None:
     assert await store.find_run("r1") is None
     begun = numbered("r1", [queued("r1", name="Ada"), RunStarted(), NodeStarted("end")])
     await store.append(begun[:1])
-    waiting = RunSummary(
-        "r1", "app", "v1", "running", "service-api", "end-ada", "ada", None, 0.0, 0, 0, 0, 1000.5, None
-    )
+    waiting = ListedRun("r1", "app", "v1", "running", "service-api", "end-ada", "ada", None, 0.0, 0, 0, 0, 1000.5, None)
     assert await store.find_run("r1") == waiting
     await store.append(begun[1:])
     assert await store.find_run("r1") == waiting
     await store.append(numbered("r1", [RunEnded("failed", {}, "boom", 7, 3, 1)], after=3))
-    ended = RunSummary(
+    ended = ListedRun(
         "r1", "app", "v1", "failed", "service-api", "end-ada", "ada", "boom", 1.0, 7, 3, 1, 1000.5, 1002.0
     )
     assert await store.find_run("r1") == ended
@@ -38,7 +36,7 @@ async def test_a_run_is_told_from_beginning_to_end(store: Any) -> None:
 
 async def test_a_run_written_at_once_is_told_the_same(store: Any) -> None:
     await store.append(whole("r1"))
-    assert await store.find_run("r1") == RunSummary(
+    assert await store.find_run("r1") == ListedRun(
         "r1", "app", "v1", "succeeded", "service-api", "end-ada", "ada", None, 1.5, 7, 1, 0, 1000.5, 1002.5
     )
 

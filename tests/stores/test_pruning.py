@@ -17,6 +17,7 @@ from headrace import retention
 from headrace.adapters.files import FileStore
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunStarted
+from headrace.kernel.status import FINAL
 from headrace.main import service
 from headrace.ports import (
     Batch,
@@ -29,7 +30,7 @@ from headrace.ports import (
     Snapshot,
 )
 from headrace.ports.services import HttpRequest, HttpResponse
-from headrace.retention import DAY, STATUSES, Retention, days_kept, in_words
+from headrace.retention import DAY, Retention, days_kept, in_words
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStore
 from headrace.values import File
@@ -37,7 +38,7 @@ from tests.contracts.examples import numbered, queued, whole
 
 NOW = 2_000_000_000.0
 LONG_AGO = NOW - 40 * DAY
-MONTH = dict.fromkeys(STATUSES, 30 * DAY)
+MONTH = dict.fromkeys(FINAL, 30 * DAY)
 
 
 class NoHttp:
@@ -114,14 +115,14 @@ def conversation(at: float = LONG_AGO) -> Conversation:
 
 
 async def test_runs_go_by_how_and_when_they_ended(world: World) -> None:
-    for status in STATUSES:
+    for status in FINAL:
         await world.store.append(whole(f"old-{status}", status, LONG_AGO))
         await world.store.append(whole(f"new-{status}", status, NOW - DAY))
     # asked for long ago, and ended just now
     await world.store.append([*whole("slow", at=LONG_AGO)[:-1], Record("slow", 5, NOW - DAY, RunEnded("failed"))])
     await world.store.append(numbered("going", [queued("going"), RunStarted()], at=LONG_AGO))
     await world.store.append(numbered("waits", [queued("waits"), RunStarted(), RunPaused()], at=LONG_AGO))
-    kept = {*(f"new-{status}" for status in STATUSES), "slow", "going", "waits"}
+    kept = {*(f"new-{status}" for status in FINAL), "slow", "going", "waits"}
     kept_now = {*kept, "old-succeeded", "old-partial-succeeded", "old-stopped"}
 
     only = {"failed": 30 * DAY}
@@ -368,11 +369,11 @@ async def test_files_that_one_who_was_killed_has_set_aside_are_brought_back_or_d
 
 def test_how_long_is_said_in_days_for_all_or_by_status() -> None:
     assert days_kept("") == days_kept(" off ") == {}
-    assert days_kept("30") == dict.fromkeys(STATUSES, 30.0)
+    assert days_kept("30") == dict.fromkeys(FINAL, 30.0)
     assert days_kept("succeeded=7, failed=0.5") == {"succeeded": 7.0, "failed": 0.5}
-    assert days_kept("30,failed=90") == {**dict.fromkeys(STATUSES, 30.0), "failed": 90.0}
+    assert days_kept("30,failed=90") == {**dict.fromkeys(FINAL, 30.0), "failed": 90.0}
     assert days_kept("failed=90,30") == days_kept("30,failed=90")
-    assert Settings(retention_days="1").retention == dict.fromkeys(STATUSES, DAY)
+    assert Settings(retention_days="1").retention == dict.fromkeys(FINAL, DAY)
     assert Settings().retention == {}
 
 

@@ -25,7 +25,7 @@ from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.secrets import Mask
-from headrace.ports import App, EndUser, Principal, RunSummary, StoredFile
+from headrace.ports import App, EndUser, ListedRun, Principal, StoredFile
 from headrace.ports.services import Files, Speech
 from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
@@ -151,7 +151,7 @@ class Api:
         """As `end_user`; the anonymous one for a request without a user."""
         return await self.end_user(app, named_user(user) or ANONYMOUS)
 
-    async def listed(self, served: Served, summary: RunSummary) -> RunSummary:
+    async def listed(self, served: Served, summary: ListedRun) -> ListedRun:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
         version, if its own cannot be loaded any more."""
         if summary.error is None:

@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunStarted
+from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.secrets import Mask
+from headrace.kernel.status import FINAL
+from headrace.kernel.summary import RunLifecycle
 from headrace.ports import Batch, Batches, BatchLine
 from headrace.runs.service import RunService
 from headrace.values import Value
-
-OVER = ("succeeded", "partial-succeeded", "failed", "stopped")
-"""The statuses of runs, and lines, that are over."""
 
 NEVER_BEGUN = "The batch was stopped before this line was begun."
 _PAGE = 200  # lines in memory at once
@@ -38,22 +37,6 @@ async def pages(batches: Batches, batch: str) -> AsyncIterator[list[BatchLine]]:
     while lines := await batches.batch_lines(batch, start, _PAGE):
         yield lines
         start = lines[-1].index + 1
-
-
-def standing(records: Sequence[Record]) -> str:
-    """How a run stands by its last records."""
-    if not records:
-        return "queued"
-    last = next((record.event for record in reversed(records) if record.seq is not None), None)
-    match last:
-        case RunEnded():
-            return last.status
-        case RunPaused():
-            return "paused"
-        case RunQueued():
-            return "queued"
-        case _:
-            return "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +73,7 @@ class LineResult:
 
     @property
     def over(self) -> bool:
-        return self.status in OVER
+        return self.status in FINAL
 
     def wire(self) -> dict[str, Value]:
         """As the API, and `headrace batch`, tell it."""
@@ -173,21 +156,28 @@ class BatchProgress:
         records = await self._run_service.world.journal.read(run)
         if not records and batch.status == "stopped":
             return LineResult(line.index, None, "stopped", error=NEVER_BEGUN)
-        last = records[-1] if records else None
-        if last is None or not isinstance(last.event, RunEnded):
-            return LineResult(line.index, run if records else None, standing(records), message=_message(records))
-        ended = mask.event(last.event) if mask else last.event
+        lifecycle = RunLifecycle()
+        for record in records:
+            lifecycle.apply(record)
+        if lifecycle.ended is None:
+            return LineResult(line.index, run if records else None, lifecycle.status, message=_message(lifecycle))
+        ended = mask.event(lifecycle.ended) if mask else lifecycle.ended
         assert isinstance(ended, RunEnded)
-        since = next((record.at for record in records if isinstance(record.event, RunStarted)), records[0].at)
-        elapsed = round(max(0.0, last.at - since), 6)
-        message = _message(records, ended)
-        return LineResult(line.index, run, ended.status, ended.outputs, ended.error, elapsed, ended.tokens, message)
+        return LineResult(
+            line.index,
+            run,
+            lifecycle.status,
+            ended.outputs,
+            ended.error,
+            lifecycle.elapsed,
+            ended.tokens,
+            _message(lifecycle, ended),
+        )
 
 
-def _message(records: Sequence[Record], ended: RunEnded | None = None) -> Mapping[str, Value] | None:
-    """What is told beside of a run that answers a message; None of any other."""
-    queued = records[0].event if records else None
-    if not isinstance(queued, RunQueued) or "query" not in queued.system:
+def _message(run: RunLifecycle, ended: RunEnded | None = None) -> Mapping[str, Value] | None:
+    """The answer of a run to a message, and the conversation that it belongs to; None for other runs."""
+    if run.queued is None or "query" not in run.queued.system:
         return None
     answer = ended.outputs.get("answer") or "" if ended else None
-    return {"answer": answer, "conversation_id": queued.conversation, "message_id": records[0].run}
+    return {"answer": answer, "conversation_id": run.queued.conversation, "message_id": run.run}

@@ -16,10 +16,11 @@ from typing import Any
 
 from headrace.background import Periodic, back_off, cancel
 from headrace.batches.open_batch import OpenBatch
-from headrace.batches.progress import OVER, BatchProgress, LineResult, pages, run_of, source_of, standing
+from headrace.batches.progress import BatchProgress, LineResult, pages, run_of, source_of
 from headrace.conversations.messages import CHATS, Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
+from headrace.kernel.status import FINAL, PAUSED, RUNNING, status_of
 from headrace.ports import BATCH, Batch, Batches, BatchLine, Principal, RunFilter
 from headrace.rate_limits import CALL, Call, LimitReached
 from headrace.runs.service import RunService
@@ -210,7 +211,7 @@ class BatchRunner:
                         begun, over = True, run not in unfinished
                     elif number < before + _AHEAD:
                         found = await run_service.runs.find_run(run) if before else None
-                        begun, over = found is not None, found is not None and found.status in OVER
+                        begun, over = found is not None, found is not None and found.status in FINAL
                     else:
                         begun = over = False
                     if not begun:
@@ -274,9 +275,9 @@ class BatchRunner:
             while True:
                 status = await self._status(run) if look else await _heard(live)
                 look = status is None
-                if status in OVER:
+                if status in FINAL:
                     break
-                if status == "paused":
+                if status == PAUSED:
                     open_.room.discard(index)
                     open_.tell()
         self._over(open_, index)
@@ -320,7 +321,7 @@ class BatchRunner:
 
     async def _status(self, run: RunId) -> str:
         found = await self._run_service.runs.find_run(run)
-        return found.status if found else "running"
+        return found.status if found else RUNNING
 
     async def _stop_runs(self, open_: OpenBatch) -> None:
         """Once the batch is stopped, stops what is under way; a run that is only just being begun stops itself."""
@@ -333,6 +334,6 @@ async def _heard(live: AsyncIterator[Sequence[Record]]) -> str | None:
     """What the next records say of a run's status; None where nothing is heard for long."""
     try:
         async with asyncio.timeout(_LISTEN_SECONDS):
-            return standing(await anext(live))
+            return status_of(await anext(live), RUNNING)
     except TimeoutError:
         return None

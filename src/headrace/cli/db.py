@@ -12,7 +12,8 @@ import click
 from headrace.cli.apps import json_option
 from headrace.cli.keys import Duration
 from headrace.cli.shared import FAILED, BadUsage, data_option, log_to_stderr, say, settings_of, table, wait_for
-from headrace.retention import STATUSES, in_words
+from headrace.kernel.status import FINAL
+from headrace.retention import in_words
 
 if TYPE_CHECKING:
     from headrace.ports import Pruned
@@ -122,7 +123,7 @@ def info(as_json: bool, data: Path | None) -> None:
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(STATUSES),
+    type=click.Choice(FINAL),
     help="Only runs of this status; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Delete nothing; report what would be deleted.")
@@ -172,7 +173,7 @@ def prune(
 def _seconds(settings: Settings, older_than: float | None, statuses: tuple[str, ...]) -> Mapping[str, float]:
     """How long runs are kept, in seconds, by status."""
     if older_than is not None:
-        return dict.fromkeys(statuses or STATUSES, older_than)
+        return dict.fromkeys(statuses or FINAL, older_than)
     configured = settings.retention
     if not configured:
         raise BadUsage("give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS")

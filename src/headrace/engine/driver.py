@@ -144,8 +144,8 @@ class Driver:
                     continue
                 if step.path in self._tasks:
                     continue
-                if self.state.totals.steps >= limits.max_steps:
-                    over = f"Maximum execution steps exceeded: {self.state.totals.steps + 1} > {limits.max_steps}"
+                if self.state.steps >= limits.max_steps:
+                    over = f"Maximum execution steps exceeded: {self.state.steps + 1} > {limits.max_steps}"
                     self._finish("failed", over)
                     break
                 taken += 1

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
-from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import NodeFailed
 from headrace.kernel.graph import Graph
 from headrace.kernel.path import NodeId, Path, round_path
-from headrace.kernel.usage import count_of, price_of, sum_of
+from headrace.kernel.usage import UsageTotal
 from headrace.kernel.variables import Variables
 from headrace.values import Value
 
@@ -144,7 +143,6 @@ class Opened:
         "body",
         "broken",
         "count",
-        "currency",
         "failed",
         "failure",
         "inputs",
@@ -153,9 +151,8 @@ class Opened:
         "node",
         "over",
         "path",
-        "price",
         "rounds",
-        "tokens",
+        "usage",
     )
 
     def __init__(self, path: Path, node: NodeId, level: Level, body: Body, inputs: Mapping[str, Value]) -> None:
@@ -172,9 +169,7 @@ class Opened:
         self.failure: tuple[int, NodeFailed] | None = None  # one that ends the container
         self.over = False
         self.broken = False  # a loop's end was reached
-        self.tokens = 0
-        self.price = Decimal(0)
-        self.currency = "USD"
+        self.usage = UsageTotal()  # of the nodes inside
 
     @property
     def closing(self) -> bool:
@@ -189,9 +184,3 @@ class Opened:
     def scope(self) -> Mapping[str, Value]:
         """The variables that its rounds share, as they are now."""
         return self.level.scopes.get(self.node, {})
-
-    def spent(self, usage: Mapping[str, Value]) -> None:
-        """Adds what a node inside was paid."""
-        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
-        self.price += price_of(usage)
-        self.currency = usage.get("currency") or self.currency

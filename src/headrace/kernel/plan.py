@@ -24,6 +24,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec
 from headrace.kernel.path import Path
 from headrace.kernel.state import State
+from headrace.kernel.status import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
 from headrace.values import Value
 
 MOST_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short
@@ -45,7 +46,7 @@ def plan(state: State) -> list[Step]:
     if state.ended or state.queued is None:
         return []
     if state.stop:
-        return [ended(state, "stopped", error=stopped_error(state))]
+        return [ended(state, STOPPED, error=stopped_error(state))]
     if state.started_at is None:
         return [RunStarted()]
     if state.paused:
@@ -54,7 +55,7 @@ def plan(state: State) -> list[Step]:
         # what runs already is let to its end, so that nobody wonders what became of it
         if state.running:
             return [Start(path, again=True) for path in state.interrupted]
-        return [ended(state, "failed", error=state.failure.error)]
+        return [ended(state, FAILED, error=state.failure.error)]
     if state.skips or state.ready or state.interrupted or state.due:
         return [
             *(NodeSkipped(path) for path in state.skips),
@@ -64,7 +65,7 @@ def plan(state: State) -> list[Step]:
         ]
     if state.running:
         return []
-    return [ended(state, "partial-succeeded" if state.totals.exceptions else "succeeded")]
+    return [ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
 
 
 def still_due(state: State, step: Step) -> bool:
@@ -108,10 +109,11 @@ def _rounds(opened: Opened) -> list[Step]:
 
 def _closed(opened: Opened, body: Body) -> Step:
     outputs, process = body.container.collect(opened)
+    total = opened.usage
     usage: dict[str, Value] = {
-        "total_tokens": opened.tokens,
-        "total_price": str(opened.price) if opened.price else "0.0",
-        "currency": opened.currency,
+        "total_tokens": total.tokens,
+        "total_price": str(total.price) if total.price else "0.0",
+        "currency": total.currency or "USD",
     }
     if opened.failure is None:
         return NodeSucceeded(opened.path, outputs, opened.inputs, process, SOURCE, usage)
@@ -138,6 +140,6 @@ def stopped_error(state: State) -> str:
 
 def ended(state: State, status: str, error: str | None = None) -> RunEnded:
     """The run's last event, with what it put out until then and what it used."""
-    totals, failed = state.totals, status == "failed"
+    failed = status == FAILED
     outputs, said = state.made.now(failed=failed), (state.made.said or None) if failed else None
-    return RunEnded(status, outputs, error, totals.tokens, totals.steps, totals.exceptions, said)
+    return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, said)

@@ -39,43 +39,24 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import Graph, NodeSpec
 from headrace.kernel.outputs import Outputs
-from headrace.kernel.path import NodeId, Path, is_top_level, split
-from headrace.kernel.usage import count_of, sum_of
+from headrace.kernel.path import NodeId, Path, split
+from headrace.kernel.summary import RunSummary
 from headrace.values import Value
 
 
 @dataclass(slots=True)
-class Totals:
-    """What a run has used so far."""
-
-    steps: int = 0
-    exceptions: int = 0
-    tokens: int = 0
-
-
-@dataclass(slots=True)
 class Running:
-    """A node under way: since when, and how many of its attempts have failed."""
+    """A node under way: how many of its attempts have failed."""
 
-    since: float
     failures: int = 0
 
 
-class State:
-    """A run as its events have left it. Only `apply` changes it."""
+class State(RunSummary):
+    """A run as its events have left it: its summary, and what can be done next. Only `apply` changes it."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.seq = 0
-        self.queued: RunQueued | None = None
-        self.queued_at = 0.0
-        self.started_at: float | None = None
-        self.paused: RunPaused | None = None
+        super().__init__(graph)
         self.stop: StopRequested | None = None
-        self.failure: NodeFailed | None = None
-        self.ended: RunEnded | None = None
-        self.ended_at: float | None = None
-        self.totals = Totals()
         self.made = Outputs(graph)
         self.ready: dict[Path, None] = {}
         self.skips: dict[Path, None] = {}
@@ -105,21 +86,18 @@ class State:
         """Takes one more event of the run in. Records without a number change nothing."""
         if record.seq is None:
             return
-        self.seq = record.seq
+        super().apply(record)
         if self.made.answer is not None:
             self.made.hear(record)
         match record.event:
             case NodeStarted(path, inputs):
-                self._started(path, inputs, record.at)
+                self._started_node(path, inputs)
             case NodeSucceeded() as event:
                 self._succeeded(event)
             case NodeFailed() as event:
                 self._failed(event)
             case NodeRetried(path):
                 self.running[path].failures += 1
-                if is_top_level(path):
-                    self.totals.steps += 1
-                    self.totals.exceptions += 1
             case NodeSkipped(path):
                 del self.skips[path]
                 level, node = self.locate(path)
@@ -129,39 +107,29 @@ class State:
             case RoundStarted(path, index, seen):
                 self._round(self.opened[path], index, seen)
             case RunQueued() as event:
-                self.queued = event
-                self.queued_at = record.at
                 self.variables["sys"] = event.system
                 self.made.begin(self._top.scopes)
             case RunStarted(conversation):
-                self.started_at = record.at
                 self.variables["conversation"] = conversation
                 self._ready(self._top, self.graph.root)
             case RunResumed():
-                self.paused = None
                 self.interrupted = dict.fromkeys(self.running)
-            case RunPaused() as event:
-                self.paused = event
             case StopRequested() as event:
                 self.stop = self.stop or event
-            case RunEnded() as event:
-                self.ended = event
-                self.ended_at = record.at
+            case RunEnded():
                 for frontier in (self.ready, self.skips, self.running, self.interrupted, self.opened, self.due):
                     frontier.clear()
-            case Delta() | NodeLogged():
+            case RunPaused() | Delta() | NodeLogged():
                 pass
 
     # ------------------------------------------------------------------------------------------------------- nodes
 
-    def _started(self, path: Path, inputs: Mapping[str, Value], at: float) -> None:
+    def _started_node(self, path: Path, inputs: Mapping[str, Value]) -> None:
         self.ready.pop(path, None)
         level, node = self.locate(path)
-        if level is self._top:
-            self.totals.steps += 1
         body = level.graph.bodies.get(node)
         if body is None:
-            self.running[path] = Running(at)
+            self.running[path] = Running()
             return
         opened = self.opened[path] = Opened(path, node, level, body, inputs)
         if scope := body.container.scope(inputs):
@@ -185,15 +153,11 @@ class State:
     def _failed(self, event: NodeFailed) -> None:
         if event.path in self.ready:  # a container that had nothing to begin with
             del self.ready[event.path]
-            self.totals.steps += is_top_level(event.path)
         level, node = self._end(event.path)
-        self.totals.exceptions += level is self._top
         if event.strategy is not None:
             level.graph.put(level.scopes, node, event.outputs)
             self._leave(level, node, event.handle)
-        elif level is self._top:
-            self.failure = self.failure or event
-        else:
+        elif level is not self._top:
             level.failure = level.failure or event
             self._kill(level)
             self._gone(level)
@@ -206,10 +170,9 @@ class State:
         return self.locate(path)
 
     def _spent(self, level: Level, usage: Mapping[str, Value]) -> None:
-        self.totals.tokens = sum_of(self.totals.tokens, count_of(usage, "total_tokens"))
         opened = level.opened
         while opened is not None:
-            opened.spent(usage)
+            opened.usage.add(usage)
             opened = opened.level.opened
 
     def _assign(self, level: Level, assigned: Mapping[str, Mapping[str, Value]]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
+from typing_extensions import TypedDict
+
 from headrace.values import Value
 
 _MOST = 2**53 - 1  # what every JSON parser reads exactly
@@ -34,3 +36,44 @@ def price_of(usage: Mapping[str, Value]) -> Decimal:
 def sum_of(tokens: int, more: int) -> int:
     """Two counts together."""
     return min(tokens + more, _MOST)
+
+
+class RunUsage(TypedDict):
+    """Tokens and money. There is no price where currencies are mixed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    total_price: str | None
+    currency: str | None
+
+
+class UsageTotal:
+    """Tokens and money, summed."""
+
+    __slots__ = ("completion_tokens", "currency", "mixed", "price", "prompt_tokens", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = self.prompt_tokens = self.completion_tokens = 0
+        self.price = Decimal(0)
+        self.currency: str | None = None  # the last one; None where nothing had a price
+        self.mixed = False  # there was another currency before
+
+    def add(self, usage: Mapping[str, Value]) -> None:
+        """`usage` is as `Usage.wire` has it; what is missing counts as nothing."""
+        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
+        self.prompt_tokens = sum_of(self.prompt_tokens, count_of(usage, "prompt_tokens"))
+        self.completion_tokens = sum_of(self.completion_tokens, count_of(usage, "completion_tokens"))
+        self.price += price_of(usage)
+        if currency := usage.get("currency"):
+            self.mixed = self.mixed or self.currency not in (None, str(currency))
+            self.currency = str(currency)
+
+    def body(self) -> RunUsage:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.tokens,
+            "total_price": None if self.mixed else format(self.price, "f"),
+            "currency": None if self.mixed else self.currency or "USD",
+        }

@@ -38,7 +38,7 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
-from headrace.ports.journal import Claims, Journal, Leases, RunFilter, Runs, RunSummary
+from headrace.ports.journal import Claims, Journal, Leases, ListedRun, RunFilter, Runs
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 
@@ -72,13 +72,13 @@ __all__ = [
     "Journal",
     "Key",
     "Leases",
+    "ListedRun",
     "Message",
     "Principal",
     "Pruned",
     "Pruner",
     "Queue",
     "RunFilter",
-    "RunSummary",
     "Runs",
     "Slot",
     "Snapshot",

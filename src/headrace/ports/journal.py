@@ -91,8 +91,8 @@ class Journal(Leases, Claims, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RunSummary:
-    """One line of a list of runs; times in seconds since the epoch, `elapsed` in seconds."""
+class ListedRun:
+    """A run in a list of runs; times in seconds since the epoch, `elapsed` in seconds."""
 
     run: RunId
     app: str
@@ -131,11 +131,11 @@ class RunFilter:
 class Runs(Protocol):
     """Lists of runs: a projection of the journal, kept by the store that keeps the journal."""
 
-    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
         """(how many there are in all, the page asked for), newest first."""
         ...
 
-    async def find_run(self, run: RunId) -> RunSummary | None: ...
+    async def find_run(self, run: RunId) -> ListedRun | None: ...
 
     async def find_task(self, task: str) -> RunId | None:
         """The run that a task id names."""

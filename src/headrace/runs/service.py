@@ -31,7 +31,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.retry import fork
 from headrace.kernel.secrets import Mask
-from headrace.kernel.state import State
+from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
 from headrace.ports import Conversations, Queue, Runs
 from headrace.rate_limits import Limiter
@@ -68,7 +68,7 @@ class Started:
 class RunView:
     """A run as it stands."""
 
-    state: State
+    summary: RunSummary
     served: Served
     records: Sequence[Record]
 
@@ -276,10 +276,10 @@ class RunService:
         served = await self.apps.version(app, queued.version)
         mask = Mask(served.flow.secrets)
         shown = [mask.record(record) for record in records] if mask else records
-        state = State(served.flow.graph)
+        summary = RunSummary(served.flow.graph)
         for record in shown:
-            state.apply(record)
-        return RunView(state, served, shown)
+            summary.apply(record)
+        return RunView(summary, served, shown)
 
     # ------------------------------------------------------------------------------------------------ stop, resume
 

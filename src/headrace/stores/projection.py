@@ -22,10 +22,11 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
     RunStarted,
-    StopRequested,
 )
-from headrace.ports import Callback, Message, RunSummary
+from headrace.kernel.status import PAUSED, RUNNING, status_after
+from headrace.ports import Callback, ListedRun, Message
 from headrace.stores.encoding import clean
+from headrace.times import duration
 from headrace.values import File, Value, files_in, plain_default
 
 SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
@@ -65,7 +66,7 @@ class RunRow:
             task=event.task,
             app=event.app,
             version=event.version,
-            status="running",
+            status=RUNNING,
             source=event.source,
             end_user=event.end_user,
             session=event.user,
@@ -75,27 +76,23 @@ class RunRow:
 
     def apply(self, record: Record) -> bool:
         """Takes one more event in; whether what lists show has changed."""
+        before = self.status
+        self.status = status_after(before, record.event)
         match record.event:
             case RunEnded() as event:
-                self.status = event.status
                 self.outputs = searched(event.outputs)
                 self.error = event.error
                 self.tokens = min(event.tokens, _BIG_INTEGER)
                 self.steps = min(event.steps, _INTEGER)
                 self.exceptions = min(event.exceptions, _INTEGER)
                 self.finished_at = record.at
-                since = self.created_at if self.started_at is None else self.started_at
-                self.elapsed = max(0.0, record.at - since)
+                self.elapsed = duration(self.created_at if self.started_at is None else self.started_at, record.at)
+                return True
             case RunStarted():
                 self.started_at = record.at
-                return False
-            case RunPaused():
-                self.status = "paused"
-            case RunResumed() | StopRequested() if self.status == "paused":  # a worker is to go on with it, or end it
-                self.status = "running"
             case _:
-                return False
-        return True
+                pass
+        return self.status != before
 
     def pass_on(self, event: Event, worker: str | None) -> bool:
         """Takes in whose the run is after an event that `worker` appends; whether that has changed."""
@@ -112,10 +109,10 @@ class RunRow:
 
     @property
     def unfinished(self) -> bool:
-        return self.finished_at is None and self.status != "paused"
+        return self.finished_at is None and self.status != PAUSED
 
-    def summary(self) -> RunSummary:
-        return RunSummary(
+    def listed(self) -> ListedRun:
+        return ListedRun(
             run=self.run,
             app=self.app,
             version=self.version,
@@ -142,7 +139,7 @@ def callback_of(queued: RunQueued, record: Record) -> Callback | None:
         case RunEnded(status=status):
             pass
         case RunPaused():
-            status = "paused"
+            status = PAUSED
         case _:
             return None
     if queued.callback is None or record.seq is None:

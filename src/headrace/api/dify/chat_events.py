@@ -20,6 +20,7 @@ from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT, MESSAGES
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId
 from headrace.kernel.graph_response import Said
+from headrace.kernel.status import FAILED
 from headrace.node import Flow
 from headrace.values import File, Value
 
@@ -61,7 +62,7 @@ class ChatEvents(RunEvents):
 
     def encode(self, event: StreamEvent) -> bytes:
         body: dict[str, Value] = {"event": event.event}
-        body |= envelope(self.run, self._reply.queued, self._reply.queued_at)
+        body |= envelope(self.run, self._summary.request, self._summary.queued_at)
         if event.event == "error":
             return encode({**body, **event.data})
         body["task_id"] = self.task
@@ -91,8 +92,8 @@ class ChatEvents(RunEvents):
             if events:
                 events[-1] = events[-1]._replace(position=StreamPosition(seq))
         past = StreamPosition(seq, 1)
-        if ended.status == "failed":
-            error = failure(self._flow, ended, reply.failure)
+        if ended.status == FAILED:
+            error = failure(self._flow, ended, reply.summary.failure)
             failed: ErrorData = {"code": error.code, "status": error.status, "message": error.message}
             return [*events, StreamEvent("error", failed, past)]
         files = reply.files if self._flow.mode == FLOWING else reply.files or None

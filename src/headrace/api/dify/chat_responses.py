@@ -29,15 +29,16 @@ from headrace.kernel.events import (
     NodeFailed,
     NodeSucceeded,
     Record,
-    RoundStarted,
     RunEnded,
     RunId,
     RunQueued,
 )
 from headrace.kernel.graph_response import Said
-from headrace.kernel.path import Path, node_of
+from headrace.kernel.path import node_of
 from headrace.kernel.response_stream import Answer
 from headrace.kernel.secrets import Mask
+from headrace.kernel.status import FAILED
+from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
 from headrace.nodes.knowledge_retrieval import retriever_resources
 from headrace.values import File, Value, files_in
@@ -93,28 +94,17 @@ class Reply:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._cites = enabled(flow, "retriever_resource")
-        self._containers: set[Path] = set()
+        self.summary = RunSummary(flow.graph)
         self._usage = _NO_USAGE
         self._sources: list[RetrieverResource] = []
         self._first_text_at: float | None = None
         self._last_text_at = 0.0
-        self._queued: RunQueued | None = None
         self.files: list[File] = []
-        self.failure: NodeFailed | None = None
-        self.queued_at = 0.0
 
     def apply(self, record: Record) -> None:
-        match record.event:
-            case NodeSucceeded() as event:
-                self._succeeded(event)
-            case NodeFailed(strategy=None) as event:
-                self.failure = event
-            case RoundStarted(path):
-                self._containers.add(path)
-            case RunQueued() as event:
-                self._queued, self.queued_at = event, record.at
-            case _:
-                pass
+        self.summary.apply(record)
+        if isinstance(record.event, NodeSucceeded):
+            self._succeeded(record.event)
 
     def on_text(self, texts: Sequence[Said], at: float) -> None:
         if any(text.strip() for text, *_ in texts):
@@ -122,14 +112,9 @@ class Reply:
             self._last_text_at = at
 
     @property
-    def queued(self) -> RunQueued:
-        assert self._queued is not None  # a run's first record
-        return self._queued
-
-    @property
     def annotation(self) -> str | None:
         """The id of the annotation that was the answer, if one was."""
-        return self.queued.system.get(ANNOTATION)
+        return self.summary.request.system.get(ANNOTATION)
 
     def annotated(self, outputs: Mapping[str, Value]) -> str:
         """The text of the annotation that answered a run that has ended; empty where none did."""
@@ -146,7 +131,7 @@ class Reply:
             return self._usage
         return {
             **self._usage,
-            "time_to_first_token": round(self._first_text_at - self.queued_at, 3),
+            "time_to_first_token": round(self._first_text_at - self.summary.queued_at, 3),
             "time_to_generate": round(self._last_text_at - self._first_text_at, 3),
         }
 
@@ -161,7 +146,7 @@ class Reply:
         }
 
     def _succeeded(self, event: NodeSucceeded) -> None:
-        if event.usage and event.path not in self._containers:  # a container's is the sum of what is counted already
+        if event.usage and not self._flow.graph.is_container(event.path):  # a container's is the sum of those inside
             self._add(event.usage)
         node = self._flow.nodes.get(node_of(event.path))
         if node is None:
@@ -241,8 +226,8 @@ class BlockingMessage(BlockingResponse):
     def feed(self, record: Record) -> bytes | None:
         self._reply.apply(record)
         self._reply.on_text(self._text.feed(record), record.at)
-        if isinstance(record.event, RunEnded) and record.event.status == "failed":
-            self.error = failure(self._flow, record.event, self._reply.failure)
+        if isinstance(record.event, RunEnded) and record.event.status == FAILED:
+            self.error = failure(self._flow, record.event, self._reply.summary.failure)
             return None
         return super().feed(record)
 
@@ -253,11 +238,11 @@ class BlockingMessage(BlockingResponse):
             "task_id": self._task,
             "id": self._run,
             "message_id": self._run,
-            **in_conversation(reply.queued),
+            **in_conversation(reply.summary.request),
             "mode": self._flow.mode,
             "answer": str(self._text) or reply.annotated(data["outputs"]),
             "metadata": reply.metadata,
-            "created_at": int(reply.queued_at),
+            "created_at": int(reply.summary.queued_at),
         }
         if "reasons" not in data:
             return encode(message)

@@ -7,10 +7,8 @@ empty list has no events at all; loop_next begins at 1, and a loop that was not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
-from headrace.api.dify.run_responses import seconds
 from headrace.api.dify.schemas.events import (
     ContainerCompletedData,
     ContainerMetadata,
@@ -24,36 +22,19 @@ from headrace.api.dify.schemas.events import (
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
 from headrace.kernel.graph import Graph, NodeSpec
 from headrace.kernel.path import Path, rounds
+from headrace.kernel.trace import NodeTrace
+from headrace.times import duration
 from headrace.values import Value
 
 ContainerEvent = tuple[str, Mapping[str, Value]]
 """(event, its data)."""
 
 
-@dataclass(slots=True)
-class _Round:
-    """When it began, when something in it last ended, and whether it failed."""
-
-    started_at: float
-    until: float
-    failed: bool = False
-
-
-@dataclass(slots=True)
-class _Container:
-    """A container that is running."""
-
-    started_at: float
-    inputs: Mapping[str, Value]
-    rounds: dict[int, _Round] = field(default_factory=dict[int, _Round])
-
-
 class ContainerEvents:
-    """Folds the records of a run's containers into events, and locates the nodes inside them."""
+    """Turns the records of a run's containers into events, and locates the nodes inside them."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._running: dict[Path, _Container] = {}
 
     def spec(self, path: Path) -> NodeSpec:
         return self._graph.spec_of(path)
@@ -64,7 +45,6 @@ class ContainerEvents:
 
     def started(self, event: NodeStarted, at: float) -> Iterator[ContainerEvent]:
         spec = self.spec(event.path)
-        self._running[event.path] = _Container(at, event.inputs)
         length = _length(spec, event.inputs)
         if length or spec.traits.loop:
             data: ContainerStartedData = {
@@ -79,46 +59,37 @@ class ContainerEvents:
 
     def round(self, event: RoundStarted, at: float) -> Iterator[ContainerEvent]:
         spec = self.spec(event.path)
-        self._running[event.path].rounds[event.round] = _Round(at, at)
         if not spec.traits.loop:
             data: IterationNextData = {**_identity(spec), "index": event.round, "created_at": int(at), "extras": {}}
             yield "iteration_next", data
         elif event.round:
             yield _loop_next(spec, event.round, at)
 
-    def ended(self, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
-        """The events of a container's end; none of an iteration over nothing."""
-        container = self._running.pop(event.path, None)
+    def ended(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
+        """The events of a container's end; none of one that could not begin, or of an iteration over nothing."""
         spec = self.spec(event.path)
-        if container is None or not (container.rounds or spec.traits.loop):
+        if not node.begun or not (node.rounds or spec.traits.loop):
             return
         if event.process.get("exhausted"):
-            yield _loop_next(spec, len(container.rounds), at)
-        metadata = _metadata(spec, event, container)
+            yield _loop_next(spec, len(node.rounds), at)
+        metadata = _metadata(spec, event, node)
         data: ContainerCompletedData = {
             **_identity(spec),
             "outputs": event.outputs,
             "outputs_truncated": False,
             "created_at": int(at),
             "extras": {},
-            "inputs": container.inputs,
+            "inputs": node.inputs,
             "inputs_truncated": False,
             "status": "succeeded" if isinstance(event, NodeSucceeded) else "failed",
             "error": None,
-            "elapsed_time": seconds(container.started_at, at),
+            "elapsed_time": duration(node.started_at, at),
             "total_tokens": metadata["total_tokens"],
             "execution_metadata": metadata,
             "finished_at": int(at),
             "steps": event.process.get("steps", 0),
         }
         yield f"{spec.type}_completed", data
-
-    def on_end_inside(self, path: Path, at: float, *, failed: bool = False) -> None:
-        """Something ended inside: the rounds around it lasted at least until now."""
-        for path_of_container, index in rounds(path):
-            if (container := self._running.get(path_of_container)) and (round_ := container.rounds.get(index)):
-                round_.until = at
-                round_.failed = round_.failed or failed
 
     def location(self, path: Path) -> RoundLocation:
         """The innermost iteration and loop that a node is inside of."""
@@ -143,7 +114,7 @@ class ContainerEvents:
         return metadata
 
 
-def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, container: _Container) -> ContainerMetadata:
+def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, node: NodeTrace) -> ContainerMetadata:
     succeeded = isinstance(event, NodeSucceeded)
     usage = cast("dict[str, Any]", event.usage if succeeded and event.usage else event.process)
     metadata: ContainerMetadata = {  # without usage: the result was taken over from another run
@@ -152,8 +123,8 @@ def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, container: _Con
         "currency": usage.get("currency", "USD"),
     }
     durations = {
-        str(index): seconds(round_.started_at, round_.until)
-        for index, round_ in container.rounds.items()
+        str(index): duration(round_.started_at, round_.ended_at)
+        for index, round_ in node.rounds.items()
         if succeeded or not round_.failed
     }
     if spec.traits.loop:

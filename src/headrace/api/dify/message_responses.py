@@ -12,7 +12,6 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from headrace.api.dify.chat_responses import AnswerText, Reply, failure
-from headrace.api.dify.run_responses import seconds
 from headrace.api.dify.schemas.messages import CitedSource, ModelUsage, PastMessage, PastMessageFile, RetrieverResource
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
@@ -21,6 +20,7 @@ from headrace.kernel.secrets import Mask
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
+from headrace.times import duration
 from headrace.values import File, plain
 
 _SUCCEEDED = frozenset({"succeeded", "partial-succeeded"})
@@ -101,9 +101,9 @@ class Messages:
             text.feed(record)
             reply.apply(record)
             if isinstance(record.event, RunEnded):
-                latency = seconds(message.created_at, record.at)
+                latency = duration(message.created_at, record.at)
                 if record.event.status == "failed":
-                    error = failure(flow, record.event, reply.failure).message
+                    error = failure(flow, record.event, reply.summary.failure).message
         answer = masked.answer or str(text)
         files = masked.answer_files or (() if message.status in _SUCCEEDED else tuple(reply.files))
         answered = replace(masked, answer=answer, answer_files=files)

@@ -9,12 +9,11 @@ strategy handles has the status `exception`. Versions after 1.12 send the reason
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import ContainerEvents
-from headrace.api.dify.run_responses import paused_nodes, run_outcome, seconds
+from headrace.api.dify.run_responses import paused_nodes, run_outcome
 from headrace.api.dify.schemas.events import (
     ExecutionMetadata,
     NodeExecutionIdentity,
@@ -42,14 +41,15 @@ from headrace.kernel.events import (
     RunPaused,
     RunQueued,
     RunResumed,
-    RunStarted,
 )
 from headrace.kernel.graph_response import Said
-from headrace.kernel.path import Path, is_top_level
 from headrace.kernel.response_stream import Answer
 from headrace.kernel.secrets import Mask
-from headrace.kernel.usage import count_of, sum_of
+from headrace.kernel.status import node_status
+from headrace.kernel.summary import RunSummary
+from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
+from headrace.times import duration
 from headrace.values import Value, files_in
 
 _RECOVERED = RunResumed(recovered=True)
@@ -64,15 +64,6 @@ class StreamEvent(NamedTuple):
     position: StreamPosition
 
 
-@dataclass(slots=True)
-class _Execution:
-    """A node that has started: its number among the run's, when, and after which node."""
-
-    index: int
-    started_at: float
-    predecessor: str | None
-
-
 class RunEvents:
     """Folds a run's records, from its first, into the events after a position."""
 
@@ -80,33 +71,25 @@ class RunEvents:
         self.run = run
         self.task = ""
         self._uuid = UUID(run)
-        self._graph = flow.graph
         self._containers = ContainerEvents(flow.graph)
         # a response reads the environment directly, not from a record, so it is masked here
         env = Mask(flow.secrets).value(dict(flow.environment))
         self._answer = Answer(flow.graph, {"env": env}, thinking=True)
         self._after = after.seq
         self._skip = {0: after.sent, **dict(after.inside)}  # characters of each level
-        self._seq = 0
-        self._queued: RunQueued | None = None
-        self._queued_at = 0.0
-        self._started_at: float | None = None
-        self._running: dict[Path, _Execution] = {}
-        self._predecessors: dict[Path, str] = {}
-        self._nodes = 0
-        self._steps = 0
-        self._tokens = 0
+        self._summary = RunSummary(flow.graph)
+        self._trace = RunTrace(flow.graph)
 
     def feed(self, record: Record) -> list[StreamEvent]:
         """The events of a record, which may have no number."""
-        if record.seq is None and self._seq < self._after:
+        if record.seq is None and self._summary.seq < self._after:
             return []  # the journal brings it again
-        at, sent = self._seq, self._answer.unjournaled
+        at, sent = self._summary.seq, self._answer.unjournaled
         texts = self._answer.apply(record)
         self._on_text([text for text in texts if text.selector[1] != THOUGHT], record.at)
-        own = list(self._events(record))
+        self._summary.apply(record)
+        own = list(self._events(record, self._trace.apply(record)))
         if record.seq is not None:
-            self._seq = record.seq
             if record.seq <= self._after:
                 return []
             if isinstance(record.event, NodeRetried) or record.event == _RECOVERED:
@@ -140,7 +123,9 @@ class RunEvents:
             events += [StreamEvent(name, data, StreamPosition.beyond(at, sent)) for name, data in own]
         if events:
             # only the last one leads past the record: a reader cut off before it needs the record again
-            events[-1] = events[-1]._replace(position=StreamPosition.beyond(self._seq, self._answer.unjournaled))
+            events[-1] = events[-1]._replace(
+                position=StreamPosition.beyond(self._summary.seq, self._answer.unjournaled)
+            )
         return events
 
     def _on_text(self, texts: Sequence[Said], at: float) -> None:
@@ -152,77 +137,59 @@ class RunEvents:
 
     # ------------------------------------------------------------------------------------------------------- events
 
-    def _events(self, record: Record) -> Iterable[tuple[str, EventData]]:
-        """The events of the record itself, without text."""
+    def _events(self, record: Record, node: NodeTrace | None) -> Iterable[tuple[str, EventData]]:
+        """The events of the record itself, without text. `node`: the one that the record is about."""
+        if node is not None:
+            return self._node_events(record, node)
         match record.event:
-            case NodeStarted() as event:
-                return self._started(event, record.at)
-            case NodeSucceeded() | NodeFailed() as event:
-                return self._ended(event, record.at)
-            case RoundStarted() as event:
-                return self._containers.round(event, record.at)
-            case NodeRetried() as event:
-                self._steps += is_top_level(event.path)
-                return [("node_retry", self._node_retry(event, record.at))]
             case RunQueued() as event:
-                self._queued, self._queued_at, self.task = event, record.at, event.task
-                return [("workflow_started", self._workflow_started(event))]
-            case RunStarted():
-                self._started_at = record.at
+                self.task = event.task
+                return [("workflow_started", self._workflow_started("initial"))]
             case RunPaused() as event:
                 return [("workflow_paused", self._workflow_paused(event, record.at))]
             case RunResumed(recovered=False):
-                return [("workflow_started", self._workflow_started(self._request, "resumption"))]
+                return [("workflow_started", self._workflow_started("resumption"))]
             case RunEnded() as event:
                 return [("workflow_finished", self._workflow_finished(event, record.at))]
             case _:
                 pass
         return ()
 
-    def _started(self, event: NodeStarted, at: float) -> Iterable[tuple[str, EventData]]:
-        self._steps += is_top_level(event.path)
-        if self._containers.holds(event.path):
-            self._predecessors.pop(event.path, None)
-            return self._containers.started(event, at)
-        return [("node_started", self._node_started(event.path, at))]
+    def _node_events(self, record: Record, node: NodeTrace) -> Iterable[tuple[str, EventData]]:
+        container = self._containers.holds(node.path)
+        match record.event:
+            case NodeStarted() as event:
+                if container:
+                    return self._containers.started(event, record.at)
+                return [("node_started", self._node_started(node))]
+            case NodeSucceeded() | NodeFailed() as event:
+                if container:
+                    return self._containers.ended(node, event, record.at)
+                return [("node_finished", self._node_finished(node, event, record.at))]
+            case RoundStarted() as event:
+                return self._containers.round(event, record.at)
+            case NodeRetried() as event:
+                return [("node_retry", self._node_retry(node, event, record.at))]
+            case _:
+                return ()
 
-    def _ended(self, event: NodeSucceeded | NodeFailed, at: float) -> Iterable[tuple[str, EventData]]:
-        fatal = isinstance(event, NodeFailed) and event.strategy is None
-        if not fatal:
-            self._lead_on(event.path, event.handle)
-        if not is_top_level(event.path):
-            self._containers.on_end_inside(event.path, at, failed=fatal)
-        if self._containers.holds(event.path):
-            return self._containers.ended(event, at)
-        if isinstance(event, NodeSucceeded):
-            self._tokens = sum_of(self._tokens, count_of(event.usage or {}, "total_tokens"))
-        finished = self._node_finished(event, at)
-        del self._running[event.path]
-        return [("node_finished", finished)]
-
-    @property
-    def _request(self) -> RunQueued:
-        assert self._queued is not None  # a run's first record
-        return self._queued
-
-    def _workflow_started(
-        self, event: RunQueued, reason: Literal["initial", "resumption"] = "initial"
-    ) -> WorkflowStartedData:
-        system = {f"sys.{name}": value for name, value in event.system.items() if name != "timestamp"}
+    def _workflow_started(self, reason: Literal["initial", "resumption"]) -> WorkflowStartedData:
+        request = self._summary.request
+        system = {f"sys.{name}": value for name, value in request.system.items() if name != "timestamp"}
         return {
             "id": self.run,
-            "workflow_id": event.version,
-            "inputs": {**event.inputs, **system},
-            "created_at": int(self._queued_at),
+            "workflow_id": request.version,
+            "inputs": {**request.inputs, **system},
+            "created_at": int(self._summary.queued_at),
             "reason": reason,
         }
 
     def _workflow_finished(self, event: RunEnded, at: float) -> WorkflowFinishedData:
-        queued = self._request
+        request = self._summary.request
         return {
-            **run_outcome(self.run, queued, self._queued_at, self._started_at, event, at),
-            "created_by": {"id": queued.end_user, "user": queued.user},
-            "created_at": int(self._queued_at),
+            **run_outcome(self._summary, event, at),
+            "created_by": {"id": request.end_user, "user": request.user},
+            "created_at": int(self._summary.queued_at),
             "finished_at": int(at),
             "exceptions_count": event.exceptions,
             "files": files_in(event.outputs),
@@ -235,63 +202,54 @@ class RunEvents:
             "outputs": {},
             "reasons": list(event.reasons),
             "status": "paused",
-            "created_at": int(self._queued_at),
-            "elapsed_time": seconds(self._queued_at if self._started_at is None else self._started_at, at),
-            "total_tokens": self._tokens,
-            "total_steps": self._steps,
+            "created_at": int(self._summary.queued_at),
+            "elapsed_time": self._summary.elapsed_at(at),
+            "total_tokens": self._summary.tokens,
+            "total_steps": self._summary.steps,
         }
 
-    def _lead_on(self, path: Path, handle: str) -> None:
-        """Notes which nodes a node that has ended leads to."""
-        graph, node = self._graph.resolve(path)
-        prefix = path[: len(path) - len(node)]
-        for edge in graph.leaves(node, handle)[0]:
-            self._predecessors[prefix + edge.target] = node
-
-    def _node(self, path: Path) -> NodeExecutionIdentity:
+    def _node(self, node: NodeTrace) -> NodeExecutionIdentity:
         """The first fields of all events of a node. The id is derived from the path, so it need not be stored."""
-        spec, execution = self._containers.spec(path), self._running[path]
+        spec = self._containers.spec(node.path)
         return {
-            "id": str(uuid5(self._uuid, path)),
+            "id": str(uuid5(self._uuid, node.path)),
             "node_id": spec.id,
             "node_type": spec.type,
             "title": spec.title,
-            "index": execution.index,
-            "predecessor_node_id": execution.predecessor,
+            "index": node.leaf_index,
+            "predecessor_node_id": node.predecessor,
         }
 
-    def _node_started(self, path: Path, at: float) -> NodeStartedData:
-        self._nodes += 1
-        self._running[path] = _Execution(self._nodes, at, self._predecessors.pop(path, None))
+    def _node_started(self, node: NodeTrace) -> NodeStartedData:
         return {
-            **self._node(path),
+            **self._node(node),
             "inputs": None,
             "inputs_truncated": False,
-            "created_at": int(at),
+            "created_at": int(node.started_at),
             "extras": {},
-            **self._containers.location(path),
+            **self._containers.location(node.path),
             "agent_strategy": None,
         }
 
-    def _node_finished(self, event: NodeSucceeded | NodeFailed, at: float) -> NodeFinishedData:
+    def _node_finished(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> NodeFinishedData:
         metadata: ExecutionMetadata = {**self._containers.metadata(event.path)}
         if isinstance(event, NodeFailed):
-            if event.strategy is None:
-                return self._node_ended(event, "failed", event.error, metadata, at)
-            metadata["error_strategy"] = event.strategy
-            return self._node_ended(event, "exception", event.error, metadata, at)
+            if event.strategy is not None:
+                metadata["error_strategy"] = event.strategy
+            return self._node_ended(node, event, node_status(event), event.error, metadata, at)
         if usage := event.usage:
             metadata["total_tokens"] = usage["total_tokens"]
             metadata["total_price"] = usage["total_price"]
             metadata["currency"] = usage["currency"]
-        return self._node_ended(event, "succeeded", None, metadata, at)
+        return self._node_ended(node, event, node_status(event), None, metadata, at)
 
-    def _node_retry(self, event: NodeRetried, at: float) -> NodeRetryData:
+    def _node_retry(self, node: NodeTrace, event: NodeRetried, at: float) -> NodeRetryData:
         metadata: ExecutionMetadata = {**self._containers.metadata(event.path)}
-        return {**self._node_ended(event, "retry", event.error, metadata, at), "retry_index": event.attempt}
+        return {**self._node_ended(node, event, "retry", event.error, metadata, at), "retry_index": event.attempt}
 
     def _node_ended(
         self,
+        node: NodeTrace,
         event: NodeSucceeded | NodeFailed | NodeRetried,
         status: Literal["succeeded", "failed", "exception", "retry"],
         error: str | None,
@@ -299,9 +257,8 @@ class RunEvents:
         at: float,
     ) -> NodeFinishedData:
         outputs: Mapping[str, Value] = {} if isinstance(event, NodeRetried) else event.outputs
-        started_at = self._running[event.path].started_at
         return {
-            **self._node(event.path),
+            **self._node(node),
             "inputs": Inputs(event.inputs),
             "inputs_truncated": False,
             "process_data": event.process,
@@ -310,10 +267,10 @@ class RunEvents:
             "outputs_truncated": False,
             "status": status,
             "error": error,
-            "elapsed_time": seconds(started_at, at),
+            "elapsed_time": duration(node.started_at, at),
             "execution_metadata": metadata or None,
-            "created_at": int(started_at),
+            "created_at": int(node.started_at),
             "finished_at": int(at),
             "files": files_in(outputs),
-            **self._containers.location(event.path),
+            **self._containers.location(node.path),
         }

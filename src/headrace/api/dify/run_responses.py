@@ -15,28 +15,24 @@ from headrace.api.dify.schemas.runs import (
     WorkflowRun,
 )
 from headrace.api.http.json import encode, encode_text
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunStarted
-from headrace.ports import RunSummary, Version
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
+from headrace.kernel.status import PAUSED, QUEUED, RUNNING
+from headrace.kernel.summary import RunLifecycle
+from headrace.ports import ListedRun, Version
 from headrace.runs.service import RunView
 
 ANONYMOUS = "DEFAULT-USER"  # Dify's end user for requests without a `user`
 
 
-def seconds(since: float, until: float) -> float:
-    return round(max(0.0, until - since), 6)
-
-
-def run_outcome(
-    run: RunId, queued: RunQueued, queued_at: float, started_at: float | None, ended: RunEnded, at: float
-) -> RunOutcome:
+def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:
     """What a blocking response and workflow_finished have in common."""
     return {
-        "id": run,
-        "workflow_id": queued.version,
+        "id": run.run,
+        "workflow_id": run.request.version,
         "status": ended.status,
         "outputs": ended.outputs,
         "error": ended.error,
-        "elapsed_time": seconds(queued_at if started_at is None else started_at, at),
+        "elapsed_time": run.elapsed_at(at),
         "total_tokens": ended.tokens,
         "total_steps": ended.steps,
     }
@@ -46,35 +42,29 @@ class BlockingResponse:
     """Folds a run's records into the response of a blocking request. This is the hot path: it keeps what it needs and
     nothing else."""
 
-    __slots__ = ("_queued", "_queued_at", "_run", "_started_at", "_task")
+    __slots__ = ("_lifecycle", "_run", "_task")
 
     def __init__(self, run: RunId, task: str) -> None:
         self._run = run
         self._task = task
-        self._queued: RunQueued | None = None
-        self._queued_at = 0.0
-        self._started_at: float | None = None
+        self._lifecycle = RunLifecycle()
 
     def feed(self, record: Record) -> bytes | None:
         """The response, once a record ends or pauses the run."""
+        self._lifecycle.apply(record)
         event = record.event
         if isinstance(event, RunEnded):
             return self._encode(self._result(event, record.at))
-        if isinstance(event, RunQueued):
-            self._queued, self._queued_at = event, record.at
-        elif isinstance(event, RunStarted):
-            self._started_at = record.at
-        elif isinstance(event, RunPaused):
+        if isinstance(event, RunPaused):
             return self._encode(self._paused(event, record.at))
         return None
 
     def _result(self, ended: RunEnded, at: float) -> RunResult:
-        assert self._queued is not None  # a run's first record
-        outcome = run_outcome(self._run, self._queued, self._queued_at, self._started_at, ended, at)
-        return {**outcome, "created_at": int(self._queued_at), "finished_at": int(at)}
+        outcome = run_outcome(self._lifecycle, ended, at)
+        return {**outcome, "created_at": int(self._lifecycle.queued_at), "finished_at": int(at)}
 
     def _paused(self, paused: RunPaused, at: float) -> PausedRun:
-        result = self._result(RunEnded("paused"), at)
+        result = self._result(RunEnded(PAUSED), at)
         return {**result, "finished_at": None, "paused_nodes": paused_nodes(paused), "reasons": list(paused.reasons)}
 
     def _encode(self, data: RunResult | PausedRun) -> bytes:
@@ -89,30 +79,28 @@ def paused_nodes(paused: RunPaused) -> list[str]:
 
 def workflow_run(run: RunId, view: RunView) -> WorkflowRun:
     """GET /workflows/run/{id}. `outputs` is `{}` while the run goes on, and null if it ended without any."""
-    state = view.state
-    queued, ended = state.queued, state.ended
-    assert queued is not None
+    summary = view.summary
+    queued, ended = summary.request, summary.ended
     inputs = {**queued.inputs, **{f"sys.{name}": value for name, value in queued.system.items()}}
-    started_at = state.queued_at if state.started_at is None else state.started_at
     outputs = "{}"
     if ended is not None:
         outputs = encode_text(dict(ended.outputs)) if ended.outputs else None
     return {
         "id": run,
         "workflow_id": queued.version,
-        "status": ended.status if ended else "paused" if state.paused else "running",
+        "status": RUNNING if summary.status == QUEUED else summary.status,  # Dify has no queued runs
         "inputs": encode_text(inputs),
         "outputs": outputs,
         "error": ended.error if ended else None,
-        "total_steps": ended.steps if ended else state.totals.steps,
-        "total_tokens": ended.tokens if ended else state.totals.tokens,
-        "created_at": int(state.queued_at),
-        "finished_at": None if state.ended_at is None else int(state.ended_at),
-        "elapsed_time": 0.0 if state.ended_at is None else seconds(started_at, state.ended_at),
+        "total_steps": summary.steps,
+        "total_tokens": summary.tokens,
+        "created_at": int(summary.queued_at),
+        "finished_at": None if summary.ended_at is None else int(summary.ended_at),
+        "elapsed_time": summary.elapsed or 0.0,
     }
 
 
-def workflow_log(summary: RunSummary, version: Version | None) -> WorkflowLog:
+def workflow_log(summary: ListedRun, version: Version | None) -> WorkflowLog:
     """An entry of GET /workflows/logs. Dify names a version by when it was published."""
     published = datetime.fromtimestamp(version.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if version else None
     end_user: LoggedEndUser | None = None

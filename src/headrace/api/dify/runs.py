@@ -191,16 +191,15 @@ class RunRoutes:
         served = await self.api.authenticate(request)
         user = user_of(request.query_params)
         view = await self._view(served, request.path_params["workflow_run_id"])
-        queued = view.state.queued
-        assert queued is not None
+        queued = view.summary.request
         if queued.user != user:
             raise NotFound(_NO_RUN)
         snapshot, past_pauses = flag(request, "include_state_snapshot"), flag(request, "continue_on_pause")
-        last = view.state.seq
+        last = view.summary.seq
         after = last_event_id(request)
         if after is None:
             # as in Dify: of a run that has ended only the end, of others what comes from now on
-            after = StreamPosition(last - 1) if view.state.ended else START if snapshot else StreamPosition(last)
+            after = StreamPosition(last - 1) if view.summary.ended else START if snapshot else StreamPosition(last)
         elif after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run = view.records[0].run

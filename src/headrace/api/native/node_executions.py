@@ -5,9 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import ContainerEvents
-from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import Inputs
-from headrace.api.native.run_watch import UsageTotal
 from headrace.api.native.schemas.runs import NodeAttempt, NodeExecution
 from headrace.kernel.events import (
     NodeFailed,
@@ -16,12 +14,15 @@ from headrace.kernel.events import (
     NodeSucceeded,
     Record,
     RunEnded,
-    RunQueued,
 )
 from headrace.kernel.graph import Graph
-from headrace.kernel.path import NodeId, Path
+from headrace.kernel.path import Path
+from headrace.kernel.status import RUNNING, STOPPED, node_status
+from headrace.kernel.summary import RunSummary
+from headrace.kernel.trace import NodeTrace, RunTrace
+from headrace.kernel.usage import UsageTotal
 from headrace.runs.service import RunView
-from headrace.times import milliseconds, whole_seconds
+from headrace.times import duration, milliseconds, whole_seconds
 
 
 def executions(view: RunView) -> list[NodeExecution]:
@@ -42,20 +43,18 @@ class _Executions:
 
     def __init__(self, graph: Graph, run: UUID) -> None:
         self.executions: dict[Path, NodeExecution] = {}
-        self._graph = graph
         self._containers = ContainerEvents(graph)
         self._run = run
-        self._started_at: dict[Path, float] = {}
-        self._predecessors: dict[Path, NodeId] = {}
-        self._queued_at = 0.0
-        self._retry = False
+        self._summary = RunSummary(graph)
+        self._trace = RunTrace(graph)
 
     def apply(self, record: Record) -> None:
+        self._summary.apply(record)
+        node = self._trace.apply(record)
         match record.event:
-            case RunQueued() as event:
-                self._queued_at, self._retry = record.at, event.retry_of is not None
-            case NodeStarted(path):
-                self._start(path, record.at)
+            case NodeStarted():
+                assert node is not None
+                self._start(node)
             case NodeRetried() as event:
                 attempt: NodeAttempt = {
                     "attempt": event.attempt,
@@ -68,69 +67,60 @@ class _Executions:
                 }
                 self.executions[event.path]["attempts"].append(attempt)
             case NodeSucceeded() | NodeFailed() as event:
-                self._end(event, record.at)
+                assert node is not None
+                self._end(node, event, record.at)
             case RunEnded():
-                for path, execution in self.executions.items():
-                    if execution["status"] == "running":
-                        execution["status"] = "stopped"
-                        self._finish(path, record.at)
+                for node in self._trace.stop(record.at):
+                    self._finish(node, STOPPED, record.at)
             case _:
                 pass
 
-    def _start(self, path: Path, at: float) -> NodeExecution:
-        spec, rounds = self._containers.spec(path), self._containers.metadata(path)
-        self._started_at[path] = at
+    def _start(self, node: NodeTrace) -> NodeExecution:
+        spec, rounds = self._containers.spec(node.path), self._containers.metadata(node.path)
         execution: NodeExecution = {
-            "id": str(uuid5(self._run, path)),
+            "id": str(uuid5(self._run, node.path)),
             "node_id": spec.id,
             "node_type": spec.type,
             "title": spec.title,
-            "index": len(self.executions) + 1,
-            "predecessor_node_id": self._predecessors.get(path),
+            "index": node.index,
+            "predecessor_node_id": node.predecessor,
             "iteration_id": rounds.get("iteration_id"),
             "iteration_index": rounds.get("iteration_index"),
             "loop_id": rounds.get("loop_id"),
             "loop_index": rounds.get("loop_index"),
-            "status": "running",
+            "status": RUNNING,
             "inputs": None,
             "process_data": None,
             "outputs": None,
             "error": None,
             "error_type": None,
             "attempts": [],
-            "reused": self._retry and at < self._queued_at,
+            "reused": self._summary.request.retry_of is not None and node.started_at < self._summary.queued_at,
             "usage": None,
-            "started_at": whole_seconds(at),
+            "started_at": whole_seconds(node.started_at),
             "finished_at": None,
             "elapsed_time": None,
-            "started_at_ms": milliseconds(at),
+            "started_at_ms": milliseconds(node.started_at),
             "finished_at_ms": None,
         }
-        self.executions[path] = execution
+        self.executions[node.path] = execution
         return execution
 
-    def _finish(self, path: Path, at: float) -> None:
-        execution = self.executions[path]
+    def _finish(self, node: NodeTrace, status: str, at: float) -> None:
+        execution = self.executions[node.path]
+        execution["status"] = status
         execution["finished_at"], execution["finished_at_ms"] = whole_seconds(at), milliseconds(at)
-        execution["elapsed_time"] = seconds(self._started_at[path], at)
+        execution["elapsed_time"] = duration(node.started_at, at)
 
-    def _end(self, event: NodeSucceeded | NodeFailed, at: float) -> None:
-        # a container that has nothing to begin with fails before it starts
-        execution = self.executions.get(event.path) or self._start(event.path, at)
+    def _end(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> None:
+        # a container that cannot begin fails before it starts
+        execution = self.executions.get(node.path) or self._start(node)
         execution["inputs"] = Inputs(event.inputs)
         execution["process_data"], execution["outputs"] = event.process, event.outputs
-        self._finish(event.path, at)
+        self._finish(node, node_status(event), at)
         if isinstance(event, NodeFailed):
-            execution["status"] = "failed" if event.strategy is None else "exception"
             execution["error"], execution["error_type"] = event.error, event.kind
-        else:
-            execution["status"] = "succeeded"
-            if event.usage:
-                total = UsageTotal()
-                total.add(event.usage)
-                execution["usage"] = total.body()
-        if isinstance(event, NodeSucceeded) or event.strategy is not None:
-            graph, node = self._graph.resolve(event.path)
-            prefix = event.path[: len(event.path) - len(node)]
-            for edge in graph.leaves(node, event.handle)[0]:
-                self._predecessors[prefix + edge.target] = node
+        elif event.usage:
+            total = UsageTotal()
+            total.add(event.usage)
+            execution["usage"] = total.body()

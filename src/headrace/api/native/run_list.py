@@ -23,16 +23,16 @@ from headrace.api.native.schemas.common import BAD_CURSOR, BAD_LIMIT, RUNS_TAG
 from headrace.api.native.schemas.runs import RunLine, RunPage
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import InvalidParam
-from headrace.kernel.events import RunId, RunPaused, RunStarted
-from headrace.ports import App, RunFilter, RunSummary
+from headrace.kernel.events import RunId
+from headrace.kernel.status import QUEUED, RUNNING, STATUSES, status_of
+from headrace.ports import App, ListedRun, RunFilter
 from headrace.times import milliseconds, whole_seconds
 
-_STATUSES = ("queued", "running", "paused", "succeeded", "partial-succeeded", "failed", "stopped")
 _NUMBER = re.compile(r"-?\d{1,12}(\.\d{0,9})?", re.ASCII)
 
 
 _PARAMETERS = [
-    parameter("query", "status", "Runs of this status", {"type": "string", "enum": list(_STATUSES)}),
+    parameter("query", "status", "Runs of this status", {"type": "string", "enum": list(STATUSES)}),
     parameter("query", "workflow_id", "Runs of this version", UUID_SCHEMA),
     parameter("query", "user", "The `user` that the runs were requested with", TEXT_SCHEMA),
     parameter("query", "created_after", "Seconds since the epoch, or ISO 8601", TEXT_SCHEMA),
@@ -80,12 +80,12 @@ class RunListRoutes:
         }
         return json_response(body)
 
-    async def _line(self, app: App, summary: RunSummary) -> RunLine:
+    async def _line(self, app: App, summary: ListedRun) -> RunLine:
         line: RunLine = {
             "id": summary.run,
             "workflow_id": summary.version,
             "app_id": summary.app,
-            "status": await self._queued(summary.run) if summary.status == "running" else summary.status,
+            "status": await self._queued(summary.run) if summary.status == RUNNING else summary.status,
             "error": summary.error,
             "total_tokens": summary.tokens,
             "total_steps": summary.steps,
@@ -108,22 +108,19 @@ class RunListRoutes:
         """Whether an unfinished run has been taken up yet: the list does not say, so that it need not be written for
         it."""
         if run in self.api.run_service.driving:
-            return "running"
-        events = [record.event for record in await self.api.run_service.world.journal.read(run)]
-        if events and isinstance(events[-1], RunPaused):
-            return "paused"
-        return "running" if any(isinstance(event, RunStarted) for event in events) else "queued"
+            return RUNNING
+        return status_of(await self.api.run_service.world.journal.read(run))
 
 
 def _filter(app: str, query: Mapping[str, str]) -> tuple[RunFilter, str | None]:
     """(what to read: one run more than a page shows, the status to show). InvalidParam where it makes no sense."""
     status = query.get("status") or None
-    if status is not None and status not in _STATUSES:
-        raise InvalidParam(f"status: Input should be one of {', '.join(_STATUSES)}")
+    if status is not None and status not in STATUSES:
+        raise InvalidParam(f"status: Input should be one of {', '.join(STATUSES)}")
     cursor = query.get("cursor")
     which = RunFilter(
         app=app,
-        status="running" if status == "queued" else status,
+        status=RUNNING if status == QUEUED else status,
         before=_time(query, "created_before"),
         after=_time(query, "created_after"),
         session=query.get("user") or None,

@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from typing import TypeVar, cast
 from uuid import UUID, uuid5
 
 from starlette.responses import Response
 
 from headrace.api.dify.chat_responses import AnswerText
-from headrace.api.dify.run_responses import seconds
 from headrace.api.http.json import encode
-from headrace.api.native.schemas.runs import ErrorNode, RunDetail, RunUsage
+from headrace.api.native.schemas.runs import ErrorNode, RunDetail
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import HeadraceError
 from headrace.kernel.events import (
+    Event,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -32,58 +31,24 @@ from headrace.kernel.events import (
     Record,
     RunEnded,
     RunId,
-    RunPaused,
     RunQueued,
-    RunResumed,
-    RunStarted,
-    StopRequested,
 )
 from headrace.kernel.path import is_top_level
 from headrace.kernel.secrets import Mask
-from headrace.kernel.usage import count_of, price_of, sum_of
+from headrace.kernel.status import FAILED
+from headrace.kernel.summary import RUN_EVENTS, RunSummary
 from headrace.node import Flow
 from headrace.runs.feed import RecordFeed
 from headrace.runs.service import RunService
 from headrace.times import milliseconds, whole_seconds
-from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
-_E = TypeVar("_E", RunQueued, RunEnded)
+_E = TypeVar("_E", RunQueued, RunEnded | None)
 
 _CHECK_SECONDS = 30.0  # a watch that hears nothing looks into the journal: the bus may have lost something
 _IDLE_SECONDS = 60.0  # a run that nobody asked for so long is not watched any more
 _MOST = 20_000  # runs watched at once; the one asked for longest ago gives way
-
-
-class UsageTotal:
-    """Tokens and money of a run or a node, summed. There is no price where currencies are mixed."""
-
-    __slots__ = ("_currencies", "_price", "completion", "prompt", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens = self.prompt = self.completion = 0
-        self._price = Decimal(0)
-        self._currencies: set[str] = set()
-
-    def add(self, usage: Mapping[str, Value]) -> None:
-        """`usage` as `resources.Usage.wire` has it; what is missing counts as nothing."""
-        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
-        self.prompt = sum_of(self.prompt, count_of(usage, "prompt_tokens"))
-        self.completion = sum_of(self.completion, count_of(usage, "completion_tokens"))
-        self._price += price_of(usage)
-        if usage.get("currency"):
-            self._currencies.add(str(usage["currency"]))
-
-    def body(self) -> RunUsage:
-        mixed = len(self._currencies) > 1
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.tokens,
-            "total_price": None if mixed else format(self._price, "f"),
-            "currency": None if mixed else next(iter(self._currencies), "USD"),
-        }
 
 
 class RunStatus:
@@ -91,69 +56,34 @@ class RunStatus:
 
     def __init__(self, run: RunId, flow: Flow) -> None:
         self.run = run
-        self.seq = 0
-        self.queued: RunQueued | None = None
-        self.queued_at = 0.0
-        self.started_at: float | None = None
-        self.paused = False
-        self.ended: RunEnded | None = None
-        self.ended_at: float | None = None
+        self.summary = RunSummary(flow.graph)
         self._graph = flow.graph
         self._mask = Mask(flow.secrets)
-        self._steps = 0
-        self._exceptions = 0
-        self._usage = UsageTotal()
-        self._failed: NodeFailed | None = None
-        self._said = AnswerText(flow) if flow.mode in MESSAGES else None
-        self._changed = 0  # the last record that the answer tells of
+        self._answer = AnswerText(flow) if flow.mode in MESSAGES else None
+        self._changed = 0  # the last record that changed the response
         self._response: Response | None = None
 
     def apply(self, record: Record) -> None:
-        """Takes a record in; one without a number, or that was there before, changes nothing."""
-        if record.seq is None or record.seq <= self.seq:
+        """Adds a record; one without a number, or that was there before, changes nothing."""
+        if record.seq is None or record.seq <= self.summary.seq:
             return
-        self.seq = record.seq
-        event = record.event
-        if self._said is not None and self._said.feed(self._mask.record(record) if self._mask else record):
-            self._changed, self._response = self.seq, None
+        self.summary.apply(record)
+        text = self._answer is not None and self._answer.feed(self._mask.record(record) if self._mask else record)
+        if text or self._shows(record.event):
+            self._changed, self._response = record.seq, None
+
+    def _shows(self, event: Event) -> bool:
+        """Whether an event changes the response: of the nodes inside containers only their usage does."""
         match event:
             case NodeSucceeded(path):
-                if not event.usage or self._graph.is_container(path):  # a container's is the sum of those inside
-                    return
-                self._usage.add(event.usage)
-            case NodeStarted(path) | NodeFailed(path) | NodeRetried(path) if not is_top_level(path):
-                return  # what is inside containers counts for them
-            case NodeStarted():
-                self._steps += 1
-            case NodeFailed():
-                self._exceptions += 1
-                if event.strategy is None:
-                    self._failed = self._failed or event
-            case NodeRetried():
-                self._steps += 1
-                self._exceptions += 1
-            case RunQueued():
-                self.queued, self.queued_at = self._masked(event), record.at
-            case RunStarted():
-                self.started_at = record.at
-            case RunPaused():
-                self.paused = True
-            case RunResumed() | StopRequested():
-                self.paused = False
-            case RunEnded():
-                self.ended, self.ended_at, self.paused = self._masked(event), record.at, False
+                return bool(event.usage) and not self._graph.is_container(path)
+            case NodeStarted(path) | NodeFailed(path) | NodeRetried(path):
+                return is_top_level(path)
             case _:
-                return
-        self._changed, self._response = self.seq, None
+                return type(event) in RUN_EVENTS
 
     def _masked(self, event: _E) -> _E:
-        return cast("_E", self._mask.event(event)) if self._mask else event
-
-    @property
-    def status(self) -> str:
-        if self.ended is not None:
-            return self.ended.status
-        return "paused" if self.paused else "queued" if self.started_at is None else "running"
+        return cast("_E", self._mask.event(event)) if self._mask and event is not None else event
 
     @property
     def tag(self) -> str:
@@ -167,52 +97,52 @@ class RunStatus:
         return self._response
 
     def _body(self) -> RunDetail:
-        queued, ended = self.queued, self.ended
-        assert queued is not None  # a run's first record
-        since = self.queued_at if self.started_at is None else self.started_at
+        summary, queued, ended = self.summary, self._masked(self.summary.request), self._masked(self.summary.ended)
         body: RunDetail = {
             "id": self.run,
             "workflow_id": queued.version,
             "app_id": queued.app,
             "task_id": queued.task,
-            "status": self.status,
+            "status": summary.status,
             "inputs": queued.inputs,
             "outputs": ended.outputs if ended else None,
             "error": ended.error if ended else None,
-            "error_node": self._error_node() if ended and ended.status == "failed" else None,
-            "usage": self._usage.body(),
-            "total_tokens": self._usage.tokens,
-            "total_steps": ended.steps if ended else self._steps,
-            "exceptions_count": ended.exceptions if ended else self._exceptions,
-            "created_at": whole_seconds(self.queued_at),
-            "started_at": whole_seconds(self.started_at),
-            "finished_at": whole_seconds(self.ended_at),
-            "created_at_ms": milliseconds(self.queued_at),
-            "started_at_ms": milliseconds(self.started_at),
-            "finished_at_ms": milliseconds(self.ended_at),
-            "elapsed_time": None if self.ended_at is None else seconds(since, self.ended_at),
+            "error_node": self._error_node() if summary.status == FAILED else None,
+            "usage": summary.usage.body(),
+            "total_tokens": summary.usage.tokens,
+            "total_steps": summary.steps,
+            "exceptions_count": summary.exceptions,
+            "created_at": whole_seconds(summary.queued_at),
+            "started_at": whole_seconds(summary.started_at),
+            "finished_at": whole_seconds(summary.ended_at),
+            "created_at_ms": milliseconds(summary.queued_at),
+            "started_at_ms": milliseconds(summary.started_at),
+            "finished_at_ms": milliseconds(summary.ended_at),
+            "elapsed_time": summary.elapsed,
             "user": queued.user,
             "source": queued.source,
             "retry_of": queued.retry_of,
             "callback_url": queued.callback,
         }
-        if self._said is not None:
+        if self._answer is not None:
             body["query"] = queued.system.get("query")
-            body["answer"] = (ended.outputs.get("answer") if ended else None) or str(self._said)
+            body["answer"] = (ended.outputs.get("answer") if ended else None) or str(self._answer)
             body["conversation_id"] = queued.conversation
             body["message_id"] = self.run
         return body
 
     def _error_node(self) -> ErrorNode | None:
         """The node whose failure ended the run; None where it was a limit of the whole run."""
-        if self._failed is None or (spec := self._graph.nodes.get(self._failed.path)) is None:
+        failure = self.summary.failure
+        if failure is None:
             return None
+        spec = self._graph.nodes[failure.path]
         return {
-            "id": str(uuid5(UUID(self.run), self._failed.path)),
+            "id": str(uuid5(UUID(self.run), failure.path)),
             "node_id": spec.id,
             "title": spec.title,
             "type": spec.type,
-            "error_type": self._failed.kind,
+            "error_type": failure.kind,
         }
 
 
@@ -253,7 +183,7 @@ class _WatchedRun:
         status = RunStatus(self.run, flow)
         feed = RecordFeed(self._run_service.world.journal, self.run, live, records, _CHECK_SECONDS)
         clock = asyncio.get_running_loop().time
-        while not status.ended:
+        while not status.summary.ended:
             for record in await feed.next():
                 status.apply(record)
             if not self.known.done():
@@ -276,9 +206,9 @@ class RunWatcher:
         watch.waiting += 1
         try:
             status = await asyncio.shield(watch.known)
-            if status is None or status.queued is None or status.queued.app != app:
+            if status is None or status.summary.request.app != app:
                 return None
-            if status.ended is None and wait > 0:
+            if status.summary.ended is None and wait > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await watch.over.wait()

@@ -198,12 +198,11 @@ class NativeRunRoutes:
     async def events(self, request: Request) -> Response:
         served = await self.api.authenticate(request)
         view = await self._view(served, request)
-        on, last = flag(request, "continue_on_pause"), view.state.seq
+        on, last = flag(request, "continue_on_pause"), view.summary.seq
         after = last_event_id(request) or START
         if after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
-        assert view.state.queued is not None
-        run, task = view.records[0].run, view.state.queued.task
+        run, task = view.records[0].run, view.summary.request.task
         records = self.api.run_service.follow(run, on_pause=True)
         frames, close_from = events_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
         stream = stream_events(frames, records, task, close_from, ids=wants_ids(request))
@@ -240,14 +239,13 @@ class NativeRunRoutes:
         raw = await self.api.body(request)
         by = named_user(self.api.object_of(raw).get("user") if raw else None) or "api"
         run_status = await self._run_status(served, request.path_params["workflow_run_id"])
-        if run_status.ended is None:
+        if run_status.summary.ended is None:
             await self.api.run_service.stop(run_status.run, by)
             run_status = await self._run_status(served, run_status.run, _STOP_SECONDS)
-        assert run_status.queued is not None
         body: StoppedRun = {
             "workflow_run_id": run_status.run,
-            "task_id": run_status.queued.task,
-            "status": run_status.status,
+            "task_id": run_status.summary.request.task,
+            "status": run_status.summary.status,
         }
         return json_response(body)
 

@@ -40,7 +40,7 @@ class Completion:
         self.is_done = isinstance(record.event, RunEnded | RunPaused)
         if isinstance(record.event, RunEnded):
             if record.event.status == "failed":
-                error = failure(self._flow, record.event, self._reply.failure)
+                error = failure(self._flow, record.event, self._reply.summary.failure)
                 self.error = RequestError(error.message, "run_failed", 400)
             added += self._text.add(self._reply.annotated(record.event.outputs))
         elif isinstance(record.event, RunPaused):
@@ -61,7 +61,7 @@ class Completion:
         return {
             "id": f"chatcmpl-{self.run}",
             "object": "chat.completion",
-            "created": int(self._reply.queued_at),
+            "created": int(self._reply.summary.queued_at),
             "model": self._model,
             "choices": [
                 {
@@ -71,7 +71,7 @@ class Completion:
                     "finish_reason": "stop",
                 }
             ],
-            **in_conversation(self._reply.queued),
+            **in_conversation(self._reply.summary.request),
             "usage": self.usage,
         }
 
@@ -88,10 +88,10 @@ class Completion:
         return {
             "id": f"chatcmpl-{self.run}",
             "object": "chat.completion.chunk",
-            "created": int(self._reply.queued_at),
+            "created": int(self._reply.summary.queued_at),
             "model": self._model,
             "choices": choices,
-            **in_conversation(self._reply.queued),
+            **in_conversation(self._reply.summary.request),
         }
 
 

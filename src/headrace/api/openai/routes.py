@@ -186,9 +186,9 @@ class OpenAIRoutes:
     async def _known(self, run: RunId) -> Started:
         """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
-        if view is None or view.state.queued is None:
+        if view is None:
             raise RuntimeError(f"run {run} is gone")
-        return Started(run, view.state.queued.task, self.api.run_service.follow(run), view.served.flow)
+        return Started(run, view.summary.request.task, self.api.run_service.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
         """The apps that `model` may name, and the app itself where there is only one."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, pack
-from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, RunFilter, RunSummary, StoredFile, Version
+from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, ListedRun, RunFilter, StoredFile, Version
 from headrace.stores.memory.async_api import MemoryBatches, MemoryCallbacks, MemoryIdempotency
 from headrace.stores.memory.buckets import MemoryBuckets
 from headrace.stores.memory.conversations import MemoryConversations
@@ -133,15 +133,15 @@ class MemoryJournal(MemoryCallbacks, MemoryConversations):
     async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
         return {}  # there is nobody else
 
-    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
         found = [row for row in self._rows.values() if _shows(which, row)]
         found.sort(key=lambda row: (row.created_at, row.run), reverse=True)
         start = max(0, which.page - 1) * which.limit
-        return len(found), [row.summary() for row in found[start : start + max(0, which.limit)]]
+        return len(found), [row.listed() for row in found[start : start + max(0, which.limit)]]
 
-    async def find_run(self, run: RunId) -> RunSummary | None:
+    async def find_run(self, run: RunId) -> ListedRun | None:
         row = self._rows.get(run)
-        return row.summary() if row else None
+        return row.listed() if row else None
 
     async def find_task(self, task: str) -> RunId | None:
         return self._tasks.get(task)

@@ -21,7 +21,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Callback, Message, RunFilter, RunSummary
+from headrace.ports import Callback, ListedRun, Message, RunFilter
 from headrace.stores.encoding import Row, clean, decode, encode
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
 from headrace.stores.sql.database import Database
@@ -243,27 +243,27 @@ class SqlJournal:
         found = await self._database.rows(select(runs.c.run).where(*open_).order_by(runs.c.created_at))
         return [row["run"] for row in found]
 
-    async def list_runs(self, which: RunFilter) -> tuple[int, list[RunSummary]]:
+    async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
         wanted = _wanted(which)
         page = (
-            select(*_SUMMARY)
+            select(*_LISTED_COLUMNS)
             .where(*wanted)
             .order_by(runs.c.created_at.desc(), runs.c.run.desc())
             .limit(max(0, which.limit))
             .offset(max(0, which.page - 1) * max(0, which.limit))
         )
 
-        def work(connection: Connection) -> tuple[int, list[RunSummary]]:
-            found = [RunSummary(**row) for row in connection.execute(page).mappings()]
+        def work(connection: Connection) -> tuple[int, list[ListedRun]]:
+            found = [ListedRun(**row) for row in connection.execute(page).mappings()]
             if not which.counted:
                 return len(found), found
             return connection.execute(select(func.count()).select_from(runs).where(*wanted)).scalar_one(), found
 
         return await self._database.run(work)
 
-    async def find_run(self, run: RunId) -> RunSummary | None:
-        row = await self._database.row(select(*_SUMMARY).where(runs.c.run == clean(run)))
-        return RunSummary(**row) if row else None
+    async def find_run(self, run: RunId) -> ListedRun | None:
+        row = await self._database.row(select(*_LISTED_COLUMNS).where(runs.c.run == clean(run)))
+        return ListedRun(**row) if row else None
 
     async def find_task(self, task: str) -> RunId | None:
         row = await self._database.row(select(runs.c.run).where(runs.c.task == clean(task)))
@@ -281,7 +281,7 @@ class SqlJournal:
         return await self._database.run(work)
 
 
-_SUMMARY = tuple(runs.c[field.name] for field in fields(RunSummary))
+_LISTED_COLUMNS = tuple(runs.c[field.name] for field in fields(ListedRun))
 
 
 def _wanted(which: RunFilter) -> list[ColumnElement[bool]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema
 
 from headrace.errors import InvalidParam, NotFound, RequestError
+from headrace.kernel.status import STATUSES
 
 JsonObject = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
 Seconds = Annotated[int, Field(description="Seconds since the epoch")]
@@ -19,7 +20,7 @@ def one_of(*values: str) -> Any:
     return Field(json_schema_extra={"enum": list(values)})
 
 
-Status = Annotated[str, one_of("queued", "running", "paused", "succeeded", "partial-succeeded", "failed", "stopped")]
+Status = Annotated[str, one_of(*STATUSES)]
 
 APP_ID = "b2c69214-ecc5-4196-99c4-c8fdf975a694"
 BATCH_ID = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"

@@ -25,6 +25,7 @@ from headrace.api.native.schemas.common import (
     one_of,
 )
 from headrace.errors import InvalidParam
+from headrace.kernel.usage import RunUsage
 from headrace.values import Value
 
 LONGEST_URL = 2048
@@ -89,16 +90,6 @@ class AcceptedRun(TypedDict):
     created_at: Seconds
     conversation_id: NotRequired[Uuid | None]
     message_id: NotRequired[Uuid]
-
-
-class RunUsage(TypedDict):
-    """Tokens and money. There is no price where currencies are mixed."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    total_price: str | None
-    currency: str | None
 
 
 class ErrorNode(TypedDict):
