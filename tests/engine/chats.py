@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from headrace.engine import Driver
 from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunQueued
 from headrace.node import Config, Context, Flow, Node, Result
+from headrace.ports.services import Usage
 from headrace.stores.memory import MemoryJournal
 from tests.engine.nests import REGISTRY, iteration, loop, node, variable
 from tests.engine.worlds import world
@@ -29,10 +32,11 @@ class TalkerConfig(Config):
     texts: list[str] = Field(default_factory=list[str])
     fails_after: int | None = None
     attempts: int = 1
+    currency: str = "USD"
 
 
 class Talker(Node[TalkerConfig]):
-    """Streams its texts; fails its first attempts after so many of them."""
+    """Streams its texts, and is paid for them; fails its first attempts after so many of them."""
 
     type = "talker"
 
@@ -47,7 +51,8 @@ class Talker(Node[TalkerConfig]):
             ctx.emit("text", text)
         if fails:
             raise NodeError("cut off", "Cut")
-        return Result({"text": "".join(config.texts)})
+        usage = Usage(3, len(config.texts), completion_unit_price=Decimal("0.7"), currency=config.currency)
+        return Result({"text": "".join(config.texts)}, usage=usage.wire())
 
 
 class Chat:
@@ -85,6 +90,7 @@ class Chat:
             {},
         ]))  # fmt: skip
         data = {"texts": texts, "fails_after": fails, "attempts": self.draw(st.sampled_from([1, 9]))}
+        data["currency"] = self.draw(st.sampled_from(["USD", "USD", "EUR"]))
         made = node(id_, "talker", inside, **data, **strategy)
         self.values.append([id_, "text"])
         return self.add(made, tails)
@@ -155,18 +161,38 @@ class HeardBus(LocalBus):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[Record] = []
+        self._count = 0
+        self._then: Callable[[], None] | None = None
+
+    def after(self, count: int, then: Callable[[], None]) -> None:
+        """Calls `then` once so many more records have been published."""
+        self._count, self._then = len(self.heard) + count, then
 
     def publish(self, records: Sequence[Record]) -> None:
         self.heard += records
         super().publish(records)
+        if self._then is not None and len(self.heard) >= self._count:
+            then, self._then = self._then, None
+            asyncio.get_running_loop().call_soon(then)
 
 
-async def held(chat: Flow) -> tuple[list[Record], list[Record]]:
-    """(what a follower is told live, the journal) of a message."""
-    journal, bus = MemoryJournal(), HeardBus()
+async def held(chat: Flow, stop_after: int | None = None) -> tuple[list[Record], list[Record]]:
+    """(what a follower is told live, the journal) of a message; it is stopped after so many records."""
     system = {"query": "hey", "user_id": "u1"}
     asked = Record(RUN, 1, 0.0, RunQueued("app", "v1", "task", "u1", {}, system, conversation="c"))
-    await journal.append([asked])
-    bus.publish([asked])
-    await Driver(RUN, chat, world(journal, bus)).drive()
-    return bus.heard, await journal.read(RUN)
+    return await driven(chat, [asked], stop_after)
+
+
+async def driven(
+    chat: Flow, begun: Sequence[Record], stop_after: int | None = None
+) -> tuple[list[Record], list[Record]]:
+    """The same of a run that begins with these records."""
+    run, ticks = begun[0].run, itertools.count(int(begun[0].at) + 1)
+    journal, bus = MemoryJournal(), HeardBus()
+    await journal.append(begun)
+    bus.publish(begun)
+    driver = Driver(run, chat, replace(world(journal, bus), clock=lambda: float(next(ticks))))
+    if stop_after is not None:
+        bus.after(stop_after, lambda: driver.stop("u1"))
+    await driver.drive()
+    return bus.heard, await journal.read(run)
