@@ -41,6 +41,7 @@ from headrace.runs.worker import Worker
 from headrace.server.connection import Connection
 from headrace.stores.memory import MemoryStore
 from headrace.webhooks import WebhookSender
+from tests.api.declared import check_event, check_response
 from tests.resources import only
 
 DATA = Path(__file__).parent.parent / "data"
@@ -222,6 +223,7 @@ class Client:
         async with self.session.request(method, self.url + path, headers=headers, **more) as answer:
             body = json.loads(await answer.read())
             check_times(body)
+            check_response(method, answer.url.path, answer.status, body)
             return answer.status, body
 
     async def run(self, inputs: Mapping[str, Any] | None = None, **more: Any) -> tuple[int, Any]:
@@ -256,6 +258,7 @@ class Stream:
             return None
         body = json.loads(fields["data"]) if "data" in fields else {}
         name = fields.get("event") or body["event"]
+        check_event(name, body)
         return Event(fields.get("id"), name, body)
 
     async def _block(self) -> dict[str, str] | None:
