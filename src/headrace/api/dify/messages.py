@@ -163,7 +163,7 @@ class MessageRoutes:
         older, _ = await run_service.conversations.messages(
             message.conversation, before=message.id, limit=_REMEMBERED - 1
         )
-        messages = [(await self.messages.show(served, each)).message for each in (*reversed(older), message)]
+        messages = [(await self.messages.show(served, shown)).message for shown in (*reversed(older), message)]
         turns = [Turn(message.query, message.answer) for message in messages if message.answer]
         questions = await suggested(run_service.world.resources.models, served.flow, turns, end_user.session)
         response: schemas.SuggestedQuestions = {"result": "success", "data": questions}

@@ -1,4 +1,4 @@
-"""What the user may want to ask next: a model thinks it up from the last of the conversation."""
+"""Questions that the user may ask next, which a model writes from the end of the conversation."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
-_MOST = 3
-_SHOWN = 4_000  # characters of a question, and of an answer, that the model is told
-_LONGEST = 50_000  # characters of the model's answer: past that it has lost its way
+_COUNT = 3
+_LONGEST_MESSAGE = 4_000  # characters of a query, and of an answer, that the model sees
+_LONGEST_ANSWER = 50_000  # characters, after which the model's answer is cut
 _TASK = (
-    f"Above is the end of a conversation. Write the {_MOST} questions that the user is most likely to ask next. "
+    f"Above is the end of a conversation. Write the {_COUNT} questions that the user is most likely to ask next. "
     "Each is short, is put as the user would put it, and is in the language of the conversation. "
-    f'Answer with nothing but a JSON array of {_MOST} strings: ["...", "...", "..."]'
+    f'Answer with nothing but a JSON array of {_COUNT} strings: ["...", "...", "..."]'
 )
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 async def suggested(models: Models, flow: Flow, turns: Sequence[Turn], user: str) -> list[str]:
-    """The questions, after these exchanges; [] where the app has no model to ask, or it gives no such answer."""
+    """The questions after these messages; [] where the app has no model, or its answer has none."""
     model = _model(flow)
     if model is None or not turns:
         return []
-    told = [f"User: {turn.query[:_SHOWN]}\nAssistant: {turn.answer[:_SHOWN]}" for turn in turns]
+    conversation = [
+        f"User: {turn.query[:_LONGEST_MESSAGE]}\nAssistant: {turn.answer[:_LONGEST_MESSAGE]}" for turn in turns
+    ]
     request = ChatRequest(
         provider=str(model["provider"]),
         model=str(model["name"]),
-        messages=[Message("user", "\n\n".join([*told, _TASK]))],
+        messages=[Message("user", "\n\n".join([*conversation, _TASK]))],
         user=user,
         mode=str(model.get("mode") or "chat"),
     )
     try:
-        return await _questions(await _heard(models, request))
+        return await _questions(await _answer(models, request))
     except NodeError as error:
         logger.warning("%s: no questions could be suggested: %s", flow.name, error)
         return []
 
 
-async def _heard(models: Models, request: ChatRequest) -> str:
+async def _answer(models: Models, request: ChatRequest) -> str:
     pieces: list[str] = []
     size = 0
     chunks = models.chat(request)
@@ -54,10 +56,10 @@ async def _heard(models: Models, request: ChatRequest) -> str:
         async for chunk in chunks:
             pieces.append(chunk.text)
             size += len(chunk.text)
-            if size > _LONGEST:
+            if size > _LONGEST_ANSWER:
                 break
     finally:
-        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not when the garbage is collected
+        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not at garbage collection
             await chunks.aclose()
     return "".join(pieces)
 
@@ -70,20 +72,20 @@ async def _questions(answer: str) -> list[str]:
         return []
     if not isinstance(items, list):
         return []
-    questions = (" ".join(each.split()) for each in cast("list[Value]", items) if isinstance(each, str))
-    return [each for each in questions if each][:_MOST]
+    questions = (" ".join(item.split()) for item in cast("list[Value]", items) if isinstance(item, str))
+    return [question for question in questions if question][:_COUNT]
 
 
 def _model(flow: Flow) -> Mapping[str, Value] | None:
-    """Whom to ask: whom the feature names, else the app's first model, of an llm node where there is one. (Dify asks
-    the workspace's default model; there is none here.)"""
+    """The model that the feature names, else the app's first, of an llm node if there is one. (Dify calls the
+    workspace's default model, which does not exist here.)"""
     feature = flow.features.get("suggested_questions_after_answer")
     named = cast("dict[str, Value]", feature).get("model") if isinstance(feature, dict) else None
     nodes = sorted(flow.graph.all_nodes(), key=lambda node: not node.traits.generates)
     models: Iterable[Value] = [named, *(node.config.get("model") for node in nodes)]
-    for each in models:
-        if isinstance(each, dict):
-            model = cast("dict[str, Value]", each)
+    for candidate in models:
+        if isinstance(candidate, dict):
+            model = cast("dict[str, Value]", candidate)
             if model.get("provider") and model.get("name"):
                 return model
     return None

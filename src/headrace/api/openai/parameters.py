@@ -14,10 +14,10 @@ HONOURED: Mapping[str, str] = {
     "is `sys.history`",
     "stream": "chunks as the app's answer grows",
     "stream_options": "`include_usage`",
-    "user": "the end user that the run is made for; without it all callers are one",
+    "user": "the run's end user; without it all clients share one",
     "metadata": "values fill the app's text inputs of those names; `conversation_id` may stand here, too",
     "inputs": "beyond OpenAI's: the app's inputs by name, of any type",
-    "conversation_id": "beyond OpenAI's: the conversation that is kept here and goes on; every answer of a chat has it",
+    "conversation_id": "beyond OpenAI's: the stored conversation to continue; every answer of a chat has it",
 }
 
 IGNORED: Mapping[str, str] = {
@@ -35,14 +35,14 @@ IGNORED: Mapping[str, str] = {
             "top_p",
             "verbosity",
         ),
-        "the app's own nodes say how its models are asked",
+        "the app's own nodes configure their models",
     ),
     **dict.fromkeys(
         ("moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
         "nothing of the kind here",
     ),
     "parallel_tool_calls": "there are no tools to call",
-    "safety_identifier": "`user` says whom a run is made for",
+    "safety_identifier": "`user` names the end user",
     "service_tier": "there is one",
     "store": "runs are kept either way",
 }
