@@ -93,8 +93,8 @@ async def test_rest_logging(make: Maker, fault: Fault, caplog: pytest.LogCapture
     fault.script({"status": 503, "body": {"message": "not yet"}}, INFO)
     await make("app-secret-key", fault.url).get_info()
     lines = [record.getMessage() for record in caplog.records if record.name == "headrace_client"]
-    assert lines[0].startswith("GET /v1/info answered 503 in ")
-    assert lines[1].endswith("trying again in 1.0 s")
+    assert lines[0].startswith("GET /v1/info returned 503 in ")
+    assert lines[1].endswith("retrying in 1.0 s")
     assert lines[2].endswith("request req-1")
     assert "app-secret-key" not in caplog.text
 
@@ -129,7 +129,7 @@ async def test_errors_times_have_units(make: Maker, fault: Fault) -> None:
     with pytest.raises(HeadraceError, match="after 1 second;"):
         await make("app-x", fault.url).wait("r", polling=PollingPlan(timeout=1))
     fault.script(*[{"status": 503}] * 3)
-    with pytest.raises(HeadraceError, match=r"and 2\.5 seconds are over"):
+    with pytest.raises(HeadraceError, match=r"timed out after 2\.5 seconds"):
         await make("app-x", fault.url).get_info(timeout=2.5)
 
 

@@ -149,7 +149,7 @@ async def test_streams_that_are_none(make: Maker, fault: Fault, body: str, kind:
     for begin in ("stream_workflow", "create_workflow_run"):
         fault.script({"status": 200, "headers": {"Content-Type": kind}, "body": body})
         client = make("app-x", fault.url)
-        with pytest.raises(ServerError, match=f"no stream of events.*{words}") as raised:
+        with pytest.raises(ServerError, match=f"not an event stream.*{words}") as raised:
             await (
                 client.stream_workflow({}).until_done() if begin == "stream_workflow" else client.create_workflow_run()
             )
@@ -185,7 +185,7 @@ async def test_streams_error_event_is_returned(make: Maker, dify: str) -> None:
 
 
 async def test_streams_event_without_an_end(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "_LARGEST", 1000)
+    monkeypatch.setattr(sse, "_MAX_BLOCK_SIZE", 1000)
     fault.script({"status": 200, "headers": SSE, "body": "data: " + "x" * 5000})
     with pytest.raises(StreamInterruptedError, match="more than"):
         await collected(make("app-x", fault.url).stream_workflow({}))

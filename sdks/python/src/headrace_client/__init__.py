@@ -1,4 +1,4 @@
-"""Calls workflows and chats of Headrace, Dify Cloud and self-hosted Dify.
+"""A client for workflows and chats of Headrace, Dify Cloud and self-hosted Dify.
 
 from headrace_client import Client
 

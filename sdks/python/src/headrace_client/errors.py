@@ -1,21 +1,21 @@
-"""Everything that goes wrong, as one tree.
+"""The exceptions, as one tree.
 
     HeadraceError
-    ├── AuthenticationError      401: no key, or one that the server does not know
-    ├── PermissionDeniedError    403: the key is good, but not for this
-    ├── NotFoundError            404: nothing of that id
-    ├── ConflictError            409: it is not in a state for this
-    ├── ValidationError          any other 4xx: the request is not what the server takes
-    ├── RateLimitError           429: too many requests; `retry_after` seconds, where the server says so
-    ├── ServerError              5xx, or an answer that cannot be understood
+    ├── AuthenticationError      401: the key is missing or unknown to the server
+    ├── PermissionDeniedError    403: the key is valid, but does not allow this
+    ├── NotFoundError            404: there is nothing with that id
+    ├── ConflictError            409: the resource is not in a state that allows the request
+    ├── ValidationError          any other 4xx: the server does not accept the request
+    ├── RateLimitError           429: too many requests; `retry_after` seconds, if the server sends them
+    ├── ServerError              5xx, or a response that cannot be understood
     ├── APIConnectionError       the server could not be reached, or the connection broke
-    │   ├── APITimeoutError      the server did not answer in time
-    │   └── StreamInterruptedError   a stream broke, and its run's outcome could not be had
-    ├── WaitTimeoutError         the run had not ended when the wait was over
-    ├── RunFailedError           the run ended as failed or stopped
-    └── UsageError               the call itself is not valid; nothing was sent (a ValueError, too)
+    │   ├── APITimeoutError      the server did not respond in time
+    │   └── StreamInterruptedError   a stream broke, and the run's outcome could not be fetched
+    ├── WaitTimeoutError         the run had not ended when the wait timed out
+    ├── RunFailedError           the run failed or was stopped
+    └── UsageError               the call itself is not valid; nothing was sent (also a ValueError)
 
-An error says what is known: `status` (HTTP), `code` and `message` (the server's), `request_id`, `run_id`, `node`.
+An error has what is known: `status` (HTTP), `code` and `message` (the server's), `request_id`, `run_id`, `node`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class HeadraceError(Exception):
-    """The root of the tree; `str(error)` is fit to be shown to a user.
+    """The base class of all errors; `str(error)` can be shown to a user.
 
-    `node` is the node whose failure it was: its id, or what the server tells of it, as `{"node_id", "title", ...}`.
+    `node` is the node that failed, as the server describes it: `{"node_id", "title", ...}`.
     """
 
     def __init__(
@@ -57,40 +57,40 @@ class HeadraceError(Exception):
         self.body = body
 
     def __str__(self) -> str:
-        known = [f"{self.status} {self.code or ''}".strip()] if self.status is not None else []
-        known += [f"run {self.run_id}"] if self.run_id else []
-        known += [f"request {self.request_id}"] if self.request_id else []
-        return f"{self.message} ({', '.join(known)})" if known else self.message
+        details = [f"{self.status} {self.code or ''}".strip()] if self.status is not None else []
+        details += [f"run {self.run_id}"] if self.run_id else []
+        details += [f"request {self.request_id}"] if self.request_id else []
+        return f"{self.message} ({', '.join(details)})" if details else self.message
 
 
 class AuthenticationError(HeadraceError):
-    """401: no key, or one that the server does not know."""
+    """401: the key is missing or unknown to the server."""
 
 
 class PermissionDeniedError(HeadraceError):
-    """403: the key is good, but not for this."""
+    """403: the key is valid, but does not allow this."""
 
 
 class NotFoundError(HeadraceError):
-    """404: nothing of that id, or nothing that this key may see."""
+    """404: there is nothing with that id, or nothing that this key can access."""
 
 
 class ConflictError(HeadraceError):
-    """409: what the request is about is not in a state for it."""
+    """409: the resource is not in a state that allows the request."""
 
 
 class ValidationError(HeadraceError):
-    """400, 413, 415, 422 and the like: the request is not what the server takes."""
+    """400, 413, 415, 422 and the like: the server does not accept the request."""
 
 
 class RateLimitError(HeadraceError):
-    """429: too many requests. `retry_after`: seconds until it may be tried again, where the server says so."""
+    """429: too many requests. `retry_after`: seconds to wait before a retry, if the server sends them."""
 
     retry_after: float | None = None
 
 
 class ServerError(HeadraceError):
-    """5xx, or an answer that cannot be understood."""
+    """5xx, or a response that cannot be understood."""
 
 
 class APIConnectionError(HeadraceError):
@@ -98,14 +98,14 @@ class APIConnectionError(HeadraceError):
 
 
 class APITimeoutError(APIConnectionError):
-    """The server did not answer in time."""
+    """The server did not respond in time."""
 
 
 class StreamInterruptedError(APIConnectionError):
-    """A stream broke, and neither the rest of it nor the run's outcome could be had.
+    """A stream broke, and neither the rest of it nor the run's outcome could be fetched.
 
-    `last_event` is the last event that was told; `text` all that had been written; `message_id` and `conversation_id`
-    are known of chats.
+    `last_event` is the last event that was received; `text` is all text streamed so far; `message_id` and
+    `conversation_id` are set for chats.
     """
 
     last_event: Event | None = None
@@ -115,17 +115,17 @@ class StreamInterruptedError(APIConnectionError):
 
 
 class WaitTimeoutError(HeadraceError):
-    """The run had not ended when the wait was over. `run_status` is the last that was heard of it."""
+    """The run had not ended when the wait timed out. `run_status` is its last status that was read."""
 
     run_status: str | None = None
 
 
 class RunFailedError(HeadraceError):
-    """The run ended as failed or stopped. `run` is what is known of it, where there is more than the error."""
+    """The run failed or was stopped. `run` is the run itself, if the server sent more than the error."""
 
     run: WorkflowRun | None = None
 
 
 class UsageError(HeadraceError, ValueError):
-    """The client or the call is not valid: no key, an address that is not one, a file that cannot be read. Nothing was
+    """The client or the call is not valid: a missing key, an invalid URL, a file that cannot be read. Nothing was
     sent."""

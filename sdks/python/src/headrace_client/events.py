@@ -1,28 +1,28 @@
-"""The events of a stream. One that this version does not know is an `UnknownEvent`, with all that was sent."""
+"""The events of a stream. An event of an unknown type is an `UnknownEvent`, with all fields that were sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import ValidationError as Mismatch
+from pydantic import ValidationError as PydanticError
 
-from headrace_client.models import Answer, Id
+from headrace_client.models import Id, ResponseModel
 
 
-class _Event(Answer):
-    """`synthesized`: the server did not send the event; it was made from what could be read later."""
+class _Event(ResponseModel):
+    """`synthesized`: the server did not send the event; the client made it from what it could read later."""
 
     synthesized: bool = False
 
     @property
     def text(self) -> str:
-        """The piece of text that this event adds; "" for most."""
+        """The text that this event adds; "" for most."""
         return ""
 
 
 class _RunEvent(_Event):
-    """An event of a workflow's run; in a chat it has the ids of the message as well."""
+    """An event of a workflow run; in a chat it also has the ids of the message."""
 
     task_id: Id = ""
     workflow_run_id: Id = ""
@@ -54,7 +54,7 @@ class UnknownEvent(_Event):
     data: Any = None
 
 
-class RunData(Answer):
+class RunData(ResponseModel):
     id: Id = ""
     workflow_id: Id = ""
     inputs: Any = None
@@ -82,7 +82,7 @@ class WorkflowFinished(_RunEvent):
     data: OutcomeData
 
 
-class PausedData(Answer):
+class PausedData(ResponseModel):
     paused_nodes: list[str] | None = None
     reasons: list[Any] | None = None
     outputs: Any = None
@@ -93,7 +93,7 @@ class WorkflowPaused(_RunEvent):
     data: PausedData
 
 
-class NodeData(Answer):
+class NodeData(ResponseModel):
     id: Id = ""
     node_id: str
     node_type: Id = ""
@@ -140,7 +140,7 @@ class LoopEvent(_RunEvent):
     data: NodeData
 
 
-class TextData(Answer):
+class TextData(ResponseModel):
     text: str = ""
     from_variable_selector: list[str] | None = None
 
@@ -154,14 +154,14 @@ class TextChunk(_RunEvent):
         return self.data.text
 
 
-class ReasoningData(Answer):
+class ReasoningData(ResponseModel):
     reasoning: str = ""
     node_id: str
     is_final: bool = False
 
 
 class ReasoningChunk(_RunEvent):
-    """A piece of a model's reasoning, where its node separates it from the text. `is_final`: there is no more."""
+    """A chunk of a model's reasoning, if its node separates it from the text. `is_final`: it is the last one."""
 
     event: Literal["reasoning_chunk"]
     data: ReasoningData
@@ -175,7 +175,7 @@ class HumanInputEvent(_RunEvent):
 
 
 class MessageEvent(_MessageEvent):
-    """message, agent_message: a piece of the answer."""
+    """message, agent_message: a chunk of the answer."""
 
     event: Literal["message", "agent_message"]
     answer: str = ""
@@ -187,7 +187,7 @@ class MessageEvent(_MessageEvent):
 
 
 class MessageReplace(_MessageEvent):
-    """The whole answer is this instead."""
+    """Replaces the whole answer."""
 
     event: Literal["message_replace"]
     answer: str = ""
@@ -199,7 +199,7 @@ class MessageEnd(_MessageEvent):
     metadata: dict[str, Any] | None = None
     files: list[Any] | None = None
     answer: str | None = None
-    """The whole answer; only where the event is synthesized."""
+    """The whole answer; only if the event is synthesized."""
 
 
 class MessageFile(_MessageEvent):
@@ -229,7 +229,7 @@ class SpeechEvent(_MessageEvent):
 
 
 class ErrorEvent(_Event):
-    """Something went wrong after the stream had begun. It is the last event."""
+    """An error after the stream had started. It is the last event."""
 
     event: Literal["error"]
     task_id: str | None = None
@@ -273,13 +273,13 @@ _TYPES: Mapping[str, type[Any]] = {
 }
 
 
-def event_of(told: Mapping[str, Any]) -> Event:
-    """The event that a stream tells."""
-    kind = _TYPES.get(str(told.get("event")), UnknownEvent)
+def parse_event(payload: Mapping[str, Any]) -> Event:
+    """A stream's JSON object as an event of its type."""
+    kind = _TYPES.get(str(payload.get("event")), UnknownEvent)
     try:
-        event: Event = kind.model_validate(told)
+        event: Event = kind.model_validate(payload)
         return event
-    except Mismatch:
-        # of another form than the one known here: all of it is passed on, rather than nothing
-        kept = {name: value for name, value in told.items() if not name.startswith("_")}
-        return UnknownEvent.model_construct(_fields_set=set(kept), **kept)
+    except PydanticError:
+        # the payload does not match the known schema: pass on all fields rather than none
+        fields = {name: value for name, value in payload.items() if not name.startswith("_")}
+        return UnknownEvent.model_construct(_fields_set=set(fields), **fields)

@@ -1,4 +1,4 @@
-"""What servers answer: typed objects that also read as mappings, and keep the fields that they do not know."""
+"""The models of responses. They can also be read as mappings, and keep unknown fields."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ FINAL = frozenset({"succeeded", "failed", "stopped", "partial-succeeded"})
 """The statuses of a run that has ended."""
 
 
-class Answer(BaseModel):
-    """An answer of the server. `answer.field`, `answer["field"]`, `"field" in answer`, `.get`, `dict(answer)`.
+class ResponseModel(BaseModel):
+    """The base of all models: `model.field`, `model["field"]`, `"field" in model`, `.get`, `dict(model)`.
 
-    As a mapping it has the fields that were sent, by the names they were sent with.
+    As a mapping it has the fields that were sent, under the names that they were sent with.
     """
 
     model_config = ConfigDict(extra="allow", frozen=False, protected_namespaces=(), defer_build=True)
     _response: httpx.Response | None = PrivateAttr(default=None)
 
     @classmethod
-    def received(cls, payload: Mapping[str, Any]) -> Self:
-        """A payload as this type. pydantic's ValidationError where it is of another form."""
-        answer = cls.model_validate(payload)
-        answer._response = payload.response if isinstance(payload, Payload) else None
-        return answer
+    def from_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """A payload as this model. pydantic's ValidationError if it does not match."""
+        model = cls.model_validate(payload)
+        model._response = payload.response if isinstance(payload, Payload) else None
+        return model
 
     @property
     def response(self) -> httpx.Response | None:
-        """The HTTP response that brought this answer: status, headers, bytes. None for entries of a list and events."""
+        """The HTTP response of this object: status, headers, bytes. None for items of a list and events."""
         return self._response
 
     @property
     def request_id(self) -> str | None:
-        """The server's id of the request, for the server's logs; None where it sends none."""
+        """The server's id of the request, as in the server's logs; None if it sends none."""
         return None if self._response is None else request_id(self._response.headers)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other says the same, whichever response brought it."""
-        if not isinstance(other, Answer) or type(self) is not type(other):
+        """Whether the fields are equal; the responses may differ."""
+        if not isinstance(other, ResponseModel) or type(self) is not type(other):
             return NotImplemented
         return self.__dict__ == other.__dict__ and self.model_extra == other.model_extra
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Without the response: its request has the API key, which belongs in no cache."""
+        """Without the response: its request has the API key, which must not get into a cache."""
         return {**super().__getstate__(), "__pydantic_private__": {"_response": None}}
 
     def __getitem__(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class Answer(BaseModel):
     def __contains__(self, name: object) -> bool:
         return name in self.model_fields_set
 
-    # a mapping is iterated by its keys; pydantic's own iteration is by pairs, which `items()` has
+    # iterating over a mapping yields keys; pydantic's iteration yields pairs, as `items()` does
     def __iter__(self) -> Iterator[str]:  # type: ignore[override]
         return iter(self._names())
 
@@ -77,9 +77,9 @@ class Answer(BaseModel):
         return True
 
     def _names(self) -> list[str]:
-        """Declared fields first, in their order, then the others as they came."""
-        told = [name for name in type(self).model_fields if name in self.model_fields_set]
-        return told + list(self.model_extra or ())
+        """Declared fields first, in their order, then the others in the order in which they were sent."""
+        declared = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return declared + list(self.model_extra or ())
 
     def get(self, name: str, default: Any = None) -> Any:
         try:
@@ -97,11 +97,11 @@ class Answer(BaseModel):
         return {name: self[name] for name in self._names()}.items()
 
 
-cast("ABCMeta", Mapping).register(Answer)
+cast("ABCMeta", Mapping).register(ResponseModel)
 
 
 class Payload(dict[str, Any]):
-    """A JSON object that was received, and the response that brought it."""
+    """The JSON object of a response, with the response."""
 
     def __init__(self, fields: Mapping[str, Any], response: httpx.Response | None) -> None:
         super().__init__(fields)
@@ -109,12 +109,12 @@ class Payload(dict[str, Any]):
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The id that a server gave a request."""
+    """The server's id of a request."""
     return headers.get("x-request-id") or headers.get("x-trace-id") or None
 
 
-def _object(value: Any) -> Any:
-    """Dify tells the inputs and outputs of a run's detail as JSON within JSON."""
+def _parse_json(value: Any) -> Any:
+    """Dify sends the inputs and outputs of a run's detail as JSON within JSON."""
     if isinstance(value, str):
         try:
             return from_json(value)
@@ -123,19 +123,19 @@ def _object(value: Any) -> Any:
     return value
 
 
-Values = Annotated[Any, BeforeValidator(_object)]
+Values = Annotated[Any, BeforeValidator(_parse_json)]
 
 
-def _text(value: Any) -> Any:
+def _none_to_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
-Id = Annotated[str, BeforeValidator(_text)]
-"""A field that servers always send; "" where an old one has none."""
+Id = Annotated[str, BeforeValidator(_none_to_empty)]
+"""A field that servers always send; "" if an old server has none."""
 
 
-class Usage(Answer):
-    """What models took."""
+class Usage(ResponseModel):
+    """The tokens and the price of model calls."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -144,7 +144,7 @@ class Usage(Answer):
     currency: str | None = None
 
 
-class ErrorNode(Answer):
+class ErrorNode(ResponseModel):
     """The node whose failure ended a run."""
 
     id: str | None = None
@@ -154,8 +154,8 @@ class ErrorNode(Answer):
     error_type: str | None = None
 
 
-class CreatedRun(Answer):
-    """A run that has been asked for."""
+class CreatedRun(ResponseModel):
+    """A run that has been created."""
 
     workflow_run_id: str
     task_id: Id = ""
@@ -165,11 +165,11 @@ class CreatedRun(Answer):
     message_id: str | None = None
 
 
-class WorkflowRun(Answer):
-    """A run as it stands. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace).
+class WorkflowRun(ResponseModel):
+    """The current state of a run. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace).
 
-    `outputs` is None until the run has ended, and where a failed run has none. `query`, `answer`, `conversation_id` and
-    `message_id` are of runs that answer a chat's message (Headrace).
+    `outputs` is None until the run has ended, and if a failed run has none. `query`, `answer`, `conversation_id` and
+    `message_id` are set for runs that answer a chat message (Headrace).
     """
 
     id: str
@@ -208,7 +208,7 @@ class WorkflowRun(Answer):
 
     @property
     def succeeded(self) -> bool:
-        """Also where nodes failed whose failure the workflow handles."""
+        """Also if nodes failed whose errors the workflow handles."""
         return self.status in ("succeeded", "partial-succeeded")
 
     def raise_for_status(self) -> WorkflowRun:
@@ -216,10 +216,10 @@ class WorkflowRun(Answer):
         if self.status not in ("failed", "stopped"):
             return self
         node = self.error_node
-        said = self.error or f"The run {self.status}."
-        where = f"{node.title or node.node_id}: " if node is not None and (node.title or node.node_id) else ""
+        reason = self.error or f"The run {self.status}."
+        prefix = f"{node.title or node.node_id}: " if node is not None and (node.title or node.node_id) else ""
         error = RunFailedError(
-            f"{where}{said}",
+            f"{prefix}{reason}",
             code=self.status,
             run_id=self.workflow_run_id,
             task_id=self.task_id,
@@ -229,17 +229,17 @@ class WorkflowRun(Answer):
         raise error
 
 
-def workflow_run(payload: Mapping[str, Any]) -> Payload:
-    """What any server tells of a run, in one form: Dify's blocking answer has it under `data`, which stays there."""
+def normalize_run(payload: Mapping[str, Any]) -> Payload:
+    """A run of any server in one form: Dify's blocking response has its fields under `data`, where they also stay."""
     data: Any = payload.get("data")
     flat: dict[str, Any] = {**cast("dict[str, Any]", data), **payload} if isinstance(data, dict) else dict(payload)
-    run = flat.get("workflow_run_id") or flat.get("id")
+    run_id = flat.get("workflow_run_id") or flat.get("id")
     response = payload.response if isinstance(payload, Payload) else None
-    return Payload({**flat, "id": run, "workflow_run_id": run}, response)
+    return Payload({**flat, "id": run_id, "workflow_run_id": run_id}, response)
 
 
-class NodeExecution(Answer):
-    """What one node of a run did (Headrace)."""
+class NodeExecution(ResponseModel):
+    """The execution of one node of a run (Headrace)."""
 
     id: Id = ""
     node_id: Id = ""
@@ -267,7 +267,7 @@ class NodeExecution(Answer):
     usage: Usage | None = None
 
 
-class Page(Answer, Generic[_T]):
+class Page(ResponseModel, Generic[_T]):
     """A page of a list."""
 
     data: list[_T]
@@ -278,8 +278,8 @@ class Page(Answer, Generic[_T]):
     next_cursor: str | None = None
 
 
-class LoggedRun(Answer):
-    """The run that a line of the log is about."""
+class LoggedRun(ResponseModel):
+    """The run of an entry of the log."""
 
     id: Id = ""
     status: Id = ""
@@ -294,8 +294,8 @@ class LoggedRun(Answer):
     triggered_from: str | None = None
 
 
-class WorkflowLog(Answer):
-    """A line of the log of runs."""
+class WorkflowLog(ResponseModel):
+    """An entry of the log of runs."""
 
     id: Id = ""
     workflow_run: LoggedRun | None = None
@@ -305,14 +305,14 @@ class WorkflowLog(Answer):
     created_by_end_user: dict[str, Any] | None = None
 
 
-class Result(Answer):
+class Result(ResponseModel):
     """`result` is "success"."""
 
     result: Id = ""
 
 
-class StoppedRun(Answer):
-    """A run that was told to stop, and what it is now."""
+class StoppedRun(ResponseModel):
+    """A run after a request to stop it; `status` is its status now."""
 
     workflow_run_id: Id = ""
     task_id: str | None = None
@@ -320,7 +320,7 @@ class StoppedRun(Answer):
     result: str | None = None
 
 
-class AppInfo(Answer):
+class AppInfo(ResponseModel):
     name: Id = ""
     description: str | None = None
     tags: list[Any] | None = None
@@ -328,8 +328,8 @@ class AppInfo(Answer):
     author_name: str | None = None
 
 
-class AppParameters(Answer):
-    """What an app takes, and what it offers. `user_input_form`: a list of `{kind: {"variable", "label", ...}}`."""
+class AppParameters(ResponseModel):
+    """An app's inputs and features. `user_input_form`: a list of `{kind: {"variable", "label", ...}}`."""
 
     user_input_form: list[dict[str, dict[str, Any]]] = []
     opening_statement: str | None = None
@@ -345,11 +345,11 @@ class AppParameters(Answer):
     sensitive_word_avoidance: dict[str, Any] | None = None
 
 
-class AppMeta(Answer):
+class AppMeta(ResponseModel):
     tool_icons: dict[str, Any] | None = None
 
 
-class AppSite(Answer):
+class AppSite(ResponseModel):
     title: str | None = None
     description: str | None = None
     icon: str | None = None
@@ -363,8 +363,8 @@ class AppSite(Answer):
     use_icon_as_answer_icon: bool | None = None
 
 
-class UploadedFile(Answer):
-    """A file that the server has; may be given as a value in `inputs` or `files`."""
+class UploadedFile(ResponseModel):
+    """A file on the server; can be used as a value in `inputs` or `files`."""
 
     id: str
     name: Id = ""
@@ -376,8 +376,8 @@ class UploadedFile(Answer):
     source_url: str | None = None
 
 
-class Message(Answer):
-    """An answer in a chat, or of a completion app, whole."""
+class Message(ResponseModel):
+    """The complete answer of a chat or a completion app."""
 
     answer: str
     message_id: Id = ""
@@ -392,8 +392,8 @@ class Message(Answer):
     data: dict[str, Any] | None = None
 
 
-class PastMessage(Answer):
-    """A question and its answer in a conversation's history."""
+class PastMessage(ResponseModel):
+    """A query and its answer in a conversation's history."""
 
     id: str
     conversation_id: Id = ""
@@ -415,7 +415,7 @@ class PastMessage(Answer):
     total_tokens: int | None = None
 
 
-class Conversation(Answer):
+class Conversation(ResponseModel):
     id: str
     name: Id = ""
     inputs: dict[str, Any] | None = None
@@ -425,7 +425,7 @@ class Conversation(Answer):
     updated_at: int | None = None
 
 
-class ConversationVariable(Answer):
+class ConversationVariable(ResponseModel):
     id: str
     name: Id = ""
     value_type: Id = ""
@@ -435,12 +435,12 @@ class ConversationVariable(Answer):
     updated_at: int | None = None
 
 
-class SuggestedQuestions(Answer):
+class SuggestedQuestions(ResponseModel):
     data: list[str] = []
     result: str | None = None
 
 
-class Feedback(Answer):
+class Feedback(ResponseModel):
     id: Id = ""
     message_id: Id = ""
     conversation_id: Id = ""
@@ -453,21 +453,21 @@ class Feedback(Answer):
     updated_at: str | int | None = None
 
 
-class Transcript(Answer):
-    """What was said."""
+class Transcript(ResponseModel):
+    """The text of a recording."""
 
     text: str
 
 
-class Retrieved(Answer):
-    """What a dataset has on a query: `records` of `{"segment": {"content", ...}, "score"}`, best first."""
+class Retrieved(ResponseModel):
+    """The results of a search in a dataset: `records` of `{"segment": {"content", ...}, "score"}`, best first."""
 
     query: dict[str, Any] | None = None
     records: list[dict[str, Any]] = []
 
 
-class HumanInputForm(Answer):
-    """What a paused run asks a person for."""
+class HumanInputForm(ResponseModel):
+    """The form of a run that waits for a person's input."""
 
     form_content: str | None = None
     inputs: list[dict[str, Any]] = []
@@ -476,8 +476,8 @@ class HumanInputForm(Answer):
     expiration_time: float | None = None
 
 
-class Health(Answer):
-    """`status` is "ok" or "ready"; `healthy` says so."""
+class Health(ResponseModel):
+    """`status` is "ok" or "ready" if `healthy` is true."""
 
     status: str | None = None
     healthy: bool = True

@@ -1,4 +1,4 @@
-"""What can be chosen: where the server is, when requests are repeated, how a run's end is waited for."""
+"""The client's options: the server's URL, the retry policy, the polling plan."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 from headrace_client.errors import UsageError
 
 DIFY_CLOUD = "https://api.dify.ai"
-_PATHS = ("/api/v1", "/v1", "/api")
+_API_PATHS = ("/api/v1", "/v1", "/api")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~]*")
-_TWICE = ("/api/api/v1", "/api/api")
+_DOUBLE_API_PATHS = ("/api/api/v1", "/api/api")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When a request that failed is sent again: after connection errors, 429 and 5xx; never after another 4xx.
+    """When a failed request is retried: after connection errors, 429 and 5xx; never after another 4xx.
 
-    `delay` seconds after the first failure, `factor` times longer after each next one, and up to `jitter` times that
-    on top, by chance. Where the server says Retry-After, that is waited for instead, unless it is longer than
-    `max_retry_after`: then the error is raised at once.
+    The first retry follows after `delay` seconds; each further delay is `factor` times longer. A random part of up to
+    `jitter` times the delay is added. If the server sends Retry-After, that is waited for instead, unless it is longer
+    than `max_retry_after`: then the error is raised at once.
     """
 
     max_retries: int = 3
@@ -33,7 +33,7 @@ class RetryPolicy:
     max_retry_after: float = 60.0
 
     def wait(self, attempt: int, chance: float, retry_after: float | None) -> float | None:
-        """Seconds before the attempt after `attempt` (from 0); None if there is to be none."""
+        """Seconds to wait after the failed attempt `attempt` (from 0); None if there is no further attempt."""
         if attempt >= self.max_retries or (retry_after is not None and retry_after > self.max_retry_after):
             return None
         if retry_after is not None:
@@ -43,8 +43,8 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class PollingPlan:
-    """When a run is looked at: `first` seconds after the wait begins, then `factor` times later each time, but at most
-    every `longest` seconds, and for `timeout` seconds in all."""
+    """How often a run is polled: first after `first` seconds, then at intervals that grow by `factor` up to `longest`
+    seconds, and for `timeout` seconds in total."""
 
     first: float = 1.0
     factor: float = 1.5
@@ -52,52 +52,56 @@ class PollingPlan:
     timeout: float = 300.0
 
     def after(self, interval: float) -> float:
-        """The interval that follows one."""
+        """The interval that follows `interval`."""
         return min(self.longest, interval * self.factor)
 
 
-def roots_of(base_url: str | None) -> tuple[str, str | None]:
-    """The address that `/v1/...` and `/api/v1/...` are appended to; and the other one that it may be, None where there
-    is no doubt: `/api` at the end is of our own paths, or it is what a proxy has put before them. UsageError where
-    there can be none."""
-    told = (base_url or os.environ.get("API_BASE_URL") or DIFY_CLOUD).strip().rstrip("/")
-    parts = urlsplit(told)
+def resolve_roots(base_url: str | None) -> tuple[str, str | None]:
+    """The root that `/v1/...` and `/api/v1/...` are appended to, and the alternative root; None if there is none.
+
+    There are two where the URL ends in `/api`: that is part of an API's path, or a prefix that a proxy adds. UsageError
+    if the URL is not valid.
+    """
+    url = (base_url or os.environ.get("API_BASE_URL") or DIFY_CLOUD).strip().rstrip("/")
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"The base URL must begin with http:// or https:// and name a host, not {told[:100]!r}")
+        raise UsageError(f"The base URL must start with http:// or https:// and name a host, not {url[:100]!r}")
     if parts.query or parts.fragment:
-        raise UsageError(f"The base URL must have no query and no fragment: {told[:100]!r}")
-    known = next((path for path in _PATHS if parts.path.endswith(path)), "")
-    root = told.removesuffix(known).rstrip("/")
-    doubtful = known.startswith("/api") and not parts.path.endswith(_TWICE)
-    return root, told.removesuffix("/v1").rstrip("/") if doubtful else None
+        raise UsageError(f"The base URL must have no query and no fragment: {url[:100]!r}")
+    api_path = next((path for path in _API_PATHS if parts.path.endswith(path)), "")
+    root = url.removesuffix(api_path).rstrip("/")
+    ambiguous = api_path.startswith("/api") and not parts.path.endswith(_DOUBLE_API_PATHS)
+    return root, url.removesuffix("/v1").rstrip("/") if ambiguous else None
 
 
-def headers_of(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Headers, those of a later layer in place of those of the same name, however that is written. UsageError for what
-    no header can hold."""
+def merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Merges headers; a later layer replaces headers of the same name, whatever the case. UsageError if a name or value
+    is not valid."""
     merged: dict[str, tuple[str, str]] = {}
     for layer in layers:
         for name, value in layer.items():
             if not _HEADER_NAME.fullmatch(name):
-                raise UsageError(f"{name!r} is not a valid name of a header.")
+                raise UsageError(f"{name!r} is not a valid header name.")
             if not _HEADER_VALUE.fullmatch(value):
-                raise UsageError(f"The header {name} has characters that no header has: {value[:100]!r}")
+                raise UsageError(f"The header {name} has characters that are not allowed: {value[:100]!r}")
             merged[name.lower()] = (name, value)
     return dict(merged.values())
 
 
-def seconds_of(name: str, seconds: float) -> float:
-    """A time limit. UsageError where it is none."""
+def check_seconds(name: str, seconds: float) -> float:
+    """The seconds. UsageError unless they are more than 0."""
     if not seconds > 0:
         raise UsageError(f"{name} must be more than 0 seconds, not {seconds!r}")
     return seconds
 
 
-def key_of(api_key: str | None) -> str:
-    """The key, or API_KEY of the environment. UsageError where there is none, or one that no header can hold."""
+def resolve_key(api_key: str | None) -> str:
+    """The key, or API_KEY of the environment. UsageError if it is missing or not valid in a header."""
     key = (api_key if api_key is not None else os.environ.get("API_KEY", "")).strip()
     if not key:
-        raise UsageError("An API key is needed: give api_key, or set API_KEY in the environment.")
+        raise UsageError("An API key is required: pass api_key, or set API_KEY in the environment.")
     if not all("!" <= letter <= "~" for letter in key):
-        raise UsageError("The API key has characters that no key has (spaces, line breaks or letters beyond ASCII).")
+        raise UsageError(
+            "The API key has characters that are not allowed (spaces, line breaks or non-ASCII characters)."
+        )
     return key

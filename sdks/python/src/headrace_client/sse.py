@@ -1,15 +1,15 @@
-"""Server-sent events, decoded as bytes come, however they are cut."""
+"""A decoder of server-sent events; the bytes may be split anywhere."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
-_LARGEST = 128 * 1024 * 1024
+_MAX_BLOCK_SIZE = 128 * 1024 * 1024
 
 
 class Block(NamedTuple):
-    """What stands between two empty lines. `data` is None where there was none."""
+    """The fields between two empty lines. `data` is None if there was none."""
 
     event: str | None
     data: bytes | None
@@ -17,51 +17,52 @@ class Block(NamedTuple):
 
 
 class Decoder:
-    """Takes bytes in; gives the blocks that are whole. Lines may end in LF, CRLF or CR.
+    """Turns bytes into complete blocks. Lines may end in LF, CRLF or CR.
 
-    What a stream ends with that no empty line follows is no block: whatever is between may have ended it in order.
+    A block that no empty line ends is dropped when the stream ends: a proxy may have cut it and closed the response in
+    an orderly way.
     """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._seen = 0  # of the rest, bytes in which no block ends
-        self._begun = False
-        self._return = False  # the last byte was a CR, and stands for a line's end already
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of the buffer in which no block ends
+        self._started = False
+        self._ends_with_cr = False  # the last byte was a CR, which has already ended a line
 
     def feed(self, chunk: bytes) -> list[Block]:
-        """The blocks that end in this chunk. ValueError for a block without an end."""
-        if self._return and chunk:
+        """The blocks that end in this chunk. ValueError if a block is too large."""
+        if self._ends_with_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
-            self._return = False
+            self._ends_with_cr = False
         if b"\r" in chunk:
-            self._return = chunk.endswith(b"\r")
+            self._ends_with_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        rest = self._rest
-        rest += chunk
-        if not self._begun:
-            if len(rest) < len(_BOM) and _BOM.startswith(bytes(rest)):
+        buffer = self._buffer
+        buffer += chunk
+        if not self._started:
+            if len(buffer) < len(_BOM) and _BOM.startswith(bytes(buffer)):
                 return []
-            self._begun = True
-            if rest.startswith(_BOM):
-                del rest[: len(_BOM)]
-        end = rest.rfind(b"\n\n", max(0, self._seen - 1))
+            self._started = True
+            if buffer.startswith(_BOM):
+                del buffer[: len(_BOM)]
+        end = buffer.rfind(b"\n\n", max(0, self._searched - 1))
         if end < 0:
-            self._seen = len(rest)
-            if len(rest) > _LARGEST:
-                raise ValueError(f"an event of more than {_LARGEST // 1024 // 1024} MB")
+            self._searched = len(buffer)
+            if len(buffer) > _MAX_BLOCK_SIZE:
+                raise ValueError(f"an event of more than {_MAX_BLOCK_SIZE // 1024 // 1024} MB")
             return []
-        whole = bytes(rest[:end])
-        del rest[: end + 2]
-        self._seen = len(rest)
-        return [_block(each) for each in whole.split(b"\n\n") if each]
+        whole = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._searched = len(buffer)
+        return [_parse_block(text) for text in whole.split(b"\n\n") if text]
 
 
-def _block(told: bytes) -> Block:
-    if told.startswith(b"data: ") and b"\n" not in told:  # nearly all are
-        return Block(None, told[6:], None)
-    event = name = None
+def _parse_block(text: bytes) -> Block:
+    if text.startswith(b"data: ") and b"\n" not in text:  # the usual case
+        return Block(None, text[6:], None)
+    event = event_id = None
     data: list[bytes] = []
-    for line in told.split(b"\n"):
+    for line in text.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
@@ -69,5 +70,5 @@ def _block(told: bytes) -> Block:
         elif field == b"event":
             event = value.decode("utf-8", "replace")
         elif field == b"id" and b"\0" not in value:
-            name = value.decode("utf-8", "replace")
-    return Block(event, b"\n".join(data) if data else None, name)
+            event_id = value.decode("utf-8", "replace")
+    return Block(event, b"\n".join(data) if data else None, event_id)

@@ -1,4 +1,4 @@
-"""What goes over the wire and comes back, without the wire: bodies, errors, waits."""
+"""Parses responses and maps errors. No network access here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import httpx
-from pydantic import ValidationError as Mismatch
+from pydantic import ValidationError as PydanticError
 from pydantic_core import from_json
 
 from headrace_client.errors import (
@@ -30,12 +30,12 @@ from headrace_client.errors import (
     UsageError,
     ValidationError,
 )
-from headrace_client.models import Answer, Payload, request_id
+from headrace_client.models import Payload, ResponseModel, request_id
 
-_A = TypeVar("_A", bound=Answer)
+_M = TypeVar("_M", bound=ResponseModel)
 
-MARK = "headrace-api-version"
-"""The header that every answer of Headrace's asynchronous API has."""
+API_VERSION_HEADER = "headrace-api-version"
+"""The header of every response of Headrace's asynchronous API."""
 
 Cert = str | tuple[str, str] | tuple[str, str, str]
 
@@ -48,29 +48,29 @@ _BY_STATUS: Mapping[int, type[HeadraceError]] = {
 }
 _RUN_FAILED = "Run failed:"
 _TOO_MANY = "Too many requests"
-_SHOWN = 300  # characters of an answer that is no JSON
+_MAX_SHOWN = 300  # characters of a response that is not JSON
 
 
 def _version() -> str:
     try:
         return version("headrace-client")
-    except PackageNotFoundError:  # run from a folder that was never installed
+    except PackageNotFoundError:  # the package is not installed
         return "0"
 
 
 VERSION = _version()
 
 
-def tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
-    """What httpx verifies servers with, and shows itself to them with. `verify`: a CA bundle (a file or a folder).
-    UsageError where a file cannot be read."""
+def build_tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
+    """The `verify` argument of httpx. `verify`: a CA bundle (a file or a folder). UsageError if a file cannot be
+    read."""
     try:
-        return _tls(verify, cert)
-    except OSError as error:  # ssl.SSLError is one
+        return _build_tls(verify, cert)
+    except OSError as error:  # includes ssl.SSLError
         raise UsageError(f"The CA bundle or the client certificate cannot be used: {error}") from error
 
 
-def _tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
+def _build_tls(verify: bool | str | PathLike[str] | SSLContext, cert: Cert | None) -> bool | SSLContext:
     if isinstance(verify, SSLContext):
         context = verify
     elif isinstance(verify, bool):
@@ -99,86 +99,88 @@ def is_uuid(text: str) -> bool:
 
 
 def is_json(response: httpx.Response) -> bool:
-    declared = _declared(response)
-    return declared == "application/json" or declared.endswith("+json")
+    content_type = _content_type(response)
+    return content_type == "application/json" or content_type.endswith("+json")
 
 
 def is_document(response: httpx.Response) -> bool:
-    """Whether an answer is a page or JSON, such as a login page of a proxy: no stream of events for certain."""
-    return is_json(response) or "html" in _declared(response)
+    """Whether a response is HTML or JSON, such as a proxy's login page: it is certainly not an event stream."""
+    return is_json(response) or "html" in _content_type(response)
 
 
 def is_stream(response: httpx.Response) -> bool:
-    return _declared(response) == "text/event-stream"
+    return _content_type(response) == "text/event-stream"
 
 
 def is_parameters(response: httpx.Response) -> bool:
-    """Whether Dify's API, or ours that is like it, has answered GET /v1/parameters: with them, or with a refusal."""
+    """Whether a response to GET /v1/parameters is of Dify's API, or ours that is like it: parameters or an error."""
     try:
-        told = from_json(response.content)
+        body = from_json(response.content)
     except ValueError:
         return False
-    if not isinstance(told, dict) or MARK in response.headers:
+    if not isinstance(body, dict) or API_VERSION_HEADER in response.headers:
         return False
-    answer = cast("dict[str, Any]", told)
+    fields = cast("dict[str, Any]", body)
     if response.is_success:
-        return "user_input_form" in answer
-    refused = response.status_code != 404 and answer.get("status") == response.status_code
-    return refused and "code" in answer and "message" in answer
+        return "user_input_form" in fields
+    is_error = response.status_code != 404 and fields.get("status") == response.status_code
+    return is_error and "code" in fields and "message" in fields
 
 
-def is_silent(response: httpx.Response) -> bool:
-    """Whether an answer says nothing of which server it is from: it is too busy, or broken."""
+def is_inconclusive(response: httpx.Response) -> bool:
+    """Whether a response does not show which server sent it: the server is overloaded, or broken."""
     return response.status_code == 429 or (response.status_code >= 500 and response.status_code != 501)
 
 
-def _declared(response: httpx.Response) -> str:
+def _content_type(response: httpx.Response) -> str:
     return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
-def retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from a number or a date; None where the server says nothing that can be understood."""
-    told = response.headers.get("retry-after", "").strip()
-    if not told:
+def parse_retry_after(response: httpx.Response) -> float | None:
+    """The seconds of Retry-After, which is a number or a date; None if it is missing or not valid."""
+    value = response.headers.get("retry-after", "").strip()
+    if not value:
         return None
     try:
-        return max(0.0, float(told)) if told[0].isdigit() else _until(told)
+        return max(0.0, float(value)) if value[0].isdigit() else _seconds_until(value)
     except ValueError:
         return None
 
 
-def _until(date: str) -> float:
+def _seconds_until(date: str) -> float:
     return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
 
 
-def object_of(response: httpx.Response) -> Payload:
-    """The answer's JSON object. ServerError where it is anything else."""
+def parse_object(response: httpx.Response) -> Payload:
+    """The response's JSON object. ServerError if it is anything else."""
     try:
-        told = from_json(response.content)
+        body = from_json(response.content)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        said = _words(response)
+        body = None
+    if not isinstance(body, dict):
+        text = _describe_body(response)
         raise ServerError(
-            f"{_asked(response)}: the answer is not a JSON object: {said}",
+            f"{_describe_exchange(response)}: the response is not a JSON object: {text}",
             status=response.status_code,
             request_id=request_id(response.headers),
-            body=said,
+            body=text,
         )
-    return Payload(cast("dict[str, Any]", told), response)
+    return Payload(cast("dict[str, Any]", body), response)
 
 
-def typed(kind: type[_A], told: Mapping[str, Any]) -> _A:
-    """An answer as its type. ServerError where it is of another form."""
+def parse_model(kind: type[_M], payload: Mapping[str, Any]) -> _M:
+    """A payload as a model. ServerError if it does not match."""
     try:
-        return kind.received(told)
-    except Mismatch as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
-        raise ServerError(f"The server's answer is not what was expected: {wrong}", body=dict(told)) from error
+        return kind.from_payload(payload)
+    except PydanticError as error:
+        details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+        raise ServerError(
+            f"The server's response does not have the expected form: {details}", body=dict(payload)
+        ) from error
 
 
-def error_of(response: httpx.Response, key: str = "") -> HeadraceError:
-    """The error that an answer (its body read) tells of. `key` is never shown, whatever the server says."""
+def parse_error(response: httpx.Response, key: str = "") -> HeadraceError:
+    """The error of a response whose body has been read. `key` is never shown, even if the server sends it."""
     status = response.status_code
     body: Any = None
     if response.content:
@@ -188,44 +190,45 @@ def error_of(response: httpx.Response, key: str = "") -> HeadraceError:
             body = None
     code = message = None
     if isinstance(body, dict):
-        told = cast("dict[str, Any]", body)
-        code = str(told["code"]) if told.get("code") else None
-        message = _message(told)
+        fields = cast("dict[str, Any]", body)
+        code = str(fields["code"]) if fields.get("code") else None
+        message = _parse_message(fields)
     else:
-        body = _words(response)
+        body = _describe_body(response)
+    exchange = _describe_exchange(response)
     if not message:
-        message = f"{_asked(response)}: {_words(response) if not isinstance(body, dict) else response.reason_phrase}"
+        message = f"{exchange}: {response.reason_phrase if isinstance(body, dict) else body}"
     if 300 <= status < 400:
-        message = f"{_asked(response)}: the server redirects to {response.headers.get('location', 'nowhere')}"
+        message = f"{exchange}: the server redirects to {response.headers.get('location', 'nowhere')}"
     elif status < 300:
-        message = f"{_asked(response)} with something that is no stream of events: {_words(response)}"
+        message = f"{exchange}, but the response is not an event stream: {_describe_body(response)}"
     if key:
         message = message.replace(key, "***")
     kind = _BY_STATUS.get(status) or (ServerError if status >= 500 or status < 400 else ValidationError)
     if status == 400 and message.startswith(_RUN_FAILED):
         kind = RunFailedError
     elif status == 400 and message.startswith(_TOO_MANY):
-        kind = RateLimitError  # Dify tells of its limit of concurrent requests so
+        kind = RateLimitError  # how Dify reports its limit of concurrent requests
     error = kind(message, status=status, code=code, request_id=request_id(response.headers), body=body)
     if isinstance(error, RateLimitError):
-        error.retry_after = retry_after(response)
+        error.retry_after = parse_retry_after(response)
     return error
 
 
-def _message(told: Mapping[str, Any]) -> str | None:
-    message = told.get("message", told.get("detail", told.get("error")))
-    if isinstance(message, dict):  # {"error": {"message": ...}}, as some gateways have it
+def _parse_message(body: Mapping[str, Any]) -> str | None:
+    message = body.get("message", body.get("detail", body.get("error")))
+    if isinstance(message, dict):  # {"error": {"message": ...}}, as some gateways send it
         message = cast("dict[str, Any]", message).get("message")
     return None if message is None else str(message)
 
 
-def _asked(response: httpx.Response) -> str:
+def _describe_exchange(response: httpx.Response) -> str:
     request = response.request
-    return f"{request.method} {request.url.path} answered {response.status_code}"
+    return f"{request.method} {request.url.path} returned {response.status_code}"
 
 
-def _words(response: httpx.Response) -> str:
-    """A body that is no JSON, as far as it can be told in a line."""
+def _describe_body(response: httpx.Response) -> str:
+    """A body that is not JSON, shortened to one line."""
     if not response.content:
         return response.reason_phrase or "nothing"
     text = response.content[:20_000].decode("utf-8", "replace")
@@ -233,30 +236,29 @@ def _words(response: httpx.Response) -> str:
         title = text.lower().find("<title>")
         end = text.lower().find("</title>", title)
         if 0 <= title < end:
-            return f"an HTML page, {text[title + 7 : end].strip()[:_SHOWN]!r}"
+            return f"an HTML page, {text[title + 7 : end].strip()[:_MAX_SHOWN]!r}"
         return "an HTML page"
     line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
 
 
 def connection_error(error: httpx.RequestError, method: str, url: str) -> APIConnectionError:
-    """What httpx says went wrong, in this tree."""
-    said = str(error) or type(error).__name__
+    """An error of httpx as one of this package."""
     if isinstance(error, httpx.TimeoutException):
-        return APITimeoutError(f"{method} {url}: no answer in time ({type(error).__name__})")
-    return APIConnectionError(f"{method} {url}: {said}")
+        return APITimeoutError(f"{method} {url}: no response in time ({type(error).__name__})")
+    return APIConnectionError(f"{method} {url}: {str(error) or type(error).__name__}")
 
 
-def arrived(error: httpx.TransportError) -> bool:
+def may_have_arrived(error: httpx.TransportError) -> bool:
     """Whether the request may have reached the server."""
     return not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
 
 
-def hopeless(error: httpx.TransportError) -> bool:
-    """Whether it would go wrong again."""
+def is_permanent(error: httpx.TransportError) -> bool:
+    """Whether a retry would fail in the same way."""
     return isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
 
 
-def seconds(number: float) -> str:
-    """A time as it is said in a message: `1 second`, `2.5 seconds`."""
+def format_seconds(number: float) -> str:
+    """A duration for a message: `1 second`, `2.5 seconds`."""
     return f"{number:g} second{'' if number == 1 else 's'}"

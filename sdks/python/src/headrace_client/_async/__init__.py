@@ -1,1 +1,1 @@
-"""The asynchronous half. The other one is made from it by `generate_sync.py`."""
+"""The asynchronous half. `generate_sync.py` generates the synchronous one from it."""

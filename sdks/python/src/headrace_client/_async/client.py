@@ -19,30 +19,30 @@ from headrace_client._async.chats import AsyncChats
 from headrace_client._async.core import AsyncSession
 from headrace_client._async.runs import AsyncRuns
 from headrace_client._async.transport import AsyncAddress, AsyncTransport
-from headrace_client.options import PollingPlan, RetryPolicy, key_of, roots_of, seconds_of
-from headrace_client.wire import Cert, tls
+from headrace_client.options import PollingPlan, RetryPolicy, check_seconds, resolve_key, resolve_roots
+from headrace_client.wire import Cert, build_tls
 
-_CONNECT = 10.0  # seconds at most to reach a server
-_SILENCE = 60.0  # servers ping every 10 s
+_MAX_CONNECT = 10.0  # seconds at most to reach a server
+_STREAM_SILENCE = 60.0  # servers ping every 10 s
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 
-def _limit(name: str, seconds: float) -> httpx.Timeout:
-    seconds = seconds_of(name, seconds)
-    return httpx.Timeout(seconds, connect=min(seconds, _CONNECT))
+def _to_timeout(name: str, seconds: float) -> httpx.Timeout:
+    seconds = check_seconds(name, seconds)
+    return httpx.Timeout(seconds, connect=min(seconds, _MAX_CONNECT))
 
 
 class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
-    """Calls one app of a Headrace or Dify server.
+    """A client for one app of a Headrace or Dify server.
 
-    `api_key`: the app's key; else API_KEY of the environment. `base_url`: else API_BASE_URL, else Dify Cloud; with or
-    without `/v1`, `/api` or `/api/v1`; `/api` may also be what a proxy puts before them. `user`: whom calls are made
-    for where they do not say. `timeout`: seconds, or an httpx.Timeout, for each try of a call. `stream_silence`:
-    seconds without a byte after which a stream counts as cut. `verify`: False, a CA bundle or an SSLContext; `cert`: a
-    client certificate (file, or file and key, and the key's password). `http_client`: an httpx.AsyncClient of your own,
-    which stays open when this client is closed. `clock`, `sleep` and `chance` (0 to 1) are for tests.
+    `api_key`: the app's key; by default API_KEY of the environment. `base_url`: by default API_BASE_URL, or Dify Cloud;
+    with or without `/v1`, `/api` or `/api/v1`; `/api` can also be a proxy's prefix. `user`: the user of calls that do
+    not name one. `timeout`: seconds, or an httpx.Timeout, for each attempt of a call. `stream_silence`: seconds without
+    a byte after which a stream counts as cut. `verify`: False, a CA bundle or an SSLContext; `cert`: a client
+    certificate (file, or file and key, and the key's password). `http_client`: your own httpx.AsyncClient, which is not
+    closed with this client. `clock`, `sleep` and `chance` (0 to 1) are for tests.
 
-    Keep one client, and share it between tasks: it pools its connections. Close it, or use it as a context manager.
+    Create one client and share it between tasks: it pools its connections. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
         *,
         user: str = "headrace-client",
         timeout: float | httpx.Timeout = 60.0,
-        stream_silence: float = _SILENCE,
+        stream_silence: float = _STREAM_SILENCE,
         max_retries: int | None = None,
         retry: RetryPolicy | None = None,
         polling: PollingPlan | None = None,
@@ -69,15 +69,15 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
         policy = retry or RetryPolicy()
         if max_retries is not None:
             policy = replace(policy, max_retries=max_retries)
-        key = key_of(api_key)
-        self._owned = http_client is None
-        self._http = http_client or httpx.AsyncClient(verify=tls(verify, cert), proxy=proxy, limits=limits)
+        key = resolve_key(api_key)
+        self._owns_http = http_client is None
+        self._http = http_client or httpx.AsyncClient(verify=build_tls(verify, cert), proxy=proxy, limits=limits)
         transport = AsyncTransport(
-            AsyncAddress(*roots_of(base_url)),
+            AsyncAddress(*resolve_roots(base_url)),
             key,
             self._http,
-            timeout=timeout if isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
-            silence=_limit("stream_silence", stream_silence),
+            timeout=timeout if isinstance(timeout, httpx.Timeout) else _to_timeout("timeout", timeout),
+            silence=_to_timeout("stream_silence", stream_silence),
             retry=policy,
             headers=headers or {},
             clock=clock,
@@ -88,7 +88,7 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
 
     @property
     def base_url(self) -> str:
-        """Where the server is, without the path of any of its APIs."""
+        """The server's URL, without the path of an API."""
         return self._transport.root
 
     def with_options(
@@ -102,22 +102,22 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
         polling: PollingPlan | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncClient:
-        """This client with some options changed, for one call or for many: `headers` are added to those it has. Shares
-        the connections, and what has been found out about the server; closing it closes nothing."""
+        """A copy of this client with other options, for one call or many; `headers` are added to the existing ones. It
+        shares the connections and what is known about the server; closing the copy does not close them."""
         session, transport = self._session, self._transport
         policy = retry or transport.retry
         if max_retries is not None:
             policy = replace(policy, max_retries=max_retries)
         changed = copy(self)
-        changed._owned = False
+        changed._owns_http = False
         changed._transport = transport.with_options(
-            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _limit("timeout", timeout),
-            None if stream_silence is None else _limit("stream_silence", stream_silence),
+            timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _to_timeout("timeout", timeout),
+            None if stream_silence is None else _to_timeout("stream_silence", stream_silence),
             policy,
             headers,
         )
         changed._session = AsyncSession(
-            changed._transport, user or session.user, polling or session.polling, session.known
+            changed._transport, user or session.user, polling or session.polling, session.state
         )
         return changed
 
@@ -134,5 +134,5 @@ class AsyncClient(AsyncRuns, AsyncChats, AsyncApps):
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        if self._owned:
+        if self._owns_http:
             await self._http.aclose()

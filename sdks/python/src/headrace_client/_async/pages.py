@@ -1,4 +1,4 @@
-"""Lists that come page by page."""
+"""Lists with pages."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ _T = TypeVar("_T")
 
 
 class AsyncPages(Generic[_T]):
-    """A list of any length: iterate over its entries, or, with `pages()`, over its pages. Asks for a page when it is
-    needed; iterated again, asks again."""
+    """A paginated list: iterate over its items, or, with `pages()`, over its pages. A page is requested when it is
+    needed; each iteration requests the pages anew."""
 
     def __init__(
         self, ask: Callable[[Any], Awaitable[Page[_T]]], following: Callable[[Page[_T]], Any], first: Any = None
     ) -> None:
-        """`ask` gets the page that a mark names; `following` tells the mark of the next one, None after the last."""
-        self._ask = ask
-        self._following = following
+        """`ask` fetches the page of a cursor; `following` returns the cursor of the next page, None after the last."""
+        self._fetch_page = ask
+        self._next_cursor = following
         self._first = first
 
     async def pages(self) -> AsyncIterator[Page[_T]]:
-        mark = self._first
+        cursor = self._first
         while True:
-            page = await self._ask(mark)
+            page = await self._fetch_page(cursor)
             yield page
-            following = self._following(page) if page.data else None
-            if following is None or following == mark:
+            next_cursor = self._next_cursor(page) if page.data else None
+            if next_cursor is None or next_cursor == cursor:
                 return
-            mark = following
+            cursor = next_cursor
 
     async def __aiter__(self) -> AsyncIterator[_T]:
         async for page in self.pages():
-            for entry in page.data:
-                yield entry
+            for item in page.data:
+                yield item
 
     async def first(self) -> Page[_T]:
         """The first page."""
-        return await self._ask(self._first)
+        return await self._fetch_page(self._first)

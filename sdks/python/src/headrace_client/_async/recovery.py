@@ -1,4 +1,4 @@
-"""What is done when a stream is cut: it is resumed, or its run's outcome is asked for."""
+"""What happens when a stream is cut: it is resumed, or the run's outcome is fetched."""
 
 from __future__ import annotations
 
@@ -7,127 +7,127 @@ from typing import Any
 
 import httpx
 
-from headrace_client._async.core import AsyncSession, segment
+from headrace_client._async.core import AsyncSession, encode_segment
 from headrace_client.errors import APIConnectionError, HeadraceError
-from headrace_client.event_reader import Reader
+from headrace_client.event_reader import EventReader
 from headrace_client.models import FINAL, WorkflowRun
 from headrace_client.options import PollingPlan
-from headrace_client.wire import seconds
+from headrace_client.wire import format_seconds
 
 
 class AsyncRecovery:
-    """Of streams of workflow runs."""
+    """Recovers streams of workflow runs."""
 
     def __init__(
         self,
         session: AsyncSession,
         user: str,
         polling: PollingPlan,
-        again: Callable[[], Awaitable[httpx.Response | None]] | None = None,
+        reopen: Callable[[], Awaitable[httpx.Response | None]] | None = None,
     ) -> None:
-        """`again` asks for the stream anew, if that begins no second run."""
+        """`reopen` requests the stream from its start, unless that could start a second run."""
         self.session = session
         self.user = user
         self.polling = polling
-        self._again = again
+        self._reopen = reopen
 
     async def sleep(self, seconds: float) -> None:
         await self.session.transport.sleep(seconds)
 
-    async def resume(self, reader: Reader) -> httpx.Response | None:
-        """The rest of the stream, from the place that was reached; None where the server has no such thing."""
-        session, run, place = self.session, reader.run_id, reader.place
-        if run is None:
-            return None if self._again is None or reader.told else await self._again()
-        if place is None:
+    async def resume(self, reader: EventReader) -> httpx.Response | None:
+        """The rest of the stream, after the last event; None if the server cannot resume."""
+        session, run_id, last_event_id = self.session, reader.run_id, reader.last_event_id
+        if run_id is None:
+            return None if self._reopen is None or reader.event_count else await self._reopen()
+        if last_event_id is None:
             return None
-        return await session.settled(
+        return await session.retry_not_found(
             lambda: session.transport.request(
                 "GET",
-                f"/v1/workflow/{segment(run)}/events",
+                f"/v1/workflow/{encode_segment(run_id)}/events",
                 params={"user": self.user},
-                headers={"Last-Event-ID": place},
+                headers={"Last-Event-ID": last_event_id},
                 stream=True,
             )
         )
 
-    async def outcome(self, reader: Reader) -> list[dict[str, Any]]:
-        """The end of the run, as the event that the stream would have had."""
+    async def fetch_outcome(self, reader: EventReader) -> list[dict[str, Any]]:
+        """The run's last event, as the stream would have sent it."""
         if reader.run_id is None:
-            raise APIConnectionError("it may have been begun, or not; look at the log of runs")
-        run = await self.ended(reader.run_id)
-        return [finished(reader, run)]
+            raise APIConnectionError("the run may or may not have started; see the log of runs")
+        run = await self._wait_until_ended(reader.run_id)
+        return [_finished_event(reader, run)]
 
-    async def ended(self, run: str) -> WorkflowRun:
-        """A run, once it has ended; it is looked at at once, and then as the plan says."""
+    async def _wait_until_ended(self, run_id: str) -> WorkflowRun:
+        """A run, once it has ended; it is requested at once, and then as the polling plan says."""
         plan, clock = self.polling, self.session.transport.clock
-        until = clock() + plan.timeout
+        deadline = clock() + plan.timeout
         interval = plan.first
         while True:
-            told = await self.session.settled(lambda: self.session.detail(run))
-            if told.status in FINAL:
-                return told
-            left = until - clock()
-            if left <= 0:
-                raise HeadraceError(f"after {seconds(plan.timeout)} the run is still {told.status}")
-            await self.sleep(min(interval, left))
+            run = await self.session.retry_not_found(lambda: self.session.get_run_detail(run_id))
+            if run.status in FINAL:
+                return run
+            remaining = deadline - clock()
+            if remaining <= 0:
+                raise HeadraceError(f"after {format_seconds(plan.timeout)} the run is still {run.status}")
+            await self.sleep(min(interval, remaining))
             interval = plan.after(interval)
 
 
 class AsyncChatRecovery(AsyncRecovery):
-    """Of streams of messages."""
+    """Recovers streams of chat messages and completions."""
 
-    async def outcome(self, reader: Reader) -> list[dict[str, Any]]:
-        """The end of the run, if it has one, and of the message, with its whole answer."""
+    async def fetch_outcome(self, reader: EventReader) -> list[dict[str, Any]]:
+        """The last event of the run, if there is one, and of the message, with its whole answer."""
         events: list[dict[str, Any]] = []
-        failed: str | None = None
-        if reader.run_id is not None and reader.finished is None:
-            run = await self.ended(reader.run_id)
-            events.append(finished(reader, run))
-            failed = (run.error or f"the run {run.status}") if run.status in ("failed", "stopped") else None
-        elif reader.finished is not None:
-            data: Any = reader.finished["data"]
-            failed = data.get("error") if data.get("status") in ("failed", "stopped") else None
-        told: dict[str, Any] = {
+        failure: str | None = None
+        if reader.run_id is not None and reader.finished_event is None:
+            run = await self._wait_until_ended(reader.run_id)
+            events.append(_finished_event(reader, run))
+            failure = (run.error or f"the run {run.status}") if run.status in ("failed", "stopped") else None
+        elif reader.finished_event is not None:
+            data: Any = reader.finished_event["data"]
+            failure = data.get("error") if data.get("status") in ("failed", "stopped") else None
+        ids: dict[str, Any] = {
             "conversation_id": reader.conversation_id,
             "message_id": reader.message_id,
             "task_id": reader.task_id,
         }
-        if failed is not None:
-            message = f"Run failed: {failed}"
-            error = {**told, "event": "error", "status": 400, "code": "invalid_param", "message": message}
+        if failure is not None:
+            message = f"Run failed: {failure}"
+            error = {**ids, "event": "error", "status": 400, "code": "invalid_param", "message": message}
             return [*events, error]
-        return [*events, {**told, **await self._message(reader), "event": "message_end"}]
+        return [*events, {**ids, **await self._fetch_message(reader), "event": "message_end"}]
 
-    async def _message(self, reader: Reader) -> dict[str, Any]:
-        """What the conversation's history has on the message."""
+    async def _fetch_message(self, reader: EventReader) -> dict[str, Any]:
+        """The message in the conversation's history."""
         if reader.message_id is None or reader.conversation_id is None:
-            raise APIConnectionError("no history tells what became of it")
+            raise APIConnectionError("the message cannot be found in a conversation's history")
         params = {"conversation_id": reader.conversation_id, "user": self.user, "limit": 20}
         plan, clock = self.polling, self.session.transport.clock
-        until, interval = clock() + plan.timeout, plan.first
-        whole = reader.run_id is not None
-        before: str | None = None
+        deadline, interval = clock() + plan.timeout, plan.first
+        run_ended = reader.run_id is not None
+        previous: str | None = None
         while True:
             page = await self.session.transport.get("/v1/messages", params)
             messages: list[dict[str, Any]] = page.get("data") or []
-            found = [each for each in messages if each.get("id") == reader.message_id]
-            answer = found[0].get("answer") if found else None
-            # without a run to tell that it has ended, a message is whole when it does not grow any more
-            if answer and (whole or answer == before):
-                known = ("answer", "created_at", "error", "status")
-                return {name: found[0][name] for name in known if name in found[0]} | {"id": reader.message_id}
-            before = answer
-            left = until - clock()
-            if left <= 0:
-                raise HeadraceError(f"after {seconds(plan.timeout)} the message is not there")
-            await self.sleep(min(interval, left))
+            matches = [message for message in messages if message.get("id") == reader.message_id]
+            answer = matches[0].get("answer") if matches else None
+            # without a run that shows the end, a message is complete when it does not grow any more
+            if answer and (run_ended or answer == previous):
+                fields = ("answer", "created_at", "error", "status")
+                return {name: matches[0][name] for name in fields if name in matches[0]} | {"id": reader.message_id}
+            previous = answer
+            remaining = deadline - clock()
+            if remaining <= 0:
+                raise HeadraceError(f"after {format_seconds(plan.timeout)} the message is not in the history")
+            await self.sleep(min(interval, remaining))
             interval = plan.after(interval)
 
 
-def finished(reader: Reader, run: WorkflowRun) -> dict[str, Any]:
+def _finished_event(reader: EventReader, run: WorkflowRun) -> dict[str, Any]:
     """`workflow_finished`, made from a run's detail."""
-    told: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "event": "workflow_finished",
         "workflow_run_id": run.workflow_run_id,
         "task_id": reader.task_id,
@@ -145,5 +145,5 @@ def finished(reader: Reader, run: WorkflowRun) -> dict[str, Any]:
         },
     }
     if reader.message_id is not None:
-        told |= {"message_id": reader.message_id, "conversation_id": reader.conversation_id}
-    return told
+        payload |= {"message_id": reader.message_id, "conversation_id": reader.conversation_id}
+    return payload

@@ -1,4 +1,4 @@
-"""Workflow runs: asked for, followed, looked at, waited for, stopped."""
+"""Workflow runs: create, stream, read, wait for, stop, retry."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import httpx
 
-from headrace_client._async.core import AsyncCalls, segment
+from headrace_client._async.core import AsyncResource, encode_segment
 from headrace_client._async.pages import AsyncPages
 from headrace_client._async.recovery import AsyncRecovery
 from headrace_client._async.streams import AsyncStream
 from headrace_client._async.transport import Timeout
-from headrace_client._async.workflow_requests import AsyncAsk
+from headrace_client._async.workflow_requests import AsyncWorkflowRequest
 from headrace_client.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -23,43 +23,43 @@ from headrace_client.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from headrace_client.event_reader import WORKFLOW_ENDS, Reader
+from headrace_client.event_reader import WORKFLOW_ENDS, EventReader
 from headrace_client.events import Event
 from headrace_client.models import (
-    Answer,
     CreatedRun,
     NodeExecution,
     Page,
     Payload,
+    ResponseModel,
     Result,
     StoppedRun,
     WorkflowLog,
     WorkflowRun,
-    workflow_run,
+    normalize_run,
 )
 from headrace_client.options import PollingPlan
-from headrace_client.wire import object_of, seconds, typed
+from headrace_client.wire import format_seconds, parse_model, parse_object
 
-_LONG = 300.0  # seconds that a blocking call may take where nothing else is said
-_HOLD = 20.0  # seconds that Headrace is asked to hold a look at a run that is waited for
-_GRACE = 5.0  # seconds that the last look of a wait may take
+_BLOCKING_TIMEOUT = 300.0  # default seconds of a blocking call
+_LONG_POLL = 20.0  # seconds for which Headrace may hold a request until the run ends
+_GRACE = 5.0  # seconds that the last request of a wait may take
 
-RunRef = str | Answer | Mapping[str, Any]
-"""A run's id, or an answer that has it as `workflow_run_id`."""
-
-
-def run_id_of(run: RunRef) -> str:
-    """The id. UsageError where there is none."""
-    name = run if isinstance(run, str) else run.get("workflow_run_id") or run.get("id")
-    if not isinstance(name, str) or not name:
-        raise UsageError("A run's id is needed: a text, or an answer that has workflow_run_id.")
-    return name
+RunRef = str | ResponseModel | Mapping[str, Any]
+"""A run's id, or a response that has it as `workflow_run_id`."""
 
 
-class AsyncRuns(AsyncCalls):
-    """Calls about workflow runs."""
+def to_run_id(run: RunRef) -> str:
+    """The run's id. UsageError if there is none."""
+    run_id = run if isinstance(run, str) else run.get("workflow_run_id") or run.get("id")
+    if not isinstance(run_id, str) or not run_id:
+        raise UsageError("A run id is required: a string, or a response that has workflow_run_id.")
+    return run_id
 
-    # ------------------------------------------------------------------------------------------------------ ask for
+
+class AsyncRuns(AsyncResource):
+    """Calls for workflow runs."""
+
+    # ------------------------------------------------------------------------------------------------------- create
 
     async def create_workflow_run(
         self,
@@ -74,39 +74,39 @@ class AsyncRuns(AsyncCalls):
         query: str | None = None,
         conversation_id: str | None = None,
     ) -> CreatedRun:
-        """Begins a run, and does not wait for it: the answer has its `workflow_run_id`.
+        """Starts a run without waiting for its end; the response has its `workflow_run_id`.
 
-        `workflow_id`: an app's id or a version's (Headrace), a published version's (Dify). Left out, or where it is no
-        UUID, the workflow that the key is for is run as published. `timeout`: seconds that this call may take.
-        `callback_url` and `idempotency_key` are for Headrace; without a key of yours one is made up, so that the
-        request can be repeated without making a second run.
+        `workflow_id`: the id of an app or a version (Headrace), or of a published version (Dify). If it is left out or
+        is not a UUID, the published workflow of the API key is run. `timeout`: seconds for this call. `callback_url`
+        and `idempotency_key` are for Headrace; a key is generated if none is given, so that the request can be retried
+        without starting a second run.
 
-        Headrace runs chats, too: `workflow_id` is the app's id, `query` what is asked, and `conversation_id` the
-        conversation that goes on; the answer has that of a new one.
+        Headrace also runs chats: `workflow_id` is the app's id, `query` the user's message, and `conversation_id` the
+        conversation to continue; the response has the id of a new one.
 
-        On Dify, which has no asynchronous API, a streaming run is begun and let go of after its first event.
+        On Dify, which has no asynchronous API, a streaming run is started and its stream closed after the first event.
         """
-        extra = _given(callback_url=callback_url, query=query, conversation_id=conversation_id)
-        ask = self._ask(workflow_id, inputs, files, user, timeout, idempotency_key, extra)
-        answer = await ask.headrace("async")
-        if answer is not None:
-            return typed(CreatedRun, object_of(answer))
-        _refuse(extra)
-        reader = Reader(WORKFLOW_ENDS)
-        answer = await ask.dify("streaming")
+        extra = _non_empty(callback_url=callback_url, query=query, conversation_id=conversation_id)
+        request = self._build_request(workflow_id, inputs, files, user, timeout, idempotency_key, extra)
+        response = await request.send_to_headrace("async")
+        if response is not None:
+            return parse_model(CreatedRun, parse_object(response))
+        _check_no_extra(extra)
+        reader = EventReader(WORKFLOW_ENDS)
+        response = await request.send_to_dify("streaming")
         try:
-            async for chunk in answer.aiter_bytes():
+            async for chunk in response.aiter_bytes():
                 for event in reader.feed(chunk):
                     if event.workflow_run_id:
-                        self._session.begun(event.workflow_run_id)
-                        return _begun(event)
+                        self._session.add_new_run(event.workflow_run_id)
+                        return _to_created_run(event)
                     if event.event == "error":
-                        raise _told_error(event)
+                        raise _to_error(event)
         except (httpx.RequestError, ValueError) as error:
-            raise APIConnectionError(f"The stream broke before it told the run's id: {error}") from error
+            raise APIConnectionError(f"The stream broke before it named the run: {error}") from error
         finally:
-            await answer.aclose()
-        raise APIConnectionError("The stream ended before it told the run's id; the run may have been begun.")
+            await response.aclose()
+        raise APIConnectionError("The stream ended before it named the run; the run may have started.")
 
     async def run_workflow(
         self,
@@ -115,14 +115,14 @@ class AsyncRuns(AsyncCalls):
         workflow_id: str | None = None,
         user: str | None = None,
         files: Sequence[Any] | None = None,
-        timeout: Timeout = _LONG,
+        timeout: Timeout = _BLOCKING_TIMEOUT,
         raise_on_failure: bool = False,
     ) -> WorkflowRun:
-        """Runs a workflow and waits, on one connection, for the run's end. A failed run is an answer, too, unless
-        `raise_on_failure`. For runs of more than a minute prefer `run_and_wait`: proxies cut silent connections."""
-        ask = self._ask(workflow_id, inputs, files, user, timeout)
-        answer = await ask.headrace("blocking") or await ask.dify("blocking")
-        run = await self._with_failed_node(typed(WorkflowRun, workflow_run(object_of(answer))))
+        """Runs a workflow and waits for its end on one connection. A failed run is returned, too, unless
+        `raise_on_failure`. For runs of more than a minute prefer `run_and_wait`: proxies close idle connections."""
+        request = self._build_request(workflow_id, inputs, files, user, timeout)
+        response = await request.send_to_headrace("blocking") or await request.send_to_dify("blocking")
+        run = await self._add_failed_node(parse_model(WorkflowRun, normalize_run(parse_object(response))))
         return run.raise_for_status() if raise_on_failure else run
 
     def stream_workflow(
@@ -134,8 +134,8 @@ class AsyncRuns(AsyncCalls):
         files: Sequence[Any] | None = None,
         timeout: Timeout = None,
     ) -> AsyncStream:
-        """Runs a workflow and tells its events as they come. `timeout`: until the first of them may take so long."""
-        return self._stream(self._ask(workflow_id, inputs, files, user, timeout))
+        """Runs a workflow and streams its events. `timeout`: seconds until the first event."""
+        return self._stream(self._build_request(workflow_id, inputs, files, user, timeout))
 
     async def run_and_wait(
         self,
@@ -149,49 +149,49 @@ class AsyncRuns(AsyncCalls):
         query: str | None = None,
         conversation_id: str | None = None,
     ) -> WorkflowRun:
-        """Runs a workflow and waits for its end the way that is best with this server: Headrace is asked to tell when
-        the run ends; of Dify the run's stream is read, and its detail is polled where that is cut. `query` and
-        `conversation_id`: of a chat on Headrace, whose run has an `answer`, see `create_workflow_run`."""
-        extra = _given(query=query, conversation_id=conversation_id)
-        ask = self._ask(workflow_id, inputs, files, user, None, extra=extra)
-        answer = await ask.headrace("async")
-        if answer is not None:
-            created = typed(CreatedRun, object_of(answer))
-            return await self._wait(created.workflow_run_id, polling, hold=True, raise_on_failure=raise_on_failure)
-        _refuse(extra)
+        """Runs a workflow and waits for its end in the way that suits the server: by long polling on Headrace; on Dify
+        by reading the run's stream, and by polling if that is cut. `query` and `conversation_id`: for a chat on
+        Headrace, whose run has an `answer`; see `create_workflow_run`."""
+        extra = _non_empty(query=query, conversation_id=conversation_id)
+        request = self._build_request(workflow_id, inputs, files, user, None, extra=extra)
+        response = await request.send_to_headrace("async")
+        if response is not None:
+            created = parse_model(CreatedRun, parse_object(response))
+            return await self._wait(created.workflow_run_id, polling, long_poll=True, raise_on_failure=raise_on_failure)
+        _check_no_extra(extra)
         plan = polling or self._session.polling
-        until = self._transport.clock() + plan.timeout
-        async with self._stream(ask, plan) as stream:
+        deadline = self._transport.clock() + plan.timeout
+        async with self._stream(request, plan) as stream:
             async for event in stream:
                 if event.event == "error":
-                    raise _told_error(event)
-                if stream.run is None and self._transport.clock() >= until:
-                    raise _too_long(stream.run_id, "running", plan)
+                    raise _to_error(event)
+                if stream.run is None and self._transport.clock() >= deadline:
+                    raise _wait_timeout(stream.run_id, "running", plan)
             run = stream.run
         if run is None:  # paused
             return await self._wait(stream.run_id or "", polling, raise_on_failure=raise_on_failure)
         return run.raise_for_status() if raise_on_failure else run
 
-    async def _with_failed_node(self, run: WorkflowRun) -> WorkflowRun:
-        """A failed run with the node that failed, which a blocking answer does not name; Headrace tells it."""
-        if run.status != "failed" or run.error_node is not None or self._session.known.headrace is False:
+    async def _add_failed_node(self, run: WorkflowRun) -> WorkflowRun:
+        """Adds the node that failed, which a blocking response does not name; Headrace's status has it."""
+        if run.status != "failed" or run.error_node is not None or self._session.state.has_async_api is False:
             return run
         try:
-            detail = await self._status(run.workflow_run_id, None)
-        except HeadraceError:  # the run's answer is there, and is what was wanted
+            status = await self._fetch_status(run.workflow_run_id, None)
+        except HeadraceError:  # the run itself is known, and is what the caller requested
             return run
-        run.error_node = detail.error_node
+        run.error_node = status.error_node
         return run
 
-    # --------------------------------------------------------------------------------------------------------- look
+    # --------------------------------------------------------------------------------------------------------- read
 
     async def get_workflow_run_status(self, run: RunRef, *, timeout: Timeout = None) -> WorkflowRun:
-        """How a run stands. `run`: its id, or what `create_workflow_run` answered."""
-        return await self._look(run_id_of(run), timeout)
+        """The current state of a run. `run`: its id, or the object that `create_workflow_run` returned."""
+        return await self._get_status(to_run_id(run), timeout)
 
     async def get_workflow_run(self, run: RunRef, *, timeout: Timeout = None) -> WorkflowRun:
-        """A run's detail as Dify's `/v1/workflows/run/{id}` has it; inputs and outputs as objects."""
-        return await self._session.detail(run_id_of(run), timeout)
+        """A run's detail as Dify's `/v1/workflows/run/{id}` returns it; inputs and outputs as objects."""
+        return await self._session.get_run_detail(to_run_id(run), timeout)
 
     async def wait(
         self,
@@ -200,123 +200,123 @@ class AsyncRuns(AsyncCalls):
         polling: PollingPlan | None = None,
         raise_on_failure: bool = False,
     ) -> WorkflowRun:
-        """Looks at a run until it has ended: succeeded, failed, stopped or partial-succeeded. WaitTimeoutError, with
-        the last status, when the plan's time is over; the run goes on then."""
-        return await self._wait(run_id_of(run), polling, raise_on_failure=raise_on_failure)
+        """Polls a run until it has ended: succeeded, failed, stopped or partial-succeeded. WaitTimeoutError, with the
+        last status, after the plan's timeout; the run itself continues."""
+        return await self._wait(to_run_id(run), polling, raise_on_failure=raise_on_failure)
 
     async def _wait(
-        self, run: str, polling: PollingPlan | None, *, hold: bool = False, raise_on_failure: bool = False
+        self, run_id: str, polling: PollingPlan | None, *, long_poll: bool = False, raise_on_failure: bool = False
     ) -> WorkflowRun:
         plan = polling or self._session.polling
         clock = self._transport.clock
-        until = clock() + plan.timeout
+        deadline = clock() + plan.timeout
         interval, status = plan.first, None
-        while (left := until - clock()) > 0:
-            began = clock()
+        while (remaining := deadline - clock()) > 0:
+            started_at = clock()
             try:
-                if hold:
-                    wait = min(_HOLD, left)
-                    told = await self._look(run, left + _GRACE, wait)
-                    hold = clock() - began > wait / 2  # one that does not hold is not asked again and again
+                if long_poll:
+                    wait = min(_LONG_POLL, remaining)
+                    run = await self._get_status(run_id, remaining + _GRACE, wait)
+                    long_poll = clock() - started_at > wait / 2  # a server that returns at once is polled instead
                 else:
-                    await self._transport.sleep(min(interval, left))
+                    await self._transport.sleep(min(interval, remaining))
                     interval = plan.after(interval)
-                    told = await self._look(run, max(until - clock(), 0.0) + _GRACE)
+                    run = await self._get_status(run_id, max(deadline - clock(), 0.0) + _GRACE)
             except APITimeoutError as error:
-                if clock() < until:
+                if clock() < deadline:
                     raise
-                raise _too_long(run, status, plan) from error
-            if told.ended:
-                return told.raise_for_status() if raise_on_failure else told
-            status = told.status
-        raise _too_long(run, status, plan)
+                raise _wait_timeout(run_id, status, plan) from error
+            if run.ended:
+                return run.raise_for_status() if raise_on_failure else run
+            status = run.status
+        raise _wait_timeout(run_id, status, plan)
 
-    async def _look(self, run: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
-        if run not in self._session.known.fresh:
-            return await self._status(run, timeout, wait)
-        told = await self._session.settled(lambda: self._status(run, timeout, wait))
-        self._session.known.fresh.pop(run, None)
-        return told
+    async def _get_status(self, run_id: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
+        if run_id not in self._session.state.new_runs:
+            return await self._fetch_status(run_id, timeout, wait)
+        run = await self._session.retry_not_found(lambda: self._fetch_status(run_id, timeout, wait))
+        self._session.state.new_runs.pop(run_id, None)
+        return run
 
-    async def _status(self, run: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
-        if self._session.known.headrace is not False:
-            path = f"/api/workflow-runs/{segment(run)}"
-            held = None if wait is None else {"wait": f"{wait:.3f}"}
-            answer = await self._transport.request(
-                "GET", path, params=held, timeout=timeout, refused=self._session.foreign
+    async def _fetch_status(self, run_id: str, timeout: Timeout, wait: float | None = None) -> WorkflowRun:
+        if self._session.state.has_async_api is not False:
+            path = f"/api/workflow-runs/{encode_segment(run_id)}"
+            params = None if wait is None else {"wait": f"{wait:.3f}"}
+            response = await self._transport.request(
+                "GET", path, params=params, timeout=timeout, accept=self._session.is_foreign
             )
-            if self._session.learn(answer):
-                return typed(WorkflowRun, workflow_run(object_of(answer)))
-        return await self._session.detail(run, timeout)
+            if self._session.detect_async_api(response):
+                return parse_model(WorkflowRun, normalize_run(parse_object(response)))
+        return await self._session.get_run_detail(run_id, timeout)
 
     def follow_workflow_run(self, run: RunRef, *, user: str | None = None) -> AsyncStream:
-        """The events of a run that was begun elsewhere (Headrace), from its first."""
-        name, session = run_id_of(run), self._session
+        """All events of an existing run (Headrace)."""
+        run_id, session = to_run_id(run), self._session
 
         async def start() -> httpx.Response:
-            path = f"/api/workflow-runs/{segment(name)}/events"
+            path = f"/api/workflow-runs/{encode_segment(run_id)}/events"
             return await self._transport.request("GET", path, stream=True)
 
         recovery = AsyncRecovery(session, user or session.user, session.polling, start)
-        return AsyncStream(start, recovery, Reader(WORKFLOW_ENDS))
+        return AsyncStream(start, recovery, EventReader(WORKFLOW_ENDS))
 
     async def list_node_executions(self, run: RunRef, *, timeout: Timeout = None) -> list[NodeExecution]:
-        """What each node of a run did (Headrace)."""
-        path = f"/api/workflow-runs/{segment(run_id_of(run))}/node-executions"
-        return typed(Page[NodeExecution], await self._transport.get(path, timeout=timeout)).data
+        """The executions of a run's nodes (Headrace)."""
+        path = f"/api/workflow-runs/{encode_segment(to_run_id(run))}/node-executions"
+        return parse_model(Page[NodeExecution], await self._transport.get(path, timeout=timeout)).data
 
     def list_workflow_runs(self, *, limit: int = 20, **filters: Any) -> AsyncPages[WorkflowRun]:
         """The app's runs, newest first (Headrace). `filters`: status, workflow_id, user, created_after, created_before,
         keyword, source."""
 
-        async def ask(cursor: Any) -> Page[WorkflowRun]:
+        async def fetch(cursor: Any) -> Page[WorkflowRun]:
             params = {**filters, "limit": limit, "cursor": cursor}
-            told = await self._transport.get("/api/v1/workflow-runs", params)
-            lines: list[dict[str, Any]] = told.get("data") or []
-            runs = [workflow_run(line) for line in lines]
-            return typed(Page[WorkflowRun], Payload({**told, "data": runs}, told.response))
+            payload = await self._transport.get("/api/v1/workflow-runs", params)
+            items: list[dict[str, Any]] = payload.get("data") or []
+            runs = [normalize_run(item) for item in items]
+            return parse_model(Page[WorkflowRun], Payload({**payload, "data": runs}, payload.response))
 
-        return AsyncPages(ask, lambda page: page.next_cursor)
+        return AsyncPages(fetch, lambda page: page.next_cursor)
 
     def list_workflow_logs(self, *, limit: int = 20, page: int = 1, **filters: Any) -> AsyncPages[WorkflowLog]:
         """The log of runs, newest first. `filters`: keyword, status, created_at__before, created_at__after,
         created_by_end_user_session_id, created_by_account."""
 
-        async def ask(number: Any) -> Page[WorkflowLog]:
+        async def fetch(number: Any) -> Page[WorkflowLog]:
             params = {**filters, "limit": limit, "page": number}
-            told = await self._transport.get("/v1/workflows/logs", params)
-            return typed(Page[WorkflowLog], Payload({"page": number, **told}, told.response))
+            payload = await self._transport.get("/v1/workflows/logs", params)
+            return parse_model(Page[WorkflowLog], Payload({"page": number, **payload}, payload.response))
 
-        return AsyncPages(ask, lambda told: (told.page or 1) + 1 if told.has_more else None, page)
+        return AsyncPages(fetch, lambda current: (current.page or 1) + 1 if current.has_more else None, page)
 
     # -------------------------------------------------------------------------------------------------- stop, retry
 
     async def stop_workflow(self, task_id: str, *, user: str | None = None, timeout: Timeout = None) -> Result:
-        """Stops the run of a task. A task that is not known is no error: it may have ended."""
-        path = f"/v1/workflows/tasks/{segment(task_id)}/stop"
-        return typed(Result, await self._transport.post(path, {"user": user or self._session.user}, timeout))
+        """Stops the run of a task. An unknown task is not an error: it may have ended."""
+        path = f"/v1/workflows/tasks/{encode_segment(task_id)}/stop"
+        return parse_model(Result, await self._transport.post(path, {"user": user or self._session.user}, timeout))
 
     async def stop_workflow_run(self, run: RunRef, *, user: str | None = None, timeout: Timeout = None) -> StoppedRun:
-        """Stops a run by its id, and tells what it is then (Headrace)."""
-        path = f"/api/workflow-runs/{segment(run_id_of(run))}/stop"
-        return typed(StoppedRun, await self._transport.post(path, {"user": user or self._session.user}, timeout))
+        """Stops a run by its id, and returns its new status (Headrace)."""
+        path = f"/api/workflow-runs/{encode_segment(to_run_id(run))}/stop"
+        return parse_model(StoppedRun, await self._transport.post(path, {"user": user or self._session.user}, timeout))
 
     async def retry_workflow_run(
         self, run: RunRef, *, idempotency_key: str | None = None, timeout: Timeout = None
     ) -> CreatedRun:
-        """Begins a new run that goes on where a failed or stopped one ended (Headrace)."""
-        answer = await self._transport.request(
+        """Starts a new run that continues where a failed or stopped one ended (Headrace)."""
+        response = await self._transport.request(
             "POST",
-            f"/api/workflow-runs/{segment(run_id_of(run))}/retry",
+            f"/api/workflow-runs/{encode_segment(to_run_id(run))}/retry",
             json={},
             headers={"Idempotency-Key": idempotency_key or str(uuid4())},
             timeout=timeout,
         )
-        return typed(CreatedRun, object_of(answer))
+        return parse_model(CreatedRun, parse_object(response))
 
     # ------------------------------------------------------------------------------------------------------ sending
 
-    def _ask(
+    def _build_request(
         self,
         workflow_id: str | None,
         inputs: Mapping[str, Any] | None,
@@ -325,44 +325,45 @@ class AsyncRuns(AsyncCalls):
         timeout: Timeout,
         key: str | None = None,
         extra: Mapping[str, Any] | None = None,
-    ) -> AsyncAsk:
+    ) -> AsyncWorkflowRequest:
         session = self._session
-        return AsyncAsk(session, workflow_id, inputs, files, user or session.user, timeout, key, extra)
+        return AsyncWorkflowRequest(session, workflow_id, inputs, files, user or session.user, timeout, key, extra)
 
-    def _stream(self, ask: AsyncAsk, polling: PollingPlan | None = None) -> AsyncStream:
+    def _stream(self, request: AsyncWorkflowRequest, polling: PollingPlan | None = None) -> AsyncStream:
         session = self._session
-        recovery = AsyncRecovery(session, ask.user, polling or session.polling, ask.again)
-        return AsyncStream(ask.stream, recovery, Reader(WORKFLOW_ENDS))
+        recovery = AsyncRecovery(session, request.user, polling or session.polling, request.reopen_stream)
+        return AsyncStream(request.open_stream, recovery, EventReader(WORKFLOW_ENDS))
 
 
-def _given(**fields: str | None) -> dict[str, str]:
-    """Those that were given of the fields that only Headrace's asynchronous API knows."""
+def _non_empty(**fields: str | None) -> dict[str, str]:
+    """The fields that have a value."""
     return {name: value for name, value in fields.items() if value}
 
 
-def _refuse(extra: Mapping[str, str]) -> None:
-    """UsageError where something was given that this server does not know."""
+def _check_no_extra(extra: Mapping[str, str]) -> None:
+    """UsageError if there is a field that this server does not support."""
     if extra:
-        raise UsageError(f"{next(iter(extra))} needs Headrace's asynchronous API, and a workflow_id that it knows.")
+        raise UsageError(f"{next(iter(extra))} needs Headrace's asynchronous API, and a workflow_id that exists there.")
 
 
-def _begun(event: Event) -> CreatedRun:
-    """A run that a stream's first event told of."""
+def _to_created_run(event: Event) -> CreatedRun:
+    """The run of a stream's first event."""
     data: Any = event.get("data")
-    told = {"workflow_run_id": event.workflow_run_id, "task_id": event.task_id, "status": "running"}
-    at = data.get("created_at") if isinstance(data, Answer) else None
-    return typed(CreatedRun, told if at is None else {**told, "created_at": at})
+    payload = {"workflow_run_id": event.workflow_run_id, "task_id": event.task_id, "status": "running"}
+    created_at = data.get("created_at") if isinstance(data, ResponseModel) else None
+    return parse_model(CreatedRun, payload if created_at is None else {**payload, "created_at": created_at})
 
 
-def _told_error(event: Event) -> HeadraceError:
-    """An error that a stream told of."""
+def _to_error(event: Event) -> HeadraceError:
+    """The exception for an `error` event."""
     status, code = event.get("status"), event.get("code")
     kind = RunFailedError if event.workflow_run_id else ServerError
     message = str(event.get("message") or "The run ended with an error.")
     return kind(message, status=status, code=code, run_id=event.workflow_run_id, task_id=event.task_id)
 
 
-def _too_long(run: str | None, status: str | None, plan: PollingPlan) -> WaitTimeoutError:
-    error = WaitTimeoutError(f"The run had not ended after {seconds(plan.timeout)}; it is {status}.", run_id=run)
+def _wait_timeout(run_id: str | None, status: str | None, plan: PollingPlan) -> WaitTimeoutError:
+    message = f"The run had not ended after {format_seconds(plan.timeout)}; it is {status}."
+    error = WaitTimeoutError(message, run_id=run_id)
     error.run_status = status
     return error

@@ -1,4 +1,4 @@
-"""Streams: a run's events as they come, over as many connections as it takes."""
+"""Streams of events, resumed after lost connections."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from typing import Any, Protocol
 import httpx
 
 from headrace_client.errors import APIConnectionError, HeadraceError, StreamInterruptedError
-from headrace_client.event_reader import Reader
+from headrace_client.event_reader import EventReader
 from headrace_client.events import Event
-from headrace_client.models import WorkflowRun, request_id, workflow_run
-from headrace_client.wire import connection_error, typed
+from headrace_client.models import WorkflowRun, normalize_run, request_id
+from headrace_client.wire import connection_error, parse_model
 
-_GET_ON = 1.0  # seconds, doubled, between tries to go on that brought nothing
-_TRIES = 4
+_RESUME_DELAY = 1.0  # seconds, doubled after each connection without an event
+_MAX_EMPTY_CONNECTIONS = 4  # in a row
 
-Open = Callable[[], Awaitable[httpx.Response]]
+OpenStream = Callable[[], Awaitable[httpx.Response]]
 
 
 class Recovery(Protocol):
-    """How a stream goes on after a cut."""
+    """How a stream continues after a cut."""
 
     async def sleep(self, seconds: float) -> None: ...
 
-    async def resume(self, reader: Reader) -> httpx.Response | None:
-        """The stream from where it was cut; None where the server has no such thing."""
+    async def resume(self, reader: EventReader) -> httpx.Response | None:
+        """The stream after the last event; None if the server cannot resume."""
         ...
 
-    async def outcome(self, reader: Reader) -> list[dict[str, Any]]:
-        """The events that the stream would have ended with, made from what can be asked now."""
+    async def fetch_outcome(self, reader: EventReader) -> list[dict[str, Any]]:
+        """The last events of the stream, made from what can be fetched now."""
         ...
 
 
 class AsyncStream:
-    """The events of a run, as they come: an iterator and a context manager.
+    """The events of a run as they arrive: an iterator and a context manager.
 
-    It begins when it is first asked for an event. A cut connection is resumed where the server can; where it cannot,
-    the run's outcome is fetched, and told as one event (`synthesized`). StreamInterruptedError where that fails, too.
-    What it has learned can be read at any time: `run_id`, `task_id`, `message_id`, `conversation_id`, `text`,
-    `last_event`, and `run` once the run has ended.
+    The request is sent when the first event is requested. After a lost connection the stream is resumed if the server
+    supports that; otherwise the run's outcome is fetched and returned as an event (`synthesized`).
+    StreamInterruptedError if that fails, too. These can be read at any time: `run_id`, `task_id`, `message_id`,
+    `conversation_id`, `text`, `last_event`, and `run` once the run has ended.
     """
 
-    def __init__(self, start: Open, recovery: Recovery, reader: Reader) -> None:
+    def __init__(self, start: OpenStream, recovery: Recovery, reader: EventReader) -> None:
         self._reader = reader
-        self._events = _events(start, recovery, reader)
+        self._events = _iterate_events(start, recovery, reader)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -62,18 +62,18 @@ class AsyncStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Lets the connection go. The run goes on."""
+        """Closes the connection. The run continues."""
         await self._events.aclose()
 
     async def until_done(self) -> AsyncStream:
-        """Reads on to the end."""
+        """Reads the stream to its end."""
         async for _ in self:
             pass
         return self
 
     @property
     def response(self) -> httpx.Response | None:
-        """The HTTP response that the events come from; the last one, after a cut. None before the first event."""
+        """The HTTP response of the events; after a cut, of the last connection. None before the first event."""
         return self._reader.response
 
     @property
@@ -99,34 +99,40 @@ class AsyncStream:
 
     @property
     def text(self) -> str:
-        """All text that has been streamed so far."""
+        """All text streamed so far."""
         return self._reader.text
 
     @property
     def last_event(self) -> Event | None:
-        return self._reader.last
+        return self._reader.last_event
 
     @property
     def run(self) -> WorkflowRun | None:
-        """How the run ended, once that was told."""
-        finished = self._reader.finished
-        if finished is None:
+        """The run, once it has ended."""
+        event = self._reader.finished_event
+        if event is None:
             return None
-        told: dict[str, Any] = {"workflow_run_id": self.run_id, "task_id": self.task_id, "data": dict(finished["data"])}
-        node = self._reader.failed
-        if node is not None and told["data"].get("status") == "failed":
-            told["error_node"] = {"id": node.id, "node_id": node.node_id, "title": node.title, "type": node.node_type}
-        return typed(WorkflowRun, workflow_run(told))
+        data = dict(event["data"])
+        payload: dict[str, Any] = {"workflow_run_id": self.run_id, "task_id": self.task_id, "data": data}
+        node = self._reader.failed_node
+        if node is not None and data.get("status") == "failed":
+            payload["error_node"] = {
+                "id": node.id,
+                "node_id": node.node_id,
+                "title": node.title,
+                "type": node.node_type,
+            }
+        return parse_model(WorkflowRun, normalize_run(payload))
 
 
-async def _events(start: Open, recovery: Recovery, reader: Reader) -> AsyncGenerator[Event, None]:
-    """All events. Knows nothing of the AsyncStream that it is for, so that one that is dropped ends it."""
+async def _iterate_events(start: OpenStream, recovery: Recovery, reader: EventReader) -> AsyncGenerator[Event, None]:
+    """All events. Has no reference to its AsyncStream, so that it is closed when that is garbage collected."""
     response = await start()
-    fruitless = 0
+    empty_connections = 0
     while True:
         reader.response = response
-        before = reader.told
-        broken: Exception | None = None
+        count_before = reader.event_count
+        connection_failure: Exception | None = None
         try:
             chunks = response.aiter_bytes()
             while True:
@@ -135,56 +141,56 @@ async def _events(start: Open, recovery: Recovery, reader: Reader) -> AsyncGener
                 except StopAsyncIteration:
                     break
                 except httpx.RequestError as error:
-                    broken = connection_error(error, response.request.method, str(response.request.url))
-                    broken.__cause__ = error
+                    connection_failure = connection_error(error, response.request.method, str(response.request.url))
+                    connection_failure.__cause__ = error
                     break
-                over, count = reader.over, reader.told
-                for event in _fed(reader, chunk):
+                ended, count = reader.ended, reader.event_count
+                for event in _feed(reader, chunk):
                     yield event
-                if over and reader.told == count:
-                    return  # pings after the end: nothing more will come
+                if ended and reader.event_count == count:
+                    return  # only pings follow the last event
         finally:
             await response.aclose()
-        if reader.over:
+        if reader.ended:
             return
-        reader.cut()
-        fruitless = 0 if reader.told > before else fruitless + 1
+        reader.discard_partial()
+        empty_connections = 0 if reader.event_count > count_before else empty_connections + 1
         try:
-            if fruitless:
-                if fruitless == _TRIES:
+            if empty_connections:
+                if empty_connections == _MAX_EMPTY_CONNECTIONS:
                     raise APIConnectionError("the stream broke again and again", run_id=reader.run_id)
-                await recovery.sleep(_GET_ON * 2 ** (fruitless - 1))
-            resumed = await recovery.resume(reader)
-            ending = [] if resumed is not None else await recovery.outcome(reader)
+                await recovery.sleep(_RESUME_DELAY * 2 ** (empty_connections - 1))
+            next_response = await recovery.resume(reader)
+            last_events = [] if next_response is not None else await recovery.fetch_outcome(reader)
         except HeadraceError as error:
-            raise _interrupted(reader, error) from (broken or error)
-        if resumed is None:
-            for told in ending:
-                yield reader.synthesized(told)
+            raise _interrupted_error(reader, error) from (connection_failure or error)
+        if next_response is None:
+            for payload in last_events:
+                yield reader.add_synthesized(payload)
             return
-        response = resumed
+        response = next_response
 
 
-def _fed(reader: Reader, chunk: bytes) -> list[Event]:
+def _feed(reader: EventReader, chunk: bytes) -> list[Event]:
     try:
         return reader.feed(chunk)
     except ValueError as error:
-        raise _interrupted(reader, HeadraceError(str(error))) from error
+        raise _interrupted_error(reader, HeadraceError(str(error))) from error
 
 
-def _interrupted(reader: Reader, error: HeadraceError) -> StreamInterruptedError:
-    known = reader.run_id or reader.message_id
-    what = f"The stream of {known} was cut" if known else "The stream was cut before anything was known of its run"
-    last = f" after {reader.last.event}" if reader.last is not None else ""
+def _interrupted_error(reader: EventReader, error: HeadraceError) -> StreamInterruptedError:
+    name = reader.run_id or reader.message_id
+    what = f"The stream of {name} was cut" if name else "The stream was cut before anything was known about its run"
+    where = f" after {reader.last_event.event}" if reader.last_event is not None else ""
     interrupted = StreamInterruptedError(
-        f"{what}{last}: {error.message}",
+        f"{what}{where}: {error.message}",
         status=error.status,
         code=error.code,
         request_id=error.request_id,
         run_id=reader.run_id,
         task_id=reader.task_id,
     )
-    interrupted.last_event = reader.last
+    interrupted.last_event = reader.last_event
     interrupted.text = reader.text
     interrupted.message_id = reader.message_id
     interrupted.conversation_id = reader.conversation_id

@@ -1,4 +1,4 @@
-"""Requests: sent, repeated where that does no harm, and answered or told of as an error."""
+"""Sends requests, retries them where that is safe, and raises errors for responses that are not a success."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from pydantic_core import PydanticSerializationError, to_json
 from headrace_client._async import compat
 from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
 from headrace_client.models import Payload, request_id
-from headrace_client.options import RetryPolicy, headers_of
+from headrace_client.options import RetryPolicy, merge_headers
 from headrace_client.wire import (
-    MARK,
+    API_VERSION_HEADER,
     VERSION,
-    arrived,
     connection_error,
-    error_of,
-    hopeless,
+    format_seconds,
     is_document,
+    is_inconclusive,
     is_parameters,
-    is_silent,
-    object_of,
-    retry_after,
-    seconds,
+    is_permanent,
+    may_have_arrived,
+    parse_error,
+    parse_object,
+    parse_retry_after,
 )
 
 _log = logging.getLogger("headrace_client")
 
 Timeout = float | httpx.Timeout | None
 Form = Callable[[], dict[str, Any]]
-"""Makes a multipart form's parts anew, for each time that it is sent: `data` and `files`, as httpx takes them."""
+"""Builds the parts of a multipart form for each attempt: `data` and `files`, as httpx takes them."""
 
 
 class AsyncAddress:
-    """Where a server's paths begin: at `root`, or at `other`, until that is found out; see `roots_of`."""
+    """The server's root URL; or, until it is known, the two that are possible: see `resolve_roots`."""
 
-    def __init__(self, root: str, other: str | None) -> None:
+    def __init__(self, root: str, alternative: str | None) -> None:
         self.root = root
-        self.other = other
-        self.settling = compat.Lock()
+        self.alternative = alternative
+        self.lock = compat.Lock()
 
 
 class AsyncTransport:
-    """One server, one key, one pool of connections."""
+    """Sends requests to one server, with one key and one connection pool."""
 
     def __init__(
         self,
@@ -73,12 +73,12 @@ class AsyncTransport:
         self._timeout = timeout
         self._chance = chance
         self._key = key
-        usual = {
+        defaults = {
             "Authorization": f"Bearer {key}",
             "User-Agent": f"headrace-client-python/{VERSION}",
             "Accept": "application/json, text/event-stream; ids=true",
         }
-        self._headers = headers_of(usual, headers)
+        self._headers = merge_headers(defaults, headers)
 
     @property
     def root(self) -> str:
@@ -91,23 +91,23 @@ class AsyncTransport:
         retry: RetryPolicy | None,
         headers: Mapping[str, str] | None,
     ) -> AsyncTransport:
-        """The same server and connections with other options; None keeps one."""
+        """A transport with other options and the same server and connections; None keeps an option."""
         changed = copy(self)
         changed._timeout = timeout or self._timeout
         changed.silence = silence or self.silence
         changed.retry = retry or self.retry
-        changed._headers = headers_of(self._headers, headers or {})
+        changed._headers = merge_headers(self._headers, headers or {})
         return changed
 
     async def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> Payload:
-        """The JSON object that a GET answers."""
-        return object_of(await self.request("GET", path, params=params, timeout=timeout))
+        """The JSON object that a GET returns."""
+        return parse_object(await self.request("GET", path, params=params, timeout=timeout))
 
     async def post(
         self, path: str, body: Mapping[str, Any], timeout: Timeout = None, *, repeat: bool = True
     ) -> Payload:
-        """The JSON object that a POST answers. `repeat`: whether it may be sent again although it may have arrived."""
-        return object_of(await self.request("POST", path, json=body, timeout=timeout, repeat=repeat))
+        """The JSON object that a POST returns. `repeat`: whether to retry even if the server may have received it."""
+        return parse_object(await self.request("POST", path, json=body, timeout=timeout, repeat=repeat))
 
     async def request(
         self,
@@ -121,122 +121,131 @@ class AsyncTransport:
         timeout: Timeout = None,
         repeat: bool = True,
         stream: bool = False,
-        refused: Callable[[httpx.Response], bool] | None = None,
+        accept: Callable[[httpx.Response], bool] | None = None,
     ) -> httpx.Response:
-        """The answer to a request: its body read, unless `stream`, which may be silent as long as `silence` says. An
-        error of the tree for any status but 2xx, except where `refused` takes it as an answer.
+        """The response to a request, with its body read unless `stream`; a stream times out as `silence` says. Raises
+        an error for any status but 2xx, unless `accept` returns True for the response.
 
-        `timeout`: seconds within which there must be an answer, repeats and the waits between them included; or an
-        httpx.Timeout for each single try.
+        `timeout`: seconds for the whole call, including retries and the waits between them; or an httpx.Timeout for
+        each attempt.
         """
         limit = timeout if isinstance(timeout, (int, float)) else None
-        until = None if limit is None else self.clock() + limit
-        if self._address.other is not None:
-            await self._settle(timeout, until)
+        deadline = None if limit is None else self.clock() + limit
+        if self._address.alternative is not None:
+            await self._detect_root(timeout, deadline)
         url = self.root + path
-        sent = headers_of(self._headers, headers) if headers else self._headers
+        all_headers = merge_headers(self._headers, headers) if headers else self._headers
         content: bytes | None = None
         if json is not None:
             try:
                 content = to_json(json)
-            except (PydanticSerializationError, UnicodeError) as unwritable:
-                raise UsageError(f"The request cannot be written as JSON: {unwritable}") from unwritable
-            sent = {**sent, "Content-Type": "application/json"}
+            except (PydanticSerializationError, UnicodeError) as failure:
+                raise UsageError(f"The request cannot be serialized as JSON: {failure}") from failure
+            all_headers = {**all_headers, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
         attempt = 0
         while True:
-            after: float | None = None
+            retry_after: float | None = None
             error: HeadraceError
-            began = self.clock()
+            started_at = self.clock()
             try:
                 request = self.http.build_request(
                     method,
                     url,
                     content=content,
                     params=query,
-                    headers=sent,
-                    timeout=self._try_timeout(timeout, until, stream),
+                    headers=all_headers,
+                    timeout=self._attempt_timeout(timeout, deadline, stream),
                     **(form() if form else {}),
                 )
                 response = await self.http.send(request, stream=stream)
-            except httpx.TransportError as broken:
-                error = connection_error(broken, method, url)
-                error.__cause__ = broken
-                again = not hopeless(broken) and (repeat or not arrived(broken))
-            except (httpx.InvalidURL, httpx.DecodingError) as broken:
-                raise HeadraceError(f"{method} {url}: {broken}") from broken
-            except RuntimeError as broken:  # httpx: the client has been closed
-                raise UsageError(f"{method} {url}: {broken}") from broken
+            except httpx.TransportError as failure:
+                error = connection_error(failure, method, url)
+                error.__cause__ = failure
+                retryable = not is_permanent(failure) and (repeat or not may_have_arrived(failure))
+            except (httpx.InvalidURL, httpx.DecodingError) as failure:
+                raise HeadraceError(f"{method} {url}: {failure}") from failure
+            except RuntimeError as failure:  # httpx: the client has been closed
+                raise UsageError(f"{method} {url}: {failure}") from failure
             else:
-                number, took = response.status_code, self.clock() - began
+                status, elapsed = response.status_code, self.clock() - started_at
                 _log.debug(
-                    "%s %s answered %d in %.3f s, request %s", method, path, number, took, request_id(response.headers)
+                    "%s %s returned %d in %.3f s, request %s",
+                    method,
+                    path,
+                    status,
+                    elapsed,
+                    request_id(response.headers),
                 )
-                if refused is not None and refused(response):
+                if accept is not None and accept(response):
                     return response
                 if response.is_success and not (stream and is_document(response)):
                     return response
                 if stream:
-                    await self._read(response)
-                error = error_of(response, self._key)
-                again = response.status_code == 429 or (response.status_code >= 500 and repeat)
-                after = retry_after(response)
-            wait = self.retry.wait(attempt, self._chance(), after) if again else None
+                    await self._read_body(response)
+                error = parse_error(response, self._key)
+                retryable = status == 429 or (status >= 500 and repeat)
+                retry_after = parse_retry_after(response)
+            wait = self.retry.wait(attempt, self._chance(), retry_after) if retryable else None
             if wait is None:
                 raise error
-            if until is not None and self.clock() + wait >= until:
+            if deadline is not None and self.clock() + wait >= deadline:
                 if isinstance(error, APITimeoutError):
                     raise error
-                message = f"{error.message} (and {seconds(limit or 0)} are over)"
+                message = f"{error.message} (timed out after {format_seconds(limit or 0)})"
                 raise APITimeoutError(message, status=error.status) from error
-            _log.info("%s; trying again in %.1f s", error.message, wait)
+            _log.info("%s; retrying in %.1f s", error.message, wait)
             await self.sleep(wait)
             attempt += 1
 
-    async def _settle(self, timeout: Timeout, until: float | None) -> None:
-        """Finds out, once, which of its two addresses the server has, before anything else is asked of it: some paths
-        are of one API under the one, and of another under the other. Where it cannot be told for certain, `root` is
-        taken, and the next call asks again."""
+    async def _detect_root(self, timeout: Timeout, deadline: float | None) -> None:
+        """Detects, once and before any other request, which of the two possible roots the server has: the same path
+        can be one API's under the one, and another's under the other. If the result is not certain, `root` is used,
+        and the next call tries again."""
 
-        def rest() -> float | None:
-            return None if until is None else max(0.001, until - self.clock())
+        def remaining() -> float | None:
+            return None if deadline is None else max(0.001, deadline - self.clock())
 
         address = self._address
-        if not await compat.acquired(address.settling, rest()):
-            raise APITimeoutError(f"{self.root}: no answer in time")
+        if not await compat.acquire_within(address.lock, remaining()):
+            raise APITimeoutError(f"{self.root}: no response in time")
         try:
-            for root in (address.other, address.root) if address.other is not None else ():
+            for root in (address.alternative, address.root) if address.alternative is not None else ():
                 candidate = copy(self)
                 candidate._address = AsyncAddress(root, None)
-                answer = await candidate.request(
-                    "GET", "/v1/parameters", timeout=rest() or timeout, refused=lambda found: not is_silent(found)
+                response = await candidate.request(
+                    "GET",
+                    "/v1/parameters",
+                    timeout=remaining() or timeout,
+                    accept=lambda response: not is_inconclusive(response),
                 )
-                if MARK in answer.headers:
-                    address.other = None  # the asynchronous API has no such path: the `/api` is its own, then
+                if API_VERSION_HEADER in response.headers:
+                    # the asynchronous API does not have this path, so the `/api` of the URL is its own
+                    address.alternative = None
                     return
-                if is_parameters(answer):
-                    address.root, address.other = root, None
+                if is_parameters(response):
+                    address.root, address.alternative = root, None
                     return
         finally:
-            address.settling.release()
+            address.lock.release()
 
-    async def _read(self, response: httpx.Response) -> None:
-        """Reads the body of an error that was to be a stream; what cannot be read is left out."""
+    async def _read_body(self, response: httpx.Response) -> None:
+        """Reads the body of an error in place of a stream, and closes it."""
         try:
             await response.aread()
-        except httpx.TransportError as broken:
-            raise connection_error(broken, response.request.method, str(response.request.url)) from broken
+        except httpx.TransportError as failure:
+            raise connection_error(failure, response.request.method, str(response.request.url)) from failure
         finally:
             await response.aclose()
 
-    def _try_timeout(self, timeout: Timeout, until: float | None, stream: bool) -> httpx.Timeout:
-        usual = self.silence if stream else self._timeout
-        if until is None:
-            return timeout if isinstance(timeout, httpx.Timeout) else usual
-        rest = max(0.001, until - self.clock())
-        connect = rest if usual.connect is None else min(rest, usual.connect)
+    def _attempt_timeout(self, timeout: Timeout, deadline: float | None, stream: bool) -> httpx.Timeout:
+        default = self.silence if stream else self._timeout
+        if deadline is None:
+            return timeout if isinstance(timeout, httpx.Timeout) else default
+        remaining = max(0.001, deadline - self.clock())
+        connect = remaining if default.connect is None else min(remaining, default.connect)
         if not stream:
-            return httpx.Timeout(rest, connect=connect)
-        # what is left for the stream to begin in is no measure for how long it may be silent later
-        read = None if usual.read is None else max(rest, usual.read)
-        return httpx.Timeout(rest, connect=connect, read=read)
+            return httpx.Timeout(remaining, connect=connect)
+        # the time left for the stream to start does not limit how long it may be silent later
+        read = None if default.read is None else max(remaining, default.read)
+        return httpx.Timeout(remaining, connect=connect, read=read)

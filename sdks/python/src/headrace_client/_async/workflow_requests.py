@@ -1,4 +1,4 @@
-"""One request to run a workflow, put to whichever API the server has."""
+"""A request to run a workflow, sent to whichever API the server has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from headrace_client._async.core import AsyncSession, segment
+from headrace_client._async.core import AsyncSession, encode_segment
 from headrace_client._async.transport import Timeout
 from headrace_client.errors import NotFoundError
 from headrace_client.wire import is_json, is_uuid
@@ -17,13 +17,13 @@ from headrace_client.wire import is_json, is_uuid
 _log = logging.getLogger("headrace_client")
 
 _HINT = (
-    " On Dify, a workflow's id is that of one published version (not the app's id in the studio's address); "
-    "leave workflow_id out to run the published one."
+    " On Dify, a workflow id identifies one published version (it is not the app's id in the studio's URL); "
+    "leave workflow_id out to run the latest published version."
 )
 
 
-class AsyncAsk:
-    """What is to be run. Its files are uploaded once, and its Idempotency-Key is one, however often it is sent."""
+class AsyncWorkflowRequest:
+    """A request to run a workflow. Its files are uploaded once, and retries have the same Idempotency-Key."""
 
     def __init__(
         self,
@@ -36,77 +36,77 @@ class AsyncAsk:
         key: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """`extra`: fields of the request that only Headrace knows."""
+        """`extra`: fields of the request that only Headrace accepts."""
         self.session = session
         self.user = user
-        self._workflow = workflow_id
+        self._workflow_id = workflow_id
         self._inputs = inputs
         self._files = files
         self._timeout = timeout
-        self._key = key or str(uuid4())
+        self._idempotency_key = key or str(uuid4())
         self._extra = extra or {}
-        self._made: Mapping[str, Any] | None = None
+        self._body: Mapping[str, Any] | None = None
 
-    async def stream(self) -> httpx.Response:
-        """The run's stream."""
-        return await self.headrace("streaming") or await self.dify("streaming")
+    async def open_stream(self) -> httpx.Response:
+        """Starts the run and returns its stream."""
+        return await self.send_to_headrace("streaming") or await self.send_to_dify("streaming")
 
-    async def again(self) -> httpx.Response | None:
-        """The same stream from its beginning; None where asking again could begin a second run."""
-        return await self.headrace("streaming") if self.session.known.headrace else None
+    async def reopen_stream(self) -> httpx.Response | None:
+        """The same stream from its start; None if the request could start a second run."""
+        return await self.send_to_headrace("streaming") if self.session.state.has_async_api else None
 
-    async def headrace(self, mode: str) -> httpx.Response | None:
-        """The answer of Headrace's asynchronous API. None where this server has none, or the id is none that it could
-        know. It may be repeated: under its key Headrace makes one run only, and other servers make none."""
-        session, workflow = self.session, self._workflow
-        if not workflow or session.known.headrace is False or workflow in session.known.placeholders:
+    async def send_to_headrace(self, mode: str) -> httpx.Response | None:
+        """The response of Headrace's asynchronous API. None if the server does not have it, or does not know the id.
+        The request may be repeated: Headrace starts one run per key, and other servers start none."""
+        session, workflow_id = self.session, self._workflow_id
+        if not workflow_id or session.state.has_async_api is False or workflow_id in session.state.placeholders:
             return None
-        placeholder = not is_uuid(workflow)
+        placeholder = not is_uuid(workflow_id)
 
-        def refused(answer: httpx.Response) -> bool:
-            return session.foreign(answer) or (answer.status_code == 404 and placeholder)
+        def accept(response: httpx.Response) -> bool:
+            return session.is_foreign(response) or (response.status_code == 404 and placeholder)
 
         stream = mode == "streaming"
-        answer = await session.transport.request(
+        response = await session.transport.request(
             "POST",
-            f"/api/v1/workflows/{segment(workflow)}/run",
-            json={**await self._body(), **self._extra, "response_mode": mode},
-            headers={"Idempotency-Key": self._key},
+            f"/api/v1/workflows/{encode_segment(workflow_id)}/run",
+            json={**await self._build_body(), **self._extra, "response_mode": mode},
+            headers={"Idempotency-Key": self._idempotency_key},
             timeout=self._timeout,
             stream=stream,
-            refused=refused,
+            accept=accept,
         )
-        if session.learn(answer):
-            if answer.is_success and (stream or is_json(answer)):
-                return answer
-            session.known.placeholders.add(workflow)
-        await answer.aclose()
+        if session.detect_async_api(response):
+            if response.is_success and (stream or is_json(response)):
+                return response
+            session.state.placeholders.add(workflow_id)
+        await response.aclose()
         return None
 
-    async def dify(self, mode: str) -> httpx.Response:
-        """The answer under `/v1`. The request is sent again only where it did not arrive."""
-        workflow = self._workflow
-        if workflow and not is_uuid(workflow):
-            if workflow not in self.session.known.warned:
-                self.session.known.warned.add(workflow)
-                _log.warning("workflow id %r is no UUID: the workflow of the API key is run as published", workflow)
-            workflow = None
+    async def send_to_dify(self, mode: str) -> httpx.Response:
+        """The response under `/v1`. The request is repeated only if it did not reach the server."""
+        workflow_id = self._workflow_id
+        if workflow_id and not is_uuid(workflow_id):
+            if workflow_id not in self.session.state.reported_placeholders:
+                self.session.state.reported_placeholders.add(workflow_id)
+                _log.warning("workflow id %r is not a UUID: running the API key's published workflow", workflow_id)
+            workflow_id = None
         stream = mode == "streaming"
         try:
             return await self.session.transport.request(
                 "POST",
-                f"/v1/workflows/{workflow}/run" if workflow else "/v1/workflows/run",
-                json={**await self._body(), "response_mode": mode},
+                f"/v1/workflows/{workflow_id}/run" if workflow_id else "/v1/workflows/run",
+                json={**await self._build_body(), "response_mode": mode},
                 timeout=self._timeout,
                 repeat=False,
                 stream=stream,
             )
         except NotFoundError as error:
-            if workflow:
+            if workflow_id:
                 error.message += _HINT
             raise
 
-    async def _body(self) -> Mapping[str, Any]:
-        if self._made is None:
-            self._made = await self.session.body(self._inputs, self._files, self.user)
-        return self._made
+    async def _build_body(self) -> Mapping[str, Any]:
+        if self._body is None:
+            self._body = await self.session.build_body(self._inputs, self._files, self.user)
+        return self._body
