@@ -112,13 +112,7 @@ class BatchRoutes:
                 errors=[InvalidParam(_BAD_ONLY), _not_found(), _stale()],
             ),
             Operation(
-                "POST",
-                f"{batch}/stop",
-                self.stop,
-                "stopBatch",
-                "Stop a batch",
-                batches.STOPPED,
-                errors=[_not_found()],
+                "POST", f"{batch}/stop", self.stop, "stopBatch", "Stop a batch", batches.STOPPED, errors=[_not_found()]
             ),
         )
 

@@ -96,16 +96,16 @@ class Idempotency:
         mine = False
         try:
             now = self._clock()
-            found = await self._answers.claim_answer(app, key, digest, now, now - KEPT_SECONDS)
-            if found is None:
+            record = await self._answers.claim_answer(app, key, digest, now, now - KEPT_SECONDS)
+            if record is None:
                 making.digest, mine = digest, True
                 return making, now, True
-            if found.status is not None:
-                return found
-            _check(found.digest, digest)
-            if now - found.created_at >= ABANDONED_SECONDS:
+            if record.status is not None:
+                return record
+            _check(record.digest, digest)
+            if now - record.created_at >= ABANDONED_SECONDS:
                 # the same time as before, because the id follows from it
-                at = found.created_at
+                at = record.created_at
                 taken = await self._answers.claim_answer(app, key, digest, at, math.nextafter(at, math.inf))
                 if taken is None:
                     making.digest, mine = digest, True
@@ -162,9 +162,9 @@ def key_of(request: Request) -> str | None:
 def digest_of(request: Request, body: bytes) -> str:
     """What makes two requests the same: method, path (under whichever prefix), query and body."""
     path = request.url.path.removeprefix("/api").removeprefix("/v1")
-    told = hashlib.sha256(f"{request.method} {path}?{request.url.query}\n".encode("utf-8", "surrogatepass"))
-    told.update(body)
-    return told.hexdigest()
+    digest = hashlib.sha256(f"{request.method} {path}?{request.url.query}\n".encode("utf-8", "surrogatepass"))
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def _id(app: str, key: str, since: float) -> str:

@@ -135,15 +135,15 @@ class KeyRoutes:
         """
         caller = await self._caller(request)
         limit, older = _page(request)
-        found: list[Key] = []
-        while len(found) <= limit:
+        visible: list[Key] = []
+        while len(visible) <= limit:
             some = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_LARGEST_PAGE + 1)
-            found += [key for key in some if oversees(caller, key)]
+            visible += [key for key in some if oversees(caller, key)]
             if len(some) <= _LARGEST_PAGE:
                 break
             older = (some[-1].created_at, some[-1].id)
-        page = found[:limit]
-        cursor = cursor_of(page[-1].created_at, page[-1].id) if len(found) > limit else None
+        page = visible[:limit]
+        cursor = cursor_of(page[-1].created_at, page[-1].id) if len(visible) > limit else None
         return json_response({"data": [_body(key) for key in page], "next_cursor": cursor})
 
     async def detail(self, request: Request) -> Response:
@@ -159,9 +159,9 @@ class KeyRoutes:
         if caller.apps is not None:
             raise Forbidden("Only a key for all apps of a workspace may see what was done to its keys.")
         limit, older = _page(request)
-        found = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
-        page = found[:limit]
-        cursor = cursor_of(page[-1].at, page[-1].id) if len(found) > limit else None
+        changes = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
+        page = changes[:limit]
+        cursor = cursor_of(page[-1].at, page[-1].id) if len(changes) > limit else None
         return json_response({"data": [_change(audited) for audited in page], "next_cursor": cursor})
 
     # ----------------------------------------------------------------------------------------------------- finding
@@ -174,10 +174,10 @@ class KeyRoutes:
 
     async def _key(self, request: Request, caller: Principal) -> Key:
         unknown = NotFound(_NO_KEY)
-        found = await self._catalog.find_key(as_uuid(request.path_params["key_id"], unknown))
-        if found is None or not oversees(caller, found):
+        key = await self._catalog.find_key(as_uuid(request.path_params["key_id"], unknown))
+        if key is None or not oversees(caller, key):
             raise unknown
-        return found
+        return key
 
     def _expiry(self, body: KeyRequest) -> float | None:
         """When a key ends, in seconds since the epoch."""

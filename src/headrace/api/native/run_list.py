@@ -71,8 +71,8 @@ class RunListRoutes:
         """
         served = await self.api.authenticate(request)
         which, status = _filter(served.app.id, request.query_params)
-        _, found = await self.api.run_service.runs.list_runs(which)
-        page, more = found[: which.limit - 1], len(found) == which.limit
+        _, summaries = await self.api.run_service.runs.list_runs(which)
+        page, more = summaries[: which.limit - 1], len(summaries) == which.limit
         lines = [await self._line(served.app, await self.api.listed(served, summary)) for summary in page]
         body: RunPage = {
             "data": [line for line in lines if status is None or line["status"] == status],

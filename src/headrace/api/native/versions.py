@@ -234,10 +234,10 @@ class VersionRoutes:
 
     async def _version(self, app: App, wanted: str) -> Version:
         unknown = NotFound(f"Workflow not found with id: {wanted}")
-        found = await self.api.apps.catalog.version(as_uuid(wanted, unknown))
-        if found is None or found.app != app.id:
+        version = await self.api.apps.catalog.version(as_uuid(wanted, unknown))
+        if version is None or version.app != app.id:
             raise unknown
-        return found
+        return version
 
     async def _body_of(self, served: Served) -> VersionBody:
         self._remember(served.version, served.flow.name)
