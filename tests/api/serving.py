@@ -92,8 +92,8 @@ def workflow(
     for name in scripts:
         data = {"type": "scripted", "title": name.title(), "script": name, **(node or {})}
         nodes.append({"id": name, "data": data})
-    told = [{"variable": name, "value_selector": list(selector)} for name, selector in (outputs or {}).items()]
-    nodes.append({"id": "end", "data": {"type": "end", "title": "End", "outputs": told}})
+    declared = [{"variable": name, "value_selector": list(selector)} for name, selector in (outputs or {}).items()]
+    nodes.append({"id": "end", "data": {"type": "end", "title": "End", "outputs": declared}})
     ids = [each["id"] for each in nodes]
     environment = [
         {"id": name, "name": name, "value": value, "value_type": "secret", "selector": ["env", name]}
@@ -126,9 +126,9 @@ async def boom(_: Context) -> Result:
 
 async def ask(ctx: Context) -> Result | Pause:
     """Pauses the first time it is run, and goes on the second."""
-    asked = Scripted.scripts.setdefault(f"asked {ctx.run}", boom)
+    script = Scripted.scripts.setdefault(f"asked {ctx.run}", boom)
     Scripted.scripts[f"asked {ctx.run}"] = ask
-    return Result({"text": "answered"}) if asked is ask else Pause({"node_id": ctx.spec.id, "type": "human_input"})
+    return Result({"text": "answered"}) if script is ask else Pause({"node_id": ctx.spec.id, "type": "human_input"})
 
 
 @dataclass
@@ -237,11 +237,11 @@ class Client:
         """A run's events, with their ids: POST starts it, GET (a path with `?`) follows one."""
         given = {"Authorization": f"Bearer {self.key}", "Accept": WITH_IDS, **(headers or {})}
         if "/events" in path:
-            asked = self.session.get(self.url + path, headers=given)
+            request = self.session.get(self.url + path, headers=given)
         else:
             body = {"inputs": inputs, "user": "u1", "response_mode": "streaming"}
-            asked = self.session.post(self.url + path, headers=given, json=body)
-        async with asked as answer:
+            request = self.session.post(self.url + path, headers=given, json=body)
+        async with request as answer:
             yield Stream(answer)
 
 

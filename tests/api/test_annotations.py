@@ -82,15 +82,15 @@ async def test_annotations_come_page_by_page(app: Client) -> None:
 
 
 async def test_annotations_that_make_no_sense(app: Client) -> None:
-    for asked in (
+    for fields in (
         {},
         {"question": "q"},
         {"answer": "a"},
         {"question": 1, "answer": "a"},
         {"question": "q", "answer": []},
     ):
-        assert (await refused(app, "POST", PATH, json=asked))[:2] == (400, "invalid_param")
-        assert (await refused(app, "PUT", f"{PATH}/{NOBODY}", json=asked))[:2] == (400, "invalid_param")
+        assert (await refused(app, "POST", PATH, json=fields))[:2] == (400, "invalid_param")
+        assert (await refused(app, "PUT", f"{PATH}/{NOBODY}", json=fields))[:2] == (400, "invalid_param")
     for query in ("page=0", "page=x", "limit=0", "limit=-5"):
         assert (await refused(app, "GET", f"{PATH}?{query}"))[:2] == (400, "invalid_param")
     assert (await refused(app, "POST", PATH, data=b"x"))[0] == 415
@@ -152,9 +152,9 @@ async def test_no_hit_and_no_change_is_lost(app: Client) -> None:
         app.call("PUT", f"{PATH}/{made['id']}", json={"question": "why?", "answer": f"{number}"}) for number in range(5)
     ]
     await asyncio.gather(*asking, *changing)
-    (told,) = (await listed(app))["data"]
-    assert told["hit_count"] == 20
-    assert told["answer"] in {"0", "1", "2", "3", "4"}
+    (annotation,) = (await listed(app))["data"]
+    assert annotation["hit_count"] == 20
+    assert annotation["answer"] in {"0", "1", "2", "3", "4"}
 
 
 class Slow(MemoryStore):

@@ -81,17 +81,17 @@ async def send(
     return await app.call("POST", "/v1/audio-to-text", data=form)
 
 
-async def speak(app: Client, **asked: Any) -> tuple[int, str, bytes]:
+async def speak(app: Client, **fields: Any) -> tuple[int, str, bytes]:
     headers = {"Authorization": f"Bearer {app.key}"}
-    async with app.session.post(f"{app.url}/v1/text-to-audio", headers=headers, json=asked) as answer:
+    async with app.session.post(f"{app.url}/v1/text-to-audio", headers=headers, json=fields) as answer:
         return answer.status, answer.content_type, await answer.read()
 
 
-async def unspoken(app: Client, **asked: Any) -> tuple[int, str, str]:
-    status, content_type, body = await speak(app, **asked)
+async def unspoken(app: Client, **fields: Any) -> tuple[int, str, str]:
+    status, content_type, body = await speak(app, **fields)
     assert content_type == "application/json"
-    told = json.loads(body)
-    return status, told["code"], told["message"]
+    error = json.loads(body)
+    return status, error["code"], error["message"]
 
 
 # ---------------------------------------------------------------------------------------------------- audio to text

@@ -59,20 +59,20 @@ async def test_a_message_is_streamed(server: Serving) -> None:
         "message_end",
     ]
     for each in events:
-        told = list(each.body)
-        assert told[:5] == ENVELOPE
+        sent = list(each.body)
+        assert sent[:5] == ENVELOPE
         if each.name == "message":
-            assert told[5:] == ["id", "answer", "from_variable_selector"]
+            assert sent[5:] == ["id", "answer", "from_variable_selector"]
         elif each.name == "message_end":
-            assert told[5:] == ["id", "metadata", "files"]
+            assert sent[5:] == ["id", "metadata", "files"]
         else:
-            assert told[5:] == ["workflow_run_id", "data"]
+            assert sent[5:] == ["workflow_run_id", "data"]
     assert len({tuple(each.body[name] for name in ENVELOPE[1:]) for each in events}) == 1
     said = [each.body for each in events if each.name == "message"]
     messages = [(each["answer"], each["from_variable_selector"]) for each in said]
     assert messages == [("A: ", ["answer", "answer"]), ("hey", ["sys", "query"]), ("!", ["answer", "answer"])]
-    asked = events[0].data["inputs"]
-    assert (asked["sys.query"], asked["sys.dialogue_count"]) == ("hey", 1)
+    inputs = events[0].data["inputs"]
+    assert (inputs["sys.query"], inputs["sys.dialogue_count"]) == ("hey", 1)
     assert events[-2].data["outputs"] == {"answer": "A: hey!", "files": []}
 
 
@@ -153,8 +153,8 @@ async def test_an_answer_can_be_stopped(server: Serving, streamed: bool) -> None
     gate.let()
     if streamed:
         async with saying(app) as stream:
-            told = (await stream.until("message"))[-1].body
-            stopped = await app.call("POST", f"{CHAT}/{told['task_id']}/stop", json={"user": "u1"})
+            sent = (await stream.until("message"))[-1].body
+            stopped = await app.call("POST", f"{CHAT}/{sent['task_id']}/stop", json={"user": "u1"})
             assert stopped == (200, {"result": "success"})
             names = [each.name for each in await stream.rest()]
         assert names[-2:] == ["workflow_finished", "message_end"]
@@ -213,9 +213,9 @@ async def test_a_stream_goes_on_from_wherever_it_was_cut_off(server: Serving) ->
         events = await stream.rest()
     run = events[0].body["message_id"]
 
-    def shown(told: list[Any]) -> list[tuple[str, str]]:
-        return [(each.name, json.dumps({**each.body, "answer": ""})) for each in told if each.name != "message"] + [
-            ("text", "".join(each.body["answer"] for each in told if each.name == "message"))
+    def shown(sent: list[Any]) -> list[tuple[str, str]]:
+        return [(each.name, json.dumps({**each.body, "answer": ""})) for each in sent if each.name != "message"] + [
+            ("text", "".join(each.body["answer"] for each in sent if each.name == "message"))
         ]
 
     for at, event in enumerate(events):
@@ -258,9 +258,9 @@ async def test_an_app_without_a_workflow_tells_its_answer_only(server: Serving, 
     async with saying(app, "hey") as stream:
         events = await stream.rest()
     assert [each.name for each in events] == [name, name, "message_end"]
-    told = [list(each.body) for each in events]
-    assert told[0][:7] == [*ENVELOPE, "id", "answer"]
-    assert told[-1] == [*ENVELOPE, "id", "metadata", "files"]
+    sent = [list(each.body) for each in events]
+    assert sent[0][:7] == [*ENVELOPE, "id", "answer"]
+    assert sent[-1] == [*ENVELOPE, "id", "metadata", "files"]
     assert events[0].body.get("from_variable_selector") is None
     status, body = await say(app, "again", events[0].body["conversation_id"])
     assert (status, body["mode"], body["answer"]) == (200, mode, "You said: again")
@@ -278,8 +278,8 @@ async def test_an_app_without_a_workflow_is_taken_up_again_too(server: Serving, 
         async with app.stream(path, {"Last-Event-ID": str(event.id)}) as again:
             rest = await again.rest()
         assert [each.name for each in rest][-1:] == [each.name for each in events[at + 1 :]][-1:]
-        told = "".join(each.body.get("answer", "") for each in (*events[: at + 1], *rest))
-        assert told == "one two!"
+        sent = "".join(each.body.get("answer", "") for each in (*events[: at + 1], *rest))
+        assert sent == "one two!"
 
 
 async def test_a_completion_app_holds_no_conversation(server: Serving) -> None:
@@ -337,8 +337,8 @@ async def test_an_agent_with_tools_is_not_run(server: Serving) -> None:
     app = await server.add("agent.yml", AGENT)
     status, body = await say(app)
     assert (status, body["code"]) == (501, "not_implemented")
-    asked = {"model": "agent", "messages": [{"role": "user", "content": "hi"}]}
-    status, body = await app.call("POST", "/v1/openai/chat/completions", json=asked)
+    fields = {"model": "agent", "messages": [{"role": "user", "content": "hi"}]}
+    status, body = await app.call("POST", "/v1/openai/chat/completions", json=fields)
     assert (status, body["error"]["code"]) == (501, "not_implemented")
 
 
@@ -346,7 +346,7 @@ async def test_an_agent_with_tools_is_not_run(server: Serving) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("fields", "message"),
     [
         ({"user": "u", "query": "x"}, "inputs: Field required"),
         ({"user": "u", "query": "x", "inputs": []}, "inputs: Input should be a valid dictionary"),
@@ -375,9 +375,9 @@ async def test_an_agent_with_tools_is_not_run(server: Serving) -> None:
         ({"user": "u", "inputs": {}, "query": "x", "workflow_id": 1}, "workflow_id: Input should be a valid string"),
     ],
 )
-async def test_a_message_of_the_wrong_form_is_refused(server: Serving, asked: Mapping[str, Any], message: str) -> None:
+async def test_a_message_of_the_wrong_form_is_refused(server: Serving, fields: Mapping[str, Any], message: str) -> None:
     app = await server.add("chat.yml", chatflow())
-    status, body = await app.call("POST", CHAT, json=dict(asked))
+    status, body = await app.call("POST", CHAT, json=dict(fields))
     assert (status, body["code"], body["message"]) == (400, "invalid_param", message)
     assert server.store._conversations == {}
 
@@ -559,8 +559,8 @@ async def test_many_conversations_at_once(server: Serving) -> None:
             answers.append(body["answer"])
         return answers
 
-    told = await asyncio.gather(*(talk(who) for who in range(8)))
-    assert told == [[f"{who}.{turn} {turn + 1}" for turn in range(4)] for who in range(8)]
+    sent = await asyncio.gather(*(talk(who) for who in range(8)))
+    assert sent == [[f"{who}.{turn} {turn + 1}" for turn in range(4)] for who in range(8)]
 
 
 async def test_ten_messages_of_one_conversation_at_once(server: Serving) -> None:

@@ -34,16 +34,16 @@ def flow(mode: str, features: Mapping[str, Any] | None = None, **traits: Traits)
     return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
 
 
-def shown(frames: Sequence[StreamEvent]) -> list[list[Any]]:
+def shown(sent: Sequence[StreamEvent]) -> list[list[Any]]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[list[Any]] = []
-    for frame in frames:
-        if frame.event == "message" and seen and seen[-1][0] == "message":
-            seen[-1][1] += frame.data["answer"]
-        elif frame.event == "message":
-            seen.append(["message", frame.data["answer"]])
+    for event in sent:
+        if event.event == "message" and seen and seen[-1][0] == "message":
+            seen[-1][1] += event.data["answer"]
+        elif event.event == "message":
+            seen.append(["message", event.data["answer"]])
         else:
-            seen.append([frame.event, frame.data.get("node_id"), frame.data.get("status")])
+            seen.append([event.event, event.data.get("node_id"), event.data.get("status")])
     return seen
 
 
@@ -60,12 +60,12 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
 ) -> None:
     story, chat = lived(moves, last), flow(mode)
     whole = ChatEvents(RUN, chat)
-    told = [(count, frame) for count, record in enumerate(story.heard, 1) for frame in whole.feed(record)]
-    assert told[-1][1].event == "message_end"
-    for index, (count, frame) in enumerate(told):
-        rest = ChatEvents(RUN, chat, StreamPosition.parse(str(frame.position)))
+    sent = [(count, event) for count, record in enumerate(story.heard, 1) for event in whole.feed(record)]
+    assert sent[-1][1].event == "message_end"
+    for index, (count, event) in enumerate(sent):
+        rest = ChatEvents(RUN, chat, StreamPosition.parse(str(event.position)))
         again = [each for record in test_resume.heard_again(story, count, late) for each in rest.feed(record)]
-        assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
+        assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
 
 
 @settings(max_examples=50, deadline=None)
@@ -74,11 +74,11 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story, chat = lived(moves, last), flow(mode)
     whole = ChatEvents(RUN, chat)
-    everything = [frame for record in story.heard for frame in whole.feed(record)]
+    everything = [event for record in story.heard for event in whole.feed(record)]
     place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
-        frames = ChatEvents(RUN, chat, place)
-        found = next((new for record in story.heard if (new := frames.feed(record))), None)
+        chat_events = ChatEvents(RUN, chat, place)
+        found = next((new for record in story.heard if (new := chat_events.feed(record))), None)
         if found is None:
             break
         got.append(found[0])
@@ -143,11 +143,11 @@ def test_times_count_from_the_question_to_the_first_text() -> None:
     assert (reply.usage["time_to_first_token"], reply.usage["time_to_generate"]) == (2.5, 0.5)
 
 
-@pytest.mark.parametrize(("mode", "told"), [("chat", ["message_file", "message_end"]), ("advanced-chat", [])])
-def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
+@pytest.mark.parametrize(("mode", "sent"), [("chat", ["message_file", "message_end"]), ("advanced-chat", [])])
+def test_files_of_an_answer_are_told(mode: str, sent: list[str]) -> None:
     file = File("image", "tool_file", "a.png", ".png", "image/png", 3, related_id="f1", url="http://x/a.png")
     chat = flow(mode, a=Traits(generates=True), b=Traits(response="answer"))
-    frames = ChatEvents(RUN, chat)
+    chat_events = ChatEvents(RUN, chat)
     story = lived([], "b").heard
     events = [record.event for record in story if record.seq is not None]
     events = [
@@ -155,10 +155,10 @@ def test_files_of_an_answer_are_told(mode: str, told: list[str]) -> None:
         for each in events
     ]
     records = [Record(RUN, seq, float(seq), event) for seq, event in enumerate(events, 1)]
-    got = [frame for record in records for frame in frames.feed(record)]
-    assert [each.event for each in got if each.event.startswith("message_")] == (told or ["message_end"])
+    got = [frame for record in records for frame in chat_events.feed(record)]
+    assert [each.event for each in got if each.event.startswith("message_")] == (sent or ["message_end"])
     assert got[-1].data["files"] == [file]
-    if told:
+    if sent:
         [shown] = [each.data for each in got if each.event == "message_file"]
         assert shown == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
 

@@ -53,9 +53,9 @@ async def test_variables_are_shown_as_text(declared: Client) -> None:
     conversation = await begin(declared)
     body = await variables(declared, conversation)
     assert (body["limit"], body["has_more"]) == (20, False)
-    told = body["data"]
-    assert list(told[0]) == ["id", "name", "value_type", "value", "description", "created_at", "updated_at"]
-    assert {each["name"]: (each["value_type"], each["value"]) for each in told} == {
+    data = body["data"]
+    assert list(data[0]) == ["id", "name", "value_type", "value", "description", "created_at", "updated_at"]
+    assert {each["name"]: (each["value_type"], each["value"]) for each in data} == {
         "mood": ("string", "calm"),
         "count": ("number", "1"),
         "open": ("boolean", "True"),
@@ -66,7 +66,7 @@ async def test_variables_are_shown_as_text(declared: Client) -> None:
         "anything": ("array[any]", "[]"),
         "nothing": ("string", None),
     }
-    assert told[0]["description"] == "the mood"
+    assert data[0]["description"] == "the mood"
 
 
 async def test_variables_come_page_by_page(declared: Client) -> None:
@@ -100,10 +100,10 @@ async def test_variables_that_cannot_be_listed(declared: Client, query: str) -> 
     assert (await refused(declared, "GET", path))[:2] == (400, "invalid_param")
 
 
-async def assign(app: Client, conversation: str, name: str, asked: dict[str, Any]) -> tuple[int, Any]:
-    told = (await variables(app, conversation, f"&variable_name={name}"))["data"][0]
-    path = f"/v1/conversations/{conversation}/variables/{told['id']}"
-    return await app.call("PUT", path, json={"user": "u1", **asked})
+async def assign(app: Client, conversation: str, name: str, fields: dict[str, Any]) -> tuple[int, Any]:
+    variable = (await variables(app, conversation, f"&variable_name={name}"))["data"][0]
+    path = f"/v1/conversations/{conversation}/variables/{variable['id']}"
+    return await app.call("PUT", path, json={"user": "u1", **fields})
 
 
 @pytest.mark.parametrize(

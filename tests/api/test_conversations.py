@@ -38,11 +38,11 @@ async def test_an_end_user_sees_the_conversations_it_began(app: Client) -> None:
     await begin(app, "elsewhere", user="u2")
     body = await listed(app)
     assert (body["limit"], body["has_more"]) == (20, False)
-    (told,) = body["data"]
-    assert list(told) == ["id", "name", "inputs", "status", "introduction", "created_at", "updated_at"]
-    assert (told["id"], told["name"], told["inputs"]) == (one, "hello there", {})
-    assert (told["status"], told["introduction"]) == ("normal", "Hi!")
-    assert isinstance(told["created_at"], int)
+    (conversation,) = body["data"]
+    assert list(conversation) == ["id", "name", "inputs", "status", "introduction", "created_at", "updated_at"]
+    assert (conversation["id"], conversation["name"], conversation["inputs"]) == (one, "hello there", {})
+    assert (conversation["status"], conversation["introduction"]) == ("normal", "Hi!")
+    assert isinstance(conversation["created_at"], int)
     assert await names(app, "user=u2") == ["elsewhere"]
     assert await names(app, "user=u3") == []
     assert await names(app, "") == []  # who does not say who it is began none
@@ -127,8 +127,8 @@ async def test_nobody_touches_what_is_not_theirs(server: Serving, app: Client, m
             url += f"?user={user}" if user else ""
             assert await refused(caller, method, url) == NO_CONVERSATION
         else:
-            asked = {"user": user, "name": "mine", "value": 1}
-            assert await refused(caller, method, url, json=asked) == NO_CONVERSATION
+            fields = {"user": user, "name": "mine", "value": 1}
+            assert await refused(caller, method, url, json=fields) == NO_CONVERSATION
     assert await names(app, "user=u1") == ["hi"]
 
 
@@ -162,8 +162,8 @@ async def test_what_is_deleted_meanwhile_stays_deleted(
 
     monkeypatch.setattr(server.store, "save_conversation", late)
     for method, path in (("POST", f"{conversation}/name"), ("DELETE", conversation)):
-        asked = {"user": "u1", "name": "new"}
-        assert (await refused(app, method, f"/v1/conversations/{path}", json=asked)) == NO_CONVERSATION
+        fields = {"user": "u1", "name": "new"}
+        assert (await refused(app, method, f"/v1/conversations/{path}", json=fields)) == NO_CONVERSATION
     assert (await listed(app))["data"] == []
 
 
@@ -177,8 +177,8 @@ async def test_deleting_needs_a_body(app: Client) -> None:
 # ----------------------------------------------------------------------------------------------------------- rename
 
 
-async def rename(app: Client, conversation: str, **asked: Any) -> tuple[int, Any]:
-    return await app.call("POST", f"/v1/conversations/{conversation}/name", json={"user": "u1", **asked})
+async def rename(app: Client, conversation: str, **fields: Any) -> tuple[int, Any]:
+    return await app.call("POST", f"/v1/conversations/{conversation}/name", json={"user": "u1", **fields})
 
 
 async def test_a_conversation_is_renamed(app: Client) -> None:
@@ -214,7 +214,7 @@ async def test_a_conversation_is_named_after_the_first_of_very_many(server: Serv
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("fields", "message"),
     [
         ({}, "name is required when auto_generate is false"),
         ({"name": ""}, "name is required when auto_generate is false"),
@@ -226,9 +226,9 @@ async def test_a_conversation_is_named_after_the_first_of_very_many(server: Serv
         ({"name": "x", "auto_generate": []}, "auto_generate: Input should be a valid boolean"),
     ],
 )
-async def test_a_name_that_is_none(app: Client, asked: dict[str, Any], message: str) -> None:
+async def test_a_name_that_is_none(app: Client, fields: dict[str, Any], message: str) -> None:
     conversation = await begin(app)
-    status, body = await rename(app, conversation, **asked)
+    status, body = await rename(app, conversation, **fields)
     assert (status, body["code"], body["message"]) == (400, "invalid_param", message)
     assert await names(app, "user=u1") == ["hi"]
 
@@ -257,10 +257,10 @@ async def test_it_is_all_documented(server: Serving) -> None:
         "/v1/text-to-audio": ["post"],
     }.items():
         for method in methods:
-            told = paths[path][method]
-            assert told["summary"], path
-            assert told["security"], path
-            good = next(answer for status, answer in told["responses"].items() if status < "300")
+            operation = paths[path][method]
+            assert operation["summary"], path
+            assert operation["security"], path
+            good = next(answer for status, answer in operation["responses"].items() if status < "300")
             assert all("example" in each for each in good.get("content", {}).values()), path
-            named = {each["name"] for each in told.get("parameters", ()) if each["in"] == "path"}
+            named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}

@@ -35,8 +35,8 @@ async def messages(app: Client, conversation: str, query: str = "") -> Any:
 
 
 async def only_message(app: Client, conversation: str) -> Any:
-    (told,) = (await messages(app, conversation))["data"]
-    return told
+    (entry,) = (await messages(app, conversation))["data"]
+    return entry
 
 
 # ------------------------------------------------------------------------------------------------------------- list
@@ -48,8 +48,8 @@ async def test_a_message_is_shown_with_its_answer(server: Serving) -> None:
     said = (await say(app, "hey", inputs={"tone": "kind", "nobody asked": 1}))[1]
     body = await messages(app, said["conversation_id"])
     assert (body["limit"], body["has_more"]) == (20, False)
-    (told,) = body["data"]
-    assert list(told) == [
+    (entry,) = body["data"]
+    assert list(entry) == [
         "id",
         "conversation_id",
         "parent_message_id",
@@ -71,7 +71,7 @@ async def test_a_message_is_shown_with_its_answer(server: Serving) -> None:
         "extra_contents",
         "total_tokens",
     ]
-    assert told | {"created_at": 0, "provider_response_latency": 0} == {
+    assert entry | {"created_at": 0, "provider_response_latency": 0} == {
         "id": said["message_id"],
         "conversation_id": said["conversation_id"],
         "parent_message_id": "00000000-0000-0000-0000-000000000000",
@@ -93,8 +93,8 @@ async def test_a_message_is_shown_with_its_answer(server: Serving) -> None:
         "extra_contents": [],
         "total_tokens": 0,
     }
-    assert 0 < told["provider_response_latency"] < 60
-    assert told["created_at"] == said["created_at"]
+    assert 0 < entry["provider_response_latency"] < 60
+    assert entry["created_at"] == said["created_at"]
 
 
 async def test_messages_come_page_by_page(app: Client) -> None:
@@ -147,8 +147,8 @@ async def test_an_answer_under_way_is_shown_as_far_as_it_goes(server: Serving) -
         assert (await only_message(app, conversation))["answer"] == "So: "
         gate.let(4)
         await stream.until("message_end")
-    told = await only_message(app, conversation)
-    assert (told["answer"], told["status"]) == ("So: Once upon a time.", "normal")
+    entry = await only_message(app, conversation)
+    assert (entry["answer"], entry["status"]) == ("So: Once upon a time.", "normal")
 
 
 async def test_a_stopped_answer_keeps_what_was_said(server: Serving) -> None:
@@ -165,8 +165,8 @@ async def test_a_stopped_answer_keeps_what_was_said(server: Serving) -> None:
         assert (await app.call("POST", stop, json={"user": "u1"}))[0] == 200
         conversation = event.body["conversation_id"]
         await stream.rest()
-    told = await only_message(app, conversation)
-    assert (told["answer"], told["status"], told["error"]) == ("So: Once upon ", "normal", None)
+    entry = await only_message(app, conversation)
+    assert (entry["answer"], entry["status"], entry["error"]) == ("So: Once upon ", "normal", None)
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["stays", "leaves"])
@@ -202,8 +202,8 @@ async def test_a_failed_answer_says_why(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("So: {{#boom.text#}}", ["boom"]))
     assert (await say(app, "hey"))[0] == 400
     _, listed = await app.call("GET", "/v1/conversations?user=u1")
-    told = await only_message(app, listed["data"][0]["id"])
-    assert (told["status"], told["error"], told["answer"]) == ("error", "Run failed: it went boom", "So: ")
+    entry = await only_message(app, listed["data"][0]["id"])
+    assert (entry["status"], entry["error"], entry["answer"]) == ("error", "Run failed: it went boom", "So: ")
 
 
 async def test_what_is_shown_hides_secrets(server: Serving) -> None:
@@ -226,9 +226,9 @@ async def test_what_is_shown_hides_secrets(server: Serving) -> None:
     await server.add("chat.yml", yaml.safe_dump(file))
     Scripted.scripts["go"] = boom
     await say(app, "again", conversation)
-    told = (await messages(app, conversation))["data"][1]
-    assert (told["status"], told["error"]) == ("error", "Run failed: ******************** is wrong")
-    assert told["answer"] == "******************** again "
+    entry = (await messages(app, conversation))["data"][1]
+    assert (entry["status"], entry["error"]) == ("error", "Run failed: ******************** is wrong")
+    assert entry["answer"] == "******************** again "
 
 
 async def boom(_: Context) -> Result:
@@ -278,14 +278,14 @@ async def test_what_an_answer_cost(tmp_path: Path) -> None:
     Scripted.scripts |= {"ask": ask, "again": ask, "fail": fail}
     async with serving(tmp_path) as server:
         app = await server.add("chat.yml", chatflow("Hello!", scripts=["ask", "again"]))
-        told = await only_message(app, (await say(app))[1]["conversation_id"])
-        assert (told["message_tokens"], told["answer_tokens"], told["total_tokens"]) == (12, 8, 20)
-        assert (told["total_price"], told["currency"]) == ("0.0000280", "USD")
+        entry = await only_message(app, (await say(app))[1]["conversation_id"])
+        assert (entry["message_tokens"], entry["answer_tokens"], entry["total_tokens"]) == (12, 8, 20)
+        assert (entry["total_price"], entry["currency"]) == ("0.0000280", "USD")
         failing = await server.add("failing.yml", chatflow(scripts=["ask", "fail"], name="failing"))
         async with saying(failing) as stream:
             conversation = (await stream.rest())[0].body["conversation_id"]
-        told = await only_message(failing, conversation)
-        assert (told["status"], told["total_tokens"], told["total_price"]) == ("error", 10, "0.0000140")
+        entry = await only_message(failing, conversation)
+        assert (entry["status"], entry["total_tokens"], entry["total_price"]) == ("error", 10, "0.0000140")
 
 
 class Retrieval(Scripted):
@@ -325,8 +325,8 @@ async def test_what_an_answer_cites(tmp_path: Path, citing: bool) -> None:
 
 
 async def rate(app: Client, message: str, rating: Any, user: Any = "u1", **more: Any) -> tuple[int, Any]:
-    asked = {"rating": rating, "user": user, **more}
-    return await app.call("POST", f"/v1/messages/{message}/feedbacks", json=asked)
+    fields = {"rating": rating, "user": user, **more}
+    return await app.call("POST", f"/v1/messages/{message}/feedbacks", json=fields)
 
 
 async def test_a_message_is_rated_and_rated_anew(server: Serving, app: Client) -> None:
@@ -336,8 +336,8 @@ async def test_a_message_is_rated_and_rated_anew(server: Serving, app: Client) -
     _, first = await app.call("GET", "/v1/app/feedbacks")
     assert (await rate(app, said["message_id"], "dislike"))[0] == 200
     _, body = await app.call("GET", "/v1/app/feedbacks")
-    (told,) = body["data"]
-    assert list(told) == [
+    (entry,) = body["data"]
+    assert list(entry) == [
         "id",
         "app_id",
         "conversation_id",
@@ -350,12 +350,12 @@ async def test_a_message_is_rated_and_rated_anew(server: Serving, app: Client) -
         "created_at",
         "updated_at",
     ]
-    assert (told["rating"], told["content"], told["from_source"]) == ("dislike", None, "user")
-    assert (told["message_id"], told["conversation_id"]) == (said["message_id"], said["conversation_id"])
-    assert (told["app_id"], told["id"]) == (app.served.app.id, first["data"][0]["id"])
-    _, who = await app.call("GET", f"/v1/end-users/{told['from_end_user_id']}")
+    assert (entry["rating"], entry["content"], entry["from_source"]) == ("dislike", None, "user")
+    assert (entry["message_id"], entry["conversation_id"]) == (said["message_id"], said["conversation_id"])
+    assert (entry["app_id"], entry["id"]) == (app.served.app.id, first["data"][0]["id"])
+    _, who = await app.call("GET", f"/v1/end-users/{entry['from_end_user_id']}")
     assert who["session_id"] == "u1"
-    assert told["created_at"].endswith("Z")
+    assert entry["created_at"].endswith("Z")
 
 
 async def test_a_rating_is_taken_back(app: Client) -> None:
@@ -390,11 +390,11 @@ async def test_ratings_that_are_none(server: Serving, app: Client) -> None:
 
 async def test_completions_are_rated_too(server: Serving) -> None:
     app = await server.add("completion.yml", chatflow(mode="completion"))
-    asked = {"inputs": {}, "query": "hey", "user": "u1"}
-    message = (await app.call("POST", "/v1/completion-messages", json=asked))[1]["message_id"]
+    fields = {"inputs": {}, "query": "hey", "user": "u1"}
+    message = (await app.call("POST", "/v1/completion-messages", json=fields))[1]["message_id"]
     assert (await rate(app, message, "like"))[0] == 200
-    (told,) = (await app.call("GET", "/v1/app/feedbacks"))[1]["data"]
-    assert UUID(told["conversation_id"])
+    (entry,) = (await app.call("GET", "/v1/app/feedbacks"))[1]["data"]
+    assert UUID(entry["conversation_id"])
 
 
 async def test_feedbacks_come_page_by_page(app: Client) -> None:

@@ -214,11 +214,11 @@ async def test_every_error_is_in_openais_shape(
         app = await server.add("chat.yml", chatflow())
         headers = {"Authorization": f"Bearer {app.key}", **more.get("headers", {})}
         async with app.session.request(method, app.url + path, **more | {"headers": headers}) as answer:
-            told = await answer.json()
+            error = await answer.json()
     assert answer.status == status
-    assert told.keys() == {"error"}
-    assert told["error"].keys() == {"message", "type", "param", "code"}
-    assert told["error"]["code"] == code
+    assert error.keys() == {"error"}
+    assert error["error"].keys() == {"message", "type", "param", "code"}
+    assert error["error"]["code"] == code
 
 
 async def test_what_breaks_is_in_openais_shape(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,9 +91,9 @@ async def test_a_chat_is_streamed(server: Serving) -> None:
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert len({chunk.id for chunk in chunks}) == 1
     assert chunks[0].choices[0].delta.role == "assistant"
-    told = [chunk.choices[0] for chunk in chunks if chunk.choices]
-    assert "".join(choice.delta.content or "" for choice in told) == "one two!"
-    assert [choice.finish_reason for choice in told] == [None] * (len(told) - 1) + ["stop"]
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "one two!"
+    assert [choice.finish_reason for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
     assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (6, 4)
@@ -295,10 +295,10 @@ async def test_content_that_an_app_cannot_take_is_refused(server: Serving, conte
 async def test_what_is_not_done_here_is_refused_by_name(server: Serving, more: Any, param: str) -> None:
     app = await server.add("chat.yml", chatflow())
     body = {"model": "chat", "messages": [user("hello")], **more}
-    status, told = await app.call("POST", "/v1/openai/chat/completions", json=body)
+    status, response = await app.call("POST", "/v1/openai/chat/completions", json=body)
     assert status == 400
-    assert set(told["error"]) == {"message", "type", "param", "code"}
-    assert (told["error"]["param"], told["error"]["type"]) == (param, "invalid_request_error")
+    assert set(response["error"]) == {"message", "type", "param", "code"}
+    assert (response["error"]["param"], response["error"]["type"]) == (param, "invalid_request_error")
 
 
 async def test_what_asks_for_nothing_is_taken(server: Serving) -> None:
@@ -336,11 +336,11 @@ async def test_errors_are_openais(server: Serving) -> None:
         stream = await client.chat.completions.create(model="chat", messages=hello, stream=True)
         with pytest.raises(openai.APIError, match="Run failed: it went boom"):
             [chunk async for chunk in stream]
-    status, told = await app.call("POST", "/v1/openai/chat/completions", data=b"{", headers={})
-    assert (status, told["error"]["code"]) == (415, "unsupported_media_type")
+    status, response = await app.call("POST", "/v1/openai/chat/completions", data=b"{", headers={})
+    assert (status, response["error"]["code"]) == (415, "unsupported_media_type")
     json = {"Content-Type": "application/json"}
-    status, told = await app.call("POST", "/v1/openai/chat/completions", data=b"[1]", headers=json)
-    assert (status, told["error"]["code"]) == (400, "bad_request")
+    status, response = await app.call("POST", "/v1/openai/chat/completions", data=b"[1]", headers=json)
+    assert (status, response["error"]["code"]) == (400, "bad_request")
 
 
 async def test_a_paused_run_is_an_error_that_says_where_to_follow_it(server: Serving) -> None:
@@ -402,15 +402,15 @@ async def test_an_annotation_answers_here_too(server: Serving) -> None:
     await server.store.save_annotation_reply(app.served.app.id, {"score_threshold": 0.9})
     await server.store.save_annotation(Annotation(str(uuid4()), app.served.app.id, "What is tea?", "Leaves.", 0, 0.0))
     async with sdk(app) as client:
-        asked: Any = {"model": "chat", "messages": [user("what is tea")]}
-        whole = await client.chat.completions.create(**asked)
+        request_body: Any = {"model": "chat", "messages": [user("what is tea")]}
+        whole = await client.chat.completions.create(**request_body)
         assert whole.choices[0].message.content == "Leaves."
-        stream = await client.chat.completions.create(**asked, stream=True)
+        stream = await client.chat.completions.create(**request_body, stream=True)
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Leaves."
 
 
 async def test_another_apps_conversation_is_unknown(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow())
     body = {"model": "chat", "messages": [user("hello")], "conversation_id": str(uuid4())}
-    status, told = await app.call("POST", "/v1/openai/chat/completions", json=body)
-    assert (status, told["error"]["message"]) == (404, "Conversation Not Exists.")
+    status, response = await app.call("POST", "/v1/openai/chat/completions", json=body)
+    assert (status, response["error"]["message"]) == (404, "Conversation Not Exists.")

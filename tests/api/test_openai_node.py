@@ -44,9 +44,9 @@ async def test_the_node_client_chats_and_streams(server: Serving, node: str) -> 
         node, "chat.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     async with asyncio.timeout(60):
-        told, wrong = await running.communicate()
-    assert running.returncode == 0, wrong.decode()
-    got = json.loads(told)
+        stdout, stderr = await running.communicate()
+    assert running.returncode == 0, stderr.decode()
+    got = json.loads(stdout)
     pieces = got.pop("pieces")
     assert got == {
         "model": "chat",
@@ -69,9 +69,9 @@ async def test_a_node_client_that_leaves_stops_its_runs(server: Serving, node: s
         node, "leave.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     async with asyncio.timeout(60):
-        told, wrong = await running.communicate()
-    assert running.returncode == 0, wrong.decode()
-    assert json.loads(told) == {"heard": "Hel", "gaveUp": True}
+        stdout, stderr = await running.communicate()
+    assert running.returncode == 0, stderr.decode()
+    assert json.loads(stdout) == {"heard": "Hel", "gaveUp": True}
     for _ in range(1500):
         found = [each.status for each in (await server.store.list_runs(RunFilter(app.served.app.id)))[1]]
         if "running" not in found:

@@ -40,15 +40,15 @@ async def test_every_endpoint_is_documented_with_examples(server: Serving) -> No
     paths = (await documented(server))["paths"]
     for path, methods in ENDPOINTS.items():
         for method in methods:
-            told = paths[path][method]
-            assert told["summary"]
-            assert told["security"], path
-            good = told["responses"]["201" if "upload" in path else "200"]["content"]
+            operation = paths[path][method]
+            assert operation["summary"]
+            assert operation["security"], path
+            good = operation["responses"]["201" if "upload" in path else "200"]["content"]
             assert all("example" in each for each in good.values()), path
             assert any(
-                "examples" in r["content"]["application/json"] for s, r in told["responses"].items() if s > "399"
+                "examples" in r["content"]["application/json"] for s, r in operation["responses"].items() if s > "399"
             )
-            named = {each["name"] for each in told.get("parameters", ()) if each["in"] == "path"}
+            named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}
     ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert len(set(ids)) == len(ids)
@@ -75,7 +75,7 @@ async def test_examples_have_the_fields_of_real_answers(server: Serving) -> None
         (example("/v1/workflows/run/{workflow_run_id}"), (await app.call("GET", path))[1]),
         *[(example(path), (await app.call("GET", path))[1]) for path in ("/v1/info", "/v1/meta", "/v1/workflows/logs")],
     )
-    for told, real in held:
-        assert set(told) == set(real)
+    for declared, real in held:
+        assert set(declared) == set(real)
     for path in ("/v1/site", "/v1/parameters"):
         assert set(example(path)) <= set((await app.call("GET", path))[1])

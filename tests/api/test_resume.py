@@ -126,21 +126,21 @@ def heard_again(story: Story, cut: int, late: int) -> list[Record]:
     return before + after
 
 
-def shown(frames: Sequence[StreamEvent]) -> list[Any]:
+def shown(sent: Sequence[StreamEvent]) -> list[Any]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[Any] = []
-    for frame in frames:
+    for event in sent:
         if (
-            frame.event == "text_chunk"
+            event.event == "text_chunk"
             and seen
             and seen[-1][0] == "text"
-            and seen[-1][1] == frame.data["from_variable_selector"]
+            and seen[-1][1] == event.data["from_variable_selector"]
         ):
-            seen[-1][2] += frame.data["text"]
-        elif frame.event == "text_chunk":
-            seen.append(["text", frame.data["from_variable_selector"], frame.data["text"]])
+            seen[-1][2] += event.data["text"]
+        elif event.event == "text_chunk":
+            seen.append(["text", event.data["from_variable_selector"], event.data["text"]])
         else:
-            seen.append([frame.event, frame.data.get("node_id"), frame.data.get("status")])
+            seen.append([event.event, event.data.get("node_id"), event.data.get("status")])
     return seen
 
 
@@ -153,15 +153,15 @@ def crashes(story: Story, upto: int | None = None) -> int:
 def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, str]], last: str, late: int) -> None:
     story = lived(moves, last)
     whole = RunEvents(RUN, FLOW)
-    told: list[tuple[int, StreamEvent]] = []  # with how many records had been heard by then
+    sent: list[tuple[int, StreamEvent]] = []  # with how many records had been heard by then
     for count, record in enumerate(story.heard, 1):
-        told += [(count, frame) for frame in whole.feed(record)]
-    for index, (count, frame) in enumerate(told):
-        rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(frame.position)))
+        sent += [(count, event) for event in whole.feed(record)]
+    for index, (count, event) in enumerate(sent):
+        rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(event.position)))
         heard = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
             again = [each for record in heard for each in rest.feed(record)]
-            assert shown([*(each for _, each in told[: index + 1]), *again]) == shown([each for _, each in told])
+            assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
             continue
         # What only followers heard before a crash is lost to who was away: it may miss that, as long as it hears
         # nothing twice of what came before the crash, and all that came after.
@@ -170,7 +170,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         for record in heard[:resumed]:
             rest.feed(record)
         after = [each for record in heard[resumed:] for each in rest.feed(record)]
-        assert shown(after) == shown([each for at, each in told if at > last_crash])
+        assert shown(after) == shown([each for at, each in sent if at > last_crash])
 
 
 @settings(max_examples=50, deadline=None)
@@ -179,11 +179,11 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story = lived(moves, last)
     whole = RunEvents(RUN, FLOW)
-    everything = [frame for record in story.heard for frame in whole.feed(record)]
+    everything = [event for record in story.heard for event in whole.feed(record)]
     place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
-        frames = RunEvents(RUN, FLOW, place)
-        found = next((new for record in story.heard if (new := frames.feed(record))), None)
+        run_events = RunEvents(RUN, FLOW, place)
+        found = next((new for record in story.heard if (new := run_events.feed(record))), None)
         if found is None:
             break
         got.append(found[0])
@@ -200,12 +200,12 @@ def test_an_id_that_is_none_of_ours_is_refused(text: str) -> None:
 
 
 def test_a_retry_is_told_as_one() -> None:
-    frames = RunEvents(RUN, FLOW)
+    run_events = RunEvents(RUN, FLOW)
     story = lived([], "b")
     event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
-    told = [frames.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
-    assert [each.event for each in told] == ["node_retry"]
-    body = orjson.loads(frames.encode(told[0]))
+    sent = [run_events.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
+    assert [each.event for each in sent] == ["node_retry"]
+    body = orjson.loads(run_events.encode(sent[0]))
     assert body["event"] == "node_retry"
     data = body["data"]
     assert (data["status"], data["error"], data["retry_index"], data["inputs"]) == ("retry", "no luck", 2, {"q": 1})
@@ -214,10 +214,10 @@ def test_a_retry_is_told_as_one() -> None:
 
 @pytest.mark.parametrize("strategy", ["fail-branch", "default-value"])
 def test_a_handled_failure_is_an_exception_with_the_real_error(strategy: str) -> None:
-    frames = RunEvents(RUN, FLOW)
+    run_events = RunEvents(RUN, FLOW)
     event = NodeFailed("a", "no luck", "Boom", strategy=strategy, outputs={"error_message": "no luck"})
-    told = [frames.feed(record) for record in [*lived([], "b").heard[:6], Record(RUN, 7, 9.0, event)]][-1]
-    data = told[-1].data
+    sent = [run_events.feed(record) for record in [*lived([], "b").heard[:6], Record(RUN, 7, 9.0, event)]][-1]
+    data = sent[-1].data
     assert (data["status"], data["error"]) == ("exception", "no luck")
     assert data["execution_metadata"] == {"error_strategy": strategy}
 

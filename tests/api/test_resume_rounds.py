@@ -80,22 +80,22 @@ def lived(moves: Sequence[tuple[int, str]]) -> list[Record]:
     return story.heard
 
 
-def shown(frames: Sequence[StreamEvent]) -> Any:
+def shown(sent: Sequence[StreamEvent]) -> Any:
     """What was said, and the events."""
-    text = "".join(frame.data["text"] for frame in frames if frame.event == "text_chunk")
-    events = [(frame.event, frame.data.get("id"), frame.data.get("index")) for frame in frames]
+    text = "".join(event.data["text"] for event in sent if event.event == "text_chunk")
+    events = [(event.event, event.data.get("id"), event.data.get("index")) for event in sent]
     return text, [each for each in events if each[0] != "text_chunk"]
 
 
 def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
     whole = RunEvents(RUN, made)
-    told = [(count, frame) for count, record in enumerate(heard, 1) for frame in whole.feed(record)]
-    everything = shown([frame for _, frame in told])
-    for index, (count, frame) in enumerate(told):
-        rest = RunEvents(RUN, made, StreamPosition.parse(str(frame.position)))
+    sent = [(count, event) for count, record in enumerate(heard, 1) for event in whole.feed(record)]
+    everything = shown([event for _, event in sent])
+    for index, (count, event) in enumerate(sent):
+        rest = RunEvents(RUN, made, StreamPosition.parse(str(event.position)))
         known = [record for record in heard[:count] if record.seq is not None]
         again = [each for record in [*known, *heard[count:]] for each in rest.feed(record)]
-        assert shown([*(each for _, each in told[: index + 1]), *again]) == everything
+        assert shown([*(each for _, each in sent[: index + 1]), *again]) == everything
 
 
 @settings(max_examples=100, deadline=None)
@@ -136,9 +136,9 @@ async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> Non
     await Driver("run", made, where).drive()
     old = await where.journal.read("run")
     assert isinstance(old[0].event, RunQueued)
-    frames = RunEvents(RUN, made)
-    told = [frame for record in fork(old, RUN, 1.0, old[0].event) for frame in frames.feed(record)]
-    (completed,) = [frame.data for frame in told if frame.event == "iteration_completed"]
+    run_events = RunEvents(RUN, made)
+    sent = [event for record in fork(old, RUN, 1.0, old[0].event) for event in run_events.feed(record)]
+    (completed,) = [event.data for event in sent if event.event == "iteration_completed"]
     assert (completed["total_tokens"], completed["execution_metadata"]["total_price"]) == (0, "0.0")
 
 
@@ -157,10 +157,10 @@ def levels() -> int:
 async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:
     """Else each record would cost more than the one before."""
     records = await lived_through(told_inside(fails_on=[3, 8]), items=list(range(12)))
-    frames, before = RunEvents(RUN, FLOW), levels()
+    run_events, before = RunEvents(RUN, FLOW), levels()
     known: list[int] = []
     for record in records:
-        frames.feed(record)
+        run_events.feed(record)
         if isinstance(record.event, RoundStarted):
             known.append(levels() - before)
     assert len(known) == 12
@@ -175,9 +175,9 @@ async def test_an_attempt_in_a_round_says_whose_round_it_is() -> None:
         "start>it it-start>lo lo-start>in it>end",
         {"out": ["it", "output"]},
     )
-    frames = RunEvents(RUN, made)
-    told = [frame for record in await lived_through(made, items=["a"]) for frame in frames.feed(record)]
-    (again,) = [frame.data for frame in told if frame.event == "node_retry"]
+    run_events = RunEvents(RUN, made)
+    sent = [event for record in await lived_through(made, items=["a"]) for event in run_events.feed(record)]
+    (again,) = [event.data for event in sent if event.event == "node_retry"]
     place = {"iteration_id": "it", "iteration_index": 0, "loop_id": "lo", "loop_index": 0}
     assert again["execution_metadata"] == place
     assert (again["iteration_id"], again["loop_id"], again["retry_index"]) == ("it", "lo", 1)

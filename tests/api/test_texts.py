@@ -35,8 +35,8 @@ async def test_a_body_in_any_encoding_of_json(server: Serving, encoding: str) ->
     app = await echo(server)
     body = {"inputs": {"q": "é 中 🎉"}, "user": "用户"}
     raw = json.dumps(body, ensure_ascii=False).encode(encoding)
-    status, told = await app.call("POST", "/v1/workflows/run", data=raw, headers=JSON)
-    assert (status, told["data"]["outputs"]) == (200, {"q": "é 中 🎉"})
+    status, response = await app.call("POST", "/v1/workflows/run", data=raw, headers=JSON)
+    assert (status, response["data"]["outputs"]) == (200, {"q": "é 中 🎉"})
     raw = json.dumps(body | {"response_mode": "async"}, ensure_ascii=False).encode(encoding)
     reply = await ask(app, "POST", f"/workflows/{app.served.app.id}/run", data=raw, headers=JSON)
     assert reply.status == 202
@@ -53,9 +53,9 @@ async def test_a_body_with_numbers_that_json_does_not_have(server: Serving) -> N
 async def test_half_a_character_is_the_same_at_every_door(server: Serving, sent: str, seen: str) -> None:
     app = await echo(server)
     body = {"inputs": {"q": sent}, "user": sent}
-    status, told = await post(app, body)
-    assert (status, told["data"]["outputs"]) == (200, {"q": seen})
-    run = told["workflow_run_id"]
+    status, response = await post(app, body)
+    assert (status, response["data"]["outputs"]) == (200, {"q": seen})
+    run = response["workflow_run_id"]
     headers = {"Authorization": f"Bearer {app.key}", **JSON}
     raw = json.dumps(body | {"response_mode": "streaming"})
     async with app.session.post(app.url + "/v1/workflows/run", data=raw, headers=headers) as answer:

@@ -32,9 +32,9 @@ async def test_thinking_is_told_beside_the_answer(server: Serving) -> None:
     assert {(each["data"]["message_id"], each["data"]["node_id"]) for each in thoughts} == {
         (thoughts[0]["message_id"], "think")
     }
-    told = reasoning(events)
-    assert "".join(text for text, _ in told) == "Hmm."
-    assert [final for _, final in told] == [False] * (len(told) - 1) + [True]
+    sent = reasoning(events)
+    assert "".join(text for text, _ in sent) == "Hmm."
+    assert [final for _, final in sent] == [False] * (len(sent) - 1) + [True]
     assert "".join(each.body["answer"] for each in events if each.name == "message") == "Hello!"
     names = [each.name for each in events]
     assert (
@@ -72,6 +72,6 @@ async def test_thinking_goes_on_from_any_place(server: Serving) -> None:
         headers = {"Last-Event-ID": event.id or ""}
         async with app.stream(f"/v1/workflow/{run}/events?user=u1", headers) as again:
             rest = await again.rest()
-        told = "".join(text for text, _ in reasoning(events[: place + 1])), "".join(t for t, _ in reasoning(rest))
-        assert "".join(told) == "Hmm.", (event.name, event.id)
+        sent = "".join(text for text, _ in reasoning(events[: place + 1])), "".join(t for t, _ in reasoning(rest))
+        assert "".join(sent) == "Hmm.", (event.name, event.id)
         assert sum(final for _, final in [*reasoning(events[: place + 1]), *reasoning(rest)]) == 1, event.id

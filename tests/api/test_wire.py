@@ -138,9 +138,9 @@ async def test_head_is_answered_without_a_body_wherever_get_is(server: Serving) 
     }
     head = "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
     for path, status in paths.items():
-        asked = head.format(method="HEAD", path=path, key=app.key).encode()
+        head_request = head.format(method="HEAD", path=path, key=app.key).encode()
         after = head.format(method="GET", path="/v1/info", key=app.key).encode()
-        replies = await sent(server, [asked, after], ["HEAD", "GET"])
+        replies = await sent(server, [head_request, after], ["HEAD", "GET"])
         assert [each.status for each in replies] == [status, 200], path
         assert replies[1].json["name"] == "tiny"
     [reply] = await sent(server, [b"HEAD /v1/info HTTP/1.1\r\nHost: x\r\n\r\n"], ["HEAD"])
@@ -189,8 +189,8 @@ async def test_a_body_that_is_not_what_its_encoding_says(
     server: Serving, encoding: str, body: bytes, status: int
 ) -> None:
     app = await echo(server)
-    found, told = await posted(app, body, encoding)
-    assert (found, told["status"]) == (status, status)
+    found, response = await posted(app, body, encoding)
+    assert (found, response["status"]) == (status, status)
 
 
 async def test_a_packed_body_is_as_large_as_what_it_holds(tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ async def test_a_packed_body_is_as_large_as_what_it_holds(tmp_path: Path) -> Non
         bomb = gzip.compress(body_of() + b" " * 50_000_000)
         assert len(bomb) < 100_000
         for encoding, packed in (("gzip", bomb), ("deflate", zlib.compress(b" " * 200_000))):
-            status, told = await posted(app, packed, encoding)
-            assert (status, told["code"]) == (413, "request_entity_too_large")
+            status, response = await posted(app, packed, encoding)
+            assert (status, response["code"]) == (413, "request_entity_too_large")
 
 
 async def test_an_upload_may_be_packed_too(server: Serving) -> None:
