@@ -37,14 +37,14 @@ from headrace.values import Selector, Value
 
 
 class Config(BaseModel):
-    """Base of the nodes' config models: what the file has beyond them is none of our business."""
+    """The base of config models. Fields of the file that a model does not declare are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, protected_namespaces=())
 
 
-def null_is_default(*fields: str) -> Any:
-    """For a config model's body: a null in these fields stands for their default. Dify's editor writes null for much of
-    what was never set."""
+def null_means_default(*fields: str) -> Any:
+    """In the body of a config model: a null in these fields means their default. Dify's editor writes null for many
+    fields that were never set."""
 
     def take_default(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
         assert info.field_name is not None
@@ -65,11 +65,12 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a node made of its inputs.
+    """The result of a node.
 
-    `outputs` are what later nodes read; `inputs` and `process` are shown in its node_finished; `handle` is the edge a
-    branching node leaves by; `usage` is what a model was paid (`resources.Usage.wire`); `assigned` are the values it
-    wrote to other scopes (`conversation`, a loop's id): scope, name, value.
+    `outputs` are what later nodes read. `inputs` and `process` appear in the run's trace and in Dify's node_finished
+    event. `handle` is the branch that a branching node takes. `usage` is the tokens and price of a model's answer
+    (`Usage.wire`). `assigned` are values for variables of other scopes (`conversation`, a loop's id), by scope and
+    name.
     """
 
     outputs: Mapping[str, Value]
@@ -92,7 +93,7 @@ class OutputType:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The node waits for somebody: the run pauses, and the node runs again once it is resumed."""
+    """Pauses the run, for instance to wait for a person. The node runs again when the run is resumed."""
 
     reason: Mapping[str, Value]
 
@@ -101,9 +102,9 @@ class Pause:
 class Context:
     """What a node sees of its run.
 
-    `emit(name, text)` streams text that the output `name` grows by; `key` is the same for every try at this attempt,
-    also after a crash: an idempotency key for whoever is called; `new_id` makes a UUID; `types` are those that the file
-    declares, of the variables that nodes assign: by (scope, name).
+    `emit(name, text)` streams text that is appended to the output `name`. `key` stays the same when an attempt is
+    repeated after a crash: use it as an idempotency key. `new_id` returns a new UUID. `types` are the declared types of
+    the variables that nodes assign, by (scope, name).
     """
 
     run: str
@@ -121,15 +122,15 @@ class Context:
 
 
 class Node(ABC, Generic[C]):
-    """A node type. One instance serves every run of a workflow version, so it keeps nothing of a run."""
+    """A node type. One instance serves every run of a workflow version, so it must not keep state of a run."""
 
     type: ClassVar[str]
     Config: ClassVar[type[Config]]
     """The config model: the type argument of `Node`."""
     instant: ClassVar[bool] = False
-    """It never waits and touches nothing outside: it runs in line, ahead of the journal."""
+    """It never awaits and has no side effects. It runs inline, before the journal is written."""
     branching: ClassVar[bool] = False
-    """It chooses one of its handles; others leave by every edge."""
+    """It takes one of its `branches`. Other nodes continue on every edge."""
     traits: ClassVar[Traits] = NO_TRAITS
     """What other parts of the system need to know about it."""
     partial: ClassVar[bool] = False
@@ -162,14 +163,14 @@ class Node(ABC, Generic[C]):
 
     @abstractmethod
     async def run(self, ctx: Context) -> Result | Pause:
-        """Runs once. NodeError where it fails; any other exception is a defect of the node type."""
+        """Runs the node once. It raises NodeError to fail; any other exception is a bug in the node type."""
 
-    def response(self) -> Sequence[Piece] | None:
-        """The pieces a response node (end, answer) tells; None for every other."""
+    def response_template(self) -> Sequence[Piece] | None:
+        """The text and selectors that make up the response; None if the node is not a response node (end, answer)."""
         return None
 
-    def handles(self) -> Iterable[str] | None:
-        """The handles a branching node may leave by; None where any will do."""
+    def branches(self) -> Iterable[str] | None:
+        """The handles that a branching node can take; None if any is possible."""
         return None
 
     def reads(self) -> Iterable[Read]:
@@ -181,17 +182,17 @@ class Node(ABC, Generic[C]):
         """Its outputs by name, as this configuration makes them; None if they are not known before it runs."""
         return None
 
-    def writes(self) -> Iterable[Selector]:
-        """The variables of other scopes that it assigns."""
+    def assigns(self) -> Iterable[Selector]:
+        """The variables of other scopes that it may assign."""
         return ()
 
     def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
-        """(path of a field in the node's data, what is wrong with it): what does not keep a file from being loaded, but
-        is surely not meant; for `lint`."""
+        """Mistakes in the configuration that do not keep a file from loading, for `lint`: the path of the field in the
+        node's data, and a message."""
         return ()
 
-    def needs(self, resources: Resources) -> Iterable[str]:
-        """What lacks before this node can run here, in words (a credential to set); for `lint` and at start."""
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
+        """What is missing on this machine, such as a credential, as messages for `lint` and the start of the server."""
         return ()
 
 
@@ -199,7 +200,7 @@ class ContainerNode(Node[C]):
     """A node with a graph inside: it answers the questions of `kernel.rounds.Container`, and is never run itself."""
 
     async def run(self, ctx: Context) -> Result:
-        raise NodeError("A container is opened, not run; this is a defect.", "Defect")
+        raise NodeError("A container is not run itself; this is a bug.", "Defect")
 
     @property
     @abstractmethod
@@ -214,7 +215,7 @@ class ContainerNode(Node[C]):
         return False
 
     def declares(self) -> Mapping[str, str]:
-        """The types of the variables in its `scope`, by name."""
+        """The declared types of the variables in its `scope`, by name."""
         return {}
 
     @abstractmethod
@@ -267,7 +268,7 @@ def _is_marked(annotation: object) -> bool:
 
 
 class Unknown(Node[Config]):
-    """Stands for a type that nobody here knows: the file loads, and a run that reaches it is told."""
+    """Stands for a node of an unknown type: the file loads, and a run that reaches the node fails."""
 
     type = ""
 
@@ -289,7 +290,7 @@ Registry = Mapping[str, type[Node[Config]]]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A conversation variable as the file declares it. `value` is what every conversation begins with."""
+    """A conversation variable as the file declares it. `value` is its value in a new conversation."""
 
     id: str
     name: str
@@ -300,7 +301,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Flow:
-    """A workflow version ready to run: its graph, a node for each of the graph's, and what the file says besides."""
+    """A workflow version that is ready to run: its graph, its nodes by id, and the other settings of its file."""
 
     graph: Graph
     nodes: Mapping[str, Node[Config]]
@@ -308,7 +309,7 @@ class Flow:
     mode: str
     description: str = ""
     environment: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    secrets: frozenset[str] = frozenset()  # values to be masked wherever anyone looks
+    secrets: frozenset[str] = frozenset()  # values that are masked in all output
     features: Mapping[str, Value] = field(default_factory=dict[str, Value])
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
     conversation: Sequence[Declared] = ()

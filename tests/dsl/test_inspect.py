@@ -63,7 +63,7 @@ class Choice(Plain):
     type = "choice"
     branching = True
 
-    def handles(self) -> list[str]:
+    def branches(self) -> list[str]:
         return ["a", "false"]
 
 
@@ -71,7 +71,7 @@ class End(Plain):
     type = "end"
     traits = Traits(response="outputs")
 
-    def response(self) -> list[str | tuple[str, ...]]:
+    def response_template(self) -> list[str | tuple[str, ...]]:
         return ["said: ", ("start", "q")]
 
 

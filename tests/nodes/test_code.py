@@ -273,7 +273,7 @@ def test_a_malformed_node_is_refused(wrong: dict[str, Any]) -> None:
 def test_what_the_sandbox_lacks_is_told_before_a_run():
     def needs(language: str) -> list[str]:
         config = CodeConfig.model_validate({"code": "x", "code_language": language})
-        return list(Code(config).needs(only(sandbox=Scripted({}))))
+        return list(Code(config).missing_requirements(only(sandbox=Scripted({}))))
 
     assert (needs("javascript"), needs("python3")) == (["no x"], [])
 

@@ -28,7 +28,7 @@ async def test_an_end_without_outputs():
 
 def test_an_end_tells_its_outputs_with_a_line_between_two():
     end = End(EndConfig.model_validate(outputs(a=["s", "x"], b=["t", "y"], none=[])))
-    assert end.response() == [("s", "x"), "\n", ("t", "y")]
+    assert end.response_template() == [("s", "x"), "\n", ("t", "y")]
 
 
 async def test_the_first_variable_that_exists_is_picked():

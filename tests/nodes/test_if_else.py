@@ -81,4 +81,4 @@ async def test_what_cannot_be_decided_fails_with_what_was_decided_before():
 
 
 def test_its_handles_are_its_cases():
-    assert list(IfElse(IfElseConfig.model_validate(CASES)).handles()) == ["true", "two", "false"]
+    assert list(IfElse(IfElseConfig.model_validate(CASES)).branches()) == ["true", "two", "false"]

@@ -298,7 +298,7 @@ async def test_what_lacks_is_told_before_a_run() -> None:
     def needs(**more: Any) -> list[str]:
         data = config("a", "b", "c", **more)
         node = KnowledgeRetrieval(KnowledgeRetrieval.Config.model_validate(data))
-        return list(node.needs(only(knowledge=Base({"a": []}), models=Model())))
+        return list(node.missing_requirements(only(knowledge=Base({"a": []}), models=Model())))
 
     assert needs() == ["set HEADRACE_KNOWLEDGE_URL"]
     assert needs(**AUTOMATIC) == ["set HEADRACE_KNOWLEDGE_URL"]

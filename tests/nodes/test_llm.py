@@ -284,6 +284,6 @@ async def test_an_answer_of_nothing():
 
 
 def test_what_lacks_is_told_before_anything_runs():
-    assert list(node().needs(resources(Model()))) == []
+    assert list(node().missing_requirements(resources(Model()))) == []
     other = node(model={"provider": "other", "name": "m"})
-    assert list(other.needs(resources(Model()))) == ["set the key of other"]
+    assert list(other.missing_requirements(resources(Model()))) == ["set the key of other"]

@@ -150,7 +150,7 @@ class Collect(Node[CollectConfig]):
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {"text": OutputType("string")}
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         return ("set COLLECT_KEY",)
 
 

@@ -173,7 +173,8 @@ async def test_memory_tells_what_was_said_before():
 
 
 def test_what_lacks_is_told_before_anything_runs():
-    assert list(node(model={"provider": "other", "name": "m"}).needs(resources(Model()))) == ["set the key of other"]
+    other = node(model={"provider": "other", "name": "m"})
+    assert list(other.missing_requirements(resources(Model()))) == ["set the key of other"]
 
 
 # ----------------------------------------------------------------------------------------------------------- answers

@@ -154,13 +154,13 @@ async def test_without_classes_there_is_nothing_to_choose():
 
 def test_edges_leave_by_the_ids_of_classes():
     made = node(classes=[{"id": 1, "name": None}, {"id": "b", "name": "B"}], topics=[], instructions="", vision=None)
-    assert (made.branching, list(made.handles() or ())) == (True, ["1", "b"])
+    assert (made.branching, list(made.branches() or ())) == (True, ["1", "b"])
 
 
 def test_what_lacks_is_told_before_anything_runs():
-    assert list(node().needs(resources(Model()))) == []
+    assert list(node().missing_requirements(resources(Model()))) == []
     other = node(model={"provider": "other", "name": "m"})
-    assert list(other.needs(resources(Model()))) == ["set the key of other"]
+    assert list(other.missing_requirements(resources(Model()))) == ["set the key of other"]
 
 
 async def test_completion_models_get_one_text():

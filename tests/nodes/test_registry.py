@@ -57,9 +57,9 @@ def test_a_plugin_brings_a_type():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("Usurper", "Usurper: there is a node type 'llm' already"),
-        ("Nameless", "Nameless is no node type"),
-        ("OWN", "OWN is no node type"),
+        ("Usurper", "Usurper: the node type 'llm' already exists"),
+        ("Nameless", "Nameless is not a node type"),
+        ("OWN", "OWN is not a node type"),
         ("Nobody", "Nobody cannot be imported: AttributeError"),
         ("no_such_module_anywhere:X", "no_such_module_anywhere:X cannot be imported: ModuleNotFoundError"),
     ],
@@ -70,7 +70,7 @@ def test_a_broken_plugin_is_named(value: str, message: str):
 
 
 def test_two_plugins_of_one_name_clash():
-    with pytest.raises(HeadraceError, match="there is a node type 'upper' already"):
+    with pytest.raises(HeadraceError, match="the node type 'upper' already exists"):
         registry([plugin("Upper"), plugin("Upper")])
 
 

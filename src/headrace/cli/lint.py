@@ -94,5 +94,5 @@ def lacks(flow: Flow, resources: Resources) -> list[Problem]:
     return [
         Problem(requirement, spec.title or spec.id, fatal=False)
         for spec in flow.graph.all_nodes()
-        for requirement in flow.nodes[spec.id].needs(resources)
+        for requirement in flow.nodes[spec.id].missing_requirements(resources)
     ]

@@ -274,11 +274,11 @@ class _Loader:
                     retry=told.retry(),
                     strategy=told.strategy,
                     defaults=told.defaults(),
-                    writes=frozenset(node.writes()),
+                    writes=frozenset(node.assigns()),
                     traits=node.traits,
                 )
             )
-            pieces = node.response()
+            pieces = node.response_template()
             if pieces is not None:
                 responses[draft.id] = list(pieces)
             body = levels.body(draft)
@@ -327,7 +327,7 @@ class _Loader:
             spec = specs.get(link.edge.source)
             if spec is None or isinstance(self._nodes[spec.id], Unknown):
                 continue
-            known = self._nodes[spec.id].handles() if spec.branching else {SOURCE}
+            known = self._nodes[spec.id].branches() if spec.branching else {SOURCE}
             if known is None or not (spec.branching or spec.strategy == FAIL_BRANCH):
                 continue
             known = [*known, *([FAIL_BRANCH] if spec.strategy == FAIL_BRANCH else [])]

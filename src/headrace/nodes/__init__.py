@@ -16,8 +16,8 @@ GROUP = "headrace.nodes"
 
 
 def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
-    """All node types by name: those of this package and those of installed plugins. HeadraceError for a plugin that
-    cannot be imported, brings no node type, or one of a name that is taken."""
+    """All node types by name: those of this package and those of installed plugins. Raises HeadraceError for a plugin
+    that cannot be imported, is not a node type, or has the name of another type."""
     from headrace.nodes.answer import Answer
     from headrace.nodes.assigner import Assigner
     from headrace.nodes.code import Code
@@ -65,7 +65,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     for plugin in plugins if plugins is not None else entry_points(group=GROUP):
         made = _load(plugin)
         if made.type in known:
-            raise HeadraceError(f"plugin {plugin.value}: there is a node type {made.type!r} already")
+            raise HeadraceError(f"plugin {plugin.value}: the node type {made.type!r} already exists")
         known[made.type] = made
     return known
 
@@ -77,4 +77,4 @@ def _load(plugin: EntryPoint) -> type[Node[Config]]:
         raise HeadraceError(f"plugin {plugin.value} cannot be imported: {type(error).__name__}: {error}") from error
     if isinstance(made, type) and issubclass(made, Node) and getattr(cast("type[object]", made), "type", ""):
         return cast("type[Node[Config]]", made)
-    raise HeadraceError(f"plugin {plugin.value} is no node type (a subclass of headrace.node.Node with a `type`)")
+    raise HeadraceError(f"plugin {plugin.value} is not a node type (a subclass of headrace.node.Node with a `type`)")

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import Field
 
-from headrace.node import Config, Context, null_is_default
+from headrace.node import Config, Context, null_means_default
 from headrace.nodes._model_call import ModelConfig
 from headrace.nodes._prompt import resolved, show
 from headrace.ports.services import Message, Turn, estimate_tokens
@@ -48,7 +48,7 @@ class RolePrefix(Config):
     user: str = ""
     assistant: str = ""
 
-    _null = null_is_default("user", "assistant")
+    _null = null_means_default("user", "assistant")
 
 
 class Window(Config):
@@ -57,7 +57,7 @@ class Window(Config):
     enabled: bool = False
     size: int | None = None
 
-    _null = null_is_default("enabled")
+    _null = null_means_default("enabled")
 
 
 class MemoryConfig(Config):
@@ -67,7 +67,7 @@ class MemoryConfig(Config):
     window: Window = Field(default_factory=Window)
     query_prompt_template: str | None = None
 
-    _null = null_is_default("role_prefix", "window")
+    _null = null_means_default("role_prefix", "window")
 
     @property
     def most(self) -> int:

@@ -8,7 +8,7 @@ from typing import cast
 
 from headrace.errors import NodeError
 from headrace.node import Context
-from headrace.nodes._model_call import ModelConfig, hear, request_of
+from headrace.nodes._model_call import ModelConfig, complete, request_of
 from headrace.nodes._structured import object_in
 from headrace.ports.services import Message, Usage
 from headrace.values import Value
@@ -52,7 +52,7 @@ async def thought_up(
     """
     if not fields:
         return [], Usage()
-    heard = await hear(ctx, request_of(ctx, model, _messages(model, fields, query)), kind=kind)
+    heard = await complete(ctx, request_of(ctx, model, _messages(model, fields, query)), kind=kind)
     try:
         told = (await object_in(heard.text)).get("metadata_map")
     except NodeError:

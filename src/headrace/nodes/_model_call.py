@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from headrace.errors import NodeError
 from headrace.node import Config, Context
 from headrace.nodes._prompt import resolved, saved
-from headrace.nodes._reasoning import Separated, Tagged
+from headrace.nodes._reasoning import SeparatedReasoning, TaggedReasoning
 from headrace.ports.services import ChatRequest, Message, Resources, Tool, ToolCall, Usage
 from headrace.values import Value
 
@@ -73,7 +73,7 @@ def _stop_words(value: Value) -> list[str]:
     return [word for word in words if isinstance(word, str) and word]
 
 
-def process_of(request: ChatRequest, heard: Heard) -> dict[str, Value]:
+def process_of(request: ChatRequest, heard: ModelAnswer) -> dict[str, Value]:
     """Process data of an answered request, as Dify has it."""
     return {
         "model_mode": request.mode,
@@ -100,7 +100,7 @@ def _silent(text: str) -> None:
     """Nobody listens."""
 
 
-class Heard:
+class ModelAnswer:
     """An answer, heard to its end. Its text, and its thinking where that is separated, are told piece by piece."""
 
     def __init__(
@@ -108,8 +108,8 @@ class Heard:
     ) -> None:
         self._tell = tell
         self._think = think
-        self._separated = Separated() if reasoning_format == "separated" else None
-        self._split = self._separated or Tagged()
+        self._separated = SeparatedReasoning() if reasoning_format == "separated" else None
+        self._split = self._separated or TaggedReasoning()
         self._told: list[str] = []
         self.finish_reason: str | None = None
         self.usage = Usage()
@@ -137,7 +137,7 @@ class Heard:
         return self._separated.reasoning if self._separated else ""
 
 
-async def hear(
+async def complete(
     ctx: Context,
     request: ChatRequest,
     *,
@@ -145,10 +145,10 @@ async def hear(
     think: Callable[[str], None] = _silent,
     reasoning_format: str = "tagged",
     kind: str = "LLMNodeError",
-) -> Heard:
+) -> ModelAnswer:
     """Asks, and hears the answer to its end. NodeError where the call fails, or, with this kind, where the answer is
     longer than a text may be."""
-    heard = Heard(tell, reasoning_format, think)
+    heard = ModelAnswer(tell, reasoning_format, think)
     size = 0
     chunks = ctx.resources.models.chat(request)
     try:

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from pydantic import field_validator
 
-from headrace.node import Config, null_is_default
+from headrace.node import Config, null_means_default
 from headrace.ports.services import Message, ToolCall
 from headrace.values import Value, kind
 
@@ -29,7 +29,7 @@ class Parameter(Config):
     description: str = ""
     required: bool = False
 
-    _null = null_is_default("description", "required")
+    _null = null_means_default("description", "required")
 
     @field_validator("name")
     @classmethod

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.variables import selectors
-from headrace.node import Config, Context, SelectorField, null_is_default
+from headrace.node import Config, Context, SelectorField, null_means_default
 from headrace.ports.services import Message, ToolCall
 from headrace.values import File, Value
 
@@ -32,7 +32,7 @@ class Prompt(Config):
     edition_type: str | None = None
     jinja2_text: str | None = None
 
-    _null = null_is_default("text")
+    _null = null_means_default("text")
 
     @field_validator("role", mode="before")
     @classmethod
@@ -48,7 +48,7 @@ class JinjaVariable(Config):
 class PromptConfig(Config):
     jinja2_variables: Sequence[JinjaVariable] = ()
 
-    _null = null_is_default("jinja2_variables")
+    _null = null_means_default("jinja2_variables")
 
 
 class ContextConfig(Config):
@@ -57,14 +57,14 @@ class ContextConfig(Config):
     enabled: bool = False
     variable_selector: SelectorField = ()
 
-    _null = null_is_default("variable_selector")
+    _null = null_means_default("variable_selector")
 
 
 class VisionOptions(Config):
     variable_selector: SelectorField = ("sys", "files")
     detail: str = "high"
 
-    _null = null_is_default("variable_selector")
+    _null = null_means_default("variable_selector")
 
     @field_validator("detail", mode="before")
     @classmethod
@@ -78,7 +78,7 @@ class VisionConfig(Config):
     enabled: bool = False
     configs: VisionOptions = Field(default_factory=VisionOptions)
 
-    _null = null_is_default("configs")
+    _null = null_means_default("configs")
 
 
 def require(ctx: Context, templates: Sequence[str]) -> None:

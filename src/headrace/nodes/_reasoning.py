@@ -14,7 +14,7 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 _LONGEST = len("<think") + 1 + 512  # characters that may yet become an opening tag
 
 
-class Tagged:
+class TaggedReasoning:
     """Puts thinking into the text as Dify's providers do, piece by piece."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Tagged:
         return "\n</think>" if self._thinking else ""
 
 
-class Separated:
+class SeparatedReasoning:
     """Takes thinking out of text that comes piece by piece; a tag may be cut anywhere."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ def _unfinished(text: str, *, thinking: bool) -> int:
 
 def without_thinking(text: str) -> str:
     """A whole text without its thinking."""
-    separated = Separated()
+    separated = SeparatedReasoning()
     separated.feed(text)
     separated.end()
     return separated.text

@@ -8,14 +8,14 @@ from typing import ClassVar
 from headrace import values
 from headrace.kernel.graph import Piece, Traits
 from headrace.kernel.variables import pieces, selectors
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.values import File, Value
 
 
 class AnswerConfig(Config):
     answer: str = ""
 
-    _null = null_is_default("answer")
+    _null = null_means_default("answer")
 
 
 class Answer(Node[AnswerConfig]):
@@ -23,7 +23,7 @@ class Answer(Node[AnswerConfig]):
     traits: ClassVar[Traits] = Traits(response="answer")
     instant: ClassVar[bool] = True
 
-    def response(self) -> Sequence[Piece]:
+    def response_template(self) -> Sequence[Piece]:
         return pieces(self.config.answer)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:

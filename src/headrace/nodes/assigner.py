@@ -16,7 +16,7 @@ from pydantic import Field
 from headrace import values
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
-from headrace.node import SELECTOR, Config, Context, Node, OutputType, Read, Result, null_is_default
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Read, Result, null_means_default
 from headrace.values import File, Selector, Value, is_number, kind
 
 ERROR = "VariableOperatorNodeError"
@@ -74,7 +74,7 @@ class AssignerConfig(Config):
     input_variable_selector: Annotated[list[str], SELECTOR] = Field(default_factory=list[str])
     write_mode: Literal["over-write", "append", "clear"] = "over-write"
 
-    _null = null_is_default(
+    _null = null_means_default(
         "title", "version", "items", "assigned_variable_selector", "input_variable_selector", "write_mode"
     )
 
@@ -93,7 +93,7 @@ class Assigner(Node[AssignerConfig]):
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {}
 
-    def writes(self) -> Iterable[Selector]:
+    def assigns(self) -> Iterable[Selector]:
         config = self.config
         selectors = [item.variable_selector for item in config.items] or [config.assigned_variable_selector]
         return [(selector[0], selector[1]) for selector in selectors if len(selector) > 1]

@@ -62,7 +62,7 @@ class Code(Node[CodeConfig]):
         "(`HEADRACE_CODE_PACKAGES`, `HEADRACE_CODE_EGRESS`), or in a dify-sandbox; Linux only"
     )
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         told = resources.sandbox.missing(self.config.code_language, self.config.code)
         return (told,) if told else ()
 

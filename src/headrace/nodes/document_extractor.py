@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 from headrace.errors import NodeError
-from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.values import File, Value
 
 
 class DocumentExtractorConfig(Config):
     variable_selector: SelectorField = ()
 
-    _null = null_is_default("variable_selector")
+    _null = null_means_default("variable_selector")
 
 
 class DocumentExtractor(Node[DocumentExtractorConfig]):

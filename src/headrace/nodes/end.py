@@ -9,7 +9,7 @@ from pydantic import Field
 
 from headrace import values
 from headrace.kernel.graph import Piece, Traits
-from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result, null_means_default
 
 BETWEEN = "\n"  # a stream tells each output, with this between two
 
@@ -19,7 +19,7 @@ class Output(Config):
     value_selector: Annotated[list[str], SELECTOR] = Field(default_factory=list[str])
     value_type: Any = None
 
-    _null = null_is_default("value_selector")
+    _null = null_means_default("value_selector")
 
     def output_type(self) -> OutputType:
         type_ = self.value_type if isinstance(self.value_type, str) else "any"  # old files have none
@@ -29,7 +29,7 @@ class Output(Config):
 class EndConfig(Config):
     outputs: list[Output] = Field(default_factory=list[Output])
 
-    _null = null_is_default("outputs")
+    _null = null_means_default("outputs")
 
 
 class End(Node[EndConfig]):
@@ -37,7 +37,7 @@ class End(Node[EndConfig]):
     traits: ClassVar[Traits] = Traits(response="outputs")
     instant: ClassVar[bool] = True
 
-    def response(self) -> Sequence[Piece]:
+    def response_template(self) -> Sequence[Piece]:
         pieces: list[Piece] = []
         for output in self.config.outputs:
             if len(output.value_selector) > 1:

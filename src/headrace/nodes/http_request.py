@@ -18,7 +18,7 @@ from pydantic import ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.nodes._http_request_body import Body, BodyItem, BodyType, build_body, key_values
 from headrace.nodes._http_response import Answer
 from headrace.ports.services import HttpRequest, HttpResponse
@@ -36,7 +36,7 @@ class AuthorizationConfig(Config):
     api_key: str = ""
     header: str = ""
 
-    _null = null_is_default("api_key", "header")
+    _null = null_means_default("api_key", "header")
 
 
 class Authorization(Config):
@@ -84,7 +84,7 @@ class HttpRequestConfig(Config):
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    _null = null_is_default("url", "headers", "params", "body", "timeout", "authorization", "ssl_verify")
+    _null = null_means_default("url", "headers", "params", "body", "timeout", "authorization", "ssl_verify")
 
 
 class _Prepared(NamedTuple):

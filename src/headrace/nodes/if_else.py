@@ -97,7 +97,7 @@ class IfElse(Node[IfElseConfig]):
         # what each case is called in a report, and what decides it: the same for every run
         self._cases = [(case, self._told(case), [each.condition() for each in case.conditions]) for case in cases]
 
-    def handles(self) -> Iterable[str]:
+    def branches(self) -> Iterable[str]:
         return [*(case.case_id for case, _, _ in self._cases), OTHERWISE]
 
     def outputs_schema(self) -> Mapping[str, OutputType]:

@@ -15,7 +15,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import SELECTOR, Config, ContainerNode, Context, Node, OutputType, Result, null_is_default
+from headrace.node import SELECTOR, Config, ContainerNode, Context, Node, OutputType, Result, null_means_default
 from headrace.values import Value, kind
 
 ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
@@ -30,7 +30,7 @@ class IterationConfig(Config):
     error_handle_mode: Literal["terminated", "continue-on-error", "remove-abnormal-output"] = "terminated"
     flatten_output: bool = True
 
-    _null = null_is_default("output_selector", "is_parallel", "parallel_nums", "error_handle_mode", "flatten_output")
+    _null = null_means_default("output_selector", "is_parallel", "parallel_nums", "error_handle_mode", "flatten_output")
 
     @field_validator("error_handle_mode", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.nodes._metadata_filter import thought_up
 from headrace.nodes._model_call import ModelConfig, showing
 from headrace.ports.services import Passage, Resources, Retrieval, Usage
@@ -32,7 +32,7 @@ class RerankingModel(Config):
     provider: str = ""
     model: str = ""
 
-    _null = null_is_default("provider", "model")
+    _null = null_means_default("provider", "model")
 
 
 class MultipleRetrieval(Config):
@@ -45,7 +45,7 @@ class MultipleRetrieval(Config):
     reranking_model: RerankingModel | None = None
     weights: Mapping[str, Any] | None = None
 
-    _null = null_is_default("top_k", "reranking_enable")
+    _null = null_means_default("top_k", "reranking_enable")
 
     def settings(self) -> dict[str, Value]:
         """The part of Dify's `retrieval_model` that is said here; {} where the knowledge base's own is to count."""
@@ -72,7 +72,7 @@ class MetadataConditions(Config):
     logical_operator: Literal["and", "or"] = "and"
     conditions: Sequence[MetadataCondition] = ()
 
-    _null = null_is_default("logical_operator", "conditions")
+    _null = null_means_default("logical_operator", "conditions")
 
 
 class KnowledgeRetrievalConfig(Config):
@@ -85,7 +85,7 @@ class KnowledgeRetrievalConfig(Config):
     metadata_filtering_conditions: MetadataConditions | None = None
     metadata_model_config: ModelConfig | None = None
 
-    _null = null_is_default(
+    _null = null_means_default(
         "query_variable_selector",
         "dataset_ids",
         "multiple_retrieval_config",
@@ -106,7 +106,7 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     partial: ClassVar[bool] = True
     notes: ClassVar[str] = "queries a Dify, or a server of its external knowledge API; no search by image"
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
         if self.config.metadata_filtering_mode == "automatic":
             model = self.config.metadata_model_config

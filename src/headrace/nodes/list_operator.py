@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.conditions import number
-from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.values import File, Value, kind
 
 ERROR = "ListOperatorError"
@@ -28,7 +28,7 @@ class FilterCondition(Config):
     comparison_operator: str = "contains"
     value: str | Sequence[str] | bool = ""
 
-    _null = null_is_default("key", "comparison_operator", "value")
+    _null = null_means_default("key", "comparison_operator", "value")
 
     @field_validator("value", mode="before")
     @classmethod
@@ -42,7 +42,7 @@ class FilterBy(Config):
     enabled: bool = False
     conditions: Sequence[FilterCondition] = ()
 
-    _null = null_is_default("enabled", "conditions")
+    _null = null_means_default("enabled", "conditions")
 
 
 class OrderBy(Config):
@@ -50,14 +50,14 @@ class OrderBy(Config):
     key: str = ""
     value: Literal["asc", "desc"] = "asc"
 
-    _null = null_is_default("enabled", "key", "value")
+    _null = null_means_default("enabled", "key", "value")
 
 
 class Limit(Config):
     enabled: bool = False
     size: int = -1
 
-    _null = null_is_default("enabled", "size")
+    _null = null_means_default("enabled", "size")
 
 
 class ExtractBy(Config):
@@ -66,7 +66,7 @@ class ExtractBy(Config):
     enabled: bool = False
     serial: str = "1"
 
-    _null = null_is_default("enabled", "serial")
+    _null = null_means_default("enabled", "serial")
 
     @field_validator("serial", mode="before")
     @classmethod
@@ -81,7 +81,7 @@ class ListOperatorConfig(Config):
     limit: Limit = Field(default_factory=Limit)
     extract_by: ExtractBy = Field(default_factory=ExtractBy)
 
-    _null = null_is_default("variable", "filter_by", "order_by", "limit", "extract_by")
+    _null = null_means_default("variable", "filter_by", "order_by", "limit", "extract_by")
 
 
 class ListOperator(Node[ListOperatorConfig]):

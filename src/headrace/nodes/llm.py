@@ -13,9 +13,9 @@ from pydantic import AliasChoices, Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.events import THOUGHT
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
-from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
+from headrace.nodes._model_call import ModelConfig, complete, process_of, request_of, showing
 from headrace.nodes._prompt import (
     CONTEXT,
     HISTORIES,
@@ -55,7 +55,7 @@ class LLMConfig(Config):
     )
     reasoning_format: Literal["tagged", "separated"] = "tagged"
 
-    _null = null_is_default("prompt_template", "prompt_config", "context", "vision")
+    _null = null_means_default("prompt_template", "prompt_config", "context", "vision")
 
     @field_validator("structured_output_enabled", mode="before")
     @classmethod
@@ -76,7 +76,7 @@ class LLM(Node[LLMConfig]):
         "every provider that implements OpenAI's chat protocol; Bedrock and Vertex AI only through a gateway"
     )
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
@@ -98,7 +98,7 @@ class LLM(Node[LLMConfig]):
         if not messages:
             raise NodeError(_NO_PROMPT, "NoPromptFoundError")
         request = request_of(ctx, self.config.model, messages, schema=self._schema())
-        answer = await hear(
+        answer = await complete(
             ctx,
             request,
             tell=lambda text: ctx.emit("text", text),

@@ -16,7 +16,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_is_default
+from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_means_default
 from headrace.nodes.if_else import ConditionConfig, Junction
 from headrace.nodes.iteration import IterationStart
 from headrace.values import Value, is_of
@@ -68,7 +68,7 @@ class LoopConfig(Config):
     logical_operator: Junction = "and"
     loop_variables: list[LoopVariable] = Field(default_factory=list[LoopVariable])
 
-    _null = null_is_default("break_conditions", "logical_operator", "loop_variables")
+    _null = null_means_default("break_conditions", "logical_operator", "loop_variables")
 
     @field_validator("loop_count", mode="before")
     @classmethod

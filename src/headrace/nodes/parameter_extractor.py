@@ -17,9 +17,9 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
-from headrace.nodes._model_call import Heard, ModelConfig, hear, request_of
+from headrace.nodes._model_call import ModelAnswer, ModelConfig, complete, request_of
 from headrace.nodes._parameter_prompts import (
     TOOL,
     Parameter,
@@ -49,7 +49,7 @@ class ParameterExtractorConfig(Config):
     reasoning_mode: Literal["function_call", "prompt"] = "function_call"
     vision: VisionConfig = Field(default_factory=VisionConfig)
 
-    _null = null_is_default("query", "parameters", "vision")
+    _null = null_means_default("query", "parameters", "vision")
 
     @field_validator("reasoning_mode", mode="before")
     @classmethod
@@ -77,7 +77,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         super().__init__(config)
         self._schema = schema_of(config.parameters)
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
@@ -108,7 +108,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         request = self._request(ctx, asked, calling=calling)
         process = _process(request)
         try:
-            heard = await hear(ctx, request, kind=ERROR)
+            heard = await complete(ctx, request, kind=ERROR)
         except NodeError as error:
             # whether a model can call tools is known to whoever serves it, and told only by refusing them
             if calling and error.kind == "InvokeBadRequestError" and _TOOLS.search(str(error)):
@@ -136,7 +136,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         tools = [Tool(TOOL, description, self._schema)] if calling else []
         return request_of(ctx, model, messages, tools=tools)
 
-    async def _checked(self, heard: Heard, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
+    async def _checked(self, heard: ModelAnswer, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
         """(what was found, why it is not what was asked for)."""
         parameters = self.config.parameters
         found = await _object(call.arguments if call else heard.text)

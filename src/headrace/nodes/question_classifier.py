@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
-from headrace.nodes._model_call import ModelConfig, hear, process_of, request_of, showing
+from headrace.nodes._model_call import ModelConfig, complete, process_of, request_of, showing
 from headrace.nodes._prompt import VisionConfig, files_of, show
 from headrace.nodes._reasoning import without_thinking
 from headrace.nodes._structured import object_in
@@ -93,7 +93,7 @@ class ClassConfig(Config):
     id: str
     name: str = ""
 
-    _null = null_is_default("name")
+    _null = null_means_default("name")
 
     @field_validator("id", mode="before")
     @classmethod
@@ -109,7 +109,7 @@ class QuestionClassifierConfig(Config):
     memory: MemoryConfig | None = None
     vision: VisionConfig = Field(default_factory=VisionConfig)
 
-    _null = null_is_default("query_variable_selector", "classes", "instruction", "vision")
+    _null = null_means_default("query_variable_selector", "classes", "instruction", "vision")
 
 
 class QuestionClassifier(Node[QuestionClassifierConfig]):
@@ -119,10 +119,10 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
     traits: ClassVar[Traits] = Traits(calls_model=True)
     branching: ClassVar[bool] = True
 
-    def handles(self) -> Iterable[str]:
+    def branches(self) -> Iterable[str]:
         return [each.id for each in self.config.classes]
 
-    def needs(self, resources: Resources) -> Iterable[str]:
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
@@ -140,7 +140,7 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
             if not classes:
                 raise NodeError("There is no class to choose: add one to the question classifier.", ERROR)
             request = request_of(ctx, self.config.model, await self._messages(ctx, values.text(query), classes))
-            answer = await hear(ctx, request, kind=ERROR)
+            answer = await complete(ctx, request, kind=ERROR)
             chosen = await _chosen(answer.text, classes)
         usage = answer.usage.wire()
         outputs: dict[str, Value] = {"class_name": classes[chosen], "class_id": chosen, "usage": usage}

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.graph import Traits
-from headrace.node import Config, Context, Node, OutputType, Result, null_is_default
+from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.values import INTEGERS, File, Value
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Input(Config):
     allowed_file_upload_methods: list[str] = Field(default_factory=list[str])
     json_schema: dict[str, Any] | None = None
 
-    _null = null_is_default(
+    _null = null_means_default(
         "required", "options", "allowed_file_types", "allowed_file_extensions", "allowed_file_upload_methods"
     )
 
@@ -98,7 +98,7 @@ class Input(Config):
 class StartConfig(Config):
     variables: list[Input] = Field(default_factory=list[Input])
 
-    _null = null_is_default("variables")
+    _null = null_means_default("variables")
 
 
 class Start(Node[StartConfig]):

@@ -134,7 +134,7 @@ class _Typing:
             elif not (spec.branching or spec.strategy == FAIL_BRANCH):
                 found |= {node} if any(edge.target in found for edge in edges) else set()
             else:
-                own = self._flow.nodes[node].handles() if spec.branching else (SOURCE,)
+                own = self._flow.nodes[node].branches() if spec.branching else (SOURCE,)
                 failing = (FAIL_BRANCH,) if spec.strategy == FAIL_BRANCH else ()
                 handles = [] if own is None else [*own, *failing]
                 led = {edge.handle for edge in edges if edge.target in found}
