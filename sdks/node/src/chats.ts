@@ -1,8 +1,8 @@
 import type { UserOptions } from './core.js';
-import { segment } from './core.js';
-import { ConnectionError, isObject, secondsOf } from './errors.js';
+import { encodeSegment } from './core.js';
+import { ConnectionError, isObject, formatSeconds } from './errors.js';
 import type { ChatEvent } from './events.js';
-import { localFileOf } from './files.js';
+import { toLocalFile } from './files.js';
 import type { FileContent, FileInput, LocalFile } from './files.js';
 import type {
   Conversation,
@@ -16,15 +16,15 @@ import type {
   Transcript,
   Values,
 } from './models.js';
-import { formOf } from './multipart.js';
+import { buildForm } from './multipart.js';
 import { Pages } from './pages.js';
-import { carried } from './responses.js';
-import { CHAT_ENDS, Reader } from './event-reader.js';
-import type { Told } from './event-reader.js';
-import { finishedBy } from './workflow-requests.js';
+import { copyResponse } from './responses.js';
+import { CHAT_ENDS, EventReader } from './event-reader.js';
+import type { RawEvent } from './event-reader.js';
+import { toFinishedEvent } from './workflow-requests.js';
 import { Runs } from './runs.js';
 import { EventStream } from './streams.js';
-import type { Stream } from './http-request.js';
+import type { ResponseStream } from './http-request.js';
 import type { Call } from './transport.js';
 
 export interface CompletionRequest extends UserOptions {
@@ -35,156 +35,157 @@ export interface CompletionRequest extends UserOptions {
 
 export interface ChatRequest extends CompletionRequest {
   query: string;
-  /** Left out: a new conversation. */
+  /** The conversation to continue; left out for a new one. */
   conversationId?: string | undefined;
-  /** Whether the conversation gets a name by itself. */
+  /** Whether to generate a name for the conversation. */
   autoGenerateName?: boolean | undefined;
   /** A published version of a chatflow. */
   workflowId?: string | undefined;
 }
 
 export interface ListOptions extends UserOptions {
-  /** Entries a page: 20. */
+  /** Items per page: 20. */
   limit?: number | undefined;
 }
 
 type AnyRequest = Omit<ChatRequest, 'query'> & Pick<CompletionRequest, 'query'>;
 
-const LONG = 300; // seconds that a blocking call may take where nothing else is said
+const BLOCKING_TIMEOUT = 300; // default seconds of a blocking call
 const CHAT = '/v1/chat-messages';
 const COMPLETION = '/v1/completion-messages';
 
-/** Calls about chats and completions. */
+/** Calls for chats and completions. */
 export class Chats extends Runs {
   // ------------------------------------------------------------------------------------------------------- messages
 
-  /** Sends a message and waits for the whole answer. RunFailedError where a chatflow fails. */
+  /** Sends a message and waits for the whole answer. RunFailedError if a chatflow fails. */
   sendChatMessage(request: ChatRequest): Promise<Message> {
-    return this.#whole(CHAT, request);
+    return this.#sendBlocking(CHAT, request);
   }
 
-  /** Sends a message and tells the answer as it comes; `stream.text` is all of it so far. */
+  /** Sends a message and streams the answer; `stream.text` is the text so far. */
   streamChatMessage(request: ChatRequest): EventStream<ChatEvent> {
-    return this.#streamed(CHAT, request);
+    return this.#sendStreaming(CHAT, request);
   }
 
-  /** Has a completion app write, and waits for the whole text. */
+  /** Calls a completion app and waits for the whole text. */
   createCompletion(request: CompletionRequest = {}): Promise<Message> {
-    return this.#whole(COMPLETION, request);
+    return this.#sendBlocking(COMPLETION, request);
   }
 
-  /** Has a completion app write, and tells the text as it comes. */
+  /** Calls a completion app and streams the text. */
   streamCompletion(request: CompletionRequest = {}): EventStream<ChatEvent> {
-    return this.#streamed(COMPLETION, request);
+    return this.#sendStreaming(COMPLETION, request);
   }
 
-  /** Stops an answer that is being written. */
+  /** Stops an answer while it is generated. */
   async stopChatMessage(taskId: string, options: UserOptions = {}): Promise<Done> {
-    return this.post<Done>(`${CHAT}/${segment(taskId)}/stop`, { user: this.userOf(options) }, options);
+    return this.post<Done>(`${CHAT}/${encodeSegment(taskId)}/stop`, { user: this.userOf(options) }, options);
   }
 
-  /** Stops a completion that is being written. */
+  /** Stops a completion while it is generated. */
   async stopCompletion(taskId: string, options: UserOptions = {}): Promise<Done> {
-    return this.post<Done>(`${COMPLETION}/${segment(taskId)}/stop`, { user: this.userOf(options) }, options);
+    return this.post<Done>(`${COMPLETION}/${encodeSegment(taskId)}/stop`, { user: this.userOf(options) }, options);
   }
 
-  /** What could be asked next. */
+  /** Suggestions for the next question. */
   async getSuggestedQuestions(messageId: string, options: UserOptions = {}): Promise<SuggestedQuestions> {
     const query = { user: this.userOf(options) };
-    return this.get<SuggestedQuestions>(`/v1/messages/${segment(messageId)}/suggested`, options, query);
+    return this.get<SuggestedQuestions>(`/v1/messages/${encodeSegment(messageId)}/suggested`, options, query);
   }
 
-  /** Rates a message; a rating of null takes it back. */
+  /** Rates a message; null removes the rating. */
   async sendFeedback(
     messageId: string,
     request: UserOptions & { rating: 'like' | 'dislike' | null; content?: string | undefined },
   ): Promise<Done> {
     const body = { rating: request.rating, content: request.content, user: this.userOf(request) };
-    return this.post<Done>(`/v1/messages/${segment(messageId)}/feedbacks`, body, request);
+    return this.post<Done>(`/v1/messages/${encodeSegment(messageId)}/feedbacks`, body, request);
   }
 
-  /** All feedback that the app has been given. */
+  /** All feedback about the app. */
   listFeedbacks(options: ListOptions & { page?: number | undefined } = {}): Pages<Feedback> {
     const { limit = 20 } = options;
-    const ask = async (mark: unknown): Promise<Page<Feedback>> => {
-      const page = mark as number;
-      const told = await this.get<Page<Feedback>>('/v1/app/feedbacks', options, { page, limit });
-      return carried(told, { page, ...told });
+    const fetchPage = async (cursor: unknown): Promise<Page<Feedback>> => {
+      const page = cursor as number;
+      const payload = await this.get<Page<Feedback>>('/v1/app/feedbacks', options, { page, limit });
+      return copyResponse(payload, { page, ...payload });
     };
-    // the answer does not say whether there is more: a full page may be followed by another
-    return new Pages(ask, (told) => (told.data.length >= limit ? (told.page ?? 1) + 1 : undefined), options.page ?? 1);
+    // the response does not show whether there is more: a full page may be followed by another
+    const nextPage = ({ data, page }: Page<Feedback>) => (data.length >= limit ? (page ?? 1) + 1 : undefined);
+    return new Pages(fetchPage, nextPage, options.page ?? 1);
   }
 
   // -------------------------------------------------------------------------------------------------- conversations
 
-  /** The user's conversations, those of late first. */
+  /** The user's conversations, the most recent first. */
   listConversations(options: ListOptions & { sortBy?: string | undefined } = {}): Pages<Conversation> {
     const { limit = 20, sortBy: sort_by } = options;
     const user = this.userOf(options);
-    const ask = (last: unknown) =>
+    const fetchPage = (last: unknown) =>
       this.get<Page<Conversation>>('/v1/conversations', options, { user, last_id: last as string, limit, sort_by });
-    return new Pages(ask, (page) => (page.has_more ? page.data.at(-1)?.id : undefined));
+    return new Pages(fetchPage, (page) => (page.has_more ? page.data.at(-1)?.id : undefined));
   }
 
-  /** The messages of a conversation. Each page goes further back; within one, older ones come first. */
+  /** The messages of a conversation. Each page has older messages; within a page, the oldest is first. */
   listMessages(conversationId: string, options: ListOptions = {}): Pages<PastMessage> {
     const { limit = 20 } = options;
-    const known = { conversation_id: conversationId, user: this.userOf(options), limit };
-    const ask = (first: unknown) =>
-      this.get<Page<PastMessage>>('/v1/messages', options, { ...known, first_id: first as string });
-    return new Pages(ask, (page) => (page.has_more ? page.data[0]?.id : undefined));
+    const query = { conversation_id: conversationId, user: this.userOf(options), limit };
+    const fetchPage = (first: unknown) =>
+      this.get<Page<PastMessage>>('/v1/messages', options, { ...query, first_id: first as string });
+    return new Pages(fetchPage, (page) => (page.has_more ? page.data[0]?.id : undefined));
   }
 
-  /** Gives a conversation a name; with `autoGenerate` one that is made up from what was said. */
+  /** Renames a conversation; with `autoGenerate` the name is generated from its messages. */
   async renameConversation(
     conversationId: string,
     request: UserOptions & { name?: string | undefined; autoGenerate?: boolean | undefined },
   ): Promise<Conversation> {
     const body = { name: request.name, auto_generate: request.autoGenerate ?? false, user: this.userOf(request) };
-    return this.post<Conversation>(`/v1/conversations/${segment(conversationId)}/name`, body, request);
+    return this.post<Conversation>(`/v1/conversations/${encodeSegment(conversationId)}/name`, body, request);
   }
 
   /** Deletes a conversation and its messages. */
   async deleteConversation(conversationId: string, options: UserOptions = {}): Promise<void> {
-    const path = `/v1/conversations/${segment(conversationId)}`;
+    const path = `/v1/conversations/${encodeSegment(conversationId)}`;
     const json = { user: this.userOf(options) };
     const { signal, timeout } = options;
     await this.transport.send({ method: 'DELETE', path, json, repeat: 'always', signal, timeout });
   }
 
-  /** What a conversation remembers. */
+  /** The conversation's variables. */
   listConversationVariables(
     conversationId: string,
     options: ListOptions & { variableName?: string | undefined } = {},
   ): Pages<ConversationVariable> {
-    const path = `/v1/conversations/${segment(conversationId)}/variables`;
-    const known = { user: this.userOf(options), limit: options.limit ?? 20, variable_name: options.variableName };
-    const ask = (last: unknown) =>
-      this.get<Page<ConversationVariable>>(path, options, { ...known, last_id: last as string });
-    return new Pages(ask, (page) => (page.has_more ? page.data.at(-1)?.id : undefined));
+    const path = `/v1/conversations/${encodeSegment(conversationId)}/variables`;
+    const query = { user: this.userOf(options), limit: options.limit ?? 20, variable_name: options.variableName };
+    const fetchPage = (last: unknown) =>
+      this.get<Page<ConversationVariable>>(path, options, { ...query, last_id: last as string });
+    return new Pages(fetchPage, (page) => (page.has_more ? page.data.at(-1)?.id : undefined));
   }
 
-  /** Sets what a conversation remembers. */
+  /** Sets a conversation variable. */
   async updateConversationVariable(
     conversationId: string,
     variableId: string,
     request: UserOptions & { value: unknown },
   ): Promise<ConversationVariable> {
-    const path = `/v1/conversations/${segment(conversationId)}/variables/${segment(variableId)}`;
+    const path = `/v1/conversations/${encodeSegment(conversationId)}/variables/${encodeSegment(variableId)}`;
     const body = { value: request.value, user: this.userOf(request) };
     return this.post<ConversationVariable>(path, body, request, 'always', 'PUT');
   }
 
   // --------------------------------------------------------------------------------------------------------- speech
 
-  /** What is said in a recording: a path, bytes, a Blob, a stream, a `file:` URL or a `LocalFile`. */
+  /** Transcribes a recording: a path, bytes, a Blob, a stream, a `file:` URL or a `LocalFile`. */
   async audioToText(file: string | LocalFile | URL | FileContent, options: UserOptions = {}): Promise<Transcript> {
-    const form = await formOf({ user: this.userOf(options) }, localFileOf(file));
+    const form = await buildForm({ user: this.userOf(options) }, toLocalFile(file));
     const { signal, timeout } = options;
     return this.transport.json({ method: 'POST', path: '/v1/audio-to-text', form, repeat: 'always', signal, timeout });
   }
 
-  /** A text, or a message's answer, spoken: the sound file's bytes. */
+  /** Speech for a text or a message's answer: the bytes of the audio file. */
   async textToAudio(
     request: UserOptions & {
       text?: string | undefined;
@@ -200,12 +201,12 @@ export class Chats extends Runs {
 
   // -------------------------------------------------------------------------------------------------------- sending
 
-  async #asked(path: string, request: AnyRequest, mode: string): Promise<Call> {
+  async #buildCall(path: string, request: AnyRequest, mode: string): Promise<Call> {
     const user = this.userOf(request);
     const { query, signal } = request;
     const json = {
-      inputs: await this.inputsOf(request.inputs, user, signal),
-      files: await this.filesOf(request.files, user, signal),
+      inputs: await this.mapInputs(request.inputs, user, signal),
+      files: await this.mapFiles(request.files, user, signal),
       query,
       user,
       conversation_id: request.conversationId,
@@ -213,79 +214,81 @@ export class Chats extends Runs {
       workflow_id: request.workflowId,
       response_mode: mode,
     };
-    const timeout = request.timeout ?? (mode === 'blocking' ? LONG : undefined);
+    const timeout = request.timeout ?? (mode === 'blocking' ? BLOCKING_TIMEOUT : undefined);
     return { method: 'POST', path, json, repeat: 'unsent', signal, timeout };
   }
 
-  async #whole(path: string, request: AnyRequest): Promise<Message> {
-    return this.transport.json<Message>(await this.#asked(path, request, 'blocking'));
+  async #sendBlocking(path: string, request: AnyRequest): Promise<Message> {
+    return this.transport.json<Message>(await this.#buildCall(path, request, 'blocking'));
   }
 
-  #streamed(path: string, request: AnyRequest): EventStream<ChatEvent> {
+  #sendStreaming(path: string, request: AnyRequest): EventStream<ChatEvent> {
     const { signal } = request;
     const user = this.userOf(request);
     return new EventStream<ChatEvent>(
       {
-        start: async () => this.transport.open(await this.#asked(path, request, 'streaming')),
-        pause: (fruitless) => this.transport.sleep(this.transport.pause(fruitless), signal),
-        resume: (reader) => this.#resumed(reader, user, signal),
-        outcome: (reader) => this.#outcome(reader, user, signal),
+        start: async () => this.transport.open(await this.#buildCall(path, request, 'streaming')),
+        pause: (attempt) => this.transport.sleep(this.transport.pause(attempt), signal),
+        resume: (reader) => this.#resume(reader, user, signal),
+        fetchOutcome: (reader) => this.#fetchOutcome(reader, user, signal),
       },
-      new Reader(CHAT_ENDS),
+      new EventReader(CHAT_ENDS),
     );
   }
 
-  /** The stream of a chatflow from where it was cut, where the server sends ids. */
-  async #resumed(reader: Reader, user: string, signal: AbortSignal | undefined): Promise<Stream | null> {
-    if (!reader.runId || reader.place === null) return null;
+  /** The stream of a chatflow after the last event, if the server sends ids. */
+  async #resume(reader: EventReader, user: string, signal: AbortSignal | undefined): Promise<ResponseStream | null> {
+    if (!reader.runId || reader.lastEventId === null) return null;
     return this.transport.open({
       method: 'GET',
-      path: `/v1/workflow/${segment(reader.runId)}/events`,
+      path: `/v1/workflow/${encodeSegment(reader.runId)}/events`,
       query: { user },
-      headers: { 'Last-Event-ID': reader.place },
+      headers: { 'Last-Event-ID': reader.lastEventId },
       repeat: 'always',
       signal,
     });
   }
 
-  /** The end of the run, if it has one, and of the message, with its whole answer. */
-  async #outcome(reader: Reader, user: string, signal: AbortSignal | undefined): Promise<Told[]> {
-    const events: Told[] = [];
+  /** The last event of the run, if there is one, and of the message, with its whole answer. */
+  async #fetchOutcome(reader: EventReader, user: string, signal: AbortSignal | undefined): Promise<RawEvent[]> {
+    const events: RawEvent[] = [];
     const { runId, messageId: message_id, conversationId: conversation_id, taskId: task_id } = reader;
-    let finished = reader.finished;
-    if (runId && !finished) {
-      finished = finishedBy(reader, await this.ended(runId, this.plan(undefined), signal));
-      events.push(finished);
+    let finishedEvent = reader.finishedEvent;
+    if (runId && !finishedEvent) {
+      finishedEvent = toFinishedEvent(reader, await this.waitUntilEnded(runId, this.plan(undefined), signal));
+      events.push(finishedEvent);
     }
-    const known = { conversation_id, message_id, task_id };
-    const data = isObject(finished?.['data']) ? finished['data'] : {};
+    const ids = { conversation_id, message_id, task_id };
+    const data = isObject(finishedEvent?.['data']) ? finishedEvent['data'] : {};
     if (data['status'] === 'failed' || data['status'] === 'stopped') {
       const message = `Run failed: ${typeof data['error'] === 'string' ? data['error'] : `the run ${data['status']}`}`;
-      return [...events, { ...known, event: 'error', status: 400, code: 'invalid_param', message }];
+      return [...events, { ...ids, event: 'error', status: 400, code: 'invalid_param', message }];
     }
-    return [...events, { ...known, ...(await this.#message(reader, user, signal)), event: 'message_end' }];
+    return [...events, { ...ids, ...(await this.#fetchMessage(reader, user, signal)), event: 'message_end' }];
   }
 
-  /** What the conversation's history has on the message. */
-  async #message(reader: Reader, user: string, signal: AbortSignal | undefined): Promise<Values> {
+  /** The message in the conversation's history. */
+  async #fetchMessage(reader: EventReader, user: string, signal: AbortSignal | undefined): Promise<Values> {
     const { messageId, conversationId: conversation_id } = reader;
-    if (!messageId || !conversation_id) throw new ConnectionError('no history tells what became of it');
+    if (!messageId || !conversation_id)
+      throw new ConnectionError("the message cannot be found in a conversation's history");
     const plan = this.plan(undefined);
     const { clock, sleep } = this.transport;
-    const until = clock() + plan.timeout;
-    let before: string | null = null;
+    const deadline = clock() + plan.timeout;
+    let previous: string | null = null;
     for (let interval = plan.first; ; interval = Math.min(plan.longest, interval * plan.factor)) {
       const query = { conversation_id, user, limit: 20 };
       const page = await this.get<Page<PastMessage>>('/v1/messages', { signal }, query);
-      const found = page.data.find((each) => each.id === messageId);
-      // without a run to tell that it has ended, a message is whole when it does not grow any more
-      if (found?.answer && (reader.runId || found.answer === before)) {
-        return { id: messageId, answer: found.answer, created_at: found.created_at, metadata: {} };
+      const message = page.data.find((item) => item.id === messageId);
+      // without a run that shows the end, a message is complete when it does not grow any more
+      if (message?.answer && (reader.runId || message.answer === previous)) {
+        return { id: messageId, answer: message.answer, created_at: message.created_at, metadata: {} };
       }
-      before = found?.answer ?? null;
-      const left = until - clock();
-      if (left <= 0) throw new ConnectionError(`after ${secondsOf(plan.timeout)} the message is not there`);
-      await sleep(Math.min(interval, left), signal);
+      previous = message?.answer ?? null;
+      const remaining = deadline - clock();
+      if (remaining <= 0)
+        throw new ConnectionError(`after ${formatSeconds(plan.timeout)} the message is not in the history`);
+      await sleep(Math.min(interval, remaining), signal);
     }
   }
 }

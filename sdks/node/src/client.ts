@@ -1,11 +1,11 @@
 import { Chats } from './chats.js';
-import { segment } from './core.js';
+import { encodeSegment } from './core.js';
 import type { UserOptions } from './core.js';
 import { ServerError } from './errors.js';
 import type { AppInfo, AppMeta, AppSite, Done, Health, HumanInputForm, Retrieved, Values } from './models.js';
 import type { CallOptions } from './options.js';
-import { received } from './responses.js';
-import { parse } from './transport.js';
+import { attachResponse } from './responses.js';
+import { parseObject } from './transport.js';
 
 export interface RetrieveRequest extends CallOptions {
   query: string;
@@ -16,9 +16,9 @@ export interface RetrieveRequest extends CallOptions {
 }
 
 /**
- * Calls one app of a Headrace or Dify server.
+ * A client for one app of a Headrace or Dify server.
  *
- * Keep one client, and share it: it remembers which kind of server it speaks with.
+ * Create one client and share it: it remembers which kind of server it talks to.
  */
 export class DifyClient extends Chats {
   // -------------------------------------------------------------------------------------------------------- the app
@@ -33,7 +33,7 @@ export class DifyClient extends Chats {
     return this.get<AppMeta>('/v1/meta', options);
   }
 
-  /** How the app's own web page presents itself. */
+  /** The settings of the app's web page. */
   async getSite(options: CallOptions = {}): Promise<AppSite> {
     return this.get<AppSite>('/v1/site', options);
   }
@@ -41,28 +41,28 @@ export class DifyClient extends Chats {
   /** The bytes of an uploaded file. */
   async downloadFile(fileId: string, options: UserOptions = {}): Promise<Uint8Array> {
     const { signal, timeout } = options;
-    const path = `/v1/files/${segment(fileId)}/preview`;
+    const path = `/v1/files/${encodeSegment(fileId)}/preview`;
     const query = { user: this.userOf(options) };
     return (await this.transport.send({ method: 'GET', path, query, repeat: 'always', signal, timeout })).bytes;
   }
 
   // ------------------------------------------------------------------------------------------------- forms, datasets
 
-  /** What a paused run asks a person for. `formToken` is in the event human_input_required. */
+  /** The form of a run that waits for a person's input. `formToken` is in the event human_input_required. */
   async getHumanInputForm(formToken: string, options: CallOptions = {}): Promise<HumanInputForm> {
-    return this.get<HumanInputForm>(`/v1/form/human_input/${segment(formToken)}`, options);
+    return this.get<HumanInputForm>(`/v1/form/human_input/${encodeSegment(formToken)}`, options);
   }
 
-  /** Answers a form; the run goes on. `action`: the id of one of its `user_actions`. */
+  /** Submits a form; the run continues. `action`: the id of one of its `user_actions`. */
   async submitHumanInputForm(
     formToken: string,
     answer: UserOptions & { action: string; inputs?: Values | undefined },
   ): Promise<Done> {
     const body = { inputs: answer.inputs ?? {}, action: answer.action, user: this.userOf(answer) };
-    return this.post<Done>(`/v1/form/human_input/${segment(formToken)}`, body, answer, 'unsent');
+    return this.post<Done>(`/v1/form/human_input/${encodeSegment(formToken)}`, body, answer, 'unsent');
   }
 
-  /** What a dataset has on a query. Needs a dataset key. */
+  /** Searches a dataset. Requires a dataset key. */
   async retrieve(datasetId: string, request: RetrieveRequest): Promise<Retrieved> {
     const body = {
       query: request.query,
@@ -70,7 +70,7 @@ export class DifyClient extends Chats {
       external_retrieval_model: request.externalRetrievalModel,
       attachment_ids: request.attachmentIds,
     };
-    return this.post<Retrieved>(`/v1/datasets/${segment(datasetId)}/retrieve`, body, request);
+    return this.post<Retrieved>(`/v1/datasets/${encodeSegment(datasetId)}/retrieve`, body, request);
   }
 
   // --------------------------------------------------------------------------------------------------------- health
@@ -80,13 +80,13 @@ export class DifyClient extends Chats {
     return this.#health('/healthz', options);
   }
 
-  /** Whether the server takes requests (Headrace: /readyz). One that does not is an answer, too. */
+  /** Whether the server accepts requests (Headrace: /readyz). It is not an error if it does not. */
   async getReadiness(options: CallOptions = {}): Promise<Health> {
     return this.#health('/readyz', options);
   }
 
   async #health(path: string, { signal, timeout }: CallOptions): Promise<Health> {
-    const answer = await this.transport.send({
+    const response = await this.transport.send({
       method: 'GET',
       path,
       repeat: 'unsent',
@@ -94,10 +94,10 @@ export class DifyClient extends Chats {
       signal,
       timeout,
     });
-    const told = parse<Values>(answer);
-    if (typeof told['status'] !== 'string')
-      throw new ServerError('The answer does not say how the server is.', { body: told });
-    return received({ ...told, status: told['status'], healthy: answer.status < 300 }, answer);
+    const body = parseObject<Values>(response);
+    if (typeof body['status'] !== 'string')
+      throw new ServerError("The response does not have the server's status.", { body });
+    return attachResponse({ ...body, status: body['status'], healthy: response.status < 300 }, response);
   }
 }
 

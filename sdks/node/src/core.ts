@@ -1,50 +1,60 @@
 import { HeadraceError, UsageError } from './errors.js';
-import { listed, localFileOf, LocalFile, mapped, mayBeFile, isFile, shaped, takesFiles, variablesOf } from './files.js';
+import {
+  asArray,
+  toLocalFile,
+  LocalFile,
+  mapFile,
+  mayBeFile,
+  isFile,
+  fitToVariable,
+  takesFiles,
+  parseVariables,
+} from './files.js';
 import type { FileContent, FileInput, FileOptions, Variable } from './files.js';
-import { formOf } from './multipart.js';
+import { buildForm } from './multipart.js';
 import type { AppParameters, UploadedFile } from './models.js';
-import { planOf } from './options.js';
+import { completePlan } from './options.js';
 import type { AnswerHeaders } from './fetch.js';
 import type { CallOptions, ChangedOptions, ClientOptions, Plan, PollingPlan } from './options.js';
-import type { Answer, Stream } from './http-request.js';
-import { MARK, Transport, isSilent, parse } from './transport.js';
+import type { HttpResponse, ResponseStream } from './http-request.js';
+import { API_VERSION_HEADER, Transport, isInconclusive, parseObject } from './transport.js';
 
 const USER = 'headrace-client';
 
 export interface UserOptions extends CallOptions {
-  /** Whom the call is made for; else the client's `user`. */
+  /** The user of the call; by default the client's `user`. */
   user?: string | undefined;
 }
 
-/** A text as one part of a path. HeadraceError where it would name another path. */
-export function segment(text: string): string {
+/** A text as one segment of a path. UsageError if it would change the path. */
+export function encodeSegment(text: string): string {
   if (typeof text !== 'string' || text === '' || text === '.' || text === '..') {
     throw new UsageError(`${JSON.stringify(text)} is not a valid id`);
   }
   return encodeURIComponent(text);
 }
 
-/** What has been found out about the server and the app; clients made by `withOptions` share it. */
-interface Knowledge {
-  /** Whether the server has Headrace's asynchronous API; null until that is found out. */
-  headrace: boolean | null;
-  /** What was given as workflow ids, and is none. */
+/** What is known about the server and the app; clients made by `withOptions` share it. */
+interface ServerState {
+  /** Whether the server has Headrace's asynchronous API; null until that is known. */
+  hasAsyncApi: boolean | null;
+  /** Workflow ids of callers that the server does not know. */
   readonly placeholders: Set<string>;
-  form: Promise<Map<string, Variable>> | null;
+  variables: Promise<Map<string, Variable>> | null;
 }
 
-/** What a client made by `withOptions` takes over from the one that it was made from. */
+/** What a client made by `withOptions` shares with the original. */
 interface Inherited {
   readonly transport: Transport;
-  readonly known: Knowledge;
+  readonly serverState: ServerState;
 }
 
-/** What all calls work with: the transport, who is asking, which kind of server it is, and files in inputs. */
+/** What all calls share: the transport, the user, the kind of server, and the handling of files in inputs. */
 export class Core {
   /** @internal */
   protected readonly transport: Transport;
   /** @internal */
-  protected readonly known: Knowledge;
+  protected readonly serverState: ServerState;
   readonly #options: ClientOptions;
   readonly #user: string;
   readonly #polling: PollingPlan;
@@ -52,30 +62,30 @@ export class Core {
   /** `inherited` is for `withOptions`. */
   constructor(options: ClientOptions = {}, inherited?: Inherited) {
     this.transport = inherited?.transport ?? new Transport(options);
-    this.known = inherited?.known ?? { headrace: null, placeholders: new Set(), form: null };
+    this.serverState = inherited?.serverState ?? { hasAsyncApi: null, placeholders: new Set(), variables: null };
     this.#options = options;
     this.#user = options.user || USER;
     this.#polling = { ...options.polling };
-    planOf(this.#polling);
+    completePlan(this.#polling);
   }
 
   /**
-   * This client with some options changed, for one call or for many; `headers` are added to those that it has. Shares
-   * what has been found out about the server.
+   * A copy of this client with other options, for one call or many; `headers` are added to the existing ones. It shares
+   * what is known about the server.
    */
   withOptions(changed: ChangedOptions): this {
     const Client = this.constructor as new (options: ClientOptions, inherited: Inherited) => this;
     const { user = this.#options.user, polling = this.#options.polling } = changed;
     const options = { ...this.#options, user, polling };
-    return new Client(options, { transport: this.transport.withOptions(changed), known: this.known });
+    return new Client(options, { transport: this.transport.withOptions(changed), serverState: this.serverState });
   }
 
-  /** Where the server is, without the path of any of its APIs. */
+  /** The server's URL, without the path of an API. */
   get baseUrl(): string {
     return this.transport.root;
   }
 
-  /** The client is shown without its key. */
+  /** The client without its key. */
   toJSON(): object {
     return { baseUrl: this.baseUrl };
   }
@@ -87,53 +97,53 @@ export class Core {
 
   /** @internal */
   protected plan(plan: PollingPlan | undefined): Plan {
-    return planOf(plan, this.#polling);
+    return completePlan(plan, this.#polling);
   }
 
   // ------------------------------------------------------------------------------------------------- kind of server
 
   /**
-   * Whether an answer under `/api` comes from Headrace's asynchronous API. Remembered, where it is certain. @internal
+   * Whether a response under `/api` is of Headrace's asynchronous API. Stored if it is certain. @internal
    */
-  protected learn(answer: Answer | Stream): boolean {
-    const { status, headers } = answer;
-    if (headers.has(MARK)) this.known.headrace = true;
+  protected detectAsyncApi(response: HttpResponse | ResponseStream): boolean {
+    const { status, headers } = response;
+    if (headers.has(API_VERSION_HEADER)) this.serverState.hasAsyncApi = true;
     else if (status < 300) {
-      // a page for people answers any path; only these are of an API
-      this.known.headrace = /json|event-stream/.test(headers.get('content-type') ?? '');
-    } else if (status === 404 || status === 405 || status === 501) this.known.headrace = false;
+      // a web server may return HTML for any path; only these are of an API
+      this.serverState.hasAsyncApi = /json|event-stream/.test(headers.get('content-type') ?? '');
+    } else if (status === 404 || status === 405 || status === 501) this.serverState.hasAsyncApi = false;
     else return false;
-    return this.known.headrace;
+    return this.serverState.hasAsyncApi;
   }
 
   /**
-   * Whether an answer under `/api` is of a server without an asynchronous API. 429 and 5xx say nothing; nor does
-   * anything where the server is known to have one. @internal
+   * Whether a response under `/api` is of a server without the asynchronous API. 429 and 5xx do not show it, nor does
+   * any response of a server that is known to have it. @internal
    */
-  protected foreign(status: number, headers: AnswerHeaders): boolean {
-    return !this.known.headrace && !headers.has(MARK) && !isSilent(status);
+  protected isForeign(status: number, headers: AnswerHeaders): boolean {
+    return !this.serverState.hasAsyncApi && !headers.has(API_VERSION_HEADER) && !isInconclusive(status);
   }
 
   // ---------------------------------------------------------------------------------------------------------- files
 
   /**
-   * Uploads a file: a path, bytes, a Blob, a stream, a `file:` URL or a `LocalFile`. The answer may stand in `inputs`
-   * and `files` of runs of the same user.
+   * Uploads a file: a path, bytes, a Blob, a stream, a `file:` URL or a `LocalFile`. The returned object can be used in
+   * `inputs` and `files` of the same user's runs.
    */
   async uploadFile(
     file: string | LocalFile | URL | FileContent,
     options: FileOptions & UserOptions = {},
   ): Promise<UploadedFile> {
     const { filename, mimeType } = options;
-    let given = localFileOf(file);
+    let localFile = toLocalFile(file);
     if (filename || mimeType) {
-      given = new LocalFile(given.content, {
-        filename: filename ?? given.filename,
-        mimeType: mimeType ?? given.mimeType,
-        type: given.type,
+      localFile = new LocalFile(localFile.content, {
+        filename: filename ?? localFile.filename,
+        mimeType: mimeType ?? localFile.mimeType,
+        type: localFile.type,
       });
     }
-    const form = await formOf({ user: this.userOf(options) }, given);
+    const form = await buildForm({ user: this.userOf(options) }, localFile);
     return this.transport.json<UploadedFile>({
       method: 'POST',
       path: '/v1/files/upload',
@@ -144,37 +154,41 @@ export class Core {
     });
   }
 
-  /** What the app takes as inputs, and what it offers. */
+  /** The app's input form and features. */
   getParameters(options: CallOptions = {}): Promise<AppParameters> {
     return this.get<AppParameters>('/v1/parameters', options);
   }
 
-  /** Inputs with their files uploaded, or passed on, in the shape that each variable wants. @internal */
-  protected async inputsOf(
+  /** Inputs with files uploaded, or referenced by URL, in the form that each variable requires. @internal */
+  protected async mapInputs(
     inputs: Readonly<Record<string, unknown>> | undefined,
     user: string,
     signal: AbortSignal | undefined,
   ): Promise<Record<string, unknown>> {
-    const given = { ...inputs };
-    if (!Object.values(given).some(mayBeFile)) return given;
-    const form = await this.#variables();
+    const values = { ...inputs };
+    if (!Object.values(values).some(mayBeFile)) return values;
+    const variables = await this.#getVariables();
     signal?.throwIfAborted();
-    const shape = async ([name, value]: [string, unknown]) => [
+    const mapEntry = async ([name, value]: [string, unknown]) => [
       name,
-      await this.#input(value, form.get(name), user, signal),
+      await this.#mapInput(value, variables.get(name), user, signal),
     ];
-    return Object.fromEntries(await Promise.all(Object.entries(given).map(shape))) as Record<string, unknown>;
+    return Object.fromEntries(await Promise.all(Object.entries(values).map(mapEntry))) as Record<string, unknown>;
   }
 
-  async #input(value: unknown, variable: Variable | undefined, user: string, signal: AbortSignal | undefined) {
+  async #mapInput(value: unknown, variable: Variable | undefined, user: string, signal: AbortSignal | undefined) {
     if (!mayBeFile(value)) return value;
-    if (!takesFiles(variable) && !listed(value).some(isFile)) return value; // a URL for a variable that takes text
+    if (!takesFiles(variable) && !asArray(value).some(isFile)) return value; // a URL for a text variable
     const upload = (file: LocalFile) => this.uploadFile(file, { user, signal });
-    return shaped(await Promise.all(listed(value).map((each) => mapped(each, variable, upload))), value, variable);
+    return fitToVariable(
+      await Promise.all(asArray(value).map((item) => mapFile(item, variable, upload))),
+      value,
+      variable,
+    );
   }
 
-  /** `files` of a request, uploaded or passed on. @internal */
-  protected async filesOf(
+  /** `files` of a request, uploaded or referenced by URL. @internal */
+  protected async mapFiles(
     files: readonly FileInput[] | undefined,
     user: string,
     signal: AbortSignal | undefined,
@@ -182,21 +196,21 @@ export class Core {
     if (files === undefined) return undefined;
     const upload = (file: LocalFile) => this.uploadFile(file, { user, signal });
     return Promise.all(
-      listed(files).map((each) => {
-        const path = typeof each === 'string' && !/^https?:/i.test(each);
-        return mapped(path ? new LocalFile(each) : each, undefined, upload);
+      asArray(files).map((item) => {
+        const isPath = typeof item === 'string' && !/^https?:/i.test(item);
+        return mapFile(isPath ? new LocalFile(item) : item, undefined, upload);
       }),
     );
   }
 
-  /** The variables of the app's form; none where the server does not tell. Asked for once. */
-  #variables(): Promise<Map<string, Variable>> {
-    this.known.form ??= this.getParameters().then(variablesOf, (error: unknown) => {
+  /** The variables of the app's form; none if the server does not provide them. Requested once. */
+  #getVariables(): Promise<Map<string, Variable>> {
+    this.serverState.variables ??= this.getParameters().then(parseVariables, (error: unknown) => {
       if (error instanceof HeadraceError && [400, 404, 405, 501].includes(error.status ?? 0)) return new Map();
-      this.known.form = null;
+      this.serverState.variables = null;
       throw error;
     });
-    return this.known.form;
+    return this.serverState.variables;
   }
 
   // ---------------------------------------------------------------------------------------------------------- sending
@@ -220,7 +234,7 @@ export class Core {
     method: 'POST' | 'PUT' | 'DELETE' = 'POST',
   ): Promise<T> {
     const { signal, timeout } = options;
-    const answer = await this.transport.send({ method, path, json, repeat, signal, timeout });
-    return answer.bytes.length ? parse<T>(answer) : ({ result: 'success' } as T);
+    const response = await this.transport.send({ method, path, json, repeat, signal, timeout });
+    return response.bytes.length ? parseObject<T>(response) : ({ result: 'success' } as T);
   }
 }

@@ -1,6 +1,6 @@
 import type { AnswerHeaders } from './fetch.js';
 
-/** The node of a workflow that an error is about, as far as the server names it. */
+/** The node of a workflow that failed, as the server describes it. */
 export interface ErrorNode {
   readonly id?: string | null;
   readonly node_id: string;
@@ -11,20 +11,20 @@ export interface ErrorNode {
 }
 
 export interface ErrorDetails {
-  /** The answer's HTTP status. */
+  /** The response's HTTP status. */
   status?: number | null | undefined;
-  /** The server's name for what is wrong, such as `invalid_param`. */
+  /** The server's error code, such as `invalid_param`. */
   code?: string | null | undefined;
   requestId?: string | null | undefined;
   runId?: string | null | undefined;
   taskId?: string | null | undefined;
   node?: ErrorNode | null | undefined;
-  /** The answer's body: parsed where it was JSON. */
+  /** The response's body; parsed if it was JSON. */
   body?: unknown;
   cause?: unknown;
 }
 
-/** All errors of this package. What a server did not say is null. */
+/** The base class of all errors. What the server did not send is null. */
 export class HeadraceError extends Error {
   readonly status: number | null;
   readonly code: string | null;
@@ -47,17 +47,17 @@ export class HeadraceError extends Error {
   }
 }
 
-/** 401: the key is missing or wrong. */
+/** 401: the key is missing or not valid. */
 export class AuthenticationError extends HeadraceError {}
 
-/** 403: the key may not do that. */
+/** 403: the key does not allow this. */
 export class PermissionDeniedError extends HeadraceError {}
 
-/** 404; also where Dify answers 200 with nothing but nulls. */
+/** 404; also if Dify returns 200 with a run of nulls. */
 export class NotFoundError extends HeadraceError {}
 
 /**
- * 400, 413, 415, 422 and any other 4xx: the request is not as the server wants it.
+ * 400, 413, 415, 422 and any other 4xx: the server does not accept the request.
  */
 export class ValidationError extends HeadraceError {}
 
@@ -66,7 +66,7 @@ export class ConflictError extends HeadraceError {}
 
 /** 429. */
 export class RateLimitError extends HeadraceError {
-  /** Seconds that the server asks to wait; null where it does not say. */
+  /** Seconds to wait before a retry; null if the server does not send them. */
   readonly retryAfter: number | null;
 
   constructor(message: string, details: ErrorDetails & { retryAfter?: number | null } = {}) {
@@ -75,18 +75,18 @@ export class RateLimitError extends HeadraceError {
   }
 }
 
-/** 5xx, or an answer that makes no sense. */
+/** 5xx, or a response that cannot be understood. */
 export class ServerError extends HeadraceError {}
 
-/** No answer came: the server cannot be reached, or the connection broke. */
+/** The server could not be reached, or the connection broke. */
 export class ConnectionError extends HeadraceError {}
 
-/** No answer came in time. */
+/** The server did not respond in time. */
 export class TimeoutError extends ConnectionError {}
 
-/** A run did not end within the time that was to be waited. It goes on. */
+/** The run had not ended when the wait timed out. The run itself continues. */
 export class WaitTimeoutError extends HeadraceError {
-  /** The run's status when it was last asked for; null where it never was. */
+  /** The last status that was read; null if none was. */
   readonly runStatus: string | null;
 
   constructor(message: string, details: ErrorDetails & { runStatus?: string | null } = {}) {
@@ -95,17 +95,17 @@ export class WaitTimeoutError extends HeadraceError {
   }
 }
 
-/** What is known of a stream that was cut off. */
+/** What is known about a stream that was cut. */
 export interface Interruption {
-  /** The last event that arrived; null where none did. */
+  /** The last event that was received; null if there was none. */
   readonly lastEvent: Readonly<Record<string, unknown>> | null;
-  /** All text that had been written. */
+  /** All text streamed so far. */
   readonly text: string;
   readonly messageId: string | null;
   readonly conversationId: string | null;
 }
 
-/** A stream was cut off, and neither the rest of it nor its run's outcome could be had. */
+/** A stream was cut, and neither the rest of it nor the run's outcome could be fetched. */
 export class StreamInterruptedError extends ConnectionError implements Interruption {
   readonly lastEvent: Readonly<Record<string, unknown>> | null;
   readonly text: string;
@@ -122,11 +122,10 @@ export class StreamInterruptedError extends ConnectionError implements Interrupt
 }
 
 /**
- * The run failed or was stopped (where `raiseOnFailure` is asked for, and for chats, whose failure is an error
- * answer).
+ * The run failed or was stopped (with `raiseOnFailure`, and for chats, whose failure is an error response).
  */
 export class RunFailedError extends HeadraceError {
-  /** The run as the server told it; null where it told none. */
+  /** The run as the server sent it; null if it sent none. */
   readonly run: Readonly<Record<string, unknown>> | null;
 
   constructor(message: string, details: ErrorDetails & { run?: Readonly<Record<string, unknown>> | null } = {}) {
@@ -135,7 +134,7 @@ export class RunFailedError extends HeadraceError {
   }
 }
 
-/** The client or the call is not valid: no key, an address that is not one, a file that cannot be read. Nothing was sent. */
+/** The client or the call is not valid: a missing key, an invalid URL, a file that cannot be read. Nothing was sent. */
 export class UsageError extends HeadraceError {}
 
 const BY_STATUS: Readonly<Record<number, typeof HeadraceError>> = {
@@ -144,63 +143,63 @@ const BY_STATUS: Readonly<Record<number, typeof HeadraceError>> = {
   404: NotFoundError,
   409: ConflictError,
 };
-const LONGEST = 300; // characters of a body that is told in an error's message
+const MAX_SHOWN = 300; // characters of a body in an error's message
 
-export interface ErrorAnswer {
+export interface ErrorResponse {
   status: number;
   headers: AnswerHeaders;
   text: string;
 }
 
-/** The error that an answer of status 300 or more stands for. */
-export function errorOf(answer: ErrorAnswer, known: Pick<ErrorDetails, 'runId' | 'taskId'> = {}): HeadraceError {
-  const { status, headers, text } = answer;
-  const body = parsed(text);
-  const told = isObject(body) ? body : {};
-  const code = typeof told['code'] === 'string' ? told['code'] : null;
-  const message = messageOf(told, status, text, headers);
-  const runId = typeof told['workflow_run_id'] === 'string' ? told['workflow_run_id'] : known.runId;
-  const details: ErrorDetails = { ...known, status, code, runId, requestId: requestIdOf(headers), body: body ?? text };
+/** The error for a response. */
+export function parseError(response: ErrorResponse, known: Pick<ErrorDetails, 'runId' | 'taskId'> = {}): HeadraceError {
+  const { status, headers, text } = response;
+  const body = tryParseJson(text);
+  const fields = isObject(body) ? body : {};
+  const code = typeof fields['code'] === 'string' ? fields['code'] : null;
+  const message = parseMessage(fields, status, text, headers);
+  const runId = typeof fields['workflow_run_id'] === 'string' ? fields['workflow_run_id'] : known.runId;
+  const details: ErrorDetails = { ...known, status, code, runId, requestId: getRequestId(headers), body: body ?? text };
   if (status === 400 && message.startsWith('Run failed:')) return new RunFailedError(message, details);
-  // Dify tells of its limit of concurrent requests with a 400
+  // Dify reports its limit of concurrent requests with a 400
   if (status === 429 || (status === 400 && message.startsWith('Too many requests'))) {
-    return new RateLimitError(message, { ...details, retryAfter: retryAfterOf(headers) });
+    return new RateLimitError(message, { ...details, retryAfter: parseRetryAfter(headers) });
   }
   if (status >= 500) return new ServerError(message, details);
   return new (BY_STATUS[status] ?? (status < 400 ? ServerError : ValidationError))(message, details);
 }
 
-function messageOf(told: Record<string, unknown>, status: number, text: string, headers: AnswerHeaders): string {
-  const message = told['message'];
+function parseMessage(body: Record<string, unknown>, status: number, text: string, headers: AnswerHeaders): string {
+  const message = body['message'];
   if (typeof message === 'string' && message) return message;
   if (message !== undefined && message !== null && message !== '') return JSON.stringify(message);
   const location = headers.get('location');
   if (status < 400 && location) return `The server redirects to ${location}: use that as the base URL.`;
-  const words = plain(text);
-  return words ? `HTTP ${status}: ${words}` : `HTTP ${status}`;
+  const plainText = stripMarkup(text);
+  return plainText ? `HTTP ${status}: ${plainText}` : `HTTP ${status}`;
 }
 
-/** What a page says, without its markup. */
-function plain(text: string): string {
-  const words = text
+/** The text of an HTML page. */
+function stripMarkup(html: string): string {
+  const text = html
     .slice(0, 10_000)
     .replace(/<(script|style|title)\b[\s\S]*?<\/\1\s*>/gi, ' ')
     .replace(/<[^>]*>/g, ' ')
     .replace(/\s+/g, ' ')
     .trim();
-  return words.length > LONGEST ? `${words.slice(0, LONGEST)}…` : words;
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }
 
-/** Seconds that a `Retry-After` header asks to wait: it holds seconds, or an HTTP date. */
-export function retryAfterOf(headers: AnswerHeaders, now: number = Date.now()): number | null {
-  const told = headers.get('retry-after')?.trim();
-  if (!told) return null;
-  if (/^\d+(\.\d+)?$/.test(told)) return Number(told);
-  const at = Date.parse(told);
-  return Number.isNaN(at) ? null : Math.max(0, (at - now) / 1000);
+/** The seconds of a `Retry-After` header, which has a number or an HTTP date. */
+export function parseRetryAfter(headers: AnswerHeaders, now: number = Date.now()): number | null {
+  const value = headers.get('retry-after')?.trim();
+  if (!value) return null;
+  if (/^\d+(\.\d+)?$/.test(value)) return Number(value);
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? null : Math.max(0, (date - now) / 1000);
 }
 
-export function requestIdOf(headers: AnswerHeaders): string | null {
+export function getRequestId(headers: AnswerHeaders): string | null {
   return headers.get('x-request-id') ?? headers.get('x-trace-id');
 }
 
@@ -208,7 +207,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function parsed(text: string): unknown {
+function tryParseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -216,7 +215,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** A time as it is said in a message: `1 second`, `2.5 seconds`. */
-export function secondsOf(number: number): string {
+/** A duration for a message: `1 second`, `2.5 seconds`. */
+export function formatSeconds(number: number): string {
   return `${number} second${number === 1 ? '' : 's'}`;
 }

@@ -1,12 +1,12 @@
 /**
- * Events of streams, as the server names them. An event that is not listed here passes through: tell it by its
- * `event`, with `isEvent` where the types are to follow.
+ * The events of streams, under the server's names. Events of other types are passed on: check `event`, or use `isEvent`
+ * to narrow the type.
  */
 
-/** A run's status. The first three go on. */
+/** A run's status. Runs with one of the first three have not ended. */
 export type RunStatus = 'queued' | 'running' | 'paused' | 'succeeded' | 'partial-succeeded' | 'failed' | 'stopped';
 
-interface OfRun<Name extends string, Data> {
+interface RunEvent<Name extends string, Data> {
   readonly event: Name;
   readonly workflow_run_id: string;
   readonly task_id: string;
@@ -18,7 +18,7 @@ interface OfRun<Name extends string, Data> {
 }
 
 export interface Fields {
-  /** What this version of the package does not know is kept. */
+  /** Unknown fields are kept. */
   readonly [field: string]: unknown;
 }
 
@@ -81,14 +81,14 @@ export interface TextData extends Fields {
   readonly from_variable_selector?: readonly string[];
 }
 
-/** A piece of a model's reasoning, where its node separates it from the text. `is_final`: there is no more. */
+/** A chunk of a model's reasoning, if its node separates it from the text. `is_final`: it is the last one. */
 export interface ReasoningData extends Fields {
   readonly reasoning: string;
   readonly node_id: string;
   readonly is_final: boolean;
 }
 
-/** A round of an iteration or a loop, or its begin or end. */
+/** The start, a round or the end of an iteration or a loop. */
 export interface RoundsData extends Fields {
   readonly id: string;
   readonly node_id: string;
@@ -99,12 +99,12 @@ export interface RoundsData extends Fields {
   readonly error?: string | null;
 }
 
-/** `synthesized` is true on an event that was made from the run's detail, because the stream was cut off. */
+/** `synthesized` is true for an event that was made from the run's detail, because the stream was cut. */
 interface Synthesized {
   readonly synthesized?: boolean;
 }
 
-/** The run went wrong in a way that is not a failed run, or (in chats) it failed. The stream's last event. */
+/** An error other than a failed run, or (in chats) a failed run. The stream's last event. */
 export interface ErrorEvent {
   readonly event: 'error';
   readonly status: number;
@@ -115,24 +115,24 @@ export interface ErrorEvent {
   readonly message_id?: string;
 }
 
-export type WorkflowStartedEvent = OfRun<'workflow_started', WorkflowStartedData>;
-export type WorkflowFinishedEvent = OfRun<'workflow_finished', WorkflowFinishedData> & Synthesized;
-export type WorkflowPausedEvent = OfRun<'workflow_paused', WorkflowPausedData>;
-export type NodeStartedEvent = OfRun<'node_started', NodeStartedData>;
-export type NodeFinishedEvent = OfRun<'node_finished', NodeFinishedData>;
-export type NodeRetryEvent = OfRun<'node_retry', NodeRetryData>;
-export type TextChunkEvent = OfRun<'text_chunk', TextData>;
-export type ReasoningChunkEvent = OfRun<'reasoning_chunk', ReasoningData>;
-export type TextReplaceEvent = OfRun<'text_replace', TextData>;
-export type IterationEvent = OfRun<'iteration_started' | 'iteration_next' | 'iteration_completed', RoundsData>;
-export type LoopEvent = OfRun<'loop_started' | 'loop_next' | 'loop_completed', RoundsData>;
-export type AgentLogEvent = OfRun<'agent_log', Fields>;
-export type HumanInputEvent = OfRun<
+export type WorkflowStartedEvent = RunEvent<'workflow_started', WorkflowStartedData>;
+export type WorkflowFinishedEvent = RunEvent<'workflow_finished', WorkflowFinishedData> & Synthesized;
+export type WorkflowPausedEvent = RunEvent<'workflow_paused', WorkflowPausedData>;
+export type NodeStartedEvent = RunEvent<'node_started', NodeStartedData>;
+export type NodeFinishedEvent = RunEvent<'node_finished', NodeFinishedData>;
+export type NodeRetryEvent = RunEvent<'node_retry', NodeRetryData>;
+export type TextChunkEvent = RunEvent<'text_chunk', TextData>;
+export type ReasoningChunkEvent = RunEvent<'reasoning_chunk', ReasoningData>;
+export type TextReplaceEvent = RunEvent<'text_replace', TextData>;
+export type IterationEvent = RunEvent<'iteration_started' | 'iteration_next' | 'iteration_completed', RoundsData>;
+export type LoopEvent = RunEvent<'loop_started' | 'loop_next' | 'loop_completed', RoundsData>;
+export type AgentLogEvent = RunEvent<'agent_log', Fields>;
+export type HumanInputEvent = RunEvent<
   'human_input_required' | 'human_input_form_filled' | 'human_input_form_timeout',
   Fields
 >;
 
-/** What a workflow's stream tells. */
+/** An event of a workflow's stream. */
 export type WorkflowEvent =
   | WorkflowStartedEvent
   | WorkflowFinishedEvent
@@ -150,7 +150,7 @@ export type WorkflowEvent =
   | ErrorEvent
   | UnknownEvent;
 
-interface OfMessage<Name extends string> {
+interface EventOfMessage<Name extends string> {
   readonly event: Name;
   readonly task_id: string;
   readonly id?: string;
@@ -160,31 +160,31 @@ interface OfMessage<Name extends string> {
   readonly created_at?: number;
 }
 
-/** A piece of the answer. */
-export interface MessageEvent extends OfMessage<'message' | 'agent_message'> {
+/** A chunk of the answer. */
+export interface MessageEvent extends EventOfMessage<'message' | 'agent_message'> {
   readonly answer: string;
   readonly from_variable_selector?: readonly string[];
 }
 
-export interface MessageReplaceEvent extends OfMessage<'message_replace'> {
+export interface MessageReplaceEvent extends EventOfMessage<'message_replace'> {
   readonly answer: string;
   readonly reason?: string;
 }
 
-export interface MessageEndEvent extends OfMessage<'message_end'>, Synthesized {
+export interface MessageEndEvent extends EventOfMessage<'message_end'>, Synthesized {
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly files?: readonly Readonly<Record<string, unknown>>[] | null;
-  /** The whole answer, on a synthesized event only. */
+  /** The whole answer; only if the event is synthesized. */
   readonly answer?: string;
 }
 
-export interface MessageFileEvent extends OfMessage<'message_file'> {
+export interface MessageFileEvent extends EventOfMessage<'message_file'> {
   readonly type: string;
   readonly belongs_to: string;
   readonly url: string;
 }
 
-export interface AgentThoughtEvent extends OfMessage<'agent_thought'> {
+export interface AgentThoughtEvent extends EventOfMessage<'agent_thought'> {
   readonly thought: string;
   readonly observation: string;
   readonly tool: string;
@@ -192,12 +192,12 @@ export interface AgentThoughtEvent extends OfMessage<'agent_thought'> {
   readonly position: number;
 }
 
-/** A piece of speech, in Base64; empty in `tts_message_end`. */
-export interface TtsMessageEvent extends OfMessage<'tts_message' | 'tts_message_end'> {
+/** A chunk of speech, in Base64; empty in `tts_message_end`. */
+export interface TtsMessageEvent extends EventOfMessage<'tts_message' | 'tts_message_end'> {
   readonly audio: string;
 }
 
-/** What the stream of a chat or a completion tells; a chatflow's also tells of its run. */
+/** An event of the stream of a chat or a completion; a chatflow's stream also has the events of its run. */
 export type ChatEvent =
   | WorkflowEvent
   | MessageEvent
@@ -207,7 +207,7 @@ export type ChatEvent =
   | AgentThoughtEvent
   | TtsMessageEvent;
 
-/** Stands in types for every name that is not listed, so that comparing with a listed one narrows an event's type. */
+/** Represents every unknown name in types, so that comparing with a known one narrows an event's type. */
 declare enum Unlisted {
   Name = 'any other name',
 }
@@ -218,14 +218,17 @@ export interface UnknownEvent {
   readonly [field: string]: unknown;
 }
 
-/** The names that the types of a union of events have. */
-type Named<E extends { readonly event: string }> = Exclude<E['event'], Unlisted>;
+/** The known names of a union of events. */
+type NamesOf<E extends { readonly event: string }> = Exclude<E['event'], Unlisted>;
 
-/** Those of a union of events that may have this name. */
-type Of<E, N> = E extends { readonly event: infer Name } ? (N extends Name ? E : never) : never;
+/** The members of a union of events that can have this name. */
+type EventNamed<E, N> = E extends { readonly event: infer Name } ? (N extends Name ? E : never) : never;
 
-/** Whether an event is of this name; narrows its type, also of events that are not listed. */
-export function isEvent<E extends { readonly event: string }, N extends Named<E>>(event: E, name: N): event is Of<E, N>;
+/** Whether an event has this name; narrows its type, also for unknown names. */
+export function isEvent<E extends { readonly event: string }, N extends NamesOf<E>>(
+  event: E,
+  name: N,
+): event is EventNamed<E, N>;
 export function isEvent(event: { readonly event: string }, name: string): boolean;
 export function isEvent(event: { readonly event: string }, name: string): boolean {
   return event.event === name;

@@ -1,6 +1,6 @@
-/** The part of `fetch` that is needed, whichever implementation is given. */
+/** The part of `fetch` that this package uses; any implementation of it can be passed. */
 
-/** What `fetch` is called with; and `dispatcher`, if one was given. */
+/** The second argument of `fetch`; with `dispatcher`, if the client has one. */
 export interface FetchInit {
   method: string;
   headers: Record<string, string>;
@@ -14,7 +14,7 @@ export interface AnswerHeaders {
   has(name: string): boolean;
 }
 
-/** What is needed of a `fetch`'s Response. */
+/** The part of a Response that this package uses. */
 export interface FetchAnswer {
   readonly status: number;
   readonly headers: AnswerHeaders;
@@ -22,5 +22,5 @@ export interface FetchAnswer {
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** What can be called like the global `fetch`: also undici's, or one of your own. */
+/** A function like the global `fetch`: undici's, or your own. */
 export type Fetch = (url: string, init: FetchInit) => Promise<FetchAnswer>;

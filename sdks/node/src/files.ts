@@ -1,31 +1,31 @@
-/** Files in the shape that a workflow's variables want. */
+/** Files in the form that a workflow's variables expect. */
 
 import { UsageError, isObject } from './errors.js';
 import type { AppParameters, UploadedFile } from './models.js';
 import { basename, readFile } from './platform.js';
 
-/** What a workflow takes a file for. */
+/** The type of a file in a workflow. */
 export type FileType = 'image' | 'document' | 'audio' | 'video' | 'custom';
 
-/** What a file can be read from: bytes, a Blob or File, a stream (Node's or the web's). */
+/** The content of a file: bytes, a Blob or File, a stream (Node's or the web's). */
 export type FileContent = Uint8Array | ArrayBuffer | Blob | AsyncIterable<Uint8Array> | ReadableStream<Uint8Array>;
 
 export interface FileOptions {
   /** The name that it is uploaded with. */
   filename?: string | undefined;
   mimeType?: string | undefined;
-  /** What the workflow takes it for; else guessed from the name. */
+  /** The file's type in the workflow; by default guessed from the name. */
   type?: FileType | undefined;
 }
 
-/** A file to upload: a path, or content, with what is not to be guessed. */
+/** A file to upload: a path or content. Options that are left out are guessed. */
 export class LocalFile {
   readonly filename: string | undefined;
   readonly mimeType: string | undefined;
   readonly type: FileType | undefined;
 
   constructor(
-    /** A text is a path, a URL one of `file:`; both are read in Node only. */
+    /** A string is a path, a URL a `file:` URL; both are read in Node only. */
     readonly content: string | URL | FileContent,
     options: FileOptions = {},
   ) {
@@ -34,7 +34,7 @@ export class LocalFile {
     this.type = options.type;
   }
 
-  /** The bytes, with the name and the type that they are uploaded with. */
+  /** The form part: the bytes with their type, and the file's name. */
   async part(): Promise<{ blob: Blob; name: string }> {
     const { content } = this;
     let bytes: Blob | Uint8Array | ArrayBuffer;
@@ -49,15 +49,15 @@ export class LocalFile {
       bytes = content;
     } else {
       name ??= pathOf(content);
-      bytes = await gathered(content);
+      bytes = await readAll(content);
     }
-    name ||= `file.${await extensionOf(bytes)}`;
-    const type = this.mimeType ?? ((bytes instanceof Blob && bytes.type) || MIME[endOf(name)] || BINARY);
+    name ||= `file.${await guessExtension(bytes)}`;
+    const type = this.mimeType ?? ((bytes instanceof Blob && bytes.type) || MIME[extensionFromName(name)] || BINARY);
     return { blob: new Blob([bytes], { type }), name };
   }
 }
 
-/** A file as a run takes it. */
+/** A file in the form that a run's request expects. */
 export interface FileMapping {
   readonly type: string;
   readonly transfer_method: 'local_file' | 'remote_url';
@@ -66,8 +66,8 @@ export interface FileMapping {
 }
 
 /**
- * What may stand for a file: `new LocalFile(path)`, a `URL` (`file:` is uploaded), bytes, a Blob, a stream, an
- * upload.
+ * A value that can be used as a file: `new LocalFile(path)`, a `URL` (`file:` is uploaded), bytes, a Blob, a stream, an
+ * uploaded file.
  */
 export type FileInput = LocalFile | URL | FileContent | UploadedFile | FileMapping | string;
 
@@ -80,7 +80,7 @@ const KINDS: Readonly<Record<string, FileType>> = Object.fromEntries(
       ['audio', 'mp3 m4a wav amr mpga'],
       ['video', 'mp4 mov mpeg webm'],
     ] as const
-  ).flatMap(([kind, ends]) => ends.split(' ').map((end) => [end, kind])),
+  ).flatMap(([kind, extensions]) => extensions.split(' ').map((extension) => [extension, kind])),
 );
 const MIME: Readonly<Record<string, string>> = {
   csv: 'text/csv',
@@ -125,23 +125,23 @@ const MAGIC: readonly (readonly [string, number, string])[] = [
   ['WAVE', 8, 'wav'],
 ];
 
-/** What a workflow's form says of a variable. */
+/** A variable of a workflow's form. */
 export interface Variable {
   readonly kind: string;
-  readonly allowed: readonly string[];
+  readonly allowedTypes: readonly string[];
 }
 
 /** The variables of an app's form, by name. */
-export function variablesOf(parameters: AppParameters): Map<string, Variable> {
-  const found = new Map<string, Variable>();
+export function parseVariables(parameters: AppParameters): Map<string, Variable> {
+  const variables = new Map<string, Variable>();
   for (const entry of parameters.user_input_form ?? []) {
-    for (const [kind, told] of Object.entries(entry)) {
-      if (!isObject(told) || typeof told['variable'] !== 'string') continue;
-      const allowed = Array.isArray(told['allowed_file_types']) ? told['allowed_file_types'].map(String) : [];
-      found.set(told['variable'], { kind: String(told['type'] || kind), allowed });
+    for (const [kind, field] of Object.entries(entry)) {
+      if (!isObject(field) || typeof field['variable'] !== 'string') continue;
+      const allowedTypes = Array.isArray(field['allowed_file_types']) ? field['allowed_file_types'].map(String) : [];
+      variables.set(field['variable'], { kind: String(field['type'] || kind), allowedTypes });
     }
   }
-  return found;
+  return variables;
 }
 
 export function takesFiles(variable: Variable | undefined): boolean {
@@ -171,105 +171,105 @@ export function isFile(value: unknown): boolean {
   );
 }
 
-export function listed(value: unknown): readonly unknown[] {
+export function asArray(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [value];
 }
 
-/** Whether a value, or one in its list, is a file or a URL, which may stand for one. */
+/** Whether a value, or an item of a list, is a file, or a URL, which can be one. */
 export function mayBeFile(value: unknown): boolean {
-  return listed(value).some((each) => isFile(each) || isUrl(each));
+  return asArray(value).some((item) => isFile(item) || isUrl(item));
 }
 
-/** A value in the shape that a run takes. `upload` takes a file in. What is no file stays as it is. */
-export async function mapped(
+/** A value in the form that a run's request expects; files are passed to `upload`, other values stay the same. */
+export async function mapFile(
   value: unknown,
   variable: Variable | undefined,
   upload: (file: LocalFile) => Promise<UploadedFile>,
 ): Promise<unknown> {
-  if (isUpload(value)) return local(value, variable);
-  if (isUrl(value)) return remote(value, variable);
-  if (value instanceof URL && value.protocol !== 'file:') return remote(value.href, variable);
+  if (isUpload(value)) return mapLocalFile(value, variable);
+  if (isUrl(value)) return mapRemoteFile(value, variable);
+  if (value instanceof URL && value.protocol !== 'file:') return mapRemoteFile(value.href, variable);
   if (!isFile(value)) return value;
-  const file = localFileOf(value as LocalFile | URL | FileContent);
-  return local(await upload(file), variable, file.type);
+  const file = toLocalFile(value as LocalFile | URL | FileContent);
+  return mapLocalFile(await upload(file), variable, file.type);
 }
 
 /** A value as a file to upload. */
-export function localFileOf(value: LocalFile | URL | FileContent | string): LocalFile {
+export function toLocalFile(value: LocalFile | URL | FileContent | string): LocalFile {
   if (value instanceof LocalFile) return value;
   if (!(value instanceof URL)) return new LocalFile(value);
   if (value.protocol !== 'file:') throw new UsageError(`Only a file: URL can be uploaded, not ${value.href}`);
   return new LocalFile(value);
 }
 
-/** One file or a list of them, as the variable wants it; as it was given where that is not known. */
-export function shaped(many: readonly unknown[], given: unknown, variable: Variable | undefined): unknown {
-  if (variable?.kind === 'file-list') return many;
-  if (variable?.kind === 'file' && many.length === 1) return many[0];
-  return Array.isArray(given) ? many : many[0];
+/** One file or a list, as the variable requires; if that is not known, a list if the caller's value is one. */
+export function fitToVariable(files: readonly unknown[], value: unknown, variable: Variable | undefined): unknown {
+  if (variable?.kind === 'file-list') return files;
+  if (variable?.kind === 'file' && files.length === 1) return files[0];
+  return Array.isArray(value) ? files : files[0];
 }
 
-function remote(url: string, variable: Variable | undefined): FileMapping {
-  return { type: typeOf(new URL(url).pathname, variable), transfer_method: 'remote_url', url };
+function mapRemoteFile(url: string, variable: Variable | undefined): FileMapping {
+  return { type: guessType(new URL(url).pathname, variable), transfer_method: 'remote_url', url };
 }
 
-function local(file: UploadedFile, variable: Variable | undefined, stated?: FileType): FileMapping {
+function mapLocalFile(file: UploadedFile, variable: Variable | undefined, explicit?: FileType): FileMapping {
   const name = file.name || `.${file.extension ?? ''}`;
-  return { type: stated ?? typeOf(name, variable), transfer_method: 'local_file', upload_file_id: file.id };
+  return { type: explicit ?? guessType(name, variable), transfer_method: 'local_file', upload_file_id: file.id };
 }
 
-/** What a file of this name is taken for, by a variable that may allow only some types. */
-export function typeOf(name: string, variable: Variable | undefined): string {
-  const allowed = variable?.allowed ?? [];
-  const usual = KINDS[endOf(name)];
-  if (usual !== undefined && (!allowed.length || allowed.includes(usual))) return usual;
+/** The type of a file by its name, for a variable that may allow only some types. */
+export function guessType(name: string, variable: Variable | undefined): string {
+  const allowed = variable?.allowedTypes ?? [];
+  const guess = KINDS[extensionFromName(name)];
+  if (guess !== undefined && (!allowed.length || allowed.includes(guess))) return guess;
   if (!allowed.length) return 'document';
-  return allowed.includes('custom') ? 'custom' : (usual ?? allowed[0] ?? 'document');
+  return allowed.includes('custom') ? 'custom' : (guess ?? allowed[0] ?? 'document');
 }
 
-function endOf(name: string): string {
+function extensionFromName(name: string): string {
   const dot = name.lastIndexOf('.');
   return dot < 0 ? '' : name.slice(dot + 1).toLowerCase();
 }
 
-/** The name of a File, which is a global only from Node 20 on. */
+/** The name of a File, a class that is global only since Node 20. */
 function nameOf(blob: Blob): string | undefined {
   return 'name' in blob && typeof blob.name === 'string' && blob.name ? basename(blob.name) : undefined;
 }
 
-/** The name of what `fs.createReadStream` reads. */
+/** The file name of a stream of `fs.createReadStream`. */
 function pathOf(stream: object): string | undefined {
   return 'path' in stream && typeof stream.path === 'string' ? basename(stream.path) : undefined;
 }
 
-async function gathered(stream: AsyncIterable<Uint8Array> | ReadableStream<Uint8Array>): Promise<Blob> {
-  const pieces: Uint8Array[] = [];
+async function readAll(stream: AsyncIterable<Uint8Array> | ReadableStream<Uint8Array>): Promise<Blob> {
+  const chunks: Uint8Array[] = [];
   if (Symbol.asyncIterator in stream) {
-    for await (const piece of stream) pieces.push(bytesOf(piece));
+    for await (const chunk of stream) chunks.push(toBytes(chunk));
   } else {
     const reader = (stream as ReadableStream<Uint8Array>).getReader();
-    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) pieces.push(bytesOf(piece.value));
+    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) chunks.push(toBytes(chunk.value));
   }
-  return new Blob(pieces);
+  return new Blob(chunks);
 }
 
-function bytesOf(piece: unknown): Uint8Array {
-  if (piece instanceof Uint8Array) return piece;
-  throw new UsageError('The stream does not give bytes; open it without an encoding.');
+function toBytes(chunk: unknown): Uint8Array {
+  if (chunk instanceof Uint8Array) return chunk;
+  throw new UsageError('The stream does not yield bytes; open it without an encoding.');
 }
 
-/** The extension that a file's first bytes speak for. */
-async function extensionOf(bytes: Blob | Uint8Array | ArrayBuffer): Promise<string> {
+/** The extension for a file's type or first bytes. */
+async function guessExtension(bytes: Blob | Uint8Array | ArrayBuffer): Promise<string> {
   const blob = bytes instanceof Blob ? bytes : new Blob([bytes]);
-  const end = Object.entries(MIME).find(([, type]) => type === blob.type)?.[0];
-  if (end) return end;
+  const knownExtension = Object.entries(MIME).find(([, type]) => type === blob.type)?.[0];
+  if (knownExtension) return knownExtension;
   const head = new Uint8Array(await blob.slice(0, 16).arrayBuffer());
   const text = String.fromCharCode(...head);
-  for (const [magic, at, extension] of MAGIC) if (text.startsWith(magic, at)) return extension;
+  for (const [magic, position, extension] of MAGIC) if (text.startsWith(magic, position)) return extension;
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(await blob.arrayBuffer());
     return 'txt';
   } catch {
-    return 'bin'; // no text
+    return 'bin'; // not text
   }
 }

@@ -1,30 +1,30 @@
-/** One exchange over a connection: time-outs, the caller's signal, and what its failures say. */
+/** One HTTP request: timeouts, the caller's signal, and the errors of a failed connection. */
 
-import { ConnectionError, HeadraceError, TimeoutError, secondsOf } from './errors.js';
+import { ConnectionError, HeadraceError, TimeoutError, formatSeconds } from './errors.js';
 import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 
-/** An answer, read to its end. */
-export interface Answer {
+/** A response with its whole body. */
+export interface HttpResponse {
   readonly status: number;
   readonly headers: AnswerHeaders;
   readonly bytes: Uint8Array;
   readonly text: string;
 }
 
-/** An answer whose body is still to come. */
-export interface Stream {
+/** A response whose body is read chunk by chunk. */
+export interface ResponseStream {
   readonly status: number;
   readonly headers: AnswerHeaders;
   /**
-   * The next bytes; null at the end. `silence`: seconds that they may take, other than usually. ConnectionError where
-   * the connection broke or fell silent.
+   * The next bytes; null at the end. `silence`: seconds to wait for them, if not the default. ConnectionError if the
+   * connection broke or timed out.
    */
   read(silence?: number): Promise<Uint8Array | null>;
-  /** Lets go of the connection. */
+  /** Closes the connection. */
   close(): void;
 }
 
-const REACHED_NOTHING = new Set([
+const NOT_SENT_CODES = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
   'EAI_AGAIN',
@@ -33,24 +33,24 @@ const REACHED_NOTHING = new Set([
   'ENETDOWN',
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
-const UNTRUSTED = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_|ERR_SSL_|HOSTNAME_MISMATCH|ERR_INVALID_)/;
-export const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds: setTimeout takes no more
+const TLS_ERROR_CODES = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_|ERR_SSL_|HOSTNAME_MISMATCH|ERR_INVALID_)/;
+export const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds: the maximum of setTimeout
 
-type Reach = 'nothing' | 'hopeless' | 'perhaps';
+type FailureKind = 'not-sent' | 'permanent' | 'unknown';
 
-const reaches = new WeakMap<ConnectionError, Reach>();
+const failureKinds = new WeakMap<ConnectionError, FailureKind>();
 
-/** What a connection's failure says of whether the request arrived; `hopeless`: it would fail again. */
-export function reachOf(error: ConnectionError): Reach {
-  return reaches.get(error) ?? 'perhaps';
+/** Whether the request may have reached the server (`unknown`); `permanent`: a retry would fail in the same way. */
+export function failureKindOf(error: ConnectionError): FailureKind {
+  return failureKinds.get(error) ?? 'unknown';
 }
 
-/** One attempt of a call. */
-export class Exchange {
+/** One attempt of a call: a request and its response. */
+export class HttpRequest {
   readonly #aborter = new AbortController();
-  readonly #started: Promise<FetchAnswer>;
+  readonly #response: Promise<FetchAnswer>;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #silent: string | null = null;
+  #timeoutMessage: string | null = null;
 
   constructor(
     send: Fetch,
@@ -60,19 +60,19 @@ export class Exchange {
     timeout: number,
   ) {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
-    this.#expect(timeout, `No answer came within ${secondsOf(timeout)}.`);
-    this.#started = (async () => send(url, { ...init, signal: this.#aborter.signal }))();
+    this.#startTimer(timeout, `No response within ${formatSeconds(timeout)}.`);
+    this.#response = (async () => send(url, { ...init, signal: this.#aborter.signal }))();
   }
 
   async response(): Promise<FetchAnswer> {
     try {
-      return await this.#started;
+      return await this.#response;
     } catch (error) {
-      throw this.#failure(error);
+      throw this.#toError(error);
     }
   }
 
-  async whole(response: FetchAnswer): Promise<Answer> {
+  async readBody(response: FetchAnswer): Promise<HttpResponse> {
     try {
       const bytes = new Uint8Array(await response.arrayBuffer());
       let text: string | null = null;
@@ -86,23 +86,23 @@ export class Exchange {
         },
       };
     } catch (error) {
-      throw this.#failure(error);
+      throw this.#toError(error);
     }
   }
 
-  stream(response: FetchAnswer, silence: number): Stream {
+  stream(response: FetchAnswer, silence: number): ResponseStream {
     const reader = response.body?.getReader();
     clearTimeout(this.#timer);
     return {
       status: response.status,
       headers: response.headers,
       read: async (limit = silence) => {
-        this.#expect(limit, `The stream said nothing for ${secondsOf(limit)}.`);
+        this.#startTimer(limit, `The stream was silent for ${formatSeconds(limit)}.`);
         try {
-          const piece = await reader?.read();
-          return piece?.value ?? null;
+          const chunk = await reader?.read();
+          return chunk?.value ?? null;
         } catch (error) {
-          throw this.#failure(error);
+          throw this.#toError(error);
         } finally {
           clearTimeout(this.#timer);
         }
@@ -114,7 +114,7 @@ export class Exchange {
     };
   }
 
-  /** Forgets the signal and the timer. */
+  /** Removes the signal's listener and the timer. */
   end(): void {
     clearTimeout(this.#timer);
     this.signal?.removeEventListener('abort', this.#onAbort);
@@ -122,54 +122,54 @@ export class Exchange {
 
   readonly #onAbort = (): void => this.#aborter.abort(this.signal?.reason);
 
-  #expect(seconds: number, otherwise: string): void {
+  #startTimer(seconds: number, timeoutMessage: string): void {
     clearTimeout(this.#timer);
     if (seconds <= 0 || seconds * 1000 > LONGEST_TIMER) return;
     this.#timer = setTimeout(() => {
-      this.#silent = otherwise;
+      this.#timeoutMessage = timeoutMessage;
       this.#aborter.abort();
     }, seconds * 1000);
   }
 
-  /** What a rejection of `fetch`, or of a body, is told as. */
-  #failure(error: unknown): unknown {
+  /** A rejection of `fetch`, or of reading a body, as an error of this package. */
+  #toError(error: unknown): unknown {
     if (this.signal?.aborted) return this.signal.reason;
-    if (this.#silent !== null) return new TimeoutError(this.#silent, { cause: error });
+    if (this.#timeoutMessage !== null) return new TimeoutError(this.#timeoutMessage, { cause: error });
     if (error instanceof HeadraceError) return error;
     const code = codeOf(error);
-    const failure = new ConnectionError(`No connection to the server: ${wordsOf(error)}`, { code, cause: error });
-    if (code && REACHED_NOTHING.has(code)) reaches.set(failure, 'nothing');
-    else if (code && UNTRUSTED.test(code)) reaches.set(failure, 'hopeless');
+    const failure = new ConnectionError(`Connection failed: ${messageOf(error)}`, { code, cause: error });
+    if (code && NOT_SENT_CODES.has(code)) failureKinds.set(failure, 'not-sent');
+    else if (code && TLS_ERROR_CODES.test(code)) failureKinds.set(failure, 'permanent');
     return failure;
   }
 }
 
-/** An answer that is whole already, as a stream. */
-export function spoken(answer: Answer): Stream {
-  let rest: Uint8Array | null = answer.bytes;
+/** A response with its whole body as a stream. */
+export function toStream(response: HttpResponse): ResponseStream {
+  let remaining: Uint8Array | null = response.bytes;
   return {
-    status: answer.status,
-    headers: answer.headers,
+    status: response.status,
+    headers: response.headers,
     read: () => {
-      const bytes = rest;
-      rest = null;
+      const bytes = remaining;
+      remaining = null;
       return Promise.resolve(bytes);
     },
     close: () => {},
   };
 }
 
-/** The system's code of what lies behind an error, such as `ECONNREFUSED`. */
+/** The system's error code behind an error, such as `ECONNREFUSED`. */
 function codeOf(error: unknown): string | null {
-  let at = error;
-  for (let depth = 0; at instanceof Error && depth < 5; depth++) {
-    if ('code' in at && typeof at.code === 'string') return at.code;
-    at = at instanceof AggregateError ? at.errors[0] : at.cause;
+  let current = error;
+  for (let depth = 0; current instanceof Error && depth < 5; depth++) {
+    if ('code' in current && typeof current.code === 'string') return current.code;
+    current = current instanceof AggregateError ? current.errors[0] : current.cause;
   }
   return null;
 }
 
-function wordsOf(error: unknown): string {
+function messageOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   if (!(cause instanceof Error)) return String(cause);
   return cause.message || codeOf(cause) || cause.name;

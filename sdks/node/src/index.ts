@@ -1,4 +1,4 @@
-/** Calls workflows and chats of Headrace, Dify Cloud and self-hosted Dify. */
+/** A client for workflows and chats of Headrace, Dify Cloud and self-hosted Dify. */
 
 export { Client, DifyClient } from './client.js';
 export type { RetrieveRequest } from './client.js';

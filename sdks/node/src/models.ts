@@ -1,19 +1,19 @@
-/** What servers answer. Fields keep the server's names; those that this version does not know are there too. */
+/** The models of responses. Fields keep the server's names; unknown fields are kept, too. */
 
 import { RunFailedError, isObject } from './errors.js';
 import type { ErrorNode } from './errors.js';
 import type { Fields, RunStatus } from './events.js';
-import { carried } from './responses.js';
+import { copyResponse } from './responses.js';
 
 export type Values = Readonly<Record<string, unknown>>;
 
-/** A run that was begun. */
+/** A run that has been created. */
 export interface CreatedRun extends Fields {
   readonly workflow_run_id: string;
   readonly task_id: string;
   readonly status: RunStatus;
   readonly created_at?: number;
-  /** Of a message (Headrace). */
+  /** For a chat message (Headrace). */
   readonly conversation_id?: string | null;
   readonly message_id?: string;
 }
@@ -26,7 +26,7 @@ export interface Usage extends Fields {
   readonly currency?: string | null;
 }
 
-/** A run as it stands. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace). */
+/** The current state of a run. `..._at` are whole seconds since the epoch, `..._at_ms` milliseconds (Headrace). */
 export interface WorkflowRun extends Fields {
   readonly id: string;
   readonly workflow_run_id: string;
@@ -34,7 +34,7 @@ export interface WorkflowRun extends Fields {
   readonly workflow_id?: string;
   readonly task_id?: string;
   readonly inputs?: Values | null;
-  /** Null until the run has ended, and where a failed run has none. */
+  /** Null until the run has ended, and if a failed run has none. */
   readonly outputs?: Values | null;
   readonly error?: string | null;
   /** The node whose failure ended the run (Headrace). */
@@ -50,7 +50,7 @@ export interface WorkflowRun extends Fields {
   readonly started_at_ms?: number | null;
   readonly finished_at_ms?: number | null;
   readonly elapsed_time?: number | null;
-  /** Of a run that answers a message (Headrace): what was asked, and the answer as far as it goes. */
+  /** For a run that answers a chat message (Headrace): the message, and the answer so far. */
   readonly query?: string | null;
   readonly answer?: string;
   readonly conversation_id?: string | null;
@@ -62,7 +62,7 @@ export interface WorkflowRun extends Fields {
   readonly callback_url?: string | null;
 }
 
-/** A run's end, also as Dify tells it, under `data`. */
+/** A run that has ended; `data` has its fields as Dify sends them. */
 export interface FinishedRun extends WorkflowRun {
   readonly task_id: string;
   readonly data: Values;
@@ -95,7 +95,7 @@ export interface NodeExecution extends Fields {
   readonly usage?: Usage | null;
 }
 
-/** The run that a line of the log is about. */
+/** The run of an entry of the log. */
 export interface LoggedRun extends Fields {
   readonly id: string;
   readonly status: RunStatus;
@@ -140,7 +140,7 @@ export interface AppInfo extends Fields {
   readonly author_name?: string;
 }
 
-/** What an app takes and offers. `user_input_form`: `{[type]: {variable, label, required, ...}}` each. */
+/** An app's inputs and features. `user_input_form`: items of `{[type]: {variable, label, required, ...}}`. */
 export interface AppParameters extends Fields {
   readonly user_input_form: readonly Readonly<Record<string, Values>>[];
   readonly file_upload?: Values;
@@ -174,7 +174,7 @@ export interface AppSite extends Fields {
   readonly icon_url?: string | null;
 }
 
-/** A file that the server has; may be given as a value in `inputs` and `files`. */
+/** A file on the server; can be used as a value in `inputs` and `files`. */
 export interface UploadedFile extends Fields {
   readonly id: string;
   readonly name: string;
@@ -186,7 +186,7 @@ export interface UploadedFile extends Fields {
   readonly source_url?: string | null;
 }
 
-/** The answer of a chat or a completion. */
+/** The complete answer of a chat or a completion. */
 export interface Message extends Fields {
   readonly message_id: string;
   readonly answer: string;
@@ -201,7 +201,7 @@ export interface Message extends Fields {
   readonly data?: Values;
 }
 
-/** A question and its answer in a conversation's history. */
+/** A query and its answer in a conversation's history. */
 export interface PastMessage extends Fields {
   readonly id: string;
   readonly conversation_id: string;
@@ -265,7 +265,7 @@ export interface Transcript extends Fields {
   readonly text: string;
 }
 
-/** A piece of knowledge that was found. */
+/** A result of a search in a dataset. */
 export interface RetrievedRecord extends Fields {
   readonly segment: Values;
   readonly score: number | null;
@@ -276,7 +276,7 @@ export interface Retrieved extends Fields {
   readonly records: readonly RetrievedRecord[];
 }
 
-/** What a paused run asks a person for. */
+/** The form of a run that waits for a person's input. */
 export interface HumanInputForm extends Fields {
   readonly form_content: string;
   readonly inputs: readonly Values[];
@@ -285,7 +285,7 @@ export interface HumanInputForm extends Fields {
   readonly expiration_time?: number;
 }
 
-/** `status` is the server's word for it, `ok` or `ready`. */
+/** `status` is `ok` or `ready` if `healthy` is true. */
 export interface Health extends Fields {
   readonly status: string;
   readonly healthy: boolean;
@@ -298,21 +298,21 @@ export function isFinal(status: string | null | undefined): boolean {
   return FINAL.has(status ?? '');
 }
 
-/** What any server tells of a run, in one form. Dify tells inputs and outputs as JSON within JSON. */
-export function runOf(told: Values): WorkflowRun {
-  const data = isObject(told['data']) ? told['data'] : {};
-  const flat: Record<string, unknown> = { ...data, ...told };
-  for (const name of ['inputs', 'outputs']) if (name in flat) flat[name] = unpacked(flat[name]);
+/** A run of any server in one form. Dify sends inputs and outputs as JSON within JSON. */
+export function normalizeRun(payload: Values): WorkflowRun {
+  const data = isObject(payload['data']) ? payload['data'] : {};
+  const flat: Record<string, unknown> = { ...data, ...payload };
+  for (const name of ['inputs', 'outputs']) if (name in flat) flat[name] = parseJson(flat[name]);
   const id = flat['workflow_run_id'] ?? flat['id'];
-  return carried(told, { ...flat, id, workflow_run_id: id } as WorkflowRun);
+  return copyResponse(payload, { ...flat, id, workflow_run_id: id } as WorkflowRun);
 }
 
-function unpacked(value: unknown): unknown {
+function parseJson(value: unknown): unknown {
   if (typeof value !== 'string') return value;
   try {
     return JSON.parse(value);
   } catch {
-    return value; // as it was sent
+    return value; // not JSON
   }
 }
 
@@ -320,8 +320,8 @@ function unpacked(value: unknown): unknown {
 export function raiseForStatus<R extends WorkflowRun>(run: R): R {
   if (run.status !== 'failed' && run.status !== 'stopped') return run;
   const { error_node: node } = run;
-  const where = node ? `${node.title || node.node_id}: ` : '';
-  throw new RunFailedError(`${where}${run.error || `The run ${run.status}.`}`, {
+  const prefix = node ? `${node.title || node.node_id}: ` : '';
+  throw new RunFailedError(`${prefix}${run.error || `The run ${run.status}.`}`, {
     code: run.status,
     runId: run.workflow_run_id,
     taskId: run.task_id,

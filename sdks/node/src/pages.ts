@@ -1,29 +1,29 @@
 import type { Page } from './models.js';
 
 /**
- * A list of any length: `for await` tells its entries, `pages()` its pages. A page is asked for when it is needed; each
- * loop asks anew.
+ * A paginated list: `for await` iterates over its items, `pages()` over its pages. A page is requested when it is
+ * needed; each loop requests the pages anew.
  */
 export class Pages<T> implements AsyncIterable<T> {
-  readonly #ask: (mark: unknown) => Promise<Page<T>>;
-  readonly #following: (page: Page<T>) => unknown;
+  readonly #fetchPage: (cursor: unknown) => Promise<Page<T>>;
+  readonly #nextCursor: (page: Page<T>) => unknown;
   readonly #first: unknown;
 
-  /** `ask` gets the page that a mark names; `following` tells the mark of the next one, undefined after the last. */
-  constructor(ask: (mark: unknown) => Promise<Page<T>>, following: (page: Page<T>) => unknown, first?: unknown) {
-    this.#ask = ask;
-    this.#following = following;
+  /** `ask` fetches the page of a cursor; `following` returns the cursor of the next page, undefined after the last. */
+  constructor(ask: (cursor: unknown) => Promise<Page<T>>, following: (page: Page<T>) => unknown, first?: unknown) {
+    this.#fetchPage = ask;
+    this.#nextCursor = following;
     this.#first = first;
   }
 
   async *pages(): AsyncGenerator<Page<T>, void, undefined> {
-    let mark = this.#first;
+    let cursor = this.#first;
     while (true) {
-      const page = await this.#ask(mark);
+      const page = await this.#fetchPage(cursor);
       yield page;
-      const following = page.data.length ? this.#following(page) : undefined;
-      if (following === undefined || following === null || following === mark) return;
-      mark = following;
+      const nextCursor = page.data.length ? this.#nextCursor(page) : undefined;
+      if (nextCursor === undefined || nextCursor === null || nextCursor === cursor) return;
+      cursor = nextCursor;
     }
   }
 
@@ -33,6 +33,6 @@ export class Pages<T> implements AsyncIterable<T> {
 
   /** The first page. */
   first(): Promise<Page<T>> {
-    return this.#ask(this.#first);
+    return this.#fetchPage(this.#first);
   }
 }

@@ -1,13 +1,13 @@
-/** What differs between Node, browsers and edge runtimes. Nothing of Node's is imported before it is needed. */
+/** What differs between Node, browsers and edge runtimes. Node's modules are imported only when they are needed. */
 
 import { UsageError } from './errors.js';
 
-/** A variable of the environment; undefined where there is none, or no environment. */
+/** An environment variable; undefined if it is not set, or if there is no environment. */
 export function environment(name: string): string | undefined {
   return typeof process === 'undefined' ? undefined : process.env?.[name];
 }
 
-/** A random UUID. Web Crypto is everywhere but in Node 18 without a flag. */
+/** A random UUID. Only Node 18 has no global Web Crypto without a flag. */
 export async function randomUuid(): Promise<string> {
   const bytes = new Uint8Array(16);
   const global = globalThis as { crypto?: { getRandomValues(bytes: Uint8Array): unknown } };
@@ -19,7 +19,7 @@ export async function randomUuid(): Promise<string> {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }
 
-/** The bytes of a file: a path or a `file:` URL. UsageError where it cannot be read, or where there are no files. */
+/** The bytes of a file: a path or a `file:` URL. UsageError if it cannot be read, or the runtime has no files. */
 export async function readFile(path: string | URL): Promise<Uint8Array> {
   try {
     return await (await nodeModule<typeof import('node:fs/promises')>('node:fs/promises')).readFile(path);
@@ -29,12 +29,12 @@ export async function readFile(path: string | URL): Promise<Uint8Array> {
   }
 }
 
-/** The last part of a path, of any system. */
+/** The last part of a path of any operating system. */
 export function basename(path: string): string {
   return path.split(/[\\/]/).at(-1) ?? '';
 }
 
-/** A module of Node's, by a name that bundlers do not see. */
+/** A module of Node's, imported in a way that bundlers ignore. */
 async function nodeModule<M>(name: string): Promise<M> {
   return (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as M;
 }

@@ -1,4 +1,4 @@
-/** What calls about runs are given. */
+/** The requests and options of calls for runs. */
 
 import type { UserOptions } from './core.js';
 import type { FileInput } from './files.js';
@@ -6,28 +6,28 @@ import type { CallOptions, PollingPlan } from './options.js';
 
 export interface RunRequest extends UserOptions {
   /**
-   * An app's id or a version's (Headrace), a published version's (Dify). Left out, or where it is no UUID, the workflow
-   * that the key is for is run as published.
+   * The id of an app or a version (Headrace), or of a published version (Dify). If it is left out or is not a UUID, the
+   * published workflow of the API key is run.
    */
   workflowId?: string | undefined;
-  /** The start node's variables by name; files among them are uploaded or passed on. */
+  /** The start node's variables by name; files are uploaded, or referenced by URL. */
   inputs?: Readonly<Record<string, unknown>> | undefined;
-  /** What `sys.files` holds. A text is a URL or a path. */
+  /** The value of `sys.files`. A string is a URL or a path. */
   files?: readonly FileInput[] | undefined;
 }
 
-/** Of a chat (Headrace): `workflowId` is the app's id, and the run's answer is told with it. */
+/** For a chat (Headrace): `workflowId` is the app's id, and the run has an `answer`. */
 export interface MessageFields {
-  /** What is asked. */
+  /** The user's message. */
   query?: string | undefined;
-  /** The conversation that goes on; left out for a new one. */
+  /** The conversation to continue; left out for a new one. */
   conversationId?: string | undefined;
 }
 
 export interface CreateRunRequest extends RunRequest, MessageFields {
-  /** For Headrace; one is made up where none is given, so that the request can be repeated without a second run. */
+  /** For Headrace; generated if none is given, so that the request can be retried without a second run. */
   idempotencyKey?: string | undefined;
-  /** Where Headrace is to tell that the run has ended. */
+  /** The URL that Headrace calls when the run has ended. */
   callbackUrl?: string | undefined;
 }
 
@@ -41,7 +41,7 @@ export interface WaitOptions extends FailureOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** A run's id, or an answer that has it. */
+/** A run's id, or an object that has it. */
 export type RunRef = string | { readonly workflow_run_id: string } | { readonly id: string };
 
 export interface RunFilter extends CallOptions {

@@ -1,6 +1,6 @@
-/** The HTTP responses that answers came with: kept beside the answers, which are as the server sent them. */
+/** The HTTP responses of returned objects: stored beside the objects, which are as the server sent them. */
 
-import { requestIdOf } from './errors.js';
+import { getRequestId } from './errors.js';
 import type { AnswerHeaders } from './fetch.js';
 
 /** An HTTP response. `bytes` is its body. */
@@ -14,20 +14,20 @@ export interface RawResponse {
 
 const responses = new WeakMap<object, RawResponse>();
 
-/** The response that an answer or a page came with; undefined for what this package did not return. */
+/** The HTTP response of a returned object or page; undefined for an object that this package did not return. */
 export function responseOf(answer: object): RawResponse | undefined {
   return responses.get(answer);
 }
 
-/** Remembers the response of an answer, and returns the answer. */
-export function received<T extends object>(answer: T, response: Omit<RawResponse, 'requestId'>): T {
+/** Stores the HTTP response of an object, and returns the object. */
+export function attachResponse<T extends object>(value: T, response: Omit<RawResponse, 'requestId'>): T {
   const { status, headers, bytes } = response;
-  responses.set(answer, { status, headers, bytes, requestId: requestIdOf(headers) });
-  return answer;
+  responses.set(value, { status, headers, bytes, requestId: getRequestId(headers) });
+  return value;
 }
 
-/** An answer that was made from another has its response. */
-export function carried<T extends object>(from: object, to: T): T {
+/** Gives an object the HTTP response of the object that it was made from. */
+export function copyResponse<T extends object>(from: object, to: T): T {
   const response = responses.get(from);
   if (response) responses.set(to, response);
   return to;

@@ -1,14 +1,14 @@
-import { Asking, tooLong } from './workflow-requests.js';
-import { segment } from './core.js';
+import { WorkflowRequests, waitTimeoutError } from './workflow-requests.js';
+import { encodeSegment } from './core.js';
 import type { UserOptions } from './core.js';
 import { HeadraceError, StreamInterruptedError, UsageError, isObject } from './errors.js';
 import type { WorkflowEvent } from './events.js';
-import { raiseForStatus, runOf } from './models.js';
+import { raiseForStatus, normalizeRun } from './models.js';
 import type { CreatedRun, Done, FinishedRun, NodeExecution, Page, Values, WorkflowLog, WorkflowRun } from './models.js';
 import type { CallOptions } from './options.js';
 import { Pages } from './pages.js';
 import { randomUuid } from './platform.js';
-import { carried } from './responses.js';
+import { copyResponse } from './responses.js';
 import type {
   CreateRunRequest,
   FailureOptions,
@@ -20,29 +20,29 @@ import type {
   WaitOptions,
 } from './requests.js';
 import type { EventStream } from './streams.js';
-import { parse } from './transport.js';
+import { parseObject } from './transport.js';
 
-const LONG = 300; // seconds that a blocking call may take where nothing else is said
+const BLOCKING_TIMEOUT = 300; // default seconds of a blocking call
 
-/** Calls about workflow runs. */
-export class Runs extends Asking {
-  // -------------------------------------------------------------------------------------------------------- ask for
+/** Calls for workflow runs. */
+export class Runs extends WorkflowRequests {
+  // --------------------------------------------------------------------------------------------------------- create
 
   /**
-   * Begins a run, and does not wait for it: the answer has its `workflow_run_id`. `timeout`: seconds that this call may
-   * take. On Dify, which has no asynchronous API, a streaming run is begun and let go of after its first event.
+   * Starts a run without waiting for its end; the response has its `workflow_run_id`. `timeout`: seconds for this call.
+   * On Dify, which has no asynchronous API, a streaming run is started and its stream closed after the first event.
    */
   async createWorkflowRun(request: CreateRunRequest = {}): Promise<CreatedRun> {
     const { callbackUrl } = request;
-    const body = await this.bodyOf(request);
-    const extra = { ...(callbackUrl ? { callback_url: callbackUrl } : {}), ...messageOf(request) };
-    const answer = await this.askHeadrace(request, { ...body, ...extra }, 'async');
-    if (answer) return parse<CreatedRun>(answer);
-    refuse(request);
-    const stream = this.stream(request, () => this.begin(request, body));
+    const body = await this.buildBody(request);
+    const extra = { ...(callbackUrl ? { callback_url: callbackUrl } : {}), ...messageFields(request) };
+    const response = await this.sendToHeadrace(request, { ...body, ...extra }, 'async');
+    if (response) return parseObject<CreatedRun>(response);
+    checkNoHeadraceFields(request);
+    const stream = this.stream(request, () => this.startStream(request, body));
     try {
       for await (const event of stream) {
-        if (event.event === 'error') throw errorOfEvent({ ...event }, stream.runId);
+        if (event.event === 'error') throw eventError({ ...event }, stream.runId);
         if (!stream.runId) continue;
         const data = 'data' in event && isObject(event.data) ? event.data : {};
         const created = { workflow_run_id: stream.runId, task_id: stream.taskId ?? '', status: 'running' as const };
@@ -51,116 +51,116 @@ export class Runs extends Asking {
     } finally {
       await stream.close();
     }
-    throw new StreamInterruptedError("The stream ended before it told the run's id.");
+    throw new StreamInterruptedError('The stream ended before it named the run.');
   }
 
   /**
-   * Runs a workflow and waits, on one connection, for the run's end. A failed run is an answer, too, unless
-   * `raiseOnFailure`. For runs of more than a minute prefer `runAndWait`: proxies cut silent connections.
+   * Runs a workflow and waits for its end on one connection. A failed run is returned, too, unless `raiseOnFailure`. For
+   * runs of more than a minute prefer `runAndWait`: proxies close idle connections.
    */
   async runWorkflow(request: RunRequest & FailureOptions = {}): Promise<FinishedRun> {
-    const asked = { ...request, timeout: request.timeout ?? LONG };
-    const body = await this.bodyOf(asked);
-    const answer =
-      (await this.askHeadrace(asked, body, 'blocking')) ??
-      (await this.askDify(asked, body, 'blocking', (call) => this.transport.send(call)));
-    const told = parse<Values>(answer);
-    const run = runOf(told);
-    const data = isObject(told['data']) ? told['data'] : told;
-    const node = await this.#failedNode(run, asked);
-    const finished = carried(told, { ...run, ...node, task_id: run.task_id ?? '', data });
+    const withTimeout = { ...request, timeout: request.timeout ?? BLOCKING_TIMEOUT };
+    const requestBody = await this.buildBody(withTimeout);
+    const response =
+      (await this.sendToHeadrace(withTimeout, requestBody, 'blocking')) ??
+      (await this.sendToDify(withTimeout, requestBody, 'blocking', (call) => this.transport.send(call)));
+    const payload = parseObject<Values>(response);
+    const run = normalizeRun(payload);
+    const data = isObject(payload['data']) ? payload['data'] : payload;
+    const node = await this.#fetchFailedNode(run, withTimeout);
+    const finished = copyResponse(payload, { ...run, ...node, task_id: run.task_id ?? '', data });
     return request.raiseOnFailure ? raiseForStatus(finished) : finished;
   }
 
-  /** The node that failed, which a blocking answer does not name; Headrace tells it. */
-  async #failedNode(run: WorkflowRun, options: CallOptions): Promise<Pick<WorkflowRun, 'error_node'>> {
-    if (run.status !== 'failed' || run.error_node || this.known.headrace === false) return {};
+  /** The node that failed, which a blocking response does not name; Headrace's status has it. */
+  async #fetchFailedNode(run: WorkflowRun, options: CallOptions): Promise<Pick<WorkflowRun, 'error_node'>> {
+    if (run.status !== 'failed' || run.error_node || this.serverState.hasAsyncApi === false) return {};
     try {
-      const { error_node } = await this.look(run.workflow_run_id, { signal: options.signal });
+      const { error_node } = await this.fetchStatus(run.workflow_run_id, { signal: options.signal });
       return error_node ? { error_node } : {};
     } catch (error) {
-      if (error instanceof HeadraceError) return {}; // the run's answer is there, and is what was wanted
+      if (error instanceof HeadraceError) return {}; // the run itself is known, and is what the caller requested
       throw error;
     }
   }
 
-  /** Runs a workflow and tells its events as they come. `timeout`: until the first of them may take so long. */
+  /** Runs a workflow and streams its events. `timeout`: seconds until the first event. */
   streamWorkflow(request: RunRequest = {}): EventStream<WorkflowEvent> {
     let key: Promise<string> | undefined;
-    const keyed = () => (key ??= randomUuid());
+    const getKey = () => (key ??= randomUuid());
     let body: Promise<Values> | undefined;
-    const made = () => (body ??= this.bodyOf(request));
-    const again = async () => this.openHeadrace(request, await made(), await keyed());
-    return this.stream(request, async () => this.begin(request, await made(), await keyed()), { again });
+    const getBody = () => (body ??= this.buildBody(request));
+    const reopen = async () => this.openHeadraceStream(request, await getBody(), await getKey());
+    return this.stream(request, async () => this.startStream(request, await getBody(), await getKey()), { reopen });
   }
 
   /**
-   * Runs a workflow and waits for its end the way that is best with this server: Headrace is asked to tell when the run
-   * ends; of Dify the run's stream is read, and its detail is polled where that is cut.
+   * Runs a workflow and waits for its end in the way that suits the server: by long polling on Headrace; on Dify by
+   * reading the run's stream, and by polling if that is cut.
    */
   async runAndWait(request: RunRequest & WaitOptions & MessageFields = {}): Promise<WorkflowRun> {
-    const body = await this.bodyOf(request);
+    const body = await this.buildBody(request);
     const plan = this.plan(request.polling);
-    const answer = await this.askHeadrace(request, { ...body, ...messageOf(request) }, 'async');
-    if (answer) return this.waited(parse<CreatedRun>(answer).workflow_run_id, plan, request, true);
-    refuse(request);
-    const until = this.transport.clock() + plan.timeout;
-    const stream = this.stream(request, () => this.begin(request, body), { plan });
+    const response = await this.sendToHeadrace(request, { ...body, ...messageFields(request) }, 'async');
+    if (response) return this.waitForRun(parseObject<CreatedRun>(response).workflow_run_id, plan, request, true);
+    checkNoHeadraceFields(request);
+    const deadline = this.transport.clock() + plan.timeout;
+    const stream = this.stream(request, () => this.startStream(request, body), { plan });
     try {
       for await (const event of stream) {
-        if (event.event === 'error') throw errorOfEvent({ ...event }, stream.runId);
-        if (!stream.run && this.transport.clock() >= until) throw tooLong(stream.runId, 'running', plan);
+        if (event.event === 'error') throw eventError({ ...event }, stream.runId);
+        if (!stream.run && this.transport.clock() >= deadline) throw waitTimeoutError(stream.runId, 'running', plan);
       }
     } finally {
       await stream.close();
     }
     const { run } = stream;
-    if (!run) return this.waited(stream.runId ?? '', plan, request); // paused
+    if (!run) return this.waitForRun(stream.runId ?? '', plan, request); // paused
     return request.raiseOnFailure ? raiseForStatus(run) : run;
   }
 
-  // ----------------------------------------------------------------------------------------------------------- look
+  // ----------------------------------------------------------------------------------------------------------- read
 
-  /** How a run stands. */
+  /** The current state of a run. */
   async getWorkflowRunStatus(run: RunRef, options: CallOptions = {}): Promise<WorkflowRun> {
-    return this.look(runIdOf(run), options);
+    return this.fetchStatus(toRunId(run), options);
   }
 
-  /** A run's detail as Dify's `/v1/workflows/run/{id}` has it; inputs and outputs as objects. */
+  /** A run's detail as Dify's `/v1/workflows/run/{id}` returns it; inputs and outputs as objects. */
   async getWorkflowRun(run: RunRef, options: CallOptions = {}): Promise<WorkflowRun> {
-    return this.detail(runIdOf(run), options);
+    return this.fetchDetail(toRunId(run), options);
   }
 
   /**
-   * Looks at a run until it has ended: succeeded, failed, stopped or partial-succeeded. WaitTimeoutError, with the last
-   * status, when the plan's time is over; the run goes on then.
+   * Polls a run until it has ended: succeeded, failed, stopped or partial-succeeded. WaitTimeoutError, with the last
+   * status, after the plan's timeout; the run itself continues.
    */
   async wait(run: RunRef, options: WaitOptions = {}): Promise<WorkflowRun> {
-    return this.waited(runIdOf(run), this.plan(options.polling), options);
+    return this.waitForRun(toRunId(run), this.plan(options.polling), options);
   }
 
-  /** The events of a run that was begun elsewhere (Headrace), from its first. */
+  /** All events of an existing run (Headrace). */
   followWorkflowRun(run: RunRef, options: UserOptions = {}): EventStream<WorkflowEvent> {
-    const runId = runIdOf(run);
-    const path = `/api/workflow-runs/${segment(runId)}/events`;
+    const runId = toRunId(run);
+    const path = `/api/workflow-runs/${encodeSegment(runId)}/events`;
     const { signal, timeout } = options;
     const start = async () => {
       const stream = await this.transport.open({ method: 'GET', path, repeat: 'always', signal, timeout });
-      this.learn(stream);
+      this.detectAsyncApi(stream);
       return stream;
     };
     return this.stream(options, start, { runId });
   }
 
-  /** What each node of a run did (Headrace). */
+  /** The executions of a run's nodes (Headrace). */
   async listNodeExecutions(run: RunRef, options: CallOptions = {}): Promise<readonly NodeExecution[]> {
-    const path = `/api/workflow-runs/${segment(runIdOf(run))}/node-executions`;
+    const path = `/api/workflow-runs/${encodeSegment(toRunId(run))}/node-executions`;
     return (await this.get<Page<NodeExecution>>(path, options)).data;
   }
 
   /** The app's runs, newest first (Headrace). */
   listWorkflowRuns(filter: RunFilter = {}): Pages<WorkflowRun> {
-    const ask = async (cursor: unknown): Promise<Page<WorkflowRun>> => {
+    const fetchPage = async (cursor: unknown): Promise<Page<WorkflowRun>> => {
       const page = await this.get<Page<Values>>('/api/v1/workflow-runs', filter, {
         status: filter.status,
         workflow_id: filter.workflowId,
@@ -172,14 +172,14 @@ export class Runs extends Asking {
         limit: filter.limit ?? 20,
         cursor: cursor as string | undefined,
       });
-      return carried(page, { ...page, data: page.data.map(runOf) });
+      return copyResponse(page, { ...page, data: page.data.map(normalizeRun) });
     };
-    return new Pages(ask, (page) => page['next_cursor']);
+    return new Pages(fetchPage, (page) => page['next_cursor']);
   }
 
   /** The log of runs, newest first. */
   listWorkflowLogs(filter: LogFilter = {}): Pages<WorkflowLog> {
-    const ask = async (number: unknown): Promise<Page<WorkflowLog>> => {
+    const fetchPage = async (number: unknown): Promise<Page<WorkflowLog>> => {
       const page = await this.get<Page<WorkflowLog>>('/v1/workflows/logs', filter, {
         keyword: filter.keyword,
         status: filter.status,
@@ -190,32 +190,36 @@ export class Runs extends Asking {
         page: number as number,
         limit: filter.limit ?? 20,
       });
-      return carried(page, { ...page, page: page.page ?? (number as number) });
+      return copyResponse(page, { ...page, page: page.page ?? (number as number) });
     };
-    return new Pages(ask, (told) => (told.has_more ? (told.page ?? 1) + 1 : undefined), filter.page ?? 1);
+    return new Pages(fetchPage, (page) => (page.has_more ? (page.page ?? 1) + 1 : undefined), filter.page ?? 1);
   }
 
   // ---------------------------------------------------------------------------------------------------- stop, retry
 
-  /** Stops the run of a task. A task that is not known is no error: it may have ended. */
+  /** Stops the run of a task. An unknown task is not an error: it may have ended. */
   async stopWorkflow(taskId: string, options: UserOptions = {}): Promise<Done> {
-    return this.post<Done>(`/v1/workflows/tasks/${segment(taskId)}/stop`, { user: this.userOf(options) }, options);
+    return this.post<Done>(
+      `/v1/workflows/tasks/${encodeSegment(taskId)}/stop`,
+      { user: this.userOf(options) },
+      options,
+    );
   }
 
-  /** Stops a run by its id, and tells what it is then (Headrace). */
+  /** Stops a run by its id, and returns its new status (Headrace). */
   async stopWorkflowRun(run: RunRef, options: UserOptions = {}): Promise<CreatedRun> {
-    const path = `/api/workflow-runs/${segment(runIdOf(run))}/stop`;
+    const path = `/api/workflow-runs/${encodeSegment(toRunId(run))}/stop`;
     return this.post<CreatedRun>(path, { user: this.userOf(options) }, options);
   }
 
-  /** Begins a new run that goes on where a failed or stopped one ended (Headrace). */
+  /** Starts a new run that continues where a failed or stopped one ended (Headrace). */
   async retryWorkflowRun(
     run: RunRef,
     options: CallOptions & { idempotencyKey?: string | undefined } = {},
   ): Promise<CreatedRun> {
     return this.transport.json<CreatedRun>({
       method: 'POST',
-      path: `/api/workflow-runs/${segment(runIdOf(run))}/retry`,
+      path: `/api/workflow-runs/${encodeSegment(toRunId(run))}/retry`,
       json: {},
       headers: { 'Idempotency-Key': options.idempotencyKey ?? (await randomUuid()) },
       repeat: 'always',
@@ -225,15 +229,15 @@ export class Runs extends Asking {
   }
 }
 
-export function runIdOf(run: RunRef): string {
+export function toRunId(run: RunRef): string {
   const id: unknown = typeof run === 'string' ? run : 'workflow_run_id' in run ? run.workflow_run_id : run?.id;
   if (typeof id === 'string' && id) return id;
-  throw new UsageError("A run's id is needed: a text, or an answer that has workflow_run_id.");
+  throw new UsageError('A run id is required: a string, or an object that has workflow_run_id.');
 }
 
-function errorOfEvent(event: Values, runId: string | null): HeadraceError {
+function eventError(event: Values, runId: string | null): HeadraceError {
   const { message, status, code } = event;
-  return new HeadraceError(typeof message === 'string' && message ? message : 'The run could not be begun.', {
+  return new HeadraceError(typeof message === 'string' && message ? message : 'The run could not be started.', {
     status: typeof status === 'number' ? status : null,
     code: typeof code === 'string' ? code : null,
     runId,
@@ -241,13 +245,13 @@ function errorOfEvent(event: Values, runId: string | null): HeadraceError {
   });
 }
 
-/** The fields of a message, as Headrace knows them. */
-function messageOf({ query, conversationId }: MessageFields): Values {
+/** The fields of a chat message in Headrace's request. */
+function messageFields({ query, conversationId }: MessageFields): Values {
   return { ...(query ? { query } : {}), ...(conversationId ? { conversation_id: conversationId } : {}) };
 }
 
-/** Throws where something was given that only Headrace's asynchronous API knows, and this server has none. */
-function refuse(given: MessageFields & { callbackUrl?: string | undefined }): void {
-  const name = (['callbackUrl', 'query', 'conversationId'] as const).find((each) => given[each]);
-  if (name) throw new UsageError(`${name} needs Headrace's asynchronous API, and a workflowId that it knows.`);
+/** UsageError if the request has a field that only Headrace's asynchronous API supports. */
+function checkNoHeadraceFields(request: MessageFields & { callbackUrl?: string | undefined }): void {
+  const name = (['callbackUrl', 'query', 'conversationId'] as const).find((field) => request[field]);
+  if (name) throw new UsageError(`${name} needs Headrace's asynchronous API, and a workflowId that exists there.`);
 }

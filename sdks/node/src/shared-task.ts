@@ -1,36 +1,36 @@
-import { TimeoutError, secondsOf } from './errors.js';
+import { TimeoutError, formatSeconds } from './errors.js';
 import { LONGEST_TIMER } from './http-request.js';
 
-/** Work that many calls wait for. It is given up, and `left` is called, once none of them does. */
-export class Shared<T> {
+/** A task that several calls wait for. It is aborted, and `onAbandoned` called, when no call waits any more. */
+export class SharedTask<T> {
   readonly #aborter = new AbortController();
-  readonly #done: Promise<T>;
+  readonly #result: Promise<T>;
   #waiting = 0;
 
   constructor(
-    work: (signal: AbortSignal) => Promise<T>,
-    private readonly left: () => void,
+    task: (signal: AbortSignal) => Promise<T>,
+    private readonly onAbandoned: () => void,
   ) {
-    this.#done = work(this.#aborter.signal);
+    this.#result = task(this.#aborter.signal);
   }
 
-  /** What comes of it, for a call that may take `limit` seconds (0: for ever). */
-  within(limit: number, signal: AbortSignal | undefined): Promise<T> {
+  /** The task's result, for a call that may wait `limit` seconds (0: no limit). */
+  wait(limit: number, signal: AbortSignal | undefined): Promise<T> {
     this.#waiting++;
     let timer: NodeJS.Timeout | undefined;
     let stop = () => {};
-    const over = new Promise<never>((_, reject) => {
+    const interrupted = new Promise<never>((_, reject) => {
       stop = () => reject(signal?.reason);
       signal?.addEventListener('abort', stop, { once: true });
       if (limit > 0 && limit * 1000 <= LONGEST_TIMER)
-        timer = setTimeout(() => reject(new TimeoutError(`No answer came within ${secondsOf(limit)}.`)), limit * 1000);
+        timer = setTimeout(() => reject(new TimeoutError(`No response within ${formatSeconds(limit)}.`)), limit * 1000);
     });
-    return Promise.race([this.#done, over]).finally(() => {
+    return Promise.race([this.#result, interrupted]).finally(() => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', stop);
       if (--this.#waiting > 0) return;
       this.#aborter.abort();
-      this.left();
+      this.onAbandoned();
     });
   }
 }

@@ -1,40 +1,40 @@
-import type { Stream } from './http-request.js';
-import { ConnectionError, HeadraceError, StreamInterruptedError, isObject, requestIdOf } from './errors.js';
+import type { ResponseStream } from './http-request.js';
+import { ConnectionError, HeadraceError, StreamInterruptedError, isObject, getRequestId } from './errors.js';
 import type { WorkflowRun } from './models.js';
-import { runOf } from './models.js';
-import type { Reader, Told } from './event-reader.js';
+import { normalizeRun } from './models.js';
+import type { EventReader, RawEvent } from './event-reader.js';
 
-/** How a stream begins, and how it goes on after a cut. */
+/** How a stream starts, and how it continues after a cut. */
 export interface Source {
-  start(): Promise<Stream>;
-  /** The stream from where it was cut; null where the server has no such thing. */
-  resume(reader: Reader): Promise<Stream | null>;
-  /** The events that the stream would have ended with, made from what can be asked now. */
-  outcome(reader: Reader): Promise<Told[]>;
-  /** Waits before another try (from 0) to go on after one that brought nothing. */
-  pause(fruitless: number): Promise<void>;
+  start(): Promise<ResponseStream>;
+  /** The stream after the last event; null if the server cannot resume. */
+  resume(reader: EventReader): Promise<ResponseStream | null>;
+  /** The last events of the stream, made from what can be fetched now. */
+  fetchOutcome(reader: EventReader): Promise<RawEvent[]>;
+  /** Waits before a connection that follows `attempt` + 1 connections without an event. */
+  pause(attempt: number): Promise<void>;
 }
 
-// seconds after the last event in which the server should close the stream: the connection is then kept
+// seconds to wait for the server to close the stream after the last event, so that the connection can be reused
 const LINGER = 1;
-const TRIES = 4; // connections in a row that bring nothing
+const MAX_EMPTY_CONNECTIONS = 4; // in a row
 
 /**
- * The events of a run as they come, each told once: `for await (const event of stream)`.
+ * The events of a run as they arrive, each once: `for await (const event of stream)`.
  *
- * It begins when it is first asked for an event. A cut connection is resumed where the server can; where it cannot, the
- * run's outcome is fetched, and told as one event (`synthesized`). StreamInterruptedError where that fails, too. Leaving
- * the loop lets the connection go; the run goes on.
+ * The request is sent when the first event is requested. After a lost connection the stream is resumed if the server
+ * supports that; otherwise the run's outcome is fetched and returned as an event (`synthesized`). StreamInterruptedError
+ * if that fails, too. Leaving the loop closes the connection; the run continues.
  */
 export class EventStream<E> implements AsyncIterableIterator<E> {
-  readonly #reader: Reader;
-  readonly #events: AsyncGenerator<Told, void, undefined>;
-  readonly #open: { current: Stream | null; closed: boolean };
+  readonly #reader: EventReader;
+  readonly #events: AsyncGenerator<RawEvent, void, undefined>;
+  readonly #connection: { current: ResponseStream | null; closed: boolean };
 
-  constructor(source: Source, reader: Reader) {
+  constructor(source: Source, reader: EventReader) {
     this.#reader = reader;
-    this.#open = { current: null, closed: false };
-    this.#events = eventsOf(source, reader, this.#open);
+    this.#connection = { current: null, closed: false };
+    this.#events = iterateEvents(source, reader, this.#connection);
   }
 
   [Symbol.asyncIterator](): this {
@@ -45,26 +45,26 @@ export class EventStream<E> implements AsyncIterableIterator<E> {
     return this.#events.next() as Promise<IteratorResult<E, undefined>>;
   }
 
-  /** Lets the connection go, also while an event is waited for. The run goes on. */
+  /** Closes the connection, also while the next event is awaited. The run continues. */
   async return(): Promise<IteratorResult<E, undefined>> {
-    this.#open.closed = true;
-    this.#open.current?.close();
+    this.#connection.closed = true;
+    this.#connection.current?.close();
     await this.#events.return();
     return { done: true, value: undefined };
   }
 
-  /** As leaving the loop. */
+  /** Closes the connection, as leaving the loop does. */
   async close(): Promise<void> {
     await this.return();
   }
 
-  /** Reads on to the end. */
+  /** Reads the stream to its end. */
   async untilDone(): Promise<this> {
     while (!(await this.next()).done);
     return this;
   }
 
-  /** The server's id of the request that the events come from; null before the first of them. */
+  /** The server's id of the current request; null before the first event. */
   get requestId(): string | null {
     return this.#reader.requestId;
   }
@@ -85,7 +85,7 @@ export class EventStream<E> implements AsyncIterableIterator<E> {
     return this.#reader.conversationId;
   }
 
-  /** All text that has been streamed so far. */
+  /** All text streamed so far. */
   get text(): string {
     return this.#reader.text;
   }
@@ -94,84 +94,89 @@ export class EventStream<E> implements AsyncIterableIterator<E> {
     return this.#reader.lastEvent as E | null;
   }
 
-  /** How the run ended, once that was told. */
+  /** The run, once it has ended. */
   get run(): WorkflowRun | null {
-    const finished = this.#reader.finished;
-    if (!finished || !isObject(finished['data'])) return null;
-    const node = this.#reader.failed;
-    const failed = node && finished['data']['status'] === 'failed' ? { error_node: node } : {};
-    return runOf({ workflow_run_id: this.runId, task_id: this.taskId, data: finished['data'], ...failed });
+    const data = this.#reader.finishedEvent?.['data'];
+    if (!isObject(data)) return null;
+    const node = this.#reader.failedNode;
+    const errorNode = node && data['status'] === 'failed' ? { error_node: node } : {};
+    return normalizeRun({ workflow_run_id: this.runId, task_id: this.taskId, data, ...errorNode });
   }
 }
 
-async function* eventsOf(
+async function* iterateEvents(
   source: Source,
-  reader: Reader,
-  open: { current: Stream | null; closed: boolean },
-): AsyncGenerator<Told, void, undefined> {
-  if (open.closed) return;
-  let stream: Stream | null = await source.start();
-  for (let fruitless = 0; ;) {
-    const before = reader.told;
-    let broken: ConnectionError | null = null;
-    open.current = stream;
-    reader.requestId = requestIdOf(stream.headers);
+  reader: EventReader,
+  connection: { current: ResponseStream | null; closed: boolean },
+): AsyncGenerator<RawEvent, void, undefined> {
+  if (connection.closed) return;
+  let stream: ResponseStream | null = await source.start();
+  for (let emptyConnections = 0; ;) {
+    const countBefore = reader.eventCount;
+    let failure: ConnectionError | null = null;
+    connection.current = stream;
+    reader.requestId = getRequestId(stream.headers);
     try {
-      if (open.closed) return;
+      if (connection.closed) return;
       while (true) {
         let bytes: Uint8Array | null;
         try {
-          bytes = await stream.read(reader.over ? LINGER : undefined);
+          bytes = await stream.read(reader.ended ? LINGER : undefined);
         } catch (error) {
-          if (open.closed) return;
+          if (connection.closed) return;
           if (!(error instanceof ConnectionError)) throw error;
-          broken = error;
+          failure = error;
           break;
         }
         if (bytes === null) break;
-        const over = reader.over;
-        const events = fed(reader, bytes);
+        const ended = reader.ended;
+        const events = feed(reader, bytes);
         for (const event of events) yield event;
-        if (over && !events.length) return; // pings after the end: nothing more will come
+        if (ended && !events.length) return; // only pings follow the last event
       }
     } finally {
-      open.current = null;
+      connection.current = null;
       stream.close();
     }
-    if (reader.over) return;
-    reader.cut();
-    fruitless = reader.told > before ? 0 : fruitless + 1;
-    let ending: Told[] = [];
+    if (reader.ended) return;
+    reader.discardPartial();
+    emptyConnections = reader.eventCount > countBefore ? 0 : emptyConnections + 1;
+    let lastEvents: RawEvent[] = [];
     try {
-      if (fruitless >= TRIES) throw new ConnectionError('the stream broke again and again', { runId: reader.runId });
-      if (fruitless > 1) await source.pause(fruitless - 2);
+      if (emptyConnections >= MAX_EMPTY_CONNECTIONS)
+        throw new ConnectionError('the stream broke again and again', { runId: reader.runId });
+      if (emptyConnections > 1) await source.pause(emptyConnections - 2);
       stream = await source.resume(reader);
-      if (!stream) ending = await source.outcome(reader);
+      if (!stream) lastEvents = await source.fetchOutcome(reader);
     } catch (error) {
-      throw error instanceof HeadraceError ? interrupted(reader, error, broken) : error;
+      throw error instanceof HeadraceError ? interruptedError(reader, error, failure) : error;
     }
     if (!stream) {
-      for (const event of ending) yield reader.synthesized(event);
+      for (const event of lastEvents) yield reader.addSynthesized(event);
       return;
     }
   }
 }
 
-function fed(reader: Reader, bytes: Uint8Array): Told[] {
+function feed(reader: EventReader, bytes: Uint8Array): RawEvent[] {
   try {
     return reader.feed(bytes);
   } catch (error) {
     if (error instanceof RangeError)
-      throw interrupted(reader, new HeadraceError(error.message, { cause: error }), null);
+      throw interruptedError(reader, new HeadraceError(error.message, { cause: error }), null);
     throw error;
   }
 }
 
-function interrupted(reader: Reader, error: HeadraceError, broken: ConnectionError | null): StreamInterruptedError {
-  const known = reader.runId ?? reader.messageId;
-  const what = known ? `The stream of ${known} was cut` : 'The stream was cut before anything was known of its run';
-  const last = reader.lastEvent ? ` after ${reader.lastEvent.event}` : '';
-  return new StreamInterruptedError(`${what}${last}: ${error.message}`, {
+function interruptedError(
+  reader: EventReader,
+  error: HeadraceError,
+  failure: ConnectionError | null,
+): StreamInterruptedError {
+  const name = reader.runId ?? reader.messageId;
+  const what = name ? `The stream of ${name} was cut` : 'The stream was cut before anything was known about its run';
+  const where = reader.lastEvent ? ` after ${reader.lastEvent.event}` : '';
+  return new StreamInterruptedError(`${what}${where}: ${error.message}`, {
     status: error.status,
     code: error.code,
     requestId: error.requestId,
@@ -181,6 +186,6 @@ function interrupted(reader: Reader, error: HeadraceError, broken: ConnectionErr
     text: reader.text,
     messageId: reader.messageId,
     conversationId: reader.conversationId,
-    cause: broken ?? error,
+    cause: failure ?? error,
   });
 }

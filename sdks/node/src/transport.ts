@@ -5,18 +5,18 @@ import {
   ServerError,
   TimeoutError,
   UsageError,
-  errorOf,
+  parseError,
   isObject,
-  requestIdOf,
-  retryAfterOf,
-  secondsOf,
+  getRequestId,
+  parseRetryAfter,
+  formatSeconds,
 } from './errors.js';
-import { Exchange, reachOf, spoken } from './http-request.js';
-import type { Answer, Stream } from './http-request.js';
+import { HttpRequest, failureKindOf, toStream } from './http-request.js';
+import type { HttpResponse, ResponseStream } from './http-request.js';
 import { environment } from './platform.js';
-import { received } from './responses.js';
-import { Shared } from './shared-task.js';
-import { DIFY_CLOUD, VERSION, headersOf, numberOf, rootsOf, sleep } from './options.js';
+import { attachResponse } from './responses.js';
+import { SharedTask } from './shared-task.js';
+import { DIFY_CLOUD, VERSION, mergeHeaders, checkNumber, resolveRoots, sleep } from './options.js';
 import type { Form } from './multipart.js';
 import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 import type { CallOptions, ChangedOptions, ClientOptions, Logger } from './options.js';
@@ -25,31 +25,31 @@ export type Query = Readonly<Record<string, string | number | boolean | readonly
 
 export interface Call extends CallOptions {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  /** From the server's root, such as `/v1/info`. */
+  /** The path after the server's root, such as `/v1/info`. */
   readonly path: string;
   readonly query?: Query;
   /** Sent as JSON. */
   readonly json?: unknown;
   readonly form?: Form;
   readonly headers?: Readonly<Record<string, string>>;
-  /** `unsent`: repeated only where it surely did not arrive, or was refused for coming too soon. */
+  /** `unsent`: retried only if it certainly did not reach the server, or was rate limited. */
   readonly repeat: 'always' | 'unsent';
-  /** Statuses that are answers too: what they mean is for the caller to say. */
+  /** Whether an error status is not to be thrown as an error, but returned to the caller. */
   readonly accept?: (status: number, headers: AnswerHeaders) => boolean;
 }
 
-/** The header that every answer of Headrace's asynchronous API has. */
-export const MARK = 'headrace-api-version';
+/** The header of every response of Headrace's asynchronous API. */
+export const API_VERSION_HEADER = 'headrace-api-version';
 
-/** Where a server's paths begin; clients made by `withOptions` share it. */
+/** The server's root URL; clients made by `withOptions` share it. */
 interface Address {
   root: string;
-  /** The other address that the server may have, until it is known which it is. */
-  other: string | null;
-  settling: Shared<void> | null;
+  /** The other possible root, until it is known which one the server has. */
+  alternative: string | null;
+  detection: SharedTask<void> | null;
 }
 
-/** Sends calls: key, time-outs, repetitions, errors. One a client. */
+/** Sends calls: adds the key, applies timeouts and retries, throws errors. */
 export class Transport {
   readonly clock: () => number;
   readonly sleep: (seconds: number, signal?: AbortSignal) => Promise<void>;
@@ -63,245 +63,260 @@ export class Transport {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #timeout: number;
   readonly #silence: number;
-  readonly #retry: { readonly delay: number; readonly factor: number; readonly jitter: number; readonly most: number };
+  readonly #retry: {
+    readonly delay: number;
+    readonly factor: number;
+    readonly jitter: number;
+    readonly maxRetryAfter: number;
+  };
 
   /** `address`: of another transport to the same server. */
   constructor(options: ClientOptions, address?: Address) {
     this.#options = options;
     const key = (options.apiKey ?? environment('API_KEY') ?? '').trim();
-    if (!key) throw new UsageError('No API key: give apiKey, or set API_KEY in the environment.');
-    if (!/^[\x21-\x7e]+$/.test(key)) throw new UsageError('The API key holds characters that no key has.');
+    if (!key) throw new UsageError('An API key is required: pass apiKey, or set API_KEY in the environment.');
+    if (!/^[\x21-\x7e]+$/.test(key))
+      throw new UsageError('The API key has characters that are not allowed (whitespace or non-ASCII characters).');
     this.#key = key;
     this.#address = address ?? {
-      ...rootsOf(options.baseUrl || environment('API_BASE_URL') || DIFY_CLOUD),
-      settling: null,
+      ...resolveRoots(options.baseUrl || environment('API_BASE_URL') || DIFY_CLOUD),
+      detection: null,
     };
     this.#logger = options.logger;
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
     this.#dispatcher = options.dispatcher;
-    this.#headers = headersOf(options.headers);
-    this.#timeout = numberOf('timeout', options.timeout, 60);
-    this.#silence = numberOf('streamSilence', options.streamSilence, 60);
+    this.#headers = mergeHeaders(options.headers);
+    this.#timeout = checkNumber('timeout', options.timeout, 60);
+    this.#silence = checkNumber('streamSilence', options.streamSilence, 60);
     const retry = options.retry ?? {};
-    this.maxRetries = numberOf('maxRetries', options.maxRetries ?? retry.maxRetries, 3);
+    this.maxRetries = checkNumber('maxRetries', options.maxRetries ?? retry.maxRetries, 3);
     this.#retry = {
-      delay: numberOf('delay', retry.delay, 1),
-      factor: numberOf('factor', retry.factor, 2, 1),
-      jitter: numberOf('jitter', retry.jitter, 0.25),
-      most: numberOf('maxRetryAfter', retry.maxRetryAfter, 60),
+      delay: checkNumber('delay', retry.delay, 1),
+      factor: checkNumber('factor', retry.factor, 2, 1),
+      jitter: checkNumber('jitter', retry.jitter, 0.25),
+      maxRetryAfter: checkNumber('maxRetryAfter', retry.maxRetryAfter, 60),
     };
     this.sleep = options.sleep ?? sleep;
     this.clock = options.clock ?? (() => performance.now() / 1000);
   }
 
-  /** Where the server's paths begin. */
+  /** The server's root URL. */
   get root(): string {
     return this.#address.root;
   }
 
-  /** The same server with other options; `headers` are added to those that there are. */
+  /** A transport with other options to the same server; `headers` are added to the existing ones. */
   withOptions(changed: ChangedOptions): Transport {
-    const headers = headersOf(this.#options.headers, changed.headers);
+    const headers = mergeHeaders(this.#options.headers, changed.headers);
     const retry = { ...this.#options.retry, ...changed.retry };
     const maxRetries = changed.maxRetries ?? changed.retry?.maxRetries ?? this.maxRetries;
-    return new Transport({ ...this.#options, ...given(changed), headers, retry, maxRetries }, this.#address);
+    return new Transport({ ...this.#options, ...withoutUndefined(changed), headers, retry, maxRetries }, this.#address);
   }
 
-  /** Sends a call and reads the answer. */
-  send(call: Call): Promise<Answer> {
-    return this.#repeated(call, (timeout) => this.#whole(call, timeout));
+  /** Sends a call and reads the response. */
+  send(call: Call): Promise<HttpResponse> {
+    return this.#withRetries(call, (timeout) => this.#attempt(call, timeout));
   }
 
-  async #whole(call: Call, timeout: number, root = this.#address.root): Promise<Answer> {
-    const began = this.clock();
-    const exchange = this.#exchange(call, timeout, root);
+  async #attempt(call: Call, timeout: number, root = this.#address.root): Promise<HttpResponse> {
+    const startedAt = this.clock();
+    const request = this.#createRequest(call, timeout, root);
     try {
-      const response = await exchange.response();
-      this.#log(call, response, began);
-      const answer = await exchange.whole(response);
-      this.#check(call, answer);
-      return answer;
+      const head = await request.response();
+      this.#log(call, head, startedAt);
+      const response = await request.readBody(head);
+      this.#check(call, response);
+      return response;
     } finally {
-      exchange.end();
+      request.end();
     }
   }
 
-  /** Sends a call whose answer is JSON. */
+  /** Sends a call whose response is JSON. */
   async json<T>(call: Call): Promise<T> {
-    return parse<T>(await this.send(call));
+    return parseObject<T>(await this.send(call));
   }
 
-  /** Sends a call whose answer comes bit by bit. `timeout` is until it begins. */
-  open(call: Call): Promise<Stream> {
-    return this.#repeated(call, async (timeout) => {
-      const began = this.clock();
-      const exchange = this.#exchange(call, timeout, this.#address.root);
+  /** Sends a call whose response is a stream. `timeout` is until it starts. */
+  open(call: Call): Promise<ResponseStream> {
+    return this.#withRetries(call, async (timeout) => {
+      const startedAt = this.clock();
+      const request = this.#createRequest(call, timeout, this.#address.root);
       try {
-        const response = await exchange.response();
-        this.#log(call, response, began);
-        if (response.status >= 300 || isDocument(response)) {
-          const answer = await exchange.whole(response);
-          this.#check(call, answer);
-          if (answer.status < 300 && !call.accept?.(answer.status, answer.headers)) throw noStream(answer);
-          exchange.end();
-          return spoken(answer);
+        const head = await request.response();
+        this.#log(call, head, startedAt);
+        if (head.status >= 300 || isDocument(head)) {
+          const response = await request.readBody(head);
+          this.#check(call, response);
+          if (response.status < 300 && !call.accept?.(response.status, response.headers))
+            throw notAStreamError(response);
+          request.end();
+          return toStream(response);
         }
-        return exchange.stream(response, this.#silence);
+        return request.stream(head, this.#silence);
       } catch (error) {
-        exchange.end();
+        request.end();
         throw error;
       }
     });
   }
 
   /**
-   * Finds out, once, which of its two addresses the server has, before anything else is asked of it: some paths are of
-   * one API under the one, and of another under the other. Where it cannot be told for certain, `root` is taken, and the
-   * next call asks again.
+   * Detects, once and before any other request, which of the two possible roots the server has: the same path can be
+   * one API's under the one, and another's under the other. If the result is not certain, `root` is used, and the next
+   * call tries again.
    */
-  async #settle(signal: AbortSignal): Promise<void> {
-    const accept = (status: number) => !isSilent(status);
+  async #detectRoot(signal: AbortSignal): Promise<void> {
+    const accept = (status: number) => !isInconclusive(status);
     const call: Call = { method: 'GET', path: '/v1/parameters', repeat: 'always', accept, signal };
-    for (const root of [this.#address.other ?? this.#address.root, this.#address.root]) {
-      const answer = await this.#tried(call, (timeout) => this.#whole(call, timeout, root));
-      const marked = answer.headers.has(MARK); // the asynchronous API has no such path: the `/api` is its own, then
-      if (!marked && !isParameters(answer)) continue;
-      if (!marked) this.#address.root = root;
-      this.#address.other = null;
+    for (const root of [this.#address.alternative ?? this.#address.root, this.#address.root]) {
+      const response = await this.#retryUntilDone(call, (timeout) => this.#attempt(call, timeout, root));
+      // the asynchronous API does not have this path, so the `/api` of the URL is its own
+      const isAsyncApi = response.headers.has(API_VERSION_HEADER);
+      if (!isAsyncApi && !isParameters(response)) continue;
+      if (!isAsyncApi) this.#address.root = root;
+      this.#address.alternative = null;
       return;
     }
   }
 
-  /** The pause before the `attempt`th repetition (from 0), in seconds. */
+  /** The seconds before the retry `attempt` (from 0). */
   pause(attempt: number): number {
     const { delay, factor, jitter } = this.#retry;
     return delay * factor ** attempt * (1 + jitter * Math.random());
   }
 
-  #exchange(call: Call, timeout: number, root: string): Exchange {
-    const url = `${root}${call.path}${queryOf(call.query)}`;
-    const usual = {
+  #createRequest(call: Call, timeout: number, root: string): HttpRequest {
+    const url = `${root}${call.path}${formatQuery(call.query)}`;
+    const defaults = {
       Accept: 'application/json, text/event-stream; ids=true, */*',
       'User-Agent': `headrace-client-node/${VERSION}`,
     };
-    const headers = headersOf(usual, this.#headers, call.headers, { Authorization: `Bearer ${this.#key}` });
+    const headers = mergeHeaders(defaults, this.#headers, call.headers, { Authorization: `Bearer ${this.#key}` });
     const init: FetchInit = { method: call.method, headers, redirect: 'manual' };
     if (call.json !== undefined) {
-      init.headers = headersOf(headers, { 'Content-Type': 'application/json' });
-      init.body = written(call.json);
+      init.headers = mergeHeaders(headers, { 'Content-Type': 'application/json' });
+      init.body = serialize(call.json);
     } else if (call.form) {
-      init.headers = headersOf(headers, { 'Content-Type': call.form.type });
+      init.headers = mergeHeaders(headers, { 'Content-Type': call.form.type });
       init.body = call.form.body;
     }
     if (this.#dispatcher) Object.assign(init, { dispatcher: this.#dispatcher });
-    return new Exchange(this.#fetch, url, init, call.signal, timeout);
+    return new HttpRequest(this.#fetch, url, init, call.signal, timeout);
   }
 
-  #log(call: Call, { status, headers }: FetchAnswer, began: number): void {
-    const took = (this.clock() - began).toFixed(3);
-    this.#logger?.debug(`${call.method} ${call.path} answered ${status} in ${took} s, request ${requestIdOf(headers)}`);
+  #log(call: Call, { status, headers }: FetchAnswer, startedAt: number): void {
+    const elapsed = (this.clock() - startedAt).toFixed(3);
+    this.#logger?.debug(
+      `${call.method} ${call.path} returned ${status} in ${elapsed} s, request ${getRequestId(headers)}`,
+    );
   }
 
-  #check(call: Call, answer: Answer): void {
-    const { status, headers } = answer;
+  #check(call: Call, response: HttpResponse): void {
+    const { status, headers } = response;
     if (status < 300 || call.accept?.(status, headers)) return;
-    const error = errorOf({ ...answer, text: answer.text.replaceAll(this.#key, '***') });
-    const retryAfter = retryAfterOf(headers);
+    const error = parseError({ ...response, text: response.text.replaceAll(this.#key, '***') });
+    const retryAfter = parseRetryAfter(headers);
     if (retryAfter !== null) retryAfters.set(error, retryAfter);
     throw error;
   }
 
-  /** `attempt` is given its time-out in seconds. One that the call states is for all attempts and pauses together. */
-  async #repeated<T>(call: Call, attempt: (timeout: number) => Promise<T>): Promise<T> {
-    const limit = numberOf('timeout', call.timeout, 0);
-    const until = limit ? this.clock() + limit : Infinity;
+  /** `attempt` gets its timeout in seconds. A timeout of the call is for all attempts and pauses together. */
+  async #withRetries<T>(call: Call, attempt: (timeout: number) => Promise<T>): Promise<T> {
+    const limit = checkNumber('timeout', call.timeout, 0);
+    const deadline = limit ? this.clock() + limit : Infinity;
     call.signal?.throwIfAborted();
-    if (this.#address.other !== null) {
-      this.#address.settling ??= new Shared(
-        (unwanted) => this.#settle(unwanted),
-        () => (this.#address.settling = null),
+    if (this.#address.alternative !== null) {
+      this.#address.detection ??= new SharedTask(
+        (signal) => this.#detectRoot(signal),
+        () => (this.#address.detection = null),
       );
-      await this.#address.settling.within(limit, call.signal);
+      await this.#address.detection.wait(limit, call.signal);
     }
-    return this.#tried(call, attempt, limit, until);
+    return this.#retryUntilDone(call, attempt, limit, deadline);
   }
 
-  async #tried<T>(call: Call, attempt: (timeout: number) => Promise<T>, limit = 0, until = Infinity): Promise<T> {
-    for (let repeated = 0; ; repeated++) {
+  async #retryUntilDone<T>(
+    call: Call,
+    attempt: (timeout: number) => Promise<T>,
+    limit = 0,
+    deadline = Infinity,
+  ): Promise<T> {
+    for (let retries = 0; ; retries++) {
       call.signal?.throwIfAborted();
       try {
-        return await attempt(limit ? Math.max(0.001, until - this.clock()) : this.#timeout);
+        return await attempt(limit ? Math.max(0.001, deadline - this.clock()) : this.#timeout);
       } catch (error) {
-        const pause = repeated < this.maxRetries ? this.#pauseAfter(error, call, repeated) : null;
+        const pause = retries < this.maxRetries ? this.#pauseAfter(error, call, retries) : null;
         if (pause === null) throw error;
-        if (this.clock() + pause >= until) throw timedOut(error, limit);
+        if (this.clock() + pause >= deadline) throw toTimeoutError(error, limit);
         const reason = error instanceof Error ? error.message : String(error);
-        this.#logger?.info(`${call.method} ${call.path}: ${reason}; trying again in ${pause.toFixed(1)} s`);
+        this.#logger?.info(`${call.method} ${call.path}: ${reason}; retrying in ${pause.toFixed(1)} s`);
         await this.sleep(pause, call.signal);
       }
     }
   }
 
-  /** Seconds until a call is repeated after an error; null where it is not. */
-  #pauseAfter(error: unknown, call: Call, repeated: number): number | null {
-    const usual = this.pause(repeated);
-    if (error instanceof RateLimitError) return this.#asked(error.retryAfter, usual);
+  /** The seconds before a call is retried after an error; null if it is not retried. */
+  #pauseAfter(error: unknown, call: Call, attempt: number): number | null {
+    const pause = this.pause(attempt);
+    if (error instanceof RateLimitError) return this.#allowedPause(error.retryAfter, pause);
     if (error instanceof ServerError && error.status !== null && error.status >= 500) {
-      return call.repeat === 'always' ? this.#asked(retryAfters.get(error) ?? null, usual) : null;
+      return call.repeat === 'always' ? this.#allowedPause(retryAfters.get(error) ?? null, pause) : null;
     }
     if (error instanceof ConnectionError) {
-      const reach = reachOf(error);
-      if (reach === 'hopeless') return null;
-      return call.repeat === 'always' || reach === 'nothing' ? usual : null;
+      const failureKind = failureKindOf(error);
+      if (failureKind === 'permanent') return null;
+      return call.repeat === 'always' || failureKind === 'not-sent' ? pause : null;
     }
     return null;
   }
 
-  #asked(retryAfter: number | null, usual: number): number | null {
-    if (retryAfter === null) return usual;
-    return retryAfter > this.#retry.most ? null : retryAfter;
+  #allowedPause(retryAfter: number | null, pause: number): number | null {
+    if (retryAfter === null) return pause;
+    return retryAfter > this.#retry.maxRetryAfter ? null : retryAfter;
   }
 
-  /** The client is shown without its key. */
+  /** The transport without its key. */
   toJSON(): object {
     return { root: this.root };
   }
 }
 
 /** Options without those that are undefined. */
-function given(options: ChangedOptions): ChangedOptions {
+function withoutUndefined(options: ChangedOptions): ChangedOptions {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
-/** A request's body. UsageError for what cannot be JSON: a cycle, a BigInt. */
-function written(json: unknown): string {
+/** A request's body. UsageError if it cannot be JSON: a cycle, a BigInt. */
+function serialize(json: unknown): string {
   try {
     return JSON.stringify(json);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`The request cannot be written as JSON: ${reason}`, { cause });
+    throw new UsageError(`The request cannot be serialized as JSON: ${reason}`, { cause });
   }
 }
 
-/** A page or JSON, such as a login page of a proxy: no stream of events for certain. */
+/** Whether a response is HTML or JSON, such as a proxy's login page: it is certainly not an event stream. */
 function isDocument({ headers }: FetchAnswer): boolean {
   return /html|json/i.test((headers.get('content-type') ?? '').split(';')[0] ?? '');
 }
 
-function noStream(answer: Answer): ServerError {
-  const { message, code, body } = errorOf(answer);
-  return new ServerError(`The answer is not a stream of events: ${message}`, {
-    status: answer.status,
+function notAStreamError(response: HttpResponse): ServerError {
+  const { message, code, body } = parseError(response);
+  return new ServerError(`The response is not an event stream: ${message}`, {
+    status: response.status,
     code,
-    requestId: requestIdOf(answer.headers),
+    requestId: getRequestId(response.headers),
     body,
   });
 }
 
-function timedOut(error: unknown, limit: number): unknown {
+function toTimeoutError(error: unknown, limit: number): unknown {
   if (error instanceof TimeoutError || !(error instanceof HeadraceError)) return error;
   const { status, code, requestId } = error;
-  return new TimeoutError(`${error.message} (and ${secondsOf(limit)} are over)`, {
+  return new TimeoutError(`${error.message} (timed out after ${formatSeconds(limit)})`, {
     status,
     code,
     requestId,
@@ -309,49 +324,49 @@ function timedOut(error: unknown, limit: number): unknown {
   });
 }
 
-/** Whether an answer says nothing of which server it is from: it is too busy, or broken. */
-export function isSilent(status: number): boolean {
+/** Whether a status does not show which server sent it: the server is overloaded, or broken. */
+export function isInconclusive(status: number): boolean {
   return status === 429 || (status >= 500 && status !== 501);
 }
 
-/** Whether Dify's API, or ours that is like it, has answered GET /v1/parameters: with them, or with a refusal. */
-function isParameters({ status, text }: Answer): boolean {
-  let told: unknown;
+/** Whether a response to GET /v1/parameters is of Dify's API, or ours that is like it: parameters or an error. */
+function isParameters({ status, text }: HttpResponse): boolean {
+  let body: unknown;
   try {
-    told = JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
     return false;
   }
-  if (!isObject(told)) return false;
-  if (status < 300) return 'user_input_form' in told;
-  return status !== 404 && told['status'] === status && 'code' in told && 'message' in told;
+  if (!isObject(body)) return false;
+  if (status < 300) return 'user_input_form' in body;
+  return status !== 404 && body['status'] === status && 'code' in body && 'message' in body;
 }
 
 const retryAfters = new WeakMap<HeadraceError, number>();
 
-/** An answer's JSON object. ServerError where it is anything else. */
-export function parse<T>(answer: Answer): T {
-  let told: unknown;
+/** The response's JSON object. ServerError if it is anything else. */
+export function parseObject<T>(response: HttpResponse): T {
+  let body: unknown;
   try {
-    told = JSON.parse(answer.text);
+    body = JSON.parse(response.text);
   } catch {
-    told = null;
+    body = null;
   }
-  if (isObject(told)) return received(told as T & object, answer);
-  throw new ServerError('The server answered with something that is not a JSON object.', {
-    status: answer.status,
+  if (isObject(body)) return attachResponse(body as T & object, response);
+  throw new ServerError('The response is not a JSON object.', {
+    status: response.status,
     code: 'invalid_response',
-    requestId: requestIdOf(answer.headers),
-    body: answer.text,
+    requestId: getRequestId(response.headers),
+    body: response.text,
   });
 }
 
-function queryOf(query: Query | undefined): string {
-  const told = new URLSearchParams();
+function formatQuery(query: Query | undefined): string {
+  const params = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value === undefined || value === null) continue;
-    for (const each of Array.isArray(value) ? (value as readonly string[]) : [value]) told.append(name, String(each));
+    for (const item of Array.isArray(value) ? (value as readonly string[]) : [value]) params.append(name, String(item));
   }
-  const text = told.toString();
+  const text = params.toString();
   return text ? `?${text}` : '';
 }

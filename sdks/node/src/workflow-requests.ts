@@ -1,152 +1,156 @@
-import { Core, segment } from './core.js';
+import { Core, encodeSegment } from './core.js';
 import type { UserOptions } from './core.js';
-import { NotFoundError, StreamInterruptedError, WaitTimeoutError, secondsOf } from './errors.js';
+import { NotFoundError, StreamInterruptedError, WaitTimeoutError, formatSeconds } from './errors.js';
 import type { WorkflowEvent } from './events.js';
-import type { Answer, Stream } from './http-request.js';
-import { isFinal, raiseForStatus, runOf } from './models.js';
+import type { HttpResponse, ResponseStream } from './http-request.js';
+import { isFinal, raiseForStatus, normalizeRun } from './models.js';
 import type { Values, WorkflowRun } from './models.js';
 import type { CallOptions, Plan } from './options.js';
-import { Reader, WORKFLOW_ENDS } from './event-reader.js';
+import { EventReader, WORKFLOW_ENDS } from './event-reader.js';
 import { randomUuid } from './platform.js';
-import type { Told } from './event-reader.js';
+import type { RawEvent } from './event-reader.js';
 import type { CreateRunRequest, RunRequest, WaitOptions } from './requests.js';
 import { EventStream } from './streams.js';
-import { parse } from './transport.js';
+import { parseObject } from './transport.js';
 import type { Call } from './transport.js';
 
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
-const HOLD = 20; // seconds that Headrace is asked to hold a look at a run that is waited for
-const SPARE = 30; // seconds more for that answer to come
+const LONG_POLL = 20; // seconds for which Headrace may hold a request until the run ends
+const GRACE = 30; // further seconds for that response to arrive
 const HINT =
-  " On Dify, a workflow's id is that of one published version (not the app's id in the studio's address); " +
-  'leave workflowId out to run the published one.';
+  " On Dify, a workflow id identifies one published version (it is not the app's id in the studio's URL); " +
+  'leave workflowId out to run the latest published version.';
 
-/** Runs asked for, followed and looked at, through whichever API the server has. */
-export class Asking extends Core {
+/** Starts, streams and polls runs through whichever API the server has. */
+export class WorkflowRequests extends Core {
   // -------------------------------------------------------------------------------------------------------- waiting
 
   /** @internal */
-  protected async waited(run: string, plan: Plan, options: WaitOptions, hold = false): Promise<WorkflowRun> {
+  protected async waitForRun(runId: string, plan: Plan, options: WaitOptions, longPoll = false): Promise<WorkflowRun> {
     const { clock, sleep } = this.transport;
     const { signal } = options;
-    const until = clock() + plan.timeout;
+    const deadline = clock() + plan.timeout;
     let interval = plan.first;
     let status: string | null = null;
-    for (let left = plan.timeout; left > 0; left = until - clock()) {
-      let told: WorkflowRun;
-      if (hold) {
-        const wait = Math.min(HOLD, left);
-        const asked = clock();
-        told = await this.look(run, { signal, timeout: wait + SPARE }, wait);
-        hold = clock() - asked >= Math.min(1, wait); // else something in between does not let it hold
+    for (let remaining = plan.timeout; remaining > 0; remaining = deadline - clock()) {
+      let run: WorkflowRun;
+      if (longPoll) {
+        const wait = Math.min(LONG_POLL, remaining);
+        const startedAt = clock();
+        run = await this.fetchStatus(runId, { signal, timeout: wait + GRACE }, wait);
+        longPoll = clock() - startedAt >= Math.min(1, wait); // a server that returns at once is polled instead
       } else {
-        await sleep(Math.min(interval, left), signal);
+        await sleep(Math.min(interval, remaining), signal);
         interval = Math.min(plan.longest, interval * plan.factor);
-        told = await this.look(run, { signal });
+        run = await this.fetchStatus(runId, { signal });
       }
-      if (isFinal(told.status)) return options.raiseOnFailure ? raiseForStatus(told) : told;
-      status = told.status;
+      if (isFinal(run.status)) return options.raiseOnFailure ? raiseForStatus(run) : run;
+      status = run.status;
     }
-    throw tooLong(run, status, plan);
+    throw waitTimeoutError(runId, status, plan);
   }
 
   /** @internal */
-  protected async look(run: string, options: CallOptions, wait?: number): Promise<WorkflowRun> {
-    if (this.known.headrace !== false) {
-      const answer = await this.transport.send({
+  protected async fetchStatus(runId: string, options: CallOptions, wait?: number): Promise<WorkflowRun> {
+    if (this.serverState.hasAsyncApi !== false) {
+      const response = await this.transport.send({
         method: 'GET',
-        path: `/api/workflow-runs/${segment(run)}`,
+        path: `/api/workflow-runs/${encodeSegment(runId)}`,
         query: { wait: wait?.toFixed(3) },
         repeat: 'always',
-        accept: (status, headers) => this.foreign(status, headers),
+        accept: (status, headers) => this.isForeign(status, headers),
         signal: options.signal,
         timeout: options.timeout,
       });
-      if (this.learn(answer)) return runOf(parse<Values>(answer));
+      if (this.detectAsyncApi(response)) return normalizeRun(parseObject<Values>(response));
     }
-    return this.detail(run, options);
+    return this.fetchDetail(runId, options);
   }
 
   /** @internal */
-  protected async detail(run: string, options: CallOptions): Promise<WorkflowRun> {
-    const told = await this.get<Values>(`/v1/workflows/run/${segment(run)}`, options);
-    if (!told['id'] && !told['status']) {
-      // Dify's way to say so
-      throw new NotFoundError('Workflow run not found', { status: 404, code: 'not_found', runId: run });
+  protected async fetchDetail(runId: string, options: CallOptions): Promise<WorkflowRun> {
+    const payload = await this.get<Values>(`/v1/workflows/run/${encodeSegment(runId)}`, options);
+    if (!payload['id'] && !payload['status']) {
+      // how Dify reports that there is no such run
+      throw new NotFoundError('Workflow run not found', { status: 404, code: 'not_found', runId });
     }
-    return runOf(told);
+    return normalizeRun(payload);
   }
 
   // -------------------------------------------------------------------------------------------------------- sending
 
   /** @internal */
-  protected async bodyOf(request: RunRequest): Promise<Values> {
+  protected async buildBody(request: RunRequest): Promise<Values> {
     const user = this.userOf(request);
-    const inputs = await this.inputsOf(request.inputs, user, request.signal);
-    const files = await this.filesOf(request.files, user, request.signal);
+    const inputs = await this.mapInputs(request.inputs, user, request.signal);
+    const files = await this.mapFiles(request.files, user, request.signal);
     return { inputs, user, ...(files ? { files } : {}) };
   }
 
   /**
-   * Headrace's answer to a request to run; null where this server has no asynchronous API, or the id is none that it
-   * could know. It may be repeated: with its key, Headrace makes one run only, and others make none. @internal
+   * The response of Headrace's asynchronous API; null if the server does not have it, or does not know the id. The
+   * request may be repeated: Headrace starts one run per key, and other servers start none. @internal
    */
-  protected askHeadrace(request: CreateRunRequest, body: Values, mode: 'async' | 'blocking'): Promise<Answer | null> {
-    return this.#ask(request, body, mode, request.idempotencyKey, (call) => this.transport.send(call));
+  protected sendToHeadrace(
+    request: CreateRunRequest,
+    body: Values,
+    mode: 'async' | 'blocking',
+  ): Promise<HttpResponse | null> {
+    return this.#sendToHeadrace(request, body, mode, request.idempotencyKey, (call) => this.transport.send(call));
   }
 
-  /** The same, of a stream. @internal */
-  protected async openHeadrace(request: RunRequest, body: Values, key: string): Promise<Stream | null> {
-    let refused: Stream | null = null;
-    const answer = await this.#ask(request, body, 'streaming', key, async (call) => {
-      refused = await this.transport.open(call);
-      return refused;
+  /** The same for a stream. @internal */
+  protected async openHeadraceStream(request: RunRequest, body: Values, key: string): Promise<ResponseStream | null> {
+    let stream: ResponseStream | null = null;
+    const accepted = await this.#sendToHeadrace(request, body, 'streaming', key, async (call) => {
+      stream = await this.transport.open(call);
+      return stream;
     });
-    if (!answer) (refused as Stream | null)?.close();
-    return answer;
+    if (!accepted) (stream as ResponseStream | null)?.close();
+    return accepted;
   }
 
-  async #ask<A extends Answer | Stream>(
+  async #sendToHeadrace<R extends HttpResponse | ResponseStream>(
     request: RunRequest,
     body: Values,
     mode: string,
     key: string | undefined,
-    send: (call: Call) => Promise<A>,
-  ): Promise<A | null> {
+    send: (call: Call) => Promise<R>,
+  ): Promise<R | null> {
     const id = request.workflowId ?? '';
-    if (!id || this.known.headrace === false || this.known.placeholders.has(id)) return null;
+    if (!id || this.serverState.hasAsyncApi === false || this.serverState.placeholders.has(id)) return null;
     const idempotencyKey = key ?? (await randomUuid());
-    const answer = await this.#hinted(id, () =>
+    const response = await this.#withHint(id, () =>
       send({
         method: 'POST',
-        path: `/api/v1/workflows/${segment(id)}/run`,
+        path: `/api/v1/workflows/${encodeSegment(id)}/run`,
         json: { ...body, response_mode: mode },
         headers: { 'Idempotency-Key': idempotencyKey },
         repeat: 'always',
-        accept: (status, headers) => this.foreign(status, headers) || (status === 404 && !UUID.test(id)),
+        accept: (status, headers) => this.isForeign(status, headers) || (status === 404 && !UUID.test(id)),
         signal: request.signal,
         timeout: request.timeout,
       }),
     );
-    if (this.learn(answer)) {
-      if (answer.status < 300) return answer;
-      this.known.placeholders.add(id);
+    if (this.detectAsyncApi(response)) {
+      if (response.status < 300) return response;
+      this.serverState.placeholders.add(id);
     }
     return null;
   }
 
-  /** The answer to a request to run under `/v1`, which is sent again only where it did not arrive. @internal */
-  protected askDify<T>(
+  /** The response under `/v1`. The request is repeated only if it did not reach the server. @internal */
+  protected sendToDify<T>(
     request: RunRequest,
     body: Values,
     mode: 'blocking' | 'streaming',
     send: (call: Call) => Promise<T>,
   ): Promise<T> {
     const id = request.workflowId && UUID.test(request.workflowId) ? request.workflowId : '';
-    return this.#hinted(id, () =>
+    return this.#withHint(id, () =>
       send({
         method: 'POST',
-        path: id ? `/v1/workflows/${segment(id)}/run` : '/v1/workflows/run',
+        path: id ? `/v1/workflows/${encodeSegment(id)}/run` : '/v1/workflows/run',
         json: { ...body, response_mode: mode },
         repeat: 'unsent',
         signal: request.signal,
@@ -155,9 +159,9 @@ export class Asking extends Core {
     );
   }
 
-  async #hinted<T>(workflowId: string, ask: () => Promise<T>): Promise<T> {
+  async #withHint<T>(workflowId: string, send: () => Promise<T>): Promise<T> {
     try {
-      return await ask();
+      return await send();
     } catch (error) {
       if (error instanceof NotFoundError && workflowId && !error.message.endsWith(HINT)) error.message += HINT;
       throw error;
@@ -165,67 +169,67 @@ export class Asking extends Core {
   }
 
   /** @internal */
-  protected async begin(request: RunRequest, body: Values, key?: string): Promise<Stream> {
-    const stream = await this.openHeadrace(request, body, key ?? (await randomUuid()));
-    return stream ?? this.askDify(request, body, 'streaming', (call) => this.transport.open(call));
+  protected async startStream(request: RunRequest, body: Values, key?: string): Promise<ResponseStream> {
+    const stream = await this.openHeadraceStream(request, body, key ?? (await randomUuid()));
+    return stream ?? this.sendToDify(request, body, 'streaming', (call) => this.transport.open(call));
   }
 
-  /** `again`: asks for the same stream from its beginning, without a second run. */
+  /** `reopen`: requests the same stream from its start, without starting a second run. */
   protected stream(
     request: UserOptions,
-    start: () => Promise<Stream>,
-    more: { plan?: Plan; again?: () => Promise<Stream | null>; runId?: string } = {},
+    start: () => Promise<ResponseStream>,
+    more: { plan?: Plan; reopen?: () => Promise<ResponseStream | null>; runId?: string } = {},
   ): EventStream<WorkflowEvent> {
-    const reader = new Reader(WORKFLOW_ENDS);
+    const reader = new EventReader(WORKFLOW_ENDS);
     reader.runId = more.runId ?? null;
     const { signal } = request;
     return new EventStream<WorkflowEvent>(
       {
         start,
-        pause: (fruitless) => this.transport.sleep(this.transport.pause(fruitless), signal),
-        resume: (told) => this.#resume(told, signal, more.again),
-        outcome: (told) => this.#outcome(told, more.plan ?? this.plan(undefined), signal),
+        pause: (attempt) => this.transport.sleep(this.transport.pause(attempt), signal),
+        resume: (reader) => this.#resume(reader, signal, more.reopen),
+        fetchOutcome: (reader) => this.#fetchOutcome(reader, more.plan ?? this.plan(undefined), signal),
       },
       reader,
     );
   }
 
   async #resume(
-    reader: Reader,
+    reader: EventReader,
     signal: AbortSignal | undefined,
-    again: (() => Promise<Stream | null>) | undefined,
-  ): Promise<Stream | null> {
-    if (reader.place !== null) this.known.headrace = true;
+    reopen: (() => Promise<ResponseStream | null>) | undefined,
+  ): Promise<ResponseStream | null> {
+    if (reader.lastEventId !== null) this.serverState.hasAsyncApi = true;
     if (!reader.runId) {
-      const anew = this.known.headrace && !reader.told ? await again?.() : null;
-      if (anew) return anew;
-      throw new StreamInterruptedError('nothing is known of the run: it may or may not have begun');
+      const stream = this.serverState.hasAsyncApi && !reader.eventCount ? await reopen?.() : null;
+      if (stream) return stream;
+      throw new StreamInterruptedError('nothing is known about the run: it may or may not have started');
     }
-    if (reader.place === null && reader.told) return null; // a server without ids has nothing to go on from
-    if (this.known.headrace === null) await this.look(reader.runId, { signal });
-    if (!this.known.headrace) return null;
+    if (reader.lastEventId === null && reader.eventCount) return null; // a server without ids cannot resume
+    if (this.serverState.hasAsyncApi === null) await this.fetchStatus(reader.runId, { signal });
+    if (!this.serverState.hasAsyncApi) return null;
     return this.transport.open({
       method: 'GET',
-      path: `/api/workflow-runs/${segment(reader.runId)}/events`,
-      headers: reader.place === null ? {} : { 'Last-Event-ID': reader.place },
+      path: `/api/workflow-runs/${encodeSegment(reader.runId)}/events`,
+      headers: reader.lastEventId === null ? {} : { 'Last-Event-ID': reader.lastEventId },
       repeat: 'always',
       signal,
     });
   }
 
-  async #outcome(reader: Reader, plan: Plan, signal: AbortSignal | undefined): Promise<Told[]> {
-    return [finishedBy(reader, await this.ended(reader.runId ?? '', plan, signal))];
+  async #fetchOutcome(reader: EventReader, plan: Plan, signal: AbortSignal | undefined): Promise<RawEvent[]> {
+    return [toFinishedEvent(reader, await this.waitUntilEnded(reader.runId ?? '', plan, signal))];
   }
 
-  /** A run once it has ended: looked at at once, then as the plan says. @internal */
-  protected async ended(run: string, plan: Plan, signal: AbortSignal | undefined): Promise<WorkflowRun> {
-    const now = await this.detail(run, { signal });
-    return isFinal(now.status) ? now : this.waited(run, plan, { signal });
+  /** A run, once it has ended; it is requested at once, and then as the polling plan says. @internal */
+  protected async waitUntilEnded(runId: string, plan: Plan, signal: AbortSignal | undefined): Promise<WorkflowRun> {
+    const run = await this.fetchDetail(runId, { signal });
+    return isFinal(run.status) ? run : this.waitForRun(runId, plan, { signal });
   }
 }
 
 /** `workflow_finished`, made from a run's detail. */
-export function finishedBy(reader: Reader, run: WorkflowRun): Told {
+export function toFinishedEvent(reader: EventReader, run: WorkflowRun): RawEvent {
   return {
     event: 'workflow_finished',
     workflow_run_id: run.workflow_run_id,
@@ -246,7 +250,7 @@ export function finishedBy(reader: Reader, run: WorkflowRun): Told {
   };
 }
 
-export function tooLong(runId: string | null, runStatus: string | null, plan: Plan): WaitTimeoutError {
-  const message = `The run had not ended after ${secondsOf(plan.timeout)}; it is ${runStatus ?? 'not known how it stands'}.`;
+export function waitTimeoutError(runId: string | null, runStatus: string | null, plan: Plan): WaitTimeoutError {
+  const message = `The run had not ended after ${formatSeconds(plan.timeout)}; its status is ${runStatus ?? 'unknown'}.`;
   return new WaitTimeoutError(message, { runId, runStatus });
 }

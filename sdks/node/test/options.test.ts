@@ -88,8 +88,8 @@ test('rest.logging', async () => {
   const client = clientOf(fault, KEY, { ...new Pauses().options, logger: { debug: note, info: note } });
   await fault.script({ status: 503, body: { message: `not yet, ${KEY}` } }, INFO);
   await client.getInfo();
-  assert.match(lines[0] ?? '', /^GET \/v1\/info answered 503 in /);
-  assert.match(lines[1] ?? '', /trying again in 1\.0 s$/);
+  assert.match(lines[0] ?? '', /^GET \/v1\/info returned 503 in /);
+  assert.match(lines[1] ?? '', /retrying in 1\.0 s$/);
   assert.match(lines[2] ?? '', /request req-1$/);
   assert.ok(!lines.join('\n').includes(KEY));
 });
@@ -122,7 +122,7 @@ test('errors.times-have-units', async () => {
   const client = clientOf(fault, KEY, new Pauses().options);
   assert.match((await errorOf(client.wait('r', { polling: { timeout: 1 } }), WaitTimeoutError)).message, /1 second;/);
   await fault.script({ status: 503 }, { status: 503 }, { status: 503 });
-  assert.match((await errorOf(client.getInfo({ timeout: 2.5 }), TimeoutError)).message, /2\.5 seconds are over/);
+  assert.match((await errorOf(client.getInfo({ timeout: 2.5 }), TimeoutError)).message, /timed out after 2\.5 seconds/);
 });
 
 test('errors.node-in-every-way-to-run', async () => {

@@ -173,8 +173,8 @@ test('a hundred thousand events come through, and no line is searched twice', as
 test('a page or JSON in place of a stream is told in words', async () => {
   const page = '<html><title>x</title><body><h1>Log in</h1></body></html>';
   for (const [told, type, words] of [
-    [page, 'text/html', /not a stream of events: .*Log in/],
-    ['{"message": "try later"}', 'application/json', /not a stream of events: .*try later/],
+    [page, 'text/html', /not an event stream: .*Log in/],
+    ['{"message": "try later"}', 'application/json', /not an event stream: .*try later/],
   ] as const) {
     const client = answering(() => whole(told, 200, { 'Content-Type': type }));
     for (const begun of [all(client.streamWorkflow()), client.createWorkflowRun({ inputs: {} })]) {
