@@ -1,4 +1,4 @@
-"""Both clients behind one face, so that every test of the contract is run with both."""
+"""Both clients behind one interface, so that every contract test runs with both."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from headrace_client import AsyncClient, Client, Pages, Stream
 
 
 class Time:
-    """A clock that moves only when somebody sleeps. `slept`: how long, each time."""
+    """A clock that advances only by sleeping. `delays`: the seconds of each sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.slept: list[float] = []
+        self.delays: list[float] = []
 
     def clock(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+        self.delays.append(seconds)
         self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
@@ -31,27 +31,27 @@ class Time:
 
 
 class _AsAsync:
-    """A synchronous client, stream or list of pages, with the face of an asynchronous one."""
+    """A synchronous client, stream or list of pages with the interface of an asynchronous one."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self._iterator: Iterator[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, "close" if name == "aclose" else name)
-        if not inspect.ismethod(found):
-            return found
+        member = getattr(self.inner, "close" if name == "aclose" else name)
+        if not inspect.ismethod(member):
+            return member
         if name == "pages":
-            return lambda: _iterated(found())
+            return lambda: _iterate_async(member())
         if name == "with_options":
-            return lambda **options: _AsAsync(found(**options))
+            return lambda **options: _AsAsync(member(**options))
 
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
             if name.startswith(("stream_", "follow_", "list_")) and name != "list_node_executions":
-                return _AsAsync(found(*given, **named))
+                return _AsAsync(member(*args, **named))
 
             async def answer() -> Any:
-                return found(*given, **named)
+                return member(*args, **named)
 
             return answer()
 
@@ -69,7 +69,7 @@ class _AsAsync:
 
     def __aiter__(self) -> AsyncIterator[Any]:
         assert isinstance(self.inner, (Stream, Pages))
-        return _iterated(iter(self.inner)) if isinstance(self.inner, Pages) else self
+        return _iterate_async(iter(self.inner)) if isinstance(self.inner, Pages) else self
 
     async def __anext__(self) -> Any:
         try:
@@ -78,7 +78,7 @@ class _AsAsync:
             raise StopAsyncIteration from None
 
 
-async def _iterated(values: Iterator[Any]) -> AsyncIterator[Any]:
+async def _iterate_async(values: Iterator[Any]) -> AsyncIterator[Any]:
     for value in values:
         yield value
 
@@ -89,25 +89,25 @@ class Maker:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.time = Time()
-        self._made: list[Any] = []
+        self._clients: list[Any] = []
 
     def __call__(self, key: str | None, url: str | None, *, real_time: bool = False, **options: Any) -> Any:
         if not real_time:
             sleep: Any = self.time.sleep if self.kind == "sync" else self.time.sleep_async
             options = {"clock": self.time.clock, "sleep": sleep, "chance": lambda: 0.0, **options}
         client: Any = Client(key, url, **options) if self.kind == "sync" else AsyncClient(key, url, **options)
-        made = _AsAsync(client) if self.kind == "sync" else client
-        self._made.append(made)
-        return made
+        wrapped = _AsAsync(client) if self.kind == "sync" else client
+        self._clients.append(wrapped)
+        return wrapped
 
     async def close(self) -> None:
-        for made in self._made:
-            await made.aclose()
-        await asyncio.sleep(0)  # what the loop was told to finish
+        for client in self._clients:
+            await client.aclose()
+        await asyncio.sleep(0)  # lets the loop run its pending callbacks
 
 
 class Fault:
-    """The fault server, told what to do."""
+    """A client of the fault server's script."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -119,14 +119,14 @@ class Fault:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._http.get(f"{self.url}/_requests").json()
-        return found
+        requests: list[dict[str, Any]] = self._http.get(f"{self.url}/_requests").json()
+        return requests
 
-    def asked(self) -> list[str]:
-        return [f"{each['method']} {each['path']}" for each in self.requests]
+    def calls(self) -> list[str]:
+        return [f"{request['method']} {request['path']}" for request in self.requests]
 
     def bodies(self) -> list[Any]:
-        return [json.loads(each["body"]) for each in self.requests if each["body"].startswith("{")]
+        return [json.loads(request["body"]) for request in self.requests if request["body"].startswith("{")]
 
     def close(self) -> None:
         self._http.close()
@@ -135,7 +135,7 @@ class Fault:
 Call = Callable[..., Awaitable[Any]]
 
 
-async def collected(stream: Any) -> list[Any]:
+async def collect(stream: Any) -> list[Any]:
     return [event async for event in stream]
 
 

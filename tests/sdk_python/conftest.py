@@ -21,26 +21,26 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         *sorted(_FLOWS.glob("*.yml")),
         *(_RECORDED / name / "dsl.yml" for name in ("19_chain20_template", "16_fail_code")),
     ]
-    with Serve(tmp_path_factory.mktemp("served"), files) as served:
-        yield served
+    with Serve(tmp_path_factory.mktemp("served"), files) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def dify() -> Iterator[str]:
-    with Running(Dify().app()) as running:
-        yield running.url
+    with Running(Dify().app()) as server:
+        yield server.url
 
 
 def _faults(upstream: str | None) -> Iterator[Fault]:
-    with Running(Faults(upstream).app()) as running:
-        fault = Fault(running.url)
+    with Running(Faults(upstream).app()) as server:
+        fault = Fault(server.url)
         yield fault
         fault.close()
 
 
 @pytest.fixture(scope="session")
 def fault() -> Iterator[Fault]:
-    """A server of faults alone."""
+    """A fault server without an upstream."""
     yield from _faults(None)
 
 

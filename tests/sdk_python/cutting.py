@@ -1,4 +1,4 @@
-"""A transport for httpx that answers from recorded streams, and cuts them. For what would take too many sockets."""
+"""A transport for httpx that returns recorded streams, and cuts them: for tests that would need too many sockets."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def places(stream: bytes, quarter: int, *, orderly: bool) -> list[int]:
 
 
 class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Cuts the n-th connection's stream after `cuts[n]` bytes; what is over is sent whole.
+    """Cuts the n-th connection's stream after `cuts[n]` bytes; later streams are sent completely.
 
-    `resumes`: as Headrace does, which tells what follows a Last-Event-ID; otherwise as Dify, which has a run's detail.
-    `orderly`: the cut looks like an end, as where a proxy has lost the server and closes its own answer in order.
+    `resumes`: like Headrace, which sends what follows a Last-Event-ID; otherwise like Dify, which has a run's detail.
+    `orderly`: the cut looks like an end, as if a proxy had lost the server and closed its own response in order.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.orderly = orderly
         self.resumes = resumes
         self.piece = piece
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.detail: dict[str, Any] | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
-        self.asked.append(f"{request.method} {path}")
+        self.calls.append(f"{request.method} {path}")
         if path == "/v1/workflows/run":
             return self._streamed(self.stream)
         if path.startswith("/v1/workflow/") and self.resumes:
@@ -69,9 +69,9 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self.handle_request(request)
 
     def _streamed(self, data: bytes) -> httpx.Response:
-        cut = self.cuts.pop(0) if self.cuts else None
-        broken = cut is not None and cut < len(data) and not self.orderly
-        body = _Body(data if cut is None else data[:cut], broken, self.piece)
+        size = self.cuts.pop(0) if self.cuts else None
+        broken = size is not None and size < len(data) and not self.orderly
+        body = _Body(data if size is None else data[:size], broken, self.piece)
         return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=body)
 
     def _after(self, place: str) -> bytes:
@@ -81,7 +81,7 @@ class Cutting(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 def with_places(stream: bytes) -> bytes:
-    """A recorded stream of Dify's as Headrace would send it."""
+    """A recorded stream of Dify as Headrace would send it."""
     blocks = [block for block in stream.split(b"\n\n") if block.startswith(b"data:")]
     return b"".join(b"%b\nid: %d\n\n" % (block, number) for number, block in enumerate(blocks, 1))
 

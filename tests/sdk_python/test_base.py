@@ -1,4 +1,4 @@
-"""The contract's `base`: where the server is, and who asks."""
+"""The contract's `base`: the server's URL and the API key."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ LIMITED: dict[str, Any] = {"status": 429, "body": {"code": "too_many_requests", 
 
 @contextmanager
 def proxied(upstream: str, prefix: str) -> Iterator[Fault]:
-    """The server behind a proxy that takes a prefix off."""
-    with Running(Faults(upstream, prefix).app()) as running:
-        fault = Fault(running.url)
+    """The server behind a proxy that strips a prefix."""
+    with Running(Faults(upstream, prefix).app()) as server:
+        fault = Fault(server.url)
         yield fault
         fault.close()
 
@@ -46,7 +46,7 @@ async def test_base_v1_api_api_v1_or_none(make: Maker, dify: str, path: str) -> 
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "example.org", "http://", "http://x/v1?a=b"])
-async def test_base_url_that_is_none_is_refused(make: Maker, url: str) -> None:
+async def test_base_url_that_is_not_valid_is_refused(make: Maker, url: str) -> None:
     with pytest.raises(UsageError, match="base URL"):
         make("app-x", url)
 
@@ -54,9 +54,9 @@ async def test_base_url_that_is_none_is_refused(make: Maker, url: str) -> None:
 async def test_base_key_is_sent_as_bearer(make: Maker, fault: Fault) -> None:
     fault.script({"status": 200, "body": {"name": "x"}})
     await make("app-secret", fault.url).get_info()
-    sent = fault.requests[0]["headers"]
-    assert sent["authorization"] == "Bearer app-secret"
-    assert sent["user-agent"].startswith("headrace-client-python/")
+    headers = fault.requests[0]["headers"]
+    assert headers["authorization"] == "Bearer app-secret"
+    assert headers["user-agent"].startswith("headrace-client-python/")
 
 
 async def test_base_key_missing_is_an_error(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,9 @@ async def test_base_key_never_shows(make: Maker, fault: Fault) -> None:
 
 
 ASKED_ONCE = {"/api": ["/api", "/api/v1"], "/flows/api": ["/flows/api"]}
-"""By prefix: base addresses of which the first guess is right."""
+"""By prefix: base URLs for which the first guess is right."""
 ASKED_TWICE = {"": ["/api", "/api/v1"], "/flows": ["/flows/api", "/flows/api/v1/"]}
-"""Those of which the second is."""
+"""Base URLs for which the second guess is right."""
 PLAIN = {
     "": ["", "/v1"],
     "/api": ["/api/api", "/api/api/v1"],
@@ -104,11 +104,11 @@ async def test_base_api_may_be_a_prefix(make: Maker, headrace: Serve, dify: str,
             for workflow in (hello["app_id"], hello["workflow_id"]):
                 fault.script()
                 run = await client.create_workflow_run(workflow, {"text": "hi"})
-                asked = fault.asked()
-                assert asked[-1] == f"POST {prefix}/api/v1/workflows/{workflow}/run", base
-                # the asynchronous API says whose it is, so that one look is enough
+                calls = fault.calls()
+                assert calls[-1] == f"POST {prefix}/api/v1/workflows/{workflow}/run", base
+                # the asynchronous API identifies itself, so that one request is enough
                 looked = 0 if workflow != hello["app_id"] else min(count, 1)
-                assert [each[:4] for each in asked[:-1]] == ["GET "] * looked, base
+                assert [call[:4] for call in calls[:-1]] == ["GET "] * looked, base
                 assert (await client.wait(run)).outputs == {"text": "You said: hi"}
             assert (await client.run_workflow({"text": "hi"})).outputs == {"text": "You said: hi"}
             assert client.base_url == fault.url + prefix
@@ -117,17 +117,17 @@ async def test_base_api_may_be_a_prefix(make: Maker, headrace: Serve, dify: str,
             fault.script()
             client = make(TEMPLATE, fault.url + base)
             run = await client.create_workflow_run(version, {"query": "hi"})
-            assert fault.asked()[count:] == [
+            assert fault.calls()[count:] == [
                 f"POST {prefix}/api/v1/workflows/{version}/run",
                 f"POST {prefix}/v1/workflows/{version}/run",
             ], base
-            assert [each.partition(" ")[0] for each in fault.asked()[:count]] == ["GET"] * count
+            assert [call.partition(" ")[0] for call in fault.calls()[:count]] == ["GET"] * count
             assert (await client.get_workflow_run_status(run)).outputs == {"text": "Hello hi! 12"}
             assert client.base_url == fault.url + prefix
 
 
 def at_once(client: Any, **options: Any) -> asyncio.Future[Any]:
-    """A call that goes on by itself, of either kind of client."""
+    """A call in the background, of either kind of client."""
     if isinstance(getattr(client, "inner", None), Client):
         return asyncio.ensure_future(asyncio.to_thread(client.inner.get_info, **options))
     return asyncio.ensure_future(client.get_info(**options))
@@ -139,30 +139,30 @@ async def test_base_api_is_detected_once(make: Maker, dify: str) -> None:
         fault.script()
         client = make(TEMPLATE, f"{fault.url}/api")
         await asyncio.gather(*(at_once(client) for _ in range(10)))
-        assert fault.asked() == [prefixed] + ["GET /api/v1/info"] * 10
+        assert fault.calls() == [prefixed] + ["GET /api/v1/info"] * 10
 
-        # a proxy that is not there yet, and one that is too busy
+        # a proxy that does not have the route yet, and one that is overloaded
         fault.script(HTML, HTML, HTML)
         client = make(TEMPLATE, f"{fault.url}/api/v1")
         with pytest.raises(NotFoundError):
             await client.run_workflow({"query": "hi"})
-        assert fault.asked() == [prefixed, plain, run.format("")]
+        assert fault.calls() == [prefixed, plain, run.format("")]
         fault.script(BUSY, LIMITED)
         await client.run_workflow({"query": "hi"})
-        assert fault.asked() == [prefixed] * 3 + [run.format("/api")]
+        assert fault.calls() == [prefixed] * 3 + [run.format("/api")]
 
-        # who is refused has found the server
+        # a 401 shows that the server was found
         fault.script()
         with pytest.raises(AuthenticationError):
             await make("app-wrong", f"{fault.url}/api").run_workflow({"query": "hi"})
-        assert fault.asked() == [prefixed, run.format("/api")]
+        assert fault.calls() == [prefixed, run.format("/api")]
 
 
-async def test_a_call_waits_no_longer_than_it_may_for_what_another_finds_out(make: Maker, dify: str) -> None:
+async def test_a_call_waits_for_the_detection_of_another_only_until_its_timeout(make: Maker, dify: str) -> None:
     faults = Faults(dify, "/api")
-    with Running(faults.app()) as running:
+    with Running(faults.app()) as server:
         faults.steps.append({"hang": 4})
-        client = make(TEMPLATE, f"{running.url}/api", real_time=True, retry=RetryPolicy(delay=0.01))
+        client = make(TEMPLATE, f"{server.url}/api", real_time=True, retry=RetryPolicy(delay=0.01))
         first = at_once(client)
         assert await asyncio.to_thread(faults.asked.wait, 60)
         with pytest.raises(APITimeoutError):
@@ -172,5 +172,5 @@ async def test_a_call_waits_no_longer_than_it_may_for_what_another_finds_out(mak
 
 
 @pytest.mark.parametrize("host", ["http://api", "http://api/api", "http://api/v1"])
-def test_a_host_may_be_called_as_our_paths_are(make: Maker, host: str) -> None:
+def test_a_host_may_have_the_name_of_an_api_path(make: Maker, host: str) -> None:
     assert make("app-x", host).base_url == "http://api"

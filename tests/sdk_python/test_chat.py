@@ -27,7 +27,7 @@ from headrace_client.errors import UsageError
 from tests.certificates import Authority
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
 from tests.sdk_contract.serving import Running
-from tests.sdk_python.clients import Fault, Maker, collected
+from tests.sdk_python.clients import Fault, Maker, collect
 from tests.server.process import Serve
 
 CHAT = key_of("33_chat_llm")
@@ -55,11 +55,11 @@ async def test_chat_blocking(make: Maker, dify: str, faulty_dify: Fault) -> None
 
 async def test_chat_streaming(make: Maker, dify: str) -> None:
     async with make(CHAT, dify).stream_chat_message("how are you") as stream:
-        told = await collected(stream)
-    assert stream.text == "".join(event.text for event in told) == ANSWER
-    assert (told[-2].event, told[-1].event) == ("workflow_finished", "message_end")
-    assert stream.conversation_id == told[0].conversation_id
-    assert stream.message_id == told[0].message_id
+        events = await collect(stream)
+    assert stream.text == "".join(event.text for event in events) == ANSWER
+    assert (events[-2].event, events[-1].event) == ("workflow_finished", "message_end")
+    assert stream.conversation_id == events[0].conversation_id
+    assert stream.message_id == events[0].message_id
     assert stream.run.status == "succeeded"
 
 
@@ -68,7 +68,7 @@ async def test_chat_stop(make: Maker, faulty_dify: Fault) -> None:
     faulty_dify.script()
     assert (await client.stop_chat_message("t1")).result == "success"
     assert (await client.stop_completion("t2", user="u")).result == "success"
-    assert faulty_dify.asked() == ["POST /v1/chat-messages/t1/stop", "POST /v1/completion-messages/t2/stop"]
+    assert faulty_dify.calls() == ["POST /v1/chat-messages/t1/stop", "POST /v1/completion-messages/t2/stop"]
     assert faulty_dify.bodies() == [{"user": "headrace-client"}, {"user": "u"}]
 
 
@@ -81,7 +81,7 @@ async def test_chat_completion(make: Maker, fault: Fault) -> None:
     lines += 'data: {"event":"message","message_id":"m","answer":"tten"}\n\ndata: {"event":"message_end"}\n\n'
     fault.script({"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": lines})
     stream = client.stream_completion({"topic": "x"}, query="q")
-    assert len(await collected(stream)) == 4
+    assert len(await collect(stream)) == 4
     assert stream.text == "Written"
     assert fault.bodies()[0]["query"] == "q"
 
@@ -97,14 +97,14 @@ async def test_chat_feedback(make: Maker, dify: str, faulty_dify: Fault) -> None
     assert faulty_dify.bodies()[0] == {"rating": "like", "user": "headrace-client", "content": "good"}
     for number in range(4):
         await client.send_feedback(f"{name}-{number}", None)
-    told = [each.message_id async for each in client.list_feedbacks(limit=2)]
-    assert told[-5:] == [name, *(f"{name}-{number}" for number in range(4))]
+    message_ids = [feedback.message_id async for feedback in client.list_feedbacks(limit=2)]
+    assert message_ids[-5:] == [name, *(f"{name}-{number}" for number in range(4))]
 
 
 async def test_chat_conversations_list_rename_delete(make: Maker, dify: str) -> None:
     client = make(TURN, dify)
-    found = [each async for each in client.list_conversations(limit=1, sort_by="-updated_at")]
-    assert CONVERSATION in {each.id for each in found}
+    conversations = [conversation async for conversation in client.list_conversations(limit=1, sort_by="-updated_at")]
+    assert CONVERSATION in {conversation.id for conversation in conversations}
     assert (await client.rename_conversation(CONVERSATION, "other")).name == "other"
     assert (await client.rename_conversation(CONVERSATION, auto_generate=True)).name == "made up"
     assert await client.delete_conversation(str(uuid4())) is None
@@ -112,17 +112,17 @@ async def test_chat_conversations_list_rename_delete(make: Maker, dify: str) -> 
 
 async def test_chat_messages(make: Maker, dify: str) -> None:
     pages = make(TURN, dify).list_messages(CONVERSATION, limit=2)
-    assert [[each.answer for each in page.data] async for page in pages.pages()] == [
+    assert [[message.answer for message in page.data] async for page in pages.pages()] == [
         ["count=2", "count=3"],
         ["count=1"],
     ]
-    assert len([each async for each in pages]) == 3
+    assert len([message async for message in pages]) == 3
 
 
 async def test_chat_variables(make: Maker, dify: str) -> None:
     client = make(TURN, dify)
-    variables = [each async for each in client.list_conversation_variables(CONVERSATION)]
-    assert [(each.name, each.value) for each in variables] == [("count", "3")]
+    variables = [variable async for variable in client.list_conversation_variables(CONVERSATION)]
+    assert [(variable.name, variable.value) for variable in variables] == [("count", "3")]
     changed = await client.update_conversation_variable(CONVERSATION, variables[0].id, 9)
     assert changed.value == "9"
 
@@ -134,37 +134,37 @@ async def test_chat_cut_ends_with_the_answer(make: Maker, faulty_dify: Fault) ->
     for cut in (*range(700, length - 2, 900), length - 20):
         faulty_dify.script({"pass": True, "cut": cut})
         stream = client.stream_chat_message("how are you")
-        told = await collected(stream)
-        real = [event for event in told if not event.synthesized]
-        assert [event.event for event in real] == [each["event"] for each in recorded][: len(real)]
-        assert told[-1].event == "message_end"
-        assert told[-1].synthesized
-        assert told[-1].answer == ANSWER
-        assert [event.event for event in told].count("workflow_finished") == 1
+        events = await collect(stream)
+        real = [event for event in events if not event.synthesized]
+        assert [event.event for event in real] == [recorded_event["event"] for recorded_event in recorded][: len(real)]
+        assert events[-1].event == "message_end"
+        assert events[-1].synthesized
+        assert events[-1].answer == ANSWER
+        assert [event.event for event in events].count("workflow_finished") == 1
 
 
 async def test_chat_cut_of_a_failed_run(make: Maker, faulty_dify: Fault) -> None:
     faulty_dify.script({"pass": True, "cut": 3000})
-    told = await collected(make(key_of("32_chat_fail"), faulty_dify.url).stream_chat_message("hi"))
-    assert [event.event for event in told[-2:]] == ["workflow_finished", "error"]
-    assert told[-1].message.startswith("Run failed:")
+    events = await collect(make(key_of("32_chat_fail"), faulty_dify.url).stream_chat_message("hi"))
+    assert [event.event for event in events[-2:]] == ["workflow_finished", "error"]
+    assert events[-1].message.startswith("Run failed:")
 
 
 async def test_chat_cut_without_a_run(make: Maker, fault: Fault) -> None:
-    """A chat without a workflow: its message is whole when it does not grow any more."""
+    """A chat without a workflow: its message is complete when it does not grow any more."""
     line = 'data: {"event":"message","conversation_id":"c","message_id":"m","task_id":"t","answer":"On"}\n\n'
-    begun = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": line, "cut": len(line)}
+    stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": line, "cut": len(line)}
     history = [
-        {"status": 200, "body": {"data": [{"id": "m", "answer": each}]}} for each in ("One", "One two", "One two")
+        {"status": 200, "body": {"data": [{"id": "m", "answer": answer}]}} for answer in ("One", "One two", "One two")
     ]
-    fault.script(begun, {"status": 200, "body": {"data": []}}, *history)
-    told = await collected(make("app-x", fault.url).stream_chat_message("hi"))
-    assert told[-1].answer == "One two"
-    assert make.time.slept == [1.0, 1.5, 2.25]
+    fault.script(stream, {"status": 200, "body": {"data": []}}, *history)
+    events = await collect(make("app-x", fault.url).stream_chat_message("hi"))
+    assert events[-1].answer == "One two"
+    assert make.time.delays == [1.0, 1.5, 2.25]
     completion = line.replace('"conversation_id":"c",', "")
-    fault.script({**begun, "body": completion, "cut": len(completion)})
+    fault.script({**stream, "body": completion, "cut": len(completion)})
     with pytest.raises(StreamInterruptedError) as raised:
-        await collected(make("app-x", fault.url).stream_completion({}))
+        await collect(make("app-x", fault.url).stream_completion({}))
     assert (raised.value.message_id, raised.value.text) == ("m", "On")
 
 
@@ -182,8 +182,8 @@ async def test_chat_audio(make: Maker, dify: str, tmp_path: pathlib.Path) -> Non
 async def test_rest_datasets_retrieve(make: Maker, faulty_dify: Fault) -> None:
     faulty_dify.script()
     model = {"search_method": "keyword_search", "reranking_enable": False, "top_k": 2, "score_threshold_enabled": False}
-    found = await make(CHAT, faulty_dify.url).retrieve("d1", "what", retrieval_model=model)
-    assert found.records[0]["segment"]["content"] == "found"
+    result = await make(CHAT, faulty_dify.url).retrieve("d1", "what", retrieval_model=model)
+    assert result.records[0]["segment"]["content"] == "found"
     assert faulty_dify.bodies() == [{"query": "what", "retrieval_model": model}]
 
 
@@ -216,10 +216,10 @@ async def test_rest_health(make: Maker, headrace: Serve, fault: Fault) -> None:
 
 async def test_rest_timeouts_a_call(make: Maker, fault: Fault) -> None:
     fault.script({"hang": 30})
-    began = time.monotonic()
+    started_at = time.monotonic()
     with pytest.raises(APITimeoutError):
         await make("app-x", fault.url, real_time=True).get_info(timeout=0.1)
-    assert time.monotonic() - began < 29
+    assert time.monotonic() - started_at < 29
     fault.script({"hang": 30})
     with pytest.raises(APITimeoutError):
         await make("app-x", fault.url, max_retries=0).get_info(timeout=httpx.Timeout(5, read=0.05))
@@ -235,7 +235,7 @@ async def test_rest_proxy_and_custom_transport(make: Maker, fault: Fault) -> Non
     client = make("app-x", "http://somewhere.invalid", http_client=http, headers={"X-Team": "a"})
     assert (await client.get_info()).name == "a"
     await client.aclose()
-    assert not http.is_closed, "whoever made it closes it"
+    assert not http.is_closed, "the caller closes it"
     await http.aclose() if make.kind == "async" else http.close()
 
 
@@ -246,20 +246,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def secure(authority: Authority) -> Iterator[str]:
-    """A server of TLS that wants to see a client's certificate."""
+    """A TLS server that requires a client certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.certificate)
     context.load_cert_chain(authority.issue("server").both)
     context.verify_mode = ssl.CERT_REQUIRED
-    with Running(Dify().app(), context) as running:
-        yield running.url
+    with Running(Dify().app(), context) as server:
+        yield server.url
 
 
 async def test_rest_tls(make: Maker, secure: str, authority: Authority) -> None:
     ca, client = authority.certificate, authority.issue("client")
     pair = (str(client.certificate), str(client.key))
-    given: list[tuple[Any, Any]] = [(ca, pair), (str(ca), str(client.both))]
-    given.append((ssl.create_default_context(cafile=ca), pair))
-    for verify, cert in given:
+    pairs: list[tuple[Any, Any]] = [(ca, pair), (str(ca), str(client.both))]
+    pairs.append((ssl.create_default_context(cafile=ca), pair))
+    for verify, cert in pairs:
         assert (await make(CHAT, secure, verify=verify, cert=cert).get_info()).mode == "advanced-chat"
     for verify, cert in ((True, pair), (ca, None)):
         with pytest.raises(APIConnectionError):
@@ -294,5 +294,5 @@ async def test_rest_hundred_streams_at_once(headrace: Serve) -> None:
             stream = await client.stream_workflow({"text": f"n{number}"}).until_done()
             return stream.text
 
-        told = await asyncio.gather(*(one(number) for number in range(100)))
-    assert told == [f"You said: n{number}" for number in range(100)]
+        results = await asyncio.gather(*(one(number) for number in range(100)))
+    assert results == [f"You said: n{number}" for number in range(100)]

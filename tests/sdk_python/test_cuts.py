@@ -11,7 +11,7 @@ from headrace_client import AsyncClient, Client, StreamInterruptedError
 
 from tests.sdk_contract.dify_server import cases, events_of, key_of
 from tests.sdk_contract.framed_server import FRAMES, Framed
-from tests.sdk_python.clients import Fault, Maker, Time, collected, plain
+from tests.sdk_python.clients import Fault, Maker, Time, collect, plain
 from tests.sdk_python.cutting import Cutting, events_in, places, with_places
 from tests.server.process import Serve
 
@@ -27,7 +27,7 @@ def _sync(transport: httpx.BaseTransport) -> Client:
     return Client("app-x", "http://test", http_client=httpx.Client(transport=transport), sleep=time.sleep)
 
 
-# cut within characters, too
+# so that cuts fall within characters, too
 WORDS = RECORDED.replace(b"Hello hi!", "Hello 漢字🙂é".encode())
 ENDED = {**DETAIL, "id": RUN, "outputs": DETAIL["outputs"].replace("Hello hi!", "Hello 漢字🙂é")}
 PLACED = with_places(WORDS)
@@ -47,8 +47,8 @@ def test_streams_cut_at_every_byte(quarter: int, orderly: bool) -> None:
                 with pytest.raises(StreamInterruptedError, match="before anything was known"):
                     list(client.stream_workflow({}))
                 continue
-            told = [plain(event) for event in client.stream_workflow({})]
-            assert told == EVENTS, cut
+            events = [plain(event) for event in client.stream_workflow({})]
+            assert events == EVENTS, cut
 
 
 @pytest.mark.parametrize("orderly", [False, True])
@@ -61,23 +61,23 @@ def test_streams_cut_at_every_byte_of_dify(quarter: int, orderly: bool) -> None:
     with _sync(transport) as client:
         for cut in places(WORDS, quarter, orderly=orderly):
             transport.cuts = [cut]
-            whole = sum(cut >= end + 2 for end in ends)
-            if not whole:
+            complete = sum(cut >= end + 2 for end in ends)
+            if not complete:
                 with pytest.raises(StreamInterruptedError, match="before anything was known"):
                     list(client.stream_workflow({}))
                 continue
-            told = list(client.stream_workflow({}))
-            assert [plain(event) for event in told[:whole]] == EVENTS[:whole], cut
-            if whole < len(EVENTS):
-                assert len(told) == whole + 1
-                assert told[-1].synthesized
-                assert told[-1]["data"]["outputs"] == EVENTS[-1]["data"]["outputs"]
+            events = list(client.stream_workflow({}))
+            assert [plain(event) for event in events[:complete]] == EVENTS[:complete], cut
+            if complete < len(EVENTS):
+                assert len(events) == complete + 1
+                assert events[-1].synthesized
+                assert events[-1]["data"]["outputs"] == EVENTS[-1]["data"]["outputs"]
 
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("frame", FRAMES)
 async def test_streams_cut_over_sockets(make: Maker, frame: str, reset: bool) -> None:
-    """However the body is framed, and the connection lost."""
+    """For every framing of the body, and both ways to lose the connection."""
     with Framed(WORDS, json.dumps(ENDED).encode()) as server:
         client = make("app-x", server.url)
         server.frame, server.reset = frame, reset
@@ -87,14 +87,14 @@ async def test_streams_cut_over_sockets(make: Maker, frame: str, reset: bool) ->
                 with pytest.raises(StreamInterruptedError, match="before anything was known"):
                     await stream.until_done()
                 continue
-            told = await collected(stream)
-            sent = [event for event in told if not event.synthesized]
-            assert [plain(event) for event in sent] == EVENTS[: len(sent)]
-            assert told[-1]["data"]["outputs"] == EVENTS[-1]["data"]["outputs"], server.cut
+            events = await collect(stream)
+            original = [event for event in events if not event.synthesized]
+            assert [plain(event) for event in original] == EVENTS[: len(original)]
+            assert events[-1]["data"]["outputs"] == EVENTS[-1]["data"]["outputs"], server.cut
 
 
 async def test_streams_cut_here_and_there_asynchronously() -> None:
-    """What the synchronous client is shown to do at every byte."""
+    """The asynchronous client at some of the bytes that the synchronous one is tested at."""
     transport = Cutting(PLACED, [], resumes=True)
     async with AsyncClient("app-x", "http://test", http_client=httpx.AsyncClient(transport=transport)) as client:
         for cut in range(PLACED.index(b"\n\n") + 2, len(PLACED), 11):
@@ -104,7 +104,7 @@ async def test_streams_cut_here_and_there_asynchronously() -> None:
 
 @pytest.mark.parametrize("orderly", [False, True])
 def test_streams_cut_at_every_byte_of_a_fresh_client(orderly: bool) -> None:
-    """Around the first event, a client that has not met the server yet."""
+    """Around the first event, with a client that knows nothing about the server yet."""
     first = PLACED.index(b"\n\n", PLACED.index(b"id: 2"))
     for cut in range(PLACED.index(b"\n\n") + 2, first + 10):
         with _sync(Cutting(PLACED, [cut], resumes=True, orderly=orderly)) as client:
@@ -112,7 +112,7 @@ def test_streams_cut_at_every_byte_of_a_fresh_client(orderly: bool) -> None:
 
 
 async def test_streams_cut_again_and_again() -> None:
-    """Every connection is cut; a byte at a time comes through; as long as there is an event in each, it goes on."""
+    """Every connection is cut, one byte later each time; the stream continues as long as each brings an event."""
     largest = max(len(block) for block in PLACED.split(b"data: ")) + 6
     for piece in (1, 13):
         transport = Cutting(PLACED, [largest] * 20, resumes=True, piece=piece)
@@ -125,7 +125,7 @@ async def test_streams_cut_again_and_again() -> None:
         with pytest.raises(StreamInterruptedError, match="again and again") as raised:
             await client.stream_workflow({}).until_done()
     assert raised.value.run_id == RUN
-    assert time.slept == [1, 2, 4]
+    assert time.delays == [1, 2, 4]
 
 
 @pytest.mark.parametrize("start", range(0, 1000, 250))
@@ -135,10 +135,10 @@ async def test_streams_resume_is_exact(make: Maker, headrace: Serve, faulty_head
     for cut in range(700 + start, 20_000, 1000):
         faulty_headrace.script({"pass": True, "cut": cut})
         stream = client.stream_workflow({"query": "hi"})
-        told = [plain(event) for event in await collected(stream)]
-        whole = [plain(event) for event in await collected(client.follow_workflow_run(stream.run_id))]
-        assert told == whole, cut
-        assert len(whole) > 40
+        events = [plain(event) for event in await collect(stream)]
+        all_events = [plain(event) for event in await collect(client.follow_workflow_run(stream.run_id))]
+        assert events == all_events, cut
+        assert len(all_events) > 40
 
 
 async def test_streams_cut_without_resume_ends_with_the_outcome(make: Maker, faulty_dify: Fault) -> None:
@@ -146,60 +146,60 @@ async def test_streams_cut_without_resume_ends_with_the_outcome(make: Maker, fau
     for cut in (1000, 2000, len(RECORDED) - 3):
         faulty_dify.script({"pass": True, "cut": cut})
         stream = client.stream_workflow({"query": "hi"})
-        told = await collected(stream)
-        assert [event.synthesized for event in told] == [False] * (len(told) - 1) + [True]
-        assert told[-1].event == "workflow_finished"
-        assert told[-1].data.outputs == {"text": "Hello hi! 12"}
+        events = await collect(stream)
+        assert [event.synthesized for event in events] == [False] * (len(events) - 1) + [True]
+        assert events[-1].event == "workflow_finished"
+        assert events[-1].data.outputs == {"text": "Hello hi! 12"}
         assert stream.run.status == "succeeded"
 
 
-async def test_streams_cut_of_a_run_that_goes_on(make: Maker, fault: Fault) -> None:
-    """Its detail is asked for as the plan says, until the run has ended."""
-    begun = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
+async def test_streams_cut_of_a_run_that_continues(make: Maker, fault: Fault) -> None:
+    """Its detail is polled as the plan says, until the run has ended."""
+    line = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
     running = {"status": 200, "body": {"id": "r1", "status": "running"}}
     ended = {"status": 200, "body": {"id": "r1", "status": "failed", "error": "boom", "outputs": None}}
-    fault.script({"status": 200, "headers": SSE, "body": begun, "cut": len(begun)}, running, running, ended)
+    fault.script({"status": 200, "headers": SSE, "body": line, "cut": len(line)}, running, running, ended)
     stream = make("app-x", fault.url).stream_workflow({})
-    told = await collected(stream)
-    assert [event.event for event in told] == ["workflow_started", "workflow_finished"]
-    assert told[1].data.error == stream.run.error == "boom"
-    assert make.time.slept == [1.0, 1.5]
+    events = await collect(stream)
+    assert [event.event for event in events] == ["workflow_started", "workflow_finished"]
+    assert events[1].data.error == stream.run.error == "boom"
+    assert make.time.delays == [1.0, 1.5]
 
 
 async def test_streams_cut_before_the_first_event(make: Maker, faulty_dify: Fault) -> None:
     faulty_dify.script({"pass": True, "cut": 100})
     with pytest.raises(StreamInterruptedError, match="before anything was known") as raised:
-        await collected(make(key_of(CASE), faulty_dify.url).stream_workflow({"query": "hi"}))
+        await collect(make(key_of(CASE), faulty_dify.url).stream_workflow({"query": "hi"}))
     assert raised.value.run_id is None
-    assert faulty_dify.asked() == ["POST /v1/workflows/run"]
+    assert faulty_dify.calls() == ["POST /v1/workflows/run"]
 
 
-async def test_streams_cut_before_the_first_event_is_asked_for_again(
+async def test_streams_cut_before_the_first_event_is_requested_again(
     make: Maker, headrace: Serve, faulty_headrace: Fault
 ) -> None:
-    """Headrace makes no second run under one Idempotency-Key."""
+    """Headrace does not start a second run with the same Idempotency-Key."""
     app = headrace.apps["hello"]
     client = make(app["key"], faulty_headrace.url)
     faulty_headrace.script({"pass": True, "cut": 100})
     stream = client.stream_workflow({"text": "hi"}, workflow_id=app["app_id"], user=f"cut-{make.kind}")
-    told = await collected(stream)
-    assert (told[0].event, told[-1].event) == ("workflow_started", "workflow_finished")
+    events = await collect(stream)
+    assert (events[0].event, events[-1].event) == ("workflow_started", "workflow_finished")
     assert [run.id async for run in client.list_workflow_runs(user=f"cut-{make.kind}")] == [stream.run_id]
 
 
 async def test_streams_cut_and_no_outcome(make: Maker, faulty_dify: Fault) -> None:
     faulty_dify.script({"pass": True, "cut": 4000}, *[{"status": 500, "body": {"message": "broken"}}] * 20)
     stream = make(key_of(CASE), faulty_dify.url).stream_workflow({"query": "hi"})
-    told: list[Any] = []
+    events: list[Any] = []
 
     async def read() -> None:
         async for event in stream:
-            told.append(event)  # noqa: PERF401  # what came before the error is to be seen
+            events.append(event)  # noqa: PERF401  # keeps the events before the error
 
     with pytest.raises(StreamInterruptedError, match="broken") as raised:
         await read()
     error = raised.value
-    assert (error.run_id, error.task_id) == (RUN, told[0].task_id)
-    assert error.last_event == told[-1]
+    assert (error.run_id, error.task_id) == (RUN, events[0].task_id)
+    assert error.last_event == events[-1]
     assert error.text == "Hello hi! 12"
     assert error.status == 500

@@ -19,7 +19,7 @@ KEY = key_of("18_inputs_all")  # its form has `text`, `file` and `files`
 
 
 class _NoWayBack(io.RawIOBase):
-    """A file object that can only be read forward, as of a pipe."""
+    """A file object that can only be read forward, like a pipe."""
 
     def __init__(self, content: bytes) -> None:
         self._left = io.BytesIO(content)
@@ -31,13 +31,13 @@ class _NoWayBack(io.RawIOBase):
         return self._left.readinto(buffer)
 
 
-async def _sent(
+async def _send(
     make: Maker, faulty_dify: Fault, inputs: dict[str, Any], **more: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """(the body of the run that was asked for, all that was asked)."""
+    """(the body of the run's request, all requests)."""
     faulty_dify.script()
     await make(KEY, faulty_dify.url).run_workflow(inputs, **more)
-    return faulty_dify.bodies()[-1], faulty_dify.asked()
+    return faulty_dify.bodies()[-1], faulty_dify.calls()
 
 
 async def test_files_path_bytes_and_file_object_are_uploaded(
@@ -46,12 +46,12 @@ async def test_files_path_bytes_and_file_object_are_uploaded(
     client = make(headrace.keys["files"], headrace.url)
     path = tmp_path / "notes äöü.txt"
     path.write_text("hello")
-    with path.open("rb") as opened:
-        given: list[Any] = [path, b"hello", opened, io.BytesIO(b"hello"), File(PNG, "x.png", type="image")]
-        run = await client.run_workflow({"files": given, "file": _NoWayBack(b"hello")})
+    with path.open("rb") as file:
+        inputs: list[Any] = [path, b"hello", file, io.BytesIO(b"hello"), File(PNG, "x.png", type="image")]
+        run = await client.run_workflow({"files": inputs, "file": _NoWayBack(b"hello")})
     assert run.status == "succeeded", run.error
-    told = [(each["filename"], each["type"], each["size"]) for each in run.outputs["files"]]
-    assert told == [
+    files = [(item["filename"], item["type"], item["size"]) for item in run.outputs["files"]]
+    assert files == [
         ("notes äöü.txt", "document", 5),
         ("file.txt", "document", 5),
         ("notes äöü.txt", "document", 5),
@@ -67,7 +67,7 @@ async def test_files_path_bytes_and_file_object_are_uploaded(
 
 
 async def test_files_sent_shape(make: Maker, faulty_dify: Fault) -> None:
-    body, _ = await _sent(make, faulty_dify, {"text": "t", "file": PNG}, files=[PNG, "https://example.org/a.mp4"])
+    body, _ = await _send(make, faulty_dify, {"text": "t", "file": PNG}, files=[PNG, "https://example.org/a.mp4"])
     file = body["inputs"]["file"]
     assert (file["type"], file["transfer_method"], set(file)) == (
         "image",
@@ -80,18 +80,18 @@ async def test_files_sent_shape(make: Maker, faulty_dify: Fault) -> None:
 
 async def test_files_url_is_passed_on(make: Maker, faulty_dify: Fault) -> None:
     url = "https://example.org/some%20where/a.pdf?x=1"
-    body, asked = await _sent(make, faulty_dify, {"file": url, "files": [url, "HTTP://EXAMPLE.ORG/B.PNG"]})
+    body, calls = await _send(make, faulty_dify, {"file": url, "files": [url, "HTTP://EXAMPLE.ORG/B.PNG"]})
     assert body["inputs"]["file"] == {"type": "document", "transfer_method": "remote_url", "url": url}
-    assert [each["type"] for each in body["inputs"]["files"]] == ["document", "image"]
-    assert asked == ["GET /v1/parameters", "POST /v1/workflows/run"]
+    assert [item["type"] for item in body["inputs"]["files"]] == ["document", "image"]
+    assert calls == ["GET /v1/parameters", "POST /v1/workflows/run"]
 
 
 async def test_files_one_or_many(make: Maker, faulty_dify: Fault) -> None:
-    body, _ = await _sent(make, faulty_dify, {"file": [PNG], "files": PNG})
+    body, _ = await _send(make, faulty_dify, {"file": [PNG], "files": PNG})
     assert isinstance(body["inputs"]["file"], dict)
     assert isinstance(body["inputs"]["files"], list)
-    body, _ = await _sent(make, faulty_dify, {"file": [PNG, PNG], "unknown": PNG})
-    assert isinstance(body["inputs"]["file"], list), "the server says what is wrong with two"
+    body, _ = await _send(make, faulty_dify, {"file": [PNG, PNG], "unknown": PNG})
+    assert isinstance(body["inputs"]["file"], list), "the server reports that two are too many"
     assert isinstance(body["inputs"]["unknown"], dict)
 
 
@@ -107,7 +107,7 @@ async def test_files_one_or_many(make: Maker, faulty_dify: Fault) -> None:
     ],
 )
 async def test_files_type_is_by_name(make: Maker, faulty_dify: Fault, name: str, kind: str) -> None:
-    body, _ = await _sent(make, faulty_dify, {"file": File(b"x", name, type="custom" if kind == "custom" else None)})
+    body, _ = await _send(make, faulty_dify, {"file": File(b"x", name, type="custom" if kind == "custom" else None)})
     assert body["inputs"]["file"]["type"] == kind
 
 
@@ -115,33 +115,33 @@ async def test_files_parameters_requested_once(make: Maker, faulty_dify: Fault) 
     client = make(KEY, faulty_dify.url)
     faulty_dify.script()
     await client.run_workflow({"text": "plain"})
-    assert faulty_dify.asked() == ["POST /v1/workflows/run"]
+    assert faulty_dify.calls() == ["POST /v1/workflows/run"]
     for _ in range(2):
         await client.run_workflow({"file": "https://example.org/a.png"})
-    assert faulty_dify.asked().count("GET /v1/parameters") == 1
+    assert faulty_dify.calls().count("GET /v1/parameters") == 1
 
 
-async def test_files_parameters_that_are_not_there(make: Maker, fault: Fault) -> None:
-    ran = {"status": 200, "body": {"workflow_run_id": "r", "data": {"id": "r", "status": "succeeded"}}}
-    fault.script({"status": 404, "body": ""}, ran)
+async def test_files_without_parameters(make: Maker, fault: Fault) -> None:
+    response = {"status": 200, "body": {"workflow_run_id": "r", "data": {"id": "r", "status": "succeeded"}}}
+    fault.script({"status": 404, "body": ""}, response)
     await make("app-x", fault.url).run_workflow({"link": "https://example.org/a.png"})
     assert fault.bodies()[-1]["inputs"] == {"link": "https://example.org/a.png"}
 
 
 async def test_files_text_stays_text(make: Maker, faulty_dify: Fault) -> None:
-    shaped = {"type": "image", "transfer_method": "remote_url", "url": "https://example.org/a"}
-    given = {"text": "https://example.org/a.png", "obj": {"a": "https://example.org"}, "file": shaped}
-    body, _ = await _sent(make, faulty_dify, given)
-    assert body["inputs"] == given
+    mapping = {"type": "image", "transfer_method": "remote_url", "url": "https://example.org/a"}
+    inputs = {"text": "https://example.org/a.png", "obj": {"a": "https://example.org"}, "file": mapping}
+    body, _ = await _send(make, faulty_dify, inputs)
+    assert body["inputs"] == inputs
 
 
 async def test_files_uploaded_as_the_same_user(make: Maker, faulty_dify: Fault) -> None:
-    await _sent(make, faulty_dify, {"file": PNG}, user="u-7")
-    upload = next(each for each in faulty_dify.requests if each["path"] == "/v1/files/upload")
+    await _send(make, faulty_dify, {"file": PNG}, user="u-7")
+    upload = next(request for request in faulty_dify.requests if request["path"] == "/v1/files/upload")
     assert 'name="user"\r\n\r\nu-7' in upload["body"]
 
 
-async def test_files_upload_is_repeated_from_its_beginning(make: Maker, faulty_dify: Fault) -> None:
+async def test_files_upload_is_retried_from_its_start(make: Maker, faulty_dify: Fault) -> None:
     content = io.BytesIO(b"skipped, hello")
     content.seek(9)
     for file in (content, _NoWayBack(b"hello")):
@@ -154,7 +154,7 @@ async def test_files_that_cannot_be_read(make: Maker, dify: str, tmp_path: pathl
     with pytest.raises(UsageError):
         await client.run_workflow({"file": tmp_path / "nothing.png"})
     (tmp_path / "a.txt").write_text("x")
-    with (tmp_path / "a.txt").open() as opened, pytest.raises(UsageError, match="binary mode"):
-        await client.upload_file(opened)
+    with (tmp_path / "a.txt").open() as file, pytest.raises(UsageError, match="binary mode"):
+        await client.upload_file(file)
     with pytest.raises(HeadraceError):
         await make("app-nope", dify).upload_file(b"x")

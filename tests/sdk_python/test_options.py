@@ -1,4 +1,4 @@
-"""Options of one call, what a response was, what is logged, and that every failure is of one tree."""
+"""Options of one call, raw responses, logging, and the errors' common base class."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def test_rest_with_options(make: Maker, fault: Fault) -> None:
     assert '"you"' in stopped["body"]
 
 
-async def test_rest_with_options_shares_what_was_found_out(make: Maker, fault: Fault) -> None:
+async def test_rest_with_options_shares_what_is_known_about_the_server(make: Maker, fault: Fault) -> None:
     workflow = "00000000-0000-4000-8000-000000000000"
     client = make("app-x", fault.url)
     started = event("workflow_started", {"id": "r", "workflow_id": workflow})
     fault.script({"status": 404, "body": "<html>"}, started, started)
     await client.with_options(user="a").create_workflow_run(workflow)
     await client.with_options(user="b").create_workflow_run(workflow)
-    found_out, *runs = fault.asked()
+    found_out, *runs = fault.calls()
     assert found_out.startswith("POST /api/v1/")
     assert runs == [f"POST /v1/workflows/{workflow}/run"] * 2
 
@@ -116,7 +116,7 @@ async def test_errors_every_failure_is_a_headrace_error(make: Maker, fault: Faul
         await CALLS[name](make("app-x", fault.url), tmp_path)
 
 
-async def test_errors_a_closed_client_is_told_in_the_tree(make: Maker, fault: Fault) -> None:
+async def test_errors_a_closed_client_is_a_usage_error(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url)
     await client.aclose()
     with pytest.raises(UsageError, match="closed"):
@@ -161,21 +161,21 @@ async def test_errors_node_in_every_way_to_run(make: Maker, headrace: Serve) -> 
     assert all(node["title"] for node in nodes)
 
 
-async def test_errors_a_run_that_failed_is_an_answer_although_its_node_is_not_known(make: Maker, fault: Fault) -> None:
+async def test_errors_a_failed_run_is_returned_if_its_node_is_not_known(make: Maker, fault: Fault) -> None:
     run = {"workflow_run_id": "r", "task_id": "t", "data": {"id": "r", "status": "failed", "error": "it broke"}}
-    fault.script({"status": 200, "body": run})  # whatever is looked at next is a 404
+    fault.script({"status": 200, "body": run})  # any further request is a 404
     answer = await make("app-x", fault.url).run_workflow({})
     assert (answer.status, answer.error, answer.error_node) == ("failed", "it broke", None)
     with pytest.raises(RunFailedError, match="it broke"):
         answer.raise_for_status()
 
 
-async def test_rest_headers_are_replaced_however_they_are_written(make: Maker, fault: Fault) -> None:
+async def test_rest_headers_are_replaced_whatever_their_case(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url, headers={"X-Team": "shop"})
     fault.script(INFO)
     await client.with_options(headers={"AUTHORIZATION": "Bearer other", "x-team": "desk"}).get_info()
-    sent = [(name.lower(), value) for name, value in fault.requests[0]["headers"].items()]
-    assert [value for name, value in sent if name in ("authorization", "x-team")] == ["Bearer other", "desk"]
+    headers = [(name.lower(), value) for name, value in fault.requests[0]["headers"].items()]
+    assert [value for name, value in headers if name in ("authorization", "x-team")] == ["Bearer other", "desk"]
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -189,25 +189,25 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_errors_options_that_cannot_be(make: Maker, fault: Fault, name: str) -> None:
+async def test_errors_options_that_are_not_valid(make: Maker, fault: Fault, name: str) -> None:
     with pytest.raises(UsageError):
         make("app-x", fault.url).with_options(**WRONG[name])
     with pytest.raises(UsageError):
         make("app-x", fault.url, **WRONG[name])
 
 
-async def test_errors_half_a_character_is_in_no_id_and_no_header(make: Maker, fault: Fault) -> None:
+async def test_errors_a_lone_surrogate_is_not_valid_in_ids_and_headers(make: Maker, fault: Fault) -> None:
     with pytest.raises(UsageError, match="Idempotency-Key"):
         await make("app-x", fault.url).create_workflow_run("w", idempotency_key="\ud800")
     with pytest.raises(UsageError, match="is not a valid id"):
         await make("app-x", fault.url).get_workflow_run("\ud800")
 
 
-async def test_rest_answers_are_compared_and_kept_without_their_responses(make: Maker, fault: Fault) -> None:
+async def test_rest_objects_are_compared_and_pickled_without_their_responses(make: Maker, fault: Fault) -> None:
     fault.script(INFO, INFO, {"status": 200, "body": {"name": "y"}})
     client = make("app-secret-key", fault.url)
     first, second, third = await client.get_info(), await client.get_info(), await client.get_info()
     assert first == second != third
-    kept = pickle.dumps(first)
-    assert b"secret" not in kept
-    assert pickle.loads(kept) == first
+    pickled = pickle.dumps(first)
+    assert b"secret" not in pickled
+    assert pickle.loads(pickled) == first

@@ -20,33 +20,33 @@ _SDK = _ROOT / "sdks" / "python"
 _USER = pathlib.Path(__file__).parent / "typed_user.py"
 
 
-def test_synchronous_half_is_what_is_generated() -> None:
-    ran = subprocess.run(
+def test_synchronous_half_is_up_to_date() -> None:
+    result = subprocess.run(
         [sys.executable, str(_SDK / "generate_sync.py"), "--check"], capture_output=True, text=True, check=False
     )
-    assert ran.returncode == 0, ran.stderr
+    assert result.returncode == 0, result.stderr
 
 
-def test_generation_check_sees_a_change(tmp_path: pathlib.Path) -> None:
+def test_generation_check_detects_a_change(tmp_path: pathlib.Path) -> None:
     copied = tmp_path / "sdks" / "python"
     shutil.copytree(_SDK, copied, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(_ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     changed = copied / "src" / "headrace_client" / "_sync" / "pages.py"
     changed.write_text(changed.read_text() + "\n# a change\n")
     (changed.parent / "left.py").write_text("")
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(copied / "generate_sync.py"), "--check"], capture_output=True, text=True, check=False
     )
-    assert ran.returncode == 1
-    assert "pages.py" in ran.stderr
-    assert "left.py" in ran.stderr
+    assert result.returncode == 1
+    assert "pages.py" in result.stderr
+    assert "left.py" in result.stderr
 
 
 def test_types_mypy() -> None:
     what = [str(_USER), str(_SDK / "src" / "headrace_client")]
     command = [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.10", *what]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
-    assert ran.returncode == 0, ran.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize("what", [_USER, _SDK / "src"])
@@ -54,21 +54,21 @@ def test_types_pyright(tmp_path: pathlib.Path, what: pathlib.Path) -> None:
     options = {"include": [str(what)], "pythonVersion": "3.10", "typeCheckingMode": "strict"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
     command = [sys.executable, "-m", "basedpyright", "-p", str(tmp_path), "--pythonpath", sys.executable]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
-    assert ran.returncode == 0, ran.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.fixture(scope="module")
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The Python of an environment that has the packed wheel, what it needs, and nothing else."""
+    """The Python of an environment that has only the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("clean")
     uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` says where it is
-    assert uv is not None, "uv packs the wheel and makes the environment"
+    assert uv is not None, "uv builds the wheel and creates the environment"
     environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
 
     def run(*command: str) -> None:
-        ran = subprocess.run([uv, *command], capture_output=True, text=True, cwd=folder, env=environ, check=False)
-        assert ran.returncode == 0, ran.stderr
+        result = subprocess.run([uv, *command], capture_output=True, text=True, cwd=folder, env=environ, check=False)
+        assert result.returncode == 0, result.stderr
 
     run("build", "--quiet", "--wheel", "--out-dir", str(folder / "dist"), str(_SDK))
     run("venv", "--quiet", "--no-project", "--python", sys.executable, str(folder / "venv"))
@@ -88,26 +88,26 @@ print(json.dumps(result.outputs))
 """
 
 
-def _ran(python: pathlib.Path, url: str, key: str) -> object:
+def _run_snippet(python: pathlib.Path, url: str, key: str) -> object:
     program = SNIPPET.replace("your-api-key", key) + _THEN
     command = [str(python), "-I", "-W", "error", "-c", program]
-    ran = subprocess.run(command, capture_output=True, text=True, env={"API_BASE_URL": url}, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, env={"API_BASE_URL": url}, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def test_wheel_runs_the_snippet_against_headrace(clean_python: pathlib.Path, headrace: Serve) -> None:
-    assert _ran(clean_python, headrace.url, headrace.keys["hello"]) == {"text": "You said: Hello World"}
+    assert _run_snippet(clean_python, headrace.url, headrace.keys["hello"]) == {"text": "You said: Hello World"}
 
 
 def test_wheel_runs_the_snippet_against_dify(clean_python: pathlib.Path, dify: str) -> None:
-    assert _ran(clean_python, f"{dify}/v1", key_of("02_template")) == {"text": "Hello hi! 12"}
+    assert _run_snippet(clean_python, f"{dify}/v1", key_of("02_template")) == {"text": "Hello hi! 12"}
 
 
-def test_the_guides_snippet_runs_word_for_word(
+def test_the_snippet_of_the_guide_runs_unchanged(
     clean_python: pathlib.Path, headrace: Serve, tmp_path: pathlib.Path
 ) -> None:
-    """With the file that the README tells of."""
+    """With the import that the README describes."""
     readme = (_SDK / "README.md").read_text("utf-8")
     alias = "from headrace_client import *\n"
     assert f"```python\n{alias}```" in readme
@@ -117,13 +117,13 @@ def test_the_guides_snippet_runs_word_for_word(
     (tmp_path / "snippet.py").write_text(snippet.replace("your-api-key", headrace.keys["hello"]) + _THEN)
     environ = {"API_BASE_URL": headrace.url}
     command = [str(clean_python), "-W", "error", "snippet.py"]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == {"text": "You said: Hello World"}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"text": "You said: Hello World"}
 
 
-def test_wheel_tells_its_types(clean_python: pathlib.Path) -> None:
+def test_wheel_has_type_information(clean_python: pathlib.Path) -> None:
     program = "from importlib.resources import files; print(files('headrace_client').joinpath('py.typed').is_file())"
 
-    ran = subprocess.run([str(clean_python), "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout == "True\n"
+    result = subprocess.run([str(clean_python), "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "True\n"

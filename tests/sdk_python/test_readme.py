@@ -1,4 +1,4 @@
-"""The README's examples, run one after another as they stand."""
+"""The README's examples, executed unchanged and in order."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def test_examples_run(
     client = authority.issue("client")
     client.key.rename("client.key")
     names: dict[str, Any] = {}
-    made: list[Client] = []
+    clients: list[Client] = []
     for block in blocks:
         text = block.replace("your-api-key", key_of("02_template"))
         exec(text.replace("/etc/ssl/our-ca.pem", str(authority.certificate)), names)
-        if names["client"] not in made:
-            made.append(names["client"])
+        if names["client"] not in clients:
+            clients.append(names["client"])
     assert isinstance(names["result"], WorkflowRun)
     assert names["result"].outputs == {"text": "Hello hi! 12"}
-    told = capsys.readouterr().out
-    assert "text_chunk Hello hi! 12\n" in told
-    assert "{'text': 'Hello hi! 12'}\n" in told
-    for each in made:
-        each.close()
+    output = capsys.readouterr().out
+    assert "text_chunk Hello hi! 12\n" in output
+    assert "{'text': 'Hello hi! 12'}\n" in output
+    for other in clients:
+        other.close()

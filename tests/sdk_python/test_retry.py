@@ -24,7 +24,7 @@ from headrace_client import (
 )
 
 from tests.sdk_contract.dify_server import key_of
-from tests.sdk_python.clients import Fault, Maker, collected
+from tests.sdk_python.clients import Fault, Maker, collect
 
 OK: dict[str, Any] = {"status": 200, "body": {"name": "x"}}
 BUSY: dict[str, Any] = {"status": 503, "body": {"code": "service_unavailable", "message": "busy", "status": 503}}
@@ -33,11 +33,11 @@ BUSY: dict[str, Any] = {"status": 503, "body": {"code": "service_unavailable", "
 async def test_retry_get_5xx_three_times(make: Maker, fault: Fault) -> None:
     fault.script(BUSY, {"status": 500, "body": ""}, {"status": 504, "body": "<html>"}, OK)
     assert (await make("app-x", fault.url).get_info()).name == "x"
-    assert make.time.slept == [1, 2, 4]
-    make.time.slept.clear()
+    assert make.time.delays == [1, 2, 4]
+    make.time.delays.clear()
     fault.script(BUSY, OK)
     await make("app-x", fault.url, chance=lambda: 1.0).get_info()
-    assert make.time.slept == [1.25], "a quarter more at most"
+    assert make.time.delays == [1.25], "a quarter more at most"
 
 
 async def test_retry_gives_up_after_three(make: Maker, fault: Fault) -> None:
@@ -59,27 +59,27 @@ async def test_retry_never_another_4xx(make: Maker, fault: Fault, status: int) -
 async def test_retry_429_waits_retry_after(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url)
     in_ten = format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)
-    limited = [{"status": 429, "headers": {"Retry-After": each}, "body": {}} for each in ("7", in_ten, "soon")]
+    limited = [{"status": 429, "headers": {"Retry-After": value}, "body": {}} for value in ("7", in_ten, "soon")]
     fault.script(*limited, OK)
     await client.get_info()
-    assert make.time.slept[0] == 7
-    assert make.time.slept[1] == pytest.approx(10, abs=1.5)
-    assert make.time.slept[2] == 4, "one that cannot be read is as none"
-    make.time.slept.clear()
+    assert make.time.delays[0] == 7
+    assert make.time.delays[1] == pytest.approx(10, abs=1.5)
+    assert make.time.delays[2] == 4, "one that cannot be read is as none"
+    make.time.delays.clear()
     fault.script({"status": 429, "headers": {"Retry-After": "61"}, "body": {}}, OK)
     with pytest.raises(RateLimitError) as raised:
         await client.get_info()
     assert raised.value.retry_after == 61
-    assert make.time.slept == []
+    assert make.time.delays == []
     fault.script({"status": 429, "headers": {"Retry-After": "61"}, "body": {}}, OK)
     await make("app-x", fault.url, retry=RetryPolicy(max_retry_after=100)).get_info()
-    assert make.time.slept == [61]
+    assert make.time.delays == [61]
 
 
 async def test_retry_connection_errors(make: Maker, fault: Fault) -> None:
     fault.script({"reset": True}, {"status": 200, "body": {"name": "x"}, "cut": 3}, OK)
     assert (await make("app-x", fault.url).get_info()).name == "x"
-    assert make.time.slept == [1, 2]
+    assert make.time.delays == [1, 2]
 
 
 @pytest.mark.parametrize("step", [{"reset": True}, BUSY])
@@ -107,7 +107,7 @@ async def test_retry_run_that_did_not_arrive_is_repeated(make: Maker, fault: Fau
     assert (await make("app-x", fault.url).run_workflow({})).status == "succeeded"
     with pytest.raises(APIConnectionError):
         await make("app-x", _closed_port()).run_workflow({})
-    assert make.time.slept == [1, 1, 2, 4]
+    assert make.time.delays == [1, 1, 2, 4]
 
 
 async def test_retry_options(make: Maker, fault: Fault) -> None:
@@ -117,14 +117,14 @@ async def test_retry_options(make: Maker, fault: Fault) -> None:
     assert len(fault.requests) == 1
     fault.script(BUSY, BUSY, OK)
     await make("app-x", fault.url, retry=RetryPolicy(max_retries=2, delay=0.5, factor=3)).get_info()
-    assert make.time.slept == [0.5, 1.5]
+    assert make.time.delays == [0.5, 1.5]
 
 
 async def test_retry_ends_with_the_time_of_the_call(make: Maker, fault: Fault) -> None:
     fault.script(*[BUSY] * 5)
     with pytest.raises(APITimeoutError, match=r"busy.*2 s"):
         await make("app-x", fault.url).get_info(timeout=2)
-    assert make.time.slept == [1]
+    assert make.time.delays == [1]
 
 
 # --------------------------------------------------------------------------------------------------------------- errors
@@ -185,7 +185,7 @@ async def test_errors_429_is_rate_limit(make: Maker, fault: Fault) -> None:
     assert isinstance(error, RateLimitError)
     assert error.retry_after == 5
     body = {"code": "invalid_param", "message": "Too many requests. Please try again later.", "status": 400}
-    assert isinstance(await _error(make, fault, {"status": 400, "body": body}), RateLimitError), "as Dify says it"
+    assert isinstance(await _error(make, fault, {"status": 400, "body": body}), RateLimitError), "as Dify reports it"
 
 
 async def test_errors_500_is_server(make: Maker, fault: Fault) -> None:
@@ -202,7 +202,7 @@ async def test_errors_refused_is_connection(make: Maker) -> None:
     with pytest.raises(APIConnectionError) as raised:
         await make("app-x", _closed_port()).get_info()
     assert not isinstance(raised.value, APITimeoutError)
-    assert make.time.slept == [1, 2, 4]
+    assert make.time.delays == [1, 2, 4]
 
 
 async def test_errors_silence_is_timeout(make: Maker, fault: Fault) -> None:
@@ -269,6 +269,6 @@ async def test_a_run_is_not_begun_twice_where_a_proxy_takes_headers_off(make: Ma
     event = '{"event": "workflow_finished", "workflow_run_id": "r", "data": {"id": "r", "status": "succeeded"}}'
     stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": f"data: {event}\n\n"}
     fault.script(stream, stream)
-    events = await collected(make("app-x", fault.url).stream_workflow({}, workflow_id="flow"))
+    events = await collect(make("app-x", fault.url).stream_workflow({}, workflow_id="flow"))
     assert [event.event for event in events] == ["workflow_finished"]
-    assert fault.asked() == ["POST /api/v1/workflows/flow/run"]
+    assert fault.calls() == ["POST /api/v1/workflows/flow/run"]

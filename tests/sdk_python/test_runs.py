@@ -22,7 +22,7 @@ from headrace_client.errors import UsageError
 
 from tests.sdk_contract.dify_server import Dify, events_of, key_of
 from tests.sdk_contract.serving import Running
-from tests.sdk_python.clients import Fault, Maker, collected
+from tests.sdk_python.clients import Fault, Maker, collect
 from tests.server.process import Serve
 
 TEMPLATE = key_of("02_template")
@@ -57,15 +57,15 @@ def _run_snippet(url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 def test_snippet_headrace(headrace: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = _run_snippet(f"{headrace.url}/v1", headrace.keys["hello"], monkeypatch)
-    assert told["result"]["status"] in ("queued", "running", "succeeded")
-    assert told["run"].outputs == {"text": "You said: Hello World"}
+    names = _run_snippet(f"{headrace.url}/v1", headrace.keys["hello"], monkeypatch)
+    assert names["result"]["status"] in ("queued", "running", "succeeded")
+    assert names["run"].outputs == {"text": "You said: Hello World"}
 
 
 def test_snippet_dify(dify: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = _run_snippet(f"{dify}/v1", TEMPLATE, monkeypatch)
-    assert told["result"]["workflow_run_id"] == told["response"].workflow_run_id
-    assert told["run"]["outputs"] == {"text": "Hello hi! 12"}
+    names = _run_snippet(f"{dify}/v1", TEMPLATE, monkeypatch)
+    assert names["result"]["workflow_run_id"] == names["response"].workflow_run_id
+    assert names["run"]["outputs"] == {"text": "Hello hi! 12"}
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
@@ -97,7 +97,7 @@ async def test_runs_blocking_failed_run_is_returned(make: Maker, headrace: Serve
         assert run.error in raised.value.message
         with pytest.raises(RunFailedError) as raised:
             await client.run_and_wait({"query": "boom"}, raise_on_failure=True)
-        assert raised.value.node is not None, "its stream tells"
+        assert raised.value.node is not None, "its stream names the node"
         assert raised.value.node["type"] == "code"
     named = make(headrace.keys["16_fail_code"], headrace.url)
     with pytest.raises(RunFailedError) as raised:
@@ -127,14 +127,14 @@ async def test_runs_create_detects_the_server_once(make: Maker, faulty_dify: Fau
     faulty_dify.script()
     created = await client.create_workflow_run(workflow, {"query": "x"})
     await client.get_workflow_run_status(created)
-    assert faulty_dify.asked() == [
+    assert faulty_dify.calls() == [
         f"POST /v1/workflows/{workflow}/run",
         f"GET /v1/workflows/run/{created.workflow_run_id}",
     ]
 
 
-async def test_runs_create_keeps_to_what_it_found_out(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
-    """Whatever something in between says later."""
+async def test_runs_create_remembers_the_server(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
+    """Whatever a proxy returns later."""
     app = headrace.apps["hello"]
     client = make(app["key"], faulty_headrace.url)
     faulty_headrace.script({"pass": True}, {"status": 404, "body": "<html>not found</html>"}, {"pass": True})
@@ -142,7 +142,7 @@ async def test_runs_create_keeps_to_what_it_found_out(make: Maker, headrace: Ser
     with pytest.raises(NotFoundError):
         await client.create_workflow_run(app["app_id"], {"text": "hi"})
     await client.create_workflow_run(app["app_id"], {"text": "hi"})
-    assert set(faulty_headrace.asked()) == {f"POST /api/v1/workflows/{app['app_id']}/run"}
+    assert set(faulty_headrace.calls()) == {f"POST /api/v1/workflows/{app['app_id']}/run"}
 
 
 async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, faulty_headrace: Fault) -> None:
@@ -152,7 +152,7 @@ async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, f
         {"status": 502, "body": "<html>bad gateway</html>"}, {"pass": True, "cut": 5}, {"pass": True}
     )
     created = await client.create_workflow_run(app["app_id"], {"text": "hi"}, user=(user := str(uuid4())))
-    keys = {each["headers"].get("idempotency-key") for each in faulty_headrace.requests}
+    keys = {request["headers"].get("idempotency-key") for request in faulty_headrace.requests}
     assert len(faulty_headrace.requests) == 3
     assert len(keys) == 1
     assert None not in keys
@@ -162,8 +162,8 @@ async def test_runs_create_sends_idempotency_key(make: Maker, headrace: Serve, f
 
 async def test_runs_create_closes_the_stream(make: Maker) -> None:
     dify = Dify(pause=0.05)
-    with Running(dify.app()) as running:
-        created = await make(TEMPLATE, running.url).create_workflow_run(None, {"query": "x"})
+    with Running(dify.app()) as server:
+        created = await make(TEMPLATE, server.url).create_workflow_run(None, {"query": "x"})
         assert created.workflow_run_id == events_of("02_template")[0]["workflow_run_id"]
         for _ in range(6000):
             if dify.closed.is_set():
@@ -180,7 +180,7 @@ async def test_runs_create_accepts_an_id_that_is_not_a_uuid(
     for _ in range(2):
         created = await client.create_workflow_run("your-workflow-id", {"text": "hi"})
         assert (await client.wait(created, polling=PollingPlan(first=0))).outputs == {"text": text}
-    assert caplog.text.count("your-workflow-id") == 1, "said once"
+    assert caplog.text.count("your-workflow-id") == 1, "logged once"
 
 
 async def test_runs_create_unknown_uuid_is_not_found(make: Maker, server: Any) -> None:
@@ -216,22 +216,22 @@ async def test_runs_status_unknown_is_not_found(make: Maker, server: Any) -> Non
             await make(key, url).get_workflow_run_status(nothing)
 
 
-async def test_runs_status_of_one_that_cannot_be_read_yet(make: Maker, fault: Fault) -> None:
-    """A stream may tell of a run before the run's record can be read."""
-    begun = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
-    stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": begun}
+async def test_runs_status_of_a_run_that_is_not_readable_yet(make: Maker, fault: Fault) -> None:
+    """A stream may name a run before the run's record can be read."""
+    line = 'data: {"event": "workflow_started", "workflow_run_id": "r1", "task_id": "t1", "data": {"id": "r1"}}\n\n'
+    stream = {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": line}
     nothing = {"status": 404, "body": {"code": "not_found", "message": "m"}}
     client = make("app-x", fault.url)
     fault.script(stream, nothing, nothing, nothing, {"status": 200, "body": {"id": "r1", "status": "running"}}, nothing)
     created = await client.create_workflow_run()
     assert (await client.get_workflow_run_status(created)).status == "running"
-    assert make.time.slept == [0.1, 0.2]
+    assert make.time.delays == [0.1, 0.2]
     with pytest.raises(NotFoundError):
         await client.get_workflow_run_status(created)
 
 
-async def test_runs_server_once_known_is_not_doubted(make: Maker, fault: Fault) -> None:
-    """A page of a proxy in between does not make a Headrace a Dify."""
+async def test_runs_server_is_detected_only_once(make: Maker, fault: Fault) -> None:
+    """An HTML page of a proxy does not turn a Headrace into a Dify."""
     client = make("app-x", fault.url)
     created = {"status": 202, "body": {"workflow_run_id": "r1", "status": "queued"}}
     fault.script(created, {"status": 404, "body": "<html>"}, {"status": 200, "body": {"id": "r1", "status": "running"}})
@@ -239,24 +239,24 @@ async def test_runs_server_once_known_is_not_doubted(make: Maker, fault: Fault) 
     with pytest.raises(NotFoundError):
         await client.get_workflow_run_status(run)
     assert (await client.get_workflow_run_status(run)).status == "running"
-    assert fault.asked()[1:] == ["GET /api/workflow-runs/r1"] * 2
+    assert fault.calls()[1:] == ["GET /api/workflow-runs/r1"] * 2
 
 
 async def test_runs_wait_follows_the_plan(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url)
-    told = {"id": "r1", "status": "running"}
+    run = {"id": "r1", "status": "running"}
     mark = {"Headrace-API-Version": "1"}
-    fault.script(*[{"status": 200, "headers": mark, "body": told}] * 200)
+    fault.script(*[{"status": 200, "headers": mark, "body": run}] * 200)
     with pytest.raises(WaitTimeoutError):
         await client.wait("r1")
-    slept = make.time.slept
-    assert slept[:6] == [1.0, 1.5, 2.25, 3.375, 5.0, 5.0]
-    assert max(slept) == 5.0
-    assert sum(slept) == pytest.approx(300)
-    slept.clear()
+    delays = make.time.delays
+    assert delays[:6] == [1.0, 1.5, 2.25, 3.375, 5.0, 5.0]
+    assert max(delays) == 5.0
+    assert sum(delays) == pytest.approx(300)
+    delays.clear()
     with pytest.raises(WaitTimeoutError):
         await client.wait("r1", polling=PollingPlan(first=2, factor=2, longest=6, timeout=20))
-    assert slept == [2, 4, 6, 6, 2]
+    assert delays == [2, 4, 6, 6, 2]
 
 
 async def test_runs_wait_ends_with_what_is_known(make: Maker, fault: Fault) -> None:
@@ -272,8 +272,8 @@ async def test_runs_wait_ends_with_what_is_known(make: Maker, fault: Fault) -> N
 async def test_runs_wait_ends_at_every_final_status(make: Maker, fault: Fault, status: str) -> None:
     mark = {"Headrace-API-Version": "1"}
     steps = [
-        {"status": 200, "headers": mark, "body": {"id": "r1", "status": each}}
-        for each in ("queued", "running", "paused", status)
+        {"status": 200, "headers": mark, "body": {"id": "r1", "status": current}}
+        for current in ("queued", "running", "paused", status)
     ]
     fault.script(*steps)
     run = await make("app-x", fault.url).wait("r1")
@@ -290,17 +290,17 @@ async def test_runs_run_and_wait(make: Maker, server: Any, named: bool) -> None:
     assert run.succeeded
 
 
-async def test_runs_run_and_wait_on_a_server_that_does_not_hold(make: Maker, fault: Fault) -> None:
+async def test_runs_run_and_wait_on_a_server_without_long_polling(make: Maker, fault: Fault) -> None:
     mark = {"Headrace-API-Version": "1"}
     created = {"status": 202, "headers": mark, "body": {"workflow_run_id": "r1", "task_id": "t", "status": "queued"}}
     steps = [
-        {"status": 200, "headers": mark, "body": {"id": "r1", "status": each}}
-        for each in ("running", "running", "succeeded")
+        {"status": 200, "headers": mark, "body": {"id": "r1", "status": status}}
+        for status in ("running", "running", "succeeded")
     ]
     fault.script(created, *steps)
     run = await make("app-x", fault.url).run_and_wait({}, workflow_id="wf")
     assert run.status == "succeeded"
-    assert make.time.slept == [1.0, 1.5], "it is asked to hold once; then the plan is followed"
+    assert make.time.delays == [1.0, 1.5], "one long poll; then the plan is followed"
 
 
 async def test_runs_stop(make: Maker, headrace: Serve) -> None:
@@ -338,7 +338,7 @@ async def test_runs_parameters_and_info(make: Maker, server: Any) -> None:
     client = make(key, url)
     assert (await client.get_info()).mode == "workflow"
     form = (await client.get_parameters()).user_input_form
-    assert [list(each) for each in form] == [["text-input"]]
+    assert [list(entry) for entry in form] == [["text-input"]]
     assert (await client.get_meta()).tool_icons == {}
     assert (await client.get_site()).title
 
@@ -355,21 +355,21 @@ async def test_runs_fields_unknown_are_kept(make: Maker, fault: Fault) -> None:
     assert json.loads(info.model_dump_json(exclude_unset=True)) == body
 
 
-async def test_runs_unusual_ids_name_no_other_path(make: Maker, fault: Fault) -> None:
+async def test_runs_unusual_ids_do_not_change_the_path(make: Maker, fault: Fault) -> None:
     client = make("app-x", fault.url)
     fault.script()
     with pytest.raises(HeadraceError):
         await client.get_workflow_run("../../x?y=1#z")
-    assert fault.asked() == ["GET /v1/workflows/run/../../x?y=1#z"]
+    assert fault.calls() == ["GET /v1/workflows/run/../../x?y=1#z"]
     with pytest.raises(UsageError, match="id"):
         await client.get_workflow_run("..")
 
 
-async def test_runs_are_told_from_the_start_to_whoever_follows(make: Maker, headrace: Serve) -> None:
+async def test_runs_are_followed_from_their_first_event(make: Maker, headrace: Serve) -> None:
     app = headrace.apps["hello"]
     client = make(app["key"], headrace.url)
     created = await client.create_workflow_run(app["app_id"], {"text": "hi"})
-    events = await collected(client.follow_workflow_run(created))
+    events = await collect(client.follow_workflow_run(created))
     assert [events[0].event, events[-1].event] == ["workflow_started", "workflow_finished"]
     assert pathlib.Path(app["file"]).name == "hello.yml"
 
@@ -377,7 +377,7 @@ async def test_runs_are_told_from_the_start_to_whoever_follows(make: Maker, head
 # ---------------------------------------------------------------------------------------------------------------- chats
 
 
-async def test_a_chat_is_asked_polled_and_goes_on(make: Maker, headrace: Serve) -> None:
+async def test_a_chat_is_run_polled_and_continued(make: Maker, headrace: Serve) -> None:
     client, app = make(headrace.keys["talk"], headrace.url), headrace.apps["talk"]["app_id"]
     created = await client.create_workflow_run(app, query="hello")
     assert (created.status, created.message_id) == ("queued", created.workflow_run_id)
@@ -385,8 +385,8 @@ async def test_a_chat_is_asked_polled_and_goes_on(make: Maker, headrace: Serve) 
     assert (first.status, first.query) == ("succeeded", "hello")
     assert first.answer == "1: hello"
     assert first.conversation_id == created.conversation_id
-    asked = {"workflow_id": app, "query": "again", "conversation_id": created.conversation_id}
-    second = await client.run_and_wait(**asked)
+    request = {"workflow_id": app, "query": "again", "conversation_id": created.conversation_id}
+    second = await client.run_and_wait(**request)
     assert second.conversation_id == created.conversation_id
     assert second.answer == "2: again"
 

@@ -13,7 +13,7 @@ from headrace_client.sse import Block, Decoder
 
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
 from tests.sdk_contract.serving import Running
-from tests.sdk_python.clients import Fault, Maker, collected, plain
+from tests.sdk_python.clients import Fault, Maker, collect, plain
 from tests.server.process import Serve
 
 CASE = "02_template"
@@ -30,22 +30,22 @@ async def test_streams_recorded_events_are_returned(make: Maker, dify: str, case
     client = make(key_of(case), dify)
     chat = "_chat_" in case
     stream = client.stream_chat_message("hi") if chat else client.stream_workflow({"query": "hi"})
-    told = await collected(stream)
-    assert [plain(event) for event in told] == events_of(case)
-    assert not any(event.synthesized for event in told)
+    events = await collect(stream)
+    assert [plain(event) for event in events] == events_of(case)
+    assert not any(event.synthesized for event in events)
 
 
 async def test_streams_events_are_typed(make: Maker, dify: str) -> None:
     async with make(key_of(CASE), dify).stream_workflow({"query": "hi"}) as stream:
-        told = await collected(stream)
-    assert isinstance(told[0], WorkflowStarted)
-    assert told[0].data.inputs["query"] == "hi"
-    assert [event.data.node_id for event in told if isinstance(event, NodeFinished)] == ["start", "tpl", "end"]
-    assert "".join(event.text for event in told) == stream.text == "Hello hi! 12"
-    assert isinstance(told[4], TextChunk)
-    assert isinstance(told[-1], WorkflowFinished)
-    assert stream.run.outputs == told[-1].data.outputs == told[-1]["data"]["outputs"]
-    assert (stream.run_id, stream.last_event) == (RUN, told[-1])
+        events = await collect(stream)
+    assert isinstance(events[0], WorkflowStarted)
+    assert events[0].data.inputs["query"] == "hi"
+    assert [event.data.node_id for event in events if isinstance(event, NodeFinished)] == ["start", "tpl", "end"]
+    assert "".join(event.text for event in events) == stream.text == "Hello hi! 12"
+    assert isinstance(events[4], TextChunk)
+    assert isinstance(events[-1], WorkflowFinished)
+    assert stream.run.outputs == events[-1].data.outputs == events[-1]["data"]["outputs"]
+    assert (stream.run_id, stream.last_event) == (RUN, events[-1])
 
 
 async def test_streams_first_event_during_the_run(make: Maker, headrace: Serve) -> None:
@@ -59,16 +59,16 @@ async def test_streams_first_event_during_the_run(make: Maker, headrace: Serve) 
 
 
 async def test_streams_unknown_events_pass_through(make: Maker, fault: Fault) -> None:
-    told = [
+    payloads = [
         {"event": "from_the_future", "data": {"a": [1]}, "more": True},
         {"event": "text_chunk", "data": "of another form"},
         {"no": "event"},
         {"event": "workflow_finished", "workflow_run_id": "r", "data": {"id": "r", "status": "succeeded"}},
     ]
-    lines = "".join(f"data: {json.dumps(each)}\n\n" for each in told[:3]) + "data: no json\n\nevent: ping\n\n"
-    lines += f"data: {json.dumps(told[3])}\n\n"
+    lines = "".join(f"data: {json.dumps(payload)}\n\n" for payload in payloads[:3]) + "data: no json\n\nevent: ping\n\n"
+    lines += f"data: {json.dumps(payloads[3])}\n\n"
     fault.script({"status": 200, "headers": SSE, "body": lines})
-    events = await collected(make("app-x", fault.url).stream_workflow({}))
+    events = await collect(make("app-x", fault.url).stream_workflow({}))
     assert events[0]["data"] == {"a": [1]}
     assert events[0].more is True
     assert events[1].event == "text_chunk"
@@ -94,10 +94,10 @@ def test_streams_lines_may_end_in_any_way(end: bytes, piece: int) -> None:
         "data:é中",
         "id: 8",
     ]
-    sent = end.join(line.encode() for line in [*lines, "", "data: x", "", ""])
+    data = end.join(line.encode() for line in [*lines, "", "data: x", "", ""])
     decoder, blocks = Decoder(), list[Block]()
-    for start in range(0, len(sent), piece):
-        blocks += decoder.feed(sent[start : start + piece])
+    for start in range(0, len(data), piece):
+        blocks += decoder.feed(data[start : start + piece])
     assert blocks == [
         Block(None, b'{"a":\n1}', None),
         Block("ping", None, None),
@@ -113,8 +113,8 @@ def test_streams_lines_may_end_in_any_way(end: bytes, piece: int) -> None:
 @pytest.mark.parametrize("how", ["block", "close", "drop"])
 async def test_streams_closing_early_closes_the_connection(make: Maker, how: str) -> None:
     dify = Dify(pause=0.02)
-    with Running(dify.app()) as running:
-        client = make(key_of("19_chain20"), running.url, real_time=True)
+    with Running(dify.app()) as server:
+        client = make(key_of("19_chain20"), server.url, real_time=True)
         stream = client.stream_workflow({"query": "hi"})
         if how == "block":
             async with stream:
@@ -136,7 +136,7 @@ async def test_streams_closing_early_closes_the_connection(make: Maker, how: str
 
 async def test_streams_status_error_before_the_stream(make: Maker, dify: str) -> None:
     with pytest.raises(ValidationError) as raised:
-        await collected(make(key_of("30_chat_simple"), dify).stream_workflow({}))
+        await collect(make(key_of("30_chat_simple"), dify).stream_workflow({}))
     assert raised.value.code == "not_workflow_app"
 
 
@@ -164,36 +164,36 @@ async def test_streams_that_cannot_be_decoded(make: Maker, fault: Fault) -> None
 
 async def test_streams_go_on_after_their_last_word(make: Maker, fault: Fault) -> None:
     """Speech may follow message_end; a cut after it is no loss."""
-    told = ["message", "message_end", "tts_message", "tts_message_end"]
-    body = "".join(f'data: {{"event": "{each}", "answer": "a"}}\n\n' for each in told)
+    names = ["message", "message_end", "tts_message", "tts_message_end"]
+    body = "".join(f'data: {{"event": "{name}", "answer": "a"}}\n\n' for name in names)
     for cut in (None, len(body)):
         fault.script({"status": 200, "headers": SSE, "body": body, "cut": cut})
-        events = await collected(make("app-x", fault.url).stream_chat_message("hi"))
-        assert [event.event for event in events] == told
+        events = await collect(make("app-x", fault.url).stream_chat_message("hi"))
+        assert [event.event for event in events] == names
 
 
 async def test_streams_time_to_begin_is_not_the_time_of_silence(make: Maker) -> None:
-    with Running(Dify(pause=0.7).app()) as running:
-        told = await collected(make(key_of(CASE), running.url).stream_workflow({"query": "hi"}, timeout=0.5))
-    assert [plain(event) for event in told] == events_of(CASE)
+    with Running(Dify(pause=0.7).app()) as server:
+        events = await collect(make(key_of(CASE), server.url).stream_workflow({"query": "hi"}, timeout=0.5))
+    assert [plain(event) for event in events] == events_of(CASE)
 
 
 async def test_streams_error_event_is_returned(make: Maker, dify: str) -> None:
-    told = await collected(make(key_of("32_chat_fail"), dify).stream_chat_message("hi"))
-    assert told[-1].event == "error"
-    assert told[-1].message.startswith("Run failed")
+    events = await collect(make(key_of("32_chat_fail"), dify).stream_chat_message("hi"))
+    assert events[-1].event == "error"
+    assert events[-1].message.startswith("Run failed")
 
 
 async def test_streams_event_without_an_end(make: Maker, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "_MAX_BLOCK_SIZE", 1000)
     fault.script({"status": 200, "headers": SSE, "body": "data: " + "x" * 5000})
     with pytest.raises(StreamInterruptedError, match="more than"):
-        await collected(make("app-x", fault.url).stream_workflow({}))
+        await collect(make("app-x", fault.url).stream_workflow({}))
 
 
 async def test_streams_silence_is_a_cut(make: Maker) -> None:
-    with Running(Dify(pause=0.4).app()) as running:
-        client = make(key_of(CASE), running.url, stream_silence=0.05)
-        told = await collected(client.stream_workflow({"query": "hi"}))
-    assert [event.event for event in told] == ["workflow_started", "workflow_finished"]
-    assert told[-1].synthesized
+    with Running(Dify(pause=0.4).app()) as server:
+        client = make(key_of(CASE), server.url, stream_silence=0.05)
+        events = await collect(client.stream_workflow({"query": "hi"}))
+    assert [event.event for event in events] == ["workflow_started", "workflow_finished"]
+    assert events[-1].synthesized
