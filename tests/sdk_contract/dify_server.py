@@ -1,4 +1,4 @@
-"""A server that speaks Dify's `/v1` only, and answers from recordings of a real one. A key names the recorded case.
+"""A server with only Dify's `/v1`, which replays recordings of a real one. A key names the recorded case.
 
 python -m tests.sdk_contract.dify_server --ready-file PATH
 """
@@ -19,19 +19,19 @@ from tests.sdk_contract.serving import arguments, serve
 _HERE = Path(__file__).parent
 _FOLDERS = (_HERE / "data", _HERE.parent / "conformance" / "runs")
 _FORMS = _HERE.parent / "data" / "apps"
-_PAGE = (
+_NOT_FOUND_PAGE = (
     "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not "
     "found on the server. If you entered the URL manually please check your spelling and try again.</p>\n"
 )
-_NAMES = "id workflow_id status inputs outputs error total_steps total_tokens created_at finished_at elapsed_time"
-_NOBODY: dict[str, Any] = dict.fromkeys(_NAMES.split())
-_LOGS = 45
+_RUN_FIELDS = "id workflow_id status inputs outputs error total_steps total_tokens created_at finished_at elapsed_time"
+_UNKNOWN_RUN: dict[str, Any] = dict.fromkeys(_RUN_FIELDS.split())
+_LOG_COUNT = 45
 
 
 def cases() -> dict[str, Path]:
-    """Every recorded case that has an answer, by name."""
-    found = {path.name: path for folder in _FOLDERS for path in folder.iterdir() if path.is_dir()}
-    return dict(sorted(found.items()))
+    """Every recorded case by name."""
+    folders = {path.name: path for folder in _FOLDERS for path in folder.iterdir() if path.is_dir()}
+    return dict(sorted(folders.items()))
 
 
 def key_of(case: str) -> str:
@@ -39,7 +39,7 @@ def key_of(case: str) -> str:
 
 
 def events_of(case: str) -> list[dict[str, Any]]:
-    """The events of a recorded stream; pings are none."""
+    """The events of a recorded stream, without pings."""
     text = (cases()[case] / "response.stream.txt").read_text()
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
 
@@ -78,8 +78,8 @@ class Dify:
         add("DELETE", "/v1/conversations/{id}", self._delete)
         add("GET", "/v1/conversations/{id}/variables", self._variables)
         add("PUT", "/v1/conversations/{id}/variables/{variable}", self._set_variable)
-        add("POST", "/v1/audio-to-text", self._hear)
-        add("POST", "/v1/text-to-audio", self._speak)
+        add("POST", "/v1/audio-to-text", self._audio_to_text)
+        add("POST", "/v1/text-to-audio", self._text_to_audio)
         add("POST", "/v1/datasets/{id}/retrieve", self._retrieve)
         add("GET", "/v1/form/human_input/{id}", self._form)
         add("POST", "/v1/form/human_input/{id}", self._submit)
@@ -91,27 +91,27 @@ class Dify:
         case = self._case(request)
         body = await self._json(request)
         if not body.get("user"):
-            raise Refused(400, "invalid_param", "Arg user must be provided.")
+            raise RequestError(400, "invalid_param", "Arg user must be provided.")
         if "inputs" not in body:
-            raise Refused(400, "invalid_param", "inputs: Field required")
+            raise RequestError(400, "invalid_param", "inputs: Field required")
         recorded = json.loads((case / "request.json").read_text())
         if ("path" in recorded) and not request.path.endswith(recorded["path"].rpartition("/")[2]):
-            raise Refused(400, "not_workflow_app", "Please check if your app mode matches the right API route.")
+            raise RequestError(400, "not_workflow_app", "Please check if your app mode matches the right API route.")
         version = request.match_info.get("id")
         if version is not None:
             if not _is_uuid(version):
-                raise Refused(400, "bad_request", f"Invalid workflow_id format: '{version}'. ")
+                raise RequestError(400, "bad_request", f"Invalid workflow_id format: '{version}'. ")
             if version != self._stream_of(case)[0]["data"]["workflow_id"]:
-                raise Refused(404, "not_found", f"Workflow not found with id: {version}")
+                raise RequestError(404, "not_found", f"Workflow not found with id: {version}")
         if body.get("response_mode") == "streaming":
-            return await self._streamed(request, case)
-        told = case / "response.blocking.json"
+            return await self._stream(request, case)
+        recording = case / "response.blocking.json"
         failed = "32_" in case.name
         return web.Response(
-            body=told.read_bytes(), status=400 if failed else 200, content_type="application/json", charset="utf-8"
+            body=recording.read_bytes(), status=400 if failed else 200, content_type="application/json", charset="utf-8"
         )
 
-    async def _streamed(self, request: web.Request, case: Path) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, case: Path) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         blocks = (case / "response.stream.txt").read_bytes().split(b"\n\n")
@@ -131,22 +131,22 @@ class Dify:
         case = self._case(request)
         name = request.match_info["id"]
         if not _is_uuid(name):
-            raise Refused(500, "unknown", "Internal Server Error")
-        told = json.loads((case / "run_detail.json").read_text())
-        streamed = self._stream_of(case)
-        known = {told["id"], streamed[0].get("workflow_run_id")}
+            raise RequestError(500, "unknown", "Internal Server Error")
+        detail = json.loads((case / "run_detail.json").read_text())
+        events = self._stream_of(case)
+        ids = {detail["id"], events[0].get("workflow_run_id")}
         blocking = case / "response.blocking.json"
         if blocking.exists():
-            known.add(json.loads(blocking.read_text()).get("workflow_run_id"))
-        return web.json_response({**told, "id": name} if name in known else _NOBODY)
+            ids.add(json.loads(blocking.read_text()).get("workflow_run_id"))
+        return web.json_response({**detail, "id": name} if name in ids else _UNKNOWN_RUN)
 
     async def _logs(self, request: web.Request) -> web.Response:
         self._case(request)
         page, limit = int(request.query.get("page", 1)), int(request.query.get("limit", 20))
         first = (page - 1) * limit
-        lines = [_log_line(number) for number in range(first, min(first + limit, _LOGS))]
-        more = first + limit < _LOGS
-        return web.json_response({"page": page, "limit": limit, "total": _LOGS, "has_more": more, "data": lines})
+        lines = [_log_line(number) for number in range(first, min(first + limit, _LOG_COUNT))]
+        more = first + limit < _LOG_COUNT
+        return web.json_response({"page": page, "limit": limit, "total": _LOG_COUNT, "has_more": more, "data": lines})
 
     # ---------------------------------------------------------------------------------------------------------- app
 
@@ -163,7 +163,7 @@ class Dify:
         if case.name.startswith("18_"):
             nodes = yaml.safe_load((_FORMS / "inputs_all.yml").read_text())["workflow"]["graph"]["nodes"]
             start = next(node["data"] for node in nodes if node["data"]["type"] == "start")
-            form = [{each["type"]: each} for each in start["variables"]]
+            form = [{variable["type"]: variable} for variable in start["variables"]]
         return web.json_response(
             {
                 "opening_statement": "",
@@ -187,9 +187,9 @@ class Dify:
         form = await request.post()
         file = form.get("file")
         if not isinstance(file, web.FileField):
-            raise Refused(400, "no_file_uploaded", "Please upload your file.")
+            raise RequestError(400, "no_file_uploaded", "Please upload your file.")
         content = file.file.read()
-        told = {
+        uploaded_file = {
             "id": str(uuid4()),
             "name": file.filename,
             "size": len(content),
@@ -198,7 +198,7 @@ class Dify:
             "created_by": form.get("user"),
             "created_at": 1795226715,
         }
-        return web.json_response(told, status=201)
+        return web.json_response(uploaded_file, status=201)
 
     # --------------------------------------------------------------------------------------------------------- chat
 
@@ -208,12 +208,12 @@ class Dify:
         if recorded.exists():
             messages = json.loads(recorded.read_text())["data"]
         else:
-            told = [each for each in self._stream_of(case) if each["event"] == "message"]
-            whole = "".join(each["answer"] for each in told)
-            messages = [{"id": told[0]["message_id"], "query": "", "answer": whole, "status": "normal"}]
+            events = [event for event in self._stream_of(case) if event["event"] == "message"]
+            answer = "".join(event["answer"] for event in events)
+            messages = [{"id": events[0]["message_id"], "query": "", "answer": answer, "status": "normal"}]
         first, limit = request.query.get("first_id"), int(request.query.get("limit", 20))
         if first:
-            messages = messages[: next(place for place, each in enumerate(messages) if each["id"] == first)]
+            messages = messages[: next(place for place, event in enumerate(messages) if event["id"] == first)]
         page = messages[-limit:]
         return web.json_response({"limit": limit, "has_more": len(messages) > limit, "data": page})
 
@@ -229,17 +229,23 @@ class Dify:
     async def _feedbacks(self, request: web.Request) -> web.Response:
         self._case(request)
         page, limit = int(request.query.get("page", 1)), int(request.query.get("limit", 20))
-        told = [{"id": name, "message_id": name, "rating": rated["rating"]} for name, rated in self.ratings.items()]
-        return web.json_response({"data": told[(page - 1) * limit : page * limit]})
+        feedbacks = [
+            {"id": name, "message_id": name, "rating": rated["rating"]} for name, rated in self.ratings.items()
+        ]
+        return web.json_response({"data": feedbacks[(page - 1) * limit : page * limit]})
 
     async def _conversations(self, request: web.Request) -> web.Response:
         case = self._case(request)
-        told = json.loads((case / "conversations.json").read_text())["data"]
-        told = [each for each in told if each["id"] not in self.deleted]
+        conversations = json.loads((case / "conversations.json").read_text())["data"]
+        conversations = [conversation for conversation in conversations if conversation["id"] not in self.deleted]
         last, limit = request.query.get("last_id"), int(request.query.get("limit", 20))
         if last:
-            told = told[next(place for place, each in enumerate(told) if each["id"] == last) + 1 :]
-        return web.json_response({"limit": limit, "has_more": len(told) > limit, "data": told[:limit]})
+            conversations = conversations[
+                next(place for place, conversation in enumerate(conversations) if conversation["id"] == last) + 1 :
+            ]
+        return web.json_response(
+            {"limit": limit, "has_more": len(conversations) > limit, "data": conversations[:limit]}
+        )
 
     async def _rename(self, request: web.Request) -> web.Response:
         self._case(request)
@@ -259,17 +265,17 @@ class Dify:
     async def _set_variable(self, request: web.Request) -> web.Response:
         self._case(request)
         body = await self._json(request)
-        told = {"id": request.match_info["variable"], "name": "count", "value_type": "number"}
-        return web.json_response({**told, "value": str(body["value"])})
+        variable = {"id": request.match_info["variable"], "name": "count", "value_type": "number"}
+        return web.json_response({**variable, "value": str(body["value"])})
 
-    async def _hear(self, request: web.Request) -> web.Response:
+    async def _audio_to_text(self, request: web.Request) -> web.Response:
         self._case(request)
         form = await request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
         return web.json_response({"text": f"heard {len(file.file.read())} bytes of {file.filename}"})
 
-    async def _speak(self, request: web.Request) -> web.Response:
+    async def _text_to_audio(self, request: web.Request) -> web.Response:
         self._case(request)
         body = await self._json(request)
         return web.Response(body=b"ID3" + str(body.get("text")).encode(), content_type="audio/mpeg")
@@ -285,7 +291,7 @@ class Dify:
     async def _form(self, request: web.Request) -> web.Response:
         self._case(request)
         if request.match_info["id"] == "gone":
-            raise Refused(412, "human_input_form_expired", "This form has expired.")
+            raise RequestError(412, "human_input_form_expired", "This form has expired.")
         actions = [{"id": "approve", "title": "Approve", "button_style": "primary"}]
         inputs = [{"type": "paragraph", "output_variable_name": "note", "default": None}]
         return web.json_response(
@@ -296,7 +302,7 @@ class Dify:
         self._case(request)
         body = await self._json(request)
         if body.get("action") != "approve":
-            raise Refused(400, "invalid_param", "action: not one of the form's")
+            raise RequestError(400, "invalid_param", "action: not one of the form's")
         return web.json_response({})
 
     async def _success(self, request: web.Request) -> web.Response:
@@ -310,7 +316,7 @@ class Dify:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         case = self.cases.get(key.removeprefix("app-")) if scheme.lower() == "bearer" else None
         if case is None:
-            raise Refused(401, "unauthorized", "Access token is invalid")
+            raise RequestError(401, "unauthorized", "Access token is invalid")
         return case
 
     def _stream_of(self, case: Path) -> list[dict[str, Any]]:
@@ -321,20 +327,20 @@ class Dify:
         try:
             return await request.json()
         except ValueError:
-            raise Refused(400, "bad_request", "The browser (or proxy) sent a bad request.") from None
+            raise RequestError(400, "bad_request", "The browser (or proxy) sent a bad request.") from None
 
     @web.middleware
     async def _envelope(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Refused as refused:
-            told = {"code": refused.code, "message": refused.message, "status": refused.number}
-            return web.json_response(told, status=refused.number)
+        except RequestError as error:
+            envelope = {"code": error.code, "message": error.message, "status": error.number}
+            return web.json_response(envelope, status=error.number)
         except web.HTTPNotFound:
-            return web.Response(text=_PAGE, status=404, content_type="text/html")
+            return web.Response(text=_NOT_FOUND_PAGE, status=404, content_type="text/html")
 
 
-class Refused(Exception):
+class RequestError(Exception):
     def __init__(self, number: int, code: str, message: str) -> None:
         super().__init__(message)
         self.number, self.code, self.message = number, code, message

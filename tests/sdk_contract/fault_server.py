@@ -1,4 +1,4 @@
-"""A server that does what it is told to do wrong. `sdks/contract.md` says how it is told.
+"""A server that fails as its script says; `sdks/contract.md` describes the script.
 
 python -m tests.sdk_contract.fault_server --ready-file PATH [--upstream URL] [--prefix PATH]
 """
@@ -20,20 +20,20 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "cont
 
 
 class Faults:
-    """The script, and what has come. `prefix`: what is not under it is not there; it is taken off for the upstream."""
+    """The script and the received requests. `prefix` is stripped for the upstream; other paths are a 404."""
 
     def __init__(self, upstream: str | None = None, prefix: str = "") -> None:
         self.upstream = upstream
         self.prefix = prefix
         self.steps: deque[dict[str, Any]] = deque()
         self.requests: list[dict[str, Any]] = []
-        self.asked = threading.Event()
+        self.received = threading.Event()
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/_script", self._script)
         app.router.add_get("/_requests", self._requests)
-        app.router.add_delete("/_requests", self._forget)
+        app.router.add_delete("/_requests", self._clear)
         app.router.add_route("*", "/{path:.*}", self._any)
         app.cleanup_ctx.append(self._session)
         return app
@@ -49,7 +49,7 @@ class Faults:
     async def _requests(self, request: web.Request) -> web.Response:
         return web.json_response(self.requests)
 
-    async def _forget(self, request: web.Request) -> web.Response:
+    async def _clear(self, request: web.Request) -> web.Response:
         self.requests.clear()
         return web.json_response({})
 
@@ -65,22 +65,22 @@ class Faults:
                 "at": time.time(),
             }
         )
-        self.asked.set()
+        self.received.set()
         step = self.steps.popleft() if self.steps else {"pass": True}
         if "hang" in step:
             await asyncio.sleep(step["hang"])
-            return _dropped(request)
+            return _drop(request)
         if step.get("reset"):
-            return _dropped(request)
+            return _drop(request)
         if step.get("pass"):
-            return await self._passed(request, body, step.get("cut"))
-        told = step.get("body", "")
+            return await self._forward(request, body, step.get("cut"))
+        content = step.get("body", "")
         headers = dict(step.get("headers", {}))
-        if not isinstance(told, str):
-            return await _sent(request, step["status"], headers, web.json_response(told).body, step.get("cut"))
-        return await _sent(request, step["status"], headers, told.encode(), step.get("cut"))
+        if not isinstance(content, str):
+            return await _send(request, step["status"], headers, web.json_response(content).body, step.get("cut"))
+        return await _send(request, step["status"], headers, content.encode(), step.get("cut"))
 
-    async def _passed(self, request: web.Request, body: bytes, cut: int | None) -> web.StreamResponse:
+    async def _forward(self, request: web.Request, body: bytes, cut: int | None) -> web.StreamResponse:
         if self.upstream is None:
             return web.json_response({"code": "not_found", "message": "no upstream", "status": 404}, status=404)
         if not request.path_qs.startswith(f"{self.prefix}/"):
@@ -92,34 +92,34 @@ class Faults:
         async with self.session.request(
             request.method, url, data=body, headers=headers, allow_redirects=False
         ) as answer:
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
-            response = web.StreamResponse(status=answer.status, headers=kept)
+            forwarded = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
+            response = web.StreamResponse(status=answer.status, headers=forwarded)
             await response.prepare(request)
-            left = cut
+            remaining = cut
             async for chunk in answer.content.iter_any():
-                if left is not None and len(chunk) >= left:
-                    await response.write(chunk[:left])
-                    return _dropped(request)
+                if remaining is not None and len(chunk) >= remaining:
+                    await response.write(chunk[:remaining])
+                    return _drop(request)
                 await response.write(chunk)
-                left = None if left is None else left - len(chunk)
+                remaining = None if remaining is None else remaining - len(chunk)
             await response.write_eof()
             return response
 
 
-async def _sent(
+async def _send(
     request: web.Request, status: int, headers: dict[str, str], body: Any, cut: int | None
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers={"Content-Type": "application/json", **headers})
     await response.prepare(request)
     await response.write(body if cut is None else body[:cut])
     if cut is not None:
-        return _dropped(request)
+        return _drop(request)
     await response.write_eof()
     return response
 
 
-def _dropped(request: web.Request) -> web.StreamResponse:
-    """Cuts the connection; what has been written is still sent."""
+def _drop(request: web.Request) -> web.StreamResponse:
+    """Closes the connection after sending what has been written."""
     if request.transport is not None:
         request.transport.close()
     return web.Response()

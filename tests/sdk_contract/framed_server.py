@@ -1,4 +1,4 @@
-"""A server that speaks as Dify does, and cuts its stream; with the answer's body framed in each way that HTTP has."""
+"""A server like Dify that cuts its stream, with each way in which HTTP can frame the response's body."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: cl
 class Framed(socketserver.ThreadingTCPServer):
     """Sends `stream` up to `cut`, framed as `frame` says, and drops the connection; `detail` is the run's. `url`.
 
-    `reset`: dropped without a word (RST) rather than closed (FIN).
+    `reset`: the connection is reset (RST) rather than closed (FIN).
     """
 
     daemon_threads = True
@@ -38,33 +38,33 @@ class Framed(socketserver.ThreadingTCPServer):
         self.shutdown()
         self.server_close()
 
-    def streamed(self) -> bytes:
-        """The answer, as far as it is sent."""
-        sent = self.stream[: self.cut]
+    def cut_response(self) -> bytes:
+        """The response up to the cut."""
+        data = self.stream[: self.cut]
         if self.frame == "until-closed":
-            return _STREAM + b"\r\n" + sent
+            return _STREAM + b"\r\n" + data
         if self.frame == "content-length":
-            return _STREAM + b"Content-Length: %d\r\n\r\n" % len(self.stream) + sent
-        chunks = [sent[start : start + 1000] for start in range(0, len(sent), 1000)]
-        whole = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-        last = b"0\r\n\r\n" if len(sent) == len(self.stream) else b""
-        return _STREAM + b"Transfer-Encoding: chunked\r\n\r\n" + whole + last
+            return _STREAM + b"Content-Length: %d\r\n\r\n" % len(self.stream) + data
+        chunks = [data[start : start + 1000] for start in range(0, len(data), 1000)]
+        complete = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+        last = b"0\r\n\r\n" if len(data) == len(self.stream) else b""
+        return _STREAM + b"Transfer-Encoding: chunked\r\n\r\n" + complete + last
 
 
 class _Handler(socketserver.StreamRequestHandler):
     server: Framed
 
     def handle(self) -> None:
-        asked = self.rfile.readline().split()
+        request_line = self.rfile.readline().split()
         length = 0
         while (line := self.rfile.readline().strip().lower()) != b"":
             if line.startswith(b"content-length:"):
                 length = int(line.partition(b":")[2])
         self.rfile.read(length)
-        if asked[1].startswith(b"/v1/workflows/run/"):
+        if request_line[1].startswith(b"/v1/workflows/run/"):
             self.wfile.write(_JSON % (b"200 OK", len(self.server.detail), self.server.detail))
-        elif asked[1] == b"/v1/workflows/run":
-            self.wfile.write(self.server.streamed())
+        elif request_line[1] == b"/v1/workflows/run":
+            self.wfile.write(self.server.cut_response())
             if self.server.reset:
                 linger: Any = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # on, 0 seconds
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -1,4 +1,4 @@
-"""How the servers of this folder are run: in a thread of a test, or as a process of their own."""
+"""Runs the servers of this folder: in a thread of a test, or as their own process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp import web
 
 
 class Running:
-    """An application on a free port of 127.0.0.1, in a thread, until the block is left. `url`."""
+    """An application on a free port of 127.0.0.1, in a thread, until the end of the block. `url`."""
 
     def __init__(self, app: web.Application, tls: ssl.SSLContext | None = None) -> None:
         self._app = app
@@ -39,13 +39,13 @@ class Running:
 
     async def _run(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        runner, self.url = await started(self._app, self._tls)
+        runner, self.url = await start(self._app, self._tls)
         self._ready.set()
         await self._end.wait()
         await runner.cleanup()
 
 
-async def started(app: web.Application, tls: ssl.SSLContext | None = None) -> tuple[web.AppRunner, str]:
+async def start(app: web.Application, tls: ssl.SSLContext | None = None) -> tuple[web.AppRunner, str]:
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
@@ -61,14 +61,14 @@ def arguments(*more: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def serve(app: web.Application, ready: Path, told: Mapping[str, Any]) -> None:
-    """Serves until SIGTERM or SIGINT; the ready file is whole when it is there."""
-    runner, url = await started(app)
+async def serve(app: web.Application, ready: Path, details: Mapping[str, Any]) -> None:
+    """Serves until SIGTERM or SIGINT; the ready file is written atomically."""
+    runner, url = await start(app)
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     partial = ready.with_suffix(".partial")
-    partial.write_text(json.dumps({"url": url, **told}))
+    partial.write_text(json.dumps({"url": url, **details}))
     partial.replace(ready)
     await end.wait()
     await runner.cleanup()

@@ -1,4 +1,4 @@
-"""The servers, started as the Node tests start them."""
+"""The servers, started in the way of the Node tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _process(module: str, ready: pathlib.Path, *more: str) -> Iterator[dict[str,
     with child(command, cwd=_ROOT) as process:
         until = time.monotonic() + 60
         while not ready.exists():
-            assert process.poll() is None, "it ended before it was ready"
+            assert process.poll() is None, "the server ended before it was ready"
             assert time.monotonic() < until
             time.sleep(0.01)
         yield json.loads(ready.read_text())
@@ -42,5 +42,5 @@ def test_faults_before_dify(tmp_path: pathlib.Path) -> None:
         assert set(dify["keys"]) == set(cases())
         assert http.post("/_script", json=[{"status": 503, "body": {"code": "busy"}}]).json() == {"steps": 1}
         assert [http.get("/v1/info").status_code for _ in range(2)] == [503, 200]
-        assert [each["path"] for each in http.get("/_requests").json()] == ["/v1/info", "/v1/info"]
+        assert [request["path"] for request in http.get("/_requests").json()] == ["/v1/info", "/v1/info"]
         assert http.get("/api/v1/nothing").headers["content-type"].startswith("text/html")

@@ -33,20 +33,20 @@ def project(tarball: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A project of a user who has installed the package."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "package.json").write_text('{"name": "shop", "private": true}')
-    package.done("npm", "install", "--offline", "--no-audit", "--no-fund", tarball, cwd=folder)
+    package.check_run("npm", "install", "--offline", "--no-audit", "--no-fund", tarball, cwd=folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("served"), sorted(_FLOWS.glob("*.yml"))) as served:
-        yield served
+    with Serve(tmp_path_factory.mktemp("served"), sorted(_FLOWS.glob("*.yml"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def dify() -> Iterator[str]:
-    with Running(Dify().app()) as running:
-        yield running.url
+    with Running(Dify().app()) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

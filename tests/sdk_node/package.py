@@ -1,4 +1,4 @@
-"""The package of the Node SDK: installed, built and packed once a session, with the Node that is there."""
+"""The package of the Node SDK: installed, built and packed once per session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STAMP = SDK / "node_modules" / ".installed"
 
 
 def missing() -> str | None:
-    """Why the package cannot be tested here; None where it can."""
+    """Why the package cannot be tested here; None if it can."""
     lacking = [name for name in ("node", "npm") if shutil.which(name) is None]
     return f"THE NODE SDK IS NOT TESTED: there is no {' and no '.join(lacking)} on PATH" if lacking else None
 
@@ -41,48 +41,48 @@ def run(
     )
 
 
-def done(*command: str | pathlib.Path, cwd: pathlib.Path = SDK, environ: Mapping[str, str] | None = None) -> str:
-    """What a command writes; AssertionError, with all it said, where it fails."""
-    ended = run(*command, cwd=cwd, environ=environ)
-    assert ended.returncode == 0, f"{' '.join(map(str, command))}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
+def check_run(*command: str | pathlib.Path, cwd: pathlib.Path = SDK, environ: Mapping[str, str] | None = None) -> str:
+    """The output of a command; AssertionError with all its output if it fails."""
+    result = run(*command, cwd=cwd, environ=environ)
+    assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Keeps other sessions from building while this one tests what it has built."""
+    """Prevents other sessions from building while this one tests its build."""
     with (pathlib.Path(tempfile.gettempdir()) / f"headrace-client-node-{os.getuid()}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def install() -> None:
-    """`npm ci`, if what is installed is not what the lock file says."""
+    """`npm ci`, if the installed packages are not those of the lock file."""
     locked = hashlib.sha256((SDK / "package-lock.json").read_bytes()).hexdigest()
     if not _STAMP.exists() or _STAMP.read_text() != locked:
-        done("npm", "ci", "--no-audit", "--no-fund")
+        check_run("npm", "ci", "--no-audit", "--no-fund")
         _STAMP.write_text(locked)
 
 
 def pack(folder: pathlib.Path) -> pathlib.Path:
     """Builds the package and packs it into a folder; returns the tarball."""
-    told: Any = json.loads(done("npm", "pack", "--json", "--silent", "--pack-destination", folder))
-    return folder / told[0]["filename"]
+    packages: Any = json.loads(check_run("npm", "pack", "--json", "--silent", "--pack-destination", folder))
+    return folder / packages[0]["filename"]
 
 
 def outcomes(servers: Mapping[str, Any], certificates: pathlib.Path) -> dict[str, str | None]:
-    """Runs all tests of the package. What went wrong, by the test's name; None where nothing did. `certificates` is a
+    """Runs all tests of the package. The errors by the tests' names; None for a test that passed. `certificates` is a
     folder with ca.pem, server.pem and client.pem."""
-    done(SDK / "node_modules" / ".bin" / "tsc", "-p", "tsconfig.test.json")
-    told = {f"HEADRACE_TEST_{name.upper()}": json.dumps(server) for name, server in servers.items()}
-    environ = {"HEADRACE_ROOT": str(ROOT), "HEADRACE_PYTHON": sys.executable, **told}
+    check_run(SDK / "node_modules" / ".bin" / "tsc", "-p", "tsconfig.test.json")
+    server_variables = {f"HEADRACE_TEST_{name.upper()}": json.dumps(server) for name, server in servers.items()}
+    environ = {"HEADRACE_ROOT": str(ROOT), "HEADRACE_PYTHON": sys.executable, **server_variables}
     environ["HEADRACE_TEST_TLS"] = str(certificates)
     files = sorted((SDK / "build" / "test").glob("*.test.js"))
     reporter = ("--test-reporter", (_HERE / "reporter.mjs").as_uri(), "--test-reporter-destination", "stdout")
-    ended = run("node", "--test", "--test-timeout=300000", *reporter, *files, environ=environ)
-    found: dict[str, str | None] = {}
-    for line in ended.stdout.splitlines():
+    result = run("node", "--test", "--test-timeout=300000", *reporter, *files, environ=environ)
+    results: dict[str, str | None] = {}
+    for line in result.stdout.splitlines():
         test: Any = json.loads(line)
-        found[test["name"]] = None if test["passed"] else test["error"] or "skipped"
-    assert found, f"no test was run\n{ended.stdout}\n{ended.stderr}"
-    return found
+        results[test["name"]] = None if test["passed"] else test["error"] or "skipped"
+    assert results, f"no test was run\n{result.stdout}\n{result.stderr}"
+    return results

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdk_node.package import ROOT, SDK, done
+from tests.sdk_node.package import ROOT, SDK, check_run
 from tests.server.process import Serve
 
 _USER_CODE = pathlib.Path(__file__).parent / "user_code"
@@ -20,40 +20,42 @@ _BIN = SDK / "node_modules" / ".bin"
 _DEV = {"esbuild", "typescript", "@types/node", "@arethetypeswrong/cli", "prettier"}
 
 
-def _ran(project: pathlib.Path, name: str, key: str, url: str) -> Any:
+def _run_snippet(project: pathlib.Path, name: str, key: str, url: str) -> Any:
     """What the issue's snippet tells, run as it stands but for its key."""
     text = (_USER_CODE / name).read_text()
     assert text.count("'your-api-key'") == 1
     (project / name).write_text(text.replace("your-api-key", key))
-    return json.loads(done("node", name, cwd=project, environ={"API_BASE_URL": url}))
+    return json.loads(check_run("node", name, cwd=project, environ={"API_BASE_URL": url}))
 
 
 @pytest.mark.parametrize("name", ["snippet.cjs", "snippet.mjs"])
 def test_snippet_runs_against_headrace(project: pathlib.Path, headrace: Serve, name: str) -> None:
-    told = _ran(project, name, headrace.keys["hello"], headrace.url)
-    assert told["ended"]["status"] == "succeeded"
-    assert told["ended"]["outputs"] == {"text": "You said: Hello World"}
-    assert told["status"]["id"] == told["ended"]["id"]
+    output = _run_snippet(project, name, headrace.keys["hello"], headrace.url)
+    assert output["ended"]["status"] == "succeeded"
+    assert output["ended"]["outputs"] == {"text": "You said: Hello World"}
+    assert output["status"]["id"] == output["ended"]["id"]
 
 
 @pytest.mark.parametrize("name", ["snippet.cjs", "snippet.mjs"])
 def test_snippet_runs_against_a_server_that_speaks_only_v1(project: pathlib.Path, dify: str, name: str) -> None:
-    told = _ran(project, name, "app-02_template", f"{dify}/v1")
-    assert told["ended"] == told["status"]
-    assert told["status"]["outputs"] == {"text": "Hello hi! 12"}
+    output = _run_snippet(project, name, "app-02_template", f"{dify}/v1")
+    assert output["ended"] == output["status"]
+    assert output["status"]["outputs"] == {"text": "Hello hi! 12"}
 
 
-def test_the_guides_snippet_runs_word_for_word(tarball: pathlib.Path, tmp_path: pathlib.Path, headrace: Serve) -> None:
+def test_the_snippet_of_the_guide_runs_unchanged(
+    tarball: pathlib.Path, tmp_path: pathlib.Path, headrace: Serve
+) -> None:
     """With the package installed under the name that the README's command gives it."""
     command = f"`npm install dify-client@file:headrace/sdks/node/{tarball.name}`"
     assert command in (SDK / "README.md").read_text("utf-8")
     (tmp_path / "package.json").write_text('{"name": "shop", "private": true}')
-    done("npm", "install", "--offline", "--no-audit", "--no-fund", f"dify-client@file:{tarball}", cwd=tmp_path)
+    check_run("npm", "install", "--offline", "--no-audit", "--no-fund", f"dify-client@file:{tarball}", cwd=tmp_path)
     text = (_USER_CODE / "snippet.cjs").read_text().replace("require('headrace-client')", "require('dify-client')")
     assert "headrace" not in text
     (tmp_path / "snippet.cjs").write_text(text.replace("your-api-key", headrace.keys["hello"]))
-    told = json.loads(done("node", "snippet.cjs", cwd=tmp_path, environ={"API_BASE_URL": headrace.url}))
-    assert told["ended"]["outputs"] == {"text": "You said: Hello World"}
+    output = json.loads(check_run("node", "snippet.cjs", cwd=tmp_path, environ={"API_BASE_URL": headrace.url}))
+    assert output["ended"]["outputs"] == {"text": "You said: Hello World"}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_user_code_passes_strict_type_checks(project: pathlib.Path, module: str,
     options |= {"exactOptionalPropertyTypes": True, "noUncheckedIndexedAccess": True, "skipLibCheck": False}
     for libraries in ({"lib": ["es2022", "dom", "dom.iterable"], "types": []}, _node_types()):
         (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | libraries}))
-        done(_BIN / "tsc", "-p", ".", cwd=folder)
+        check_run(_BIN / "tsc", "-p", ".", cwd=folder)
 
 
 def _node_types() -> dict[str, Any]:
@@ -77,11 +79,11 @@ def _node_types() -> dict[str, Any]:
 
 
 def test_types_are_right_for_every_way_to_import(tarball: pathlib.Path) -> None:
-    assert "No problems found" in done(_BIN / "attw", tarball)
+    assert "No problems found" in check_run(_BIN / "attw", tarball)
 
 
 def test_sources_are_formatted() -> None:
-    done(_BIN / "prettier", "--check", "src", "test", "scripts")
+    check_run(_BIN / "prettier", "--check", "src", "test", "scripts")
 
 
 def test_tarball_has_what_is_needed_and_no_more(tarball: pathlib.Path) -> None:
@@ -92,10 +94,10 @@ def test_tarball_has_what_is_needed_and_no_more(tarball: pathlib.Path) -> None:
 
 
 def test_nothing_is_needed_at_run_time() -> None:
-    told = json.loads((SDK / "package.json").read_text())
-    assert "dependencies" not in told
-    assert set(told["devDependencies"]) == _DEV
-    assert told["engines"] == {"node": ">=18"}
+    package = json.loads((SDK / "package.json").read_text())
+    assert "dependencies" not in package
+    assert set(package["devDependencies"]) == _DEV
+    assert package["engines"] == {"node": ">=18"}
     locked = (SDK / "package-lock.json").read_text()
     assert '"resolved"' not in locked
     assert "://registry" not in locked
@@ -103,30 +105,30 @@ def test_nothing_is_needed_at_run_time() -> None:
 
 def _python_names() -> set[str]:
     """The public methods and properties of the Python client, in camel case."""
-    found: set[str] = set()
+    names: set[str] = set()
     folder = ROOT / "sdks" / "python" / "src" / "headrace_client" / "_async"
     for module in ("apps", "chats", "client", "runs"):
-        for each in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
-            if isinstance(each, ast.ClassDef):
-                methods = (each for each in each.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
-                found |= {method.name for method in methods if not method.name.startswith("_")}
-    camel = {re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) for name in found}
+        for node in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
+            if isinstance(node, ast.ClassDef):
+                methods = (node for node in node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+                names |= {method.name for method in methods if not method.name.startswith("_")}
+    camel = {re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) for name in names}
     return camel - {"aclose"}  # there is nothing to close: Node's own pool is used
 
 
 def _node_names() -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for module in ("client", "chats", "runs", "core"):
-        told = (SDK / "dist" / "esm" / f"{module}.d.ts").read_text()
-        found |= set(re.findall(r"^    (?:get )?(\w+)(?:<.*>)?\(", told, re.MULTILINE))
-    return found - {"constructor", "toJSON"}
+        declarations = (SDK / "dist" / "esm" / f"{module}.d.ts").read_text()
+        names |= set(re.findall(r"^    (?:get )?(\w+)(?:<.*>)?\(", declarations, re.MULTILINE))
+    return names - {"constructor", "toJSON"}
 
 
-def test_methods_are_called_as_in_python(tarball: pathlib.Path) -> None:
+def test_methods_have_the_names_of_python(tarball: pathlib.Path) -> None:
     assert _node_names() == _python_names()
 
 
-def test_examples_of_the_readme_run_as_they_stand(project: pathlib.Path, headrace: Serve, dify: str) -> None:
+def test_examples_of_the_readme_run_unchanged(project: pathlib.Path, headrace: Serve, dify: str) -> None:
     blocks = re.findall(r"^```ts\n(.*?)^```", (SDK / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     folder = project / "readme"
     folder.mkdir()
@@ -136,11 +138,11 @@ def test_examples_of_the_readme_run_as_they_stand(project: pathlib.Path, headrac
     (folder / "contract.pdf").write_bytes(b"%PDF-")
     options = {"strict": True, "target": "es2022", "module": "node16", "moduleResolution": "node16"}
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | _node_types()}))
-    done(_BIN / "tsc", "-p", ".", cwd=folder)
+    check_run(_BIN / "tsc", "-p", ".", cwd=folder)
     hello = (headrace.keys["hello"], headrace.url)
     peers = [(f"app-{case}", dify) for case in ("18_inputs_all", "38_chat_convvar_turn2")]
     options_of_a_call, runs, streams, _, chats = (
-        done("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
+        check_run("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
         for number, (key, url) in enumerate([hello, hello, hello, *peers])
     )
     assert len(blocks) == 5

@@ -164,7 +164,7 @@ async def test_a_call_waits_for_the_detection_of_another_only_until_its_timeout(
         faults.steps.append({"hang": 4})
         client = make(TEMPLATE, f"{server.url}/api", real_time=True, retry=RetryPolicy(delay=0.01))
         first = at_once(client)
-        assert await asyncio.to_thread(faults.asked.wait, 60)
+        assert await asyncio.to_thread(faults.received.wait, 60)
         with pytest.raises(APITimeoutError):
             await at_once(client, timeout=0.1)
         assert not first.done()
