@@ -3,10 +3,10 @@ import { inspect } from 'node:util';
 import { afterEach, before, test } from 'node:test';
 import { AuthenticationError, DifyClient, HeadraceError, NotFoundError, TimeoutError, VERSION } from 'headrace-client';
 import { clientOf, dify, errorOf, eventsIn, faults, headrace, recordings } from './servers.js';
-import type { Faults, Served, Step } from './servers.js';
+import type { Faults, TestServer, Step } from './servers.js';
 
-let real: Served;
-let peer: Served;
+let real: TestServer;
+let peer: TestServer;
 let fault: Faults;
 before(async () => {
   [real, peer] = await Promise.all([headrace(), dify()]);
@@ -50,7 +50,7 @@ const GUESSES: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   '/flows': { '/flows': 0, '/flows/v1': 0, '/flows/api': 2, '/flows/api/v1': 2 },
   '/flows/api': { '/flows/api': 1, '/flows/api/api': 0 },
 };
-const asked = async (proxy: Faults) => (await proxy.came()).map(({ method, path }) => `${method} ${path}`);
+const callsOf = async (proxy: Faults) => (await proxy.requests()).map(({ method, path }) => `${method} ${path}`);
 
 test('base.api-may-be-a-prefix', async () => {
   const app = real.apps['hello'];
@@ -63,11 +63,12 @@ test('base.api-may-be-a-prefix', async () => {
       for (const workflowId of [app?.app_id, app?.workflow_id]) {
         await toReal.script();
         const run = await ours.createWorkflowRun({ workflowId, inputs: { text: 'hi' } });
-        const came = await asked(toReal);
-        assert.equal(came.pop(), `POST ${prefix}/api/v1/workflows/${workflowId}/run`, base);
-        // the asynchronous API says whose it is, so that one look is enough
-        const looked = workflowId === app?.app_id && count ? [`GET ${base.replace(/\/v1\/?$/, '')}/v1/parameters`] : [];
-        assert.deepEqual(came, looked, base);
+        const calls = await callsOf(toReal);
+        assert.equal(calls.pop(), `POST ${prefix}/api/v1/workflows/${workflowId}/run`, base);
+        // the asynchronous API identifies itself, so that one request is enough
+        const guesses =
+          workflowId === app?.app_id && count ? [`GET ${base.replace(/\/v1\/?$/, '')}/v1/parameters`] : [];
+        assert.deepEqual(calls, guesses, base);
         assert.deepEqual((await ours.wait(run)).outputs, { text: 'You said: hi' });
       }
       assert.deepEqual((await ours.runWorkflow({ inputs: { text: 'hi' } })).outputs, { text: 'You said: hi' });
@@ -76,13 +77,13 @@ test('base.api-may-be-a-prefix', async () => {
       await toPeer.script();
       const theirs = clientOf({ url: toPeer.url + base }, 'app-02_template');
       const run = await theirs.createWorkflowRun({ workflowId: version, inputs: { query: 'hi' } });
-      const came = await asked(toPeer);
+      const calls = await callsOf(toPeer);
       assert.deepEqual(
-        came.slice(count),
+        calls.slice(count),
         [`POST ${prefix}/api/v1/workflows/${version}/run`, `POST ${prefix}/v1/workflows/${version}/run`],
         base,
       );
-      assert.ok(came.slice(0, count).every((each) => each.startsWith('GET ')));
+      assert.ok(calls.slice(0, count).every((call) => call.startsWith('GET ')));
       assert.deepEqual((await theirs.getWorkflowRunStatus(run)).outputs, { text: 'Hello hi! 12' });
       assert.equal(theirs.baseUrl, toPeer.url + prefix);
     }
@@ -94,46 +95,46 @@ test('base.api-may-be-a-prefix', async () => {
 test('base.api-is-detected-once', async () => {
   const proxy = await faults(peer, '/api');
   const [prefixed, plain] = ['GET /api/v1/parameters', 'GET /v1/parameters'];
-  const made = (base: string, key = 'app-02_template') =>
+  const newClient = (base: string, key = 'app-02_template') =>
     clientOf({ url: proxy.url + base }, key, { retry: { delay: 0.01 } });
   const run = { inputs: { query: 'hi' } };
 
   await proxy.script();
-  let client = made('/api');
+  let client = newClient('/api');
   await Promise.all(Array.from({ length: 10 }, () => client.getInfo()));
-  assert.deepEqual(await asked(proxy), [prefixed, ...Array<string>(10).fill('GET /api/v1/info')]);
+  assert.deepEqual(await callsOf(proxy), [prefixed, ...Array<string>(10).fill('GET /api/v1/info')]);
 
-  // a proxy that is not there yet, and one that is too busy
+  // a proxy that does not have the route yet, and one that is overloaded
   const missing: Step = { status: 404, headers: { 'Content-Type': 'text/html' }, body: '<html>not here</html>' };
   await proxy.script(missing, missing, missing);
-  client = made('/api/v1');
+  client = newClient('/api/v1');
   await errorOf(client.runWorkflow(run), NotFoundError);
-  assert.deepEqual(await asked(proxy), [prefixed, plain, 'POST /v1/workflows/run']);
-  const told = (status: number): Step => ({ status, body: { code: 'busy', message: 'm', status } });
-  await proxy.script(told(503), told(429));
+  assert.deepEqual(await callsOf(proxy), [prefixed, plain, 'POST /v1/workflows/run']);
+  const busy = (status: number): Step => ({ status, body: { code: 'busy', message: 'm', status } });
+  await proxy.script(busy(503), busy(429));
   await client.runWorkflow(run);
-  assert.deepEqual(await asked(proxy), [prefixed, prefixed, prefixed, 'POST /api/v1/workflows/run']);
+  assert.deepEqual(await callsOf(proxy), [prefixed, prefixed, prefixed, 'POST /api/v1/workflows/run']);
 
-  // who is refused has found the server
+  // a 401 shows that the server was found
   await proxy.script();
-  await errorOf(made('/api', 'app-wrong').runWorkflow(run), AuthenticationError);
-  assert.deepEqual(await asked(proxy), [prefixed, 'POST /api/v1/workflows/run']);
+  await errorOf(newClient('/api', 'app-wrong').runWorkflow(run), AuthenticationError);
+  assert.deepEqual(await callsOf(proxy), [prefixed, 'POST /api/v1/workflows/run']);
 });
 
-test('a call waits no longer than it may for what another finds out', async () => {
+test('a call waits for the detection of another only until its timeout', async () => {
   const proxy = await faults(peer, '/api');
   await proxy.script({ hang: 0.8 });
   const client = clientOf({ url: `${proxy.url}/api` }, 'app-02_template', { retry: { delay: 0.01 } });
   const first = client.getInfo();
   await errorOf(client.getInfo({ timeout: 0.05 }), TimeoutError);
   const aborter = new AbortController();
-  const given = client.getInfo({ signal: aborter.signal });
+  const aborted = client.getInfo({ signal: aborter.signal });
   aborter.abort(new RangeError('enough'));
-  await errorOf(given, RangeError);
+  await errorOf(aborted, RangeError);
   assert.equal((await first).name, '02_template');
-  assert.equal((await asked(proxy)).filter((each) => each.endsWith('/parameters')).length, 2);
+  assert.equal((await callsOf(proxy)).filter((call) => call.endsWith('/parameters')).length, 2);
 
-  // once nobody waits any more, it is given up, and the next call begins anew
+  // when no call waits any more, the detection is aborted, and the next call starts it again
   await proxy.script({ hang: 5 });
   const other = clientOf({ url: `${proxy.url}/api` }, 'app-02_template');
   await errorOf(other.getInfo({ timeout: 0.2 }), TimeoutError);
@@ -143,9 +144,9 @@ test('a call waits no longer than it may for what another finds out', async () =
 test('base.key-is-sent-as-bearer', async () => {
   await fault.script();
   await clientOf(fault, 'app-02_template').getInfo();
-  const [came] = await fault.came();
-  assert.equal(came?.headers['authorization'], 'Bearer app-02_template');
-  assert.match(came.headers['user-agent'] ?? '', new RegExp(`^headrace-client-node/${VERSION}$`));
+  const [request] = await fault.requests();
+  assert.equal(request?.headers['authorization'], 'Bearer app-02_template');
+  assert.match(request.headers['user-agent'] ?? '', new RegExp(`^headrace-client-node/${VERSION}$`));
 });
 
 test('base.key-missing-is-an-error', async () => {

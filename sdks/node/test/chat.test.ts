@@ -12,7 +12,7 @@ import { ConnectionError, StreamInterruptedError, TimeoutError } from 'headrace-
 import type { Fetch, FetchInit } from 'headrace-client';
 import type * as undici from 'undici-types';
 import { Pauses, all, clientOf, dify, errorOf, eventsIn, faults, headrace, recordings } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
 const CHAT = 'app-33_chat_llm';
 const TURN = 'app-38_chat_convvar_turn2';
@@ -22,15 +22,16 @@ const ANSWER = eventsIn(RECORDED)
   .map((event) => event['answer'])
   .join('');
 const SSE = { 'Content-Type': 'text/event-stream' };
-let real: Served;
-let peer: Served;
+let real: TestServer;
+let peer: TestServer;
 let fault: Faults;
 before(async () => {
   [real, peer] = await Promise.all([headrace(), dify()]);
   fault = await faults(peer);
 });
 
-const bodies = async () => (await fault.came()).map((came) => (came.body ? (JSON.parse(came.body) as unknown) : null));
+const bodies = async () =>
+  (await fault.requests()).map((request) => (request.body ? (JSON.parse(request.body) as unknown) : null));
 const conversation = async () => (await clientOf(peer, TURN).listConversations().first()).data[0]?.id ?? '';
 
 test('chat.blocking', async () => {
@@ -71,7 +72,7 @@ test('chat.stop', async () => {
   assert.equal((await client.stopChatMessage('t1')).result, 'success');
   assert.equal((await client.stopCompletion('t2', { user: 'u' })).result, 'success');
   assert.deepEqual(
-    (await fault.came()).map((came) => came.path),
+    (await fault.requests()).map((request) => request.path),
     ['/v1/chat-messages/t1/stop', '/v1/completion-messages/t2/stop'],
   );
   assert.deepEqual(await bodies(), [{ user: 'abc-123' }, { user: 'u' }]);
@@ -113,14 +114,14 @@ test('chat.feedback', async () => {
     { rating: 'like', content: 'good', user: 'abc-123' },
     { rating: null, user: 'abc-123' },
   ]);
-  const told = (await all(client.listFeedbacks({ limit: 1 }))).map((each) => each.message_id);
-  assert.deepEqual(told.slice(-2), ['m1', 'm2']);
+  const messageIds = (await all(client.listFeedbacks({ limit: 1 }))).map((feedback) => feedback.message_id);
+  assert.deepEqual(messageIds.slice(-2), ['m1', 'm2']);
 });
 
 test('chat.conversations-list-rename-delete', async () => {
   const client = clientOf(peer, TURN);
-  const found = await all(client.listConversations({ limit: 1, sortBy: '-updated_at' }));
-  assert.ok(found.length >= 1);
+  const conversations = await all(client.listConversations({ limit: 1, sortBy: '-updated_at' }));
+  assert.ok(conversations.length >= 1);
   const id = await conversation();
   assert.equal((await client.renameConversation(id, { name: 'other' })).name, 'other');
   assert.equal((await client.renameConversation(id, { autoGenerate: true })).name, 'made up');
@@ -129,8 +130,8 @@ test('chat.conversations-list-rename-delete', async () => {
 
 test('chat.messages', async () => {
   const pages = clientOf(peer, TURN).listMessages(await conversation(), { limit: 2 });
-  const told = (await all(pages.pages())).map((page) => page.data.map((message) => message.answer));
-  assert.deepEqual(told, [['count=2', 'count=3'], ['count=1']]);
+  const answers = (await all(pages.pages())).map((page) => page.data.map((message) => message.answer));
+  assert.deepEqual(answers, [['count=2', 'count=3'], ['count=1']]);
   assert.equal((await all(pages)).length, 3);
 });
 
@@ -148,13 +149,13 @@ test('chat.cut-ends-with-the-answer', async () => {
   for (let cut = 700; cut < RECORDED.length - 2; cut += 900) {
     await fault.script({ pass: true, cut });
     const stream = client.streamChatMessage({ query: 'how are you' });
-    const told = await all(stream);
-    const last = told.at(-1);
+    const events = await all(stream);
+    const last = events.at(-1);
     assert.ok(last?.event === 'message_end' && last.synthesized, String(cut));
     assert.deepEqual([last.answer, stream.text], [ANSWER, ANSWER]);
-    const sent = told.filter((event) => !('synthesized' in event));
+    const sent = events.filter((event) => !('synthesized' in event));
     assert.deepEqual(sent, recorded.slice(0, sent.length));
-    assert.equal(told.filter((event) => event.event === 'workflow_finished').length, 1);
+    assert.equal(events.filter((event) => event.event === 'workflow_finished').length, 1);
   }
   // a failed chatflow
   await fault.script({ pass: true, cut: 3000 });
@@ -165,22 +166,22 @@ test('chat.cut-ends-with-the-answer', async () => {
     failed.slice(-2).map((event) => event.event),
     ['workflow_finished', 'error'],
   );
-  // a chat without a workflow: its message is whole when it does not grow any more
+  // a chat without a workflow: its message is complete when it does not grow any more
   const pauses = new Pauses();
   const line = `data: ${JSON.stringify({ event: 'message', conversation_id: 'c', message_id: 'm', task_id: 't', answer: 'On' })}\n\n`;
-  const begun = { status: 200, headers: SSE, body: line, cut: line.length };
+  const stream = { status: 200, headers: SSE, body: line, cut: line.length };
   const history = ['One', 'One two', 'One two'].map((answer) => ({
     status: 200,
     body: { data: [{ id: 'm', answer }] },
   }));
-  await fault.script(begun, { status: 200, body: { data: [] } }, ...history);
+  await fault.script(stream, { status: 200, body: { data: [] } }, ...history);
   const grown = await all(clientOf(fault, 'k', pauses.options).streamChatMessage({ query: 'hi' }));
   const end = grown.at(-1);
   assert.ok(end?.event === 'message_end' && end.answer === 'One two');
   assert.deepEqual(pauses.all, [1, 1.5, 2.25]);
   // of a completion there is no history
   const completion = line.replace('"conversation_id":"c",', '');
-  await fault.script({ ...begun, body: completion, cut: completion.length });
+  await fault.script({ ...stream, body: completion, cut: completion.length });
   const error = await errorOf(all(clientOf(fault, 'k', pauses.options).streamCompletion()), StreamInterruptedError);
   assert.deepEqual([error.messageId, error.text], ['m', 'On']);
 });
@@ -194,8 +195,8 @@ test('chat.audio', async () => {
 
 test('rest.datasets-retrieve', async () => {
   await fault.script();
-  const found = await clientOf(fault, CHAT).retrieve('d1', { query: 'what', retrievalModel: { top_k: 3 } });
-  assert.deepEqual([found.records[0]?.score, found.records[0]?.segment['content']], [0.9, 'found']);
+  const result = await clientOf(fault, CHAT).retrieve('d1', { query: 'what', retrievalModel: { top_k: 3 } });
+  assert.deepEqual([result.records[0]?.score, result.records[0]?.segment['content']], [0.9, 'found']);
   assert.deepEqual(await bodies(), [{ query: 'what', retrieval_model: { top_k: 3 } }]);
 });
 
@@ -214,7 +215,7 @@ test('rest.human-input-submit', async () => {
   assert.deepEqual(await bodies(), [{ inputs: { note: 'yes' }, action: 'approve', user: 'abc-123' }]);
   await fault.script({ reset: true });
   await errorOf(clientOf(fault, CHAT).submitHumanInputForm('token', { action: 'approve' }), Error);
-  assert.equal((await fault.came()).length, 1);
+  assert.equal((await fault.requests()).length, 1);
 });
 
 test('rest.health', async () => {
@@ -237,8 +238,8 @@ test('rest.timeouts-a-call', async () => {
   assert.ok(performance.now() - began < 1500);
 });
 
-/** The package `undici`'s own `fetch` may be given, too. */
-export const given = (fetch: typeof undici.fetch): Fetch => fetch;
+/** The package `undici`'s own `fetch` can be used, too. */
+export const undiciFetch = (fetch: typeof undici.fetch): Fetch => fetch;
 
 /** undici's Agent as Node itself has it: the class `Agent` of the package `undici`. */
 function agent(): new (options: object) => object {
@@ -246,7 +247,7 @@ function agent(): new (options: object) => object {
   return global.constructor as new (options: object) => object;
 }
 
-/** What calls through an HTTP proxy, made of node:http alone. */
+/** Calls through an HTTP proxy, with node:http alone. */
 const through =
   (proxy: string) =>
   (url: string, init: FetchInit): Promise<Response> =>
@@ -266,7 +267,7 @@ test('rest.proxy-and-custom-transport', async () => {
   await fault.script({ status: 200, body: { name: 'through a proxy' } });
   const proxied = clientOf({ url: 'http://somewhere.invalid/v1' }, CHAT, { fetch: through(fault.url) });
   assert.equal((await proxied.getInfo()).name, 'through a proxy');
-  assert.equal((await fault.came())[0]?.headers['host'], 'somewhere.invalid');
+  assert.equal((await fault.requests())[0]?.headers['host'], 'somewhere.invalid');
   const Dispatcher = agent();
   const { hostname, port } = new URL(fault.url);
   const dispatcher = new Dispatcher({
@@ -279,11 +280,11 @@ test('rest.proxy-and-custom-transport', async () => {
   await fault.script({ status: 200, body: { name: 'through a dispatcher' } });
   const client = clientOf({ url: 'http://elsewhere.invalid' }, CHAT, { dispatcher, headers: { 'X-Team': 'a' } });
   assert.equal((await client.getInfo()).name, 'through a dispatcher');
-  const [came] = await fault.came();
-  assert.deepEqual([came?.headers['host'], came?.headers['x-team']], ['elsewhere.invalid', 'a']);
+  const [request] = await fault.requests();
+  assert.deepEqual([request?.headers['host'], request?.headers['x-team']], ['elsewhere.invalid', 'a']);
 });
 
-test('a CA and a client certificate are given with a dispatcher', async () => {
+test('a CA and a client certificate are passed with a dispatcher', async () => {
   const pem = (name: string) => readFileSync(join(process.env['HEADRACE_TEST_TLS'] ?? '', name));
   const server = createServer(
     {
@@ -318,9 +319,9 @@ test('a CA and a client certificate are given with a dispatcher', async () => {
 test('rest.hundred-streams-at-once', async () => {
   const client = clientOf(real, real.keys['hello'] ?? '');
   const one = async (n: number) => (await client.streamWorkflow({ inputs: { text: `n${n}` } }).untilDone()).text;
-  const told = await Promise.all(Array.from({ length: 100 }, (_, n) => one(n)));
+  const texts = await Promise.all(Array.from({ length: 100 }, (_, n) => one(n)));
   assert.deepEqual(
-    told,
+    texts,
     Array.from({ length: 100 }, (_, n) => `You said: n${n}`),
   );
 });

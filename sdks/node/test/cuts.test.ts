@@ -4,11 +4,11 @@ import type { AddressInfo, Server } from 'node:net';
 import { before, test } from 'node:test';
 import { StreamInterruptedError } from 'headrace-client';
 import type { EventStream, WorkflowEvent } from 'headrace-client';
-import { DETAIL, answering, bytesOf, json, notFound, stream } from './answers.js';
+import { DETAIL, answering, bytesOf, json, notFound, stream } from './responses.js';
 import { Pauses, all, clientOf, dify, errorOf, eventsIn, faults, headrace, recordings } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
-let real: Served;
+let real: TestServer;
 let toReal: Faults;
 let toPeer: Faults;
 before(async () => {
@@ -19,16 +19,16 @@ before(async () => {
 
 const CASE = '02_template';
 const RECORDED = recordings().get(CASE) ?? new Uint8Array();
-// with characters that are cut, too
+// so that cuts fall within characters, too
 const OUTPUTS = { text: 'Hello 漢字🙂é 12' };
 const WORDS = bytesOf(new TextDecoder().decode(RECORDED).replaceAll('Hello hi! 12', OUTPUTS.text));
-const WANTED = eventsIn(WORDS);
+const EXPECTED = eventsIn(WORDS);
 const ENDED = { ...DETAIL, outputs: JSON.stringify(OUTPUTS) };
 const CLOSE = 'Connection: close\r\n\r\n';
 const CRLF = Buffer.from('\r\n');
 
-/** The stream that a real run gave, with its ids. */
-async function ran(): Promise<{ bytes: Uint8Array; run: string }> {
+/** The stream of a real run, with its ids. */
+async function recordRun(): Promise<{ bytes: Uint8Array; run: string }> {
   let bytes: Uint8Array[] = [];
   const client = clientOf(real, real.keys['hello'] ?? '', {
     fetch: async (url, init) => {
@@ -41,7 +41,7 @@ async function ran(): Promise<{ bytes: Uint8Array; run: string }> {
   return { bytes: bytes[0] ?? new Uint8Array(), run: stream.runId ?? '' };
 }
 
-/** Answers as Headrace does: all that follows an id. */
+/** Responds like Headrace: with what follows an id. */
 function following(whole: Uint8Array, after: string | null): Uint8Array {
   const mark = after === null ? '' : `id: ${after}\n\n`;
   const from = new TextDecoder().decode(whole).indexOf(mark) + mark.length;
@@ -49,19 +49,19 @@ function following(whole: Uint8Array, after: string | null): Uint8Array {
 }
 
 test('streams.resume-is-exact', async () => {
-  const { bytes, run } = await ran();
-  const wanted = eventsIn(bytes);
+  const { bytes, run } = await recordRun();
+  const expected = eventsIn(bytes);
   const key = real.keys['hello'] ?? '';
-  const blocks = [...new TextDecoder().decode(bytes).matchAll(/\n\n/g)].map((found) => found.index ?? 0);
+  const blocks = [...new TextDecoder().decode(bytes).matchAll(/\n\n/g)].map((match) => match.index ?? 0);
   const client = clientOf(toReal, key, new Pauses().options);
   for (const end of blocks) {
     for (const at of [end - 5, end + 1, end + 2, end + 3]) {
       await toReal.script({ pass: true, cut: at }, { reset: true }, { pass: true, cut: 40 });
       const events = await all(client.followWorkflowRun(run));
-      assert.deepEqual(events, wanted, `cut after ${at} bytes`);
+      assert.deepEqual(events, expected, `cut after ${at} bytes`);
     }
   }
-  // a run that goes on meanwhile, and the stream of its own request
+  // a run that continues meanwhile, and the stream of its own request
   await toReal.script({ pass: true, cut: 700 });
   const workflowId = real.apps['slow']?.app_id;
   const slow = clientOf(toReal, real.keys['slow'] ?? '', new Pauses().options);
@@ -80,46 +80,46 @@ test('streams.resume-is-exact', async () => {
       'workflow_finished',
     ],
   );
-  const came = await toReal.came();
+  const requests = await toReal.requests();
   assert.deepEqual(
-    came.map((each) => each.method),
+    requests.map((request) => request.method),
     ['POST', 'GET'],
   );
 });
 
 test('streams.cut-without-resume-ends-with-the-outcome', async () => {
-  const wanted = eventsIn(RECORDED);
+  const expected = eventsIn(RECORDED);
   const first = new TextDecoder().decode(RECORDED).indexOf('\n\n', 200) + 2;
   await toPeer.script({ pass: true, cut: first + 100 });
   const stream = clientOf(toPeer, `app-${CASE}`, new Pauses().options).streamWorkflow({ inputs: {} });
   const events = await all(stream);
   const last = events.at(-1);
-  assert.deepEqual(events.slice(0, -1), wanted.slice(0, events.length - 1));
+  assert.deepEqual(events.slice(0, -1), expected.slice(0, events.length - 1));
   assert.ok(last?.event === 'workflow_finished' && last.synthesized);
   assert.deepEqual(last.data.outputs, { text: 'Hello hi! 12' });
-  assert.equal(last.task_id, wanted[0]?.['task_id']);
+  assert.equal(last.task_id, expected[0]?.['task_id']);
   assert.equal(stream.run?.status, 'succeeded');
 });
 
-/** What came of a stream: its events, and the error that ended it. */
-async function outcomeOf(events: AsyncIterable<WorkflowEvent>): Promise<[WorkflowEvent[], unknown]> {
-  const came: WorkflowEvent[] = [];
+/** The outcome of a stream: its events, and the error that ended it. */
+async function outcomeOf(stream: AsyncIterable<WorkflowEvent>): Promise<[WorkflowEvent[], unknown]> {
+  const received: WorkflowEvent[] = [];
   try {
-    for await (const event of events) came.push(event);
+    for await (const event of stream) received.push(event);
   } catch (error) {
-    return [came, error];
+    return [received, error];
   }
-  return [came, null];
+  return [received, null];
 }
 
-/** As deepEqual, for thousands of times. */
-function assertSame(came: readonly unknown[], wanted: readonly unknown[], where: string): void {
-  if (JSON.stringify(came) !== JSON.stringify(wanted)) assert.deepEqual(came, wanted, where);
+/** A faster deepEqual, for thousands of calls. */
+function assertSame(actual: readonly unknown[], expected: readonly unknown[], where: string): void {
+  if (JSON.stringify(actual) !== JSON.stringify(expected)) assert.deepEqual(actual, expected, where);
 }
 
 /** Of a server that does not resume: the events so far and the end, or an error where nothing is known. */
-function checkOutcome(came: readonly WorkflowEvent[], error: unknown, where: string): void {
-  const last = came.at(-1);
+function checkOutcome(events: readonly WorkflowEvent[], error: unknown, where: string): void {
+  const last = events.at(-1);
   if (!last) {
     assert.ok(error instanceof StreamInterruptedError && error.runId === null, where);
     return;
@@ -127,12 +127,12 @@ function checkOutcome(came: readonly WorkflowEvent[], error: unknown, where: str
   assert.equal(error, null, where);
   assert.ok(last.event === 'workflow_finished', where);
   assert.deepEqual(last.data.outputs, OUTPUTS, where);
-  const sent = last.synthesized ? came.slice(0, -1) : came;
-  assertSame(sent, WANTED.slice(0, sent.length), where);
-  if (!last.synthesized) assert.equal(sent.length, WANTED.length, where);
+  const sent = last.synthesized ? events.slice(0, -1) : events;
+  assertSame(sent, EXPECTED.slice(0, sent.length), where);
+  if (!last.synthesized) assert.equal(sent.length, EXPECTED.length, where);
 }
 
-// `broken`: else the cut looks like an end, as where a proxy has lost the server and closes its own answer in order
+// without `broken` the cut looks like an end, as if a proxy had lost the server and closed its own response in order
 /** Where to cut a stream: at every byte. Where the end looks orderly, which only adds a check at the end of what
  * arrived: at fewer bytes, and around the ends of the frames. */
 function places(whole: Uint8Array, broken: boolean): number[] {
@@ -146,21 +146,21 @@ for (const broken of [true, false]) {
   const how = broken ? '' : ', which then ends in order';
   test(`streams.cut-at-every-byte${how}`, async () => {
     for (const at of places(WORDS, broken)) {
-      let asked = 0;
+      let runs = 0;
       const client = answering((path) => {
-        if (path === '/v1/workflows/run' && !asked++) return stream([WORDS.slice(0, at)], broken);
+        if (path === '/v1/workflows/run' && !runs++) return stream([WORDS.slice(0, at)], broken);
         if (path.startsWith('/v1/workflows/run/')) return json(ENDED);
         return notFound();
       });
-      const [came, error] = await outcomeOf(client.streamWorkflow());
-      assert.equal(asked, 1);
-      checkOutcome(came, error, `cut after ${at} bytes`);
+      const [events, error] = await outcomeOf(client.streamWorkflow());
+      assert.equal(runs, 1);
+      checkOutcome(events, error, `cut after ${at} bytes`);
     }
   });
 
   test(`streams.cut-at-every-byte of a server that resumes${how}`, async () => {
-    const { bytes } = await ran();
-    const told = eventsIn(bytes);
+    const { bytes } = await recordRun();
+    const expected = eventsIn(bytes);
     const mark = { 'Headrace-API-Version': '1' };
     for (const at of places(bytes, broken)) {
       let first = true;
@@ -175,7 +175,7 @@ for (const broken of [true, false]) {
         return json({ id: 'r', status: 'running' }, mark);
       });
       const events = await all(client.streamWorkflow({ workflowId: '00000000-0000-4000-8000-000000000000' }));
-      assertSame(events, told, `cut after ${at} bytes`);
+      assertSame(events, expected, `cut after ${at} bytes`);
     }
   });
 }
@@ -183,18 +183,20 @@ for (const broken of [true, false]) {
 /** Serves a stream up to a cut, its body framed in this way, over a socket of its own. */
 function framed(frame: string, reset: boolean): Server & { cut: number } {
   const server = createSocketServer((socket) => {
-    let asked = '';
+    let request = '';
     socket.on('error', () => {});
-    socket.on('data', (piece) => {
-      asked += piece.toString('latin1');
-      const [head = '', body] = asked.split('\r\n\r\n');
+    socket.on('data', (chunk) => {
+      request += chunk.toString('latin1');
+      const [head = '', body] = request.split('\r\n\r\n');
       if (body === undefined || body.length < Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0)) return;
       const [, path = ''] = head.split(' ');
       if (path !== '/v1/workflows/run') {
-        const found = path.startsWith('/v1/workflows/run/');
-        const told = found ? JSON.stringify(ENDED) : '{}';
-        const size = `Content-Length: ${Buffer.byteLength(told)}`;
-        socket.end(`HTTP/1.1 ${found ? 200 : 404} X\r\nContent-Type: application/json\r\n${size}\r\n${CLOSE}${told}`);
+        const isDetail = path.startsWith('/v1/workflows/run/');
+        const json = isDetail ? JSON.stringify(ENDED) : '{}';
+        const size = `Content-Length: ${Buffer.byteLength(json)}`;
+        socket.end(
+          `HTTP/1.1 ${isDetail ? 200 : 404} X\r\nContent-Type: application/json\r\n${size}\r\n${CLOSE}${json}`,
+        );
         return;
       }
       const sent = Buffer.from(WORDS.slice(0, server.cut));
@@ -224,8 +226,8 @@ for (const frame of ['chunked', 'content-length', 'until-closed']) {
       const cuts = [0, 1, WORDS.length - 1, WORDS.length];
       for (let at = first - 1; at < WORDS.length; at += 211) cuts.push(at);
       for (server.cut of cuts) {
-        const [came, error] = await outcomeOf(client.streamWorkflow());
-        checkOutcome(came, error, `cut after ${server.cut} bytes`);
+        const [events, error] = await outcomeOf(client.streamWorkflow());
+        checkOutcome(events, error, `cut after ${server.cut} bytes`);
       }
       server.close();
     });
@@ -239,7 +241,7 @@ test('streams.cut-before-the-first-event', async () => {
     const error = await errorOf(all(stream), StreamInterruptedError);
     assert.deepEqual([error.runId, error.taskId, error.lastEvent, error.text], [null, null, null, '']);
     assert.match(error.message, /before anything was known/);
-    assert.equal((await toPeer.came()).length, 1);
+    assert.equal((await toPeer.requests()).length, 1);
   }
 });
 
@@ -268,9 +270,9 @@ test('a stream that breaks again and again is given up', async () => {
     connections++;
     return stream([], true, { 'Headrace-API-Version': '1' });
   }, pauses.options);
-  const told: EventStream<WorkflowEvent> = client.streamWorkflow({
+  const events: EventStream<WorkflowEvent> = client.streamWorkflow({
     workflowId: '00000000-0000-4000-8000-000000000000',
   });
-  await errorOf(all(told), StreamInterruptedError);
+  await errorOf(all(events), StreamInterruptedError);
   assert.deepEqual([connections, pauses.all], [4, [1, 2]]);
 });

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
 import { HeadraceError, LocalFile } from 'headrace-client';
 import { all, clientOf, dify, errorOf, faults, headrace } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'headrace-client-files-'));
 const path = join(folder, 'note.txt');
@@ -18,7 +18,7 @@ const PNG = Buffer.from(
   'base64',
 );
 const KEY = 'app-18_inputs_all'; // its form: text, para, sel, num, chk, obj, file, files
-let real: Served;
+let real: TestServer;
 let fault: Faults;
 let toReal: Faults;
 before(async () => {
@@ -31,14 +31,14 @@ before(async () => {
 async function sent(inputs: Record<string, unknown>, files?: never[]): Promise<Record<string, unknown>> {
   await fault.script();
   await clientOf(fault, KEY).runWorkflow({ inputs, files });
-  const run = (await fault.came()).find((came) => came.path === '/v1/workflows/run');
+  const run = (await fault.requests()).find((request) => request.path === '/v1/workflows/run');
   return JSON.parse(run?.body ?? '{}') as Record<string, unknown>;
 }
 
 const local = (type: string) => ({ type, transfer_method: 'local_file' });
 
 test('files.path-bytes-and-file-object-are-uploaded', async () => {
-  const given = {
+  const files = {
     path: new LocalFile(path),
     url: pathToFileURL(path),
     bytes: Buffer.from('what was noted'),
@@ -46,17 +46,17 @@ test('files.path-bytes-and-file-object-are-uploaded', async () => {
     stream: createReadStream(path),
     web: new Blob(['what was noted']).stream(),
   };
-  for (const [form, file] of Object.entries(given)) {
+  for (const [form, file] of Object.entries(files)) {
     const { inputs } = (await sent({ text: 't', file })) as { inputs: { file: Record<string, string> } };
     const { upload_file_id, ...rest } = inputs.file;
     assert.deepEqual(rest, local('document'), form);
     assert.match(upload_file_id ?? '', /^[0-9a-f-]{36}$/, form);
-    const upload = (await fault.came()).find((came) => came.path === '/v1/files/upload');
+    const upload = (await fault.requests()).find((request) => request.path === '/v1/files/upload');
     assert.match(upload?.body ?? '', /what was noted/, form);
     assert.match(upload?.body ?? '', form === 'path' ? /filename="note.txt"/ : /filename="(note|file).txt"/, form);
     assert.match(upload?.body ?? '', /Content-Type: text\/plain/, form);
   }
-  // the real server takes them, in each shape
+  // the real server accepts them in each form
   const client = clientOf(real, real.keys['files'] ?? '');
   const run = await client.runWorkflow({ inputs: { file: PNG, files: [new LocalFile(path), PNG] } });
   assert.equal(run.status, 'succeeded');
@@ -77,8 +77,8 @@ test('files.path-bytes-and-file-object-are-uploaded', async () => {
 
 test('files.url-is-passed-on', async () => {
   const url = 'https://example.com/a/photo.JPG?size=1';
-  for (const given of [url, new URL(url)]) {
-    const { inputs } = (await sent({ text: 't', file: given })) as { inputs: { file: unknown } };
+  for (const value of [url, new URL(url)]) {
+    const { inputs } = (await sent({ text: 't', file: value })) as { inputs: { file: unknown } };
     assert.deepEqual(inputs.file, { type: 'image', transfer_method: 'remote_url', url });
   }
   const body = await sent({}, [url, path] as never[]);
@@ -118,10 +118,10 @@ test('files.parameters-requested-once', async () => {
   await Promise.all(
     [1, 2, 3].map(() => client.runWorkflow({ inputs: { text: 't', file: 'https://example.com/x.png' } })),
   );
-  assert.equal((await fault.came()).filter((came) => came.path === '/v1/parameters').length, 1);
+  assert.equal((await fault.requests()).filter((request) => request.path === '/v1/parameters').length, 1);
   await fault.script();
   await clientOf(fault, KEY).runWorkflow({ inputs: { text: 'no file', num: 1, obj: { a: [1] } } });
-  assert.equal((await fault.came()).length, 1);
+  assert.equal((await fault.requests()).length, 1);
 });
 
 test('files.text-stays-text', async () => {
@@ -134,10 +134,10 @@ test('files.uploaded-as-the-same-user', async () => {
   await toReal.script();
   const client = clientOf(toReal, real.keys['files'] ?? '', { user: 'usually' });
   assert.equal((await client.runWorkflow({ inputs: { file: PNG }, user: 'somebody' })).status, 'succeeded');
-  const came = await toReal.came();
-  const upload = came.find((each) => each.path === '/v1/files/upload');
+  const requests = await toReal.requests();
+  const upload = requests.find((request) => request.path === '/v1/files/upload');
   assert.match(upload?.body ?? '', /name="user"\r\n\r\nsomebody\r\n/);
-  assert.match(came.at(-1)?.body ?? '', /"user":"somebody"/);
+  assert.match(requests.at(-1)?.body ?? '', /"user":"somebody"/);
 });
 
 test('a file may have any name', async () => {
@@ -148,7 +148,7 @@ test('a file may have any name', async () => {
   }
   await fault.script();
   await clientOf(fault, KEY).uploadFile(PNG, { filename: 'a\r\nX-Evil: 1\r\n\r\n.png' });
-  assert.ok(!(await fault.came())[0]?.body.includes('\nX-Evil'));
+  assert.ok(!(await fault.requests())[0]?.body.includes('\nX-Evil'));
 });
 
 test('an upload is sent again whole after a broken connection', async () => {
@@ -158,9 +158,9 @@ test('an upload is sent again whole after a broken connection', async () => {
   const [first, second] = (
     await all(
       (async function* () {
-        yield* await fault.came();
+        yield* await fault.requests();
       })(),
     )
-  ).map((came) => came.body.length);
+  ).map((request) => request.body.length);
   assert.ok(first && second && Math.abs(first - second) < 10);
 });

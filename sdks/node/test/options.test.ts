@@ -13,11 +13,11 @@ import {
 } from 'headrace-client';
 import type { DifyClient } from 'headrace-client';
 import { Pauses, clientOf, errorOf, faults, headrace } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
 const KEY = 'app-secret-key';
 const INFO = { status: 200, body: { name: 'x' }, headers: { 'X-Request-Id': 'req-1' } };
-let server: Served;
+let server: TestServer;
 let fault: Faults;
 before(async () => {
   server = await headrace();
@@ -36,7 +36,7 @@ test('rest.with-options', async () => {
   await client.getInfo();
   await errorOf(client.withOptions({ maxRetries: 0 }).getInfo(), ServerError);
   await client.withOptions({ user: 'you' }).stopWorkflow('t');
-  const [first, second, , stopped] = await fault.came();
+  const [first, second, , stopped] = await fault.requests();
   const sent = [first, second].map((request) => [request?.headers['X-Team'] ?? request?.headers['x-team']]);
   assert.deepEqual(sent, [['shop'], ['shop']]);
   const traces = [first, second].map((request) => request?.headers['X-Trace'] ?? request?.headers['x-trace'] ?? null);
@@ -44,14 +44,14 @@ test('rest.with-options', async () => {
   assert.match(stopped?.body ?? '', /"you"/);
 });
 
-test('rest.with-options: what was found out is shared', async () => {
+test('rest.with-options: what is known about the server is shared', async () => {
   const workflowId = '00000000-0000-4000-8000-000000000000';
   const client = clientOf(fault, KEY);
   const started = streamOf('workflow_started', { id: 'r', workflow_id: workflowId });
   await fault.script({ status: 404, body: '<html>' }, started, started);
   await client.withOptions({ user: 'a' }).createWorkflowRun({ workflowId });
   await client.withOptions({ user: 'b' }).createWorkflowRun({ workflowId });
-  const paths = (await fault.came()).map(({ path }) => path);
+  const paths = (await fault.requests()).map(({ path }) => path);
   assert.deepEqual(paths, [
     `/api/v1/workflows/${workflowId}/run`,
     `/v1/workflows/${workflowId}/run`,
@@ -160,7 +160,7 @@ test('rest.headers: replaced however they are written', async () => {
   const client = clientOf(fault, KEY, { headers: { 'X-Team': 'shop', authorization: 'Bearer other' } });
   await fault.script(INFO);
   await client.withOptions({ headers: { 'x-team': 'desk' } }).getInfo();
-  const [request] = await fault.came();
+  const [request] = await fault.requests();
   const sent = Object.entries(request?.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]);
   assert.deepEqual(sent.filter(([name]) => name === 'x-team' || name === 'authorization').sort(), [
     ['authorization', `Bearer ${KEY}`],
@@ -175,7 +175,7 @@ test('errors: headers that cannot be', () => {
   }
 });
 
-test('rest.with-options: a policy of retries counts, whatever the client was made with', async () => {
+test('rest.with-options: a retry policy takes effect, whatever the client was created with', async () => {
   const client = clientOf(fault, KEY, { maxRetries: 5, ...new Pauses().options });
   await fault.script({ status: 503 }, INFO);
   await errorOf(client.withOptions({ retry: { maxRetries: 0 } }).getInfo(), ServerError);

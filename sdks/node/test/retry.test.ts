@@ -16,10 +16,10 @@ import {
   ValidationError,
 } from 'headrace-client';
 import { Pauses, clientOf, dify, errorOf, faults } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
 const KEY = 'app-02_template';
-let peer: Served;
+let peer: TestServer;
 let fault: Faults;
 before(async () => {
   peer = await dify();
@@ -52,14 +52,14 @@ test('retry.gives-up-after-three', async () => {
   await fault.script(unavailable, unavailable, unavailable, unavailable);
   const error = await errorOf(clientOf(fault, KEY, new Pauses().options).getInfo(), ServerError);
   assert.deepEqual([error.status, error.code, error.message], [503, 'service_unavailable', 'later']);
-  assert.equal((await fault.came()).length, 4);
+  assert.equal((await fault.requests()).length, 4);
 });
 
 test('retry.never-another-4xx', async () => {
   for (const status of [400, 401, 403, 404, 409, 422]) {
     await fault.script({ status, body: { code: 'x', message: 'y', status } });
     await errorOf(clientOf(fault, KEY, new Pauses().options).getInfo(), HeadraceError);
-    assert.equal((await fault.came()).length, 1, String(status));
+    assert.equal((await fault.requests()).length, 1, String(status));
   }
 });
 
@@ -95,7 +95,7 @@ test('retry.run-is-not-repeated', async () => {
   for (const step of [{ reset: true as const }, { status: 502, body: 'bad gateway' }]) {
     await fault.script(step);
     await errorOf(clientOf(fault, KEY, new Pauses().options).runWorkflow({ inputs: { query: 'hi' } }), HeadraceError);
-    assert.equal((await fault.came()).length, 1);
+    assert.equal((await fault.requests()).length, 1);
   }
 });
 
@@ -111,7 +111,7 @@ test('retry.run-that-did-not-arrive-is-repeated', async () => {
 test('retry.options', async () => {
   await fault.script(unavailable);
   await errorOf(clientOf(fault, KEY, { maxRetries: 0 }).getInfo(), ServerError);
-  assert.equal((await fault.came()).length, 1);
+  assert.equal((await fault.requests()).length, 1);
   const pauses = new Pauses();
   await fault.script(unavailable, unavailable);
   await clientOf(fault, KEY, { ...pauses.options, retry: { delay: 0.5, factor: 3, jitter: 0 } }).getInfo();
@@ -197,11 +197,11 @@ test('errors.chat-run-failed', async () => {
   assert.match(error.message, /^Run failed: /);
 });
 
-test('a redirect is told, not followed', async () => {
+test('a redirect is an error, not followed', async () => {
   await fault.script({ status: 301, headers: { Location: 'https://other.example/v1/info' }, body: '' });
   const error = await errorOf(clientOf(fault, KEY).getInfo(), HeadraceError);
   assert.match(error.message, /redirects to https:\/\/other\.example/);
-  assert.equal((await fault.came()).length, 1);
+  assert.equal((await fault.requests()).length, 1);
 });
 
 test('a signal ends a call, and the pause before its repetition', async () => {
@@ -218,5 +218,5 @@ test('a signal ends a call, and the pause before its repetition', async () => {
   assert.equal((await errorOf(waiting, DOMException)).name, 'AbortError');
   await fault.script();
   await errorOf(clientOf(fault, KEY).getInfo({ signal: AbortSignal.abort(reason) }), Error);
-  assert.equal((await fault.came()).length, 0);
+  assert.equal((await fault.requests()).length, 0);
 });

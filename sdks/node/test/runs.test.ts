@@ -3,10 +3,10 @@ import { before, test } from 'node:test';
 import { NotFoundError, RunFailedError, StreamInterruptedError, WaitTimeoutError, isFinal } from 'headrace-client';
 import type { ClientOptions } from 'headrace-client';
 import { Pauses, all, clientOf, dify, errorOf, eventsIn, faults, headrace, listening, recordings } from './servers.js';
-import type { Faults, Served } from './servers.js';
+import type { Faults, TestServer } from './servers.js';
 
-let real: Served;
-let peer: Served;
+let real: TestServer;
+let peer: TestServer;
 let toReal: Faults;
 let toPeer: Faults;
 before(async () => {
@@ -62,14 +62,14 @@ test('runs.create-detects-the-server-once', async () => {
   await toPeer.script();
   await client.createWorkflowRun({ workflowId: 'a-name', inputs: { query: 'hi' } });
   assert.deepEqual(
-    (await toPeer.came()).map((came) => came.path),
+    (await toPeer.requests()).map((request) => request.path),
     ['/api/v1/workflows/a-name/run', '/v1/workflows/run'],
   );
   await toPeer.script();
   const created = await client.createWorkflowRun({ workflowId: 'a-name', inputs: { query: 'hi' } });
   await client.getWorkflowRunStatus(created);
   assert.deepEqual(
-    (await toPeer.came()).map((came) => came.path),
+    (await toPeer.requests()).map((request) => request.path),
     ['/v1/workflows/run', `/v1/workflows/run/${created.workflow_run_id}`],
   );
 });
@@ -78,9 +78,9 @@ test('runs.create-sends-idempotency-key', async () => {
   const client = clientOf(toReal, real.keys['hello'] ?? '', new Pauses().options);
   await toReal.script({ pass: true, cut: 0 }, { status: 502, body: 'bad gateway' });
   const created = await client.createWorkflowRun({ workflowId: appOf('hello'), inputs: { text: 'once only' } });
-  const came = await toReal.came();
-  const keys = new Set(came.map((each) => each.headers['idempotency-key']));
-  assert.deepEqual([came.length, keys.size], [3, 1]);
+  const requests = await toReal.requests();
+  const keys = new Set(requests.map((request) => request.headers['idempotency-key']));
+  assert.deepEqual([requests.length, keys.size], [3, 1]);
   assert.ok([...keys][0]);
   const runs = await all(hello().listWorkflowRuns({ keyword: 'once only' }));
   assert.deepEqual(
@@ -89,17 +89,17 @@ test('runs.create-sends-idempotency-key', async () => {
   );
   await toReal.script();
   await client.createWorkflowRun({ workflowId: appOf('hello'), inputs: { text: 'x' }, idempotencyKey: 'mine' });
-  assert.equal((await toReal.came())[0]?.headers['idempotency-key'], 'mine');
+  assert.equal((await toReal.requests())[0]?.headers['idempotency-key'], 'mine');
 });
 
 test('runs.create-closes-the-stream', async () => {
   const [first] = eventsIn(recordings().get('02_template') ?? new Uint8Array());
-  let told: (() => void) | undefined;
-  const closed = new Promise<void>((resolve) => (told = resolve));
+  let notify: (() => void) | undefined;
+  const closed = new Promise<void>((resolve) => (notify = resolve));
   const endless = await listening((_, response) => {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
     response.write(`data: ${JSON.stringify(first)}\n\n`);
-    response.on('close', () => told?.());
+    response.on('close', () => notify?.());
   });
   const created = await clientOf(endless, 'k').createWorkflowRun({ inputs: { query: 'hi' } });
   assert.equal(created.workflow_run_id, first?.['workflow_run_id']);
@@ -200,9 +200,9 @@ test('runs.run-and-wait', async () => {
     const run = await hello().runAndWait({ workflowId, inputs: { text: 'x' } });
     assert.deepEqual([run.status, run.outputs], ['succeeded', { text: 'You said: x' }]);
   }
-  const polling = { first: 200 }; // which it does not come to: the end is told when it comes
-  const held = await slow().runAndWait({ workflowId: appOf('slow'), inputs: { seconds: 0.1 }, polling });
-  assert.deepEqual(held.outputs, { done: 'slept' });
+  const polling = { first: 200 }; // not reached: the response comes when the run ends
+  const run = await slow().runAndWait({ workflowId: appOf('slow'), inputs: { seconds: 0.1 }, polling });
+  assert.deepEqual(run.outputs, { done: 'slept' });
   const peers = await template().runAndWait({ inputs: { query: 'hi' } });
   assert.deepEqual([peers.status, peers.outputs], ['succeeded', { text: 'Hello hi! 12' }]);
   const failed = clientOf(peer, 'app-16_fail_code').runAndWait({ inputs: {}, raiseOnFailure: true });
@@ -236,9 +236,9 @@ test('runs.logs-page-by-page', async () => {
   })) {
     if (entry.id === 'log-2') break;
   }
-  const came = await toPeer.came();
+  const requests = await toPeer.requests();
   assert.deepEqual(
-    came.map((each) => each.query),
+    requests.map((request) => request.query),
     [
       { status: 'failed', created_at__after: '2026-01-01', page: '1', limit: '2' },
       { status: 'failed', created_at__after: '2026-01-01', page: '2', limit: '2' },
@@ -272,18 +272,18 @@ test('runs.fields-unknown-are-kept', async () => {
   assert.deepEqual((await clientOf(toPeer, 'app-02_template').getInfo())['brand_new'], { deep: [1] });
 });
 
-test('a stream that ends before its first event is told, and begins no second run', async () => {
+test('a stream that ends before its first event is an error, and starts no second run', async () => {
   await toPeer.script({ status: 200, headers: { 'Content-Type': 'text/event-stream' }, body: 'event: ping\n\n' });
   await errorOf(clientOf(toPeer, 'app-02_template').createWorkflowRun({ inputs: {} }), StreamInterruptedError);
-  assert.equal((await toPeer.came()).length, 1);
+  assert.equal((await toPeer.requests()).length, 1);
 });
 
 test('ids are parts of a path, whatever they hold', async () => {
   await toPeer.script();
   await errorOf(clientOf(toPeer, 'app-02_template').getHumanInputForm('..'), Error);
-  assert.equal((await toPeer.came()).length, 0);
+  assert.equal((await toPeer.requests()).length, 0);
   await errorOf(clientOf(toPeer, 'app-02_template', { maxRetries: 0 }).getWorkflowRun('a/../../x?y'), Error);
-  assert.ok((await toPeer.came()).every((came) => came.path.startsWith('/v1/workflows/run/a')));
+  assert.ok((await toPeer.requests()).every((request) => request.path.startsWith('/v1/workflows/run/a')));
 });
 
 test('runs.chats-are-asked', async () => {

@@ -1,4 +1,4 @@
-/** The servers that `sdks/contract.md` tells of, each a process of its own. */
+/** The servers described in `sdks/contract.md`, each in its own process. */
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -16,7 +16,7 @@ export const ROOT = process.env['HEADRACE_ROOT'] ?? resolve('../..');
 const PYTHON = (process.env['HEADRACE_PYTHON'] ?? 'uv run --no-sync python').split(' ');
 const STARTS_WITHIN = 120_000;
 
-export interface Served {
+export interface TestServer {
   readonly url: string;
   readonly keys: Readonly<Record<string, string>>;
   /** By the name of each file. */
@@ -25,7 +25,7 @@ export interface Served {
   >;
 }
 
-const running: [ChildProcess, string][] = [];
+const processes: [ChildProcess, string][] = [];
 
 const servers: Server[] = [];
 
@@ -34,13 +34,17 @@ after(async () => {
     server.close();
     server.closeAllConnections();
   }
-  await Promise.all(running.map(([child]) => ended(child)));
-  for (const [, folder] of running) rmSync(folder, { recursive: true, force: true });
+  await Promise.all(processes.map(([child]) => stop(child)));
+  for (const [, folder] of processes) rmSync(folder, { recursive: true, force: true });
 });
 
-/** Starts `python -m MODULE ARGS --ready-file ...`; it ends with the tests of this file. */
-async function started(module: string, args: readonly string[], told?: string): Promise<Record<string, unknown>> {
-  if (told) return JSON.parse(told) as Record<string, unknown>;
+/** Starts `python -m MODULE ARGS --ready-file ...`; it is stopped after the tests of this file. */
+async function startServer(
+  module: string,
+  args: readonly string[],
+  running?: string,
+): Promise<Record<string, unknown>> {
+  if (running) return JSON.parse(running) as Record<string, unknown>;
   const folder = mkdtempSync(join(tmpdir(), 'headrace-client-'));
   const ready = join(folder, 'ready.json');
   const [command = 'python', ...options] = PYTHON;
@@ -49,42 +53,42 @@ async function started(module: string, args: readonly string[], told?: string): 
     cwd: ROOT,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  let said = '';
-  child.stderr.on('data', (piece: Buffer) => (said += piece.toString()));
-  running.push([child, folder]);
-  const until = Date.now() + STARTS_WITHIN;
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  processes.push([child, folder]);
+  const deadline = Date.now() + STARTS_WITHIN;
   while (!existsSync(ready)) {
-    if (child.exitCode !== null || Date.now() > until) throw new Error(`${module} did not get ready:\n${said}`);
+    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`${module} did not start:\n${stderr}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return JSON.parse(readFileSync(ready, 'utf8')) as Record<string, unknown>;
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = new Promise((resolve) => child.once('exit', resolve));
+  const exit = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
-  await gone;
+  await exit;
 }
 
-export async function headrace(): Promise<Served> {
+export async function headrace(): Promise<TestServer> {
   const flows = ['hello', 'slow', 'files'].map((name) => join(ROOT, 'tests/sdk_contract/flows', `${name}.yml`));
   const args = ['serve', ...flows, '--host', '127.0.0.1', '--port', '0'];
-  const told = await started('headrace', args, process.env['HEADRACE_TEST_HEADRACE']);
-  const apps: Record<string, Served['apps'][string]> = {};
-  for (const app of told['apps'] as (Served['apps'][string] & { file: string })[]) {
+  const details = await startServer('headrace', args, process.env['HEADRACE_TEST_HEADRACE']);
+  const apps: Record<string, TestServer['apps'][string]> = {};
+  for (const app of details['apps'] as (TestServer['apps'][string] & { file: string })[]) {
     apps[app.file.replace(/^.*\//, '').replace(/\.yml$/, '')] = app;
   }
   const keys = Object.fromEntries(Object.entries(apps).map(([name, app]) => [name, app.key]));
-  return { url: told['url'] as string, keys, apps };
+  return { url: details['url'] as string, keys, apps };
 }
 
-export async function dify(): Promise<Served> {
-  const told = await started('tests.sdk_contract.dify_server', [], process.env['HEADRACE_TEST_DIFY']);
-  return { url: told['url'] as string, keys: told['keys'] as Record<string, string>, apps: {} };
+export async function dify(): Promise<TestServer> {
+  const details = await startServer('tests.sdk_contract.dify_server', [], process.env['HEADRACE_TEST_DIFY']);
+  return { url: details['url'] as string, keys: details['keys'] as Record<string, string>, apps: {} };
 }
 
-/** A server of the test's own; it ends with the tests of this file. */
+/** A server of the test's own; it is stopped after the tests of this file. */
 export async function listening(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
 ): Promise<{ url: string }> {
@@ -104,7 +108,7 @@ export interface Step {
   hang?: number;
 }
 
-export interface Came {
+export interface ReceivedRequest {
   readonly method: string;
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;
@@ -113,33 +117,33 @@ export interface Came {
   readonly at: number;
 }
 
-/** A server that does what the script says, then what the upstream does. */
+/** A server that follows its script, then forwards to the upstream. */
 export class Faults {
   constructor(readonly url: string) {}
 
-  /** Forgets what has come, and sets what is to be done. */
+  /** Clears the received requests, and sets the script. */
   async script(...steps: readonly Step[]): Promise<void> {
     await fetch(`${this.url}/_requests`, { method: 'DELETE' });
     await fetch(`${this.url}/_script`, { method: 'POST', body: JSON.stringify(steps) });
   }
 
-  async came(): Promise<Came[]> {
-    return (await (await fetch(`${this.url}/_requests`)).json()) as Came[];
+  async requests(): Promise<ReceivedRequest[]> {
+    return (await (await fetch(`${this.url}/_requests`)).json()) as ReceivedRequest[];
   }
 }
 
-/** `prefix`: what a proxy takes off. */
-export async function faults(upstream?: Served, prefix = ''): Promise<Faults> {
+/** `prefix` is stripped, as by a proxy. */
+export async function faults(upstream?: TestServer, prefix = ''): Promise<Faults> {
   const args = upstream ? ['--upstream', upstream.url, '--prefix', prefix] : [];
-  return new Faults((await started('tests.sdk_contract.fault_server', args))['url'] as string);
+  return new Faults((await startServer('tests.sdk_contract.fault_server', args))['url'] as string);
 }
 
-/** Pauses of a client that were not waited for, in seconds. */
+/** The simulated pauses of a client, in seconds. */
 export class Pauses {
   readonly all: number[] = [];
   now = 0;
 
-  /** Options of a client whose time goes on only while it sleeps. */
+  /** Options of a client whose time advances only by sleeping. */
   get options(): ClientOptions {
     return {
       retry: { jitter: 0 },
@@ -158,19 +162,19 @@ export function clientOf(server: { readonly url: string }, apiKey: string, optio
 
 const FOLDERS = ['tests/sdk_contract/data', 'tests/conformance/runs'];
 
-/** The recorded cases whose stream there is, by name. */
+/** The recorded streams by case. */
 export function recordings(): Map<string, Uint8Array> {
-  const found = new Map<string, Uint8Array>();
+  const streams = new Map<string, Uint8Array>();
   for (const folder of FOLDERS) {
     for (const name of readdirSync(join(ROOT, folder))) {
       const stream = join(ROOT, folder, name, 'response.stream.txt');
-      if (existsSync(stream)) found.set(name, readFileSync(stream));
+      if (existsSync(stream)) streams.set(name, readFileSync(stream));
     }
   }
-  return found;
+  return streams;
 }
 
-/** The events of a recorded stream, read as simply as can be. */
+/** The events of a recorded stream, parsed in the simplest way. */
 export function eventsIn(stream: Uint8Array): Record<string, unknown>[] {
   return new TextDecoder()
     .decode(stream)
@@ -179,13 +183,13 @@ export function eventsIn(stream: Uint8Array): Record<string, unknown>[] {
     .map((line) => JSON.parse(line.slice(6)) as Record<string, unknown>);
 }
 
-export async function all<T>(entries: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const entry of entries) found.push(entry);
-  return found;
+export async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const item of iterable) items.push(item);
+  return items;
 }
 
-/** What a promise is rejected with, which must be of this class. */
+/** The error of a rejected promise, which must be of this class. */
 export async function errorOf<E extends Error>(
   promise: Promise<unknown>,
   kind: abstract new (...args: never[]) => E,

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { HeadraceError, NotFoundError, ServerError, ValidationError, isEvent } from 'headrace-client';
-import { DETAIL, SSE, answering, bytesOf, json, notFound, streaming, whole } from './answers.js';
+import { DETAIL, SSE, answering, bytesOf, json, notFound, streaming, whole } from './responses.js';
 import { all, clientOf, dify, errorOf, eventsIn, headrace, listening, recordings } from './servers.js';
-import type { Served } from './servers.js';
+import type { TestServer } from './servers.js';
 
-let real: Served;
-let peer: Served;
+let real: TestServer;
+let peer: TestServer;
 before(async () => {
   [real, peer] = await Promise.all([headrace(), dify()]);
 });
@@ -37,13 +37,13 @@ test('streams.first-event-during-the-run', async () => {
 });
 
 test('streams.unknown-events-pass-through', async () => {
-  const told = { event: 'brand_new', workflow_run_id: 'r', data: { deep: [1, { x: null }] }, more: true };
+  const unknown = { event: 'brand_new', workflow_run_id: 'r', data: { deep: [1, { x: null }] }, more: true };
   const ended = { event: 'workflow_finished', workflow_run_id: 'r', task_id: 't', data: { status: 'succeeded' } };
   const client = streaming(
-    `data: ${JSON.stringify(told)}\n\nevent: named\ndata: not json\n\ndata: ${JSON.stringify(ended)}\n\n`,
+    `data: ${JSON.stringify(unknown)}\n\nevent: named\ndata: not json\n\ndata: ${JSON.stringify(ended)}\n\n`,
   );
   const events = await all(client.streamWorkflow());
-  assert.deepEqual(events, [told, { event: 'named', data: 'not json' }, ended]);
+  assert.deepEqual(events, [unknown, { event: 'named', data: 'not json' }, ended]);
   assert.ok(events[0] && isEvent(events[0], 'brand_new'));
 });
 
@@ -71,16 +71,16 @@ test('streams.lines-may-end-in-any-way', async () => {
 test('streams.closing-early-closes-the-connection', async () => {
   const [first] = eventsIn(RECORDED);
   let closed = 0;
-  let told: (() => void) | undefined;
+  let notify: (() => void) | undefined;
   const endless = await listening((_, response) => {
     response.writeHead(200, SSE);
     response.write(`data: ${JSON.stringify(first)}\n\n`);
     response.on('close', () => {
       closed++;
-      told?.();
+      notify?.();
     });
   });
-  const next = () => new Promise<void>((resolve) => (told = resolve));
+  const next = () => new Promise<void>((resolve) => (notify = resolve));
   let gone = next();
   for await (const event of clientOf(endless, 'k').streamWorkflow()) {
     assert.equal(event.event, 'workflow_started');
@@ -170,22 +170,22 @@ test('a hundred thousand events come through, and no line is searched twice', as
   assert.deepEqual([count, stream.text.length], [100_002, 4_100_000]);
 });
 
-test('a page or JSON in place of a stream is told in words', async () => {
+test('a page or JSON in place of a stream is described in the error', async () => {
   const page = '<html><title>x</title><body><h1>Log in</h1></body></html>';
-  for (const [told, type, words] of [
+  for (const [body, type, words] of [
     [page, 'text/html', /not an event stream: .*Log in/],
     ['{"message": "try later"}', 'application/json', /not an event stream: .*try later/],
   ] as const) {
-    const client = answering(() => whole(told, 200, { 'Content-Type': type }));
-    for (const begun of [all(client.streamWorkflow()), client.createWorkflowRun({ inputs: {} })]) {
-      const error = await errorOf(begun, ServerError);
+    const client = answering(() => whole(body, 200, { 'Content-Type': type }));
+    for (const promise of [all(client.streamWorkflow()), client.createWorkflowRun({ inputs: {} })]) {
+      const error = await errorOf(promise, ServerError);
       assert.match(error.message, words);
       assert.equal(error.status, 200);
     }
   }
 });
 
-test('a server that was found out stays what it is', async () => {
+test('a server is detected only once', async () => {
   const mark = { 'Headrace-API-Version': '1' };
   const asked: string[] = [];
   const client = answering((path) => {

@@ -1,4 +1,4 @@
-/** Answers that are made up, without a network. */
+/** Simulated responses, without a network. */
 
 import type { ClientOptions, DifyClient, FetchAnswer } from 'headrace-client';
 import { Pauses, clientOf } from './servers.js';
@@ -15,41 +15,41 @@ export const DETAIL = {
 export const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 const headersOf = (headers: Record<string, string>): FetchAnswer['headers'] => {
-  const found = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
-  return { get: (name) => found.get(name.toLowerCase()) ?? null, has: (name) => found.has(name.toLowerCase()) };
+  const values = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+  return { get: (name) => values.get(name.toLowerCase()) ?? null, has: (name) => values.has(name.toLowerCase()) };
 };
 
-/** A stream of these pieces, which then breaks off, unless it is to end in order. */
+/** A stream of these chunks, which then breaks if `broken`. */
 export function stream(
-  pieces: readonly Uint8Array[],
+  chunks: readonly Uint8Array[],
   broken = false,
   headers: Record<string, string> = {},
 ): FetchAnswer {
-  const left = [...pieces];
+  const remaining = [...chunks];
   const read = async () => {
-    if (!left.length && broken) throw new TypeError('terminated');
-    return { value: left.shift() };
+    if (!remaining.length && broken) throw new TypeError('terminated');
+    return { value: remaining.shift() };
   };
   return {
     status: 200,
     headers: headersOf({ ...SSE, ...headers }),
     body: { getReader: () => ({ read }) },
-    arrayBuffer: () => Promise.reject(new Error('a stream is not read at once')),
+    arrayBuffer: () => Promise.reject(new Error('a stream has no whole body')),
   };
 }
 
-/** An answer that is whole. */
+/** A complete response. */
 export function whole(text: string, status: number, headers: Record<string, string>): FetchAnswer {
   const arrayBuffer = async () => bytesOf(text).buffer as ArrayBuffer;
   return { status, headers: headersOf(headers), body: null, arrayBuffer };
 }
 
-export const json = (told: object, headers: Record<string, string> = {}): FetchAnswer =>
-  whole(JSON.stringify(told), 200, { 'Content-Type': 'application/json', ...headers });
+export const json = (body: object, headers: Record<string, string> = {}): FetchAnswer =>
+  whole(JSON.stringify(body), 200, { 'Content-Type': 'application/json', ...headers });
 
 export const notFound = (): FetchAnswer => whole('<html>not found</html>', 404, { 'Content-Type': 'text/html' });
 
-/** A client whose server answers so. */
+/** A client whose server responds with `answer`. */
 export function answering(
   answer: (path: string, headers: Record<string, string>) => FetchAnswer,
   options: ClientOptions = {},
@@ -61,6 +61,6 @@ export function answering(
   });
 }
 
-/** A client whose server streams these pieces. */
-export const streaming = (...pieces: (string | Uint8Array)[]): DifyClient =>
-  answering(() => stream(pieces.map((each) => (typeof each === 'string' ? bytesOf(each) : each))));
+/** A client whose server streams these chunks. */
+export const streaming = (...chunks: (string | Uint8Array)[]): DifyClient =>
+  answering(() => stream(chunks.map((chunk) => (typeof chunk === 'string' ? bytesOf(chunk) : chunk))));
