@@ -11,12 +11,18 @@ from tests.native.world import api_of, apps_of
 from tests.official.described import ALL, Described
 
 _API: Any = api_of(apps_of(MemoryStore()))
-_PATHS: Mapping[str, Any] = document(_API.routes)["paths"]
+_DOCUMENT: Mapping[str, Any] = document(_API.routes)
 
 
 def ours(operation: Described) -> Mapping[str, Any] | None:
     """Our own description of an operation; None where there is none here."""
-    return _PATHS.get(f"/v1{operation.path}", {}).get(operation.method.lower())
+    return _DOCUMENT["paths"].get(f"/v1{operation.path}", {}).get(operation.method.lower())
+
+
+def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema of ours, or the one that it refers to."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return _DOCUMENT["components"]["schemas"][name] if name else schema
 
 
 HERE = [each for each in ALL if ours(each) is not None]

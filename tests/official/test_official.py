@@ -21,13 +21,18 @@ from tests.native.calling import Answer
 from tests.official import differs
 from tests.official.described import ALL, FACTS, Described, Held
 from tests.official.making import Request, right, wrong
-from tests.official.ours import HERE, ours
+from tests.official.ours import HERE, ours, resolved
 from tests.official.world import App, World, events_of, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = 12
 BY_NAME = {each.name: each for each in ALL}
-ALWAYS = {400: {"invalid_param", "bad_request"}, 401: {"unauthorized"}, 415: {"unsupported_media_type"}}
+ALWAYS = {
+    400: {"invalid_param", "bad_request"},
+    401: {"unauthorized"},
+    413: {"request_entity_too_large"},
+    415: {"unsupported_media_type"},
+}
 CHAT = BY_NAME[differs.CHAT]
 FOLLOWED = BY_NAME[differs.EVENTS]
 
@@ -72,7 +77,7 @@ def as_documented(operation: Described) -> set[str]:
             found.add(f"parameter {each['name']}: required")
     found |= {f"parameter {name}: required" for (_, name), required in taken.items() if required}
     if operation.body is not None:
-        schema = received["requestBody"]["content"][operation.body[0]]["schema"]
+        schema = resolved(received["requestBody"]["content"][operation.body[0]]["schema"])
         fields, required = operation.fields()
         example = received["requestBody"]["content"][operation.body[0]].get("example", {})
         known = schema.get("properties", example)
