@@ -176,7 +176,7 @@ class Node(ABC, Generic[C]):
     def reads(self) -> Iterable[Read]:
         """The variables that it reads: by default those in the fields marked as selectors, and those that texts refer
         to (`{{#node.output#}}`). `lint` names those that do not exist."""
-        return _reads(self.config, (), selector=False)
+        return reads_in(self.config, (), selector=False)
 
     def outputs_schema(self) -> Mapping[str, OutputType] | None:
         """Its outputs by name, as this configuration makes them; None if they are not known before it runs."""
@@ -243,24 +243,24 @@ class ContainerNode(Node[C]):
     def failure(self, index: int, error: str) -> str: ...
 
 
-def _reads(value: object, path: tuple[str | int, ...], *, selector: bool) -> Iterator[Read]:
-    """What a config's value reads. `selector`: its field is marked as one."""
+def reads_in(value: object, path: tuple[str | int, ...], *, selector: bool) -> Iterator[Read]:
+    """The variables that a value of a config names. `selector`: the value is a selector, or has some inside."""
     if isinstance(value, str):
         yield from ((found, path) for found in selectors(value))
     elif isinstance(value, BaseModel):
         for name, field_ in type(value).model_fields.items():
             marked = SELECTOR in field_.metadata or _is_marked(field_.annotation)
-            yield from _reads(getattr(value, name), (*path, name), selector=marked)
+            yield from reads_in(getattr(value, name), (*path, name), selector=marked)
     elif isinstance(value, Mapping):
         for key, item in cast("Mapping[str, object]", value).items():
-            yield from _reads(item, (*path, key), selector=selector)
+            yield from reads_in(item, (*path, key), selector=selector)
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         items = cast("Sequence[object]", value)
         if selector and items and all(isinstance(item, str) for item in items):
             yield tuple(cast("Sequence[str]", items)), path
         else:
             for index, item in enumerate(items):
-                yield from _reads(item, (*path, index), selector=selector)
+                yield from reads_in(item, (*path, index), selector=selector)
 
 
 def _is_marked(annotation: object) -> bool:

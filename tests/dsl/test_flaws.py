@@ -155,6 +155,12 @@ FAILS = "every run that reaches it fails"
         ({"assigned_variable_selector": SLOTS, "write_mode": "clear"}, None),
         ({"assigned_variable_selector": SLOTS, "input_variable_selector": ["s", "q"]}, None),
         ({"version": "2", "items": [{"variable_selector": SLOTS, "operation": "clear"}]}, None),
+        ({"version": "2", "items": [{"variable_selector": SLOTS, "operation": "append", "value": []}]}, None),
+        ({"version": "2", "items": [{"variable_selector": SLOTS, "operation": "append", "value": [3]}]}, None),
+        (
+            {"version": "2", "items": [{"variable_selector": SLOTS, "operation": "append", "value": ["gone", "x"]}]},
+            "node 'a', field 'items.0.value': 'gone.x' is read, but there is no node 'gone'",
+        ),
     ],
 )
 def test_assigners(data: dict[str, Any], told: str | None):

@@ -219,7 +219,7 @@ def unread(
     node = None if draft.cls is None else built.get(draft.id)
     reported: set[Selector] = set()
     for selector, path in _reads_of_unknown(draft.data) if node is None else node.reads():
-        scope = selector[0]
+        scope = selector[0] if selector else ""
         if not scope or selector in reported:
             continue
         reported.add(selector)

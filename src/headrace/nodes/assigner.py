@@ -16,7 +16,7 @@ from pydantic import Field
 from headrace import values
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
-from headrace.node import SELECTOR, Config, Context, Node, OutputType, Read, Result, null_means_default
+from headrace.node import SELECTOR, Config, Context, Node, OutputType, Read, Result, null_means_default, reads_in
 from headrace.values import File, Selector, Value, is_number, kind
 
 ERROR = "VariableOperatorNodeError"
@@ -87,8 +87,7 @@ class Assigner(Node[AssignerConfig]):
     def reads(self) -> Iterable[Read]:
         yield from super().reads()
         for index, item in enumerate(self.config.items):
-            if item.input_type == "variable" and isinstance(item.value, list):
-                yield tuple(cast("list[str]", item.value)), ("items", index, "value")
+            yield from reads_in(item.value, ("items", index, "value"), selector=item.input_type == "variable")
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {}

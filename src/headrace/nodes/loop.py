@@ -16,7 +16,7 @@ from headrace.kernel.containers import Collected, Opened
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
-from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_means_default
+from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_means_default, reads_in
 from headrace.nodes.if_else import ConditionConfig, Junction
 from headrace.nodes.iteration import IterationStart
 from headrace.values import Value, is_of
@@ -104,8 +104,8 @@ class Loop(ContainerNode[LoopConfig]):
     def reads(self) -> Iterable[Read]:
         yield from super().reads()
         for index, variable in enumerate(self.config.loop_variables):
-            if variable.value_type == "variable" and isinstance(variable.value, list):
-                yield tuple(cast("list[str]", variable.value)), ("loop_variables", index, "value")
+            path, selector = ("loop_variables", index, "value"), variable.value_type == "variable"
+            yield from reads_in(variable.value, path, selector=selector)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         variables = {each.label: OutputType(each.var_type, nullable=True) for each in self.config.loop_variables}
