@@ -110,7 +110,7 @@ def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[s
             if state.ended is None or state.ended.status != "succeeded":
                 return -1
             inside = 2 * len(state.ended.outputs.get("output", ()))  # which is not among a run's steps
-            return state.totals.steps + inside
+            return state.steps + inside
 
         return lambda: lambda: loop.run_until_complete(once())
 

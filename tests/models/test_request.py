@@ -229,8 +229,16 @@ def test_azure_has_a_header_of_its_own():
         ({}, "demo", "--demo-model"),
         ({}, "", "no model is chosen"),
         ({"OPENAI_API_KEY": "a\nb"}, "openai", "OPENAI_API_KEY holds characters"),
-        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "localhost:80"}, "openai", "OPENAI_BASE_URL is no base URL"),
-        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://[::1"}, "openai", "OPENAI_BASE_URL is no base URL"),
+        (
+            {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "localhost:80"},
+            "openai",
+            "OPENAI_BASE_URL is not a valid base URL",
+        ),
+        (
+            {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://[::1"},
+            "openai",
+            "OPENAI_BASE_URL is not a valid base URL",
+        ),
     ],
 )
 async def test_what_lacks_is_named(environ: dict[str, str], provider: str, told: str):

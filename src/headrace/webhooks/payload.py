@@ -57,7 +57,7 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
         "error": ended.error if ended else None,
         "reasons": list(last.reasons) if isinstance(last, RunPaused) else [],
         "usage": summary.usage.body(),
-        "total_tokens": summary.tokens,
+        "total_tokens": summary.usage.tokens,
         "total_steps": summary.steps,
         "exceptions_count": summary.exceptions,
         **times(created_at=summary.queued_at, started_at=summary.started_at, finished_at=summary.ended_at),

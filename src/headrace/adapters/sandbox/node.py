@@ -202,14 +202,15 @@ class NodePool:
         except TimeoutError:
             why = "it did not get ready"
         except (EOFError, ConnectionError):
-            if await asyncio.to_thread(has_died, keeper.process):
-                self._forget(keeper)
-                connection.close()
-                raise _KeeperDied() from None
             why = "it ended while it started, for want of memory or of processes"
         except BaseException:
             self._end(keeper, node)
             raise
+        # without its keeper a Node may end before it is ready, or say that a pipe is broken
+        if await asyncio.to_thread(has_died, keeper.process):
+            self._forget(keeper)
+            connection.close()
+            raise _KeeperDied()
         self._end(keeper, node)
         raise WorkerFailed(f"Node.js did not start: {why}.")
 
