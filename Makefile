@@ -24,7 +24,7 @@ help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
 
 demo: $(UV_HERE)
-	@$(UV) sync --locked --no-dev --all-packages --inexact --compile-bytecode --quiet
+	@$(UV) sync --locked --no-dev --group examples --all-packages --inexact --compile-bytecode --quiet
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory page || true; fi
 	@$(RUN) python examples/product-detail/demo.py
 
