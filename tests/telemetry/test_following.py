@@ -20,11 +20,12 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
+from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.settings import Settings
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Followed, Following, Outcome, Round
+from headrace.telemetry.run_tracker import Followed, Following, Outcome
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import Telemetry
 from tests.telemetry import flows
@@ -44,11 +45,13 @@ class Heard:
     def skipped(self, run: Followed, path: str) -> None: ...
     def left(self, run: Followed) -> None: ...
 
-    def node(self, run: Followed, path: str, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
-        self.told.append((path, began, at, status_of(outcome), live))
+    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+        self.told.append((node.path, node.started_at, at, status_of(outcome), live))
 
-    def round(self, run: Followed, container: str, index: int, which: Round, *, live: bool) -> None:
-        self.told.append((f"{container}[{index}]", which.began, which.ended, "failed" if which.failed else "", live))
+    def round(self, run: Followed, container: str, index: int, which: RoundTrace, *, live: bool) -> None:
+        self.told.append(
+            (f"{container}[{index}]", which.started_at, which.ended_at, "failed" if which.failed else "", live)
+        )
 
     def ended(self, run: Followed, at: float, event: RunEnded) -> None:
         self.told.append(("", run.began, at, event.status, True))

@@ -14,9 +14,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from headrace import __version__
 from headrace.kernel.events import NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.kernel.path import Path
+from headrace.kernel.status import STOPPED, node_status
+from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.ports import Callback
 from headrace.telemetry.prometheus import Counted, Labels, Spread
-from headrace.telemetry.run_tracker import Followed, Outcome, Round, cost_of
+from headrace.telemetry.run_tracker import Followed, Outcome, cost_of
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
@@ -100,13 +102,13 @@ class Metrics:
     def skipped(self, run: Followed, path: Path) -> None:
         self.nodes.add((run.kind(path), "skipped"))
 
-    def node(self, run: Followed, path: Path, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
+    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
         if not live:
             return
-        kind = run.kind(path)
+        kind = run.kind(node.path)
         self.nodes.add((kind, status_of(outcome)))
-        self.node_seconds.add((kind,), at - began)
-        if isinstance(outcome, NodeSucceeded) and outcome.usage and not run.container(path):
+        self.node_seconds.add((kind,), at - node.started_at)
+        if isinstance(outcome, NodeSucceeded) and outcome.usage and not run.container(node.path):
             self._spent(outcome)
 
     def _spent(self, outcome: NodeSucceeded) -> None:
@@ -117,7 +119,7 @@ class Metrics:
         currency, price = cost_of(usage)
         self.cost.add((*model, currency), price)
 
-    def round(self, run: Followed, container: Path, index: int, which: Round, *, live: bool) -> None:
+    def round(self, run: Followed, container: Path, index: int, which: RoundTrace, *, live: bool) -> None:
         pass
 
     def ended(self, run: Followed, at: float, event: RunEnded) -> None:
@@ -139,11 +141,7 @@ class Metrics:
 def status_of(outcome: Outcome | None) -> str:
     """As lists of nodes tell it: `exception` is a failure that the workflow handled, `stopped` one that the run did
     not wait for."""
-    if outcome is None:
-        return "stopped"
-    if isinstance(outcome, NodeSucceeded):
-        return "succeeded"
-    return "failed" if outcome.strategy is None else "exception"
+    return STOPPED if outcome is None else node_status(outcome)
 
 
 def model_of(outcome: Outcome) -> Labels:

@@ -25,7 +25,8 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import NodeSpec
-from headrace.kernel.path import Path, is_top_level, rounds
+from headrace.kernel.path import Path
+from headrace.kernel.trace import NodeTrace, RoundTrace, RunTrace
 from headrace.kernel.usage import price_of
 from headrace.node import Flow, Unknown
 from headrace.ports import Bus
@@ -35,26 +36,15 @@ UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
-class Round:
-    """A container's round, as far as it has come. Times in seconds since the epoch."""
-
-    began: float
-    ended: float
-    failed: bool = False
-
-
-@dataclass(slots=True)
 class Followed:
-    """A run that is driven here. `began`: when it was asked for; `nodes`: those under way, and since when; `rounds`: by
-    their container; `retries`: of the nodes under way; `cost`: by currency. `flow` is None where it does not load."""
+    """A run that is driven here. `began`: when it was queued; `trace`: its nodes under way; `cost`: by currency. `flow`
+    is None where it does not load."""
 
     run: RunId
     queued: RunQueued
     began: float
     flow: Flow | None
-    nodes: dict[Path, float] = field(default_factory=dict[Path, float])
-    rounds: dict[Path, dict[int, Round]] = field(default_factory=dict[Path, dict[int, Round]])
-    retries: dict[Path, list[Record]] = field(default_factory=dict[Path, list[Record]])
+    trace: RunTrace = field(default_factory=RunTrace)
     cost: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
@@ -91,11 +81,11 @@ class Sink(Protocol):
     def retried(self, run: Followed, record: Record) -> None: ...
     def skipped(self, run: Followed, path: Path) -> None: ...
 
-    def node(self, run: Followed, path: Path, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
+    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
         """A node has ended; without an outcome if the run did so first."""
         ...
 
-    def round(self, run: Followed, container: Path, index: int, which: Round, *, live: bool) -> None:
+    def round(self, run: Followed, container: Path, index: int, which: RoundTrace, *, live: bool) -> None:
         """A round has ended, and so has its container."""
         ...
 
@@ -113,12 +103,12 @@ class Following:
         self._runs: dict[RunId, Followed] = {}
         self._handlers: Mapping[type[Any], Callable[[Followed, Record, Any, bool], None]] = {
             RunStarted: self._run_started,
-            NodeStarted: self._node_started,
+            NodeStarted: self._trace,
             NodeRetried: self._node_retried,
             NodeSucceeded: self._node_ended,
             NodeFailed: self._node_ended,
             NodeSkipped: self._node_skipped,
-            RoundStarted: self._round_started,
+            RoundStarted: self._trace,
             RunEnded: self._run_ended,
         }
 
@@ -167,11 +157,11 @@ class Following:
             for sink in self._sinks:
                 sink.started(run, record.at)
 
-    def _node_started(self, run: Followed, record: Record, event: NodeStarted, _: bool) -> None:
-        run.nodes[event.path] = record.at
+    def _trace(self, run: Followed, record: Record, event: NodeStarted | RoundStarted, live: bool) -> None:
+        run.trace.apply(record)
 
     def _node_retried(self, run: Followed, record: Record, event: NodeRetried, live: bool) -> None:
-        run.retries.setdefault(event.path, []).append(record)
+        run.trace.apply(record)
         if live:
             for sink in self._sinks:
                 sink.retried(run, record)
@@ -181,49 +171,29 @@ class Following:
             for sink in self._sinks:
                 sink.skipped(run, event.path)
 
-    def _round_started(self, run: Followed, record: Record, event: RoundStarted, _: bool) -> None:
-        run.rounds.setdefault(event.path, {})[event.round] = Round(record.at, record.at)
-
     def _node_ended(self, run: Followed, record: Record, event: Outcome, live: bool) -> None:
-        path, at = event.path, record.at
-        began = run.nodes.pop(path, at)
-        if not is_top_level(path):
-            self._in_round(run, path, at, failed=isinstance(event, NodeFailed) and event.strategy is None)
-        if isinstance(event, NodeSucceeded) and event.usage and not run.container(path):
+        node = run.trace.apply(record)
+        assert node is not None
+        if isinstance(event, NodeSucceeded) and event.usage and not run.container(event.path):
             currency, price = cost_of(event.usage)
             run.cost[currency] = run.cost.get(currency, 0.0) + price
-        for sink in self._sinks:
-            sink.node(run, path, began, at, event, live=live)
-        if run.retries:
-            run.retries.pop(path, None)
-        if run.rounds:
-            self._close(run, path, live=live)
-
-    def _in_round(self, run: Followed, path: Path, at: float, *, failed: bool) -> None:
-        """Something in a round has ended: the round lasts at least until then."""
-        container, index = rounds(path)[-1]
-        found = run.rounds.get(container, {}).get(index)
-        if found is not None:
-            found.ended = max(found.ended, at)
-            found.failed = found.failed or failed
-
-    def _close(self, run: Followed, container: Path, *, live: bool) -> None:
-        for index, each in run.rounds.pop(container, {}).items():
-            for sink in self._sinks:
-                sink.round(run, container, index, each, live=live)
+        self._node(run, node, record.at, event, live=live)
 
     def _run_ended(self, run: Followed, record: Record, event: RunEnded, live: bool) -> None:
         if not live:
             return
-        for path in sorted(run.nodes, key=len, reverse=True):  # what is inside first
-            began = run.nodes.pop(path)
-            if not is_top_level(path):
-                self._in_round(run, path, record.at, failed=False)
-            for sink in self._sinks:
-                sink.node(run, path, began, record.at, None, live=True)
-            self._close(run, path, live=True)
+        for node in run.trace.stop(record.at):
+            self._node(run, node, record.at, None, live=True)
         for sink in self._sinks:
             sink.ended(run, record.at, event)
+
+    def _node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+        """A node has ended, and with it its rounds."""
+        for sink in self._sinks:
+            sink.node(run, node, at, outcome, live=live)
+        for index, round_ in node.rounds.items():
+            for sink in self._sinks:
+                sink.round(run, node.path, index, round_, live=live)
 
 
 def cost_of(usage: Mapping[str, Any]) -> tuple[str, float]:

@@ -45,9 +45,10 @@ from headrace import __version__
 from headrace.kernel.events import NodeFailed, NodeRetried, Record, RunEnded, RunId
 from headrace.kernel.path import Path, round_path, split
 from headrace.kernel.secrets import Mask
+from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.telemetry.genai import conventions
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Followed, Outcome, Round
+from headrace.telemetry.run_tracker import Followed, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +124,8 @@ class Spans:
     def skipped(self, run: Followed, path: Path) -> None:
         pass
 
-    def node(self, run: Followed, path: Path, began: float, at: float, outcome: Outcome | None, *, live: bool) -> None:
-        traced = self._runs.get(run.run)
+    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+        traced, path = self._runs.get(run.run), node.path
         spec = run.spec(path)
         if traced is None or spec is None or (not live and at <= traced.unsent):
             return
@@ -149,24 +150,24 @@ class Spans:
             asked.name if asked else f"{spec.type} {spec.title}".rstrip(),
             path,
             split(path)[0],
-            began,
+            node.started_at,
             at,
             told,
             kind=SpanKind.CLIENT if asked or spec.traits.calls_service else SpanKind.INTERNAL,
             status=status,
-            events=[_retry(each, traced.mask) for each in run.retries.get(path, ())],
+            events=[_retry(each, traced.mask) for each in node.retries],
         )
 
-    def round(self, run: Followed, container: Path, index: int, which: Round, *, live: bool) -> None:
+    def round(self, run: Followed, container: Path, index: int, which: RoundTrace, *, live: bool) -> None:
         traced = self._runs.get(run.run)
         spec = run.spec(container)
-        if traced is None or spec is None or (not live and which.ended <= traced.unsent):
+        if traced is None or spec is None or (not live and which.ended_at <= traced.unsent):
             return
         told = {"headrace.run.id": run.run, "headrace.node.id": spec.id, "headrace.round": index}
         name = f"{spec.type} {spec.title} round".strip()
         path = round_path(container, index)
         status = Status(StatusCode.ERROR) if which.failed else _UNSET
-        self._send(run, traced, name, path, container, which.began, which.ended, told, status=status)
+        self._send(run, traced, name, path, container, which.started_at, which.ended_at, told, status=status)
 
     def ended(self, run: Followed, at: float, event: RunEnded) -> None:
         traced = self._runs.get(run.run)
