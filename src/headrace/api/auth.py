@@ -16,7 +16,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from headrace.api.dify.run_responses import ANONYMOUS
-from headrace.api.http.errors import file_too_large, of_status
+from headrace.api.http.errors import file_too_large, of_status, user_missing
 from headrace.api.http.request_body import Body
 from headrace.api.middleware.request_context import RequestObserver
 from headrace.apps.catalog import Apps, Served
@@ -207,7 +207,7 @@ def user_of(values: Mapping[str, Value]) -> str:
     names none."""
     user = named_user(values.get("user"))
     if user is None:
-        raise InvalidParam("Arg user must be provided.")
+        raise user_missing()
     return user
 
 

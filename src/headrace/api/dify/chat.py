@@ -18,17 +18,16 @@ from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.dify.schemas.messages import ChatRequest, CompletionRequest, Message, PausedMessage
 from headrace.api.dify.schemas.runs import UserRequest
-from headrace.api.http.errors import app_unavailable, not_chat_app
+from headrace.api.http.errors import app_unavailable, not_chat_app, user_missing
 from headrace.api.http.responses import success
 from headrace.api.http.routing import IDS, Operation
 from headrace.api.http.schema import EVENT_STREAM, Media, parse
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, COMPLETION
-from headrace.errors import InvalidParam, NotFound, RequestError
+from headrace.errors import NotFound, RequestError
 from headrace.runs.submission import Submission
 
-_NO_USER = InvalidParam("Arg user must be provided.")
 _STREAM = Media(MessageStreamEvent, examples.MESSAGE_STREAM, EVENT_STREAM)
 _STOP = Media(UserRequest, {"user": examples.USER})
 _STOPPED = Media(Success, {"result": "success"})
@@ -55,7 +54,7 @@ class ChatRoutes:
                 body=Media(ChatRequest, examples.CHAT_REQUEST),
                 response=(Media(Message | PausedMessage, examples.MESSAGE), _STREAM),
                 errors=(
-                    _NO_USER,
+                    user_missing(),
                     not_chat_app(),
                     NotFound("Conversation Not Exists."),
                     RequestError("Headrace does not run apps of mode agent-chat with tools.", "not_implemented", 501),
@@ -71,7 +70,7 @@ class ChatRoutes:
                 description="A task that is unknown or has ended is no error.",
                 body=_STOP,
                 response=_STOPPED,
-                errors=(_NO_USER, not_chat_app()),
+                errors=(user_missing(), not_chat_app()),
             ),
             Operation(
                 "POST",
@@ -83,7 +82,7 @@ class ChatRoutes:
                 description="The answer of a completion app.",
                 body=Media(CompletionRequest, examples.COMPLETION_REQUEST),
                 response=(Media(Message | PausedMessage, examples.COMPLETION), _STREAM),
-                errors=(_NO_USER, app_unavailable()),
+                errors=(user_missing(), app_unavailable()),
             ),
             Operation(
                 "POST",
@@ -95,7 +94,7 @@ class ChatRoutes:
                 description="A task that is unknown or has ended is no error.",
                 body=_STOP,
                 response=_STOPPED,
-                errors=(_NO_USER, app_unavailable()),
+                errors=(user_missing(), app_unavailable()),
             ),
         )
 

@@ -16,7 +16,7 @@ from headrace.api.dify.message_responses import Messages
 from headrace.api.dify.schemas import messages as schemas
 from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.suggested_questions import suggested
-from headrace.api.http.errors import not_chat_app
+from headrace.api.http.errors import not_chat_app, user_missing
 from headrace.api.http.json import iso
 from headrace.api.http.params import maybe_id, number
 from headrace.api.http.responses import json_response, success
@@ -29,7 +29,6 @@ from headrace.ports.services import Turn
 
 _REMEMBERED = 3  # messages of the conversation that the model sees when it suggests questions
 _NO_MESSAGE = "Message Not Exists."
-_NO_USER = InvalidParam("Arg user must be provided.")
 _BAD_LIMIT = InvalidParam("limit: Input should be an integer from 1 to 100, not '1000'")
 _QUESTIONS: schemas.SuggestedQuestions = {
     "result": "success",
@@ -82,7 +81,7 @@ class MessageRoutes:
                 parameters=(parameter("query", "user", "The `user` of the message", TEXT_SCHEMA, required=True),),
                 response=Media(schemas.SuggestedQuestions, _QUESTIONS),
                 errors=(
-                    _NO_USER,
+                    user_missing(),
                     not_chat_app(),
                     RequestError("Suggested Questions Is Disabled.", "bad_request", 400),
                     NotFound(_NO_MESSAGE),
@@ -102,7 +101,7 @@ class MessageRoutes:
                 ),
                 response=Media(Success, {"result": "success"}),
                 errors=(
-                    _NO_USER,
+                    user_missing(),
                     InvalidParam("rating cannot be None when feedback not exists"),
                     NotFound(_NO_MESSAGE),
                 ),

@@ -20,7 +20,7 @@ from headrace.api.dify.schemas.events import RunStreamEvent
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.dify.schemas.runs import BlockingRun, UserRequest, WorkflowLogPage, WorkflowRequest, WorkflowRun
 from headrace.api.dify.stream_position import START, StreamPosition
-from headrace.api.http.errors import not_workflow_app
+from headrace.api.http.errors import not_workflow_app, user_missing
 from headrace.api.http.params import number
 from headrace.api.http.responses import json_response, success
 from headrace.api.http.routing import IDS, STARTING_POINT, TEXT_SCHEMA, Operation, integer, parameter
@@ -35,7 +35,6 @@ from headrace.runs.submission import Submission
 _FLOWING = ("workflow", "advanced-chat")  # modes of apps that show their workflow
 _STATUSES = ("succeeded", "failed", "stopped")
 _NO_RUN = "Workflow run not found"
-_NO_USER = InvalidParam("Arg user must be provided.")
 _MISSING_INPUT = InvalidParam("query is required in input form")
 _BOOLEAN = {"type": "boolean", "default": False}
 _TIME = {"type": "string", "format": "date-time"}
@@ -64,7 +63,7 @@ class RunRoutes:
                 f"GET /v1/workflow/{{workflow_run_id}}/events. {IDS}",
                 body=_BODY,
                 response=_RUN,
-                errors=(_NO_USER, _MISSING_INPUT, not_workflow_app()),
+                errors=(user_missing(), _MISSING_INPUT, not_workflow_app()),
             ),
             Operation(
                 "GET",
@@ -87,7 +86,7 @@ class RunRoutes:
                 description="Cancels the nodes that are running. A task that is unknown or has ended is no error.",
                 body=Media(UserRequest, {"user": examples.USER}),
                 response=Media(Success, {"result": "success"}),
-                errors=(_NO_USER, not_workflow_app()),
+                errors=(user_missing(), not_workflow_app()),
             ),
             Operation(
                 "GET",
@@ -120,7 +119,12 @@ class RunRoutes:
                 description="As POST /v1/workflows/run, for the version that `workflow_id` names.",
                 body=_BODY,
                 response=_RUN,
-                errors=(_NO_USER, _MISSING_INPUT, not_workflow_app(), NotFound("Workflow not found with id: ...")),
+                errors=(
+                    user_missing(),
+                    _MISSING_INPUT,
+                    not_workflow_app(),
+                    NotFound("Workflow not found with id: ..."),
+                ),
             ),
             Operation(
                 "GET",
@@ -139,7 +143,7 @@ class RunRoutes:
                     *STARTING_POINT,
                 ),
                 response=Media(MessageStreamEvent, examples.RUN_STREAM, EVENT_STREAM),
-                errors=(_NO_USER, NotFound(_NO_RUN)),
+                errors=(user_missing(), NotFound(_NO_RUN)),
             ),
         )
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from headrace.api.http.json import encode
-from headrace.errors import LoadError, Problem, RequestError, StoreError
+from headrace.errors import InvalidParam, LoadError, Problem, RequestError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,10 @@ def not_workflow_app() -> RequestError:
 
 def not_chat_app() -> RequestError:
     return RequestError("Please check if your app mode matches the right API route.", "not_chat_app", 400)
+
+
+def user_missing() -> RequestError:
+    return InvalidParam("Arg user must be provided.")
 
 
 def app_unavailable() -> RequestError:

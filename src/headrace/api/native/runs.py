@@ -14,7 +14,7 @@ from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import app_submission
 from headrace.api.dify.run_requests import last_event_id, stream_events, wants_ids
 from headrace.api.dify.stream_position import START
-from headrace.api.http.errors import no_agents, of_status
+from headrace.api.http.errors import no_agents, of_status, user_missing
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import IDS, STARTING_POINT, TEXT_SCHEMA, Operation, parameter, tagged
 from headrace.api.http.schema import EVENT_STREAM, JSON, parse
@@ -309,7 +309,7 @@ def _not_loadable(error: object = "version 2: there is no `app` section") -> Req
 
 
 _SUBMIT_ERRORS = (
-    InvalidParam("Arg user must be provided."),
+    user_missing(),
     NO_WORKFLOW,
     no_agents("agent-chat"),
     *KEY_ERRORS,
