@@ -223,6 +223,7 @@ async def _batch(
 async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> int:
     """Writes the results as they arrive; returns how many lines failed."""
     from headrace.api.http.json import encode
+    from headrace.kernel.status import ENDED_WELL
 
     written = failed = 0
     try:
@@ -231,7 +232,7 @@ async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> in
                 file.write(encode(result.wire()) + b"\n")
                 file.flush()
                 written += 1
-                failed += result.status not in ("succeeded", "partial-succeeded")
+                failed += result.status not in ENDED_WELL
     except asyncio.CancelledError:
         say(f"Interrupted after {written} of {batch.total} results; the same command continues from there.")
         raise

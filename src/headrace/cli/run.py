@@ -156,6 +156,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.json import encode
     from headrace.cli.screen import Quiet, screen
+    from headrace.kernel.status import ENDED_WELL
     from headrace.runs.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
@@ -184,7 +185,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
         say("Stopped.")
         return INTERRUPTED
     status = ended.data["status"]
-    if status in ("succeeded", "partial-succeeded"):
+    if status in ENDED_WELL:
         if not as_json:
             click.echo(_pretty(encode(ended.data["outputs"])))
         return 0

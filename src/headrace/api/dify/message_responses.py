@@ -17,13 +17,13 @@ from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
 from headrace.kernel.secrets import Mask
+from headrace.kernel.status import ENDED_WELL
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
 from headrace.times import duration
 from headrace.values import File, plain
 
-_SUCCEEDED = frozenset({"succeeded", "partial-succeeded"})
 _STATUSES = {"failed": "error", "paused": "paused"}
 _NO_PARENT = str(UUID(int=0))  # as Dify, for every message that came through this API
 
@@ -105,7 +105,7 @@ class Messages:
                 if record.event.status == "failed":
                     error = failure(flow, record.event, reply.summary.failure).message
         answer = masked.answer or str(text)
-        files = masked.answer_files or (() if message.status in _SUCCEEDED else tuple(reply.files))
+        files = masked.answer_files or (() if message.status in ENDED_WELL else tuple(reply.files))
         answered = replace(masked, answer=answer, answer_files=files)
         return MessageView(answered, reply.metadata["retriever_resources"], error, reply.usage, latency)
 
