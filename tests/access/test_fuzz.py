@@ -31,7 +31,6 @@ async def test_nothing_that_is_sent_breaks_it():
     @settings(
         max_examples=EXAMPLES,
         database=None,
-        deadline=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )

@@ -53,7 +53,7 @@ _MOVES = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_MOVES, st.sampled_from("ab"), st.integers(0, 3), st.sampled_from(MODES))
 def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
     moves: list[tuple[str, str]], last: str, late: int, mode: str
@@ -68,7 +68,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
         assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_MOVES, st.sampled_from("ab"), st.sampled_from(MODES))
 def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str, mode: str) -> None:
     """Cut, resumed, cut again at the next frame, and so on to the end."""

@@ -148,7 +148,7 @@ def crashes(story: Story, upto: int | None = None) -> int:
     return sum(isinstance(record.event, RunResumed) for record in story.heard[:upto])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_MOVES, st.sampled_from("ab"), st.integers(0, 3))
 def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, str]], last: str, late: int) -> None:
     story = lived(moves, last)
@@ -173,7 +173,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         assert shown(after) == shown([each for at, each in sent if at > last_crash])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_MOVES, st.sampled_from("ab"))
 def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], last: str) -> None:
     """Cut, resumed, cut again at the next frame, and so on to the end."""

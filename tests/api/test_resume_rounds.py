@@ -98,7 +98,7 @@ def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
         assert shown([*(each for _, each in sent[: index + 1]), *again]) == everything
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 2), st.text("012", min_size=1, max_size=4)), max_size=12))
 def test_rounds_that_speak_at_once(moves: list[tuple[int, str]]) -> None:
     cut_anywhere(FLOW, lived(moves))

@@ -308,7 +308,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(names=st.lists(TEXTS, max_size=6, unique=True), text=TEXTS, option=TEXTS, source=TEXTS)
 def test_no_text_breaks_out(names: list[str], text: str, option: str, source: str, tmp_path_factory: Any) -> None:
     fields = [field(name, label=text, default=text, description=text) for name in names]

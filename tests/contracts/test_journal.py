@@ -183,7 +183,7 @@ async def test_five_megabytes_of_text_survive(store: Journal) -> None:
 _names = count()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(event=any_event)
 async def test_every_event_comes_back_equal(store: Journal, event: Any) -> None:
     run = f"run {next(_names)}"

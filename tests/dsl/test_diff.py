@@ -161,7 +161,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(VALUES, VALUES)
 def test_nothing_told_is_no_difference(old: Any, new: Any):
     assert node(old, old) == []

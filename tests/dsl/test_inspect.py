@@ -490,7 +490,7 @@ def test_thousands_of_nodes_in_a_row() -> None:
     assert len(load(content, REGISTRY).nodes) == 3001
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_mangled_file_loads_or_is_a_load_error(data: st.DataObject) -> None:
     lines = data.draw(st.sampled_from(APPS)).read_text().splitlines(keepends=True)
@@ -522,7 +522,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     nodes=JSON,
     edges=JSON,
@@ -541,7 +541,7 @@ def test_any_values_load_or_are_a_load_error(nodes: Any, edges: Any, data: Any, 
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text() | st.binary())
 def test_any_text_is_a_load_error(content: str | bytes) -> None:
     assert not attempt(content)

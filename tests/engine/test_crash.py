@@ -159,7 +159,7 @@ async def at_every_append(graph: Flow, first: Record) -> None:
     raise AssertionError("the run never ended")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(plots())
 def test_a_run_killed_before_any_append_comes_to_the_same_end(plot: Plot):
     asyncio.run(at_every_append(plot.flow(), queued()))
@@ -218,7 +218,7 @@ def insides(draw: st.DrawFn, home: str, depth: int) -> tuple[list[Any], list[str
     return nodes, edges, last
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_run_killed_in_the_middle_of_containers_comes_to_the_same_end(data: st.DataObject):
     inner, edges, out = data.draw(insides("it", 2))

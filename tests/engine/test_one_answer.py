@@ -45,7 +45,7 @@ def kept(records: list[Record]) -> Message:
     return exchange_after(exchange, end, end.status)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(chats(), st.data())
 def test_the_text_is_one_however_it_is_asked_for(chat: Flow, data: st.DataObject) -> None:
     heard, journal = asyncio.run(held(chat))
@@ -63,7 +63,7 @@ def test_the_text_is_one_however_it_is_asked_for(chat: Flow, data: st.DataObject
         assert "".join(each for each, _ in [*told[: index + 1], *rest]) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chats())
 def test_every_answer_node_that_ended_has_said_its_text(chat: Flow) -> None:
     """Where nothing fails and nothing is read that is not there, the text is made of theirs. After a failure, in a run

@@ -270,7 +270,7 @@ def check_texts(flow: Flow, records: Sequence[Record], stream: Sequence[Any], an
     assert exchange_after(kept, end, end.status).answer == streamed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chats(), st.sampled_from(MODES), st.one_of(st.none(), st.integers(0, 40)))
 def test_all_views_give_the_same_facts(chat: Flow, mode: str, stop_after: int | None) -> None:
     flow = replace(chat, mode=mode)

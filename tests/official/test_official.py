@@ -97,7 +97,6 @@ def made(operation: Described, app: App, url: str) -> list[Request]:
     @settings(
         max_examples=EXAMPLES,
         database=None,
-        deadline=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )

@@ -77,7 +77,7 @@ async def test_every_change_of_a_single_bit_of_the_signature_is_noticed(issuer: 
             assert await refused(identity, f"{signed}.{part(other)}")
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
         st.text(max_size=200),
@@ -102,7 +102,7 @@ def test_what_is_no_token_is_refused_as_it_is_read(text: str):
     assert len(said) < 200
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_a_token_that_another_key_signed_is_refused_whatever_it_claims(
     data: Any, issuer: Issuer, identity: OidcIdentity

@@ -23,7 +23,7 @@ from oracle.model import reply
 from oracle.shrink import shrink
 
 REGISTRY = registry(())
-few = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+few = settings(max_examples=5, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 
 
 @pytest.mark.parametrize("kind", TYPES)
