@@ -107,8 +107,8 @@ class NodeRetried:
 
 @dataclass(frozen=True, slots=True)
 class NodeSucceeded:
-    """`handle` is the edge it leaves by; `usage` is what a model was paid (see `resources.Usage.wire`); `assigned` is
-    what it wrote to other scopes (`conversation`, a loop's id): scope, name, value."""
+    """`handle` is the edge it leaves by; `usage` is what a model was paid (see `ports.services.Usage.wire`); `assigned`
+    is what it wrote to other scopes (`conversation`, a loop's id): scope, name, value."""
 
     path: Path
     outputs: Mapping[str, Value]

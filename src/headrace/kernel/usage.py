@@ -1,6 +1,6 @@
 """What a node says it was paid, read so that no sum of it is more than a database and a client hold.
 
-`usage` is as `resources.Usage.wire` has it; a node type of somebody else may put anything there.
+`usage` is as `ports.services.Usage.wire` has it; a node type of somebody else may put anything there.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from headrace.webhooks import WebhookSender
 
 @dataclass
 class NativeServices:
-    """Filled in by `serving`; `idempotency` is the one that all endpoints share."""
+    """Filled in by `server.serve`; `idempotency` is the one that all endpoints share."""
 
     answers: IdempotencyStore
     webhook_sender: WebhookSender
