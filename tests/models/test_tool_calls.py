@@ -19,11 +19,11 @@ from headrace.kernel.graph import NodeSpec
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.parameter_extractor import ParameterExtractor
-from headrace.ports.services import Limits, Message, Tool, ToolCall
+from headrace.ports.services import FunctionTool, Limits, Message, ToolCall
 from tests.models.server import Asked, ModelServer, ask, failure, hear, piece, sse, text_of, usage
 from tests.resources import only
 
-WEATHER = Tool("weather", "Tells the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
+WEATHER = FunctionTool("weather", "Tells the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
 def part(index: int | None = None, *, name: str | None = None, arguments: Any = None, **more: Any) -> dict[str, Any]:

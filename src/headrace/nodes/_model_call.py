@@ -12,7 +12,7 @@ from headrace.errors import NodeError
 from headrace.node import Config, Context
 from headrace.nodes._prompt import resolved, saved
 from headrace.nodes._reasoning import SeparatedReasoning, TaggedReasoning
-from headrace.ports.services import ChatRequest, Message, Resources, Tool, ToolCall, Usage
+from headrace.ports.services import ChatRequest, FunctionTool, Message, Resources, ToolCall, Usage
 from headrace.values import Value
 
 COMPLETION = "completion"
@@ -51,7 +51,7 @@ def request_of(
     messages: Sequence[Message],
     *,
     schema: Mapping[str, Value] | None = None,
-    tools: Sequence[Tool] = (),
+    tools: Sequence[FunctionTool] = (),
 ) -> ChatRequest:
     """The request, its completion parameters with the variables that they read."""
     parameters = resolved(ctx, model.completion_params)

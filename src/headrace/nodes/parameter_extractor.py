@@ -32,7 +32,7 @@ from headrace.nodes._parameter_prompts import (
 )
 from headrace.nodes._prompt import VisionConfig, call_of, files_of, saved, show
 from headrace.nodes._structured import object_in
-from headrace.ports.services import ChatRequest, Resources, Tool, ToolCall
+from headrace.ports.services import ChatRequest, FunctionTool, Resources, ToolCall
 from headrace.values import File, Value
 
 ERROR = "ParameterExtractorNodeError"
@@ -133,7 +133,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
             )
         show(messages, asked.files, self.config.vision.configs.detail)
         description = "Hands over the parameters that were found in the text."
-        tools = [Tool(TOOL, description, self._schema)] if calling else []
+        tools = [FunctionTool(TOOL, description, self._schema)] if calling else []
         return request_of(ctx, model, messages, tools=tools)
 
     async def _checked(self, heard: ModelAnswer, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:

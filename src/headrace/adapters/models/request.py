@@ -12,7 +12,7 @@ import orjson
 
 from headrace.adapters.models.providers import Provider
 from headrace.errors import NodeError
-from headrace.ports.services import ChatRequest, Files, Message, Tool
+from headrace.ports.services import ChatRequest, Files, FunctionTool, Message
 from headrace.values import File, Value, plain
 
 _MAX_FILE = 50 * 1024 * 1024  # bytes; no provider takes more in a request
@@ -162,7 +162,7 @@ def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Va
 # -------------------------------------------------------------------------------------------------------- messages
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: FunctionTool) -> dict[str, Any]:
     parameters = plain(dict(tool.parameters))
     return {
         "type": "function",

@@ -23,7 +23,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class FunctionTool:
     """A function that a model may ask for; `parameters` is a JSON schema."""
 
     name: str
@@ -63,7 +63,7 @@ class ChatRequest:
     schema: Mapping[str, Value] | None = None
     user: str | None = None
     mode: str = "chat"
-    tools: Sequence[Tool] = ()
+    tools: Sequence[FunctionTool] = ()
 
 
 @dataclass(frozen=True, slots=True)
