@@ -19,6 +19,7 @@ from headrace.adapters.installation import SECRET, check_secret, fingerprint, in
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
+from headrace.adapters.tools import ToolRegistry
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
@@ -171,7 +172,9 @@ async def service(
             speech_model=settings.speech_model,
         )
         stack.push_async_callback(speech.aclose)
-        resources = Resources(models, http, sandbox, files, documents, knowledge, store)
+        tools = ToolRegistry({})
+        stack.push_async_callback(tools.aclose)
+        resources = Resources(models, http, sandbox, files, documents, knowledge, store, tools)
         bus: Bus = LocalBus()
         if not memory:
             bus = shared = SharedBus(store, lambda: run_service.driving)

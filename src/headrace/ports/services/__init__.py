@@ -24,31 +24,69 @@ from headrace.ports.services.models import (
     estimate_tokens,
 )
 from headrace.ports.services.sandbox import Sandbox
+from headrace.ports.services.tools import (
+    BlobChunkMessage,
+    BlobMessage,
+    FileMessage,
+    ImageMessage,
+    JsonMessage,
+    LinkMessage,
+    LogMessage,
+    ParameterType,
+    TextMessage,
+    Tool,
+    ToolContext,
+    ToolMessage,
+    ToolParameter,
+    ToolReference,
+    Tools,
+    ToolSpec,
+    UsageMessage,
+    VariableMessage,
+)
 
 __all__ = [
     "MOST_TOKENS",
+    "BlobChunkMessage",
+    "BlobMessage",
     "ChatChunk",
     "ChatRequest",
     "Documents",
+    "FileMessage",
     "Files",
     "FunctionTool",
     "History",
     "Http",
     "HttpRequest",
     "HttpResponse",
+    "ImageMessage",
+    "JsonMessage",
     "Knowledge",
     "Limits",
+    "LinkMessage",
+    "LogMessage",
     "Message",
     "Models",
+    "ParameterType",
     "Part",
     "Passage",
     "Resources",
     "Retrieval",
     "Sandbox",
     "Speech",
+    "TextMessage",
+    "Tool",
     "ToolCall",
+    "ToolContext",
+    "ToolMessage",
+    "ToolParameter",
+    "ToolReference",
+    "ToolSpec",
+    "Tools",
     "Turn",
     "Usage",
+    "UsageMessage",
+    "VariableMessage",
     "estimate_tokens",
 ]
 
@@ -64,6 +102,7 @@ class Resources:
     documents: Documents
     knowledge: Knowledge
     history: History
+    tools: Tools
 
 
 @dataclass(frozen=True, slots=True)

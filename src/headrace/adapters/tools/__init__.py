@@ -1,0 +1,6 @@
+"""The tools that can be called here. `ToolRegistry` implements `resources.Tools`; each source provides the tools of one
+provider type."""
+
+from headrace.adapters.tools.registry import ToolRegistry, ToolSource
+
+__all__ = ["ToolRegistry", "ToolSource"]

@@ -1,0 +1,87 @@
+"""Finds the source that has the tools of a provider type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from headrace.errors import NodeError
+from headrace.ports.services import Tool, ToolReference, ToolSpec
+
+NOT_FOUND = "ToolNotFoundError"
+_WITHOUT_PLUGINS = "Headrace does not run plugins."
+# Where the plugin of a tool that was once part of Dify is not named like its provider.
+_MOVED = frozenset({"jina", "siliconflow", "stepfun", "gitee_ai"})
+
+
+class ToolSource(Protocol):
+    """Provides the tools of one provider type."""
+
+    async def find(self, reference: ToolReference) -> Tool:
+        """See `Tools.find`."""
+        ...
+
+    def missing(self, reference: ToolReference) -> str | None:
+        """See `Tools.missing`."""
+        ...
+
+    async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
+        """The tools that it has, by the name of their provider."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes connections and ends processes."""
+        ...
+
+
+class ToolRegistry:
+    """Implements `resources.Tools`. `sources` are the sources by provider type, as a workflow file names it.
+
+    Dify moved most of its built-in tools to plugins, and their provider type is still `builtin`: `builtin` is for those
+    that `owns` names by their provider, `plugin` for all others.
+    """
+
+    def __init__(self, sources: Mapping[str, ToolSource], owns: frozenset[str] = frozenset()) -> None:
+        self.sources = sources
+        self._owns = owns
+
+    async def find(self, reference: ToolReference) -> Tool:
+        """See `resources.Tools.find`."""
+        source = self._source(reference)
+        if source is None:
+            raise NodeError(_no_source(reference), NOT_FOUND)
+        return await source.find(reference)
+
+    def missing(self, reference: ToolReference) -> str | None:
+        """See `resources.Tools.missing`."""
+        source = self._source(reference)
+        return _no_source(reference) if source is None else source.missing(reference)
+
+    async def aclose(self) -> None:
+        for source in self.sources.values():
+            await source.aclose()
+
+    def _source(self, reference: ToolReference) -> ToolSource | None:
+        type_ = reference.provider_type
+        if type_ in ("builtin", "plugin"):
+            organization, _, provider = plugin_path(reference.provider_id)
+            type_ = "builtin" if organization == "langgenius" and provider in self._owns else "plugin"
+        return self.sources.get(type_)
+
+
+def plugin_path(provider_id: str) -> tuple[str, str, str]:
+    """(organization, plugin, provider) of a provider's id, which in old files is the provider's name alone."""
+    organization, slash, rest = provider_id.strip().partition("/")
+    if slash:
+        plugin, _, provider = rest.partition("/")
+        return organization, plugin, provider or plugin
+    return "langgenius", f"{organization}_tool" if organization in _MOVED else organization, organization
+
+
+def _no_source(reference: ToolReference) -> str:
+    if reference.provider_type not in ("builtin", "plugin"):
+        return f"Tools of the provider type '{reference.provider_type}' do not run in Headrace."
+    if reference.provider_id in ("", "builtin"):
+        return f"Dify has no tool provider '{reference.provider_id}': the tool '{reference.tool_name}' does not exist."
+    organization, plugin, _ = plugin_path(reference.provider_id)
+    return f"The plugin {reference.plugin or f'{organization}/{plugin}'} is needed. {_WITHOUT_PLUGINS}"

@@ -1,0 +1,252 @@
+"""Tools: what a tool node or an agent can call, and the messages in which a tool answers.
+
+    tool = await ctx.resources.tools.find(reference)
+    async for message in tool.call(arguments(tool.spec, inputs, settings), context):
+        ...
+
+An adapter (`adapters/tools`) provides the tools of one provider type: the built-in ones, those of an OpenAPI
+description, served workflows, MCP servers. `tool_parameters` turns what a file or a model gives into arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from headrace.values import File, Value
+
+ParameterType: TypeAlias = Literal[
+    "string",
+    "number",
+    "boolean",
+    "select",
+    "secret-input",
+    "checkbox",
+    "dynamic-select",
+    "file",
+    "files",
+    "system-files",
+    "model-selector",
+    "app-selector",
+    "array",
+    "object",
+    "any",
+]
+"""The types that Dify knows; see `tool_parameters.cast_value`."""
+
+# ------------------------------------------------------------------------------------------------------- descriptions
+
+
+@dataclass(frozen=True, slots=True)
+class ToolParameter:
+    """A parameter of a tool.
+
+    `form`: "llm" for one that a model fills in an agent, "form" for a setting that people fill in the editor. `options`
+    are the values of a select. `description` is for the model. `input_schema` is the JSON Schema of the value if its
+    type says too little (`array`, `object`); a model gets it unchanged.
+    """
+
+    name: str
+    type: ParameterType = "string"
+    form: Literal["llm", "form"] = "llm"
+    required: bool = False
+    default: Value = None
+    options: Sequence[str] = ()
+    label: str = ""
+    description: str = ""
+    input_schema: Mapping[str, Value] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What is known of a tool before it is called.
+
+    `name` is its name within its provider; `label` is for people, `description` for the model. `output_schema` is the
+    JSON Schema of the variables that it adds to the node's outputs; None if it declares none. `open`: it also takes
+    parameters that it does not declare, as they are.
+    """
+
+    name: str
+    label: str = ""
+    description: str = ""
+    parameters: Sequence[ToolParameter] = ()
+    output_schema: Mapping[str, Value] | None = None
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReference:
+    """A tool as a workflow file names it.
+
+    `provider_type` is builtin, plugin, api, workflow or mcp. Depending on it, the provider's id is a short name
+    (`time`), a path (`langgenius/google/google`), a UUID, or the id of a server. `plugin` is the identifier of the
+    plugin that the file was made with (`langgenius/google:0.0.9@...`), `credential` the id of the credential set that
+    was chosen; both may be "".
+    """
+
+    provider_type: str
+    provider_id: str
+    provider_name: str
+    tool_name: str
+    plugin: str = ""
+    credential: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """On whose behalf a tool is called.
+
+    `run`, `app` and `user` are those of the calling run. `key` stays the same when a call is repeated after a crash,
+    and differs from that of every other call: a tool with side effects passes it on as an idempotency key.
+    """
+
+    run: str
+    app: str
+    user: str
+    key: str
+
+
+# ----------------------------------------------------------------------------------------------------------- messages
+
+
+@dataclass(frozen=True, slots=True)
+class TextMessage:
+    """A piece of text. The pieces of a call are joined without anything between them."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonMessage:
+    """A JSON object or list. `for_model`: whether an agent's model sees it too, not only the node's outputs."""
+
+    value: Value
+    for_model: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMessage:
+    """A URL for the user."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMessage:
+    """The URL of an image elsewhere, which the caller downloads and stores."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobMessage:
+    """A file's content, which the caller stores. An empty `filename` means one that fits the type."""
+
+    data: bytes
+    mime_type: str = ""
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobChunkMessage:
+    """A part of a blob. The parts of one `id` come in order; `end` marks the last one, which may be empty."""
+
+    id: str
+    data: bytes
+    total_length: int
+    end: bool = False
+    mime_type: str = ""
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMessage:
+    """A file that is stored already, or that exists elsewhere. `mentioned`: its URL is also part of the text."""
+
+    file: File
+    mentioned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VariableMessage:
+    """An output of the node. If `stream`, the value is text that is appended to the output, and streamed."""
+
+    name: str
+    value: Value
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogMessage:
+    """A step of what the tool does, for people: sent when it starts, and again with the same `id` when it ends."""
+
+    id: str
+    label: str
+    status: Literal["start", "success", "error"]
+    parent: str | None = None
+    error: str | None = None
+    data: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
+
+    def body(self) -> dict[str, Value]:
+        """The fields that Dify shows of a step."""
+        return {
+            "id": self.id,
+            "parent_id": self.parent,
+            "label": self.label,
+            "status": self.status,
+            "error": self.error,
+            "data": self.data,
+            "metadata": self.metadata,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UsageMessage:
+    """Tokens and price of models that the tool called (`Usage.wire`), which count as the caller's."""
+
+    usage: Mapping[str, Value]
+
+
+ToolMessage: TypeAlias = (
+    TextMessage
+    | JsonMessage
+    | LinkMessage
+    | ImageMessage
+    | BlobMessage
+    | BlobChunkMessage
+    | FileMessage
+    | VariableMessage
+    | LogMessage
+    | UsageMessage
+)
+
+# ------------------------------------------------------------------------------------------------------------- calling
+
+
+class Tool(Protocol):
+    """A tool that is ready to be called, any number of times and at once."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+        """Calls the tool; its messages come as they are made. `parameters` are of the declared types (`arguments`).
+        Whoever stops iterating closes the iterator, which cancels the call. NodeError with kind `ToolInvokeError` (or a
+        more specific one) if the tool fails; many tools answer wrong input with a text instead."""
+        ...
+
+
+class Tools(Protocol):
+    """The tools that can be called here."""
+
+    async def find(self, reference: ToolReference) -> Tool:
+        """The tool that a reference names. NodeError with kind `ToolNotFoundError`, and a message that says what is
+        missing, as far as possible the one of `missing`."""
+        ...
+
+    def missing(self, reference: ToolReference) -> str | None:
+        """What to install or set before this tool can be called, as far as that is known without calling anybody; None
+        if nothing is missing. The message is the same for all tools that lack the same."""
+        ...
