@@ -106,7 +106,6 @@ _NOT_NODES = {
     "datasource": "",
     "human-input": "",
     "knowledge-index": "",
-    "tool": "",
     "trigger-plugin": "",
     "trigger-schedule": "",
     "trigger-webhook": "",

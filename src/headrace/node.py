@@ -186,6 +186,10 @@ class Node(ABC, Generic[C]):
         """The variables of other scopes that it may assign."""
         return ()
 
+    def metadata(self) -> Mapping[str, Value]:
+        """What Dify's `execution_metadata` has of every execution of the node, such as the tool that it calls."""
+        return {}
+
     def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
         """Mistakes in the configuration that do not keep a file from loading, for `lint`: the path of the field in the
         node's data, and a message."""

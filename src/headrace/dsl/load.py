@@ -276,6 +276,7 @@ class _Loader:
                     defaults=told.defaults(),
                     writes=frozenset(node.assigns()),
                     traits=node.traits,
+                    metadata=node.metadata(),
                 )
             )
             pieces = node.response_template()

@@ -67,7 +67,8 @@ class NodeSpec:
 
     `config` is its data, as written; `parent` the container it is in; `branching`: it chooses among its handles,
     others leave by every edge; `strategy`: None (a failure ends the run), fail-branch or default-value with `defaults`;
-    `writes`: variables of other scopes that it assigns; `traits` are those of its type.
+    `writes`: variables of other scopes that it assigns; `traits` are those of its type; `metadata` is part of what is
+    shown of each of its executions.
     """
 
     id: NodeId
@@ -81,6 +82,7 @@ class NodeSpec:
     defaults: Mapping[str, Value] = field(default_factory=dict[str, Value])
     writes: frozenset[Selector] = frozenset()
     traits: Traits = NO_TRAITS
+    metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     from headrace.nodes.question_classifier import QuestionClassifier
     from headrace.nodes.start import Start
     from headrace.nodes.template_transform import TemplateTransform
+    from headrace.nodes.tool import ToolNode
     from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
 
     own = (
@@ -58,6 +59,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         ListOperator,
         QuestionClassifier,
         ParameterExtractor,
+        ToolNode,
     )
     known: dict[str, type[Node[Config]]] = {}
     for each in own:

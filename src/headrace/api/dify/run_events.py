@@ -9,7 +9,7 @@ strategy handles has the status `exception`. Versions after 1.12 send the reason
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import ContainerEvents
@@ -257,6 +257,8 @@ class RunEvents:
         at: float,
     ) -> NodeFinishedData:
         outputs: Mapping[str, Value] = {} if isinstance(event, NodeRetried) else event.outputs
+        if of_node := self._containers.spec(node.path).metadata:
+            metadata = {**cast("ExecutionMetadata", of_node), **metadata}
         return {
             **self._node(node),
             "inputs": Inputs(event.inputs),

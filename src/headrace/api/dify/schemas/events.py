@@ -102,8 +102,18 @@ class RoundMetadata(TypedDict, total=False):
     loop_index: int
 
 
+class ToolInfo(TypedDict):
+    """The tool that a node calls."""
+
+    provider_type: str
+    provider_id: str
+    plugin_unique_identifier: str
+
+
 class ExecutionMetadata(RoundMetadata, total=False):
     """What an execution used, and which strategy handled its failure."""
+
+    tool_info: ToolInfo
 
     total_tokens: int
     total_price: str
