@@ -1,6 +1,7 @@
 """The tools that can be called here. `ToolRegistry` implements `resources.Tools`; each source provides the tools of one
 provider type."""
 
+from headrace.adapters.tools.builtin import BuiltinTools
 from headrace.adapters.tools.registry import ToolRegistry, ToolSource
 
-__all__ = ["ToolRegistry", "ToolSource"]
+__all__ = ["BuiltinTools", "ToolRegistry", "ToolSource"]
