@@ -19,7 +19,7 @@ from headrace.adapters.installation import SECRET, check_secret, fingerprint, in
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
-from headrace.adapters.tools import BuiltinTools, ToolRegistry
+from headrace.adapters.tools import BuiltinTools, CustomTools, ToolRegistry, read_config
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
@@ -172,7 +172,14 @@ async def service(
             speech_model=settings.speech_model,
         )
         stack.push_async_callback(speech.aclose)
-        tools = ToolRegistry({"builtin": BuiltinTools(files, sandbox, speech)}, owns=BuiltinTools.PROVIDERS)
+        tools_config = read_config(settings.tools)
+        tools = ToolRegistry(
+            {
+                "builtin": BuiltinTools(files, sandbox, speech),
+                "api": CustomTools(tools_config.apis, http, files, environ),
+            },
+            owns=BuiltinTools.PROVIDERS,
+        )
         stack.push_async_callback(tools.aclose)
         resources = Resources(models, http, sandbox, files, documents, knowledge, store, tools)
         bus: Bus = LocalBus()

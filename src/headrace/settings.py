@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     knowledge_ids: Annotated[list[str], NoDecode] = Field(
         [], description="Where a file's knowledge bases are: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
     )
+    tools: Path | None = Field(
+        None,
+        description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",
+    )
     speech_provider: str = Field("", description="Whose speech API is used; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its model that understands speech; empty: whisper-1")
     speech_model: str = Field("", description="Its model that speaks; empty: tts-1")

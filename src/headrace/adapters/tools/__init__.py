@@ -2,6 +2,8 @@
 provider type."""
 
 from headrace.adapters.tools.builtin import BuiltinTools
+from headrace.adapters.tools.configuration import read_config
+from headrace.adapters.tools.custom import CustomTools
 from headrace.adapters.tools.registry import ToolRegistry, ToolSource
 
-__all__ = ["BuiltinTools", "ToolRegistry", "ToolSource"]
+__all__ = ["BuiltinTools", "CustomTools", "ToolRegistry", "ToolSource", "read_config"]
