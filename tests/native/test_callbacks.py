@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.http import errors
-from headrace.api.http.routing import mounted
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.schemas.runs import callback_url
 from headrace.api.native.services import NativeServices
@@ -64,7 +63,7 @@ async def caller() -> AsyncGenerator[Caller]:
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         batch_runner = BatchRunner(at.where, at.store, Chats(at.where))
         routes = CallbackRoutes(api, NativeServices(at.store, at.webhook_sender, batch_runner))
-        app.router.routes += mounted("/api/v1", routes.operations())
+        app.router.routes += routes.mounted("/api/v1")
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())
         await server.listens.wait()

@@ -1,10 +1,11 @@
-"""What callers may rely on: the API's version in every answer, and word of what goes, half a year before."""
+"""What callers may rely on: the API's version in every response, and half a year's notice of a removal."""
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -12,17 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from headrace.api.http import errors
-from headrace.api.http.routing import Operation, mounted
-from headrace.api.middleware.api_version import VersionHeaders, deprecated
+from headrace.api.http.deprecation import deprecated
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.middleware.request_context import RequestContext
 from headrace.api.openapi import document
 from headrace.errors import NotFound
 from tests.native.calling import Caller
 
-GONE = deprecated(date(2026, 12, 1), date(2027, 6, 1), "https://example.com/changes#old")
+DEPRECATED = deprecated(date(2026, 12, 1), date(2027, 6, 1), "https://example.com/changes#old")
 
 
-async def old(request: Request) -> Response:
+async def respond(request: Request) -> Response:
     match request.query_params.get("how"):
         case "refused":
             raise NotFound("nothing there")
@@ -36,20 +37,38 @@ async def old(request: Request) -> Response:
             return Response(b"{}")
 
 
+class OldAndNewRoutes(Routes):
+    tag = "Stability"
+
+    @Operation("GET", "/new")
+    async def new(self, request: Request) -> Response:
+        """Get the new one."""
+        return await respond(request)
+
+    @Operation("GET", "/old", deprecated=DEPRECATED)
+    async def old(self, request: Request) -> Response:
+        """Get the old one.
+
+        As the new one.
+        """
+        return await respond(request)
+
+
 @pytest.fixture
 def app() -> Starlette:
-    """An API with one route as it was, and the same as a deprecated one."""
-    made = Starlette()
-    made.add_middleware(RequestContext, origins=["*"], headers={"X-Version": "1.12.1"})
-    made.add_middleware(VersionHeaders, prefixes=("/api",), headers={"Headrace-API-Version": "1"})
-    errors.install(made)
-    operations = [
-        Operation("GET", "/new", old, id="new", tag="New"),
-        GONE.of(Operation("GET", "/old", old, id="old", tag="Old", description="Does what it did.")),
-    ]
+    """An API with the same route twice, deprecated and not."""
+    app = Starlette()
+    app.add_middleware(
+        RequestContext,
+        origins=["*"],
+        headers={"X-Version": "1.12.1"},
+        prefixes=("/api",),
+        version={"Headrace-API-Version": "1"},
+    )
+    errors.install(app)
     for prefix in ("/api/v1", "/v1"):
-        made.router.routes += mounted(prefix, operations)
-    return made
+        app.router.routes += OldAndNewRoutes(cast("Any", None)).mounted(prefix)
+    return app
 
 
 @pytest.mark.parametrize("query", ["", "?how=refused", "?how=broken", "?how=linked", "?how=stream"])
@@ -98,10 +117,10 @@ async def test_browsers_may_read_the_version(app: Starlette):
 
 def test_the_documentation_says_so_too(app: Starlette):
     paths = document(app.routes)["paths"]
-    told = paths["/api/v1/old"]["get"]
-    assert told["deprecated"] is True
-    assert "2027-06-01" in told["description"]
-    assert GONE.link in told["description"]
+    old = paths["/api/v1/old"]["get"]
+    assert old["deprecated"] is True
+    assert "2027-06-01" in old["description"]
+    assert DEPRECATED.link in old["description"]
     assert "deprecated" not in paths["/api/v1/new"]["get"]
 
 

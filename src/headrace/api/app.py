@@ -19,9 +19,8 @@ from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.health import HealthRoutes
 from headrace.api.http import errors
-from headrace.api.http.routing import Security, mounted
+from headrace.api.http.routing import Security
 from headrace.api.middleware import slashes
-from headrace.api.middleware.api_version import VersionHeaders
 from headrace.api.middleware.rate_limit_headers import RateLimitHeaders
 from headrace.api.middleware.request_context import RequestContext
 from headrace.api.openai.routes import OpenAIRoutes
@@ -61,33 +60,24 @@ def create_app(
         headers=options.headers,
         observer=options.observer,
         secure=options.secure,
+        prefixes=() if services is None else native.PREFIXES,
+        version=native.HEADERS,
     )
     if run_service.limiter is not None:
         app.add_middleware(RateLimitHeaders)
     errors.install(app)
     slashes.install(app)
 
-    file_routes, app_routes, openai_routes = FileRoutes(api), AppRoutes(api), OpenAIRoutes(api)
-    v1 = (
-        *RunRoutes(api).operations(),
-        *app_routes.operations(),
-        *ChatRoutes(api).operations(),
-        *MessageRoutes(api).operations(),
-        *ConversationRoutes(api).operations(),
-        *AnnotationRoutes(api).operations(),
-        *AudioRoutes(api).operations(),
-        *file_routes.operations(),
-    )
+    dify = (RunRoutes, AppRoutes, ChatRoutes, MessageRoutes, ConversationRoutes, AnnotationRoutes, AudioRoutes)
     routes = app.router.routes
-    routes += mounted("/v1", v1, _APP_KEY)
-    routes += mounted("/v1/openai", openai_routes.operations(), _APP_KEY)
-    routes += mounted("/v1/openai/v1", openai_routes.operations(), _APP_KEY, documented=False)
+    for subject in (*dify, FileRoutes, HealthRoutes):
+        routes += subject(api).mounted("/v1", _APP_KEY)
+    openai = OpenAIRoutes(api)
+    routes += openai.mounted("/v1/openai", _APP_KEY)
+    routes += openai.mounted("/v1/openai/v1", _APP_KEY, documented=False)
     if services is not None:
-        app.add_middleware(VersionHeaders, prefixes=native.PREFIXES, headers=native.HEADERS)
         routes += native.routes(api, services, _APP_KEY)
         # what is polled is requested most, so it is matched first
         routes.sort(key=lambda route: getattr(route, "path", "") != native.POLLED)
-    public = (*app_routes.public_operations(), *file_routes.signed_operations(), *HealthRoutes(api).operations())
-    routes += mounted("", public)
     routes += DocumentationRoutes(routes, options.public_url).routes()
     return app

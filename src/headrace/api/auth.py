@@ -31,7 +31,7 @@ from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
 _MB = 1024 * 1024
-_LONGEST_USER = 255  # as in Dify's database
+LONGEST_USER = 255  # as in Dify's database
 _READING = frozenset({"GET", "HEAD"})
 _APP = "app_id"
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
@@ -216,8 +216,8 @@ def named_user(user: Value) -> str | None:
     if not user:
         return None
     name = str(user).replace("\0", "")
-    if len(name) > _LONGEST_USER:
-        raise InvalidParam(f"user may have {_LONGEST_USER} characters at most.")
+    if len(name) > LONGEST_USER:
+        raise InvalidParam(f"user may have {LONGEST_USER} characters at most.")
     return name or None
 
 
@@ -227,13 +227,3 @@ def as_uuid(text: str, otherwise: RequestError) -> str:
         return str(UUID(text))
     except ValueError:
         raise otherwise from None
-
-
-def flag(request: Request, name: str) -> bool:
-    """A boolean query parameter; false if absent. InvalidParam if it is not a boolean."""
-    text = request.query_params.get(name, "").strip().lower()
-    if text in {"true", "1", "yes", "on"}:
-        return True
-    if text in {"", "false", "0", "no", "off"}:
-        return False
-    raise InvalidParam(f"{name} must be true or false")

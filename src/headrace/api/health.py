@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Literal
 
 from starlette.requests import Request
@@ -13,7 +12,7 @@ from typing_extensions import TypedDict
 
 from headrace.api.auth import Api
 from headrace.api.http.json import encode
-from headrace.api.http.routing import Operation
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.errors import StoreError
 
@@ -35,47 +34,39 @@ class NotReady(TypedDict):
     status: Literal["not ready"]
 
 
-class HealthRoutes:
+_NOT_READY: NotReady = {
+    "code": "service_unavailable",
+    "message": "The journal cannot be read or written: database or disk is full",
+    "status": "not ready",
+}
+
+
+class HealthRoutes(Routes):
     """`/healthz` and `/readyz`, for process managers and load balancers."""
 
+    tag = "Health"
+
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api)
         self._probing: asyncio.Task[str | None] | None = None  # shared by the requests of a moment
         self._probed_at = 0.0
 
-    def operations(self) -> Sequence[Operation]:
-        not_ready: NotReady = {
-            "code": "service_unavailable",
-            "message": "The journal cannot be read or written: database or disk is full",
-            "status": "not ready",
-        }
-        return (
-            Operation(
-                "GET",
-                "/healthz",
-                self.lives,
-                id="healthz",
-                tag="Health",
-                summary="Is the process alive?",
-                description="Does not use the storage.",
-                response=Media(Health, {"status": "ok"}),
-            ),
-            Operation(
-                "GET",
-                "/readyz",
-                self.ready,
-                id="readyz",
-                tag="Health",
-                summary="Is the process ready for requests?",
-                description="Reads and writes the journal.",
-                response={200: Media(Health, {"status": "ready"}), 503: Media(NotReady, not_ready)},
-            ),
-        )
+    @Operation("GET", "/healthz", Media(Health, {"status": "ok"}), public=True)
+    async def healthz(self, request: Request) -> Response:
+        """Is the process alive?
 
-    async def lives(self, request: Request) -> Response:
+        Does not use the storage.
+        """
         return Response(b'{"status": "ok"}', media_type="application/json")
 
-    async def ready(self, request: Request) -> Response:
+    @Operation(
+        "GET", "/readyz", {200: Media(Health, {"status": "ready"}), 503: Media(NotReady, _NOT_READY)}, public=True
+    )
+    async def readyz(self, request: Request) -> Response:
+        """Is the process ready for requests?
+
+        Reads and writes the journal.
+        """
         problem = await self._problem() if self.api.options.ready() else "The server is shutting down."
         if problem is None:
             return Response(b'{"status": "ready"}', media_type="application/json")

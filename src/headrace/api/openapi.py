@@ -13,7 +13,8 @@ from starlette.routing import BaseRoute
 
 from headrace import __version__
 from headrace.api.http.errors import body_of, body_type, of_status
-from headrace.api.http.routing import PATH_PARAMETERS, ApiRoute, Contents, Operation
+from headrace.api.http.params import PATH_PARAMETERS, Query
+from headrace.api.http.routing import ApiRoute, Contents, Operation
 from headrace.api.http.schema import JSON, Media, adapter
 from headrace.errors import Forbidden, RequestError, Unauthorized
 
@@ -52,15 +53,19 @@ def document(routes: Iterable[BaseRoute]) -> Json:
 
 def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
     operation = route.operation
-    security: list[dict[str, list[str]]] = [{route.security.name: []}] if route.security else []
+    first, *others = route.name.split("_")
+    summary, *paragraphs = (inspect.getdoc(route.endpoint) or "").split("\n\n")
+    deprecation = operation.deprecated.note if operation.deprecated else ""
     described: Json = {
-        "operationId": operation.id,
-        "tags": [operation.tag],
-        "summary": operation.summary,
-        "description": operation.description or inspect.getdoc(operation.endpoint) or "",
+        "operationId": first + "".join(word.capitalize() for word in others),
+        "tags": [route.tag],
+        "summary": summary.removesuffix("."),
+        "description": "\n\n".join(
+            " ".join(paragraph.split()) for paragraph in [*paragraphs, operation.note, deprecation] if paragraph
+        ),
         "parameters": _parameters(route),
         "responses": _responses(route, schemas),
-        "security": security,
+        "security": [{route.security.name: []}] if route.security else [],
     }
     if operation.body:
         content = {media.type: schemas.content(media, "validation") for media in listed(operation.body)}
@@ -68,11 +73,18 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
     return described | ({"deprecated": True} if operation.deprecated else {})
 
 
-def _parameters(route: ApiRoute) -> list[Mapping[str, Any]]:
-    own = route.operation.parameters
-    by_name = PATH_PARAMETERS | {declared["name"]: declared for declared in own if declared["in"] == "path"}
-    in_path = [by_name[name] for name in route.param_convertors]
-    return in_path + [declared for declared in own if declared["in"] != "path"]
+def _parameters(route: ApiRoute) -> list[Json]:
+    in_path = [PATH_PARAMETERS[name] for name in route.param_convertors]
+    return [
+        {
+            "in": parameter.where,
+            "name": parameter.name,
+            "description": parameter.description,
+            "schema": parameter.schema,
+            "required": parameter.required,
+        }
+        for parameter in (*in_path, *route.operation.parameters)
+    ]
 
 
 def _responses(route: ApiRoute, schemas: _Schemas) -> Json:
@@ -102,6 +114,9 @@ def _errors(route: ApiRoute) -> Iterator[RequestError]:
             yield of_status(400)
             if operation.body_required:
                 yield of_status(415)
+    for parameter in operation.parameters:
+        if isinstance(parameter, Query) and parameter.error is not None:
+            yield parameter.error
     yield from operation.errors
 
 

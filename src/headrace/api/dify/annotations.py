@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from uuid import UUID, uuid4, uuid5
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.auth import Api, as_uuid
+from headrace.api.auth import as_uuid
 from headrace.api.dify import examples
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.errors import of_status
-from headrace.api.http.params import number
+from headrace.api.http.params import paging, text
 from headrace.api.http.responses import json_response, no_content
-from headrace.api.http.routing import TEXT_SCHEMA, Operation, paging, parameter
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media, parse
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound
@@ -23,8 +23,8 @@ from headrace.values import Value
 
 _ACTIONS = ("enable", "disable")
 _LARGEST_PAGE = 100  # Dify's limit, whatever a request asks for
-_MOST = 99_999_999
-
+_PAGE, _LIMIT = paging(99_999_999)
+_KEYWORD = text("keyword", "Text in the question or the answer")
 _NO_ANSWER = InvalidParam("answer: Field required")
 _ANNOTATION = Media(schemas.Annotation, examples.ANNOTATION)
 _BODY = Media(
@@ -33,109 +33,34 @@ _BODY = Media(
 )
 
 
-class AnnotationRoutes:
+def _unknown() -> NotFound:
+    return NotFound("Annotation not found")
+
+
+class AnnotationRoutes(Routes):
     """`/v1/apps/annotations` and `/v1/apps/annotation-reply`."""
 
-    def __init__(self, api: Api) -> None:
-        self.api = api
-
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "GET",
-                "/apps/annotations",
-                self.list_annotations,
-                id="listAnnotations",
-                tag="Annotations",
-                summary="List annotations",
-                description="Questions that a person has answered, newest first. A page has at most 100.",
-                parameters=(
-                    *paging(_MOST),
-                    parameter("query", "keyword", "Text in the question or the answer", TEXT_SCHEMA),
-                ),
-                response=Media(
-                    schemas.AnnotationPage,
-                    {"data": [examples.ANNOTATION], "has_more": False, "limit": 20, "total": 1, "page": 1},
-                ),
-                errors=(InvalidParam("page: Input should be an integer from 1 to 99999999, not '0'"),),
-            ),
-            Operation(
-                "POST",
-                "/apps/annotations",
-                self.add,
-                id="addAnnotation",
-                tag="Annotations",
-                summary="Add an annotation",
-                description="Where annotation reply is on, the question gets this answer without calling a model.",
-                body=_BODY,
-                response={201: _ANNOTATION},
-                errors=(_NO_ANSWER,),
-            ),
-            Operation(
-                "PUT",
-                "/apps/annotations/{annotation_id}",
-                self.change,
-                id="changeAnnotation",
-                tag="Annotations",
-                summary="Change an annotation",
-                description="It keeps its number of hits.",
-                body=_BODY,
-                response=_ANNOTATION,
-                errors=(_NO_ANSWER, _unknown()),
-            ),
-            Operation(
-                "DELETE",
-                "/apps/annotations/{annotation_id}",
-                self.remove,
-                id="removeAnnotation",
-                tag="Annotations",
-                summary="Remove an annotation",
-                description="Its number of hits is lost.",
-                response={204: ()},
-                errors=(_unknown(),),
-            ),
-            Operation(
-                "POST",
-                "/apps/annotation-reply/{action}",
-                self.switch,
-                id="switchAnnotationReply",
-                tag="Annotations",
-                summary="Switch annotation reply on or off",
-                description="Questions are compared by their text, without regard to case, spacing and punctuation. It "
-                "needs no model; the setting is only stored, and as in Dify it is required to switch it off, too.",
-                body=Media(
-                    schemas.AnnotationReplyRequest,
-                    {
-                        "score_threshold": 0.9,
-                        "embedding_provider_name": "openai",
-                        "embedding_model_name": "text-embedding-3-small",
-                    },
-                ),
-                response=Media(schemas.AnnotationReplyJob, {"job_id": examples.JOB, "job_status": "waiting"}),
-                errors=(InvalidParam("score_threshold: Field required"),),
-            ),
-            Operation(
-                "GET",
-                "/apps/annotation-reply/{action}/status/{job_id}",
-                self.status,
-                id="getAnnotationReplyStatus",
-                tag="Annotations",
-                summary="Get the status of switching",
-                description="It is always complete here.",
-                response=Media(
-                    schemas.AnnotationReplyJobStatus,
-                    {"job_id": examples.JOB, "job_status": "completed", "error_msg": ""},
-                ),
-                errors=(InvalidParam("The job does not exist."),),
-            ),
-        )
+    tag = "Annotations"
 
     # -------------------------------------------------------------------------------------------------- annotations
 
+    @Operation(
+        "GET",
+        "/apps/annotations",
+        Media(
+            schemas.AnnotationPage,
+            {"data": [examples.ANNOTATION], "has_more": False, "limit": 20, "total": 1, "page": 1},
+        ),
+        parameters=(_PAGE, _LIMIT, _KEYWORD),
+    )
     async def list_annotations(self, request: Request) -> Response:
-        served, query = await self.api.authenticate(request), request.query_params
-        page, limit = number(query, "page", 1, _MOST), min(number(query, "limit", 20, _MOST), _LARGEST_PAGE)
-        keyword = query.get("keyword", "").replace("\0", "")
+        """List annotations.
+
+        Questions that a person has answered, newest first. A page has at most 100.
+        """
+        served = await self.api.authenticate(request)
+        page, limit = _PAGE.of(request), min(_LIMIT.of(request), _LARGEST_PAGE)
+        keyword = (_KEYWORD.of(request) or "").replace("\0", "")
         total, stored = await self.api.run_service.conversations.annotations(served.app.id, keyword, page, limit)
         response: schemas.AnnotationPage = {
             "data": [_response(annotation) for annotation in stored],
@@ -146,7 +71,12 @@ class AnnotationRoutes:
         }
         return json_response(response)
 
-    async def add(self, request: Request) -> Response:
+    @Operation("POST", "/apps/annotations", {201: _ANNOTATION}, body=_BODY, errors=(_NO_ANSWER,))
+    async def add_annotation(self, request: Request) -> Response:
+        """Add an annotation.
+
+        Where annotation reply is on, the question gets this answer without calling a model.
+        """
         served = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
         now = self.api.run_service.world.clock()
@@ -154,7 +84,12 @@ class AnnotationRoutes:
         await self.api.annotations.add(annotation)
         return json_response(_response(annotation), 201)
 
-    async def change(self, request: Request) -> Response:
+    @Operation("PUT", "/apps/annotations/{annotation_id}", _ANNOTATION, body=_BODY, errors=(_NO_ANSWER, _unknown()))
+    async def change_annotation(self, request: Request) -> Response:
+        """Change an annotation.
+
+        It keeps its number of hits.
+        """
         served = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
         changed = await self.api.annotations.change(
@@ -164,7 +99,12 @@ class AnnotationRoutes:
             raise _unknown()
         return json_response(_response(changed))
 
-    async def remove(self, request: Request) -> Response:
+    @Operation("DELETE", "/apps/annotations/{annotation_id}", {204: ()}, errors=(_unknown(),))
+    async def remove_annotation(self, request: Request) -> Response:
+        """Remove an annotation.
+
+        Its number of hits is lost.
+        """
         served = await self.api.authenticate(request, "manage")
         if not await self.api.annotations.remove(served.app.id, _annotation(request)):
             raise _unknown()
@@ -172,8 +112,26 @@ class AnnotationRoutes:
 
     # --------------------------------------------------------------------------------------------- annotation reply
 
-    async def switch(self, request: Request) -> Response:
-        """Switches annotation reply on or off. Dify does so in a job; here it is done before the response."""
+    @Operation(
+        "POST",
+        "/apps/annotation-reply/{action}",
+        Media(schemas.AnnotationReplyJob, {"job_id": examples.JOB, "job_status": "waiting"}),
+        body=Media(
+            schemas.AnnotationReplyRequest,
+            {
+                "score_threshold": 0.9,
+                "embedding_provider_name": "openai",
+                "embedding_model_name": "text-embedding-3-small",
+            },
+        ),
+        errors=(InvalidParam("score_threshold: Field required"),),
+    )
+    async def switch_annotation_reply(self, request: Request) -> Response:
+        """Switch annotation reply on or off.
+
+        Questions are compared by their text, without regard to case, spacing and punctuation. It needs no model; the
+        setting is only stored, and as in Dify it is required to switch it off, too.
+        """
         served = await self.api.authenticate(request, "manage")
         body = await self.api.json(request)
         action = _action(request)
@@ -183,7 +141,20 @@ class AnnotationRoutes:
         job: schemas.AnnotationReplyJob = {"job_id": _job(served, action), "job_status": "waiting"}
         return json_response(job)
 
-    async def status(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        "/apps/annotation-reply/{action}/status/{job_id}",
+        Media(
+            schemas.AnnotationReplyJobStatus,
+            {"job_id": examples.JOB, "job_status": "completed", "error_msg": ""},
+        ),
+        errors=(InvalidParam("The job does not exist."),),
+    )
+    async def get_annotation_reply_status(self, request: Request) -> Response:
+        """Get the status of switching.
+
+        It is always complete here.
+        """
         served, action = await self.api.authenticate(request), _action(request)
         job = as_uuid(request.path_params["job_id"], of_status(404))
         if job != _job(served, action):
@@ -206,10 +177,6 @@ def _action(request: Request) -> str:
 
 def _annotation(request: Request) -> str:
     return as_uuid(request.path_params["annotation_id"], _unknown())
-
-
-def _unknown() -> NotFound:
-    return NotFound("Annotation not found")
 
 
 def _response(annotation: Annotation) -> schemas.Annotation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from headrace.api.auth import Api
 from headrace.api.dify import examples
 from headrace.api.dify.schemas.app import AppInfo, AppMeta, AppParameters, AppSite, Index, SystemParameters
 from headrace.api.http.json import encode
-from headrace.api.http.routing import Operation
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.node import Flow
 from headrace.values import Value
@@ -26,11 +26,13 @@ _NO_FILES: Mapping[str, Value] = {
 _INDEX: Index = {"welcome": "Dify OpenAPI", "api_version": "v1", "server_version": "1.12.1"}
 
 
-class AppRoutes:
+class AppRoutes(Routes):
     """`/v1/`, `/v1/info`, `/v1/parameters`, `/v1/meta`, `/v1/site`."""
 
+    tag = "App"
+
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api)
         limit_for = api.options.limit_for
         self._system: SystemParameters = {
             "image_file_size_limit": limit_for(".png") // _MB,
@@ -40,69 +42,18 @@ class AppRoutes:
             "workflow_file_upload_limit": _FILES_A_RUN,
         }
 
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "GET",
-                "/info",
-                self.info,
-                id="getInfo",
-                tag="App",
-                summary="Get the app's name and mode",
-                response=Media(AppInfo, examples.APP_INFO),
-            ),
-            Operation(
-                "GET",
-                "/parameters",
-                self.parameters,
-                id="getParameters",
-                tag="App",
-                summary="Get the app's form and features",
-                description="The start node's variables, the features that are on, and how large files may be.",
-                response=Media(AppParameters, examples.APP_PARAMETERS),
-            ),
-            Operation(
-                "GET",
-                "/meta",
-                self.meta,
-                id="getMeta",
-                tag="App",
-                summary="Get the icons of the app's tools",
-                description="There are none here.",
-                response=Media(AppMeta, {"tool_icons": {}}),
-            ),
-            Operation(
-                "GET",
-                "/site",
-                self.site,
-                id="getSite",
-                tag="App",
-                summary="Get the app's appearance",
-                description="Title and icon, as the file has them.",
-                response=Media(AppSite, examples.APP_SITE),
-            ),
-        )
+    @Operation("GET", "/v1/", Media(Index, _INDEX), public=True)
+    async def get_index(self, request: Request) -> Response:
+        """Get the API's name and version.
 
-    def public_operations(self) -> Sequence[Operation]:
-        """What needs no key."""
-        return (
-            Operation(
-                "GET",
-                "/v1/",
-                self.index,
-                id="getIndex",
-                tag="App",
-                summary="Get the API's name and version",
-                description="Needs no key. `server_version` is the version of Dify whose API this is.",
-                response=Media(Index, _INDEX),
-            ),
-        )
-
-    async def index(self, request: Request) -> Response:
+        Needs no key. `server_version` is the version of Dify whose API this is.
+        """
         index: Index = {**_INDEX, "server_version": self.api.options.headers.get("X-Version", "")}
         return _json(index)
 
-    async def info(self, request: Request) -> Response:
+    @Operation("GET", "/info", Media(AppInfo, examples.APP_INFO))
+    async def get_info(self, request: Request) -> Response:
+        """Get the app's name and mode."""
         app = (await self.api.authenticate(request)).app
         info: AppInfo = {
             "name": app.name,
@@ -113,7 +64,12 @@ class AppRoutes:
         }
         return _json(info)
 
-    async def parameters(self, request: Request) -> Response:
+    @Operation("GET", "/parameters", Media(AppParameters, examples.APP_PARAMETERS))
+    async def get_parameters(self, request: Request) -> Response:
+        """Get the app's form and features.
+
+        The start node's variables, the features that are on, and how large files may be.
+        """
         served = await self.api.authenticate(request)
         flow, annotation_reply = served.flow, await self.api.run_service.conversations.annotation_reply(served.app.id)
         features = flow.features
@@ -133,12 +89,22 @@ class AppRoutes:
         }
         return _json(parameters)
 
-    async def meta(self, request: Request) -> Response:
+    @Operation("GET", "/meta", Media(AppMeta, {"tool_icons": {}}))
+    async def get_meta(self, request: Request) -> Response:
+        """Get the icons of the app's tools.
+
+        There are none here.
+        """
         await self.api.authenticate(request)
         meta: AppMeta = {"tool_icons": {}}
         return _json(meta)
 
-    async def site(self, request: Request) -> Response:
+    @Operation("GET", "/site", Media(AppSite, examples.APP_SITE))
+    async def get_site(self, request: Request) -> Response:
+        """Get the app's appearance.
+
+        Title and icon, as the file has them.
+        """
         app = (await self.api.authenticate(request)).app
         settings = app.settings
         site: AppSite = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import cast
 
@@ -17,7 +17,7 @@ from headrace.api.dify.message_responses import Messages
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.multipart import Form, form_of
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import Operation
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import BINARY, UPLOAD, Media, parse
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
@@ -43,54 +43,53 @@ _EXTENSIONS: Mapping[str, str] = {
 }
 
 
-class AudioRoutes:
+_PROVIDER_ERRORS = (
+    RequestError("speech has no provider.", "provider_not_initialize", 400),
+    RequestError("The provider refused the request.", "completion_request_error", 400),
+)
+
+
+def _no_audio() -> RequestError:
+    return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
+
+
+def _unsupported() -> RequestError:
+    return RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(f"Audio size larger than {most / 1024 / 1024:g} mb", "audio_too_large", 413)
+
+
+class AudioRoutes(Routes):
     """`/v1/audio-to-text` and `/v1/text-to-audio`."""
 
-    def __init__(self, api: Api) -> None:
-        self.api = api
-        self.messages = Messages(api.run_service)
+    tag = "Speech"
 
-    def operations(self) -> Sequence[Operation]:
-        provider = (
-            RequestError("speech has no provider.", "provider_not_initialize", 400),
-            RequestError("The provider refused the request.", "completion_request_error", 400),
-        )
-        return (
-            Operation(
-                "POST",
-                "/audio-to-text",
-                self.transcribe,
-                id="audioToText",
-                tag="Speech",
-                summary="Speech to text",
-                description="At most 30 MB, of the type audio/mp3, mpeg, mpga, m4a, mp4, wav, webm, ogg, flac or amr.",
-                body=UPLOAD,
-                response=Media(schemas.Transcript, {"text": "Hello!"}),
-                errors=(
-                    _no_audio(),
-                    InvalidParam("Speech to text is not enabled"),
-                    _too_large(_LARGEST),
-                    _unsupported(),
-                    *provider,
-                ),
-            ),
-            Operation(
-                "POST",
-                "/text-to-audio",
-                self.speak,
-                id="textToAudio",
-                tag="Speech",
-                summary="Text to speech",
-                description="Speaks a message's answer (`message_id`), or `text`; with the app's voice by default.",
-                body=Media(schemas.SpeechRequest, {"text": "Hello!", "user": examples.USER, "voice": "alloy"}),
-                response=Media(None, "...", "audio/mpeg", BINARY),
-                errors=(InvalidParam("TTS is not enabled"), NotFound("Message Not Exists."), *provider),
-            ),
-        )
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.messages = Messages(api.run_service)
 
     # -------------------------------------------------------------------------------------------------- transcribe
 
-    async def transcribe(self, request: Request) -> Response:
+    @Operation(
+        "POST",
+        "/audio-to-text",
+        Media(schemas.Transcript, {"text": "Hello!"}),
+        body=UPLOAD,
+        errors=(
+            _no_audio(),
+            InvalidParam("Speech to text is not enabled"),
+            _too_large(_LARGEST),
+            _unsupported(),
+            *_PROVIDER_ERRORS,
+        ),
+    )
+    async def audio_to_text(self, request: Request) -> Response:
+        """Speech to text.
+
+        At most 30 MB, of the type audio/mp3, mpeg, mpga, m4a, mp4, wav, webm, ogg, flac or amr.
+        """
         served = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise _no_audio()
@@ -115,8 +114,18 @@ class AudioRoutes:
 
     # ------------------------------------------------------------------------------------------------------- speak
 
-    async def speak(self, request: Request) -> Response:
-        """Speaks a message's answer, if the request names one, or else a text."""
+    @Operation(
+        "POST",
+        "/text-to-audio",
+        Media(None, "...", "audio/mpeg", BINARY),
+        body=Media(schemas.SpeechRequest, {"text": "Hello!", "user": examples.USER, "voice": "alloy"}),
+        errors=(InvalidParam("TTS is not enabled"), NotFound("Message Not Exists."), *_PROVIDER_ERRORS),
+    )
+    async def text_to_audio(self, request: Request) -> Response:
+        """Text to speech.
+
+        Speaks a message's answer (`message_id`), or `text`; with the app's voice by default.
+        """
         served = await self.api.authenticate(request)
         body = await self.api.json(request)
         user = named_user(body.get("user"))
@@ -165,15 +174,3 @@ def _filename(form: Form, mime_type: str) -> str:
 
 def _refused(error: NodeError) -> RequestError:
     return RequestError(str(error), code_of(error.kind), 400)
-
-
-def _no_audio() -> RequestError:
-    return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
-
-
-def _unsupported() -> RequestError:
-    return RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
-
-
-def _too_large(most: int) -> RequestError:
-    return RequestError(f"Audio size larger than {most / 1024 / 1024:g} mb", "audio_too_large", 413)

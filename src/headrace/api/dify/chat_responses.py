@@ -214,14 +214,12 @@ class AnswerText:
 class BlockingMessage(BlockingResponse):
     """Folds a run's records into the response of a blocking request; `error` is set instead where the run failed."""
 
-    __slots__ = ("_flow", "_reply", "_text", "error")
+    __slots__ = ("_reply", "_text")
 
     def __init__(self, run: RunId, task: str, flow: Flow) -> None:
-        super().__init__(run, task)
-        self._flow = flow
+        super().__init__(run, task, flow)
         self._text = AnswerText(flow)
         self._reply = Reply(flow)
-        self.error: RequestError | None = None
 
     def feed(self, record: Record) -> bytes | None:
         self._reply.apply(record)

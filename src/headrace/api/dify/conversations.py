@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.auth import Api, as_uuid
+from headrace.api.auth import as_uuid
 from headrace.api.dify import examples
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.errors import not_chat_app, of_status
-from headrace.api.http.params import maybe_id, number
+from headrace.api.http.params import LIMIT, USER, Query, choice, uuid
 from headrace.api.http.responses import json_response, no_content
-from headrace.api.http.routing import LIMIT, TEXT_SCHEMA, USER, Operation, parameter
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media, parse
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, title_of
@@ -23,121 +23,61 @@ from headrace.kernel.secrets import Mask
 from headrace.ports import Conversation, ConversationVariable, EndUser
 from headrace.values import Value, is_of, kind, plain
 
-_ORDERS = ("created_at", "-created_at", "updated_at", "-updated_at")
+_ORDER = choice("sort_by", "The order", ("created_at", "-created_at", "updated_at", "-updated_at"), "-updated_at")
+_LAST = uuid("last_id", "Only conversations after this one")
+_LAST_VARIABLE = uuid("last_id", "Only variables after this one")
 _LONGEST_NAME = 255  # as in Dify's database
 _NUMBERS = frozenset({"number", "integer", "float"})
-_BAD_LIMIT = InvalidParam("limit: Input should be an integer from 1 to 100, not '1000'")
-_UNKNOWN = NotFound("Conversation Not Exists.")
 _ONE = "/conversations/{conversation_id}"
 
 
-class ConversationRoutes:
+def _no_conversation() -> NotFound:
+    return NotFound("Conversation Not Exists.")
+
+
+def _part_of_name(given: str) -> str:
+    """The text that the names of the variables should contain, in lower case."""
+    plain_name = given.replace("-", "").replace("_", "").replace(".", "")
+    if len(given) > _LONGEST_NAME or not plain_name.isalnum():
+        raise InvalidParam(
+            "variable_name: up to 255 letters, numbers, hyphens (-), underscores (_) and periods (.) are accepted"
+        )
+    return given.lower()
+
+
+_NAME_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _LONGEST_NAME}
+_NAME = Query(
+    "query",
+    "variable_name",
+    "Text in the variable's name",
+    _NAME_SCHEMA,
+    default="",
+    parse=_part_of_name,
+    parse_empty=True,
+)
+
+
+class ConversationRoutes(Routes):
     """`/v1/conversations`."""
 
-    def __init__(self, api: Api) -> None:
-        self.api = api
-
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "GET",
-                "/conversations",
-                self.list_conversations,
-                id="listConversations",
-                tag="Conversations",
-                summary="List an end user's conversations",
-                description="Those with the newest messages come first, unless `sort_by` says otherwise (a minus: the "
-                "newest first).",
-                parameters=(
-                    USER,
-                    parameter("query", "last_id", "Only conversations after this one", TEXT_SCHEMA),
-                    LIMIT,
-                    parameter(
-                        "query", "sort_by", "The order", TEXT_SCHEMA | {"enum": list(_ORDERS), "default": "-updated_at"}
-                    ),
-                ),
-                response=Media(
-                    schemas.ConversationPage, {"limit": 20, "has_more": False, "data": [examples.CONVERSATION]}
-                ),
-                errors=(not_chat_app(), _BAD_LIMIT, NotFound("Last Conversation Not Exists.")),
-            ),
-            Operation(
-                "DELETE",
-                _ONE,
-                self.delete,
-                id="deleteConversation",
-                tag="Conversations",
-                summary="Delete a conversation",
-                description="It is no longer found. Its runs stay in the app's log.",
-                body=Media(schemas.OptionalUserRequest, {"user": examples.USER}),
-                response={204: ()},
-                errors=(not_chat_app(), _UNKNOWN),
-            ),
-            Operation(
-                "POST",
-                f"{_ONE}/name",
-                self.rename,
-                id="renameConversation",
-                tag="Conversations",
-                summary="Rename a conversation",
-                description="To `name`; or with `auto_generate` to its first query, shortened. (Dify calls a model for "
-                "a title.)",
-                body=Media(schemas.RenameRequest, {"name": "hello", "user": examples.USER}),
-                response=Media(schemas.Conversation, examples.CONVERSATION),
-                errors=(not_chat_app(), InvalidParam("name is required when auto_generate is false"), _UNKNOWN),
-            ),
-            Operation(
-                "GET",
-                f"{_ONE}/variables",
-                self.variables,
-                id="listConversationVariables",
-                tag="Conversations",
-                summary="List a conversation's variables",
-                description="With their current values as text: objects and lists as Python writes them, as in Dify.",
-                parameters=(
-                    USER,
-                    parameter("query", "last_id", "Only variables after this one", TEXT_SCHEMA),
-                    LIMIT,
-                    parameter(
-                        "query",
-                        "variable_name",
-                        "Text in the variable's name",
-                        TEXT_SCHEMA | {"minLength": 1, "maxLength": 255},
-                    ),
-                ),
-                response=Media(
-                    schemas.ConversationVariablePage, {"limit": 20, "has_more": False, "data": [examples.VARIABLE]}
-                ),
-                errors=(not_chat_app(), _BAD_LIMIT, _UNKNOWN),
-            ),
-            Operation(
-                "PUT",
-                f"{_ONE}/variables/{{variable_id}}",
-                self.assign,
-                id="assignConversationVariable",
-                tag="Conversations",
-                summary="Change a conversation's variable",
-                description="Runs that start from now on read the new value, which must be of the variable's type.",
-                body=Media(schemas.VariableRequest, {"value": 1, "user": examples.USER}),
-                response=Media(schemas.ConversationVariable, examples.VARIABLE),
-                errors=(
-                    not_chat_app(),
-                    of_status(400, "Type mismatch: variable 'count' expects number, but got string type"),
-                    _UNKNOWN,
-                    NotFound("Conversation Variable Not Exists."),
-                ),
-            ),
-        )
+    tag = "Conversations"
 
     # ----------------------------------------------------------------------------------------------- conversations
 
+    @Operation(
+        "GET",
+        "/conversations",
+        Media(schemas.ConversationPage, {"limit": 20, "has_more": False, "data": [examples.CONVERSATION]}),
+        parameters=(USER, _LAST, LIMIT, _ORDER),
+        errors=(not_chat_app(), NotFound("Last Conversation Not Exists.")),
+    )
     async def list_conversations(self, request: Request) -> Response:
+        """List an end user's conversations.
+
+        Those with the newest messages come first, unless `sort_by` says otherwise (a minus: the newest first).
+        """
         served, end_user = await self._for_query(request)
-        query = request.query_params
-        last, limit = maybe_id(query, "last_id"), number(query, "limit", 20, 100)
-        order = query.get("sort_by", "-updated_at")
-        if order not in _ORDERS:
-            raise InvalidParam("sort_by: Input should be 'created_at', '-created_at', 'updated_at' or '-updated_at'")
+        last, limit, order = _LAST.of(request), LIMIT.of(request), _ORDER.of(request)
         if last is not None:
             try:
                 await self.api.chats.find(served.app.id, end_user.id, last)
@@ -154,15 +94,36 @@ class ConversationRoutes:
         }
         return json_response(page)
 
-    async def delete(self, request: Request) -> Response:
-        """Hides the conversation; its runs stay in the app's log."""
+    @Operation(
+        "DELETE",
+        _ONE,
+        {204: ()},
+        body=Media(schemas.OptionalUserRequest, {"user": examples.USER}),
+        errors=(not_chat_app(), _no_conversation()),
+    )
+    async def delete_conversation(self, request: Request) -> Response:
+        """Delete a conversation.
+
+        It is no longer found. Its runs stay in the app's log.
+        """
         served, end_user, _ = await self._for_body(request)
         conversation = await self._conversation(request, served, end_user)
         now = self.api.run_service.world.clock()
         await self._save(replace(conversation, deleted=True, updated_at=now))
         return no_content()
 
-    async def rename(self, request: Request) -> Response:
+    @Operation(
+        "POST",
+        f"{_ONE}/name",
+        Media(schemas.Conversation, examples.CONVERSATION),
+        body=Media(schemas.RenameRequest, {"name": "hello", "user": examples.USER}),
+        errors=(not_chat_app(), InvalidParam("name is required when auto_generate is false"), _no_conversation()),
+    )
+    async def rename_conversation(self, request: Request) -> Response:
+        """Rename a conversation.
+
+        To `name`; or with `auto_generate` to its first query, shortened. (Dify calls a model for a title.)
+        """
         served, end_user, body = await self._for_body(request)
         fields = parse(schemas.RenameRequest, body)
         name = fields.get("name")
@@ -180,7 +141,7 @@ class ConversationRoutes:
     async def _save(self, changed: Conversation) -> None:
         """NotFound where it was deleted since it was read."""
         if not await self.api.run_service.conversations.save_conversation(changed):
-            raise NotFound("Conversation Not Exists.")
+            raise _no_conversation()
 
     async def _first_query(self, conversation: str) -> str:
         first, more = None, True
@@ -195,10 +156,20 @@ class ConversationRoutes:
 
     # --------------------------------------------------------------------------------------------------- variables
 
-    async def variables(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        f"{_ONE}/variables",
+        Media(schemas.ConversationVariablePage, {"limit": 20, "has_more": False, "data": [examples.VARIABLE]}),
+        parameters=(USER, _LAST_VARIABLE, LIMIT, _NAME),
+        errors=(not_chat_app(), _no_conversation()),
+    )
+    async def list_conversation_variables(self, request: Request) -> Response:
+        """List a conversation's variables.
+
+        With their current values as text: objects and lists as Python writes them, as in Dify.
+        """
         served, end_user = await self._for_query(request)
-        query = request.query_params
-        last, limit, name = maybe_id(query, "last_id"), number(query, "limit", 20, 100), _variable_name(request)
+        last, limit, name = _LAST_VARIABLE.of(request), LIMIT.of(request), _NAME.of(request)
         conversation = await self._conversation(request, served, end_user)
         stored = await self.api.run_service.conversations.conversation_variables(conversation.id)
         variables = [variable for variable in stored if name in variable.name.lower()]
@@ -215,8 +186,23 @@ class ConversationRoutes:
         }
         return json_response(page)
 
-    async def assign(self, request: Request) -> Response:
-        """Gives a variable a value of its type."""
+    @Operation(
+        "PUT",
+        f"{_ONE}/variables/{{variable_id}}",
+        Media(schemas.ConversationVariable, examples.VARIABLE),
+        body=Media(schemas.VariableRequest, {"value": 1, "user": examples.USER}),
+        errors=(
+            not_chat_app(),
+            of_status(400, "Type mismatch: variable 'count' expects number, but got string type"),
+            _no_conversation(),
+            NotFound("Conversation Variable Not Exists."),
+        ),
+    )
+    async def assign_conversation_variable(self, request: Request) -> Response:
+        """Change a conversation's variable.
+
+        Runs that start from now on read the new value, which must be of the variable's type.
+        """
         served, end_user, body = await self._for_body(request)
         value = parse(schemas.VariableRequest, body)["value"]
         conversation = await self._conversation(request, served, end_user)
@@ -239,7 +225,7 @@ class ConversationRoutes:
 
     async def _for_query(self, request: Request) -> tuple[Served, EndUser]:
         """The app of a request, and the end user that its query names."""
-        return await self._for(await self.api.authenticate(request), request.query_params.get("user"))
+        return await self._for(await self.api.authenticate(request), USER.of(request))
 
     async def _for_body(self, request: Request) -> tuple[Served, EndUser, Mapping[str, Value]]:
         """The app of a request, the end user that its body names, and the body."""
@@ -254,7 +240,7 @@ class ConversationRoutes:
         return served, end_user
 
     async def _conversation(self, request: Request, served: Served, end_user: EndUser) -> Conversation:
-        id_ = as_uuid(request.path_params["conversation_id"], NotFound("Conversation Not Exists."))
+        id_ = as_uuid(request.path_params["conversation_id"], _no_conversation())
         return await self.api.chats.find(served.app.id, end_user.id, id_)
 
 
@@ -285,15 +271,3 @@ def _variable(variable: ConversationVariable, mask: Mask) -> schemas.Conversatio
 
 def _type_name(variable: ConversationVariable) -> str:
     return "number" if variable.type in _NUMBERS else variable.type
-
-
-def _variable_name(request: Request) -> str:
-    """The text that the names of the variables should contain, in lower case."""
-    name = request.query_params.get("variable_name")
-    if name is None:
-        return ""
-    if not 1 <= len(name) <= _LONGEST_NAME or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise InvalidParam(
-            "variable_name: up to 255 letters, numbers, hyphens (-), underscores (_) and periods (.) are accepted"
-        )
-    return name.lower()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import PurePath
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from headrace.api.auth import Api, as_uuid, flag
+from headrace.api.auth import Api, as_uuid
 from headrace.api.dify import examples
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.dify.schemas.app import EndUser, UploadedFile
@@ -23,8 +22,9 @@ from headrace.api.http.errors import (
 )
 from headrace.api.http.json import iso
 from headrace.api.http.multipart import Form, form_of
+from headrace.api.http.params import boolean, text
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import TEXT_SCHEMA, Operation, parameter
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import BINARY, UPLOAD, Media
 from headrace.errors import Forbidden, NotFound, RequestError
 from headrace.ports import StoredFile
@@ -36,93 +36,34 @@ _TEXT = frozenset({"text/plain", "text/csv", "text/markdown", "application/json"
 _SVG = "image/svg+xml"  # may be embedded (an <img> runs no scripts), but opens as a download
 _BINARY = "application/octet-stream"
 _FILE = Media(None, "...", _BINARY, BINARY)
-_AS_ATTACHMENT = parameter(
-    "query", "as_attachment", "To be saved, not displayed", {"type": "boolean", "default": False}
-)
-_SIGNATURE = tuple(parameter("query", name, "From the URL", TEXT_SCHEMA) for name in ("timestamp", "nonce", "sign"))
+_AS_ATTACHMENT = boolean("as_attachment", "To be saved, not displayed")
+_SIGNATURE = tuple(text(name, "From the URL") for name in ("timestamp", "nonce", "sign"))
 
 
-class FileRoutes:
+class FileRoutes(Routes):
     """`/v1/files/...`, `/v1/end-users/{id}`, and the signed `/files/...`."""
 
+    tag = "Files"
+
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api)
         # the largest of all kinds: which kind a file is of is known only once the body comes
         self._largest = max(api.options.limit_for(extension) for extension in (".png", ".mp3", ".mp4", ".txt", ""))
 
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "POST",
-                "/files/upload",
-                self.upload,
-                id="uploadFile",
-                tag="Files",
-                summary="Upload a file",
-                description="A run takes its `id` as `upload_file_id`, with the `transfer_method` local_file.",
-                body=UPLOAD,
-                response={201: Media(UploadedFile, examples.UPLOADED_FILE)},
-                errors=(no_file_uploaded(), no_filename(), file_too_large(15 * 1024 * 1024), unsupported_file_type()),
-            ),
-            Operation(
-                "GET",
-                "/files/{file_id}/preview",
-                self.preview,
-                id="previewFile",
-                tag="Files",
-                summary="Download a file",
-                description="The bytes of an uploaded file, or a range of them. What a browser could run is sent as an "
-                "attachment.",
-                parameters=(_AS_ATTACHMENT, parameter("query", "user", "Accepted, and of no effect", TEXT_SCHEMA)),
-                response=_FILE,
-                errors=(file_not_found(),),
-            ),
-            Operation(
-                "GET",
-                "/end-users/{end_user_id}",
-                self.end_user,
-                id="getEndUser",
-                tag="Files",
-                summary="Get an end user",
-                description="The end user of an id such as `created_by`.",
-                response=Media(EndUser, examples.END_USER_DETAIL),
-                errors=(end_user_not_found(),),
-            ),
-        )
-
-    def signed_operations(self) -> Sequence[Operation]:
-        """What needs no key, since its URL is signed."""
-        return (
-            Operation(
-                "GET",
-                "/files/{file_id}/file-preview",
-                self.signed,
-                id="signedFile",
-                tag="Files",
-                summary="Download a file by its signed URL",
-                description="Needs no key.",
-                parameters=(*_SIGNATURE, _AS_ATTACHMENT),
-                response=_FILE,
-                errors=(NotFound("File not found or signature is invalid"),),
-            ),
-            Operation(
-                "GET",
-                "/files/tools/{name}",
-                self.signed_tool,
-                id="signedToolFile",
-                tag="Files",
-                summary="Download a node's file by its signed URL",
-                description="Needs no key.",
-                parameters=(*_SIGNATURE, _AS_ATTACHMENT),
-                response=_FILE,
-                errors=(Forbidden("Invalid request."), file_not_found()),
-            ),
-        )
-
     # ------------------------------------------------------------------------------------------------------- upload
 
-    async def upload(self, request: Request) -> Response:
-        """Stores one file; of several the first, as Dify does."""
+    @Operation(
+        "POST",
+        "/files/upload",
+        {201: Media(UploadedFile, examples.UPLOADED_FILE)},
+        body=UPLOAD,
+        errors=(no_file_uploaded(), no_filename(), file_too_large(15 * 1024 * 1024), unsupported_file_type()),
+    )
+    async def upload_file(self, request: Request) -> Response:
+        """Upload a file.
+
+        A run takes its `id` as `upload_file_id`, with the `transfer_method` local_file.
+        """
         served = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise no_file_uploaded()
@@ -173,22 +114,55 @@ class FileRoutes:
 
     # ------------------------------------------------------------------------------------------------------ hand out
 
-    async def preview(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        "/files/{file_id}/preview",
+        _FILE,
+        parameters=(_AS_ATTACHMENT, text("user", "Accepted, and of no effect")),
+        errors=(file_not_found(),),
+    )
+    async def preview_file(self, request: Request) -> Response:
+        """Download a file.
+
+        The bytes of an uploaded file, or a range of them. What a browser could run is sent as an attachment.
+        """
         served = await self.api.authenticate(request)
         return await self._file(request, request.path_params["file_id"], file_not_found(), served.app.id)
 
-    async def signed(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        "/files/{file_id}/file-preview",
+        _FILE,
+        public=True,
+        parameters=(*_SIGNATURE, _AS_ATTACHMENT),
+        errors=(NotFound("File not found or signature is invalid"),),
+    )
+    async def signed_file(self, request: Request) -> Response:
+        """Download a file by its signed URL.
+
+        Needs no key.
+        """
         unknown = NotFound("File not found or signature is invalid")
         return await self._signed(request, request.path_params["file_id"], unknown)
 
-    async def signed_tool(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        "/files/tools/{name}",
+        _FILE,
+        public=True,
+        parameters=(*_SIGNATURE, _AS_ATTACHMENT),
+        errors=(Forbidden("Invalid request."), file_not_found()),
+    )
+    async def signed_tool_file(self, request: Request) -> Response:
+        """Download a node's file by its signed URL.
+
+        Needs no key.
+        """
         return await self._signed(request, request.path_params["name"].partition(".")[0], Forbidden("Invalid request."))
 
     async def _signed(self, request: Request, file_id: str, refusal: RequestError) -> Response:
-        query = request.query_params
-        if not self.api.files.verify(
-            as_uuid(file_id, refusal), query.get("timestamp", ""), query.get("nonce", ""), query.get("sign", "")
-        ):
+        timestamp, nonce, sign = (parameter.of(request) or "" for parameter in _SIGNATURE)
+        if not self.api.files.verify(as_uuid(file_id, refusal), timestamp, nonce, sign):
             raise refusal
         return await self._file(request, file_id, file_not_found())
 
@@ -200,7 +174,7 @@ class FileRoutes:
             raise unknown from None
         if app is not None and stored.app != app:
             raise unknown
-        mime_type, disposition = _presented(stored, attachment=flag(request, "as_attachment"))
+        mime_type, disposition = _presented(stored, attachment=_AS_ATTACHMENT.of(request))
         headers = {
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
@@ -211,7 +185,14 @@ class FileRoutes:
             path, headers=headers, media_type=mime_type, filename=name, content_disposition_type=disposition
         )
 
-    async def end_user(self, request: Request) -> Response:
+    @Operation(
+        "GET", "/end-users/{end_user_id}", Media(EndUser, examples.END_USER_DETAIL), errors=(end_user_not_found(),)
+    )
+    async def get_end_user(self, request: Request) -> Response:
+        """Get an end user.
+
+        The end user of an id such as `created_by`.
+        """
         served = await self.api.authenticate(request)
         id_ = as_uuid(request.path_params["end_user_id"], end_user_not_found())
         end_user = await self.api.apps.catalog.find_end_user(id_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -18,9 +18,9 @@ from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.suggested_questions import suggested
 from headrace.api.http.errors import not_chat_app, user_missing
 from headrace.api.http.json import iso
-from headrace.api.http.params import maybe_id, number
+from headrace.api.http.params import LIMIT, USER, paging, text, uuid
 from headrace.api.http.responses import json_response, success
-from headrace.api.http.routing import LIMIT, TEXT_SCHEMA, USER, Operation, paging, parameter
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media, parse
 from headrace.conversations.messages import CHATS
 from headrace.errors import InvalidParam, NotFound, RequestError
@@ -29,109 +29,50 @@ from headrace.ports.services import Turn
 
 _REMEMBERED = 3  # messages of the conversation that the model sees when it suggests questions
 _NO_MESSAGE = "Message Not Exists."
-_BAD_LIMIT = InvalidParam("limit: Input should be an integer from 1 to 100, not '1000'")
+_CONVERSATION = replace(uuid("conversation_id", "The id of a conversation"), required=True)
+_FIRST = uuid("first_id", "Only messages before this one")
+_PAGE, _PAGE_LIMIT = paging(101)
 _QUESTIONS: schemas.SuggestedQuestions = {
     "result": "success",
     "data": ["What else can you do?", "Who made you?", "How are you?"],
 }
 
 
-class MessageRoutes:
+class MessageRoutes(Routes):
     """`/v1/messages` and `/v1/app/feedbacks`."""
 
-    def __init__(self, api: Api) -> None:
-        self.api = api
-        self.messages = Messages(api.run_service)
+    tag = "Conversations"
 
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "GET",
-                "/messages",
-                self.list_messages,
-                id="listMessages",
-                tag="Conversations",
-                summary="List the messages of a conversation",
-                description="The newest messages, or those before `first_id`; within a page the oldest comes first. A "
-                "message that is being answered has its answer as far as it has come. `error` says why a message's run "
-                "failed.",
-                parameters=(
-                    parameter("query", "conversation_id", "The id of a conversation", TEXT_SCHEMA, required=True),
-                    USER,
-                    parameter("query", "first_id", "Only messages before this one", TEXT_SCHEMA),
-                    LIMIT,
-                ),
-                response=Media(schemas.MessagePage, {"limit": 20, "has_more": False, "data": [examples.PAST_MESSAGE]}),
-                errors=(
-                    not_chat_app(),
-                    _BAD_LIMIT,
-                    NotFound("Conversation Not Exists."),
-                    NotFound("First Message Not Exists."),
-                ),
-            ),
-            Operation(
-                "GET",
-                "/messages/{message_id}/suggested",
-                self.suggested,
-                id="listSuggestedQuestions",
-                tag="Conversations",
-                summary="Suggest questions",
-                description="Up to three questions that the user may ask after a message. The model of the app's first "
-                "llm node writes them. Empty where it fails, or the app has none.",
-                parameters=(parameter("query", "user", "The `user` of the message", TEXT_SCHEMA, required=True),),
-                response=Media(schemas.SuggestedQuestions, _QUESTIONS),
-                errors=(
-                    user_missing(),
-                    not_chat_app(),
-                    RequestError("Suggested Questions Is Disabled.", "bad_request", 400),
-                    NotFound(_NO_MESSAGE),
-                ),
-            ),
-            Operation(
-                "POST",
-                "/messages/{message_id}/feedbacks",
-                self.give_feedback,
-                id="giveFeedback",
-                tag="Feedback",
-                summary="Rate an answer",
-                description="An end user has one rating per message: a new one replaces it, null removes it.",
-                body=Media(
-                    schemas.FeedbackRequest,
-                    {"rating": "like", "user": examples.USER, "content": "Just what I needed."},
-                ),
-                response=Media(Success, {"result": "success"}),
-                errors=(
-                    user_missing(),
-                    InvalidParam("rating cannot be None when feedback not exists"),
-                    NotFound(_NO_MESSAGE),
-                ),
-            ),
-            Operation(
-                "GET",
-                "/app/feedbacks",
-                self.feedbacks,
-                id="listFeedbacks",
-                tag="Feedback",
-                summary="List feedback",
-                description="The ratings of all the app's answers, newest first.",
-                parameters=paging(101),
-                response=Media(schemas.FeedbackPage, {"data": [examples.FEEDBACK]}),
-                errors=(InvalidParam("limit: Input should be an integer from 1 to 101, not '1000'"),),
-            ),
-        )
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.messages = Messages(api.run_service)
 
     # ---------------------------------------------------------------------------------------------------- messages
 
+    @Operation(
+        "GET",
+        "/messages",
+        Media(schemas.MessagePage, {"limit": 20, "has_more": False, "data": [examples.PAST_MESSAGE]}),
+        parameters=(_CONVERSATION, USER, _FIRST, LIMIT),
+        errors=(
+            not_chat_app(),
+            NotFound("Conversation Not Exists."),
+            NotFound("First Message Not Exists."),
+        ),
+    )
     async def list_messages(self, request: Request) -> Response:
-        """The newest messages of a conversation, or those before `first_id`; the oldest of them comes first."""
-        served, query = await self.api.authenticate(request), request.query_params
-        end_user = await self.api.caller(served.app, query.get("user"))
+        """List the messages of a conversation.
+
+        The newest messages, or those before `first_id`; within a page the oldest comes first. A message that is being
+        answered has its answer as far as it has come. `error` says why a message's run failed.
+        """
+        served = await self.api.authenticate(request)
+        end_user = await self.api.caller(served.app, USER.of(request))
         if served.app.mode not in CHATS:
             raise not_chat_app()
-        if "conversation_id" not in query:
+        if "conversation_id" not in request.query_params:
             raise InvalidParam("conversation_id: Field required")
-        conversation, first = maybe_id(query, "conversation_id"), maybe_id(query, "first_id")
-        limit = number(query, "limit", 20, 100)
+        conversation, first, limit = _CONVERSATION.of(request), _FIRST.of(request), LIMIT.of(request)
         if conversation is None:
             return json_response({"limit": limit, "has_more": False, "data": []})
         conversations = self.api.run_service.conversations
@@ -147,7 +88,24 @@ class MessageRoutes:
         page: schemas.MessagePage = {"limit": limit, "has_more": more, "data": data}
         return json_response(page)
 
-    async def suggested(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        "/messages/{message_id}/suggested",
+        Media(schemas.SuggestedQuestions, _QUESTIONS),
+        parameters=(text("user", "The `user` of the message", required=True),),
+        errors=(
+            user_missing(),
+            not_chat_app(),
+            RequestError("Suggested Questions Is Disabled.", "bad_request", 400),
+            NotFound(_NO_MESSAGE),
+        ),
+    )
+    async def list_suggested_questions(self, request: Request) -> Response:
+        """Suggest questions.
+
+        Up to three questions that the user may ask after a message. The model of the app's first llm node writes them.
+        Empty where it fails, or the app has none.
+        """
         served = await self.api.authenticate(request, "run")  # it calls a model
         end_user = await self.api.end_user(served.app, user_of(request.query_params))
         if served.app.mode not in CHATS:
@@ -170,8 +128,26 @@ class MessageRoutes:
 
     # --------------------------------------------------------------------------------------------------- feedbacks
 
+    @Operation(
+        "POST",
+        "/messages/{message_id}/feedbacks",
+        Media(Success, {"result": "success"}),
+        tag="Feedback",
+        body=Media(
+            schemas.FeedbackRequest,
+            {"rating": "like", "user": examples.USER, "content": "Just what I needed."},
+        ),
+        errors=(
+            user_missing(),
+            InvalidParam("rating cannot be None when feedback not exists"),
+            NotFound(_NO_MESSAGE),
+        ),
+    )
     async def give_feedback(self, request: Request) -> Response:
-        """Stores the end user's rating of a message, or removes it (`rating` null)."""
+        """Rate an answer.
+
+        An end user has one rating per message: a new one replaces it, null removes it.
+        """
         served = await self.api.authenticate(request)
         body = await self.api.json(request)
         end_user = await self.api.end_user(served.app, user_of(body))
@@ -191,10 +167,21 @@ class MessageRoutes:
             await conversations.remove_feedback(message.id, end_user.id)
         return success()
 
-    async def feedbacks(self, request: Request) -> Response:
-        served, query = await self.api.authenticate(request), request.query_params
-        number_of_page, limit = number(query, "page", 1, 99_999_999), number(query, "limit", 20, 101)
-        stored = await self.api.run_service.conversations.feedbacks(served.app.id, number_of_page, limit)
+    @Operation(
+        "GET",
+        "/app/feedbacks",
+        Media(schemas.FeedbackPage, {"data": [examples.FEEDBACK]}),
+        tag="Feedback",
+        parameters=(_PAGE, _PAGE_LIMIT),
+    )
+    async def list_feedbacks(self, request: Request) -> Response:
+        """List feedback.
+
+        The ratings of all the app's answers, newest first.
+        """
+        app = (await self.api.authenticate(request)).app
+        conversations = self.api.run_service.conversations
+        stored = await conversations.feedbacks(app.id, _PAGE.of(request), _PAGE_LIMIT.of(request))
         page: schemas.FeedbackPage = {"data": [await self._feedback(feedback) for feedback in stored]}
         return json_response(page)
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from headrace.api.auth import Api
+from headrace.api.dify.chat_events import events_for
+from headrace.api.dify.chat_responses import BlockingMessage
 from headrace.api.dify.run_events import RunEvents
+from headrace.api.dify.run_responses import BlockingResponse
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.dify.stream_position import StreamPosition
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted, no_agents
 from headrace.api.http.json import encode
+from headrace.api.http.sse import EventStream
 from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
-from headrace.conversations.messages import BASIC
-from headrace.kernel.events import Record, RunPaused
+from headrace.conversations.messages import BASIC, MESSAGES
+from headrace.kernel.events import Record, RunId, RunPaused
 from headrace.node import Unknown
 from headrace.nodes.start import Start
 from headrace.runs.submission import Submission
@@ -43,6 +49,32 @@ async def run_submission(
         raise no_agents(agent.kind)
     inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
     return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get())
+
+
+async def run_response(api: Api, request: Request, submission: Submission, *, streamed: bool) -> Response:
+    """Starts a run, and responds with its events, or at its end. It continues if the client disconnects meanwhile."""
+    if streamed:
+        return await run_stream(api, request, submission)
+    flow, body = submission.served.flow, None
+    async with api.run_service.open(submission) as started:
+        blocking = BlockingMessage if flow.mode in MESSAGES else BlockingResponse
+        response = blocking(started.run, started.task, flow)
+        async for record in started.records:  # to the end: closing an unfinished iterator is expensive
+            body = response.feed(record) or body
+    if response.error is not None:
+        raise response.error
+    if body is None:
+        raise RuntimeError(f"run {started.run} could not be followed to its end")
+    return Response(body, media_type="application/json; charset=utf-8")
+
+
+async def run_stream(api: Api, request: Request, submission: Submission, run: RunId | None = None) -> EventStream:
+    """Starts a run, with this id if one is given, and responds with its events."""
+    async with AsyncExitStack() as stack:
+        started = await stack.enter_async_context(api.run_service.open(submission, run))
+        events = events_for(started.run, started.flow)
+        stream = stream_events(events, started.records, started.task, ids=wants_ids(request))
+        return EventStream(stream, api.options.ping_seconds, stack.pop_all())
 
 
 async def stop_task(api: Api, served: Served, task: str, user: str) -> None:

@@ -15,9 +15,11 @@ from headrace.api.dify.schemas.runs import (
     WorkflowRun,
 )
 from headrace.api.http.json import encode, encode_text
+from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
 from headrace.kernel.status import PAUSED, QUEUED, RUNNING
 from headrace.kernel.summary import RunLifecycle
+from headrace.node import Flow
 from headrace.ports import ListedRun, Version
 from headrace.runs.service import RunView
 
@@ -42,12 +44,14 @@ class BlockingResponse:
     """Folds a run's records into the response of a blocking request. This is the hot path: it keeps what it needs and
     nothing else."""
 
-    __slots__ = ("_lifecycle", "_run", "_task")
+    __slots__ = ("_flow", "_lifecycle", "_run", "_task", "error")
 
-    def __init__(self, run: RunId, task: str) -> None:
+    def __init__(self, run: RunId, task: str, flow: Flow) -> None:
         self._run = run
         self._task = task
+        self._flow = flow
         self._lifecycle = RunLifecycle()
+        self.error: RequestError | None = None  # set instead of a response where a message's run failed
 
     def feed(self, record: Record) -> bytes | None:
         """The response, once a record ends or pauses the run."""

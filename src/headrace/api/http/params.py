@@ -1,53 +1,175 @@
-"""Parameters of queries, checked: InvalidParam names the parameter and what is wrong with it."""
+"""Parameters of operations. One in the query is declared once: `/openapi.json` describes it, and `of` reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from starlette.requests import Request
 
 from headrace.api.auth import as_uuid
 from headrace.errors import InvalidParam
-from headrace.values import Value
 
-_Default = TypeVar("_Default", int, None)
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+T = TypeVar("T")
+_Number = TypeVar("_Number", int, None)
+_Text = TypeVar("_Text", str, None)
 
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+_SECONDS = re.compile(r"-?\d{1,12}(\.\d{0,9})?", re.ASCII)
 
-def number(query: Mapping[str, str], name: str, default: _Default, maximum: int) -> int | _Default:
-    """A query parameter from 1 to `maximum`; `default` where it is not given."""
-    text = query.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:18]) <= maximum:
-        raise InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {text[:50]!r}")
-    return int(text)
+TEXT_SCHEMA = {"type": "string"}
+UUID_SCHEMA = {"type": "string", "format": "uuid"}
+_TIME_SCHEMA = {"type": "string", "format": "date-time"}
 
 
-def maybe_id(query: Mapping[str, str], name: str) -> str | None:
-    """A query parameter that is an id; None where it is empty or not there."""
-    text = query.get(name, "").strip()
-    return as_uuid(text, InvalidParam(f"{name}: {text[:50]!r} is not a valid uuid")) if text else None
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter in the path, in a header or in the query (`where`)."""
+
+    where: str
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    required: bool = False
 
 
-def text(fields: Mapping[str, Value], name: str) -> str:
-    """A string that is to be there. It loses its NULs, which no database takes."""
-    if name not in fields:
-        raise InvalidParam(f"{name}: Field required")
-    value = fields[name]
-    if not isinstance(value, str):
-        raise InvalidParam(f"{name}: Input should be a valid string")
-    return value.replace("\0", "")
+@dataclass(frozen=True, slots=True)
+class Query(Parameter, Generic[T]):
+    """A parameter in the query. `parse` raises InvalidParam for a text that is not valid, of which `error` is an
+    example. One that is empty counts as absent, unless `parse_empty`."""
+
+    _: KW_ONLY
+    default: T
+    parse: Callable[[str], T]
+    error: InvalidParam | None = None
+    parse_empty: bool = False
+
+    def of(self, request: Request) -> T:
+        """Its value in a request."""
+        if not request.scope["query_string"]:
+            return self.default  # without parsing the query: polling sends none
+        text = request.query_params.get(self.name)
+        if text is None or not (text.strip() or self.parse_empty):
+            return self.default
+        return self.parse(text)
 
 
-def maybe_text(fields: Mapping[str, Value], name: str) -> str | None:
-    """As `text`; None where it is not there, or null."""
-    return None if fields.get(name) is None else text(fields, name)
+def text(name: str, description: str, *, required: bool = False) -> Query[str | None]:
+    return Query("query", name, description, TEXT_SCHEMA, required, default=None, parse=str)
 
 
-def truth(fields: Mapping[str, Value], name: str, default: bool) -> bool:
-    """A boolean, or the words and numbers that stand for one; `default` where it is not there."""
-    value = fields.get(name, default)
-    word = value.strip().lower() if isinstance(value, str) else str(value).lower()
-    if word not in _TRUTH or not isinstance(value, str | bool | int):
-        raise InvalidParam(f"{name}: Input should be a valid boolean")
-    return _TRUTH[word]
+def integer(name: str, description: str, default: _Number, maximum: int) -> Query[int | _Number]:
+    """A number from 1 to `maximum`."""
+
+    def error(given: str) -> InvalidParam:
+        return InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {given[:50]!r}")
+
+    def parse(given: str) -> int | _Number:
+        if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:18]) <= maximum:
+            raise error(given)
+        return int(given)
+
+    schema = {"type": "integer", "minimum": 1, "maximum": maximum}
+    schema |= {} if default is None else {"default": default}
+    return Query("query", name, description, schema, default=default, parse=parse, error=error("0"))
+
+
+def boolean(name: str, description: str, *, default: bool = False) -> Query[bool]:
+    message = f"{name} must be true or false"
+
+    def parse(given: str) -> bool:
+        word = given.strip().lower()
+        if word not in _TRUE | _FALSE:
+            raise InvalidParam(message)
+        return word in _TRUE
+
+    schema = {"type": "boolean", "default": default}
+    return Query("query", name, description, schema, default=default, parse=parse, error=InvalidParam(message))
+
+
+def choice(name: str, description: str, values: Sequence[str], default: _Text) -> Query[str | _Text]:
+    *others, last = (f"'{value}'" for value in values)
+    message = f"{name}: Input should be {', '.join(others)}{' or ' if others else ''}{last}"
+
+    def parse(given: str) -> str | _Text:
+        if given not in values:
+            raise InvalidParam(message)
+        return given
+
+    schema = {"type": "string", "enum": list(values)} | ({} if default is None else {"default": default})
+    error, required = InvalidParam(message), default is not None
+    return Query("query", name, description, schema, default=default, parse=parse, error=error, parse_empty=required)
+
+
+def uuid(name: str, description: str) -> Query[str | None]:
+    def parse(given: str) -> str:
+        return as_uuid(given.strip(), InvalidParam(f"{name}: {given.strip()[:50]!r} is not a valid uuid"))
+
+    error = InvalidParam(f"{name}: 'x' is not a valid uuid")
+    return Query("query", name, description, UUID_SCHEMA, default=None, parse=parse, error=error)
+
+
+def time(name: str, description: str, *, seconds: bool = False) -> Query[float | None]:
+    """An ISO 8601 time (UTC by default), in seconds since the epoch; with `seconds` also the number of these."""
+    expected = "neither a number of seconds nor an ISO 8601 time" if seconds else "not an ISO 8601 time"
+
+    def parse(given: str) -> float:
+        given = given.strip()
+        if seconds and _SECONDS.fullmatch(given):
+            return float(given)
+        try:
+            # the plus of an offset may not have been escaped in the query
+            at = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            raise InvalidParam(f"{name}: {given[:50]!r} is {expected}") from None
+
+    schema = TEXT_SCHEMA if seconds else _TIME_SCHEMA
+    error = InvalidParam(f"{name}: 'x' is {expected}")
+    return Query("query", name, description, schema, default=None, parse=parse, error=error)
+
+
+def paging(largest: int) -> tuple[Query[int], Query[int]]:
+    """`page`, and `limit` up to `largest`."""
+    return integer("page", "Starts at 1", 1, 99_999_999), integer("limit", "Entries per page", 20, largest)
+
+
+LIMIT = integer("limit", "Entries per page", 20, 100)
+USER = text("user", "Your name for the end user; without one it is anonymous")
+PATH_PARAMETERS = {
+    name: Parameter("path", name, description, schema, required=True)
+    for name, description, schema in (
+        ("app_id", "The id of an app", UUID_SCHEMA),
+        ("batch_id", "The id of a batch", UUID_SCHEMA),
+        ("callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID_SCHEMA),
+        ("key_id", "The id of a key", UUID_SCHEMA),
+        ("task_id", "The task id of a run", TEXT_SCHEMA),
+        ("version_id", "The id of a version", UUID_SCHEMA),
+        ("workflow_id", "The id of an app (its current version) or of a version", UUID_SCHEMA),
+        ("workflow_run_id", "The id of a run", UUID_SCHEMA),
+        ("message_id", "The id of a message, which is its run's", UUID_SCHEMA),
+        ("conversation_id", "The id of a conversation", UUID_SCHEMA),
+        ("variable_id", "The id of a variable", UUID_SCHEMA),
+        ("annotation_id", "The id of an annotation", UUID_SCHEMA),
+        ("action", "What to do", TEXT_SCHEMA | {"enum": ["enable", "disable"]}),
+        ("job_id", "The id that switching returned", UUID_SCHEMA),
+        ("file_id", "The id of a file", UUID_SCHEMA),
+        ("name", "The id and extension of a file", TEXT_SCHEMA),
+        ("end_user_id", "The id of an end user", UUID_SCHEMA),
+        ("model", "The name or id of an app", TEXT_SCHEMA),
+    )
+}
+"""Parameters that an operation has whose path names them."""
+IDS = (
+    "Events have an `id`, from which a stream can be resumed, only if the request asks for it: by "
+    "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."
+)
+_POSITION = {"type": "string", "examples": ["12:34"]}
+STARTING_POINT = (
+    Parameter("header", "Last-Event-ID", "Resume after this `id`, the last received; `0`: from the start", _POSITION),
+    Parameter("query", "last_event_id", "The same starting point, without asking for ids", _POSITION),
+)
+"""Where a stream that is followed resumes."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,12 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
+from headrace.api.auth import Api
+from headrace.api.http.deprecation import DEPRECATION, Deprecation
+from headrace.api.http.params import Parameter
 from headrace.api.http.schema import Media
 from headrace.errors import RequestError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Contents = Media[Any] | Sequence[Media[Any]]
 """One kind of content, or several to choose from."""
+_Method = TypeVar("_Method", bound=Callable[[Any, Request], Awaitable[Response]])
+_DECLARED = "__operation__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,109 +33,42 @@ class Security:
     description: str
 
 
-def parameter(
-    where: str, name: str, description: str, schema: Mapping[str, Any], *, required: bool = False
-) -> Mapping[str, Any]:
-    """A parameter in the query, a header or the path."""
-    required = required or where == "path"
-    return {"in": where, "name": name, "description": description, "schema": schema, "required": required}
-
-
-UUID_SCHEMA = {"type": "string", "format": "uuid"}
-TEXT_SCHEMA = {"type": "string"}
-PATH_PARAMETERS = {
-    declared["name"]: declared
-    for declared in (
-        parameter("path", "app_id", "The id of an app", UUID_SCHEMA),
-        parameter("path", "batch_id", "The id of a batch", UUID_SCHEMA),
-        parameter("path", "callback_id", "The id of a callback, as listed and as `webhook-id` has it", UUID_SCHEMA),
-        parameter("path", "key_id", "The id of a key", UUID_SCHEMA),
-        parameter("path", "task_id", "The task id of a run", TEXT_SCHEMA),
-        parameter("path", "version_id", "The id of a version", UUID_SCHEMA),
-        parameter("path", "workflow_id", "The id of an app (its current version) or of a version", UUID_SCHEMA),
-        parameter("path", "workflow_run_id", "The id of a run", UUID_SCHEMA),
-        parameter("path", "message_id", "The id of a message, which is its run's", UUID_SCHEMA),
-        parameter("path", "conversation_id", "The id of a conversation", UUID_SCHEMA),
-        parameter("path", "variable_id", "The id of a variable", UUID_SCHEMA),
-        parameter("path", "annotation_id", "The id of an annotation", UUID_SCHEMA),
-        parameter("path", "action", "What to do", TEXT_SCHEMA | {"enum": ["enable", "disable"]}),
-        parameter("path", "job_id", "The id that switching returned", UUID_SCHEMA),
-        parameter("path", "file_id", "The id of a file", UUID_SCHEMA),
-        parameter("path", "name", "The id and extension of a file", TEXT_SCHEMA),
-        parameter("path", "end_user_id", "The id of an end user", UUID_SCHEMA),
-        parameter("path", "model", "The name or id of an app", TEXT_SCHEMA),
-    )
-}
-"""Parameters that an operation has whose path names them; it may list one of its own instead."""
-PAGE_PARAMETERS = [
-    parameter("query", "limit", "Items on a page", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
-    parameter("query", "cursor", "The `next_cursor` of the page before", TEXT_SCHEMA),
-]
-IDS = (
-    "Events have an `id`, from which a stream can be resumed, only if the request asks for it: by "
-    "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."
-)
-_POSITION = {"type": "string", "examples": ["12:34"]}
-STARTING_POINT = [
-    parameter("header", "Last-Event-ID", "Resume after this `id`, the last received; `0`: from the start", _POSITION),
-    parameter("query", "last_event_id", "The same starting point, without asking for ids", _POSITION),
-]
-"""Where a stream that is followed resumes."""
-
-
-def integer(default: int, maximum: int) -> Mapping[str, Any]:
-    return {"type": "integer", "default": default, "minimum": 1, "maximum": maximum}
-
-
-def paging(largest: int) -> Sequence[Mapping[str, Any]]:
-    """The parameters of a list in pages of at most `largest`."""
-    return (
-        parameter("query", "page", "Starts at 1", integer(1, 99_999_999)),
-        parameter("query", "limit", "Entries per page", integer(20, largest)),
-    )
-
-
-LIMIT = parameter("query", "limit", "Entries per page", integer(20, 100))
-USER = parameter("query", "user", "Your name for the end user; without one it is anonymous", TEXT_SCHEMA)
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. The endpoint's docstring is the description, unless one is given.
+    """Decorates a method of `Routes`: makes it one method of one path. Its name in camel case is the operation's id;
+    the first line of its docstring is the summary, the rest and `note` are the description.
 
     `response` is what it returns with 200, or by status; `errors` are those of its own, beside the ones that follow
-    from its security and its body. Parameters of the path need not be listed, see PATH_PARAMETERS."""
+    from its security, its parameters and its body. Parameters of the path need not be listed, see PATH_PARAMETERS. One
+    that is `public` needs no key, and `path` is the whole path."""
 
     method: str
     path: str
-    endpoint: Endpoint
-    id: str = ""
-    summary: str = ""
     response: Contents | Mapping[int, Contents] = ()
     _: KW_ONLY
     tag: str = ""
-    description: str = ""
+    note: str = ""
     errors: Sequence[RequestError] = ()
-    parameters: Sequence[Mapping[str, Any]] = ()
+    parameters: Sequence[Parameter] = ()
     body: Contents = ()
     body_required: bool = True
-    documented: bool = True
-    deprecated: bool = False
+    public: bool = False
+    deprecated: Deprecation | None = None
+
+    def __call__(self, method: _Method) -> _Method:
+        setattr(method, _DECLARED, self)
+        return method
 
 
 class ApiRoute(Route):
     """Responds with what the endpoint returns; to HEAD where it does to GET, as Dify."""
 
     def __init__(
-        self, operation: Operation, prefix: str = "", *, security: Security | None = None, documented: bool = True
+        self, operation: Operation, endpoint: Endpoint, tag: str, prefix: str = "", security: Security | None = None
     ) -> None:
-        super().__init__(
-            prefix + operation.path,
-            operation.endpoint,
-            methods=[operation.method],
-            include_in_schema=documented and operation.documented,
-        )
+        super().__init__(prefix + operation.path, endpoint, methods=[operation.method])
         self.operation = operation
+        self.tag = tag
         self.security = security
         self._start = self.path.partition("{")[0]
 
@@ -143,17 +81,30 @@ class ApiRoute(Route):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
             raise HTTPException(405, headers={"Allow": self.operation.method})
-        response = await self.operation.endpoint(Request(scope, receive, send))
+        if self.operation.deprecated:
+            scope[DEPRECATION] = self.operation.deprecated.headers
+        response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
 
 
-def tagged(tag: str, *operations: Operation) -> list[Operation]:
-    """Operations of one subject."""
-    return [replace(operation, tag=tag) for operation in operations]
+class Routes:
+    """The operations of one subject: the methods that `Operation` decorates. `tag` is the heading of those without
+    their own."""
 
+    tag: ClassVar[str]
 
-def mounted(
-    prefix: str, operations: Iterable[Operation], security: Security | None = None, *, documented: bool = True
-) -> list[ApiRoute]:
-    """The routes of operations below a prefix."""
-    return [ApiRoute(operation, prefix, security=security, documented=documented) for operation in operations]
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def mounted(self, prefix: str, security: Security | None = None, *, documented: bool = True) -> list[ApiRoute]:
+        """Their routes below a prefix, in the order of their definition."""
+        routes: list[ApiRoute] = []
+        for name, member in vars(type(self)).items():
+            operation: Operation | None = getattr(member, _DECLARED, None)
+            if operation is not None:
+                endpoint, tag = getattr(self, name), operation.tag or self.tag
+                public = operation.public
+                route = ApiRoute(operation, endpoint, tag, "" if public else prefix, None if public else security)
+                route.include_in_schema = documented
+                routes.append(route)
+        return routes

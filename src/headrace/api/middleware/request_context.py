@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.api.http.deprecation import DEPRECATION
 from headrace.api.http.errors import envelope, of_status
 from headrace.ids import new_id
 
@@ -55,7 +56,7 @@ class RequestObserver(Protocol):
 
 class RequestContext:
     """Wraps the API. `origins` are the web origins that browsers may call from, ["*"] for all; `secure`: clients reach
-    it by HTTPS, and must continue to do so."""
+    it by HTTPS, and must continue to do so. Responses to paths at or below `prefixes` also have `version` headers."""
 
     def __init__(
         self,
@@ -65,14 +66,16 @@ class RequestContext:
         observer: RequestObserver | None = None,
         *,
         secure: bool = False,
+        prefixes: Sequence[str] = (),
+        version: Mapping[str, str] | None = None,
     ) -> None:
         self._app = app
         self._observer = observer
         self._all = "*" in origins
         self._origins = frozenset(origins)
-        self._always = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        self._always.append((b"access-control-expose-headers", ", ".join([*headers, *_EXPOSED]).encode()))
-        self._always += _SECURITY
+        self._always = [*_raw(headers, _EXPOSED), *_SECURITY]
+        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+        self._version = _raw(version or {})
         if secure:
             self._always.append((b"strict-transport-security", b"max-age=31536000"))
         if self._all:
@@ -85,6 +88,8 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         always = self._always if self._all else self._always + self._allowed(scope)
+        if f"{scope['path']}/".startswith(self._prefixes):
+            always = always + self._version
         started, observer = False, self._observer
         request, trace = _ids(scope)
         TRACE.set(trace)
@@ -98,7 +103,8 @@ class RequestContext:
                 own = message.get("headers", ())
                 names = {name for name, _ in own}
                 defaults = [header for header in _DEFAULTS if header[0] not in names]
-                message["headers"] = [*own, (b"x-request-id", request.encode()), *defaults, *always]
+                named = [(b"x-request-id", request.encode()), *scope.get(DEPRECATION, ())]
+                message["headers"] = [*own, *named, *defaults, *always]
                 if observer:
                     observer.on_headers(scope, message)
             await send(message)
@@ -122,6 +128,13 @@ class RequestContext:
     def _allowed(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         origin = Headers(scope=scope).get("origin")
         return [(b"access-control-allow-origin", origin.encode())] if origin in self._origins and origin else []
+
+
+def _raw(headers: Mapping[str, str], exposed: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
+    """The headers, which scripts of web pages may read."""
+    names = ", ".join([*headers, *exposed])
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return [*raw, (b"access-control-expose-headers", names.encode())]
 
 
 def _ids(scope: Scope) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ Each subject has a class that declares its `operations`, and a module of `schema
 from __future__ import annotations
 
 from headrace.api.auth import Api
-from headrace.api.http.routing import ApiRoute, Security, mounted
+from headrace.api.http.routing import ApiRoute, Routes, Security
 from headrace.api.native.batches import BatchRoutes
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.keys import WORKSPACE_KEY, KeyRoutes
@@ -29,17 +29,17 @@ HEADERS = {"Headrace-API-Version": "1"}
 
 def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRoute]:
     """The routes of the dialect, below each prefix."""
-    operations = [
-        *NativeRunRoutes(api, services).operations(),
-        *RunListRoutes(api).operations(),
-        *CallbackRoutes(api, services).operations(),
-        *BatchRoutes(api, services).operations(),
-        *VersionRoutes(api, services).operations(),
+    subjects: list[tuple[Routes, Security]] = [
+        (NativeRunRoutes(api, services), security),
+        (RunListRoutes(api), security),
+        (CallbackRoutes(api, services), security),
+        (BatchRoutes(api, services), security),
+        (VersionRoutes(api, services), security),
+        (KeyRoutes(api), WORKSPACE_KEY),
     ]
-    keys = KeyRoutes(api).operations()
     return [
         route
         for prefix in PREFIXES
-        for some, kind in ((operations, security), (keys, WORKSPACE_KEY))
-        for route in mounted(prefix, some, kind, documented=prefix == PREFIXES[0])
+        for subject, kind in subjects
+        for route in subject.mounted(prefix, kind, documented=prefix == PREFIXES[0])
     ]

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import IO
 from uuid import uuid4
@@ -13,19 +14,20 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from headrace.api.auth import Api, as_uuid, named_user
+from headrace.api.auth import LONGEST_USER, Api, as_uuid, named_user
 from headrace.api.dify.message_requests import line_reader
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import of_status
 from headrace.api.http.json import encode
-from headrace.api.http.params import number
+from headrace.api.http.params import choice, integer, text
 from headrace.api.http.request_body import Body
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import PAGE_PARAMETERS, Operation, parameter, tagged
+from headrace.api.http.routing import Operation, Routes
+from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, bad_cursor
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.schemas import batches
 from headrace.api.native.schemas.batches import AcceptedBatch, BatchDetail, BatchPage
-from headrace.api.native.schemas.common import BAD_CURSOR, NO_WORKFLOW
+from headrace.api.native.schemas.common import NO_WORKFLOW
 from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.batches import Spool, read_lines
@@ -36,93 +38,67 @@ from headrace.times import milliseconds, whole_seconds
 
 _JSONL = "application/jsonl"
 _TYPES = frozenset({_JSONL, "application/x-ndjson", "text/plain"})
-_CONCURRENCY, _MOST_CONCURRENCY = 10, 1000
-_MOST_RPM = 100_000
-_PAGE, _LARGEST_PAGE = 20, 100
 _EMPTY = 'The body has no lines. Send JSON Lines, one {"inputs": {...}} a line.'
-_BAD_ONLY = "only: Input should be 'ended'"
-_ONLY = {"type": "string", "enum": ["ended"]}
-_PARAMETERS = [
-    parameter("query", "user", "Your name for the end user of the runs", {"type": "string", "maxLength": 255}),
-    parameter(
-        "query",
-        "concurrency",
-        "Maximum number of its runs at a time",
-        {"type": "integer", "minimum": 1, "maximum": _MOST_CONCURRENCY, "default": _CONCURRENCY},
-    ),
-    parameter(
-        "query",
-        "rpm",
-        "Maximum number of its runs that begin a minute, evenly spaced",
-        {"type": "integer", "minimum": 1, "maximum": _MOST_RPM},
-    ),
-    KEY_PARAMETER,
-]
-_MB = 1024 * 1024
+_USER = replace(
+    text("user", "Your name for the end user of the runs"), schema={"type": "string", "maxLength": LONGEST_USER}
+)
+_CONCURRENCY = integer("concurrency", "Maximum number of its runs at a time", 10, 1000)
+_RPM = integer("rpm", "Maximum number of its runs that begin a minute, evenly spaced", None, 100_000)
+_ONLY = choice("only", "Leave out lines that have not ended", ("ended",), None)
+_CURSOR = replace(text("cursor", CURSOR.description), error=bad_cursor())  # a batch's id
+_BATCH = "/batches/{batch_id}"
 _PIECE = 64 * 1024  # bytes of results that are sent at once
 
 
-class BatchRoutes:
+def _not_found() -> RequestError:
+    return NotFound("Batch not found")
+
+
+def _wrong_type() -> RequestError:
+    return of_status(415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
+
+
+def _too_many(maximum: int) -> RequestError:
+    return of_status(413, f"A batch may have {maximum} lines at most.")
+
+
+def _stale(error: object = "version 2: there is no `app` section") -> RequestError:
+    message = f"The version that this batch is of cannot be loaded any more: {error}"
+    return RequestError(message, "version_not_loadable", 409)
+
+
+class BatchRoutes(Routes):
     """`/workflows/{workflow_id}/batch` and `/batches...`. Another app's are not found."""
+
+    tag = "Batches"
 
     def __init__(
         self, api: Api, services: NativeServices, largest: int = 50 * 1024 * 1024, most: int = 100_000
     ) -> None:
         """`largest`: bytes of a batch's body; `most`: lines in it."""
-        self.api = api
+        super().__init__(api)
         self._once = services.idempotency.once
         self._batch_runner = services.batch_runner
         self._largest = largest
         self._most = most
 
-    def operations(self) -> list[Operation]:
-        batch = "/batches/{batch_id}"
-        return tagged(
-            "Batches",
-            Operation(
-                "POST",
-                "/workflows/{workflow_id}/batch",
-                self.begin,
-                "beginBatch",
-                "Run a workflow, or a chat, for many inputs",
-                {202: batches.ACCEPTED},
-                body=batches.LINES,
-                parameters=_PARAMETERS,
-                errors=[InvalidParam(_EMPTY), NO_WORKFLOW, *KEY_ERRORS, _stale(), _too_many(100_000), _wrong_type()],
-            ),
-            Operation(
-                "GET",
-                "/batches",
-                self.list_batches,
-                "listBatches",
-                "List the app's batches",
-                batches.BATCHES,
-                parameters=PAGE_PARAMETERS,
-                errors=[BAD_CURSOR],
-            ),
-            Operation("GET", batch, self.detail, "getBatch", "Get a batch", batches.BATCH, errors=[_not_found()]),
-            Operation(
-                "GET",
-                f"{batch}/results",
-                self.results,
-                "getBatchResults",
-                "Get the results of a batch",
-                batches.RESULTS,
-                parameters=[parameter("query", "only", "Leave out lines that have not ended", _ONLY)],
-                errors=[InvalidParam(_BAD_ONLY), _not_found(), _stale()],
-            ),
-            Operation(
-                "POST", f"{batch}/stop", self.stop, "stopBatch", "Stop a batch", batches.STOPPED, errors=[_not_found()]
-            ),
-        )
-
     # ------------------------------------------------------------------------------------------------------- begin
 
-    async def begin(self, request: Request) -> Response:
-        """Takes JSON Lines, each `{"inputs": {...}}`, up to 100,000 of them or 50 MB, and begins a run for each, in
-        order. `workflow_id` is an app's id (its published version) or a version's. A line that cannot become a run (it
-        is not a JSON object, or has invalid inputs) counts as failed, and the results say why; the others run all the
-        same. For a chat app each line is a message, with a `query` and optionally a `conversation_id`: lines of one
+    @Operation(
+        "POST",
+        "/workflows/{workflow_id}/batch",
+        {202: batches.ACCEPTED},
+        parameters=(_USER, _CONCURRENCY, _RPM, KEY_PARAMETER),
+        body=batches.LINES,
+        errors=[InvalidParam(_EMPTY), NO_WORKFLOW, *KEY_ERRORS, _stale(), _too_many(100_000), _wrong_type()],
+    )
+    async def begin_batch(self, request: Request) -> Response:
+        """Run a workflow, or a chat, for many inputs.
+
+        Takes JSON Lines, each `{"inputs": {...}}`, up to 100,000 of them or 50 MB, and begins a run for each, in order.
+        `workflow_id` is an app's id (its published version) or a version's. A line that cannot become a run (it is not
+        a JSON object, or has invalid inputs) counts as failed, and the results say why; the others run all the same.
+        For a chat app each line is a message, with a `query` and optionally a `conversation_id`: lines of one
         conversation are answered one after the other. A batch continues after a crash of the server: no line is run to
         its end twice.
         """
@@ -152,12 +128,11 @@ class BatchRoutes:
         return digest.digest()
 
     async def _begin(self, request: Request, served: Served, body: IO[bytes], name: str | None) -> Response:
-        batch_runner, query = self._batch_runner, request.query_params
+        batch_runner = self._batch_runner
         if name is not None and (known := await batch_runner.batches.find_batch(name)) is not None:
             return _accepted(known)
-        user = named_user(query.get("user")) or ANONYMOUS
-        concurrency = number(query, "concurrency", _CONCURRENCY, _MOST_CONCURRENCY)
-        rpm = number(query, "rpm", None, _MOST_RPM)
+        user = named_user(_USER.of(request)) or ANONYMOUS
+        concurrency, rpm = _CONCURRENCY.of(request), _RPM.of(request)
         served = await self._version(served, request.path_params["workflow_id"])
         end_user = await self.api.end_user(served.app, user)
         accept = line_reader(served, end_user, self.api.chats, partial(self.api.resolve, app=served.app.id))
@@ -188,16 +163,20 @@ class BatchRoutes:
 
     # -------------------------------------------------------------------------------------------------------- look
 
+    @Operation("GET", "/batches", batches.BATCHES, parameters=(PAGE_LIMIT, _CURSOR))
     async def list_batches(self, request: Request) -> Response:
-        """Newest first."""
+        """List the app's batches.
+
+        Newest first.
+        """
         app = (await self.api.authenticate(request)).app
-        limit = number(request.query_params, "limit", _PAGE, _LARGEST_PAGE)
+        limit, cursor = PAGE_LIMIT.of(request), _CURSOR.of(request)
         known = await self._batch_runner.batches.batches(app.id)
         start = 0
-        if cursor := request.query_params.get("cursor"):
-            start = 1 + next((place for place, batch in enumerate(known) if batch.id == cursor), -2)
+        if cursor:
+            start = 1 + next((index for index, batch in enumerate(known) if batch.id == cursor), -2)
             if start < 0:
-                raise InvalidParam(BAD_CURSOR.message)
+                raise bad_cursor()
         page = known[start : start + limit]
         more = len(known) > start + limit
         body: BatchPage = {
@@ -206,22 +185,26 @@ class BatchRoutes:
         }
         return json_response(body)
 
-    async def detail(self, request: Request) -> Response:
-        """`status` is `running`, `stopped` or `ended`; `ended_at` is set once the last run has ended. The counts of
-        lines by status add up to `total`; `stopped` includes lines that never began because the batch was stopped.
+    @Operation("GET", _BATCH, batches.BATCH, errors=[_not_found()])
+    async def get_batch(self, request: Request) -> Response:
+        """Get a batch.
+
+        `status` is `running`, `stopped` or `ended`; `ended_at` is set once the last run has ended. The counts of lines
+        by status add up to `total`; `stopped` includes lines that never began because the batch was stopped.
         """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         return json_response(await self._body(batch))
 
-    async def results(self, request: Request) -> Response:
-        """JSON Lines, one for each line of the batch, in its order. A line that has not ended has the status `queued`,
+    @Operation("GET", f"{_BATCH}/results", batches.RESULTS, parameters=(_ONLY,), errors=[_not_found(), _stale()])
+    async def get_batch_results(self, request: Request) -> Response:
+        """Get the results of a batch.
+
+        JSON Lines, one for each line of the batch, in its order. A line that has not ended has the status `queued`,
         `running` or `paused`, and no outputs; `only=ended` leaves these out. Lines that are messages also have
         `answer`, `conversation_id` and `message_id`.
         """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
-        only = request.query_params.get("only", "")
-        if only not in ("", "ended"):
-            raise InvalidParam(_BAD_ONLY)
+        only = _ONLY.of(request)
         try:
             await self.api.apps.flow(batch.app, batch.version)  # while the status can still be an error
         except LoadError as error:
@@ -242,8 +225,12 @@ class BatchRoutes:
 
     # -------------------------------------------------------------------------------------------------------- stop
 
-    async def stop(self, request: Request) -> Response:
-        """Its runs are stopped, and lines that wait never begin. Nothing happens to a batch that has ended."""
+    @Operation("POST", f"{_BATCH}/stop", batches.STOPPED, errors=[_not_found()])
+    async def stop_batch(self, request: Request) -> Response:
+        """Stop a batch.
+
+        Its runs are stopped, and lines that wait never begin. Nothing happens to a batch that has ended.
+        """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         return json_response(await self._body(await self._batch_runner.stop(batch)))
 
@@ -287,20 +274,3 @@ def _accepted(batch: Batch) -> Response:
         "created_at": whole_seconds(batch.created_at),
     }
     return json_response(body, 202)
-
-
-def _not_found() -> RequestError:
-    return NotFound("Batch not found")
-
-
-def _wrong_type() -> RequestError:
-    return of_status(415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
-
-
-def _too_many(maximum: int) -> RequestError:
-    return of_status(413, f"A batch may have {maximum} lines at most.")
-
-
-def _stale(error: object = "version 2: there is no `app` section") -> RequestError:
-    message = f"The version that this batch is of cannot be loaded any more: {error}"
-    return RequestError(message, "version_not_loadable", 409)

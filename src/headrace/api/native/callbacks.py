@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import Operation, tagged
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.schemas import callbacks
 from headrace.api.native.schemas.callbacks import CallbackBody, CallbackSecret
 from headrace.api.native.services import NativeServices
@@ -19,41 +19,20 @@ _NO_RUN = "Workflow run not found"
 _NO_CALLBACK = "Callback not found"
 
 
-class CallbackRoutes:
+class CallbackRoutes(Routes):
     """`/workflow-runs/{id}/callbacks` and `/callbacks/...`. Another app's runs and callbacks are not found."""
 
+    tag = "Callbacks"
+
     def __init__(self, api: Api, services: NativeServices) -> None:
-        self.api = api
+        super().__init__(api)
         self._webhook_sender = services.webhook_sender
 
-    def operations(self) -> list[Operation]:
-        return tagged(
-            "Callbacks",
-            Operation(
-                "GET",
-                "/workflow-runs/{workflow_run_id}/callbacks",
-                self.list_callbacks,
-                "listCallbacks",
-                "List a run's callbacks",
-                callbacks.CALLBACKS,
-                errors=[NotFound(_NO_RUN)],
-            ),
-            Operation(
-                "GET", "/callbacks/secret", self.secret, "getCallbackSecret", "Get the signing secret", callbacks.SECRET
-            ),
-            Operation(
-                "POST",
-                "/callbacks/{callback_id}/resend",
-                self.resend,
-                "resendCallback",
-                "Send a callback again",
-                {202: callbacks.RESENT},
-                errors=[NotFound(_NO_CALLBACK)],
-            ),
-        )
-
+    @Operation("GET", "/workflow-runs/{workflow_run_id}/callbacks", callbacks.CALLBACKS, errors=[NotFound(_NO_RUN)])
     async def list_callbacks(self, request: Request) -> Response:
-        """The messages to the run's `callback_url`, oldest first: one when it ended, one for each pause. `status` is
+        """List a run's callbacks.
+
+        The messages to the run's `callback_url`, oldest first: one when it ended, one for each pause. `status` is
         `pending` (to be tried at `next_attempt_at`), `delivered` or `failed`.
         """
         app = (await self.api.authenticate(request)).app
@@ -63,10 +42,13 @@ class CallbackRoutes:
             raise NotFound(_NO_RUN)
         return json_response({"data": [_body(one) for one in await self._webhook_sender.callbacks.callbacks_of(run)]})
 
-    async def resend(self, request: Request) -> Response:
-        """Makes the callback pending again, due now and with all its attempts, whether it was delivered, failed, or
-        waits for its next attempt. Its id stays the same, so a receiver that goes by `webhook-id` recognizes it. One
-        that is being sent at this moment stays as it is.
+    @Operation("POST", "/callbacks/{callback_id}/resend", {202: callbacks.RESENT}, errors=[NotFound(_NO_CALLBACK)])
+    async def resend_callback(self, request: Request) -> Response:
+        """Send a callback again.
+
+        Makes the callback pending again, due now and with all its attempts, whether it was delivered, failed, or waits
+        for its next attempt. Its id stays the same, so a receiver that goes by `webhook-id` recognizes it. One that is
+        being sent at this moment stays as it is.
         """
         app = (await self.api.authenticate(request)).app
         callback_id = as_uuid(request.path_params["callback_id"], NotFound(_NO_CALLBACK))
@@ -75,8 +57,11 @@ class CallbackRoutes:
             raise NotFound(_NO_CALLBACK)
         return json_response(_body(await self._webhook_sender.resend(callback)), 202)
 
-    async def secret(self, request: Request) -> Response:
-        """What this app's callbacks are signed with, for receivers to verify them (Standard Webhooks, `v1`). It never
+    @Operation("GET", "/callbacks/secret", callbacks.SECRET)
+    async def get_callback_secret(self, request: Request) -> Response:
+        """Get the signing secret.
+
+        What this app's callbacks are signed with, for receivers to verify them (Standard Webhooks, `v1`). It never
         changes.
         """
         # read-only keys could sign webhooks that receivers trust

@@ -19,7 +19,7 @@ from uuid import UUID, uuid5
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.http.routing import parameter
+from headrace.api.http.params import Parameter
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, RequestError
@@ -191,7 +191,7 @@ def _in_progress() -> RequestError:
     return RequestError(message, "idempotency_in_progress", 409, {"Retry-After": "5"})
 
 
-KEY_PARAMETER = parameter(
+KEY_PARAMETER = Parameter(
     "header",
     "Idempotency-Key",
     "1 to 255 visible ASCII characters of your choice. The first response is kept for 24 hours and returned again to "

@@ -7,23 +7,21 @@ from starlette.responses import Response
 
 from headrace.access.keys import OVERLAP, Rights, in_order, may_give, oversees
 from headrace.api.auth import Api, as_uuid
-from headrace.api.http.params import number
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import PAGE_PARAMETERS, Operation, Security, tagged
+from headrace.api.http.routing import Operation, Routes, Security
 from headrace.api.http.schema import parse
-from headrace.api.native.run_list import cursor_of, place_of
+from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, cursor_of
 from headrace.api.native.schemas import keys
-from headrace.api.native.schemas.common import BAD_CURSOR, BAD_LIMIT, NO_APP
+from headrace.api.native.schemas.common import NO_APP
 from headrace.api.native.schemas.keys import NEW_ID, KeyBody, KeyChange, KeyRequest, KeyRotation, NewKey
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError
 from headrace.ports import Audited, Key, Principal
 from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
-_PAGE, _LARGEST_PAGE = 20, 100
+_KEYS_READ = 101  # at a time, from the store
 _LONGEST_LIFE = 100 * 365 * 24 * 3600  # seconds
 _MOST_APPS = 1000
-_NO_KEY = "Key not found"
 
 WORKSPACE_KEY = Security(
     "WorkspaceKey",
@@ -31,73 +29,39 @@ WORKSPACE_KEY = Security(
 )
 
 
-class KeyRoutes:
+_KEY = "/keys/{key_id}"
+_PAGE = (PAGE_LIMIT, CURSOR)
+_NO_KEY = "Key not found"
+_BEYOND = Forbidden("This key cannot give what it may not do itself: run.")
+_NOT_LIVE = RequestError(f"This key was rotated already: its successor is {NEW_ID}.", "key_not_live", 409)
+
+
+class KeyRoutes(Routes):
     """`/keys...`, for a workspace's keys that may manage. Of keys for more apps than the caller's, none is found.
 
     What makes keys takes no Idempotency-Key: the first answer would have to be kept, and the key with it.
     """
 
+    tag = "Keys"
+
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api)
         self._access = api.apps.access
         self._catalog = api.apps.catalog
 
-    def operations(self) -> list[Operation]:
-        one = "/keys/{key_id}"
-        unknown = NotFound(_NO_KEY)
-        beyond = Forbidden("This key cannot give what it may not do itself: run.")
-        live = RequestError(f"This key was rotated already: its successor is {NEW_ID}.", "key_not_live", 409)
-        return tagged(
-            "Keys",
-            Operation(
-                "POST",
-                "/keys",
-                self.create,
-                "createKey",
-                "Create a key",
-                {201: keys.CREATED},
-                body=keys.CREATE,
-                errors=[InvalidParam("name: Field required"), beyond, NO_APP],
-            ),
-            Operation(
-                "GET",
-                "/keys",
-                self.list_keys,
-                "listKeys",
-                "List keys",
-                keys.KEYS,
-                parameters=PAGE_PARAMETERS,
-                errors=[BAD_LIMIT],
-            ),
-            Operation(
-                "GET",
-                "/keys/audit",
-                self.audit,
-                "listKeyChanges",
-                "List changes of keys",
-                keys.CHANGES,
-                parameters=PAGE_PARAMETERS,
-                errors=[BAD_CURSOR],
-            ),
-            Operation("GET", one, self.detail, "getKey", "Get a key", keys.KEY, errors=[unknown]),
-            Operation(
-                "POST",
-                f"{one}/rotate",
-                self.rotate,
-                "rotateKey",
-                "Rotate a key",
-                {201: keys.ROTATED},
-                body=keys.ROTATE,
-                body_required=False,
-                errors=[InvalidParam("overlap: Input should be from 0 to 2592000 seconds"), beyond, unknown, live],
-            ),
-            Operation("DELETE", one, self.revoke, "revokeKey", "Revoke a key", keys.REVOKED, errors=[unknown]),
-        )
-
     # ------------------------------------------------------------------------------------------------------ change
 
-    async def create(self, request: Request) -> Response:
-        """The only response that shows the key: only its hash is stored. Its permissions and apps cannot go beyond the
+    @Operation(
+        "POST",
+        "/keys",
+        {201: keys.CREATED},
+        body=keys.CREATE,
+        errors=[InvalidParam("name: Field required"), _BEYOND, NO_APP],
+    )
+    async def create_key(self, request: Request) -> Response:
+        """Create a key.
+
+        The only response that shows the key: only its hash is stored. Its permissions and apps cannot go beyond the
         caller's own. With `app` it is an app's own key (`app-...`), as Dify's clients use them.
         """
         caller = await self._caller(request)
@@ -108,8 +72,23 @@ class KeyRoutes:
         key, secret = await self._access.create(rights, caller.id, name=body["name"], expires_at=expires_at)
         return _shown_once(key, secret)
 
-    async def rotate(self, request: Request) -> Response:
-        """Creates a key with the same permissions, and the same lifetime if it has one. The old key stays valid for
+    @Operation(
+        "POST",
+        f"{_KEY}/rotate",
+        {201: keys.ROTATED},
+        body=keys.ROTATE,
+        body_required=False,
+        errors=[
+            InvalidParam("overlap: Input should be from 0 to 2592000 seconds"),
+            _BEYOND,
+            NotFound(_NO_KEY),
+            _NOT_LIVE,
+        ],
+    )
+    async def rotate_key(self, request: Request) -> Response:
+        """Rotate a key.
+
+        Creates a key with the same permissions, and the same lifetime if it has one. The old key stays valid for
         `overlap` seconds, so that no request is lost while its users change over; 24 hours by default, 0 ends it at
         once.
         """
@@ -120,8 +99,12 @@ class KeyRoutes:
         may_give(caller, Rights(key.workspace, key.permissions, key.apps, key.app))
         return _shown_once(*await self._access.rotate(key, caller.id, OVERLAP if overlap is None else overlap))
 
-    async def revoke(self, request: Request) -> Response:
-        """For good, and everywhere within a second. Revoking it again changes nothing."""
+    @Operation("DELETE", _KEY, keys.REVOKED, errors=[NotFound(_NO_KEY)])
+    async def revoke_key(self, request: Request) -> Response:
+        """Revoke a key.
+
+        For good, and everywhere within a second. Revoking it again changes nothing.
+        """
         caller = await self._caller(request)
         key = await self._key(request, caller)
         await self._access.revoke(key, caller.id)
@@ -129,40 +112,50 @@ class KeyRoutes:
 
     # -------------------------------------------------------------------------------------------------------- look
 
+    @Operation("GET", "/keys", keys.KEYS, parameters=_PAGE)
     async def list_keys(self, request: Request) -> Response:
-        """Newest first, including keys that are revoked or have expired. Only the beginning of a key is shown.
+        """List keys.
+
+        Newest first, including keys that are revoked or have expired. Only the beginning of a key is shown.
         `last_used_at` is exact to a minute.
         """
         caller = await self._caller(request)
-        limit, older = _page(request)
+        limit, older = PAGE_LIMIT.of(request), CURSOR.of(request)
         visible: list[Key] = []
         while len(visible) <= limit:
-            some = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_LARGEST_PAGE + 1)
-            visible += [key for key in some if oversees(caller, key)]
-            if len(some) <= _LARGEST_PAGE:
+            stored = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_KEYS_READ)
+            visible += [key for key in stored if oversees(caller, key)]
+            if len(stored) < _KEYS_READ:
                 break
-            older = (some[-1].created_at, some[-1].id)
+            older = (stored[-1].created_at, stored[-1].id)
         page = visible[:limit]
         cursor = cursor_of(page[-1].created_at, page[-1].id) if len(visible) > limit else None
         return json_response({"data": [_body(key) for key in page], "next_cursor": cursor})
 
-    async def detail(self, request: Request) -> Response:
-        """As in the list."""
-        caller = await self._caller(request)
-        return json_response(_body(await self._key(request, caller)))
+    @Operation("GET", "/keys/audit", keys.CHANGES, parameters=_PAGE)
+    async def list_key_changes(self, request: Request) -> Response:
+        """List changes of keys.
 
-    async def audit(self, request: Request) -> Response:
-        """Newest first: keys `created`, `rotated` and `revoked`, and `by` whom: a key's id, the name that an identity
+        Newest first: keys `created`, `rotated` and `revoked`, and `by` whom: a key's id, the name that an identity
         provider gives, `cli`, or `headrace` for those that come with an app. Needs a key for all apps.
         """
         caller = await self._caller(request)
         if caller.apps is not None:
             raise Forbidden("Only a key for all apps of a workspace may see what was done to its keys.")
-        limit, older = _page(request)
+        limit, older = PAGE_LIMIT.of(request), CURSOR.of(request)
         changes = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
         page = changes[:limit]
         cursor = cursor_of(page[-1].at, page[-1].id) if len(changes) > limit else None
         return json_response({"data": [_change(audited) for audited in page], "next_cursor": cursor})
+
+    @Operation("GET", _KEY, keys.KEY, errors=[NotFound(_NO_KEY)])
+    async def get_key(self, request: Request) -> Response:
+        """Get a key.
+
+        As in the list.
+        """
+        caller = await self._caller(request)
+        return json_response(_body(await self._key(request, caller)))
 
     # ----------------------------------------------------------------------------------------------------- finding
 
@@ -173,10 +166,9 @@ class KeyRoutes:
         return caller
 
     async def _key(self, request: Request, caller: Principal) -> Key:
-        unknown = NotFound(_NO_KEY)
-        key = await self._catalog.find_key(as_uuid(request.path_params["key_id"], unknown))
+        key = await self._catalog.find_key(as_uuid(request.path_params["key_id"], NotFound(_NO_KEY)))
         if key is None or not oversees(caller, key):
-            raise unknown
+            raise NotFound(_NO_KEY)
         return key
 
     def _expiry(self, body: KeyRequest) -> float | None:
@@ -203,18 +195,12 @@ def _rights(body: KeyRequest, workspace: str) -> Rights:
         raise InvalidParam("permissions: Field required")
     if apps is not None and len(apps) > _MOST_APPS:
         raise InvalidParam(f"apps: Input should have at most {_MOST_APPS} entries")
-    named = None if apps is None else frozenset(_app(each, "apps") for each in apps)
-    return Rights(workspace, frozenset(given), named)
+    app_ids = None if apps is None else frozenset(_app(id_, "apps") for id_ in apps)
+    return Rights(workspace, frozenset(given), app_ids)
 
 
 def _app(id_: str, name: str) -> str:
     return as_uuid(id_, InvalidParam(f"{name}: {id_[:50]!r} is not a valid uuid"))
-
-
-def _page(request: Request) -> tuple[int, tuple[float, str] | None]:
-    query = request.query_params
-    cursor = query.get("cursor")
-    return number(query, "limit", _PAGE, _LARGEST_PAGE), place_of(cursor) if cursor else None
 
 
 def _shown_once(key: Key, secret: str) -> Response:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.auth import Api, as_uuid, flag, named_user, user_of
+from headrace.api.auth import Api, as_uuid, named_user, user_of
 from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import app_submission
-from headrace.api.dify.run_requests import last_event_id, stream_events, wants_ids
+from headrace.api.dify.run_requests import last_event_id, run_stream, stream_events, wants_ids
 from headrace.api.dify.stream_position import START
 from headrace.api.http.errors import no_agents, of_status, user_missing
+from headrace.api.http.params import IDS, STARTING_POINT, TEXT_SCHEMA, Parameter, Query, boolean
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import IDS, STARTING_POINT, TEXT_SCHEMA, Operation, parameter, tagged
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON, parse
 from headrace.api.http.sse import EventStream
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
@@ -40,88 +40,67 @@ _LONGEST_WAIT = 60.0
 _STOP_SECONDS = 1.0  # how long a stop waits to see the run stopped
 
 
-class NativeRunRoutes:
+def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
+    message = f"The version that this run is of cannot be loaded any more: {error}"
+    return RequestError(message, "version_not_loadable", 409)
+
+
+def _seconds(given: str) -> float:
+    """How many seconds a poll may be held."""
+    if not _SECONDS.fullmatch(given) or float(given) > _LONGEST_WAIT:
+        raise _bad_wait(given)
+    return float(given)
+
+
+def _bad_wait(given: str) -> InvalidParam:
+    return InvalidParam(f"wait: Input should be a number of seconds from 0 to {_LONGEST_WAIT:g}, not {given[:50]!r}")
+
+
+_RUN = "/workflow-runs/{workflow_run_id}"
+_ERRORS = (NotFound(_NO_RUN), _not_loadable())
+_SUBMIT_ERRORS = (
+    user_missing(),
+    NO_WORKFLOW,
+    no_agents("agent-chat"),
+    *KEY_ERRORS,
+    TooManyRequests("Too many requests. Please try again later."),
+)
+_RETRY_ERRORS = (
+    of_status(400),
+    of_status(413),
+    RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409),
+    *KEY_ERRORS,
+)
+_WAIT_SCHEMA = {"type": "number", "minimum": 0, "maximum": _LONGEST_WAIT, "default": 0}
+_WAIT = Query("query", "wait", "Seconds", _WAIT_SCHEMA, default=0.0, parse=_seconds, error=_bad_wait("long"))
+_KNOWN = Parameter("header", "If-None-Match", "The ETag of an earlier response", TEXT_SCHEMA)
+_PAST_PAUSES = boolean("continue_on_pause", "Do not end at a pause")
+
+
+class NativeRunRoutes(Routes):
     """`/workflows/{workflow_id}/run` and `/workflow-runs/{workflow_run_id}...`. Another app's are not found."""
 
+    tag = RUNS_TAG
+
     def __init__(self, api: Api, services: NativeServices) -> None:
-        self.api = api
+        super().__init__(api)
         self._once = services.idempotency.once
         self._watcher = RunWatcher(api.run_service)
 
-    def operations(self) -> list[Operation]:
-        run = "/workflow-runs/{workflow_run_id}"
-        errors = [NotFound(_NO_RUN), _not_loadable()]
-        return tagged(
-            RUNS_TAG,
-            Operation(
-                "POST",
-                "/workflows/{workflow_id}/run",
-                self.run,
-                "submitRun",
-                "Run a workflow, or send a message to a chat",
-                {202: runs.ACCEPTED, 200: [runs.RUN, runs.STREAM]},
-                body=runs.SUBMIT,
-                parameters=[KEY_PARAMETER],
-                errors=_SUBMIT_ERRORS,
-            ),
-            Operation(
-                "GET",
-                run,
-                self.detail,
-                "getRun",
-                "Get a run, or wait for its end",
-                {200: runs.RUN, 304: ()},
-                parameters=_WAIT,
-                errors=[InvalidParam("wait: Input should be a number of seconds from 0 to 60, not 'long'"), *errors],
-            ),
-            Operation(
-                "GET",
-                f"{run}/node-executions",
-                self.node_executions,
-                "listNodeExecutions",
-                "See what each node did",
-                runs.EXECUTIONS,
-                errors=errors,
-            ),
-            Operation(
-                "GET",
-                f"{run}/events",
-                self.events,
-                "followRun",
-                "Follow a run",
-                runs.STREAM,
-                parameters=[parameter("query", "continue_on_pause", "Do not end at a pause", _FLAG), *STARTING_POINT],
-                errors=[InvalidParam("Last-Event-ID 99 is beyond the run's last event, 12"), *errors],
-                description=f"The run's events from the beginning, or those after a starting point, each exactly once, "
-                f"until the run ends or pauses. {IDS}",
-            ),
-            Operation(
-                "POST",
-                f"{run}/stop",
-                self.stop,
-                "stopRun",
-                "Stop a run",
-                runs.STOPPED,
-                body=runs.STOP,
-                body_required=False,
-                errors=errors,
-            ),
-            Operation(
-                "POST",
-                f"{run}/retry",
-                self.retry,
-                "retryRun",
-                "Retry a run that failed or was stopped",
-                {202: runs.ACCEPTED},
-                parameters=[KEY_PARAMETER],
-                errors=[*errors, *_RETRY_ERRORS],
-            ),
-        )
-
     # --------------------------------------------------------------------------------------------------------- run
 
-    async def run(self, request: Request) -> Response:
-        """Returns 202 once the run is stored; it is executed whatever `response_mode` says. Two exceptions: `blocking`
+    @Operation(
+        "POST",
+        "/workflows/{workflow_id}/run",
+        {202: runs.ACCEPTED, 200: [runs.RUN, runs.STREAM]},
+        parameters=[KEY_PARAMETER],
+        body=runs.SUBMIT,
+        errors=_SUBMIT_ERRORS,
+    )
+    async def submit_run(self, request: Request) -> Response:
+        """Run a workflow, or send a message to a chat.
+
+        Returns 202 once the run is stored; it is executed whatever `response_mode` says. Two exceptions: `blocking`
         returns 200 with the run once it has ended or paused, as GET /workflow-runs/{workflow_run_id} does; `streaming`
         returns 200 with the run's events if the request has `Accept: text/event-stream`. With a `callback_url`, a
         signed message is sent there when the run ends or pauses.
@@ -144,7 +123,7 @@ class NativeRunRoutes:
             if mode == "async":
                 return _accepted(await self.api.run_service.submit(submission, run))
             if mode == "streaming":
-                return await self._stream(submission, run, ids=wants_ids(request))
+                return await run_stream(self.api, request, submission, run)
             return await self._block(submission, run)
 
         return await self._once(request, served, body, make)
@@ -166,39 +145,52 @@ class NativeRunRoutes:
                 run_status.apply(record)
         return Response(bytes(run_status.response().body), media_type=JSON)
 
-    async def _stream(self, submission: Submission, run: RunId | None, *, ids: bool) -> Response:
-        async with AsyncExitStack() as stack:
-            started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-            events = stream_events(events_for(started.run, started.flow), started.records, started.task, ids=ids)
-            return EventStream(events, self.api.options.ping_seconds, stack.pop_all())
-
     # --------------------------------------------------------------------------------------------------------- look
 
-    async def detail(self, request: Request) -> Response:
-        """The run as it stands. With `wait`, the response comes when the run ends, or as it stands after so many
-        seconds. `outputs`, `finished_at` and `elapsed_time` are null until it has ended; `error_node` is the node whose
-        failure ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also
-        has `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
+    @Operation("GET", _RUN, {200: runs.RUN, 304: ()}, parameters=(_WAIT, _KNOWN), errors=_ERRORS)
+    async def get_run(self, request: Request) -> Response:
+        """Get a run, or wait for its end.
+
+        The run as it stands. With `wait`, the response comes when the run ends, or as it stands after so many seconds.
+        `outputs`, `finished_at` and `elapsed_time` are null until it has ended; `error_node` is the node whose failure
+        ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also has
+        `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
         """
         served = await self.api.authenticate(request)
-        run_status = await self._run_status(served, request.path_params["workflow_run_id"], _wait(request))
+        run_status = await self._run_status(served, request.path_params["workflow_run_id"], _WAIT.of(request))
         known = request.headers.get("if-none-match")
         if known and run_status.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers={"ETag": run_status.tag})
         return run_status.response()
 
-    async def node_executions(self, request: Request) -> Response:
-        """The nodes of a run that have started, in order of their start; those inside an iteration or a loop once a
-        round. `attempts` are those that failed and were followed by another. `reused`: taken over from the run that
-        this one is a retry of.
+    @Operation("GET", f"{_RUN}/node-executions", runs.EXECUTIONS, errors=_ERRORS)
+    async def list_node_executions(self, request: Request) -> Response:
+        """See what each node did.
+
+        The nodes of a run that have started, in order of their start; those inside an iteration or a loop once a round.
+        `attempts` are those that failed and were followed by another. `reused`: taken over from the run that this one
+        is a retry of.
         """
         served = await self.api.authenticate(request)
         return json_response({"data": executions(await self._view(served, request))})
 
-    async def events(self, request: Request) -> Response:
+    @Operation(
+        "GET",
+        f"{_RUN}/events",
+        runs.STREAM,
+        parameters=(_PAST_PAUSES, *STARTING_POINT),
+        errors=[InvalidParam("Last-Event-ID 99 is beyond the run's last event, 12"), *_ERRORS],
+        note=IDS,
+    )
+    async def follow_run(self, request: Request) -> Response:
+        """Follow a run.
+
+        The run's events from the beginning, or those after a starting point, each exactly once, until the run ends or
+        pauses.
+        """
         served = await self.api.authenticate(request)
         view = await self._view(served, request)
-        on, last = flag(request, "continue_on_pause"), view.summary.seq
+        on, last = _PAST_PAUSES.of(request), view.summary.seq
         after = last_event_id(request) or START
         if after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
@@ -231,8 +223,11 @@ class NativeRunRoutes:
 
     # -------------------------------------------------------------------------------------------------- stop, retry
 
-    async def stop(self, request: Request) -> Response:
-        """Cancels the running nodes, and returns the run's status: usually `stopped`, or what it was if it had ended
+    @Operation("POST", f"{_RUN}/stop", runs.STOPPED, body=runs.STOP, body_required=False, errors=_ERRORS)
+    async def stop_run(self, request: Request) -> Response:
+        """Stop a run.
+
+        Cancels the running nodes, and returns the run's status: usually `stopped`, or what it was if it had ended
         already.
         """
         served = await self.api.authenticate(request)
@@ -249,9 +244,14 @@ class NativeRunRoutes:
         }
         return json_response(body)
 
-    async def retry(self, request: Request) -> Response:
-        """Creates a new run of the same version and inputs, which takes over what the old one had finished and
-        continues from there. Its `retry_of` names the old one.
+    @Operation(
+        "POST", f"{_RUN}/retry", {202: runs.ACCEPTED}, parameters=[KEY_PARAMETER], errors=[*_ERRORS, *_RETRY_ERRORS]
+    )
+    async def retry_run(self, request: Request) -> Response:
+        """Retry a run that failed or was stopped.
+
+        Creates a new run of the same version and inputs, which takes over what the old one had finished and continues
+        from there. Its `retry_of` names the old one.
         """
         served = await self.api.authenticate(request)
         body = await self.api.body(request)
@@ -278,18 +278,6 @@ def _mode(request: Request, mode: str | None) -> str:
     return mode
 
 
-def _wait(request: Request) -> float:
-    """How many seconds a poll may be held."""
-    if not request.scope["query_string"]:
-        return 0.0
-    text = request.query_params.get("wait", "")
-    if not text:
-        return 0.0
-    if not _SECONDS.fullmatch(text) or float(text) > _LONGEST_WAIT:
-        raise InvalidParam(f"wait: Input should be a number of seconds from 0 to {_LONGEST_WAIT:g}, not {text[:50]!r}")
-    return float(text)
-
-
 def _accepted(run: Submitted) -> Response:
     body: AcceptedRun = {
         "task_id": run.task,
@@ -301,28 +289,3 @@ def _accepted(run: Submitted) -> Response:
         body["conversation_id"] = run.conversation
         body["message_id"] = run.run
     return json_response(body, 202)
-
-
-def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
-    message = f"The version that this run is of cannot be loaded any more: {error}"
-    return RequestError(message, "version_not_loadable", 409)
-
-
-_SUBMIT_ERRORS = (
-    user_missing(),
-    NO_WORKFLOW,
-    no_agents("agent-chat"),
-    *KEY_ERRORS,
-    TooManyRequests("Too many requests. Please try again later."),
-)
-_RETRY_ERRORS = (
-    of_status(400),
-    of_status(413),
-    RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409),
-    *KEY_ERRORS,
-)
-_FLAG = {"type": "boolean", "default": False}
-_WAIT = [
-    parameter("query", "wait", "Seconds", {"type": "number", "minimum": 0, "maximum": _LONGEST_WAIT, "default": 0}),
-    parameter("header", "If-None-Match", "The ETag of an earlier response", TEXT_SCHEMA),
-]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from json import JSONDecodeError
 from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.api.auth import Api, as_uuid, flag
+from headrace.api.auth import Api, as_uuid
 from headrace.api.http.errors import ProblemError, of_status, problem_body
-from headrace.api.http.params import number
+from headrace.api.http.params import UUID_SCHEMA, boolean, integer, text
 from headrace.api.http.request_body import Body
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import UUID_SCHEMA, Operation, parameter, tagged
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.schemas import versions
-from headrace.api.native.schemas.common import BAD_LIMIT, NO_APP
+from headrace.api.native.schemas.common import NO_APP
 from headrace.api.native.schemas.versions import PublishedVersion, VersionBody, VersionDetail, VersionPage
 from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
@@ -40,104 +41,49 @@ _FILES = frozenset(
 _WANTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
 _NO_FROM = "from: the id of the version to compare with is required"
 _STALE = "This version cannot be loaded any more: {}"
-_EXAMPLE = Problem("there is no `workflow` section")
-_PAGE, _LARGEST_PAGE = 20, 100
-_PAGING = [
-    parameter("query", "limit", "Versions on a page", {"type": "integer", "minimum": 1, "maximum": _LARGEST_PAGE}),
-    parameter("query", "before", "Only versions with a smaller number", {"type": "integer", "minimum": 1}),
-]
-_CURRENT = parameter("query", "current", "Make it the version that calls run", {"type": "boolean", "default": True})
-_COMPARED = [
-    parameter("query", "from", "A version's id", UUID_SCHEMA, required=True),
-    parameter("query", "to", "Another version's id; the current version by default", UUID_SCHEMA),
-]
+_LIMIT = integer("limit", "Versions on a page", 20, 100)
+_BEFORE = integer("before", "Only versions with a smaller number", None, 2**31)
+_CURRENT = boolean("current", "Make it the version that calls run", default=True)
+_FROM = replace(text("from", "A version's id"), schema=UUID_SCHEMA, required=True)
+_TO = replace(text("to", "Another version's id; the current version by default"), schema=UUID_SCHEMA)
 _NAMED = 10_000  # versions whose names are remembered: to find one out, its content is read
 
 
-class VersionRoutes:
+def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> RequestError:
+    """An error with all problems; `message` has {} where the first fatal one stands."""
+    fatal = [problem for problem in problems if problem.fatal]
+    more = f" (and {len(fatal) - 1} more, see `details`)" if len(fatal) > 1 else ""
+    return ProblemError(message.format(f"{fatal[0]}{more}"), code, status, problems)
+
+
+_VERSIONS, _VERSION = "/workflows/{app_id}/versions", "/workflows/{app_id}/versions/{version_id}"
+_NO_VERSION = NotFound(f"Workflow not found with id: {versions.ID}")
+_EXAMPLE = Problem("there is no `workflow` section")
+_INVALID = _refused("invalid_workflow", "The workflow cannot be loaded: {}", 400, [_EXAMPLE])
+_NOT_LOADABLE = _refused("version_not_loadable", _STALE, 409, [_EXAMPLE])
+_NO_EARLIER = RequestError("The current version is the first one.", "no_earlier_version", 409)
+
+
+class VersionRoutes(Routes):
     """`/workflows/{app_id}/versions...`, `/workflows/{app_id}/diff` and `/workflows/{app_id}/rollback`."""
 
+    tag = "Versions"
+
     def __init__(self, api: Api, services: NativeServices) -> None:
-        self.api = api
+        super().__init__(api)
         self._idempotency = services.idempotency
         self._names: OrderedDict[str, str] = OrderedDict()
 
-    def operations(self) -> list[Operation]:
-        all_, one = "/workflows/{app_id}/versions", "/workflows/{app_id}/versions/{version_id}"
-        no_version = NotFound(f"Workflow not found with id: {versions.ID}")
-        invalid = _refused("invalid_workflow", "The workflow cannot be loaded: {}", 400, [_EXAMPLE])
-        stale = _refused("version_not_loadable", _STALE, 409, [_EXAMPLE])
-        earlier = RequestError("The current version is the first one.", "no_earlier_version", 409)
-        return tagged(
-            "Versions",
-            Operation(
-                "GET",
-                all_,
-                self.list_versions,
-                "listWorkflowVersions",
-                "List versions",
-                versions.VERSIONS,
-                parameters=_PAGING,
-                errors=[BAD_LIMIT, NO_APP],
-            ),
-            Operation(
-                "POST",
-                all_,
-                self.publish,
-                "publishWorkflowVersion",
-                "Publish a version",
-                {201: versions.PUBLISHED, 200: versions.KNOWN},
-                body=versions.CONTENT,
-                parameters=[_CURRENT, KEY_PARAMETER],
-                errors=[invalid, *KEY_ERRORS, NO_APP, of_status(415, _WANTED)],
-            ),
-            Operation(
-                "GET",
-                one,
-                self.detail,
-                "getWorkflowVersion",
-                "Get a version",
-                versions.DETAIL,
-                errors=[no_version, stale],
-            ),
-            Operation(
-                "GET",
-                "/workflows/{app_id}/diff",
-                self.diff,
-                "diffWorkflowVersions",
-                "Compare two versions",
-                versions.DIFF,
-                parameters=_COMPARED,
-                errors=[InvalidParam(_NO_FROM), no_version, stale],
-            ),
-            Operation(
-                "POST",
-                f"{one}/pin",
-                self.pin,
-                "pinWorkflowVersion",
-                "Make a version the current one",
-                versions.VERSION,
-                errors=[no_version, stale],
-            ),
-            Operation(
-                "POST",
-                "/workflows/{app_id}/rollback",
-                self.roll_back,
-                "rollBackWorkflow",
-                "Go back one version",
-                versions.ROLLED_BACK,
-                parameters=[KEY_PARAMETER],
-                errors=[*KEY_ERRORS, NO_APP, earlier, stale],
-            ),
-        )
-
     # ---------------------------------------------------------------------------------------------------- look at
 
-    async def list_versions(self, request: Request) -> Response:
-        """Newest first. `digest` is the SHA-256 of the content; `current` marks the version that calls run."""
+    @Operation("GET", _VERSIONS, versions.VERSIONS, parameters=(_LIMIT, _BEFORE), errors=[NO_APP])
+    async def list_workflow_versions(self, request: Request) -> Response:
+        """List versions.
+
+        Newest first. `digest` is the SHA-256 of the content; `current` marks the version that calls run.
+        """
         app = await self._app(request)
-        limit = number(request.query_params, "limit", _PAGE, _LARGEST_PAGE)
-        before = number(request.query_params, "before", None, 2**31)
+        limit, before = _LIMIT.of(request), _BEFORE.of(request)
         known = await self.api.apps.catalog.versions(app.id)
         page = [version for version in known if before is None or version.number < before]
         body: VersionPage = {
@@ -147,8 +93,11 @@ class VersionRoutes:
         }
         return json_response(body)
 
-    async def detail(self, request: Request) -> Response:
-        """With its `content`. If the file has secret environment variables, their values are replaced by stars wherever
+    @Operation("GET", _VERSION, versions.DETAIL, errors=[_NO_VERSION, _NOT_LOADABLE])
+    async def get_workflow_version(self, request: Request) -> Response:
+        """Get a version.
+
+        With its `content`. If the file has secret environment variables, their values are replaced by stars wherever
         they occur, the file is written anew (without its comments), and `masked` is true.
         """
         app = await self._app(request)
@@ -157,28 +106,47 @@ class VersionRoutes:
         body: VersionDetail = {**await self._body(version, app), "content": content, "masked": masked}
         return json_response(body)
 
-    async def diff(self, request: Request) -> Response:
-        """What changed from `from` to `to`: nodes and their fields, edges, variables, features, and whatever else
-        differs (`app`). Layout does not count. Values of secrets are not shown, only that they differ.
+    @Operation(
+        "GET",
+        "/workflows/{app_id}/diff",
+        versions.DIFF,
+        parameters=(_FROM, _TO),
+        errors=[InvalidParam(_NO_FROM), _NO_VERSION, _NOT_LOADABLE],
+    )
+    async def diff_workflow_versions(self, request: Request) -> Response:
+        """Compare two versions.
+
+        What changed from `from` to `to`: nodes and their fields, edges, variables, features, and whatever else differs
+        (`app`). Layout does not count. Values of secrets are not shown, only that they differ.
         """
         app = await self._app(request)
-        wanted = request.query_params.get("from")
-        if not wanted:
+        old_id = _FROM.of(request)
+        if old_id is None:
             raise InvalidParam(_NO_FROM)
-        old = await self._version(app, wanted)
-        new = await self._version(app, request.query_params.get("to") or app.version)
+        old = await self._version(app, old_id)
+        new = await self._version(app, _TO.of(request) or app.version)
 
         def compare() -> dict[str, Value]:
-            before, after = (read(each.content, f"version {each.number}") for each in (old, new))
+            before, after = (read(version.content, f"version {version.number}") for version in (old, new))
             return diff(before, after, self.api.apps.registry).tell()
 
         return json_response({"from": old.id, "to": new.id, **await _loaded(compare)})
 
     # ----------------------------------------------------------------------------------------------------- change
 
-    async def publish(self, request: Request) -> Response:
-        """Takes a workflow file as Dify exports it. If there is a version of the same content already, it returns that
-        one (200). A file that cannot be loaded is refused with all its problems in `details`; those in the response's
+    @Operation(
+        "POST",
+        _VERSIONS,
+        {201: versions.PUBLISHED, 200: versions.KNOWN},
+        parameters=[_CURRENT, KEY_PARAMETER],
+        body=versions.CONTENT,
+        errors=[_INVALID, *KEY_ERRORS, NO_APP, of_status(415, _WANTED)],
+    )
+    async def publish_workflow_version(self, request: Request) -> Response:
+        """Publish a version.
+
+        Takes a workflow file as Dify exports it. If there is a version of the same content already, it returns that one
+        (200). A file that cannot be loaded is refused with all its problems in `details`; those in the response's
         `problems` do not keep it from running. The version is current from then on, unless `current=false`.
         """
         served = await self.api.authenticate(request, "manage")
@@ -186,7 +154,7 @@ class VersionRoutes:
 
         async def make(_: str | None) -> Response:
             # a version's id follows from its content: made again, it is the same one
-            current = not request.query_params.get("current", "").strip() or flag(request, "current")
+            current = _CURRENT.of(request)
             try:
                 content = await asyncio.to_thread(_content, request, body)
                 published = await self.api.apps.publish_version(served.app, content, current=current)
@@ -199,16 +167,28 @@ class VersionRoutes:
 
         return await self._idempotency.once(request, served, body, make)
 
-    async def pin(self, request: Request) -> Response:
-        """Calls run it from then on; runs that have begun continue in their version. To pin the current version changes
+    @Operation("POST", f"{_VERSION}/pin", versions.VERSION, errors=[_NO_VERSION, _NOT_LOADABLE])
+    async def pin_workflow_version(self, request: Request) -> Response:
+        """Make a version the current one.
+
+        Calls run it from then on; runs that have begun continue in their version. To pin the current version changes
         nothing.
         """
         app = await self._app(request, "manage")
         version = await self._version(app, request.path_params["version_id"])
         return await self._changed(lambda: self.api.apps.pin(app, version.id))
 
-    async def roll_back(self, request: Request) -> Response:
-        """Makes the version with the next smaller number the current one, and returns it. Done twice, it goes back two:
+    @Operation(
+        "POST",
+        "/workflows/{app_id}/rollback",
+        versions.ROLLED_BACK,
+        parameters=[KEY_PARAMETER],
+        errors=[*KEY_ERRORS, NO_APP, _NO_EARLIER, _NOT_LOADABLE],
+    )
+    async def roll_back_workflow(self, request: Request) -> Response:
+        """Go back one version.
+
+        Makes the version with the next smaller number the current one, and returns it. Done twice, it goes back two:
         give an Idempotency-Key where a request may be sent again, or pin a particular version.
         """
         served = await self.api.authenticate(request, "manage")
@@ -298,10 +278,3 @@ def _name(content: str) -> str:
         app = None
     name = cast("dict[str, Value]", app).get("name") if isinstance(app, dict) else None
     return "Untitled" if name in (None, "") else str(name)
-
-
-def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> RequestError:
-    """An error with all problems; `message` has {} where the first fatal one stands."""
-    fatal = [problem for problem in problems if problem.fatal]
-    more = f" (and {len(fatal) - 1} more, see `details`)" if len(fatal) > 1 else ""
-    return ProblemError(message.format(f"{fatal[0]}{more}"), code, status, problems)

@@ -20,8 +20,9 @@ from headrace.api.dify.run_requests import run_submission
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter, file_too_large
 from headrace.api.http.json import encode
+from headrace.api.http.params import TEXT_SCHEMA, Parameter
 from headrace.api.http.responses import json_response
-from headrace.api.http.routing import Operation, parameter
+from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.http.sse import EventStream, gone
 from headrace.api.openai import schemas
@@ -61,102 +62,78 @@ _STREAM = (
     '"choices":[{"index":0,"delta":{"content":"Hello!"},"logprobs":null,"finish_reason":null}]}\n\n'
     "data: [DONE]\n\n"
 )
-_BOOLEAN = {"type": "boolean"}
+_KEEP_RUNNING = Parameter(
+    "header", "Headrace-Keep-Running", "true: disconnecting does not stop the run", {"type": "boolean"}
+)
+_KEY = Parameter("header", "Idempotency-Key", "Requests with the same key and body get one run", TEXT_SCHEMA)
 _NO_MODEL = RequestError("The model 'x' does not exist.", "model_not_found", 404)
 
 
-class OpenAIRoutes:
+class OpenAIRoutes(Routes):
     """`/v1/openai/chat/completions` and `/v1/openai/models`."""
 
+    tag = "OpenAI"
+
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api)
         self._open_calls = OpenCalls(api.run_service)
 
-    def operations(self) -> Sequence[Operation]:
-        return (
-            Operation(
-                "POST",
-                "/chat/completions",
-                self.completions,
-                id="createChatCompletion",
-                tag="OpenAI",
-                summary="Call the app as a model",
-                description="Any app that is served, for OpenAI clients: the base URL is `/v1/openai`, the model is "
-                "the app's name, the key is the app's or one for several apps. The last user message is the query, or "
-                "fills the form's text field (the one called query, text or input, else the first that is required); "
-                "`inputs` fills the others, and `metadata` those that are text. Earlier messages are `sys.history`: "
-                "their text is the memory of the app's models, except for system messages, since the app has its own. "
-                "`conversation_id` (in every response of a chat) continues a conversation that is stored here. Tools, "
-                "`n`, `logprobs` and JSON formats are refused; parameters that tune a model (`temperature` ...) have "
-                "no effect. A client that disconnects stops the run, unless the request has the header "
-                "`Headrace-Keep-Running: true`; a request that OpenAI's clients retry continues with the first one's "
-                "run.",
-                parameters=(
-                    parameter(
-                        "header",
-                        "Headrace-Keep-Running",
-                        "true: disconnecting does not stop the run",
-                        {"type": "boolean"},
-                    ),
-                    parameter(
-                        "header",
-                        "Idempotency-Key",
-                        "Requests with the same key and body get one run",
-                        {"type": "string"},
-                    ),
-                ),
-                body=Media(
-                    schemas.ChatCompletionRequest,
-                    {"model": "echo", "messages": [{"role": "user", "content": "hello"}]},
-                ),
-                response=(
-                    Media(schemas.ChatCompletion, _COMPLETION),
-                    Media(schemas.ChatCompletionChunk, _STREAM, EVENT_STREAM),
-                ),
-                errors=(
-                    BadParameter("An app served here does not support 'tools'.", "tools", "unsupported_parameter"),
-                    _NO_MODEL,
-                ),
-            ),
-            Operation(
-                "GET",
-                "/models",
-                self.models,
-                id="listModels",
-                tag="OpenAI",
-                summary="List the models",
-                description="The apps that the key gives access to, by their names: one with an app's own key, several "
-                "with a workspace's.",
-                response=Media(schemas.ModelList, {"object": "list", "data": [_MODEL]}),
-            ),
-            Operation(
-                "GET",
-                "/models/{model:path}",
-                self.model,
-                id="getModel",
-                tag="OpenAI",
-                summary="Get a model",
-                description="By the app's name or id.",
-                response=Media(schemas.Model, _MODEL),
-                errors=(_NO_MODEL,),
-            ),
-        )
+    @Operation("GET", "/models", Media(schemas.ModelList, {"object": "list", "data": [_MODEL]}))
+    async def list_models(self, request: Request) -> Response:
+        """List the models.
 
-    async def models(self, request: Request) -> Response:
+        The apps that the key gives access to, by their names: one with an app's own key, several with a workspace's.
+        """
         choices, served = await self._choices(request)
         if served is None:
             await self.api.principal(request)
         models: schemas.ModelList = {"object": "list", "data": [_model(app, choices) for app in choices]}
         return json_response(models)
 
-    async def model(self, request: Request) -> Response:
+    @Operation("GET", "/models/{model:path}", Media(schemas.Model, _MODEL), errors=(_NO_MODEL,))
+    async def get_model(self, request: Request) -> Response:
+        """Get a model.
+
+        By the app's name or id.
+        """
         choices, served = await self._choices(request)
         chosen = _chosen(request.path_params["model"], choices)
         if served is None:
             await self.api.authenticate(request, app=chosen.id)
         return json_response(_model(chosen, choices))
 
-    async def completions(self, request: Request) -> Response:
+    @Operation(
+        "POST",
+        "/chat/completions",
+        (
+            Media(schemas.ChatCompletion, _COMPLETION),
+            Media(schemas.ChatCompletionChunk, _STREAM, EVENT_STREAM),
+        ),
+        parameters=(
+            _KEEP_RUNNING,
+            _KEY,
+        ),
+        body=Media(
+            schemas.ChatCompletionRequest,
+            {"model": "echo", "messages": [{"role": "user", "content": "hello"}]},
+        ),
+        errors=(
+            BadParameter("An app served here does not support 'tools'.", "tools", "unsupported_parameter"),
+            _NO_MODEL,
+        ),
+    )
+    async def create_chat_completion(self, request: Request) -> Response:
+        """Call the app as a model.
+
+        Any app that is served, for OpenAI clients: the base URL is `/v1/openai`, the model is the app's name, the key
+        is the app's or one for several apps. The last user message is the query, or fills the form's text field (the
+        one called query, text or input, else the first that is required); `inputs` fills the others, and `metadata`
+        those that are text. Earlier messages are `sys.history`: their text is the memory of the app's models, except
+        for system messages, since the app has its own. `conversation_id` (in every response of a chat) continues a
+        conversation that is stored here. Tools, `n`, `logprobs` and JSON formats are refused; parameters that tune a
+        model (`temperature` ...) have no effect. A client that disconnects stops the run, unless the request has the
+        header `Headrace-Keep-Running: true`; a request that OpenAI's clients retry continues with the first one's run.
+        """
         choices, served = await self._choices(request)
         body = await self.api.json(request)
         call, terms = read(body), RetryTerms.of(request, encode(body))

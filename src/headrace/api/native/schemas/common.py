@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from headrace.errors import InvalidParam, NotFound, RequestError
+from headrace.errors import NotFound
 from headrace.kernel.status import STATUSES
 
 JsonObject = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
@@ -31,10 +31,5 @@ WORKFLOW_ID = "7c3e33d4-2a8b-4e5f-9b1a-d3c6e8f12345"
 USER = "user-123"
 
 RUNS_TAG = "Asynchronous runs"
-BAD_LIMIT = InvalidParam("limit: Input should be an integer from 1 to 100, not '1000'")
-BAD_CURSOR = InvalidParam("cursor: Input should be the next_cursor of the page before")
 NO_APP = NotFound(f"App not found with id: {APP_ID}")
 NO_WORKFLOW = NotFound(f"Workflow not found with id: {WORKFLOW_ID}")
-STALE = RequestError(
-    "The version of this run can no longer be loaded: version 2: there is no `app` section", "version_not_loadable", 409
-)
