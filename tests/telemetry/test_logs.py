@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from headrace.access.keys import new_key
-from headrace.telemetry.logs import formatter, write_logs
+from headrace.telemetry.logs import LineFormatter, write_logs
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 from tests import logged
 from tests.server.process import Serve
@@ -84,14 +84,14 @@ def test_an_exception_is_one_line_and_shows_no_variables(lines: Lines):
 
 def test_a_terminal_gets_columns():
     record = logging.LogRecord("headrace", logging.INFO, "", 0, "%s", ("hush-hush, said she",), None)
-    line = formatter("console", Scrubber(["hush-hush"])).format(record)
+    line = LineFormatter("console", Scrubber(["hush-hush"])).format(record)
     assert re.fullmatch(r"\S+Z \[info *\] \*{20}, said she +\[headrace\]", line), line
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_what_a_caller_sends_makes_no_line_of_its_own(form: str):
     record = logging.LogRecord("headrace", logging.INFO, "", 0, "GET %s", ("/a\n2026 [error] b\x1b[2J漢",), None)
-    line = formatter(form, Scrubber()).format(record)
+    line = LineFormatter(form, Scrubber()).format(record)
     assert line.isprintable()
     assert "/a\\n2026 [error] b" in line
     assert "漢" in line
@@ -115,7 +115,7 @@ def test_whatever_looks_like_a_secret_is_not_logged(secret: str, around: str, li
     scrubber = Scrubber(["known-to-the-scrubber", 'has "quotes" and\nlines'])
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter("json", scrubber))
+    handler.setFormatter(LineFormatter("json", scrubber))
     write.addHandler(handler)
     try:
         write.info(around.format(secret), extra={"deep": {"er": [around.format(secret)]}})

@@ -1,8 +1,8 @@
-"""Lines of log: JSON objects, or columns for a terminal. All that the standard library's loggers are told goes through
-here, and nothing leaves unscrubbed.
+"""Log lines: JSON objects, or columns for a terminal. Everything that this process logs passes through here, and is
+scrubbed of secrets.
 
-A line has `time` (ISO 8601, UTC), `level`, `logger` and `event`, and where they are known `run`, `app`, `node` and
-`request_id`; `exception` has the stack.
+A line has `time` (ISO 8601, UTC), `level`, `logger` and `event`; `run`, `app`, `node` and `request_id` where they are
+known; what the caller passed as `extra`; and the `exception` with its stack.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
-import structlog
+from click import style
 
 from headrace.telemetry.scrubbing import Scrubber
 
@@ -26,77 +27,85 @@ REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
 """The id of the request that a task answers."""
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_NODE_TASK = re.compile(rf"({_UUID})/(.+)", re.DOTALL)  # what a driver calls the task of a node
-_NAMES_A_RUN = re.compile(rf"\brun ({_UUID})\b")
+_NODE_TASK = re.compile(rf"({_UUID})/(.+)", re.DOTALL)  # the name of the task in which a driver runs a node
+_RUN_IN_TEXT = re.compile(rf"\brun ({_UUID})\b")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_FIRST = ("time", "level", "logger", "event", "request_id", "run", "app", "node")
-_OWN = ("_record", "_from_structlog")  # the library's, on their way through
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+_COLORS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
 def write_logs(level: str, form: str, scrubber: Scrubber, stream: TextIO | None = None) -> None:
-    """Logs of this process go to a stream (stderr) from now on. `level` is DEBUG, INFO, WARNING or ERROR; `form` is
+    """From now on the logs of this process go to a stream (stderr). `level` is DEBUG, INFO, WARNING or ERROR; `form` is
     json or console."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter(form, scrubber, colors=handler.stream.isatty()))
+    handler.setFormatter(LineFormatter(form, scrubber, colors=handler.stream.isatty()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # that it has started, we say ourselves
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # Headrace itself reports that it has started
 
 
-def formatter(form: str, scrubber: Scrubber, *, colors: bool = False) -> logging.Formatter:
-    """Makes lines of the standard library's log records. `form` is json or console."""
+class LineFormatter(logging.Formatter):
+    """Makes one line of a log record. `form` is json or console."""
 
-    def scrubbed(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        ordered = {name: event[name] for name in _FIRST if name in event}
-        ordered |= {name: value for name, value in event.items() if name not in ordered and name not in _OWN}
-        told = {name: scrubber.value(value) for name, value in ordered.items()}
-        if form != "json":  # a caller's path must not pass for a line of its own, nor speak to the terminal
-            told["event"] = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(told["event"]))
-        return told
+    def __init__(self, form: str, scrubber: Scrubber, *, colors: bool = False) -> None:
+        super().__init__()
+        self._render = _json if form == "json" else _colored if colors else _plain
+        self._scrubber = scrubber
 
-    if form == "json":
-        renderer: Any = structlog.processors.JSONRenderer(serializer=_json)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=colors,
-            timestamp_key="time",
-            sort_keys=False,
-            pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,  # a pretty one would show local variables
-        )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.stdlib.ExtraAdder(),
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            _placed,
-        ],
-        processors=[structlog.processors.format_exc_info, scrubbed, renderer],
-    )
+    def format(self, record: logging.LogRecord) -> str:
+        event = record.getMessage()
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": event,
+            **dict(_context(event)),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return self._render({name: self._scrubber.value(value) for name, value in line.items()})
 
 
-def _json(event: Mapping[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
+def _json(line: Mapping[str, Any]) -> str:
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
 
 
-def _placed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Adds where it happened: told by the task that logs, and by the text."""
+def _plain(line: Mapping[str, Any]) -> str:
+    """Columns. Text of a caller must neither pass for a line of its own nor control the terminal."""
+    rest = dict(line)
+    stacks = [str(rest.pop(name)) for name in ("exception", "stack") if name in rest]
+    head = f"{rest.pop('time')} [{rest.pop('level'):<8}] {_escaped(rest.pop('event'))}  [{rest.pop('logger')}]"
+    return "\n".join([" ".join([head, *(f"{name}={_escaped(value)}" for name, value in rest.items())]), *stacks])
+
+
+def _colored(line: Mapping[str, Any]) -> str:
+    head, newline, stacks = _plain(line).partition("\n")
+    return style(head, fg=_COLORS.get(line["level"])) + newline + stacks
+
+
+def _escaped(value: object) -> str:
+    return _CONTROL.sub(lambda control: control[0].encode("unicode_escape").decode(), str(value))
+
+
+def _context(event: str) -> Iterator[tuple[str, str]]:
+    """The request, run and node that the line belongs to, as the current task and the text name them."""
     if (request := REQUEST.get()) is not None:
-        event.setdefault("request_id", request)
+        yield "request_id", request
     if (run := RUN.get()) is not None:
-        event.setdefault("run", run[0])
-        event.setdefault("app", run[1])
-    if (found := _NODE_TASK.fullmatch(_task())) is not None:
-        event.setdefault("run", found[1])
-        event.setdefault("node", found[2])
-    elif (named := _NAMES_A_RUN.search(str(event["event"]))) is not None:
-        event.setdefault("run", named[1])
-    return event
+        yield "run", run[0]
+        yield "app", run[1]
+    if (node := _NODE_TASK.fullmatch(_task_name())) is not None:
+        if run is None:
+            yield "run", node[1]
+        yield "node", node[2]
+    elif run is None and (named := _RUN_IN_TEXT.search(event)) is not None:
+        yield "run", named[1]
 
 
-def _task() -> str:
-    """The name of the task that runs."""
+def _task_name() -> str:
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
