@@ -39,7 +39,9 @@ from headrace.values import Selector, Value
 class Config(BaseModel):
     """The base of config models. Fields of the file that a model does not declare are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
 
 
 def null_means_default(*fields: str) -> Any:
