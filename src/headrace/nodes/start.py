@@ -111,6 +111,10 @@ class Start(Node[StartConfig]):
         fields = self.config.variables
         return {field.variable: OutputType(_TYPES[field.type], nullable=not field.required) for field in fields}
 
+    @property
+    def fields(self) -> Sequence[Input]:
+        return self.config.variables
+
     def form(self) -> Sequence[Mapping[str, Value]]:
         """The form as /parameters tells it: `[{type: field as written}]`."""
         return [{field.type: field.model_dump(exclude_unset=True)} for field in self.config.variables]
