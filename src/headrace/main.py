@@ -175,7 +175,9 @@ async def service(
         tools_config = read_config(settings.tools)
         tools = ToolRegistry(
             {
-                "builtin": BuiltinTools(files, sandbox, speech),
+                "builtin": BuiltinTools(
+                    http, sandbox, files, documents, speech, models, summary_model=settings.summary_model
+                ),
                 "api": CustomTools(tools_config.apis, http, files, environ),
             },
             owns=BuiltinTools.PROVIDERS,

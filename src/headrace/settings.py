@@ -72,6 +72,7 @@ class Settings(BaseSettings):
         None,
         description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",
     )
+    summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages for the tool webscraper")
     speech_provider: str = Field("", description="Whose speech API is used; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its model that understands speech; empty: whisper-1")
     speech_model: str = Field("", description="Its model that speaks; empty: tts-1")

@@ -348,6 +348,9 @@ async def test_usage_counts_as_the_nodes_and_logs_are_kept():
     result, _ = await run(Scripted(UsageMessage(usage), log), config())
     assert result.usage == usage
     assert result.process["logs"] == [log.body()]
+    result, _ = await run(Scripted(UsageMessage(usage), UsageMessage(usage)), config())
+    assert result.usage is not None
+    assert (result.usage["total_tokens"], result.usage["total_price"], result.usage["currency"]) == (6, "0.2", "USD")
 
 
 # --------------------------------------------------------------------------------------------------------- failures

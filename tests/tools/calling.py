@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+from typing import Any
 
-from headrace.adapters.tools import ToolSource
+from headrace.adapters.tools import BuiltinTools, ToolSource
 from headrace.ports.services import TextMessage, ToolContext, ToolMessage, ToolReference
 from headrace.values import Value
+
+
+def builtin_tools(now: Callable[[tzinfo], datetime] = datetime.now, **services: Any) -> BuiltinTools:
+    """Dify's own tools with these services only."""
+    names = ("http", "sandbox", "files", "documents", "speech", "models")
+    given = [services.pop(name, None) for name in names]
+    return BuiltinTools(*given, now=now, **services)
+
 
 CONTEXT = ToolContext(run="run", app="app", user="user", key="run/n/0")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -11,16 +11,16 @@ from headrace.adapters.sandbox.local import LocalSandbox
 from headrace.adapters.tools import BuiltinTools
 from headrace.adapters.tools.builtin.audio import ASR
 from headrace.errors import NodeError
-from headrace.ports.services import BlobMessage, Files, Sandbox, Speech, TextMessage
+from headrace.ports.services import BlobMessage, TextMessage
 from headrace.ports.services.tool_parameters import arguments
 from headrace.values import File
-from tests.tools.calling import answer_of, messages_of
+from tests.tools.calling import answer_of, builtin_tools, messages_of
 
 
 @pytest.fixture
 async def coding() -> AsyncIterator[BuiltinTools]:
     sandbox = LocalSandbox()
-    yield BuiltinTools(cast("Files", None), sandbox, cast("Speech", None))
+    yield builtin_tools(sandbox=sandbox)
     await sandbox.aclose()
 
 
@@ -73,7 +73,7 @@ class Recorder:
 
 
 def speaking(recorder: Recorder) -> BuiltinTools:
-    return BuiltinTools(cast("Files", recorder), cast("Sandbox", None), cast("Speech", recorder))
+    return builtin_tools(files=recorder, speech=recorder)
 
 
 SOUND = File("audio", "local_file", "a.mp3", mime_type="audio/mpeg")

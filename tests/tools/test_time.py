@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from headrace.adapters.tools import BuiltinTools
 from headrace.adapters.tools.builtin.time import CURRENT_TIME
 from headrace.errors import NodeError
-from headrace.ports.services import Files, Sandbox, Speech
 from headrace.ports.services.tool_parameters import arguments
-from tests.tools.calling import answer_of
+from tests.tools.calling import answer_of, builtin_tools
 
 NOW = datetime(2026, 1, 5, 23, 30, 15, tzinfo=UTC)
-TOOLS = BuiltinTools(cast("Files", None), cast("Sandbox", None), cast("Speech", None), NOW.astimezone)
+TOOLS = builtin_tools(now=NOW.astimezone)
 
 
 async def ask(name: str, **parameters: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from headrace.errors import NodeError
+from headrace.kernel.usage import UsageTotal
 from headrace.node import Context
 from headrace.ports.services import (
     BlobChunkMessage,
@@ -103,7 +104,7 @@ class ToolOutputs:
     json: list[Value] = field(default_factory=list[Value])
     variables: dict[str, Value] = field(default_factory=dict[str, Value])
     logs: list[LogMessage] = field(default_factory=list[LogMessage])
-    usage: UsageMessage | None = None
+    usages: list[Mapping[str, Value]] = field(default_factory=list[Mapping[str, Value]])
     _size: int = 0
 
     async def add_all(self, messages: AsyncIterator[ToolMessage]) -> None:
@@ -126,8 +127,8 @@ class ToolOutputs:
                         self._set(message)
                     case LogMessage():
                         self.logs.append(message)
-                    case UsageMessage():
-                        self.usage = message
+                    case UsageMessage(usage):
+                        self.usages.append(usage)
         finally:
             await stored.aclose()
 
@@ -139,6 +140,16 @@ class ToolOutputs:
             "json": self.json or [{"data": []}],
             **self.variables,
         }
+
+    def usage(self) -> Mapping[str, Value] | None:
+        """What the tool's models used, in all."""
+        if len(self.usages) < 2:
+            return self.usages[0] if self.usages else None
+        total = UsageTotal()
+        for usage in self.usages:
+            total.add(usage)
+        body = total.body()
+        return {**body, "total_price": body["total_price"] or "0", "currency": body["currency"] or "USD"}
 
     def _say(self, text: str) -> None:
         self._limit(text)

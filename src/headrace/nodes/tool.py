@@ -156,8 +156,7 @@ class ToolNode(Node[ToolConfig]):
                 name = self.config.reference.provider_name
                 raise NodeError(f"Failed to invoke tool {name}: {error}", error.kind) from error
         process: dict[str, Value] = {"logs": [log.body() for log in outputs.logs]} if outputs.logs else {}
-        usage = outputs.usage.usage if outputs.usage else None
-        return Result(outputs.outputs(), inputs, process, usage=usage)
+        return Result(outputs.outputs(), inputs, process, usage=outputs.usage())
 
     async def _find(self, ctx: Context) -> Tool:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.adapters.documents import office, plain
+from headrace.adapters.documents.article import article
 from headrace.adapters.documents.bounds import TOO_MUCH_MEMORY, Budget, Unreadable
 from headrace.adapters.documents.pdf import pdf
 from headrace.content.filetypes import essence, guess_extension, guess_type, is_text_type
@@ -38,6 +39,7 @@ _TEXT = _format(
 )
 # what is WebVTT by its MIME type alone
 _VTT = _format("VTT", plain.vtt, "")
+ARTICLE = _format("web page", article, "", complex=True)
 _FORMATS = (
     _TEXT,
     _VTT,
@@ -52,6 +54,7 @@ _FORMATS = (
     _format("DOCX", office.docx, "docx", complex=True),
     _format("Excel", office.xlsx, "xlsx xlsm", complex=True),
     _format("PPTX", office.pptx, "pptx", complex=True),
+    ARTICLE,
 )
 FORMATS = {each.name: each for each in _FORMATS}
 _BY_EXTENSION = {extension: each for each in _FORMATS for extension in each.extensions}
@@ -96,7 +99,8 @@ def read(document_format: Format, data: bytes, budget: Budget) -> str:
         raise
     except ImportError as error:
         library = (error.name or str(error)).partition(".")[0]
-        raise Unreadable(f'{library} is not installed: pip install "headrace[documents]"') from error
+        extra = "web" if document_format is ARTICLE else "documents"
+        raise Unreadable(f'{library} is not installed: pip install "headrace[{extra}]"') from error
     except RecursionError:
         raise Unreadable("it nests too deeply") from None
     except MemoryError:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from headrace.adapters.documents.bounds import TOO_MUCH_MEMORY, Budget, Unreadable, too_slow
+from headrace.content.encodings import decode
 from headrace.errors import NodeError
 
 if TYPE_CHECKING:
@@ -51,9 +52,19 @@ class DocumentReader:
 
     async def text(self, data: bytes, *, extension: str, mime_type: str | None) -> str:
         """See `resources.Documents.text`. The extension counts; the MIME type, where nobody knows the extension."""
-        from headrace.adapters.documents.formats import format_of, read  # readers that most servers never need
+        from headrace.adapters.documents.formats import format_of  # readers that most servers never need
 
-        document_format = format_of(extension, mime_type)
+        return await self._read(format_of(extension, mime_type), data)
+
+    async def article(self, data: bytes, *, charset: str = "") -> str:
+        """See `resources.Documents.article`."""
+        from headrace.adapters.documents.formats import ARTICLE
+
+        return await self._read(ARTICLE, decode(data, charset).encode("utf-8", "replace"))
+
+    async def _read(self, document_format: Format, data: bytes) -> str:
+        from headrace.adapters.documents.formats import read
+
         try:
             if document_format.complex or len(data) > _SMALL:
                 async with self._places:

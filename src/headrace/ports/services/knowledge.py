@@ -17,6 +17,11 @@ class Documents(Protocol):
         `UnsupportedFileTypeError` or `TextExtractionError`."""
         ...
 
+    async def article(self, data: bytes, *, charset: str = "") -> str:
+        """What a web page is about, without navigation and the like: title, author and paragraphs, in the form of
+        Dify's web scraper; "" if there is nothing. NodeError with kind `TextExtractionError`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:

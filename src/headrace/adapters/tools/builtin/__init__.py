@@ -4,29 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from importlib.util import find_spec
 
 from headrace.adapters.tools.builtin.audio import audio_tools
 from headrace.adapters.tools.builtin.code import code_tools
 from headrace.adapters.tools.builtin.function_tool import FunctionTool
 from headrace.adapters.tools.builtin.time import time_tools
+from headrace.adapters.tools.builtin.webscraper import webscraper_tools
 from headrace.adapters.tools.registry import NOT_FOUND, plugin_path
 from headrace.errors import NodeError
-from headrace.ports.services import Files, Sandbox, Speech, Tool, ToolReference, ToolSpec
+from headrace.ports.services import Documents, Files, Http, Models, Sandbox, Speech, Tool, ToolReference, ToolSpec
 
 
 class BuiltinTools:
-    """Implements `ToolSource` for the providers of `PROVIDERS`. `now` is the time in a time zone."""
+    """Implements `ToolSource` for the providers of `PROVIDERS`. `summary_model` is PROVIDER/MODEL, which summarizes web
+    pages; `now` is the time in a time zone."""
 
-    PROVIDERS = frozenset({"audio", "code", "time"})
+    PROVIDERS = frozenset({"audio", "code", "time", "webscraper"})
 
     def __init__(
-        self, files: Files, sandbox: Sandbox, speech: Speech, now: Callable[[tzinfo], datetime] = datetime.now
+        self,
+        http: Http,
+        sandbox: Sandbox,
+        files: Files,
+        documents: Documents,
+        speech: Speech,
+        models: Models,
+        *,
+        summary_model: str = "",
+        now: Callable[[tzinfo], datetime] = datetime.now,
     ) -> None:
         self._sandbox = sandbox
         self._tools: Mapping[str, Sequence[FunctionTool]] = {
             "audio": audio_tools(files, speech),
             "code": code_tools(sandbox),
             "time": time_tools(now),
+            "webscraper": webscraper_tools(http, documents, models, summary_model),
         }
 
     async def find(self, reference: ToolReference) -> Tool:
@@ -42,6 +55,8 @@ class BuiltinTools:
         provider, name = plugin_path(reference.provider_id)[2], reference.tool_name
         if all(tool.spec.name != name for tool in self._tools[provider]):
             return self._unknown(provider, name)
+        if provider == "webscraper" and find_spec("readability") is None:
+            return 'The tool webscraper needs a library: pip install "headrace[web]"'
         return self._sandbox.missing("python3", "") if provider == "code" else None
 
     async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
