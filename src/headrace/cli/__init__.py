@@ -1,5 +1,5 @@
-"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps | db |
-packages`.
+"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps |
+tools | db | packages`.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot be
 loaded, 130 interrupted. Commands import what they need when they are called, so that `--help` answers at once.
@@ -21,6 +21,7 @@ from headrace.cli.packages import packages
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.shared import Commands
+from headrace.cli.tools import tools
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run, batch, lint, diff, generate, apps, keys, db, packages):
+for _command in (serve, run, batch, lint, diff, generate, apps, keys, tools, db, packages):
     cli.add_command(_command)
 
 

@@ -90,9 +90,10 @@ def _problems(running: Service, file: Path) -> Sequence[Problem]:
 
 
 def lacks(flow: Flow, resources: Resources) -> list[Problem]:
-    """What a workflow's nodes need that is not here, credentials above all."""
-    return [
-        Problem(requirement, spec.title or spec.id, fatal=False)
-        for spec in flow.graph.all_nodes()
-        for requirement in flow.nodes[spec.id].missing_requirements(resources)
-    ]
+    """What a workflow's nodes need that is not here, such as credentials and plugins: each once, with the first node
+    that needs it."""
+    needed: dict[str, Problem] = {}
+    for spec in flow.graph.all_nodes():
+        for requirement in flow.nodes[spec.id].missing_requirements(resources):
+            needed.setdefault(requirement, Problem(requirement, spec.title or spec.id, fatal=False))
+    return list(needed.values())

@@ -57,6 +57,10 @@ class ToolRegistry:
         source = self._source(reference)
         return _no_source(reference) if source is None else source.missing(reference)
 
+    async def specs(self) -> Mapping[str, Mapping[str, Sequence[ToolSpec]]]:
+        """See `resources.Tools.specs`."""
+        return {type_: await source.specs() for type_, source in self.sources.items()}
+
     async def aclose(self) -> None:
         for source in self.sources.values():
             await source.aclose()

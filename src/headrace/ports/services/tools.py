@@ -250,3 +250,8 @@ class Tools(Protocol):
         """What to install or set before this tool can be called, as far as that is known without calling anybody; None
         if nothing is missing. The message is the same for all tools that lack the same."""
         ...
+
+    async def specs(self) -> Mapping[str, Mapping[str, Sequence[ToolSpec]]]:
+        """The tools that are known, by provider type and by the name of their provider. NodeError if somebody who
+        provides tools does not answer."""
+        ...

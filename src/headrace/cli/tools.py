@@ -1,0 +1,174 @@
+"""`headrace tools`: the tools that workflows can call here, and one of them called by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headrace.cli.inputs import named
+from headrace.cli.shared import BadUsage, log_to_stderr, say, settings_of, table, wait_for
+from headrace.content.filetypes import guess_type
+
+if TYPE_CHECKING:
+    from headrace.main import Service
+    from headrace.ports.services import ToolParameter, ToolReference, ToolSpec
+    from headrace.values import Value
+
+
+@click.group()
+def tools() -> None:
+    """Lists the tools that workflows can call here, and calls one.
+
+    NAME is PROVIDER/TOOL, as in time/current_time.
+    """
+
+
+@tools.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the parameters of each tool.")
+def list_(as_json: bool) -> None:
+    """Lists the tools: those of Dify itself, and those of HEADRACE_TOOLS."""
+
+    async def work(running: Service) -> None:
+        known = await _tools(running)
+        if as_json:
+            shown = [
+                {
+                    "name": name,
+                    "provider_type": reference.provider_type,
+                    "description": spec.description,
+                    "parameters": [_shown(each) for each in spec.parameters],
+                    "missing": running.resources.tools.missing(reference),
+                }
+                for name, (reference, spec) in known.items()
+            ]
+            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            return
+        rows = [("NAME", "TYPE", "PARAMETERS")]
+        for name, (reference, spec) in known.items():
+            parameters = (f"{each.name}{'*' if each.required else ''}" for each in spec.parameters)
+            rows.append((name, reference.provider_type, " ".join(parameters)))
+        click.echo(table(rows))
+        missing = (running.resources.tools.missing(reference) for reference, _ in known.values())
+        for message in dict.fromkeys(filter(None, missing)):
+            say(message)
+
+    _with_tools(work)
+
+
+@tools.command()
+@click.argument("name")
+@click.option(
+    "-p",
+    "--parameter",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter or a setting. Objects and lists are given as JSON, files as @PATH.",
+)
+def call(name: str, pairs: tuple[str, ...]) -> None:
+    """Calls the tool NAME, and prints what a tool node would put out, as JSON."""
+
+    async def work(running: Service) -> None:
+        known = await _tools(running)
+        if name not in known:
+            close = get_close_matches(name, known)
+            hint = f"did you mean {', '.join(close)}?" if close else "`headrace tools list` lists them"
+            raise BadUsage(f"there is no tool '{name}'; {hint}")
+        reference, spec = known[name]
+        given = dict(named(pairs, "-p"))
+        declared = {parameter.name: parameter for parameter in spec.parameters}
+        if not spec.open and (unknown := given.keys() - declared.keys()):
+            names = ", ".join(declared) or "none"
+            raise BadUsage(f"-p {', '.join(sorted(unknown))}: the parameters of '{name}' are: {names}")
+        if absent := [each.name for each in spec.parameters if each.required and each.name not in given]:
+            raise BadUsage(f"'{name}' needs -p {'=... -p '.join(absent)}=...")
+        files = {each.name for each in spec.parameters if each.type in ("file", "files", "system-files")}
+        values = {key: await _file(running, value) if key in files else value for key, value in given.items()}
+        click.echo(json.dumps(await _outputs(running, reference, values), ensure_ascii=False, indent=2))
+
+    _with_tools(work)
+
+
+async def _tools(running: Service) -> Mapping[str, tuple[ToolReference, ToolSpec]]:
+    """The tools by PROVIDER/TOOL."""
+    from headrace.ports.services import ToolReference
+
+    return {
+        f"{provider}/{spec.name}": (ToolReference(type_, provider, provider, spec.name), spec)
+        for type_, providers in (await running.resources.tools.specs()).items()
+        for provider, specs in providers.items()
+        for spec in specs
+    }
+
+
+async def _outputs(running: Service, reference: ToolReference, values: Mapping[str, Value]) -> Mapping[str, Value]:
+    """The outputs of a tool node that calls a tool with these values."""
+    from headrace.ids import new_id
+    from headrace.kernel.graph import NodeSpec
+    from headrace.kernel.variables import Variables
+    from headrace.node import Context
+    from headrace.nodes.tool import ToolConfig, ToolNode
+    from headrace.values import plain
+
+    config = ToolConfig.model_validate(
+        {
+            "provider_type": reference.provider_type,
+            "provider_id": reference.provider_id,
+            "tool_name": reference.tool_name,
+            "tool_parameters": {name: {"type": "variable", "value": ["given", name]} for name in values},
+        }
+    )
+    run = new_id()
+    context = Context(
+        run=run,
+        app="",
+        user="cli",
+        spec=NodeSpec("tool", ToolNode.type),
+        variables=Variables({"given": values}),
+        inputs={},
+        resources=running.resources,
+        limits=running.settings.limits,
+        emit=lambda name, text: None,
+        key=f"{run}/tool/0",
+        new_id=new_id,
+    )
+    return plain(dict((await ToolNode(config).run(context)).outputs))
+
+
+async def _file(running: Service, value: str) -> Value:
+    if not value.startswith("@"):
+        raise BadUsage(f"{value}: a file is given as @PATH")
+    path = Path(value[1:])
+    try:
+        content = await asyncio.to_thread(path.read_bytes)
+    except OSError as error:
+        raise BadUsage(f"{path} cannot be read: {error.strerror}") from error
+    return await running.files.save(content, filename=path.name, mime_type=guess_type(path.name))
+
+
+def _shown(parameter: ToolParameter) -> dict[str, Any]:
+    return {key: value for key, value in asdict(parameter).items() if value not in (None, "", ())}
+
+
+def _with_tools(work: Callable[[Service], Awaitable[None]]) -> None:
+    """Does some work with a Headrace that keeps nothing but files."""
+    from headrace.main import service
+
+    async def started() -> None:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
+            settings = settings_of()
+            if "data" not in settings.model_fields_set:
+                settings = settings.model_copy(update={"data": Path(temporary)})
+            log_to_stderr("WARNING")
+            async with service(settings, memory=True, work=False) as running:
+                await work(running)
+
+    wait_for(started())

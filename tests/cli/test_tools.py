@@ -1,0 +1,140 @@
+"""`headrace tools`: what can be called here, one call by hand, and what `lint` says of tools that are missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.flows import flow
+
+DESCRIPTION = """
+openapi: 3.0.0
+servers: [{url: "http://127.0.0.1:1"}]
+components: {securitySchemes: {key: {type: apiKey, in: query, name: key}}}
+paths: {/today: {get: {operationId: today, summary: Today's weather}}}
+"""
+
+
+def tool(id_: str, provider: str, name: str, type_: str = "builtin", **data: Any) -> Mapping[str, Any]:
+    return {
+        "id": id_,
+        "type": "tool",
+        "title": f"Node {id_}",
+        "provider_type": type_,
+        "provider_id": provider,
+        "provider_name": provider,
+        "tool_name": name,
+        "tool_parameters": {},
+        "tool_configurations": {},
+        **data,
+    }
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> Path:
+    folder = tmp_path / "descriptions"
+    folder.mkdir()
+    (folder / "weather.yaml").write_text(DESCRIPTION)
+    return folder
+
+
+def test_a_list_of_the_tools(invoke: Invoke, weather: Path):
+    done = invoke("tools", "list", HEADRACE_TOOLS=str(weather))
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["NAME", "TYPE", "PARAMETERS"]
+    assert ["time/weekday", "builtin", "year*", "month*", "day*"] in rows
+    assert ["weather/today", "api"] in rows
+    assert done.stderr == "The API 'weather' needs a key: set WEATHER_API_KEY.\n"
+
+
+def test_a_list_as_json(invoke: Invoke, weather: Path):
+    done = invoke("tools", "list", "--json", HEADRACE_TOOLS=str(weather))
+    known = {each["name"]: each for each in json.loads(done.stdout)}
+    assert known["weather/today"] == {
+        "name": "weather/today",
+        "provider_type": "api",
+        "description": "Today's weather",
+        "parameters": [],
+        "missing": "The API 'weather' needs a key: set WEATHER_API_KEY.",
+    }
+    url, *_ = known["webscraper/webscraper"]["parameters"]
+    assert (url["name"], url["required"], url["form"]) == ("url", True, "llm")
+
+
+def test_a_call(invoke: Invoke):
+    done = invoke("tools", "call", "time/weekday", "-p", "year=2026", "-p", "month=1", "-p", "day=5")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "text": "January 5, 2026 is Monday.",
+        "files": [],
+        "json": [{"data": []}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["time/weekdya"], 2, "there is no tool 'time/weekdya'; did you mean time/weekday"),
+        (["x"], 2, "there is no tool 'x'; `headrace tools list` lists them"),
+        (["time/weekday", "-p", "year=2026"], 2, "'time/weekday' needs -p month=... -p day=..."),
+        (
+            ["time/current_time", "-p", "zone=UTC"],
+            2,
+            "-p zone: the parameters of 'time/current_time' are: format, timezone",
+        ),
+        (["audio/asr", "-p", "audio_file=x.mp3", "-p", "model=a#b"], 2, "x.mp3: a file is given as @PATH"),
+        (["audio/asr", "-p", "audio_file=@gone.mp3", "-p", "model=a#b"], 2, "gone.mp3 cannot be read"),
+        (
+            ["time/localtime_to_timestamp", "-p", "localtime=noon"],
+            1,
+            "Failed to invoke tool time: time data 'noon' does not match format",
+        ),
+    ],
+)
+def test_a_call_that_cannot_be_made(invoke: Invoke, arguments: list[str], code: int, message: str):
+    done = invoke("tools", "call", *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert message in done.stderr
+
+
+def test_a_file_is_given_by_its_path(invoke: Invoke, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("not audio")
+    done = invoke("tools", "call", "audio/asr", "-p", "audio_file=@notes.txt", "-p", "model=openai#whisper-1")
+    assert json.loads(done.stdout)["text"] == "not a valid audio file"
+
+
+def test_descriptions_that_cannot_be_read_are_named(invoke: Invoke, tmp_path: Path):
+    (tmp_path / "broken.yaml").write_text("openapi: 3.0.0")
+    done = invoke("tools", "list", HEADRACE_TOOLS=str(tmp_path / "broken.yaml"))
+    assert done.exit_code == 1
+    assert "broken.yaml is not an OpenAPI or Swagger description" in done.stderr
+
+
+def test_lint_names_once_what_a_tool_lacks(invoke: Invoke, tmp_path: Path, weather: Path):
+    identifier = "langgenius/google:0.0.9@0123456789abcdef0123456789abcdef"
+    file = flow(
+        tmp_path / "f.yml",
+        tool("a", "time", "current_time"),
+        tool("b", "langgenius/google/google", "google_search", plugin_unique_identifier=identifier),
+        tool("c", "langgenius/google/google", "google_search", plugin_unique_identifier=identifier),
+        tool("d", "weather", "today", "api"),
+        tool("e", "weather", "today", "api"),
+        tool("f", "stocks", "price", "api"),
+        tool("g", "builtin", "calculator"),
+    )
+    done = invoke("lint", file, HEADRACE_TOOLS=str(weather))
+    assert done.exit_code == 1
+    said = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert said == [
+        f"node 'Node b': The plugin {identifier} is needed. Headrace does not run plugins.",
+        "node 'Node d': The API 'weather' needs a key: set WEATHER_API_KEY.",
+        "node 'Node f': The description of the API 'stocks' is needed: put its OpenAPI or Swagger file into the folder "
+        "of HEADRACE_TOOLS, as stocks.yaml or stocks.json.",
+        "node 'Node g': Dify has no tool provider 'builtin': the tool 'calculator' does not exist.",
+    ]
