@@ -28,7 +28,7 @@ from headrace.nodes.iteration import Iteration, IterationConfig, IterationStart
 from headrace.ports import Journal
 from headrace.ports.services import Limits, Resources
 from headrace.stores.memory import MemoryJournal
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 
 
 class Trivial(Node[Config]):
@@ -124,9 +124,9 @@ def main() -> None:
         compete("Headrace", __version__, build_with(MemoryJournal(), loop))
         return
     url = f"sqlite:///{Path(sys.argv[2]).absolute() / 'headrace.db'}"
-    store = loop.run_until_complete(SqlStore.open(url, full_sync=sys.argv[1] == "full-sync"))
+    store = loop.run_until_complete(SqlStorage.open(url, full_sync=sys.argv[1] == "full-sync"))
     try:
-        compete("Headrace, SQLite", __version__, build_with(store, loop))
+        compete("Headrace, SQLite", __version__, build_with(store.journal, loop))
     finally:
         loop.run_until_complete(store.aclose())
 

@@ -21,7 +21,7 @@ from headrace.errors import HeadraceError
 from headrace.ports import Pruner
 from headrace.retention import Retention
 from headrace.settings import Settings
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from headrace.stores.sql import snapshot as databases
 from headrace.stores.sql.schema import REVISIONS
 from headrace.stores.sql.snapshot import Standing
@@ -56,29 +56,29 @@ def file_bytes(settings: Settings) -> int:
 async def upgrade(settings: Settings) -> Standing:
     """Migrates the database; how it stood before."""
     before = standing(settings, count=False)
-    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
-    await store.aclose()
+    storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
+    await storage.aclose()
     return before
 
 
 async def adopt_secret(settings: Settings) -> None:
     """Makes the secret of the data folder the database's, whatever it was."""
     secret = installation_secret(settings.data)
-    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
-        await store.change_fact(SECRET, fingerprint(secret))
+        await storage.installation.change_fact(SECRET, fingerprint(secret))
     finally:
-        await store.aclose()
+        await storage.aclose()
 
 
 @asynccontextmanager
 async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGenerator[tuple[Retention, Pruner]]:
     """Deletion of what is older than that, by status."""
-    store = await SqlStore.open(settings.database, full_sync=settings.full_sync)
+    storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
-        yield Retention(store, FileBlobStore(settings.data / archive.FILES), seconds), store
+        yield Retention(storage.pruner, FileBlobStore(settings.data / archive.FILES), seconds), storage.pruner
     finally:
-        await store.aclose()
+        await storage.aclose()
 
 
 # ------------------------------------------------------------------------------------------------------------ backup

@@ -31,14 +31,14 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import World
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
-from headrace.ports import App, Bus, IdempotencyStore, Pruner
+from headrace.ports import App, Bus, Storage
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.settings import Settings
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Service:
     public_url: str
     webhook_sender: WebhookSender
     batch_runner: BatchRunner
-    answers: IdempotencyStore
+    storage: Storage
     speech: Speech
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
@@ -128,21 +128,26 @@ async def service(
             stack.push_async_callback(telemetry.aclose)
         if identity:
             stack.push_async_callback(identity.aclose)
-        pruner: Pruner | None = None
         if memory:
-            store = MemoryStore()
+            storage = memory_storage()
         else:
-            from headrace.stores.sql import SqlStore  # takes 0.2 s to import; a one-off run does without
+            from headrace.stores.sql import SqlStorage  # takes 0.2 s to import; a one-off run does without
 
-            store = pruner = await SqlStore.open(settings.database, full_sync=settings.full_sync)
-            stack.push_async_callback(store.aclose)
-            check_secret(await store.fact(SECRET, fingerprint(secret)), secret, settings.data / SECRET)
+            storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
+            stack.push_async_callback(storage.aclose)
+            known = await storage.installation.fact(SECRET, fingerprint(secret))
+            check_secret(known, secret, settings.data / SECRET)
 
         http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
         stack.push_async_callback(http.aclose)
         public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
         files = FileStore(
-            settings.data / "files", store, secret, http, lambda: running.public_url, lifetime=settings.file_url_seconds
+            settings.data / "files",
+            storage.catalog,
+            secret,
+            http,
+            lambda: running.public_url,
+            lifetime=settings.file_url_seconds,
         )
         models = ModelClient(environ, files, demo=settings.demo_model)
         stack.push_async_callback(models.aclose)
@@ -183,29 +188,38 @@ async def service(
             owns=BuiltinTools.PROVIDERS,
         )
         stack.push_async_callback(tools.aclose)
-        resources = Resources(models, http, sandbox, files, documents, knowledge, store, tools)
+        resources = Resources(models, http, sandbox, files, documents, knowledge, storage.conversations, tools)
         bus: Bus = LocalBus()
         if not memory:
-            bus = shared = SharedBus(store, lambda: run_service.driving)
+            bus = shared = SharedBus(storage.journal, lambda: run_service.driving)
             await stack.enter_async_context(background("bus", shared.run()))
         if telemetry:
             bus = telemetry.bus(bus)
-        world = World(store, bus, resources, settings.limits)
-        apps = Apps(store, registry(), secret)
+        world = World(storage.journal, bus, resources, settings.limits)
+        apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
         queue = LocalQueue()
-        limiter = Limiter(file, store) if file is not None else None
-        run_service = RunService(apps, world, queue, store, store, settings.max_active_requests, limiter)
+        limiter = Limiter(file, storage.buckets) if file is not None else None
+        run_service = RunService(apps, world, queue, storage, settings.max_active_requests, limiter)
         webhook_sender = WebhookSender(
-            run_service, store, http, secret, watch=telemetry.called_back if telemetry else None
+            run_service,
+            storage.callbacks,
+            storage.claims,
+            http,
+            secret,
+            watch=telemetry.called_back if telemetry else None,
         )
         if telemetry:
             telemetry.look_at(run_service, queue)
-        batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
+        batch_runner = BatchRunner(
+            run_service, storage.batches, storage.claims, Chats(run_service, Annotations(storage.conversations).answer)
+        )
         worker = batches = None
         if work:
-            if pruner is not None and settings.retention:
-                retention = Retention(pruner, files.blobs, settings.retention, pause=0.02, claims=store)
+            if storage.pruner is not None and settings.retention:
+                retention = Retention(
+                    storage.pruner, files.blobs, settings.retention, pause=0.02, claims=storage.claims
+                )
                 await stack.enter_async_context(background("retention", retention.run()))
             await stack.enter_async_context(background("webhooks", webhook_sender.run()))
             worker = Worker(
@@ -214,7 +228,7 @@ async def service(
             await stack.enter_async_context(background("worker", worker.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))
         running = Service(
-            settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, store, speech
+            settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, storage, speech
         )
         running.worker, running.batches = worker, batches
         yield running

@@ -128,7 +128,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     old = await made("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
     under_way = await made("POST", f"/api/v1/workflows/{gated}/run", gated, json={"inputs": {}, "user": USER})
     await gate.reached.wait()
-    summary = await server.store.find_run(under_way["workflow_run_id"])
+    summary = await server.store.runs.find_run(under_way["workflow_run_id"])
     assert summary is not None
     callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
@@ -152,6 +152,6 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     }
     assert all(ids.values())
     yield Owner(server, holder.key, holder.apps, ids, [summary.run, under_way["task_id"]])
-    events = [record.event for record in await server.store.read(summary.run)]
+    events = [record.event for record in await server.store.journal.read(summary.run)]
     assert not any(isinstance(event, RunEnded) for event in events), "nobody stops what is another's"
     gate.let(2)

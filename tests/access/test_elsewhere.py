@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from headrace.access.keys import Access, Rights
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from tests.api.serving import workflow
 from tests.server.process import Serve
 
@@ -39,8 +39,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     url = f"sqlite:///{folder}/headrace.db"
 
     async def manager() -> str:
-        store = await SqlStore.open(url)
-        _, key = await Access(store).create(Rights(), "test", name="manager")
+        store = await SqlStorage.open(url)
+        _, key = await Access(store.catalog).create(Rights(), "test", name="manager")
         await store.aclose()
         return key
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from headrace.access.keys import Rights
 from headrace.api.openapi import document
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.native.calling import Caller
 from tests.native.fuzzing import Asked, asked, operations, wrong
 from tests.native.world import api_of, apps_of
@@ -18,10 +18,11 @@ EXAMPLES = 300
 
 
 async def test_nothing_that_is_sent_breaks_it():
-    apps = apps_of(MemoryStore())
+    store = memory_storage()
+    apps = apps_of(store)
     app = (await apps.publish("flow.yml", ECHO)).app
     _, key = await apps.access.create(Rights(), "test")
-    api = api_of(apps)
+    api = api_of(apps, store)
     others = [await apps.access.create(Rights(apps=frozenset({app.id})), "test", name="é") for _ in range(30)]
     known = {"key_id": [made.id for made, _ in others]}
     ours = operations(document(api.routes), "/api/v1/keys")

@@ -127,7 +127,7 @@ async def test_a_key_for_one_app_need_not_name_it(server: Serving, apps: Sequenc
     lone = await server.apps.publish("lone.yml", apps[0].version.content, "lonely")
     key = await key_of(server, Rights("lonely", frozenset({"read"})))
     assert (await Holder(server, key, []).call("GET", "/v1/info")).status == 200
-    await server.store.remove_app(lone.app.id)
+    await server.store.catalog.remove_app(lone.app.id)
     empty = Holder(server, await key_of(server, Rights("nobody")), [])
     assert "opens no app" in refused(await empty.call("GET", "/v1/info"))[2]
 

@@ -13,7 +13,7 @@ from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.http.errors import body_type
 from headrace.api.http.routing import ApiRoute
 from headrace.api.openapi import responses_of
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 
 
 def check_response(method: str, path: str, status: int, body: Any) -> None:
@@ -47,7 +47,8 @@ def _check(validator: Draft202012Validator, body: Any, what: str) -> None:
 def _routes() -> list[ApiRoute]:
     from tests.native.world import api_of, apps_of  # which needs this package
 
-    api: Any = api_of(apps_of(MemoryStore()))
+    store = memory_storage()
+    api: Any = api_of(apps_of(store), store)
     return [route for route in api.routes if isinstance(route, ApiRoute)]
 
 

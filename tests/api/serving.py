@@ -34,12 +34,13 @@ from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
+from headrace.ports import Storage
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.server.connection import Connection
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from headrace.webhooks import WebhookSender
 from tests.api.declared import check_event, check_response
 from tests.resources import only
@@ -296,7 +297,7 @@ class Serving:
     session: aiohttp.ClientSession
     apps: Apps
     run_service: RunService
-    store: MemoryStore
+    store: Storage
     files: FileStore
     secret_key: Callable[[Served], str]
     routes: Sequence[BaseRoute]
@@ -317,15 +318,26 @@ async def serving(
     plans: Path | None = None,
     **options: Any,
 ) -> AsyncGenerator[Serving]:
-    store = MemoryStore()
-    apps = Apps(store, registry, b"s" * 32)
+    store = memory_storage()
+    apps = Apps(store.catalog, registry, b"s" * 32)
     url = ""
-    files = FileStore(folder / "files", store, b"s" * 32, NoHttp(), lambda: url, time.time)
-    resources = only(http=NoHttp(), files=files, models=models, history=store)
-    limiter = Limiter(PlanFile(plans), store) if plans else None
-    run_service = RunService(apps, World(store, LocalBus(), resources), LocalQueue(), store, store, max_active, limiter)
-    batch_runner = BatchRunner(run_service, store, Chats(run_service, Annotations(store).answer))
-    parts = NativeServices(store, WebhookSender(run_service, store, NoHttp(), b"s" * 32), batch_runner)
+    files = FileStore(folder / "files", store.catalog, b"s" * 32, NoHttp(), lambda: url, time.time)
+    resources = only(http=NoHttp(), files=files, models=models, history=store.conversations)
+    limiter = Limiter(PlanFile(plans), store.buckets) if plans else None
+    run_service = RunService(
+        apps,
+        World(store.journal, LocalBus(), resources),
+        LocalQueue(),
+        store,
+        max_active,
+        limiter,
+    )
+    batch_runner = BatchRunner(
+        run_service, store.batches, store.claims, Chats(run_service, Annotations(store.conversations).answer)
+    )
+    parts = NativeServices(
+        store.idempotency, WebhookSender(run_service, store.callbacks, store.claims, NoHttp(), b"s" * 32), batch_runner
+    )
     api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.conversations.annotations import Annotations, normalized
 from headrace.ports import Annotation
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import MemoryConversations
 from tests.api.chats import chatflow, refused, say, saying
 from tests.api.serving import Client, Serving, workflow
 
@@ -157,7 +157,7 @@ async def test_no_hit_and_no_change_is_lost(app: Client) -> None:
     assert annotation["answer"] in {"0", "1", "2", "3", "4"}
 
 
-class Slow(MemoryStore):
+class Slow(MemoryConversations):
     """Lets others in between reading and writing, as a database does."""
 
     async def find_annotation(self, annotation: str) -> Annotation | None:
@@ -178,7 +178,7 @@ async def test_hits_are_counted_however_slow_the_store_is() -> None:
     assert (found.hits, found.answer) == (10, "Just so.")
 
 
-class Counting(MemoryStore):
+class Counting(MemoryConversations):
     """Counts how often all annotations are read."""
 
     read = 0
@@ -225,7 +225,7 @@ async def test_one_is_found_among_very_many(server: Serving, app: Client) -> Non
 
 async def add_directly(server: Serving, app: Client, number: int) -> None:
     annotation = Annotation(str(uuid4()), app.served.app.id, f"hay {number}", "hay", 0, 2e9 + number)
-    await server.store.save_annotation(annotation)
+    await server.store.conversations.save_annotation(annotation)
 
 
 async def test_switching_is_done_at_once(server: Serving, app: Client) -> None:
@@ -237,7 +237,7 @@ async def test_switching_is_done_at_once(server: Serving, app: Client) -> None:
         done = {"job_id": job["job_id"], "job_status": "completed", "error_msg": ""}
         assert await app.call("GET", path) == (200, done)
         assert (await app.call("GET", "/v1/parameters"))[1]["annotation_reply"] == {"enabled": on}
-        kept = await server.store.annotation_reply(app.served.app.id)
+        kept = await server.store.conversations.annotation_reply(app.served.app.id)
         assert kept == (SETTING if on else None)
 
 

@@ -101,7 +101,7 @@ async def test_a_conversation_knows_the_variables_of_a_newer_version(server: Ser
     conversation = (await say(app))[1]["conversation_id"]
     app = await server.add("chat.yml", chatflow("{{#conversation.mood#}}", conversation={"mood": "calm"}))
     assert (await say(app, "two", conversation))[1]["answer"] == "calm"
-    (variable,) = await server.store.conversation_variables(conversation)
+    (variable,) = await server.store.conversations.conversation_variables(conversation)
     assert (variable.name, variable.value, variable.type) == ("mood", "calm", "string")
 
 
@@ -379,14 +379,14 @@ async def test_a_message_of_the_wrong_form_is_refused(server: Serving, fields: M
     app = await server.add("chat.yml", chatflow())
     status, body = await app.call("POST", CHAT, json=dict(fields))
     assert (status, body["code"], body["message"]) == (400, "invalid_param", message)
-    assert server.store._conversations == {}
+    assert vars(server.store.conversations)["_conversations"] == {}
 
 
 async def test_a_message_that_the_form_refuses_begins_no_conversation(server: Serving) -> None:
     needed = {"variable": "lang", "label": "lang", "type": "text-input", "required": True}
     app = await server.add("chat.yml", chatflow(variables=[needed]))
     assert (await say(app))[1]["message"] == "lang is required in input form"
-    assert server.store._conversations == {}
+    assert vars(server.store.conversations)["_conversations"] == {}
     assert (await say(app, inputs={"lang": "en"}))[0] == 200
 
 
@@ -398,9 +398,9 @@ async def test_conversations_of_others_do_not_exist(server: Serving) -> None:
     assert await say(app, "x", conversation, user="u2") == unknown
     assert await say(other, "x", conversation) == unknown
     assert (await say(app, "x", f" {conversation.upper()} "))[0] == 200
-    known = await server.store.find_conversation(conversation)
+    known = await server.store.conversations.find_conversation(conversation)
     assert known is not None
-    await server.store.save_conversation(replace(known, deleted=True))
+    await server.store.conversations.save_conversation(replace(known, deleted=True))
     assert await say(app, "x", conversation) == unknown
 
 
@@ -500,7 +500,7 @@ async def test_a_conversation_is_called_after_its_first_query(server: Serving) -
 
     async def begun(query: str, **more: Any) -> Any:
         conversation = (await say(app, query, inputs={"name": "Ada"}, **more))[1]["conversation_id"]
-        return await server.store.find_conversation(conversation)
+        return await server.store.conversations.find_conversation(conversation)
 
     made = await begun("What\nis   it?")
     assert (made.name, made.introduction, made.inputs) == ("What is it?", "Hello Ada, {nobody}!", {"name": "Ada"})
@@ -512,8 +512,10 @@ async def test_an_annotation_answers_in_the_apps_place(server: Serving) -> None:
     gate = Scripted.scripts["wait"] = Gate([])
     app = await server.add("chat.yml", chatflow("never", ["wait"]))
     setting = {"score_threshold": 0.9, "embedding_provider_name": "p", "embedding_model_name": "m"}
-    await server.store.save_annotation_reply(app.served.app.id, setting)
-    await server.store.save_annotation(Annotation(NOBODY, app.served.app.id, "What is tea?", "Leaves.", 0, 0.0))
+    await server.store.conversations.save_annotation_reply(app.served.app.id, setting)
+    await server.store.conversations.save_annotation(
+        Annotation(NOBODY, app.served.app.id, "What is tea?", "Leaves.", 0, 0.0)
+    )
     status, body = await say(app, " what is TEA ")
     assert (status, body["answer"]) == (200, "Leaves.")
     assert body["metadata"]["annotation_reply"]["id"] == NOBODY
@@ -525,7 +527,7 @@ async def test_an_annotation_answers_in_the_apps_place(server: Serving) -> None:
     async with app.stream(path, {"Last-Event-ID": str(events[0].id)}) as again:
         assert [each.name for each in await again.rest()] == ["message_end"]
     assert not gate.reached.is_set()
-    exchanges, _ = await server.store.messages(body["conversation_id"])
+    exchanges, _ = await server.store.conversations.messages(body["conversation_id"])
     assert [(each.number, each.answer, each.status) for each in exchanges] == [
         (2, "Leaves.", "succeeded"),
         (1, "Leaves.", "succeeded"),
@@ -543,7 +545,7 @@ async def test_an_answer_comes_about_although_nobody_waits_for_it(server: Servin
     async with app.stream(f"/v1/workflow/{started.body['message_id']}/events?user=u1", {"Last-Event-ID": "1"}) as again:
         events = await again.rest()
     assert events[-1].name == "message_end"
-    exchange = await server.store.find_message(started.body["message_id"])
+    exchange = await server.store.conversations.find_message(started.body["message_id"])
     assert exchange is not None
     assert exchange.answer == "whole"
 

@@ -154,13 +154,13 @@ async def test_what_is_deleted_meanwhile_stays_deleted(
     server: Serving, app: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = await begin(app)
-    save = server.store.save_conversation
+    save = server.store.conversations.save_conversation
 
     async def late(changed: Conversation) -> bool:
         await save(replace(changed, deleted=True))
         return await save(changed)
 
-    monkeypatch.setattr(server.store, "save_conversation", late)
+    monkeypatch.setattr(server.store.conversations, "save_conversation", late)
     for method, path in (("POST", f"{conversation}/name"), ("DELETE", conversation)):
         fields = {"user": "u1", "name": "new"}
         assert (await refused(app, method, f"/v1/conversations/{path}", json=fields)) == NO_CONVERSATION

@@ -47,7 +47,7 @@ async def sdk(app: Client, **more: Any) -> AsyncGenerator[AsyncOpenAI]:
 
 
 async def runs(server: Serving, app: Client) -> list[ListedRun]:
-    return (await server.store.list_runs(RunFilter(app.served.app.id)))[1]
+    return (await server.store.runs.list_runs(RunFilter(app.served.app.id)))[1]
 
 
 async def ended(server: Serving, app: Client) -> list[str]:

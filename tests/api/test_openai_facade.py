@@ -70,7 +70,7 @@ async def test_a_chat_answers(server: Serving) -> None:
     assert (answer.object, answer.model) == ("chat.completion", "chat")
     assert answer.usage is not None
     assert answer.usage.total_tokens == 0
-    exchange = await server.store.find_message(answer.id.removeprefix("chatcmpl-"))
+    exchange = await server.store.conversations.find_message(answer.id.removeprefix("chatcmpl-"))
     assert exchange is not None
     assert exchange.answer == "You said: hello"
 
@@ -399,8 +399,10 @@ async def test_a_stopped_run_is_a_short_answer(server: Serving) -> None:
 
 async def test_an_annotation_answers_here_too(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("never"))
-    await server.store.save_annotation_reply(app.served.app.id, {"score_threshold": 0.9})
-    await server.store.save_annotation(Annotation(str(uuid4()), app.served.app.id, "What is tea?", "Leaves.", 0, 0.0))
+    await server.store.conversations.save_annotation_reply(app.served.app.id, {"score_threshold": 0.9})
+    await server.store.conversations.save_annotation(
+        Annotation(str(uuid4()), app.served.app.id, "What is tea?", "Leaves.", 0, 0.0)
+    )
     async with sdk(app) as client:
         request_body: Any = {"model": "chat", "messages": [user("what is tea")]}
         whole = await client.chat.completions.create(**request_body)

@@ -188,7 +188,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
     run = (await app.run({}, user="u1"))[1]["workflow_run_id"]
 
     async def broken(*_: Any, **__: Any) -> Any:
-        for record in await server.store.read(run):
+        for record in await server.store.journal.read(run):
             yield record
             raise ZeroDivisionError("the innermost secret")
 
@@ -230,7 +230,7 @@ async def test_health(app: Client, server: Serving, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("headrace.api.health._PROBE_SECONDS", 0.0)
     for name in ("read", "probe"):
         with monkeypatch.context() as away:
-            away.setattr(server.store, name, broken)
+            away.setattr(server.store.journal, name, broken)
             status, body = await app.call("GET", "/readyz")
         assert (status, body) == (
             503,

@@ -11,7 +11,9 @@ from tests.api.serving import Serving, workflow
 async def test_it_is_unavailable_and_says_so(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     known = app.served.version
-    server.store._versions[known.id] = replace(known, content="nonsense: [")  # pyright: ignore[reportPrivateUsage]
-    server.apps.__dict__.update(Apps(server.store, server.apps.registry, b"s" * 32).__dict__)  # as after a restart
+    vars(server.store.catalog)["_versions"][known.id] = replace(known, content="nonsense: [")  # pyright: ignore[reportPrivateUsage]
+    server.apps.__dict__.update(
+        Apps(server.store.catalog, server.apps.registry, b"s" * 32).__dict__
+    )  # as after a restart
     status, body = await app.call("GET", "/v1/info")
     assert (status, body["code"]) == (400, "app_unavailable")

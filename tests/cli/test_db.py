@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.schema import REVISIONS
 from tests.cli.conftest import Invoke
 from tests.cli.flows import environ
@@ -31,11 +31,11 @@ FLOW = Path(__file__).parents[1] / "data" / "apps" / "simple_passthrough.yml"
 FILE = "0d5fa1f0-0000-4000-8000-00000000beef"
 
 
-def with_store(folder: Path, work: Callable[[SqlStore], Any]) -> Any:
+def with_store(folder: Path, work: Callable[[SqlStorage], Any]) -> Any:
     url = f"sqlite:///{folder.absolute()}/headrace.db"
 
     async def run() -> Any:
-        store = await SqlStore.open(url)
+        store = await SqlStorage.open(url)
         try:
             return await work(store)
         finally:
@@ -50,9 +50,9 @@ def data(tmp_path: Path, invoke: Invoke) -> Path:
     folder = tmp_path / ".headrace"
     assert invoke("apps", "add", FLOW).exit_code == 0
 
-    async def fill(store: SqlStore) -> None:
-        await store.append(whole("old", at=1000.0))
-        await store.append(numbered("going", [queued("going", f=FILE)], at=1000.0))
+    async def fill(store: SqlStorage) -> None:
+        await store.journal.append(whole("old", at=1000.0))
+        await store.journal.append(numbered("going", [queued("going", f=FILE)], at=1000.0))
 
     with_store(folder, fill)
     with closing(sqlite3.connect(folder / "headrace.db")) as connection, connection:
@@ -135,8 +135,8 @@ def test_prune_says_what_would_go_and_deletes_it(data: Path, invoke: Invoke):
     assert (pruned["runs"], pruned["events"], pruned["files"], pruned["dry_run"]) == (1, 5, 0, False)
     assert (data / "files" / FILE[:2] / FILE).exists(), "a run that is under way has it"
 
-    async def end(store: SqlStore) -> None:
-        await store.append(whole("going", at=1000.0)[1:])
+    async def end(store: SqlStorage) -> None:
+        await store.journal.append(whole("going", at=1000.0)[1:])
 
     with_store(data, end)
     result = invoke("db", "prune", "--older-than", "30d")
@@ -213,7 +213,7 @@ def test_an_installation_in_use_is_not_replaced(data: Path, invoke: Invoke):
     before = everything(data)
     opened, done = threading.Event(), threading.Event()
 
-    async def hold(store: SqlStore) -> None:
+    async def hold(store: SqlStorage) -> None:
         opened.set()
         await asyncio.to_thread(done.wait)
 

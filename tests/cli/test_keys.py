@@ -13,7 +13,7 @@ import pytest
 from headrace.access.keys import Access
 from headrace.errors import Unauthorized
 from headrace.ports import Principal
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, field, flow
 
@@ -35,9 +35,9 @@ def opens(key: str, folder: Path) -> Principal | None:
     """Whom a key stands for; None if it opens nothing."""
 
     async def work() -> Principal | None:
-        store = await SqlStore.open(f"sqlite:///{folder}/.headrace/headrace.db")
+        store = await SqlStorage.open(f"sqlite:///{folder}/.headrace/headrace.db")
         try:
-            return await Access(store).principal(f"Bearer {key}")
+            return await Access(store.catalog).principal(f"Bearer {key}")
         except Unauthorized:
             return None
         finally:

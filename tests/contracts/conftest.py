@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from headrace.stores.memory import MemoryStore
-from headrace.stores.sql import SqlStore
+from headrace.ports import Storage
+from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     if request.param == "memory":
-        opened = MemoryStore()
+        opened = memory_storage()
     else:
-        opened = await SqlStore.open(f"sqlite:///{tmp_path}/headrace.db")
+        opened = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+def store(storage: Storage) -> Storage:
+    """What a suite tests; those of a single port replace it by that port."""
+    return storage

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunQueued, RunStarted
-from headrace.ports import Conversation, ConversationVariable
+from headrace.ports import Conversation, ConversationVariable, Storage
 
 from .examples import PICTURE, numbered, queued
 
@@ -38,11 +38,11 @@ def answered(text: str, **outputs: Any) -> RunEnded:
     return RunEnded("succeeded", {"answer": text, **outputs})
 
 
-async def talk(store: Any, count: int, conversation: str = "c1") -> None:
+async def talk(store: Storage, count: int, conversation: str = "c1") -> None:
     """Messages m1, m2, ... with an answer each."""
     for n in range(1, count + 1):
         events = [said(f"m{n}", n, conversation=conversation), RunStarted(), answered(f"answer {n}")]
-        await store.append(numbered(f"m{n}", events, at=100.0 * n))
+        await store.journal.append(numbered(f"m{n}", events, at=100.0 * n))
 
 
 def ids(found: tuple[list[Any], bool]) -> tuple[list[str], bool]:

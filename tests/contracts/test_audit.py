@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from headrace.ports import Audited, Catalog, Key
+import pytest
+
+from headrace.ports import Audited, Catalog, Key, Storage
 
 OLD = Key("k1", None, "d" * 64, "ws-12345", 6.0, workspace="team", name="nightly")
 NEW = replace(OLD, id="k2", digest="e" * 64, prefix="ws-67890", created_at=20.0)
+
+
+@pytest.fixture
+def store(storage: Storage) -> Catalog:
+    return storage.catalog
 
 
 def _entry(id_: str, action: str, at: float, key: str = "k1", workspace: str = "team") -> Audited:

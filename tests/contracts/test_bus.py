@@ -11,12 +11,12 @@ from headrace.brokers.local import LocalBus
 from headrace.brokers.shared import SharedBus
 from headrace.kernel.events import Delta, NodeStarted, Record
 from headrace.ports import Bus
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 
 
 @pytest.fixture(params=["local", "shared"])
 def bus(request: pytest.FixtureRequest) -> Bus:
-    return LocalBus() if request.param == "local" else SharedBus(MemoryStore(), dict)
+    return LocalBus() if request.param == "local" else SharedBus(memory_storage().journal, dict)
 
 
 def _record(seq: int | None, run: str = "r1") -> Record:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from headrace.ports import App, Catalog, Key, StoredFile, Version
+import pytest
+
+from headrace.ports import App, Catalog, Key, Storage, StoredFile, Version
 
 from .examples import PICTURE
 
@@ -25,6 +27,11 @@ TEAM_KEY = Key(
     99.5,
     "k10",
 )
+
+
+@pytest.fixture
+def store(storage: Storage) -> Catalog:
+    return storage.catalog
 
 
 def _version(number: int, app: str = "a1") -> Version:

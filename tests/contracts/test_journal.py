@@ -22,11 +22,16 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Journal
-from headrace.stores.sql import SqlStore
+from headrace.ports import Journal, Storage
+from headrace.stores.sql import SqlStorage
 from headrace.values import Variable
 
 from .examples import PICTURE, any_event, numbered, queued, whole
+
+
+@pytest.fixture
+def store(storage: Storage) -> Journal:
+    return storage.journal
 
 
 async def test_records_come_back_as_they_went_in(store: Journal) -> None:
@@ -218,17 +223,17 @@ async def test_a_paused_run_waits_until_it_is_resumed_or_stopped(store: Journal)
 async def test_a_file_opened_again_gives_all_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/headrace.db"
     runs = [f"r{n}" for n in range(20)]
-    store = await SqlStore.open(url)
-    asked = [store.append(whole(run)) for run in runs]
-    last = store.append(numbered("open", [queued("open"), RunStarted()]))
+    store = await SqlStorage.open(url)
+    asked = [store.journal.append(whole(run)) for run in runs]
+    last = store.journal.append(numbered("open", [queued("open"), RunStarted()]))
     await store.aclose()
     assert all(each.done() for each in (*asked, last)), "closing writes what waits"
-    again = await SqlStore.open(url)
+    again = await SqlStorage.open(url)
     for run in runs:
-        assert await again.read(run) == whole(run)
-    assert await again.unfinished() == ["open"]
-    await again.append(numbered("open", [NodeStarted("n"), RunEnded("succeeded")], after=2))
-    assert await again.unfinished() == []
+        assert await again.journal.read(run) == whole(run)
+    assert await again.journal.unfinished() == ["open"]
+    await again.journal.append(numbered("open", [NodeStarted("n"), RunEnded("succeeded")], after=2))
+    assert await again.journal.unfinished() == []
     await again.aclose()
 
 

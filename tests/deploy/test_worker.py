@@ -9,14 +9,14 @@ import pytest
 
 from headrace.errors import ServerDraining
 from headrace.runs.worker import Worker
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.runs.service import GATED, Gate, asked, publish
 from tests.runs.service import run_service as made
 
 
 async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     Gate.reset()
-    run_service = made(MemoryStore())
+    run_service = made(memory_storage())
     served = await publish(run_service, GATED)
     worker = Worker(run_service, concurrency=5)
     working = asyncio.create_task(worker.run())

@@ -11,7 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from headrace.api.openapi import document
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.native.world import api_of, apps_of
 
 JSON = "application/json"
@@ -19,7 +19,8 @@ JSON = "application/json"
 
 @cache
 def description() -> Mapping[str, Any]:
-    return document(api_of(apps_of(MemoryStore())).routes)
+    store = memory_storage()
+    return document(api_of(apps_of(store), store).routes)
 
 
 def validator(schema: Mapping[str, Any]) -> Draft202012Validator:

@@ -15,10 +15,10 @@ from aiohttp import web
 
 from headrace.adapters.http import HttpClient
 from headrace.errors import StoreError
-from headrace.ports import Callback
+from headrace.ports import Callback, Storage
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import MemoryCallbacks, MemoryJournal, memory_storage
 from headrace.webhooks import DeliveryPolicy, WebhookSender
 from tests.runs.service import SECRET, run_service
 
@@ -89,8 +89,8 @@ async def receiver(*statuses: int, answer: Answer | None = None) -> AsyncGenerat
         yield listening
 
 
-class Told(MemoryStore):
-    """A store that tells what becomes of callbacks, and that can be full."""
+class Told(MemoryCallbacks):
+    """Callbacks that tell what becomes of them, in a store that can be full."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,27 +118,34 @@ class Told(MemoryStore):
                     return saved
 
 
+def told_storage() -> Storage:
+    return memory_storage(MemoryJournal(Told()))
+
+
 @dataclass
 class Delivering:
     """A run service with a worker and webhook sender."""
 
-    store: Told
+    store: Storage
+    callbacks: Told
     where: RunService
     webhook_sender: WebhookSender
 
 
 @asynccontextmanager
 async def delivering(
-    store: Told | None = None, policy: DeliveryPolicy = QUICK, allow: Sequence[str] = ("127.0.0.1",), **changes: Any
+    store: Storage | None = None, policy: DeliveryPolicy = QUICK, allow: Sequence[str] = ("127.0.0.1",), **changes: Any
 ) -> AsyncGenerator[Delivering]:
-    store = store or Told()
+    store = store or told_storage()
+    callbacks = store.callbacks
+    assert isinstance(callbacks, Told)
     where = run_service(store)
     http = HttpClient(allow)
-    webhook_sender = WebhookSender(where, store, http, SECRET, replace(policy, **changes))
+    webhook_sender = WebhookSender(where, store.callbacks, store.claims, http, SECRET, replace(policy, **changes))
     worker = Worker(where, call_back=webhook_sender.wake)
     tasks = [asyncio.create_task(webhook_sender.run()), asyncio.create_task(worker.run())]
     try:
-        yield Delivering(store, where, webhook_sender)
+        yield Delivering(store, callbacks, where, webhook_sender)
     finally:
         for task in tasks:
             task.cancel()

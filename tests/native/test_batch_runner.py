@@ -19,10 +19,10 @@ from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Config, Context, Node, Pause, Result
-from headrace.ports import Batch, BatchLine
+from headrace.ports import Batch, BatchLine, Storage
 from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.values import File, Value
 from tests.runs import service
 from tests.runs.service import ECHO, GATED, Gate, publish, run_service, working
@@ -31,8 +31,8 @@ BATCH = "5c0a2f0e-98a5-4f3c-8d1c-8a7b6c5d4e3f"
 
 
 @asynccontextmanager
-async def dispatching(where: RunService, store: MemoryStore) -> AsyncGenerator[BatchRunner]:
-    batch_runner = BatchRunner(where, store, Chats(where))
+async def dispatching(where: RunService, store: Storage) -> AsyncGenerator[BatchRunner]:
+    batch_runner = BatchRunner(where, store.batches, store.claims, Chats(where))
     task = asyncio.create_task(batch_runner.run())
     try:
         yield batch_runner
@@ -63,7 +63,7 @@ async def told(batch_runner: BatchRunner, which: Batch) -> list[Any]:
     return [each.outputs async for each in batch_runner.lines.results(which)]
 
 
-class Counting(MemoryStore):
+class Counting(MemoryJournal):
     """Notes which runs were asked for, and fails where it is told to."""
 
     def __init__(self) -> None:
@@ -87,27 +87,29 @@ class Counting(MemoryStore):
 
 @pytest.mark.parametrize("before", [0, 1, 99, 150, 260, 300])
 async def test_lines_begun_before_are_not_begun_again(before: int) -> None:
-    store = Counting()
+    journal = Counting()
+    store = memory_storage(journal)
     where = run_service(store)
     served = await publish(where, ECHO)
     kept = batch(served, 300)
-    await store.add_batch(kept, texts(300))
+    await store.batches.add_batch(kept, texts(300))
     async with working(where):
         for n in range(before):
             await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
         async with dispatching(where, store) as batch_runner:
             assert (await over(batch_runner)).status == "ended"
             assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(300)]
-    assert Counter(store.asked) == Counter(run_of(BATCH, n) for n in range(300))
+    assert Counter(journal.asked) == Counter(run_of(BATCH, n) for n in range(300))
 
 
 async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one before the last few was refused by the store, and the process died before it was tried again."""
     monkeypatch.setattr(working_at, "_AHEAD", 5)
-    store = Counting()
+    journal = Counting()
+    store = memory_storage(journal)
     where = run_service(store)
     served = await publish(where, ECHO)
-    await store.add_batch(batch(served, 30), texts(30))
+    await store.batches.add_batch(batch(served, 30), texts(30))
     begun = [n for n in range(20) if n not in (15, 17)]
     async with working(where):
         for n in begun:
@@ -115,29 +117,30 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
             assert await told(batch_runner, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
-    assert Counter(store.asked) == Counter(run_of(BATCH, n) for n in range(30))
+    assert Counter(journal.asked) == Counter(run_of(BATCH, n) for n in range(30))
 
 
 async def test_let_go_in_the_middle_and_taken_up_again() -> None:
     Gate.reset()
-    store = Counting()
+    journal = Counting()
+    store = memory_storage(journal)
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where):
         async with dispatching(where, store) as batch_runner:
             await batch_runner.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
             await Gate.begun.wait()
-        assert len(store.asked) <= 4
+        assert len(journal.asked) <= 4
         Gate.opened.set()
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
             assert await batch_runner.lines.progress(batch(served, 10)) == Progress(succeeded=10)
-    assert len(store.asked) == len(set(store.asked)) == 10
+    assert len(journal.asked) == len(set(journal.asked)) == 10
 
 
 async def test_more_concurrent_than_before() -> None:
     Gate.reset()
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
@@ -145,7 +148,7 @@ async def test_more_concurrent_than_before() -> None:
         await Gate.begun.wait()
         assert Gate.entered == 1
         kept = await batch_runner.set_pace(kept, 5, None)
-        assert (kept.concurrency, (await store.find_batch(BATCH) or kept).concurrency) == (5, 5)
+        assert (kept.concurrency, (await store.batches.find_batch(BATCH) or kept).concurrency) == (5, 5)
         for _ in range(12_000):
             if Gate.entered == 5:
                 break
@@ -157,10 +160,10 @@ async def test_more_concurrent_than_before() -> None:
 
 async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
     Gate.reset()
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     served = await publish(where, GATED)
-    await store.add_batch(batch(served, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
+    await store.batches.add_batch(batch(served, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
     for n in range(3):
         await where.submit(Submission(served, "ada", {}, source=source_of(BATCH)), run_of(BATCH, n))
     async with working(where), dispatching(where, store) as batch_runner:
@@ -172,24 +175,24 @@ async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
 async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(working_at, "LOOK_SECONDS", 0.01)
     Gate.reset()
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
         kept = await batch_runner.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
         await Gate.begun.wait()
-        elsewhere = BatchRunner(where, store, Chats(where))
+        elsewhere = BatchRunner(where, store.batches, store.claims, Chats(where))
         assert (await elsewhere.stop(kept)).status == "stopped"
         found = await over(batch_runner)
         assert (found.status, (await batch_runner.lines.progress(found)).stopped) == ("stopped", 50)
 
 
 async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     served = await publish(where, ECHO)
     kept = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
-    await store.add_batch(kept, texts(3))
+    await store.batches.add_batch(kept, texts(3))
     async with working(where), dispatching(where, store) as batch_runner:
         assert (await over(batch_runner)).status == "stopped"
     assert "cannot go on: Workflow not found" in caplog.text
@@ -201,18 +204,19 @@ async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixt
 async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(working_at, "_BACK_OFF_SECONDS", 0.02)
     monkeypatch.setattr(working_at, "_AHEAD", 5)
-    store = Counting()
+    journal = Counting()
+    store = memory_storage(journal)
     where = run_service(store)
     served = await publish(where, ECHO)
-    store.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
+    journal.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
     async with working(where), dispatching(where, store) as batch_runner:
         kept = await batch_runner.add(batch(served, 30), texts(30))
         assert (await over(batch_runner)).status == "ended"
         assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(30)]
-    place = store.asked.index(run_of(BATCH, 7))
-    assert store.asked[place + 1 :].count(run_of(BATCH, 7)) == 1
-    again = store.asked.index(run_of(BATCH, 7), place + 1)
-    assert run_of(BATCH, 12) not in store.asked[:again], "lines are begun only so far ahead of one that is not safe"
+    place = journal.asked.index(run_of(BATCH, 7))
+    assert journal.asked[place + 1 :].count(run_of(BATCH, 7)) == 1
+    again = journal.asked.index(run_of(BATCH, 7), place + 1)
+    assert run_of(BATCH, 12) not in journal.asked[:again], "lines are begun only so far ahead of one that is not safe"
 
 
 class Asks(Node[Config]):
@@ -230,7 +234,7 @@ class Asks(Node[Config]):
 
 async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(service.REGISTRY, "asks", Asks)  # pyright: ignore[reportArgumentType]
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     served = await publish(where, GATED.replace("type: gate", "type: asks"))
     async with working(where):
@@ -244,14 +248,14 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
             assert [each.status async for each in batch_runner.lines.results(kept)] == ["paused"] * 3
         async with dispatching(where, store) as batch_runner:
             for n in range(3):
-                assert (await store.find_batch(BATCH) or kept).ended_at is None
+                assert (await store.batches.find_batch(BATCH) or kept).ended_at is None
                 await where.resume(run_of(BATCH, n))
             assert (await over(batch_runner)).status == "ended"
 
 
 async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
     Gate.reset()
-    store = MemoryStore()
+    store = memory_storage()
     where = run_service(store)
     echo, gated = await publish(where, ECHO), await publish(where, GATED, "gated.yml")
     async with working(where), dispatching(where, store) as batch_runner:

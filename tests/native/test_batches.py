@@ -369,7 +369,7 @@ async def test_an_answer_that_a_crash_took_is_made_from_the_batch_that_is_there(
         async def lost(*_: object) -> None:
             raise RuntimeError("the process dies here")
 
-        patched.setattr(server.store, "keep_answer", lost)
+        patched.setattr(server.store.idempotency, "complete", lost)
         assert (await send(app, texts(2), headers=key)).status == 500
     monkeypatch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
     reply = await send(app, texts(2), headers=key)

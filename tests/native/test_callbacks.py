@@ -61,8 +61,8 @@ async def caller() -> AsyncGenerator[Caller]:
         app = Starlette()
         errors.install(app)
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
-        batch_runner = BatchRunner(at.where, at.store, Chats(at.where))
-        routes = CallbackRoutes(api, NativeServices(at.store, at.webhook_sender, batch_runner))
+        batch_runner = BatchRunner(at.where, at.store.batches, at.store.claims, Chats(at.where))
+        routes = CallbackRoutes(api, NativeServices(at.store.idempotency, at.webhook_sender, batch_runner))
         app.router.routes += routes.mounted("/api/v1")
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())
@@ -78,7 +78,7 @@ async def test_a_callback_is_listed_with_what_became_of_it(caller: Caller):
     async with receiver(204) as there:
         run = await caller.run(there.url)
         post = await there.next()
-        saved = await caller.at.store.next("delivered")
+        saved = await caller.at.callbacks.next("delivered")
     status, listed = await caller.call("GET", f"/workflow-runs/{run}/callbacks")
     assert status == 200
     assert listed == {
@@ -114,12 +114,12 @@ async def test_an_unknown_run_is_not_found(caller: Caller, run: str):
 async def test_a_failed_callback_is_sent_again(caller: Caller):
     async with receiver(410, 200) as there:
         run = await caller.run(there.url)
-        failed = await caller.at.store.next("failed")
+        failed = await caller.at.callbacks.next("failed")
         status, told = await caller.call("POST", f"/callbacks/{failed.id}/resend")
         assert status == 202
         assert (told["id"], told["status"], told["attempts"]) == (failed.id, "pending", 0)
         assert told["next_attempt_at"] is not None
-        await caller.at.store.next("delivered")
+        await caller.at.callbacks.next("delivered")
     assert {post.id for post in there.posts} == {failed.id}
     _, listed = await caller.call("GET", f"/workflow-runs/{run}/callbacks")
     assert [(each["status"], each["attempts"]) for each in listed["data"]] == [("delivered", 1)]
@@ -135,10 +135,10 @@ async def test_another_apps_callbacks_are_not_there(caller: Caller):
     other = await caller.other()
     async with receiver() as there:
         run = await caller.run(there.url)
-        delivered = await caller.at.store.next("delivered")
+        delivered = await caller.at.callbacks.next("delivered")
         assert (await other.call("GET", f"/workflow-runs/{run}/callbacks"))[0] == 404
         assert (await other.call("POST", f"/callbacks/{delivered.id}/resend"))[0] == 404
-        assert await caller.at.store.find_callback(delivered.id) == delivered
+        assert await caller.at.store.callbacks.find_callback(delivered.id) == delivered
     assert len(there.posts) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from headrace.api.openapi import document
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.native import conforming
 from tests.native.calling import Caller
 from tests.native.conforming import validator
@@ -17,7 +17,8 @@ from tests.native.fuzzing import Operation, operations
 from tests.native.world import api_of, apps_of
 from tests.runs.service import ECHO
 
-APP: Any = api_of(apps_of(MemoryStore()))
+STORE = memory_storage()
+APP: Any = api_of(apps_of(STORE), STORE)
 DESCRIPTION: Mapping[str, Any] = document(APP.routes)
 ALL = operations(DESCRIPTION, "/api/")
 each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda each: f"{each.method} {each.path}")
@@ -124,10 +125,10 @@ async def test_without_a_key_it_is_refused_as_told(operation: Operation):
 
 
 async def test_the_examples_of_versions_are_like_real_answers():
-    store = MemoryStore()
+    store = memory_storage()
     apps = apps_of(store)
     served = await apps.publish("flow.yml", ECHO)
-    call = Caller(api_of(apps), await apps.working_key(served.app))
+    call = Caller(api_of(apps, store), await apps.working_key(served.app))
     base, told = f"/api/v1/workflows/{served.app.id}", "/api/v1/workflows/{app_id}"
 
     def example(method: str, path: str, status: int = 200) -> Any:

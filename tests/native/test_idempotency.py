@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -14,9 +14,8 @@ from headrace.api.native import idempotency
 from headrace.api.native.idempotency import Idempotency, digest_of
 from headrace.errors import RequestError, StoreError
 from headrace.node import Context, Result
-from headrace.ports import IdempotencyStore
-from headrace.stores.memory import MemoryStore
-from headrace.stores.sql import SqlStore
+from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
 from tests.native.asynchronous import EVENTS, Reply, ask, look, submit
 
@@ -157,7 +156,7 @@ async def test_a_process_that_died_before_it_could_keep_the_answer(
         raise StoreError("the power is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(server.store, "keep_answer", dies)
+        patch.setattr(server.store.idempotency, "complete", dies)
         assert (await submit(app, key="k")).status == 503
     made = await runs(app)
     assert len(made) == 1
@@ -175,7 +174,7 @@ async def test_a_stream_whose_answer_cannot_be_kept_holds_no_place(tmp_path: Pat
             raise StoreError("the disk is full")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(server.store, "keep_answer", full)
+            patch.setattr(server.store.idempotency, "complete", full)
             assert (await submit(app, key="k", response_mode="streaming")).status == 503
         assert (await submit(app, response_mode="blocking")).status == 200
 
@@ -206,12 +205,12 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
         scope = {"type": "http", "method": "POST", "path": "/api/v1/x", "query_string": b"", "server": ("t", 80)}
         return Request(scope | {"scheme": "http", "headers": [(b"idempotency-key", b"k")]})
 
-    async def opened() -> SqlStore:
-        return await SqlStore.open(f"sqlite:///{tmp_path}/one.db", full_sync=False)
+    async def opened() -> SqlStorage:
+        return await SqlStorage.open(f"sqlite:///{tmp_path}/one.db", full_sync=False)
 
     stores = [await opened(), await opened()]
     try:
-        one, two = (Idempotency(cast("IdempotencyStore", store)) for store in stores)
+        one, two = (Idempotency(store.idempotency) for store in stores)
         first = asyncio.create_task(one.once(asked(), served, b"x", make))
         await making.wait()
         second = asyncio.create_task(two.once(asked(), served, b"x", make))
@@ -242,7 +241,7 @@ async def test_a_maker_that_fails_lets_the_next_one_try(server: Serving) -> None
             raise RequestError("not now", "busy", 429)
         return Response(b"{}", 200)
 
-    once = Idempotency(MemoryStore()).once
+    once = Idempotency(memory_storage().idempotency).once
     scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "server": ("t", 80), "scheme": "http"}
     request = Request(scope | {"headers": [(b"idempotency-key", b"k")]})
     ended: list[Any] = await asyncio.gather(

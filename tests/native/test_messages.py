@@ -212,7 +212,7 @@ async def test_messages_of_one_conversation_are_answered_one_after_the_other(ser
 async def test_a_callback_tells_the_answer(server: Serving, app: Client) -> None:
     run = await submitted(app, query="hey", callback_url="https://example.com/hook")
     told = await look(app, run, wait=5)
-    (callback,) = await server.store.callbacks_of(run)
+    (callback,) = await server.store.callbacks.callbacks_of(run)
     view = await server.run_service.get(run)
     assert view is not None
     data = json.loads(message(callback, view))["data"]
@@ -238,15 +238,15 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
     """The run was submitted, and its answer never kept: whoever asks again finds it, and one conversation."""
     async with serving(tmp_path) as server:
         app = await server.add("chat.yml", chatflow(COUNT))
-        kept = server.store.keep_answer
+        kept = server.store.idempotency.complete
 
         async def lost(*_: Any) -> None:
             raise RuntimeError("the process died")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(server.store, "keep_answer", lost)
+            patch.setattr(server.store.idempotency, "complete", lost)
             assert (await submit(app, query="hey", key="k")).status == 500
-        assert server.store.keep_answer == kept
+        assert server.store.idempotency.complete == kept
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
             reply = await submit(app, query="hey", key="k")

@@ -58,7 +58,7 @@ async def test_a_store_that_cannot_be_read_is_unavailable_and_says_when_to_come_
         raise StoreError("the database is locked")
 
     for name in ("read", "list_runs", "find_run"):
-        monkeypatch.setattr(server.store, name, locked)
+        monkeypatch.setattr(server.store.journal, name, locked)
     for path in (f"/workflow-runs/{run}/node-executions", f"/workflow-runs/{run}/events", "/workflow-runs"):
         reply = await ask(app, "GET", path)
         assert (reply.status, reply.body["code"]) == (503, "service_unavailable")

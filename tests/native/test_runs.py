@@ -540,7 +540,7 @@ async def test_a_run_whose_version_does_not_load_any_more(server: Serving) -> No
     await look(app, run, wait=5)
     version = app.served.version
     await server.add("tiny.yml", workflow(["another"]))  # the current version loads
-    server.store._versions[version.id] = type(version)(
+    vars(server.store.catalog)["_versions"][version.id] = type(version)(
         **{  # pyright: ignore
             **{name: getattr(version, name) for name in version.__slots__},
             "content": "nonsense: [",

@@ -13,7 +13,8 @@ import yaml
 from headrace.apps.catalog import Served, digest
 from headrace.kernel.secrets import STARS
 from headrace.nodes.end import End, EndConfig
-from headrace.stores.memory import MemoryStore
+from headrace.ports import Storage
+from headrace.stores.memory import memory_storage
 from tests.dsl.test_package import package
 from tests.native.calling import Answer, Caller
 from tests.native.world import api_of, apps_of
@@ -38,7 +39,7 @@ class PickyEnd(End):
 class World:
     """One app, served from a file, and a caller with its key."""
 
-    store: MemoryStore
+    store: Storage
     served: Served
     call: Caller
 
@@ -63,10 +64,10 @@ class World:
 
 @pytest.fixture
 async def world() -> World:
-    store = MemoryStore()
+    store = memory_storage()
     apps = apps_of(store)
     served = await apps.publish("flow.yml", ECHO)
-    return World(store, served, Caller(api_of(apps), await apps.working_key(served.app)))
+    return World(store, served, Caller(api_of(apps, store), await apps.working_key(served.app)))
 
 
 # --------------------------------------------------------------------------------------------------------- publish
@@ -121,7 +122,7 @@ async def test_twenty_at_once_publish_one_version(world: World):
 
 
 async def test_two_processes_publish_one_version(world: World):
-    elsewhere = Caller(api_of(apps_of(world.store)), world.call.key)
+    elsewhere = Caller(api_of(apps_of(world.store), world.store), world.call.key)
     headers = {"content-type": "application/yaml"}
     answers = await asyncio.gather(
         world.publish(PARROT),
@@ -299,7 +300,7 @@ async def test_a_version_that_does_not_load_any_more_cannot_be_pinned(world: Wor
     third = (await world.publish(THIRD)).json["id"]
     await world.call("POST", f"{world.base}/rollback")
     picky = apps_of(world.store, {**REGISTRY, "end": PickyEnd})
-    call = Caller(api_of(picky), world.call.key)
+    call = Caller(api_of(picky, world.store), world.call.key)
     answer = await call("POST", f"{world.base}/versions/{third}/pin")
     assert (answer.status, answer.json["code"]) == (409, "version_not_loadable")
     assert [(each["node"], each["field"]) for each in answer.json["details"]] == [("The end", "title")]

@@ -74,13 +74,13 @@ async def test_polling_reads_the_journal_once(server: Serving, monkeypatch: pyte
     await gate.reached.wait()
     await until(app, run, "running")
     reads: list[str] = []
-    read = server.store.read
+    read = server.store.journal.read
 
     async def counted(run: str, after: int = 0) -> list[Record]:
         reads.append(run)
         return await read(run, after)
 
-    monkeypatch.setattr(server.store, "read", counted)
+    monkeypatch.setattr(server.store.journal, "read", counted)
     for _ in range(50):
         await look(app, run)
     assert reads == []
@@ -122,7 +122,7 @@ async def test_a_wait_goes_on_while_the_database_is_away(server: Serving, monkey
         raise StoreError("disk I/O error")
 
     with monkeypatch.context() as gone:
-        gone.setattr(server.store, "read", away)
+        gone.setattr(server.store.journal, "read", away)
         waiting = asyncio.create_task(look(app, run, wait=30))
         await refused.wait()
     gate.let()

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.ports import Callback
+from headrace.ports import Callback, Storage
 from headrace.runs.submission import Submission
+from headrace.stores.memory import MemoryJournal, memory_storage
+from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.values import File, Value
 from headrace.webhooks import DeliveryPolicy, WebhookSender, signature
 from tests.api.serving import check_times
-from tests.native.receivers import Delivering, Post, Receiver, Told, delivering, receiver
+from tests.native.receivers import Delivering, Post, Receiver, Told, delivering, receiver, told_storage
 from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, run_service
 
 RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -46,13 +49,13 @@ async def run(at: Delivering, url: str, q: str = "hi") -> str:
     return (await at.where.submit(Submission(served, "somebody", {"q": q}, callback=url))).run
 
 
-async def written(store: Told, url: str, *events: Event, run: str = RUN) -> None:
+async def written(store: Storage, url: str, *events: Event, run: str = RUN) -> None:
     """A run that is in the journal, whoever did it."""
     where = run_service(store)
     served = await publish(where, ECHO)
     queued = RunQueued(served.app.id, served.version.id, "task", "somebody", {"q": "hi"}, {}, callback=url)
     records = [Record(run, seq, 1000.0 + seq, event) for seq, event in enumerate((queued, *events), 1)]
-    await store.append(records)
+    await store.journal.append(records)
 
 
 def example() -> Callable[[str, Mapping[str, str], bytes], bool]:
@@ -68,7 +71,7 @@ async def test_an_ended_run_is_told_and_signed():
     async with receiver(204) as there, delivering() as at:
         name = await run(at, there.url)
         post = await there.next()
-        saved = await at.store.next()
+        saved = await at.callbacks.next()
 
     assert post.path == "/hook"
     assert post.headers["content-type"] == "application/json"
@@ -120,14 +123,14 @@ async def test_a_run_without_a_callback_tells_nobody():
         served = await publish(at.where, ECHO)
         name = (await at.where.submit(Submission(served, "somebody", {"q": "hi"}))).run
         assert [record async for record in at.where.follow(name)]
-        assert await at.store.callbacks_of(name) == []
+        assert await at.store.callbacks.callbacks_of(name) == []
 
 
 async def test_an_error_is_tried_again_under_the_same_id():
     async with receiver(500, 503, 200) as there, delivering() as at:
         await run(at, there.url)
         first, second, third = [await there.next() for _ in range(3)]
-        after = [await at.store.next() for _ in range(3)]
+        after = [await at.callbacks.next() for _ in range(3)]
 
     assert first.id == second.id == third.id
     assert first.body == second.body == third.body
@@ -143,19 +146,19 @@ async def test_a_receiver_that_is_down_hears_it_once_it_is_up():
     there = Receiver(200)
     async with delivering(back_off=(0.01,) * 1000) as at:
         await run(at, f"http://127.0.0.1:{port}/hook")
-        refused = await at.store.next()
+        refused = await at.callbacks.next()
         assert refused.status == "pending"
         assert refused.last_status is None
         assert "refused" in (refused.last_error or "")
         async with there.listening(port):
             assert (await there.next()).id == refused.id
-            assert (await at.store.next("delivered")).attempts > 1
+            assert (await at.callbacks.next("delivered")).attempts > 1
 
 
 async def test_after_the_last_try_it_has_failed(caplog: pytest.LogCaptureFixture):
     async with receiver(500) as there, delivering(back_off=(0.01, 0.01)) as at:
         await run(at, there.url)
-        failed = await at.store.next("failed")
+        failed = await at.callbacks.next("failed")
     assert len(there.posts) == failed.attempts == 3
     assert (failed.next_at, failed.delivered_at) == (None, None)
     assert "the receiver answered 500" in caplog.text
@@ -165,15 +168,15 @@ async def test_the_usual_schedule_is_a_day_and_a_half_long():
     async with receiver(500) as there, delivering(policy=DeliveryPolicy()) as at:
         begun = time.time()
         await run(at, there.url)
-        first = await at.store.next()
+        first = await at.callbacks.next()
         waits: list[tuple[float, float]] = []  # at least and at most: when it was decided is not known to the moment
         callback, before = first, begun
         while callback.next_at is not None:
             waits.append((callback.next_at - time.time(), callback.next_at - before))
-            await at.store.pass_time(callback)
+            await at.callbacks.pass_time(callback)
             before = time.time()
             at.webhook_sender.wake()
-            callback = await at.store.next()
+            callback = await at.callbacks.next()
     assert callback.status == "failed"
     expected = [5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600]
     assert len(waits) == len(expected)
@@ -186,14 +189,14 @@ async def test_the_usual_schedule_is_a_day_and_a_half_long():
 async def test_gone_is_not_asked_again():
     async with receiver(410) as there, delivering() as at:
         await run(at, there.url)
-        failed = await at.store.next()
+        failed = await at.callbacks.next()
     assert (failed.status, failed.attempts, failed.last_status) == ("failed", 1, 410)
 
 
 async def test_a_private_address_is_refused_at_once():
     async with receiver() as there, delivering(allow=()) as at:
         await run(at, there.url)
-        failed = await at.store.next()
+        failed = await at.callbacks.next()
     assert there.posts == []
     assert (failed.status, failed.attempts, failed.last_status) == ("failed", 1, None)
     assert "HEADRACE_EGRESS_ALLOW" in (failed.last_error or "")
@@ -205,7 +208,7 @@ async def test_redirects_are_not_followed():
 
     async with receiver(answer=away) as there, delivering(back_off=()) as at:
         await run(at, there.url)
-        failed = await at.store.next()
+        failed = await at.callbacks.next()
     assert [post.path for post in there.posts] == ["/hook"]
     assert (failed.status, failed.last_error) == ("failed", "the receiver answered 307")
 
@@ -216,17 +219,17 @@ async def test_only_the_status_of_the_answer_counts():
 
     async with receiver(answer=chatty) as there, delivering() as at:
         await run(at, there.url)
-        assert (await at.store.next()).status == "delivered"
+        assert (await at.callbacks.next()).status == "delivered"
 
 
 async def test_resent_it_arrives_under_the_same_id():
     async with receiver(410, 200) as there, delivering() as at:
         await run(at, there.url)
-        failed = await at.store.next("failed")
+        failed = await at.callbacks.next("failed")
         for _ in range(2):  # one that failed, and one that was delivered
-            again = await at.webhook_sender.resend(await at.store.find_callback(failed.id) or failed)
+            again = await at.webhook_sender.resend(await at.store.callbacks.find_callback(failed.id) or failed)
             assert (again.status, again.attempts, again.delivered_at) == ("pending", 0, None)
-            delivered = await at.store.next("delivered")
+            delivered = await at.callbacks.next("delivered")
             assert (delivered.id, delivered.attempts, delivered.last_error) == (failed.id, 1, None)
     assert len({post.id for post in there.posts}) == 1
     assert len(there.posts) == 3
@@ -235,10 +238,10 @@ async def test_resent_it_arrives_under_the_same_id():
 async def test_resent_while_it_waits_for_its_next_try_it_comes_now():
     async with receiver(500, 200) as there, delivering(back_off=(3600.0,)) as at:
         await run(at, there.url)
-        await at.webhook_sender.resend(await at.store.next())
+        await at.webhook_sender.resend(await at.callbacks.next())
         await there.next()
         assert (await there.next()).id
-        assert (await at.store.next("delivered")).attempts == 1
+        assert (await at.callbacks.next("delivered")).attempts == 1
 
 
 @pytest.mark.parametrize(("first", "posts"), [(200, 1), (500, 2), (410, 2)])
@@ -252,10 +255,10 @@ async def test_resent_while_it_is_being_tried_it_comes_again_only_if_need_be(fir
     async with receiver(answer=slowly) as there, delivering(back_off=(3600.0,)) as at:
         name = await run(at, there.url)
         await there.next()
-        (callback,) = await at.store.callbacks_of(name)
+        (callback,) = await at.store.callbacks.callbacks_of(name)
         assert (await at.webhook_sender.resend(callback)).status == "pending"
         gate.set()
-        assert (await at.store.next("delivered")).attempts == 1
+        assert (await at.callbacks.next("delivered")).attempts == 1
     assert len(there.posts) == posts
     assert len({post.id for post in there.posts}) == 1
 
@@ -293,7 +296,7 @@ async def test_a_slow_receiver_holds_nobody_up():
 
 
 async def test_a_courier_that_dies_leaves_it_to_the_next():
-    store = Told()
+    store = told_storage()
     gate = asyncio.Event()
 
     async def never(_: Post) -> int:
@@ -305,9 +308,9 @@ async def test_a_courier_that_dies_leaves_it_to_the_next():
             await run(at, there.url)
             first = await there.next()
         gate.set()
-        async with delivering(store):
+        async with delivering(store) as at:
             second = await there.next()
-            saved = await store.next()
+            saved = await at.callbacks.next()
     assert first.id == second.id == saved.id
     assert saved.status == "delivered"
 
@@ -315,13 +318,13 @@ async def test_a_courier_that_dies_leaves_it_to_the_next():
 async def test_what_cannot_be_written_down_is_not_sent_again(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
     async with receiver() as there, delivering(poll_seconds=0.02) as at:
-        at.store.full = True
+        at.callbacks.full = True
         await run(at, there.url)
         post = await there.next()
         async with asyncio.timeout(60):
-            await at.store.refused.wait()
-        at.store.full = False
-        assert (await at.store.next()).status == "delivered"
+            await at.callbacks.refused.wait()
+        at.callbacks.full = False
+        assert (await at.callbacks.next()).status == "delivered"
     assert [each.id for each in there.posts] == [post.id]
     assert ": the disk is full" in caplog.text
 
@@ -338,15 +341,15 @@ async def test_secrets_stay_secret():
 
 
 async def test_each_message_tells_the_run_as_it_stood():
-    store = Told()
+    store = told_storage()
     reason: dict[str, Value] = {"node_id": "s", "type": "human_input"}
     async with receiver() as there:
         begun = (RunStarted(), NodeStarted("s"), RunPaused((reason,)))
         rest = (RunResumed(), NodeStarted("s"), NodeSucceeded("s", {}), NodeStarted("e"), NodeSucceeded("e", {}))
         await written(store, there.url, *begun, *rest, RunEnded("partial-succeeded", {"q": "hi"}, steps=2))
-        async with delivering(store):
+        async with delivering(store) as at:
             posts = {post.json["type"]: post for post in [await there.next(), await there.next()]}
-            assert {(await store.next()).status for _ in range(2)} == {"delivered"}
+            assert {(await at.callbacks.next()).status for _ in range(2)} == {"delivered"}
 
     paused = posts["run.paused"].json
     assert paused["timestamp"] == "1970-01-01T00:16:44.000Z"
@@ -364,7 +367,7 @@ async def test_each_message_tells_the_run_as_it_stood():
 
 
 async def test_usage_is_summed():
-    store = Told()
+    store = told_storage()
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "total_price": "0.0000001"}
     async with receiver() as there:
         nodes = (
@@ -387,7 +390,7 @@ async def test_usage_is_summed():
 
 
 async def test_values_that_json_lacks_are_told():
-    store = Told()
+    store = told_storage()
     picture = File("image", "remote_url", filename="a.png", url="https://example.com/a.png")
     odd = {"nan": float("nan"), "huge": 2**80, "half": "\ud800", "file": picture, "chinese": "中文"}
     async with receiver() as there:
@@ -401,15 +404,15 @@ async def test_values_that_json_lacks_are_told():
 
 
 async def test_what_cannot_be_told_ends_with_its_reason(caplog: pytest.LogCaptureFixture):
-    class Forgetful(Told):
+    class Forgetful(MemoryCatalog):
         async def app(self, app: str) -> None:
             return None
 
-    store = Forgetful()
+    store = replace(told_storage(), catalog=Forgetful())
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded"))
-        async with delivering(store):
-            failed = await store.next()
+        async with delivering(store) as at:
+            failed = await at.callbacks.next()
     assert (failed.status, failed.last_error) == ("failed", "the run, or its app, is gone")
     assert there.posts == []
 
@@ -417,7 +420,7 @@ async def test_what_cannot_be_told_ends_with_its_reason(caplog: pytest.LogCaptur
 async def test_an_address_that_is_none_fails_at_once():
     async with delivering() as at:
         await run(at, "http://[::1/hook")
-        failed = await at.store.next()
+        failed = await at.callbacks.next()
     assert (failed.status, failed.attempts) == ("failed", 1)
     assert "Invalid URL" in (failed.last_error or "")
 
@@ -434,7 +437,7 @@ async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixtur
                 raise StoreError("the database is locked")
             return await super().due_callbacks(now, limit)
 
-    store = Away()
+    store = memory_storage(MemoryJournal(Away()))
     async with receiver() as there, delivering(store, poll_seconds=0.01) as at:
         await run(at, there.url)
         await there.next()
@@ -444,7 +447,7 @@ async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixtur
 async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
 
-    class Locked(Told):
+    class Locked(MemoryJournal):
         asked = 0
 
         async def read(self, run: str, after: int = 0) -> list[Record]:
@@ -453,22 +456,22 @@ async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogC
                 raise StoreError("the database is locked")
             return await super().read(run, after)
 
-    store = Locked()
+    store = memory_storage(Locked(Told()))
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded"))
-        async with delivering(store, poll_seconds=0.01):
-            assert (await store.next()).attempts == 1, "what was not sent is no try"
+        async with delivering(store, poll_seconds=0.01) as at:
+            assert (await at.callbacks.next()).attempts == 1, "what was not sent is no try"
     assert "the database is locked" in caplog.text
 
 
 async def test_a_workflow_that_no_longer_loads_is_told_once_it_does(monkeypatch: pytest.MonkeyPatch):
-    store = Told()
+    store = told_storage()
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded", {"q": "hunter2!"}))
         async with delivering(store, back_off=(3600.0,)) as at:
             with monkeypatch.context() as broken:
                 broken.setattr("headrace.apps.catalog.load", _refuse)
-                put_off = await store.next()
+                put_off = await at.callbacks.next()
             assert put_off.status == "pending"
             assert "cannot be loaded: flow.yml: it is too old" in (put_off.last_error or "")
             assert there.posts == []
@@ -487,7 +490,7 @@ async def test_a_message_that_cannot_be_made_does_not_end_the_courier(
         with monkeypatch.context() as broken:
             broken.setattr("headrace.webhooks.delivery.message", lambda *_: 1 / 0)
             await run(at, there.url)
-            failed = await at.store.next()
+            failed = await at.callbacks.next()
         assert (failed.status, failed.last_error) == ("failed", "the message cannot be made: ZeroDivisionError")
         assert "ZeroDivisionError" in caplog.text
         await at.webhook_sender.resend(failed)
@@ -495,10 +498,10 @@ async def test_a_message_that_cannot_be_made_does_not_end_the_courier(
 
 
 def test_the_signing_secret_is_the_installations_and_the_apps():
-    store = Told()
+    store = told_storage()
 
     def secret(of: bytes, app: str) -> str:
-        return WebhookSender(run_service(store), store, HttpClient(), of).signing_secret(app)
+        return WebhookSender(run_service(store), store.callbacks, store.claims, HttpClient(), of).signing_secret(app)
 
     assert secret(SECRET, "a") == secret(SECRET, "a")
     assert len({secret(SECRET, "a"), secret(SECRET, "b"), secret(b"t" * 32, "a")}) == 3

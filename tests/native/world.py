@@ -14,15 +14,15 @@ from headrace.apps.catalog import Apps
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.engine import World
 from headrace.node import Registry
+from headrace.ports import Storage
 from headrace.runs.service import RunService
-from headrace.stores.memory import MemoryStore
 from tests.engine.worlds import NOTHING
 from tests.runs.service import REGISTRY, SECRET
 
 
-def apps_of(store: MemoryStore, registry: Registry = REGISTRY) -> Apps:
+def apps_of(store: Storage, registry: Registry = REGISTRY) -> Apps:
     """As a process that has just been started sees them."""
-    return Apps(store, registry, SECRET)
+    return Apps(store.catalog, registry, SECRET)
 
 
 def services_of(there: Any) -> NativeServices:
@@ -31,9 +31,8 @@ def services_of(there: Any) -> NativeServices:
     return NativeServices(**{name: getattr(there, name, None) for name in names})
 
 
-def api_of(apps: Apps) -> ASGIApp:
+def api_of(apps: Apps, store: Storage) -> ASGIApp:
     """The API of a process that serves these apps."""
-    store = cast("MemoryStore", apps.catalog)
-    run_service = RunService(apps, World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
-    services = services_of(SimpleNamespace(answers=store, webhook_sender=SimpleNamespace()))
+    run_service = RunService(apps, World(store.journal, LocalBus(), NOTHING), LocalQueue(), store)
+    services = services_of(SimpleNamespace(idempotency_store=store.idempotency, webhook_sender=SimpleNamespace()))
     return create_app(apps, run_service, cast("Any", None), services=services)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openapi import document
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.native.world import api_of, apps_of
 from tests.official.described import ALL, Described
 
-_API: Any = api_of(apps_of(MemoryStore()))
+_STORE = memory_storage()
+_API: Any = api_of(apps_of(_STORE), _STORE)
 _DOCUMENT: Mapping[str, Any] = document(_API.routes)
 
 

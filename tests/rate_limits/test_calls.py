@@ -99,7 +99,7 @@ async def test_whoever_has_no_key_meets_no_limit(server: Serving, app: Client, p
 
 async def test_the_tightest_of_workspace_app_and_key_holds(server: Serving, app: Client, plans: Plans) -> None:
     other = await server.add("chat.yml", chatflow())
-    key = (await server.store.keys(app.served.app.id))[0].id
+    key = (await server.store.catalog.keys(app.served.app.id))[0].id
     limited = [{"requests_per_minute": most} for most in (8, 5, 2)]
     plans(*limited, apps={app.served.app.id: "b", "chat": "b"}, keys={key: "c"})
     assert [(await get(app))[0] for _ in range(3)] == [200, 200, 429]
@@ -192,7 +192,7 @@ async def test_runs_a_day_are_of_every_kind_and_looking_is_free(server: Serving,
     async with app.stream() as stream:
         assert stream.answer.status == 429
         assert int(stream.answer.headers["Retry-After"]) == pytest.approx(86400 / 7, abs=5)
-    total = len(server.store._rows)  # pyright: ignore[reportPrivateUsage]
+    total = len(server.store.journal._rows)  # pyright: ignore[reportPrivateUsage]
     assert total == 7
 
 
@@ -279,7 +279,7 @@ async def test_a_batch_waits_for_what_its_plan_allows(server: Serving, plans: Pl
 
 
 async def test_the_lines_of_a_batch_count_for_the_key_that_sent_it(server: Serving, app: Client, plans: Plans) -> None:
-    key = (await server.store.keys(app.served.app.id))[0].id
+    key = (await server.store.catalog.keys(app.served.app.id))[0].id
     plans({}, {"runs_per_day": 4}, keys={key: "b"})
     batch = await begun(app, b'{"inputs": {}}\n' * 3)
     await ended(app, batch)

@@ -14,10 +14,10 @@ from headrace.engine import World
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
+from headrace.ports import Storage
 from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
 from headrace.runs.worker import Worker
-from headrace.stores.memory import MemoryStore
 from tests.engine.worlds import NOTHING
 
 SECRET = b"s" * 32
@@ -82,9 +82,15 @@ workflow:
 """
 
 
-def run_service(store: MemoryStore, bus: LocalBus | None = None, max_active: int = 0) -> RunService:
-    world = World(store, bus or LocalBus(), NOTHING)
-    return RunService(Apps(store, REGISTRY, SECRET), world, LocalQueue(), store, store, max_active)
+def run_service(store: Storage, bus: LocalBus | None = None, max_active: int = 0) -> RunService:
+    world = World(store.journal, bus or LocalBus(), NOTHING)
+    return RunService(
+        Apps(store.catalog, REGISTRY, SECRET),
+        world,
+        LocalQueue(),
+        store,
+        max_active,
+    )
 
 
 @asynccontextmanager

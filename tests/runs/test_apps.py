@@ -6,12 +6,12 @@ import pytest
 
 from headrace.apps.catalog import Apps, Served
 from headrace.errors import LoadError, NotFound, Unauthorized
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.runs.service import ECHO, GATED, run_service
 
 
 async def test_serving_a_file_again_keeps_its_app_its_version_and_its_key():
-    store = MemoryStore()
+    store = memory_storage()
     apps = run_service(store).apps
     first = await apps.publish("a.yml", ECHO)
     key = await apps.working_key(first.app)
@@ -19,11 +19,11 @@ async def test_serving_a_file_again_keeps_its_app_its_version_and_its_key():
     second = await again.publish("a.yml", ECHO)
     assert (second.app.id, second.version.id) == (first.app.id, first.version.id)
     assert await again.working_key(second.app) == key
-    assert len(await store.versions(first.app.id)) == 1
+    assert len(await store.catalog.versions(first.app.id)) == 1
 
 
 async def test_a_changed_file_is_a_new_version_and_the_old_one_can_still_be_called():
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     first = await apps.publish("a.yml", ECHO)
     second = await apps.publish("a.yml", ECHO.replace("echo", "parrot"))
     assert second.app.id == first.app.id
@@ -35,7 +35,7 @@ async def test_a_changed_file_is_a_new_version_and_the_old_one_can_still_be_call
 
 
 async def test_a_file_that_cannot_be_loaded_changes_nothing():
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     first = await apps.publish("a.yml", ECHO)
     with pytest.raises(LoadError):
         await apps.publish("a.yml", "nonsense: [")
@@ -43,7 +43,7 @@ async def test_a_file_that_cannot_be_loaded_changes_nothing():
 
 
 async def test_two_files_of_one_content_are_two_apps():
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     first, second = await apps.publish("a.yml", ECHO), await apps.publish("b.yml", ECHO)
     assert first.app.id != second.app.id
     with pytest.raises(NotFound):
@@ -55,7 +55,7 @@ async def _opened(apps: Apps, authorization: str) -> Served:
 
 
 async def test_a_key_opens_its_app_and_no_other():
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     first, second = await apps.publish("a.yml", ECHO), await apps.publish("b.yml", GATED)
     key = await apps.working_key(second.app)
     for scheme in ("Bearer", "bearer", "BEARER"):
@@ -74,14 +74,14 @@ async def test_a_key_opens_its_app_and_no_other():
     ],
 )
 async def test_what_opens_nothing(header: str | None, message: str):
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     with pytest.raises(Unauthorized) as refused:
         await apps.access.principal(header)
     assert (refused.value.message, refused.value.status) == (message, 401)
 
 
 async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
-    apps = run_service(MemoryStore()).apps
+    apps = run_service(memory_storage()).apps
     served = await apps.publish("a.yml", ECHO)
     key = await apps.working_key(served.app)
     principal = await apps.access.principal(f"Bearer {key}")
@@ -98,7 +98,7 @@ async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
 
 
 async def test_only_the_hash_of_a_key_is_stored():
-    store = MemoryStore()
+    store = memory_storage()
     apps = run_service(store).apps
     key = await apps.working_key((await apps.publish("a.yml", ECHO)).app)
-    assert key not in repr(await store.keys())
+    assert key not in repr(await store.catalog.keys())

@@ -19,13 +19,13 @@ from headrace.node import Registry
 from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
-from headrace.ports import Conversation, ConversationVariable, Message
+from headrace.ports import Conversation, ConversationVariable, Message, Storage
 from headrace.runs import conversation_queue, worker
 from headrace.runs import service as runtimes
 from headrace.runs.service import NUMBERS, RunService
 from headrace.runs.submission import Submission
-from headrace.stores.memory import MemoryStore
-from headrace.stores.sql import SqlStore
+from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
 from tests.engine.worlds import NOTHING
 from tests.runs.service import SECRET, Gate, working
 
@@ -65,14 +65,19 @@ async def gate() -> None:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
-    opened = MemoryStore() if request.param == "memory" else await SqlStore.open(f"sqlite:///{tmp_path}/talk.db")
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    opened = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
     yield opened
     await opened.aclose()
 
 
-def run_service(store: MemoryStore | SqlStore) -> RunService:
-    return RunService(Apps(store, REGISTRY, SECRET), World(store, LocalBus(), NOTHING), LocalQueue(), store, store)
+def run_service(store: Storage) -> RunService:
+    return RunService(
+        Apps(store.catalog, REGISTRY, SECRET),
+        World(store.journal, LocalBus(), NOTHING),
+        LocalQueue(),
+        store,
+    )
 
 
 async def talk(where: RunService, conversation: str = "c") -> Submission:
@@ -103,7 +108,7 @@ async def values(where: RunService, conversation: str = "c") -> dict[str, object
     return {each.name: each.value for each in await where.conversations.conversation_variables(conversation)}
 
 
-async def test_messages_at_once_are_answered_one_after_the_other(store: MemoryStore | SqlStore):
+async def test_messages_at_once_are_answered_one_after_the_other(store: Storage):
     async with working(run_service(store)) as where:
         message = await talk(where)
         sent = await asyncio.gather(*(where.submit(replace(message, query=f"m{n}")) for n in range(5)))
@@ -117,7 +122,7 @@ async def test_messages_at_once_are_answered_one_after_the_other(store: MemorySt
         assert known["said"] == [query for _, query in by_number]
 
 
-async def test_the_second_message_does_not_begin_before_the_first_has_ended(store: MemoryStore | SqlStore):
+async def test_the_second_message_does_not_begin_before_the_first_has_ended(store: Storage):
     async with working(run_service(store)) as where:
         message = await talk(where)
         first = await where.submit(message)
@@ -128,13 +133,13 @@ async def test_the_second_message_does_not_begin_before_the_first_has_ended(stor
                 break
         Gate.opened.set()
         await heard(where, second.run)
-        ended = (await store.read(first.run))[-1].at
-        started = (await store.read(second.run))[1].at
+        ended = (await store.journal.read(first.run))[-1].at
+        started = (await store.journal.read(second.run))[1].at
         assert started >= ended
         assert [await answer(where, each.run) for each in (first, second, other)] == ["1/1", "2/2", "1/1"]
 
 
-async def test_one_that_waits_can_be_stopped_at_once(store: MemoryStore | SqlStore):
+async def test_one_that_waits_can_be_stopped_at_once(store: Storage):
     async with working(run_service(store)) as where:
         message = await talk(where)
         first = await where.submit(message)
@@ -149,7 +154,7 @@ async def test_one_that_waits_can_be_stopped_at_once(store: MemoryStore | SqlSto
         assert [await answer(where, first.run), await answer(where, third.run)] == ["1/1", "2/3"]
 
 
-async def test_after_a_restart_they_go_on_in_order(store: MemoryStore | SqlStore):
+async def test_after_a_restart_they_go_on_in_order(store: Storage):
     before = run_service(store)
     async with working(before):
         message = await talk(before)
@@ -164,44 +169,38 @@ async def test_after_a_restart_they_go_on_in_order(store: MemoryStore | SqlStore
 
 
 @pytest.fixture
-async def beside(store: MemoryStore | SqlStore, tmp_path: Path) -> AsyncIterator[MemoryStore | SqlStore]:
+async def beside(store: Storage, tmp_path: Path) -> AsyncIterator[Storage]:
     """The store as another process has it."""
-    if isinstance(store, MemoryStore):
+    if isinstance(store, Storage):
         yield store
         return
-    opened = await SqlStore.open(f"sqlite:///{tmp_path}/talk.db")
+    opened = await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
     yield opened
     await opened.aclose()
 
 
-async def test_of_two_processes_none_gives_a_number_twice(
-    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
-):
+async def test_of_two_processes_none_gives_a_number_twice(store: Storage, beside: Storage):
     mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
     assert len({each.run for each in sent}) == 40
-    found, _ = await store.messages("c", limit=100)
+    found, _ = await store.conversations.messages("c", limit=100)
     assert [each.number for each in reversed(found)] == [*range(1, 41)]
     assert {each.id for each in found} == {each.run for each in sent}
 
 
-async def test_the_same_message_sent_to_two_processes_at_once_is_one(
-    store: MemoryStore | SqlStore, beside: MemoryStore | SqlStore
-):
+async def test_the_same_message_sent_to_two_processes_at_once_is_one(store: Storage, beside: Storage):
     mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     names = [f"m{n}" for n in range(10)]
     told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
     assert [each.run for each in told] == [name for name in names for _ in range(2)]
     assert len({each.task for each in told}) == 10
-    found, _ = await store.messages("c", limit=100)
+    found, _ = await store.conversations.messages("c", limit=100)
     assert sorted(each.number for each in found) == [*range(1, 11)]
 
 
-async def test_a_message_that_others_are_always_faster_than_is_refused(
-    store: MemoryStore | SqlStore, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_message_that_others_are_always_faster_than_is_refused(store: Storage, monkeypatch: pytest.MonkeyPatch):
     where = run_service(store)
     message = await talk(where)
     await where.submit(message)
@@ -211,14 +210,14 @@ async def test_a_message_that_others_are_always_faster_than_is_refused(
         asked.append(conversation)
         return [], False  # as if the one that is there had been written just now
 
-    monkeypatch.setattr(store, "messages", messages)
+    monkeypatch.setattr(store.conversations, "messages", messages)
     with pytest.raises(TooManyRequests, match="at once"):
         await where.submit(message, "late")
     assert asked == ["c"] * NUMBERS
-    assert await store.read("late") == []
+    assert await store.journal.read("late") == []
 
 
-async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore):
+async def test_a_retry_of_a_message_has_its_number(store: Storage):
     async with working(run_service(store)) as where:
         message = await talk(where)
         first = (await where.submit(message)).run
@@ -229,7 +228,7 @@ async def test_a_retry_of_a_message_has_its_number(store: MemoryStore | SqlStore
         again = (await where.retry(first, "again")).run
         assert (await where.retry(first, "again")).run == again, "asked for twice"
         assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
-        assert [(each.number, each.retry_of) for each in (await store.messages("c"))[0]] == [
+        assert [(each.number, each.retry_of) for each in (await store.conversations.messages("c"))[0]] == [
             (2, None),
             (1, first),
             (1, None),
@@ -241,9 +240,9 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
-    stores = [await SqlStore.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
+    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
     for each in stores:
-        await each.alive()
+        await each.leases.heartbeat()
     Gate.opened.set()
     async with working(run_service(stores[0])) as mine, working(run_service(stores[1])) as other, asyncio.timeout(60):
         message = await talk(mine)
@@ -253,9 +252,9 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
 
         told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
     assert all(isinstance(each[-1].event, RunEnded) for each in told)
-    found, _ = await stores[0].messages("c", limit=100)
+    found, _ = await stores[0].conversations.messages("c", limit=100)
     assert [each.answer for each in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
-    runs = [await stores[0].read(each.id) for each in reversed(found)]
+    runs = [await stores[0].journal.read(each.id) for each in reversed(found)]
     for before, after in pairwise(runs):
         assert isinstance(before[-1].event, RunEnded)
         assert isinstance(after[1].event, RunStarted)

@@ -23,9 +23,11 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.node import Config, Context, Node, Result
+from headrace.ports import Storage
 from headrace.runs import worker
-from headrace.stores.memory import MemoryStore
-from headrace.stores.sql import SqlStore
+from headrace.stores.memory import MemoryJournal, memory_storage
+from headrace.stores.memory.leases import MemoryLeases
+from headrace.stores.sql import SqlStorage
 
 from .service import GATED, REGISTRY, Gate, asked, publish, run_service, working
 
@@ -40,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.01)
 
 
-class Failing(MemoryStore):
+class Failing(MemoryJournal):
     """A store that refuses appends for as long as `fails` says so. `late`: what it refuses it has written."""
 
     def __init__(self, fails: Callable[[Sequence[Record]], Exception | None], *, late: bool = False) -> None:
@@ -63,7 +65,7 @@ def has(records: Sequence[Record], kind: type) -> bool:
     return any(isinstance(record.event, kind) for record in records)
 
 
-async def ended(store: MemoryStore) -> list[Record]:
+async def ended(store: Storage) -> list[Record]:
     """The records of a gated run, once it has ended."""
     where = run_service(store)
     served = await publish(where, GATED)
@@ -87,7 +89,7 @@ async def test_a_result_is_held_while_the_database_is_away() -> None:
             return StoreError("database is locked")
         return None
 
-    store = Failing(fails)
+    store = memory_storage(Failing(fails))
     records = await ended(store)
     assert end_of(records).status == "succeeded"
     assert refusals == 5
@@ -106,7 +108,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_twice() -> None:
             return StoreError("the connection is lost")
         return None
 
-    store = Failing(fails, late=True)
+    store = memory_storage(Failing(fails, late=True))
     assert end_of(await ended(store)).status == "succeeded"
     assert (lost, Gate.entered) == (1, 1)
 
@@ -121,7 +123,7 @@ async def test_what_can_never_be_written_ends_the_run_and_is_not_tried_again() -
             return StoreError("/data/headrace.db cannot be written: too large", transient=False, reason="too large")
         return None
 
-    end = end_of(await ended(Failing(fails)))
+    end = end_of(await ended(memory_storage(Failing(fails))))
     assert (end.status, end.error) == ("failed", "What the run put out cannot be stored: too large")
     assert (refusals, Gate.entered) == (1, 1)
 
@@ -132,7 +134,7 @@ async def test_where_the_sums_cannot_be_written_either_the_run_ends_without_them
         late = any(isinstance(record.event, NodeSucceeded) and record.event.path == "g" for record in records)
         return StoreError("integer out of range", transient=False) if sums or late else None
 
-    end = end_of(await ended(Failing(fails)))
+    end = end_of(await ended(memory_storage(Failing(fails))))
     assert (end.status, end.steps) == ("failed", 0)
     assert "integer out of range" in (end.error or "")
 
@@ -145,7 +147,7 @@ async def test_a_node_whose_result_is_never_kept_is_not_run_for_ever(monkeypatch
         late = any(isinstance(record.event, NodeSucceeded) and record.event.path == "g" for record in records)
         return StoreError("database or disk is full") if late else None
 
-    records = await ended(Failing(fails))
+    records = await ended(memory_storage(Failing(fails)))
     end = end_of(records)
     assert (end.status, end.error) == ("failed", HOPELESS)
     assert Gate.entered == 1 + MOST_RECOVERIES
@@ -157,17 +159,18 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(worker, "LONGEST_PAUSE", 0.2)
     tries: list[float] = []
 
-    class Locked(MemoryStore):
-        async def take_up(self, run: RunId) -> bool:
+    class Locked(MemoryLeases):
+        async def acquire(self, run: RunId) -> bool:
             tries.append(asyncio.get_running_loop().time())
             if len(tries) < 7:
                 raise StoreError("the database is locked")
-            return await super().take_up(run)
+            return await super().acquire(run)
 
-    store = Locked()
+    store = memory_storage()
     where = run_service(store)
+    where.leases = Locked(where.world.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
-    await store.append([Record(run, 2, 0.0, RunStarted())])
+    await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
     async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((await anext(live))[-1].event, RunEnded):
@@ -181,16 +184,17 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
 async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
     tries = 0
 
-    class Broken(MemoryStore):
-        async def take_up(self, run: RunId) -> bool:
+    class Broken(MemoryLeases):
+        async def acquire(self, run: RunId) -> bool:
             nonlocal tries
             tries += 1
             raise KeyError("a defect")
 
-    store = Broken()
+    store = memory_storage()
     where = run_service(store)
+    where.leases = Broken(where.world.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
-    await store.append([Record(run, 2, 0.0, RunStarted())])
+    await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
     async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((told := await anext(live))[-1].event, RunEnded):
@@ -206,15 +210,16 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(worker, "LONGEST_PAUSE", 1000.0)
     tried = asyncio.Event()
 
-    class Locked(MemoryStore):
-        async def take_up(self, run: RunId) -> bool:
+    class Locked(MemoryLeases):
+        async def acquire(self, run: RunId) -> bool:
             tried.set()
             raise StoreError("the database is locked")
 
-    store = Locked()
+    store = memory_storage()
     where = run_service(store)
+    where.leases = Locked(where.world.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
-    await store.append([Record(run, 2, 0.0, RunStarted())])
+    await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take(run)
     async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         await tried.wait()
@@ -236,13 +241,13 @@ class Costly(Node[Config]):
 
 async def test_a_usage_that_nobody_can_have_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "gate", Costly)  # pyright: ignore[reportArgumentType]
-    store = await SqlStore.open(f"sqlite:///{tmp_path}/headrace.db")
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     records = await ended(store)  # pyright: ignore[reportArgumentType]
     end = end_of(records)
     assert (end.status, end.outputs["key"], end.tokens) == ("succeeded", 10**40, 2**53 - 1)
     queued = records[0]
     assert isinstance(queued.event, RunQueued)
-    found = await store.find_run(queued.run)
+    found = await store.runs.find_run(queued.run)
     assert found is not None
     assert (found.status, found.tokens) == ("succeeded", 2**53 - 1)
     await store.aclose()

@@ -12,8 +12,10 @@ from headrace.brokers.local import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
 from headrace.kernel.secrets import STARS, Mask
+from headrace.ports import Storage
 from headrace.runs.service import RunService
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import MemoryJournal, memory_storage
+from headrace.stores.memory.leases import MemoryLeases
 from tests.runs.service import ECHO, GATED, Gate, asked, publish, run_service, working
 
 
@@ -23,8 +25,8 @@ async def gate() -> None:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store() -> Storage:
+    return memory_storage()
 
 
 async def heard(where: RunService, run: RunId, after: int = 0) -> list[Record]:
@@ -37,17 +39,17 @@ def outcome(records: Sequence[Record]) -> RunEnded:
     return last
 
 
-async def test_a_run_is_followed_from_its_first_record_to_its_last(store: MemoryStore):
+async def test_a_run_is_followed_from_its_first_record_to_its_last(store: Storage):
     async with working(run_service(store)) as where:
         served = await publish(where, ECHO)
         async with where.open(asked(served, q="hi")) as started:
             records = [record async for record in started.records]
     assert [record.seq for record in records] == list(range(1, 8))
     assert outcome(records).outputs == {"q": "hi"}
-    assert records == await store.read(started.run)
+    assert records == await store.journal.read(started.run)
 
 
-async def test_leaving_does_not_end_the_run(store: MemoryStore):
+async def test_leaving_does_not_end_the_run(store: Storage):
     async with working(run_service(store)) as where:
         async with where.open(asked(await publish(where, GATED))) as started:
             pass
@@ -56,16 +58,16 @@ async def test_leaving_does_not_end_the_run(store: MemoryStore):
         assert outcome(await heard(where, started.run)).status == "succeeded"
 
 
-async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: MemoryStore):
+async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: Storage):
     where = run_service(store)
     run, task, *_ = await where.submit(asked(await publish(where, ECHO), q="x"))
-    assert len(await store.read(run)) == 1
-    assert await store.find_task(task) == run
+    assert len(await store.journal.read(run)) == 1
+    assert await store.runs.find_task(task) == run
     async with working(where):
         assert outcome(await heard(where, run)).outputs == {"q": "x"}
 
 
-async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: MemoryStore):
+async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: Storage):
     async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
@@ -79,7 +81,7 @@ async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_re
         assert await heard(where, run, after=whole[-1].seq or 0) == []
 
 
-async def test_an_unknown_run_is_not_found(store: MemoryStore):
+async def test_an_unknown_run_is_not_found(store: Storage):
     with pytest.raises(NotFound):
         await heard(run_service(store), "nobody")
     assert await run_service(store).get("nobody") is None
@@ -97,17 +99,17 @@ class Deaf(LocalBus):
                 super().publish([record])
 
 
-async def test_what_the_bus_loses_comes_from_the_journal(store: MemoryStore):
+async def test_what_the_bus_loses_comes_from_the_journal(store: Storage):
     async with working(run_service(store, Deaf())) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
         Gate.opened.set()
         records = [record for record in await following if record.seq]
-    assert records == [masked(record) for record in await store.read(run)]
+    assert records == [masked(record) for record in await store.journal.read(run)]
 
 
-class Unreadable(MemoryStore):
+class Unreadable(MemoryJournal):
     """A store that cannot be read while it has an `error`."""
 
     def __init__(self) -> None:
@@ -124,30 +126,32 @@ class Unreadable(MemoryStore):
 
 async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
-    store = Unreadable()
+    journal = Unreadable()
+    store = memory_storage(journal)
     async with working(run_service(store, Deaf())) as where, asyncio.timeout(30):
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
-        store.error = StoreError("disk I/O error")
-        await store.asked.wait()
+        journal.error = StoreError("disk I/O error")
+        await journal.asked.wait()
         Gate.opened.set()
         for _ in range(3):
-            store.asked.clear()
-            await store.asked.wait()  # it looks again and again
-        store.error = None
+            journal.asked.clear()
+            await journal.asked.wait()  # it looks again and again
+        journal.error = None
         records = [record for record in await following if record.seq]
-    assert records == [masked(record) for record in await store.read(run)]
+    assert records == [masked(record) for record in await store.journal.read(run)]
 
 
 async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
-    store = Unreadable()
+    journal = Unreadable()
+    store = memory_storage(journal)
     async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         following = asyncio.create_task(heard(where, run))
         await Gate.begun.wait()
-        store.error = StoreError("event 7 cannot be read", transient=False)
+        journal.error = StoreError("event 7 cannot be read", transient=False)
         with pytest.raises(StoreError, match="event 7"):
             await following
 
@@ -156,7 +160,7 @@ def masked(record: Record) -> Record:
     return Mask(["hunter2!"]).record(record)
 
 
-async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: MemoryStore):
+async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: Storage):
     async with working(run_service(store)) as where:
         Gate.opened.set()
         async with where.open(asked(await publish(where, GATED))) as started:
@@ -167,12 +171,12 @@ async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store
     for shown in (opened, followed, view.records):
         assert "hunter2!" not in repr([record.event for record in shown])
         assert outcome(shown).outputs["key"] == STARS
-    assert outcome(await store.read(started.run)).outputs["key"] == "hunter2!"
+    assert outcome(await store.journal.read(started.run)).outputs["key"] == "hunter2!"
     assert view.summary.ended is not None
     assert view.summary.ended.outputs["key"] == STARS
 
 
-async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: MemoryStore):
+async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Storage):
     async with working(run_service(store)) as where:
         async with where.open(asked(await publish(where, GATED))) as started:
             await Gate.begun.wait()
@@ -181,10 +185,10 @@ async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Memo
         assert outcome(records).status == "stopped"
         await where.stop(started.run, "me")
         await where.stop("nobody", "me")
-        assert await store.read(started.run) == [r for r in records if r.seq]
+        assert await store.journal.read(started.run) == [r for r in records if r.seq]
 
 
-async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
+async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: Storage):
     where = run_service(store)
     run, *_ = await where.submit(asked(await publish(where, GATED)))
     await where.stop(run, "me")
@@ -193,11 +197,11 @@ async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: MemoryStore):
     assert Gate.entered == 0
 
 
-async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: MemoryStore):
+async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: Storage):
     async with working(run_service(store)) as where:
         run, *_ = await where.submit(asked(await publish(where, GATED)))
         await Gate.begun.wait()
-    assert not isinstance((await store.read(run))[-1].event, RunEnded)
+    assert not isinstance((await store.journal.read(run))[-1].event, RunEnded)
     Gate.opened.set()
     async with working(run_service(store)) as where:  # its reconciler finds the run
         records = await heard(where, run)
@@ -209,7 +213,7 @@ async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(
     assert text.endswith("through the gate")
 
 
-async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
+async def test_no_more_callers_than_an_app_may_have(store: Storage):
     async with working(run_service(store, max_active=1)) as where:
         served = await publish(where, GATED)
         async with where.open(asked(served)) as started:
@@ -224,15 +228,15 @@ async def test_no_more_callers_than_an_app_may_have(store: MemoryStore):
             assert outcome([record async for record in started.records]).status == "succeeded"
 
 
-async def test_a_run_whose_app_is_gone_ends_and_says_so(store: MemoryStore):
+async def test_a_run_whose_app_is_gone_ends_and_says_so(store: Storage):
     where = run_service(store)
     served = await publish(where, GATED)
     run, *_ = await where.submit(asked(served))
-    await store.remove_app(served.app.id)
+    await store.catalog.remove_app(served.app.id)
     again = run_service(store)
     async with again.world.bus.subscribe(run) as told, working(again):
         assert isinstance((await anext(told))[0].event, RunEnded)
-    assert outcome(await store.read(run)).error == f"Workflow not found with id: {served.version.id}"
+    assert outcome(await store.journal.read(run)).error == f"Workflow not found with id: {served.version.id}"
 
 
 async def opened(where: RunService, served: Served) -> list[Record]:
@@ -240,7 +244,7 @@ async def opened(where: RunService, served: Served) -> list[Record]:
         return [record async for record in started.records]
 
 
-class Full(MemoryStore):
+class Full(MemoryJournal):
     """A store whose disk is full."""
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
@@ -252,7 +256,7 @@ class Full(MemoryStore):
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
-    async with working(run_service(Full())) as where:
+    async with working(run_service(memory_storage(Full()))) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
             await where.submit(asked(served, q="x"))
@@ -260,30 +264,31 @@ async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.
             await opened(where, served)
 
 
-class Locked(MemoryStore):
-    """A store that cannot say whose a run is, at first."""
+class Locked(MemoryLeases):
+    """Leases that cannot be acquired at first."""
 
     asked = 0
 
-    async def take_up(self, run: RunId) -> bool:
+    async def acquire(self, run: RunId) -> bool:
         self.asked += 1
         if self.asked <= 3:
             raise StoreError("the database is locked")
-        return await super().take_up(run)
+        return await super().acquire(run)
 
 
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
-    store = Locked()
+    store = memory_storage()
     where = run_service(store)
+    where.leases = leases = Locked(where.world.journal)
     served = await publish(where, ECHO)
     run = (await where.submit(asked(served, q="x"))).run
-    await store.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
+    await store.journal.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
     where.take(run)
     since = asyncio.get_running_loop().time()
     async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
         while not isinstance((await anext(told))[-1].event, RunEnded):
             pass
-    assert outcome(await store.read(run)).status == "succeeded"
-    assert store.asked == 4
+    assert outcome(await store.journal.read(run)).status == "succeeded"
+    assert leases.asked == 4
     assert asyncio.get_running_loop().time() - since >= 0.3, "and not at once"

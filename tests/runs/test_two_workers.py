@@ -13,7 +13,7 @@ from headrace.kernel.events import NodeStarted, RunEnded, RunId, RunResumed, Sto
 from headrace.runs import worker
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 
 from .service import GATED, Gate, asked, publish, working
 from .service import run_service as made
@@ -26,7 +26,7 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
     monkeypatch.setattr(worker, "RENEW_SECONDS", 0.02)
     Gate.reset()
-    stores = [await SqlStore.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
+    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
     yield [made(store) for store in stores]  # pyright: ignore[reportArgumentType]
     for store in stores:
         await store.aclose()
@@ -36,7 +36,7 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 async def both(two: Sequence[RunService]) -> AsyncGenerator[None]:
     """Both work, and what is asked for from now on is theirs."""
     for each in two:
-        await each.world.journal.alive()
+        await each.leases.heartbeat()
     async with working(two[0]), working(two[1]):
         yield
 
@@ -51,19 +51,19 @@ async def begun(runs: int) -> None:
 
 async def looks(where: RunService) -> None:
     """Until a worker has looked twice for what it could take up."""
-    journal = where.world.journal
-    looked, adrift = asyncio.Semaphore(0), journal.adrift
+    leases = where.leases
+    looked, orphaned = asyncio.Semaphore(0), leases.orphaned
 
     async def counted() -> list[RunId]:
-        found = await adrift()
+        found = await orphaned()
         looked.release()
         return found
 
-    journal.adrift = counted
+    leases.orphaned = counted
     async with asyncio.timeout(60):
         for _ in range(2):
             await looked.acquire()
-    journal.adrift = adrift
+    leases.orphaned = orphaned
 
 
 async def let_go(where: RunService) -> None:
@@ -121,7 +121,7 @@ async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
     async with both(two):
         run = (await mine.submit(asked(served))).run
         await begun(1)
-        await mine.world.journal.hand_back()  # as if it had been silent for too long
+        await mine.leases.release()  # as if it had been silent for too long
         await begun(2)
         assert {*mine.driving} == {*other.driving} == {run}
         await mine.stop(run, "ada")
@@ -135,7 +135,7 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]
     async with both(two):
         run = (await mine.submit(asked(served))).run
         await begun(1)
-        await mine.world.journal.hand_back()
+        await mine.leases.release()
         await begun(2)
         await let_go(mine)
         assert set(other.driving) == {run}
@@ -148,7 +148,7 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]
 async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_has_begun(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
-    await mine.world.journal.alive()
+    await mine.leases.heartbeat()
     draining = Worker(mine, concurrency=1)
     task = asyncio.create_task(draining.run())
     runs = [(await mine.submit(asked(served))).run for _ in range(3)]

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from headrace.api.openapi import document
-from headrace.stores.memory import MemoryStore
+from headrace.stores.memory import memory_storage
 from tests.native.world import api_of, apps_of
 
 TYPESCRIPT = "\n".join(Path(f"sdks/node/src/{module}.ts").read_text() for module in ("models", "errors"))
@@ -69,7 +69,8 @@ JSON_IN_TEXT = {("WorkflowRun", "inputs"), ("WorkflowRun", "outputs")}  # which 
 
 @cache
 def components() -> Mapping[str, Any]:
-    api: Any = api_of(apps_of(MemoryStore()))
+    store = memory_storage()
+    api: Any = api_of(apps_of(store), store)
     return document(api.routes)["components"]["schemas"]
 
 

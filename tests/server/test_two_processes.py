@@ -15,7 +15,7 @@ import pytest
 
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunQueued, RunResumed
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.leases import LEASE_SECONDS
 from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.server.process import Serve
@@ -86,9 +86,9 @@ class World:
     def calls(self) -> Counter[str]:
         return Counter(path for path, _ in self.peer.calls)
 
-    async def store(self) -> SqlStore:
+    async def store(self) -> SqlStorage:
         """One of a process that does no runs."""
-        return await SqlStore.open(f"sqlite:///{self.folder}/data/headrace.db")
+        return await SqlStorage.open(f"sqlite:///{self.folder}/data/headrace.db")
 
 
 @pytest.fixture
@@ -108,11 +108,11 @@ async def test_each_does_its_own_runs(world: World) -> None:
     # one that is nobody's, newer than the others: only the other process has room for it, and when it has come to it,
     # it has been through all that it may take up
     store, app = await world.store(), mine.apps["flow"]
-    known = await store.find_run(runs["run0"])
+    known = await store.runs.find_run(runs["run0"])
     assert known is not None
     queued = RunQueued(app["app_id"], app["workflow_id"], "task", "u", {"q": "late"}, {}, known.end_user)
     late = new_id()
-    await store.append([Record(late, 1, time.time(), queued)])
+    await store.journal.append([Record(late, 1, time.time(), queued)])
     world.wait(1)
     world.peer.gate.set()
     for name, run in runs.items():
@@ -122,7 +122,7 @@ async def test_each_does_its_own_runs(world: World) -> None:
     assert set(world.calls.values()) == {1}
     assert len(world.calls) == 2 * (RUNS + 1)
     for run in runs.values():
-        assert not any(isinstance(record.event, RunResumed) for record in await store.read(run))
+        assert not any(isinstance(record.event, RunResumed) for record in await store.journal.read(run))
     await store.aclose()
 
 
@@ -141,7 +141,7 @@ async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(world:
     assert world.calls == {f"/{node}/{name}": 1 + (node == "second") for node in ("first", "second") for name in runs}
     store = await world.store()
     for run in runs.values():
-        taken = [record.event for record in await store.read(run) if isinstance(record.event, RunResumed)]
+        taken = [record.event for record in await store.journal.read(run) if isinstance(record.event, RunResumed)]
         assert taken == [RunResumed(recovered=True)]
     await store.aclose()
 
@@ -161,15 +161,15 @@ async def test_messages_of_one_conversation_sent_to_both_at_once_are_answered_in
     with ThreadPoolExecutor(RUNS) as senders:
         told = [*senders.map(say, range(1, RUNS), [conversation] * (RUNS - 1))]
     store = await world.store()
-    found, _ = await store.messages(conversation, limit=100)
+    found, _ = await store.conversations.messages(conversation, limit=100)
     in_order = found[::-1]
     assert [each.number for each in in_order] == [*range(1, RUNS + 1)]
     assert {each["answer"] for each in told} == {each.answer for each in in_order[1:]}
     assert [each.answer for each in in_order] == [f"{each.number} /first/{each.query}" for each in in_order]
     assert [path for path, _ in world.peer.calls] == [f"/first/{each.query}" for each in in_order]
-    runs = [await store.read(each.id) for each in in_order]
+    runs = [await store.journal.read(each.id) for each in in_order]
     for before, after in pairwise(runs):
         assert before[-1].at <= after[1].at, "it began when the one before had ended"
-    [said] = await store.conversation_variables(conversation)
+    [said] = await store.conversations.conversation_variables(conversation)
     assert said.value == [each.query for each in in_order]
     await store.aclose()

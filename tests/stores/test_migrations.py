@@ -21,7 +21,7 @@ import headrace.stores.sql
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
 from headrace.ports import Audited, Conversation, IdempotencyRecord, Key, RunFilter
-from headrace.stores.sql import SqlStore, database
+from headrace.stores.sql import SqlStorage, database
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
 
@@ -58,7 +58,7 @@ def test_every_migration_is_listed_in_order() -> None:
 
 async def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
     _migrated(tmp_path / "migrated.db")
-    await (await SqlStore.open(f"sqlite:///{tmp_path}/new.db")).aclose()
+    await (await SqlStorage.open(f"sqlite:///{tmp_path}/new.db")).aclose()
     assert _schema(tmp_path / "new.db") == _schema(tmp_path / "migrated.db")
 
 
@@ -67,9 +67,9 @@ async def test_a_database_before_the_first_migration_is_migrated(tmp_path: Path)
     old = sqlite3.connect(file)
     old.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     old.close()
-    store = await SqlStore.open(f"sqlite:///{file}")
-    await store.append(whole("r1"))
-    assert await store.read("r1") == whole("r1")
+    store = await SqlStorage.open(f"sqlite:///{file}")
+    await store.journal.append(whole("r1"))
+    assert await store.journal.read("r1") == whole("r1")
     await store.aclose()
 
 
@@ -86,43 +86,45 @@ OLDER = sorted(file.stem for file in DATABASES.glob("*.sql"))
 @pytest.mark.parametrize("version", OLDER)
 async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp_path: Path) -> None:
     _of_old(version, tmp_path / "old.db")
-    store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
-    app = await store.app("a1")
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/old.db")
+    app = await store.catalog.app("a1")
     assert app is not None
     assert (app.name, app.settings) == ("Product 商品", {"icon": "🤖"})
-    assert [version.id for version in await store.versions("a1")] == ["a1-v1"]
+    assert [version.id for version in await store.catalog.versions("a1")] == ["a1-v1"]
     assert app.workspace == "default"
-    assert await store.key_of("d" * 64) == Key("k1", "a1", "d" * 64, "app-1234", 7.0)
-    assert await store.audit("default") == []
-    assert await store.find_file("f1") is not None
-    total, runs = await store.list_runs(RunFilter("a1", source="service-api"))
+    assert await store.catalog.key_of("d" * 64) == Key("k1", "a1", "d" * 64, "app-1234", 7.0)
+    assert await store.catalog.audit("default") == []
+    assert await store.catalog.find_file("f1") is not None
+    total, runs = await store.runs.list_runs(RunFilter("a1", source="service-api"))
     assert (total, [(run.run, run.status) for run in runs]) == (
         3,
         [("paused", "paused"), ("open", "running"), ("ended", "succeeded")],
     )
-    assert [len(await store.read(run)) for run in ("ended", "open", "paused")] == [5, 3, 3]
-    assert await store.unfinished() == ["open"]
-    assert await store.adrift() == ["open"]
-    assert dict(await store.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
+    assert [len(await store.journal.read(run)) for run in ("ended", "open", "paused")] == [5, 3, 3]
+    assert await store.journal.unfinished() == ["open"]
+    assert await store.leases.orphaned() == ["open"]
+    assert dict(await store.runs.count_runs("service-api")) == {"paused": 1, "running": 1, "succeeded": 1}
     if version > "0001":
-        assert [(due.run, due.url) for due in await store.due_callbacks(1e12)] == [("line", "http://example.com/hook")]
-        assert (await store.find_answer("a1", "kept")) == IdempotencyRecord(
+        assert [(due.run, due.url) for due in await store.callbacks.due_callbacks(1e12)] == [
+            ("line", "http://example.com/hook")
+        ]
+        assert await store.idempotency.claim("a1", "kept", "other", 10.0, 0.0) == IdempotencyRecord(
             "a1", "kept", "digest", 9.0, 202, b'{"a": 1}'
         )
-        assert [batch.id for batch in await store.batches("a1")] == ["b1"]
-        assert [line.error for line in await store.batch_lines("b1")] == [None, "line 2: no JSON"]
-        assert dict(await store.count_runs("batch:b1")) == {"failed": 1}
+        assert [batch.id for batch in await store.batches.batches("a1")] == ["b1"]
+        assert [line.error for line in await store.batches.batch_lines("b1")] == [None, "line 2: no JSON"]
+        assert dict(await store.runs.count_runs("batch:b1")) == {"failed": 1}
     else:
-        assert await store.due_callbacks(1e12) == []
-    talked, _ = await store.conversations("a1", "end-ada")
-    assert await store.find_message("ended") is None
+        assert await store.callbacks.due_callbacks(1e12) == []
+    talked, _ = await store.conversations.conversations("a1", "end-ada")
+    assert await store.conversations.find_message("ended") is None
     if version > "0002":
         assert [(each.id, each.inputs) for each in talked] == [("c0", {"name": "礁溪"})]
-        assert [variable.value for variable in await store.conversation_variables("c0")] == ["good"]
-        assert [exchange.answer for exchange in (await store.messages("c0"))[0]] == ["Hi!"]
-        assert [feedback.id for feedback in await store.feedbacks("a1")] == ["fb1"]
-        assert [annotation.hits for annotation in (await store.annotations("a1"))[1]] == [2]
-        assert await store.annotation_reply("a1") == {"score_threshold": 0.9}
+        assert [variable.value for variable in await store.conversations.conversation_variables("c0")] == ["good"]
+        assert [exchange.answer for exchange in (await store.conversations.messages("c0"))[0]] == ["Hi!"]
+        assert [feedback.id for feedback in await store.conversations.feedbacks("a1")] == ["fb1"]
+        assert [annotation.hits for annotation in (await store.conversations.annotations("a1"))[1]] == [2]
+        assert await store.conversations.annotation_reply("a1") == {"score_threshold": 0.9}
     else:
         assert talked == []
     await store.aclose()
@@ -132,22 +134,22 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
 async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Path) -> None:
     _of_old(version, tmp_path / "old.db")
     # two at once: one migrates, the other waits for it
-    store, other = await asyncio.gather(*(SqlStore.open(f"sqlite:///{tmp_path}/old.db") for _ in range(2)))
-    await store.append(numbered("open", [RunEnded("stopped")], after=3))
-    await other.append(numbered("paused", [RunResumed(), RunEnded("succeeded")], after=3))
-    assert await store.unfinished() == []
+    store, other = await asyncio.gather(*(SqlStorage.open(f"sqlite:///{tmp_path}/old.db") for _ in range(2)))
+    await store.journal.append(numbered("open", [RunEnded("stopped")], after=3))
+    await other.journal.append(numbered("paused", [RunResumed(), RunEnded("succeeded")], after=3))
+    assert await store.journal.unfinished() == []
     asked = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b2")
-    await store.append(numbered("new", [asked, RunEnded("succeeded")]))
-    assert "new" in [callback.run for callback in await other.due_callbacks(1e12)]
-    assert dict(await other.count_runs("batch:b2")) == {"succeeded": 1}
-    await store.add_conversation(Conversation("c1", "a1", "end-ada", "New", {}, "", 10.0, 10.0), [])
+    await store.journal.append(numbered("new", [asked, RunEnded("succeeded")]))
+    assert "new" in [callback.run for callback in await other.callbacks.due_callbacks(1e12)]
+    assert dict(await other.runs.count_runs("batch:b2")) == {"succeeded": 1}
+    await store.conversations.add_conversation(Conversation("c1", "a1", "end-ada", "New", {}, "", 10.0, 10.0), [])
     said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
-    await store.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
-    assert [exchange.answer for exchange in (await other.messages("c1"))[0]] == ["Hi!"]
+    await store.journal.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
+    assert [exchange.answer for exchange in (await other.conversations.messages("c1"))[0]] == ["Hi!"]
     made = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
-    await store.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), made)
-    assert [key.id for key in await other.keys()] == ["k1", "k2"]
-    assert await other.audit("team") == [made]
+    await store.catalog.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), made)
+    assert [key.id for key in await other.catalog.keys()] == ["k1", "k2"]
+    assert await other.catalog.audit("team") == [made]
     await store.aclose()
     await other.aclose()
     _migrated(tmp_path / "migrated.db")
@@ -165,8 +167,8 @@ async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tm
     old.executemany(row, [(run, "c0", number, at) for run, number, at in placed] + [("free", None, 0, 1.0)])
     old.commit()
     old.close()
-    store = await SqlStore.open(f"sqlite:///{tmp_path}/old.db")
-    found = [(each.id, each.number, each.retry_of) for each in (await store.messages("c0"))[0]]
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/old.db")
+    found = [(each.id, each.number, each.retry_of) for each in (await store.conversations.messages("c0"))[0]]
     assert found == [
         ("m2", 2, None),
         ("b", 1, "m0"),
@@ -177,17 +179,17 @@ async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tm
     ]
     said = replace(queued("late", "a1"), system={"query": "?", "dialogue_count": 2}, conversation="c0")
     with pytest.raises(SequenceConflict):
-        await store.append(numbered("late", [said]))
+        await store.journal.append(numbered("late", [said]))
     await store.aclose()
 
 
 def test_opening_at_the_newest_schema_does_not_import_alembic(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys\n"
-        "from headrace.stores.sql import SqlStore\n"
+        "from headrace.stores.sql import SqlStorage\n"
         "async def main():\n"
         "    for _ in range(2):\n"
-        "        await (await SqlStore.open(sys.argv[1])).aclose()\n"
+        "        await (await SqlStorage.open(sys.argv[1])).aclose()\n"
         "asyncio.run(main())\n"
         "print([name for name in ('alembic', 'sqlalchemy.orm') if name in sys.modules])\n"
     )
@@ -199,14 +201,14 @@ def test_opening_at_the_newest_schema_does_not_import_alembic(tmp_path: Path) ->
 
 async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "new.db"
-    await (await SqlStore.open(f"sqlite:///{file}")).aclose()
+    await (await SqlStorage.open(f"sqlite:///{file}")).aclose()
     newer = sqlite3.connect(file)
     newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.commit()
     newer.close()
     before = _schema(file)
     with pytest.raises(StoreError, match=r"newer version of Headrace \(schema 9999"):
-        await SqlStore.open(f"sqlite:///{file}")
+        await SqlStorage.open(f"sqlite:///{file}")
     assert _schema(file) == before
 
 
@@ -216,7 +218,7 @@ async def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     other.execute("CREATE TABLE runs (id INTEGER)")
     other.close()
     with pytest.raises(StoreError, match="tables that Headrace did not make: runs"):
-        await SqlStore.open(f"sqlite:///{file}")
+        await SqlStorage.open(f"sqlite:///{file}")
 
 
 @pytest.mark.parametrize(
@@ -232,26 +234,26 @@ async def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
 )
 async def test_a_url_that_cannot_be_used_is_refused(url: str, what: str) -> None:
     with pytest.raises(StoreError, match=what):
-        await SqlStore.open(url)
+        await SqlStorage.open(url)
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("This is a letter, and no database at all. " * 100)
     with pytest.raises(StoreError, match="cannot be opened: file is not a database"):
-        await SqlStore.open(f"sqlite:///{tmp_path}/text.db")
+        await SqlStorage.open(f"sqlite:///{tmp_path}/text.db")
     with pytest.raises(StoreError, match="cannot be created"):
-        await SqlStore.open(f"sqlite:///{tmp_path}/text.db/inside.db")
+        await SqlStorage.open(f"sqlite:///{tmp_path}/text.db/inside.db")
 
 
 async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
-    await (await SqlStore.open(f"sqlite:///{tmp_path}/deep/er/headrace.db")).aclose()
+    await (await SqlStorage.open(f"sqlite:///{tmp_path}/deep/er/headrace.db")).aclose()
     assert (tmp_path / "deep/er/headrace.db").exists()
 
 
 async def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
-    stores = await asyncio.gather(*(SqlStore.open(f"sqlite:///{tmp_path}/new.db") for _ in range(6)))
+    stores = await asyncio.gather(*(SqlStorage.open(f"sqlite:///{tmp_path}/new.db") for _ in range(6)))
     for n, store in enumerate(stores):
-        await store.append(whole(f"r{n}"))
-    assert [len(await stores[0].read(f"r{n}")) for n in range(6)] == [5] * 6
+        await store.journal.append(whole(f"r{n}"))
+    assert [len(await stores[0].journal.read(f"r{n}")) for n in range(6)] == [5] * 6
     for store in stores:
         await store.aclose()

@@ -34,7 +34,7 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.stores.encoding import decode
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.database import upgrade
 from headrace.values import File, Variable
 
@@ -115,10 +115,10 @@ def _restore(journal: Path, file: Path) -> None:
 async def test_an_old_journal_is_read_as_it_was_written(journal: Path, tmp_path: Path) -> None:
     file = tmp_path / "old.db"
     _restore(journal, file)
-    store = await SqlStore.open(f"sqlite:///{file}")
-    records = await store.read("golden")
-    shorter = await store.read("shorter")
-    chat = await store.read("chat")
+    store = await SqlStorage.open(f"sqlite:///{file}")
+    records = await store.journal.read("golden")
+    shorter = await store.journal.read("shorter")
+    chat = await store.journal.read("chat")
     await store.aclose()
     assert [record.event for record in records] == EXPECTED
     assert [record.at for record in records] == [1760000000.25 + seq for seq in range(1, len(EXPECTED) + 1)]

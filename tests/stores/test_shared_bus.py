@@ -13,38 +13,39 @@ import pytest
 from headrace.brokers.shared import SharedBus
 from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
-from headrace.stores.sql import SqlStore
+from headrace.stores.sql import SqlStorage
+from headrace.stores.sql.journal import SqlJournal
 from tests.contracts.examples import numbered, queued
 
 
-class Counted(SqlStore):
-    """A store that counts what it is asked."""
+class Counted(SqlJournal):
+    """A journal that counts what it is asked."""
 
     numbered = 0
     away = False
     refused: asyncio.Event
 
-    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+    async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
         self.numbered += 1
         if self.away:
             self.refused.set()
             raise StoreError("database is locked")
-        return await super().numbers(of)
+        return await super().last_sequences(of)
 
 
 class Two:
-    def __init__(self, here: Counted, elsewhere: SqlStore) -> None:
+    def __init__(self, here: SqlStorage, elsewhere: SqlStorage) -> None:
         self.here, self.elsewhere = here, elsewhere
         self.driven: set[RunId] = set()
-        self.bus = SharedBus(here, lambda: self.driven)
+        self.journal = Counted(here.database, here.writer)
+        self.journal.refused = asyncio.Event()
+        self.bus = SharedBus(self.journal, lambda: self.driven)
 
 
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[Two]:
     url = f"sqlite:///{tmp_path}/headrace.db"
-    here, elsewhere = await Counted.open(url), await SqlStore.open(url)
-    assert isinstance(here, Counted)
-    here.refused = asyncio.Event()
+    here, elsewhere = await SqlStorage.open(url), await SqlStorage.open(url)
     both = Two(here, elsewhere)
     looking = asyncio.create_task(both.bus.run())
     yield both
@@ -64,78 +65,78 @@ async def until(live: AsyncIterator[Sequence[Record]], seq: int) -> list[Record]
 
 
 async def test_what_another_process_writes_is_received_soon(two: Two) -> None:
-    await two.elsewhere.append(numbered("r1", [queued("r1"), RunStarted()]))
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
     late: list[float] = []
     async with two.bus.subscribe("r1") as live:
         first = await until(live, 2)
         assert [record.seq for record in first] == [2], "the newest: who lacks more reads the journal"
         for seq in range(3, 13):
             since = time.monotonic()
-            await two.elsewhere.append(numbered("r1", [NodeStarted(str(seq))], after=seq - 1))
+            await two.elsewhere.journal.append(numbered("r1", [NodeStarted(str(seq))], after=seq - 1))
             assert [record.seq for record in await until(live, seq)] == [seq]
             late.append(time.monotonic() - since)
     assert min(late) < 0.2, late
 
 
 async def test_several_records_written_at_once_come_in_order_and_once(two: Two) -> None:
-    await two.elsewhere.append(numbered("r1", [queued("r1")]))
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1")]))
     async with two.bus.subscribe("r1") as one, two.bus.subscribe("r1") as other:
         await until(one, 1)
-        await two.elsewhere.append(numbered("r1", [NodeStarted(str(n)) for n in range(50)], after=1))
-        await two.elsewhere.append(numbered("r1", [RunEnded("succeeded")], after=51))
+        await two.elsewhere.journal.append(numbered("r1", [NodeStarted(str(n)) for n in range(50)], after=1))
+        await two.elsewhere.journal.append(numbered("r1", [RunEnded("succeeded")], after=51))
         assert [record.seq for record in await until(one, 52)] == [*range(2, 53)]
         assert [record.seq for record in await until(other, 52)][-51:] == [*range(2, 53)]
 
 
 async def test_a_run_that_is_driven_here_is_not_looked_for(two: Two) -> None:
-    await two.here.append(numbered("r1", [queued("r1")]))
-    await two.elsewhere.append(numbered("r2", [queued("r2")]))
+    await two.here.journal.append(numbered("r1", [queued("r1")]))
+    await two.elsewhere.journal.append(numbered("r2", [queued("r2")]))
     two.driven.add("r1")
     async with two.bus.subscribe("r1") as live:
         async with two.bus.subscribe("r2") as other:
             await until(other, 1)
-        asked = two.here.numbered
-        await two.here.append(numbered("r1", [RunStarted()], after=1))
+        asked = two.journal.numbered
+        await two.here.journal.append(numbered("r1", [RunStarted()], after=1))
         two.bus.publish(numbered("r1", [RunStarted()], after=1))
         assert [record.seq for record in await until(live, 2)] == [2]
         async with two.bus.subscribe("r2") as other:
             await until(other, 1)
-    assert two.here.numbered == asked + 1, "for the other run, and as that one is new here"
+    assert two.journal.numbered == asked + 1, "for the other run, and as that one is new here"
 
 
 async def test_nothing_is_looked_for_while_nothing_changes(two: Two) -> None:
-    await two.elsewhere.append(numbered("r1", [queued("r1")]))
-    looks, changed = asyncio.Semaphore(0), two.here.changed
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1")]))
+    looks, changed = asyncio.Semaphore(0), two.journal.changed
 
     async def counted() -> bool:
         looks.release()
         return await changed()
 
-    two.here.changed = counted
+    two.journal.changed = counted
     async with two.bus.subscribe("r1") as live:
         await until(live, 1)
         await looks.acquire()
-        asked = two.here.numbered
+        asked = two.journal.numbered
         for _ in range(5):
             await looks.acquire()
-        assert two.here.numbered <= asked + 1
+        assert two.journal.numbered <= asked + 1
 
 
 async def test_what_was_written_while_the_database_was_away_is_received_after(two: Two) -> None:
-    await two.elsewhere.append(numbered("r1", [queued("r1")]))
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1")]))
     async with two.bus.subscribe("r1") as live:
         await until(live, 1)
-        two.here.away = True
-        await two.elsewhere.append(numbered("r1", [RunStarted()], after=1))
+        two.journal.away = True
+        await two.elsewhere.journal.append(numbered("r1", [RunStarted()], after=1))
         async with asyncio.timeout(10):
-            await two.here.refused.wait()
-        two.here.away = False
+            await two.journal.refused.wait()
+        two.journal.away = False
         assert (await until(live, 2))[-1].seq == 2
 
 
 async def test_a_store_sees_what_others_commit(two: Two) -> None:
-    await two.here.changed()
-    assert not await two.here.changed()
-    await two.elsewhere.append(numbered("r1", [queued("r1")]))
-    assert await two.here.changed()
-    assert not await two.here.changed()
+    await two.here.journal.changed()
+    assert not await two.here.journal.changed()
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1")]))
+    assert await two.here.journal.changed()
+    assert not await two.here.journal.changed()

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, exc, text
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunStarted
-from headrace.stores.sql import SqlStore, database
+from headrace.stores.sql import SqlStorage, database
 from headrace.stores.sql.failures import is_duplicate, is_transient
 from headrace.stores.sql.statements import Call
 from tests.contracts.examples import numbered, queued
@@ -29,18 +29,18 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStore]:
-    opened = await SqlStore.open(url)
+async def store(url: str) -> AsyncIterator[SqlStorage]:
+    opened = await SqlStorage.open(url)
     yield opened
     await opened.aclose()
 
 
-async def failure_of(store: SqlStore, statement: str, *values: object) -> StoreError:
+async def failure_of(store: SqlStorage, statement: str, *values: object) -> StoreError:
     def work(connection: Connection) -> object:
         return connection.exec_driver_sql(statement, values).rowcount
 
     with pytest.raises(StoreError) as failed:
-        await store._writer.submit(Call(work, "it"))
+        await store.writer.submit(Call(work, "it"))
     return failed.value
 
 
@@ -57,49 +57,49 @@ async def failure_of(store: SqlStore, statement: str, *values: object) -> StoreE
         pytest.param(object(), id="what is not a value at all"),
     ],
 )
-async def test_what_a_column_does_not_take_fails_for_good(store: SqlStore, value: object) -> None:
+async def test_what_a_column_does_not_take_fails_for_good(store: SqlStorage, value: object) -> None:
     found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, ?, ?)", "b", 1.0, value)
     assert not found.transient
-    assert store._database.health.problem is None, "the database itself is well"
+    assert store.database.health.problem is None, "the database itself is well"
 
 
-async def test_a_statement_that_is_wrong_fails_for_good(store: SqlStore) -> None:
+async def test_a_statement_that_is_wrong_fails_for_good(store: SqlStorage) -> None:
     assert not (await failure_of(store, "INSERT INTO nowhere VALUES (1)")).transient
 
 
-async def test_a_text_that_is_too_large_fails_for_good(store: SqlStore) -> None:
+async def test_a_text_that_is_too_large_fails_for_good(store: SqlStorage) -> None:
     found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (zeroblob(2147483647), 1, 1)")
     assert not found.transient
 
 
-async def test_a_locked_database_may_pass(store: SqlStore, url: str) -> None:
+async def test_a_locked_database_may_pass(store: SqlStorage, url: str) -> None:
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError) as failed:
-        await store.append(numbered("r1", [queued("r1")]))
+        await store.journal.append(numbered("r1", [queued("r1")]))
     assert failed.value.transient
-    assert store._database.health.problem == "database is locked"
+    assert store.database.health.problem == "database is locked"
     holder.execute("ROLLBACK")
     holder.close()
-    await store.append(numbered("r1", [queued("r1")]))
-    assert store._database.health.problem is None
+    await store.journal.append(numbered("r1", [queued("r1")]))
+    assert store.database.health.problem is None
 
 
-async def test_a_full_database_may_pass(store: SqlStore) -> None:
+async def test_a_full_database_may_pass(store: SqlStorage) -> None:
     def work(connection: Connection) -> None:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
-    await store._writer.submit(Call(work, "it"))
+    await store.writer.submit(Call(work, "it"))
     found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, 1, 1)", "x" * 100_000)
     assert found.transient
     assert "full" in found.reason
 
 
 async def test_a_file_that_cannot_be_opened_may_pass(url: str) -> None:
-    store = await SqlStore.open(url)
-    await store.append(numbered("r1", [queued("r1")]))
-    store._database.engine.dispose()
+    store = await SqlStorage.open(url)
+    await store.journal.append(numbered("r1", [queued("r1")]))
+    store.database.engine.dispose()
     file, away = Path(url.removeprefix("sqlite:///")), Path(url.removeprefix("sqlite:///") + ".away")
 
     def swap() -> None:
@@ -112,10 +112,10 @@ async def test_a_file_that_cannot_be_opened_may_pass(url: str) -> None:
 
     await asyncio.to_thread(swap)
     with pytest.raises(StoreError) as failed:
-        await store.read("r1")
+        await store.journal.read("r1")
     assert failed.value.transient
     await asyncio.to_thread(swap)
-    assert len(await store.read("r1")) == 1
+    assert len(await store.journal.read("r1")) == 1
     await store.aclose()
 
 
@@ -124,22 +124,22 @@ async def test_a_file_that_may_not_grow_fails_for_a_while(tmp_path: Path) -> Non
         "import asyncio, resource, signal, sys\n"
         "from headrace.errors import StoreError\n"
         "from headrace.kernel.events import NodeSucceeded\n"
-        "from headrace.stores.sql import SqlStore\n"
+        "from headrace.stores.sql import SqlStorage\n"
         "from tests.contracts.examples import numbered, queued\n"
         "async def main():\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "    store = await SqlStore.open(sys.argv[1])\n"
-        "    await store.append(numbered('r1', [queued('r1')]))\n"
+        "    store = await SqlStorage.open(sys.argv[1])\n"
+        "    await store.journal.append(numbered('r1', [queued('r1')]))\n"
         "    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))\n"
         "    huge = numbered('r1', [NodeSucceeded('n', {'text': 'x' * 4_000_000})], after=1)\n"
         "    try:\n"
-        "        await store.append(huge)\n"
+        "        await store.journal.append(huge)\n"
         "    except StoreError as error:\n"
         "        print(error.transient, error.reason)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))\n"
-        "    await store.append(huge)\n"
-        "    print(len(await store.read('r1')), store._database.health.problem)\n"
+        "    await store.journal.append(huge)\n"
+        "    print(len(await store.journal.read('r1')), store.database.health.problem)\n"
         "    await store.aclose()\n"
         "asyncio.run(main())\n"
     )
@@ -157,39 +157,39 @@ async def test_a_file_that_may_not_grow_fails_for_a_while(tmp_path: Path) -> Non
     assert second == "2 None"
 
 
-async def test_only_a_number_that_is_taken_is_a_conflict(store: SqlStore) -> None:
-    await store.append(numbered("r1", [queued("r1"), RunStarted()]))
+async def test_only_a_number_that_is_taken_is_a_conflict(store: SqlStorage) -> None:
+    await store.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
     with pytest.raises(SequenceConflict):
-        await store.append(numbered("r1", [NodeStarted("a")], after=1))
+        await store.journal.append(numbered("r1", [NodeStarted("a")], after=1))
     with pytest.raises(StoreError) as failed:
-        await store.append([Record("r1", 3, float("nan"), NodeStarted("a"))])  # a clock that has gone mad
+        await store.journal.append([Record("r1", 3, float("nan"), NodeStarted("a"))])  # a clock that has gone mad
     assert not failed.value.transient
 
 
-async def test_a_sum_that_no_integer_holds_still_ends_the_run(store: SqlStore) -> None:
+async def test_a_sum_that_no_integer_holds_still_ends_the_run(store: SqlStorage) -> None:
     huge = RunEnded("succeeded", {"n": 10**40}, None, 10**30, 10**30, 10**30)
-    await store.append(numbered("r1", [queued("r1"), RunStarted(), huge]))
-    found = await store.find_run("r1")
+    await store.journal.append(numbered("r1", [queued("r1"), RunStarted(), huge]))
+    found = await store.runs.find_run("r1")
     assert found is not None
     assert (found.status, found.tokens, found.steps) == ("succeeded", 2**63 - 1, 2**31 - 1)
-    assert (await store.read("r1"))[-1].event == huge
-    assert await store.read("r1", after=10**30) == []
+    assert (await store.journal.read("r1"))[-1].event == huge
+    assert await store.journal.read("r1", after=10**30) == []
 
 
 async def test_it_is_logged_once_that_the_database_goes_and_once_that_it_is_back(
-    store: SqlStore, url: str, caplog: pytest.LogCaptureFixture
+    store: SqlStorage, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "headrace")
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     for _ in range(5):
-        told = await asyncio.gather(*(store.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in range(20)),
+        told = await asyncio.gather(*(store.journal.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in range(20)),
                                     return_exceptions=True)  # fmt: skip
         assert all(isinstance(each, StoreError) for each in told)
     holder.execute("ROLLBACK")
     holder.close()
     for n in range(5):
-        await store.append(numbered(f"r{n}", [queued(f"r{n}")]))
+        await store.journal.append(numbered(f"r{n}", [queued(f"r{n}")]))
     went, back = [record for record in caplog.records if record.name.startswith("headrace.stores")]
     assert went.levelno == logging.ERROR
     assert "cannot be written, and is tried again until it can: database is locked" in went.getMessage()

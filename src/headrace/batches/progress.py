@@ -100,7 +100,7 @@ class BatchProgress:
     async def progress(self, batch: Batch) -> Progress:
         """How far a batch is."""
         refused = await self._count_refused(batch)
-        runs = Counter(await self._batches.count_runs(source_of(batch.id)))
+        runs = Counter(await self._run_service.runs.count_runs(source_of(batch.id)))
         waiting = max(0, batch.total - refused - runs.total())
         stopped = batch.status == "stopped"
         return Progress(

@@ -21,7 +21,7 @@ from headrace.conversations.messages import CHATS, Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.status import FINAL, PAUSED, RUNNING, status_of
-from headrace.ports import BATCH, Batch, Batches, BatchLine, Principal, RunFilter
+from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, Principal, RunFilter
 from headrace.rate_limits import CALL, Call, LimitReached
 from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
@@ -42,13 +42,13 @@ class BatchRunner:
     """Works at the open batches. `run` goes on until it is cancelled; batches then go on in the next process. Of
     several processes on one database one works at a batch: it claims it before it begins."""
 
-    def __init__(self, run_service: RunService, batches: Batches, chats: Chats) -> None:
+    def __init__(self, run_service: RunService, batches: Batches, claims: Claims, chats: Chats) -> None:
         self.batches = batches
         self.lines = BatchProgress(run_service, batches)
         self._run_service = run_service
         self._chats = chats
         self._clock = run_service.world.clock
-        self._claims = run_service.world.journal
+        self._claims = claims
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # look for batches, too, that were stopped and may have runs under way
@@ -196,7 +196,7 @@ class BatchRunner:
     async def _begin(self, open_: OpenBatch, group: asyncio.TaskGroup, common: Submission) -> None:
         """Begins line after line, and finds those that were begun before."""
         batch, run_service = open_.batch, self._run_service
-        before = sum((await self.batches.count_runs(source_of(batch.id))).values())
+        before = sum((await self._run_service.runs.count_runs(source_of(batch.id))).values())
         unfinished = await self._unfinished(batch) if before else set[RunId]()
         number = -1  # of lines that can become runs
         next_at = 0.0  # when the next may be begun, by the loop's clock

@@ -74,7 +74,7 @@ class SharedBus:
             runs = [run for run in runs if run not in self._published]
             if not runs:
                 return
-        for run, head in (await self._journal.numbers(runs)).items():
+        for run, head in (await self._journal.last_sequences(runs)).items():
             # of a run seen for the first time the last record is enough: a follower who lacks more notices the gap
             before = self._published.get(run, head - 1)
             if head > before:

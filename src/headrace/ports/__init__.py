@@ -41,6 +41,7 @@ from headrace.ports.conversations import (
 from headrace.ports.journal import Claims, Journal, Leases, ListedRun, RunFilter, Runs
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
+from headrace.ports.storage import Storage
 
 __all__ = [
     "BATCH",
@@ -82,6 +83,7 @@ __all__ = [
     "Runs",
     "Slot",
     "Snapshot",
+    "Storage",
     "StoredFile",
     "Taken",
     "Version",

@@ -28,20 +28,16 @@ class IdempotencyRecord:
 class IdempotencyStore(Protocol):
     """First answers, kept so that a repeated request gets the same."""
 
-    async def claim_answer(
-        self, app: str, key: str, digest: str, at: float, expired: float
-    ) -> IdempotencyRecord | None:
-        """None: the caller is the first, and is to `keep_answer` or `release_answer`. Else what the first one left.
+    async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
+        """None: the caller is the first, and is to `complete` or `release` it. Else what the first one left.
         One made before `expired` counts as if it were not there."""
         ...
 
-    async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None: ...
+    async def complete(self, app: str, key: str, status: int, body: bytes) -> None: ...
 
-    async def release_answer(self, app: str, key: str) -> None:
+    async def release(self, app: str, key: str) -> None:
         """There is no answer to keep: the next caller is the first again."""
         ...
-
-    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +124,4 @@ class Batches(Protocol):
 
     async def batch_lines(self, batch: str, start: int = 0, limit: int = 1000) -> list[BatchLine]:
         """Lines from an index on, in order."""
-        ...
-
-    async def count_runs(self, source: str) -> Mapping[str, int]:
-        """How many runs of a source (`RunQueued.source`) there are of each status."""
         ...

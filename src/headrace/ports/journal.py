@@ -9,58 +9,7 @@ from typing import Protocol
 from headrace.kernel.events import Record, RunId
 
 
-class Leases(Protocol):
-    """Which of the workers on one database goes on with which run.
-
-    A run belongs to the worker that took it in (RunQueued) or took it up (RunStarted, RunResumed), from the append of
-    that on. Nobody's are those of a process that does no runs, those that are paused or handed back, and those whose
-    worker is dead.
-    """
-
-    async def alive(self) -> bool:
-        """Says that this worker lives: once before runs can be its own, and then every few seconds. Whether another
-        one was found dead."""
-        ...
-
-    async def adrift(self) -> list[RunId]:
-        """The unfinished runs (see `Journal.unfinished`) that are nobody's or this worker's own, oldest first: what a
-        reconciler puts back into the queue."""
-        ...
-
-    async def take_up(self, run: RunId) -> bool:
-        """Makes a run that is nobody's this worker's own. False if it is another's: of two who ask, one gets it."""
-        ...
-
-    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
-        """Makes this worker's runs nobody's, but for those to keep."""
-        ...
-
-    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        """The number of the last event of each of these runs; those that are unknown are left out."""
-        ...
-
-    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        """As `numbers`, as far as another worker can have written them: {} where there is none."""
-        ...
-
-
-class Claims(Protocol):
-    """Which of the workers on one database is at work on what a background loop does: a callback, a batch, retention.
-
-    A claim holds until it is released, or its worker is dead.
-    """
-
-    async def claim(self, names: Collection[str]) -> set[str]:
-        """Makes those this worker's own that are nobody else's, and returns them with those that it had already: of
-        two who ask, one gets each."""
-        ...
-
-    async def release(self, names: Collection[str]) -> None:
-        """Gives back those that are this worker's own."""
-        ...
-
-
-class Journal(Leases, Claims, Protocol):
+class Journal(Protocol):
     """Every run's durable events, in order. (run, seq) is written once: a second writer gets SequenceConflict."""
 
     def append(self, records: Sequence[Record]) -> Awaitable[None]:
@@ -87,6 +36,58 @@ class Journal(Leases, Claims, Protocol):
 
     async def unfinished(self) -> list[RunId]:
         """Runs without a RunEnded (and not paused), oldest first, whoever goes on with them."""
+        ...
+
+    async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        """The number of the last event of each of these runs; unknown ones are left out."""
+        ...
+
+
+class Leases(Protocol):
+    """Which worker on a database drives which run.
+
+    A run belongs to the worker that accepted it (RunQueued) or acquired it (RunStarted, RunResumed), from the append of
+    that event on. Runs accepted by a process without a worker, paused or released runs, and runs of a dead worker
+    belong to nobody.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether another worker was alive at the last heartbeat: only then can it have written to runs driven here."""
+        ...
+
+    async def heartbeat(self) -> bool:
+        """Shows that this worker is alive: once before it can own runs, and then every few seconds. Whether another
+        one was found dead."""
+        ...
+
+    async def orphaned(self) -> list[RunId]:
+        """The unfinished runs (see `Journal.unfinished`) that belong to nobody or to this worker, oldest first: what a
+        reconciler puts back into the queue."""
+        ...
+
+    async def acquire(self, run: RunId) -> bool:
+        """Makes a run that belongs to nobody this worker's. False if it is another's: one of two callers gets it."""
+        ...
+
+    async def release(self, keep: Collection[RunId] = ()) -> None:
+        """Gives up this worker's runs, except those to keep."""
+        ...
+
+
+class Claims(Protocol):
+    """Which worker on a database handles a piece of background work: a callback, a batch, retention.
+
+    A claim holds until it is released, or its worker is dead.
+    """
+
+    async def claim(self, names: Collection[str]) -> set[str]:
+        """Claims the names that no other worker has. Returns those that are this worker's then: one of two callers
+        gets each."""
+        ...
+
+    async def release(self, names: Collection[str]) -> None:
+        """Gives up this worker's claims."""
         ...
 
 
@@ -139,4 +140,8 @@ class Runs(Protocol):
 
     async def find_task(self, task: str) -> RunId | None:
         """The run that a task id names."""
+        ...
+
+    async def count_runs(self, source: str) -> Mapping[str, int]:
+        """How many runs of a source (`RunQueued.source`) there are of each status."""
         ...

@@ -33,7 +33,7 @@ from headrace.kernel.retry import fork
 from headrace.kernel.secrets import Mask
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
-from headrace.ports import Conversations, Queue, Runs
+from headrace.ports import Queue, Storage
 from headrace.rate_limits import Limiter
 from headrace.runs.feed import RecordFeed
 from headrace.runs.submission import Submission
@@ -81,16 +81,16 @@ class RunService:
         apps: Apps,
         world: World,
         queue: Queue,
-        runs: Runs,
-        conversations: Conversations,
+        storage: Storage,
         max_active: int = 0,
         limiter: Limiter | None = None,
     ) -> None:
         self.apps = apps
         self.world = world
         self.queue = queue
-        self.runs = runs
-        self.conversations = conversations
+        self.runs = storage.runs
+        self.conversations = storage.conversations
+        self.leases = storage.leases
         self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
         self.limiter = limiter  # None: nothing else is limited
         self._active: Counter[str] = Counter()

@@ -111,7 +111,7 @@ class Worker:
     async def _release_runs(self) -> None:
         """Gives up the ownership of runs that are not driven here."""
         try:
-            await self.run_service.world.journal.hand_back(self.run_service.driving.keys())
+            await self.run_service.leases.release(self.run_service.driving.keys())
         except StoreError as error:
             logger.warning("queued runs will be picked up by another worker after the lease expires: %s", error)
 
@@ -218,7 +218,7 @@ class Worker:
         if _to_stop(records):
             return True
         begun = any(isinstance(record.event, RunStarted) for record in records)
-        return not begun or await self.run_service.world.journal.take_up(run)
+        return not begun or await self.run_service.leases.acquire(run)
 
     async def _driven(self, run: RunId, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
         run_service = self.run_service
@@ -271,21 +271,23 @@ class Worker:
             self._call_back()
 
     async def _requeue_orphaned(self) -> None:
-        for run in await self.run_service.world.journal.adrift():
+        for run in await self.run_service.leases.orphaned():
             if run not in self._held and run not in self._resting:
                 await self.run_service.queue.put(run)
 
     async def _heartbeat(self) -> None:
-        if await self.run_service.world.journal.alive():
+        if await self.run_service.leases.heartbeat():
             self._reconciler.wake()  # another worker was found dead
         await self._detect_lost_leases()
 
     async def _detect_lost_leases(self) -> None:
         """Stops driving runs that another process has stopped or taken over, though their nodes are still working."""
         driving = self.run_service.driving
-        for run, head in (await self.run_service.world.journal.heads(driving.keys())).items():
+        if not self.run_service.leases.shared:
+            return
+        for run, last in (await self.run_service.world.journal.last_sequences(driving.keys())).items():
             # a driver already knows what it writes itself
-            if (driver := driving.get(run)) is not None and head > driver.state.seq:
+            if (driver := driving.get(run)) is not None and last > driver.state.seq:
                 driver.overtaken()
 
 

@@ -91,7 +91,7 @@ async def serve(
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),
             ),
-            NativeServices(running.answers, running.webhook_sender, running.batch_runner),
+            NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner),
             speech=running.speech,
         )
 

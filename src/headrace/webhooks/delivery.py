@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from headrace import __version__
 from headrace.background import Periodic, back_off, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
-from headrace.ports import CALLBACK, Callback, Callbacks
+from headrace.ports import CALLBACK, Callback, Callbacks, Claims
 from headrace.ports.services import Http, HttpRequest
 from headrace.runs.service import RunService
 from headrace.webhooks.delivery_policy import DeliveryPolicy
@@ -73,6 +73,7 @@ class WebhookSender:
         self,
         run_service: RunService,
         callbacks: Callbacks,
+        claims: Claims,
         http: Http,
         secret: bytes,
         policy: DeliveryPolicy | None = None,
@@ -85,7 +86,7 @@ class WebhookSender:
         self._policy = policy or DeliveryPolicy()
         self._watch = watch
         self._clock = run_service.world.clock
-        self._claims = run_service.world.journal
+        self._claims = claims
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._room = asyncio.Semaphore(self._policy.concurrency)
         self._receivers: dict[str, _Receiver] = {}

@@ -47,8 +47,8 @@ class _Making:
 class Idempotency:
     """Gives first answers again. One for all endpoints. `clock` gives seconds since the epoch."""
 
-    def __init__(self, answers: IdempotencyStore, clock: Callable[[], float] = time.time) -> None:
-        self._answers = answers
+    def __init__(self, store: IdempotencyStore, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
         self._clock = clock
         self._making: dict[tuple[str, str], _Making] = {}
 
@@ -96,7 +96,7 @@ class Idempotency:
         mine = False
         try:
             now = self._clock()
-            record = await self._answers.claim_answer(app, key, digest, now, now - KEPT_SECONDS)
+            record = await self._store.claim(app, key, digest, now, now - KEPT_SECONDS)
             if record is None:
                 making.digest, mine = digest, True
                 return making, now, True
@@ -106,7 +106,7 @@ class Idempotency:
             if now - record.created_at >= ABANDONED_SECONDS:
                 # the same time as before, because the id follows from it
                 at = record.created_at
-                taken = await self._answers.claim_answer(app, key, digest, at, math.nextafter(at, math.inf))
+                taken = await self._store.claim(app, key, digest, at, math.nextafter(at, math.inf))
                 if taken is None:
                     making.digest, mine = digest, True
                     return making, at, False
@@ -127,18 +127,18 @@ class Idempotency:
             if 200 <= answer.status_code < 300:
                 body = _STREAM if isinstance(answer, EventStream) else bytes(answer.body)
                 try:
-                    await self._answers.keep_answer(app, key, answer.status_code, body)
+                    await self._store.complete(app, key, answer.status_code, body)
                 except BaseException:
                     if isinstance(answer, EventStream):
                         await answer.drop()
                     raise
                 kept = IdempotencyRecord(app, key, making.digest or "", since, answer.status_code, body)
             elif answer.status_code < 500:
-                await self._answers.release_answer(app, key)
+                await self._store.release(app, key)
             return answer if new else _again(answer)
         except RequestError as error:
             if error.status < 500:
-                await self._answers.release_answer(app, key)
+                await self._store.release(app, key)
             raise
         finally:
             self._done(app, key, making, kept)

@@ -14,10 +14,10 @@ from headrace.webhooks import WebhookSender
 class NativeServices:
     """Filled in by `server.serve`; `idempotency` is the one that all endpoints share."""
 
-    answers: IdempotencyStore
+    idempotency_store: IdempotencyStore
     webhook_sender: WebhookSender
     batch_runner: BatchRunner
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:
-        self.idempotency = Idempotency(self.answers)
+        self.idempotency = Idempotency(self.idempotency_store)

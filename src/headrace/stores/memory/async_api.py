@@ -18,9 +18,7 @@ class MemoryIdempotency:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str], IdempotencyRecord] = {}  # oldest first
 
-    async def claim_answer(
-        self, app: str, key: str, digest: str, at: float, expired: float
-    ) -> IdempotencyRecord | None:
+    async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
         known = self._answers.get((app, key))
         if known is not None and known.created_at >= expired:
             return known
@@ -38,34 +36,31 @@ class MemoryIdempotency:
         for name in old:
             del self._answers[name]
 
-    async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None:
+    async def complete(self, app: str, key: str, status: int, body: bytes) -> None:
         known = self._answers.get((app, key))
         if known is not None and known.status is None:
             self._answers[app, key] = replace(known, status=status, body=body)
 
-    async def release_answer(self, app: str, key: str) -> None:
+    async def release(self, app: str, key: str) -> None:
         known = self._answers.get((app, key))
         if known is not None and known.status is None:
             del self._answers[app, key]
 
-    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None:
-        return self._answers.get((app, key))
-
-    def _remove_answers(self, app: str) -> None:
+    def remove_of(self, app: str) -> None:
         self._answers = {name: answer for name, answer in self._answers.items() if answer.app != app}
 
 
 class MemoryCallbacks:
-    """Callbacks. Of those that are not to be tried any more only the last `keep` are remembered."""
+    """Implements Callbacks. Of those that are delivered or failed only the last `keep` are kept."""
 
-    def __init__(self, keep: int) -> None:
-        self._keep_callbacks = keep
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
         self._callbacks: dict[str, Callback] = {}
         self._of_runs: dict[RunId, list[str]] = {}  # ids, oldest first
         self._pending: dict[str, None] = {}
         self._settled: dict[str, None] = {}  # in the order in which they were
 
-    def _add_callback(self, callback: Callback) -> None:
+    def add(self, callback: Callback) -> None:
         self._callbacks[callback.id] = callback
         self._of_runs.setdefault(callback.run, []).append(callback.id)
         self._pending[callback.id] = None
@@ -85,7 +80,7 @@ class MemoryCallbacks:
         self._pending.pop(callback.id, None)
         self._settled.pop(callback.id, None)
         (self._pending if callback.status == "pending" else self._settled)[callback.id] = None
-        if len(self._settled) > self._keep_callbacks:
+        if len(self._settled) > self._keep:
             self._remove_callback(next(iter(self._settled)))
 
     async def find_callback(self, callback: str) -> Callback | None:
@@ -102,17 +97,17 @@ class MemoryCallbacks:
         if not self._of_runs[run]:
             del self._of_runs[run]
 
-    def _remove_pending(self, app: str) -> None:
+    def remove_of(self, app: str) -> None:
         for name in [name for name in self._pending if self._callbacks[name].app == app]:
             self._remove_callback(name)
 
 
 class MemoryBatches:
-    """Batches (all but `count_runs`). Of those that are over, the oldest are forgotten where they have more than
-    `keep` lines between them."""
+    """Implements Batches. Of those that have ended, the oldest are forgotten where they have more than `keep` lines
+    in total."""
 
     def __init__(self, keep: int) -> None:
-        self._keep_lines = keep
+        self._keep = keep
         self._batches: dict[str, Batch] = {}
         self._lines: dict[str, list[BatchLine]] = {}  # by batch, in order
 
@@ -129,7 +124,7 @@ class MemoryBatches:
             (each for each in self._batches.values() if each.status != "running"),
             key=lambda each: (each.ended_at or 0.0, each.created_at),
         )
-        room = self._keep_lines - sum(len(self._lines[each.id]) for each in over)
+        room = self._keep - sum(len(self._lines[each.id]) for each in over)
         for each in over[:-1]:  # the last one stays, however large
             if room >= 0:
                 break
@@ -156,6 +151,6 @@ class MemoryBatches:
         del self._batches[batch]
         del self._lines[batch]
 
-    def _remove_batches(self, app: str) -> None:
+    def remove_of(self, app: str) -> None:
         for batch in [each.id for each in self._batches.values() if each.app == app]:
             self._remove_batch(batch)

@@ -21,8 +21,8 @@ Place = tuple[int, float, RunId]
 """Where an exchange stands in its conversation: its number, when it began, its id."""
 
 
-class MemoryExchanges:
-    """What runs do to conversations: the journal's side of Conversations."""
+class MemoryConversations:
+    """Implements Conversations."""
 
     def __init__(self) -> None:
         self._conversations: dict[str, Conversation] = {}
@@ -32,8 +32,13 @@ class MemoryExchanges:
         self._places: dict[str, list[Place]] = {}  # by conversation, in order
         self._running: dict[str, set[Place]] = {}  # by conversation
         self._feedbacks: dict[RunId, dict[str, Feedback]] = {}  # by end user
+        self._of_end_users: dict[tuple[str, str], dict[str, None]] = {}  # by app and end user
+        self._annotations: dict[str, Annotation] = {}
+        self._replies: dict[str, Mapping[str, Value]] = {}  # by app
 
-    def _is_numbered(self, record: Record) -> bool:
+    # ------------------------------------------------------------------------------------------- from the journal
+
+    def is_numbered(self, record: Record) -> bool:
         """Whether the message that begins with this record has a number that another one of its conversation has."""
         event = record.event
         if not isinstance(event, RunQueued) or event.conversation not in self._places:
@@ -45,15 +50,15 @@ class MemoryExchanges:
         same = places[bisect_left(places, (number, -inf, "")) : bisect_left(places, (number + 1, -inf, ""))]
         return any(self._exchanges[run].retry_of is None for _, _, run in same)
 
-    def _begin_exchange(self, record: Record, queued: RunQueued) -> None:
+    def begin(self, record: Record, queued: RunQueued) -> None:
         if exchange := exchange_of(record, queued):
             self._keep_exchange(exchange)
             if exchange.conversation is not None:
                 insort(self._places.setdefault(exchange.conversation, []), _place(exchange))
         if queued.conversation is not None:
-            self._move(queued.conversation, record.at)
+            self.move(queued.conversation, record.at)
 
-    def _change_exchange(self, record: Record, status: str) -> None:
+    def change(self, record: Record, status: str) -> None:
         if exchange := self._exchanges.get(record.run):
             self._keep_exchange(exchange_after(exchange, record.event, status))
 
@@ -67,18 +72,18 @@ class MemoryExchanges:
         else:
             running.discard(_place(exchange))
 
-    def _move(self, conversation: str, at: float) -> None:
+    def move(self, conversation: str, at: float) -> None:
         known = self._conversations.get(conversation)
         if known is not None and known.updated_at < at:
             self._conversations[conversation] = replace(known, updated_at=at)
 
-    def _assign(self, conversation: str, assignments: Sequence[Assignment]) -> None:
+    def assign(self, conversation: str, assignments: Sequence[Assignment]) -> None:
         ids = {self._variables[each].name: each for each in self._variables_of.get(conversation, ())}
         for each in assignments:
             if known := ids.get(each.name):
                 self._variables[known] = replace(self._variables[known], value=each.value, updated_at=each.at)
 
-    def _forget_exchange(self, run: RunId) -> None:
+    def forget(self, run: RunId) -> None:
         self._feedbacks.pop(run, None)
         exchange = self._exchanges.pop(run, None)
         if exchange is None or exchange.conversation is None:
@@ -87,16 +92,6 @@ class MemoryExchanges:
         del places[bisect_left(places, _place(exchange))]
         if not places:
             del self._places[exchange.conversation], self._running[exchange.conversation]
-
-
-class MemoryConversations(MemoryExchanges):
-    """Conversations."""
-
-    def __init__(self) -> None:
-        MemoryExchanges.__init__(self)
-        self._of_end_users: dict[tuple[str, str], dict[str, None]] = {}  # by app and end user
-        self._annotations: dict[str, Annotation] = {}
-        self._replies: dict[str, Mapping[str, Value]] = {}  # by app
 
     # --------------------------------------------------------------------------------------------- conversations
 
@@ -234,7 +229,7 @@ class MemoryConversations(MemoryExchanges):
         else:
             self._replies[app] = setting
 
-    def _remove_annotations(self, app: str) -> None:
+    def remove_of(self, app: str) -> None:
         self._replies.pop(app, None)
         self._annotations = {name: each for name, each in self._annotations.items() if each.app != app}
 

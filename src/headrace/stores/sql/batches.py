@@ -12,14 +12,14 @@ from sqlalchemy.engine import RowMapping
 from headrace.ports import Batch, BatchLine
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.sql.schema import RUNNING, batch_lines, batches
-from headrace.stores.sql.statements import Call, Part, add, cleaned, inserting
+from headrace.stores.sql.statements import Call, SqlRepository, add, cleaned, inserting
 
 # lines in one transaction, and bytes of inputs: the journal's appends are not to wait long for them
 MOST, LARGEST = 500, 1_000_000
 _LAST = 2**31 - 1  # the highest number that the column takes
 
 
-class SqlBatches(Part):
+class SqlBatches(SqlRepository):
     """Batches (all but `count_runs`)."""
 
     async def add_batch(self, batch: Batch, lines: Sequence[BatchLine]) -> None:

@@ -19,7 +19,7 @@ from headrace.ports import Bucket, Slot, Taken
 from headrace.stores.encoding import clean
 from headrace.stores.memory.buckets import BEGUN_SECONDS, Ask, Level, settle
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.statements import Call, Part, Statements
+from headrace.stores.sql.statements import Call, SqlRepository, Statements
 from headrace.stores.sql.writer import Writer
 
 _MOST = 200  # names in one statement
@@ -41,7 +41,7 @@ _NEVER_BEGUN = (
 )
 
 
-class SqlBuckets(Part):
+class SqlBuckets(SqlRepository):
     """Buckets."""
 
     def __init__(self, database: Database, writer: Writer) -> None:

@@ -10,7 +10,7 @@ from headrace.kernel.events import RunId
 from headrace.ports import CALLBACK, Callback
 from headrace.stores.encoding import clean
 from headrace.stores.sql.schema import PENDING, callbacks, claims, workers
-from headrace.stores.sql.statements import Part, cleaned
+from headrace.stores.sql.statements import SqlRepository, cleaned
 
 _CLAIMED = (
     select(claims.c.name)
@@ -21,7 +21,7 @@ _CLAIMED = (
 """Whether a worker that lives is at work on it."""
 
 
-class SqlCallbacks(Part):
+class SqlCallbacks(SqlRepository):
     """Callbacks."""
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
+from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.schema import (
     PENDING,
     annotation_replies,
@@ -25,10 +26,10 @@ from headrace.stores.sql.schema import (
     keys,
     versions,
 )
-from headrace.stores.sql.statements import Part, add, put
+from headrace.stores.sql.statements import SqlRepository, add, put
 
 
-class SqlCatalog(Part):
+class SqlCatalog(SqlRepository):
     """Implements Catalog."""
 
     # ------------------------------------------------------------------------------------------------------ apps
@@ -63,6 +64,10 @@ class SqlCatalog(Part):
         await self._write(lambda connection: put(connection, apps, values))
 
     async def remove_app(self, app: str) -> bool:
+        """See `Catalog.remove_app`; its pending callbacks and its batches are removed too."""
+        batch_store = SqlBatches(self._database, self._writer)
+        removed_batches = await batch_store.batches(app)
+
         def work(connection: Connection) -> bool:
             connection.execute(delete(keys).where(keys.c.app == app))
             connection.execute(delete(versions).where(versions.c.app == app))
@@ -72,7 +77,10 @@ class SqlCatalog(Part):
             connection.execute(delete(batches).where(batches.c.app == app))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0
 
-        return await self._write(work)
+        removed = await self._write(work)
+        for batch in removed_batches:
+            await batch_store.remove_lines(batch.id)
+        return removed
 
     # -------------------------------------------------------------------------------------------------- versions
 

@@ -25,14 +25,14 @@ from headrace.stores.sql.schema import (
     exchanges,
     feedbacks,
 )
-from headrace.stores.sql.statements import Part, cleaned, inserting, put
+from headrace.stores.sql.statements import SqlRepository, cleaned, inserting, put
 from headrace.values import Value
 
 _MOST = 2**31 - 1  # rows that a statement may be asked for
 _ASKED = 500  # messages asked for in one statement
 
 
-class SqlConversations(Part):
+class SqlConversations(SqlRepository):
     """Conversations."""
 
     # --------------------------------------------------------------------------------------------- conversations

@@ -10,17 +10,15 @@ from sqlalchemy.engine import RowMapping
 from headrace.ports import IdempotencyRecord
 from headrace.stores.encoding import clean
 from headrace.stores.sql.schema import answers
-from headrace.stores.sql.statements import Part, inserting
+from headrace.stores.sql.statements import SqlRepository, inserting
 
 FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is deleted
 
 
-class SqlIdempotency(Part):
+class SqlIdempotency(SqlRepository):
     """Implements IdempotencyStore. Of two processes that claim a key at once, the primary key lets one win."""
 
-    async def claim_answer(
-        self, app: str, key: str, digest: str, at: float, expired: float
-    ) -> IdempotencyRecord | None:
+    async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
         app, key = clean(app), clean(key)
         new = {"app": app, "key": key, "digest": clean(digest), "created_at": at, "status": None, "body": b""}
 
@@ -33,26 +31,19 @@ class SqlIdempotency(Part):
             if connection.execute(claim, new).first() is not None:
                 connection.execute(delete(answers).where(answers.c.created_at < expired - FORGOTTEN))
                 return None
-            return connection.execute(_one(app, key)).mappings().one()
+            known = select(answers).where(answers.c.app == app, answers.c.key == key)
+            return connection.execute(known).mappings().one()
 
         row = await self._write(work)
         return IdempotencyRecord(**row) if row else None
 
-    async def keep_answer(self, app: str, key: str, status: int, body: bytes) -> None:
+    async def complete(self, app: str, key: str, status: int, body: bytes) -> None:
         keep = update(answers).where(*_open(app, key)).values(status=status, body=body)
         await self._write(lambda connection: connection.execute(keep).rowcount)
 
-    async def release_answer(self, app: str, key: str) -> None:
+    async def release(self, app: str, key: str) -> None:
         release = delete(answers).where(*_open(app, key))
         await self._write(lambda connection: connection.execute(release).rowcount)
-
-    async def find_answer(self, app: str, key: str) -> IdempotencyRecord | None:
-        row = await self._database.row(_one(clean(app), clean(key)))
-        return IdempotencyRecord(**row) if row else None
-
-
-def _one(app: str, key: str) -> Any:
-    return select(answers).where(answers.c.app == app, answers.c.key == key)
 
 
 def _open(app: str, key: str) -> Any:

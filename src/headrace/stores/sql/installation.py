@@ -1,19 +1,14 @@
-"""Facts of the installation as a whole, and whether it can be written to."""
+"""Facts of the installation as a whole."""
 
 from __future__ import annotations
 
-import time
-
 from sqlalchemy import Connection, select
 
-from headrace.errors import StoreError
 from headrace.stores.sql.schema import installation
-from headrace.stores.sql.statements import Part, add, put
-
-_PROBED = "probed_at"
+from headrace.stores.sql.statements import SqlRepository, add, put
 
 
-class SqlInstallation(Part):
+class SqlInstallation(SqlRepository):
     """What all processes on one database share besides the data."""
 
     async def fact(self, name: str, value: str) -> str:
@@ -31,9 +26,3 @@ class SqlInstallation(Part):
 
     async def change_fact(self, name: str, value: str) -> None:
         await self._write(lambda connection: put(connection, installation, {"name": name, "value": value}))
-
-    async def probe(self) -> None:
-        """Writes something. StoreError where the database cannot be written; at once, if that is known."""
-        if (problem := self._database.health.problem) is not None:
-            raise StoreError(problem, reason=problem)
-        await self.change_fact(_PROBED, f"{time.time():.3f}")

@@ -1,16 +1,17 @@
-"""Journal and Runs in a database."""
+"""The journal in a database."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select, update
+from sqlalchemy import Connection, case, func, select, update
 
-from headrace.errors import SequenceConflict
+from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
     Record,
     RunEnded,
@@ -21,19 +22,18 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.ports import Callback, ListedRun, Message, RunFilter
+from headrace.ports import Callback, Message
 from headrace.stores.encoding import Row, clean, decode, encode
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
-from headrace.stores.sql.database import Database
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, light
 from headrace.stores.sql.failures import is_duplicate, write_error
-from headrace.stores.sql.schema import SERVICE, callbacks, events, runs
-from headrace.stores.sql.statements import Call, Statements
-from headrace.stores.sql.writer import Writer
+from headrace.stores.sql.schema import callbacks, events, installation, runs
+from headrace.stores.sql.statements import Call, SqlRepository, Statements, put
 
 _LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
 _LAST = 2**31 - 1  # the highest number that the column takes
-_GIVEN = 500  # runs in one statement that gives them back
+_NAMED = 500  # runs in one statement
+_PROBED = "probed_at"
 _ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
 
 
@@ -136,12 +136,12 @@ class JournalWork:
             self._active.pop(run, None)
         self._touched.clear()
 
-    def hand_back(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
+    def release(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
         """Makes the runs of an owner that have not ended nobody's, but for those to keep."""
         mine = connection.execute(select(runs.c.run).where(runs.c.finished_at.is_(None), runs.c.owner == owner))
         given = [run for (run,) in mine if run not in keep]
-        for start in range(0, len(given), _GIVEN):
-            some = runs.c.run.in_(given[start : start + _GIVEN])
+        for start in range(0, len(given), _NAMED):
+            some = runs.c.run.in_(given[start : start + _NAMED])
             connection.execute(update(runs).where(some, runs.c.owner == owner).values(owner=None))
         for known in (self._active, self._touched):  # what is at hand must not be ahead of the database
             for run, active in known.items():
@@ -201,12 +201,8 @@ def _calling(queued: RunQueued) -> RunQueued | None:
     return replace(queued, inputs={}, system={}) if queued.callback is not None else None
 
 
-class SqlJournal:
-    """Journal and Runs."""
-
-    def __init__(self, database: Database, writer: Writer) -> None:
-        self._database = database
-        self._writer = writer
+class SqlJournal(SqlRepository):
+    """Implements Journal."""
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """See `Journal.append`. Also SequenceConflict where the number before the first is not written. StoreError: the
@@ -243,71 +239,23 @@ class SqlJournal:
         found = await self._database.rows(select(runs.c.run).where(*open_).order_by(runs.c.created_at))
         return [row["run"] for row in found]
 
-    async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
-        wanted = _wanted(which)
-        page = (
-            select(*_LISTED_COLUMNS)
-            .where(*wanted)
-            .order_by(runs.c.created_at.desc(), runs.c.run.desc())
-            .limit(max(0, which.limit))
-            .offset(max(0, which.page - 1) * max(0, which.limit))
-        )
+    async def probe(self) -> None:
+        """See `Journal.probe`; fails at once while the database is known to be away."""
+        if (problem := self._database.health.problem) is not None:
+            raise StoreError(problem, reason=problem)
+        values = {"name": _PROBED, "value": f"{time.time():.3f}"}
+        await self._write(lambda connection: put(connection, installation, values))
 
-        def work(connection: Connection) -> tuple[int, list[ListedRun]]:
-            found = [ListedRun(**row) for row in connection.execute(page).mappings()]
-            if not which.counted:
-                return len(found), found
-            return connection.execute(select(func.count()).select_from(runs).where(*wanted)).scalar_one(), found
+    async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
+        named = [clean(run) for run in of]
+        parts = [named[start : start + _NAMED] for start in range(0, len(named), _NAMED)]
+        statement = select(events.c.run, func.max(events.c.seq)).group_by(events.c.run)
 
-        return await self._database.run(work)
-
-    async def find_run(self, run: RunId) -> ListedRun | None:
-        row = await self._database.row(select(*_LISTED_COLUMNS).where(runs.c.run == clean(run)))
-        return ListedRun(**row) if row else None
-
-    async def find_task(self, task: str) -> RunId | None:
-        row = await self._database.row(select(runs.c.run).where(runs.c.task == clean(task)))
-        return row["run"] if row else None
-
-    async def count_runs(self, source: str) -> Mapping[str, int]:
-        wanted = [runs.c.source == clean(source)]
-        if source != SERVICE:
-            wanted.append(runs.c.source != literal_column(f"'{SERVICE}'"))  # so said, the index can be used
-        statement = select(runs.c.status, func.count()).where(*wanted).group_by(runs.c.status)
-
-        def work(connection: Connection) -> dict[str, int]:
-            return {row[0]: row[1] for row in connection.execute(statement)}
+        def work(connection: Connection) -> dict[RunId, int]:
+            found = (connection.execute(statement.where(events.c.run.in_(part))) for part in parts)
+            return {row[0]: row[1] for rows in found for row in rows}
 
         return await self._database.run(work)
-
-
-_LISTED_COLUMNS = tuple(runs.c[field.name] for field in fields(ListedRun))
-
-
-def _wanted(which: RunFilter) -> list[ColumnElement[bool]]:
-    wanted = [runs.c.app == clean(which.app)]
-    if which.status is not None:
-        wanted.append(runs.c.status == clean(which.status))
-    if which.before is not None:
-        wanted.append(runs.c.created_at <= which.before)
-    if which.after is not None:
-        wanted.append(runs.c.created_at >= which.after)
-    if which.session is not None:
-        wanted.append(runs.c.session == clean(which.session))
-    if which.version is not None:
-        wanted.append(runs.c.version == clean(which.version))
-    if which.source is not None:
-        wanted.append(runs.c.source == clean(which.source))
-    if which.older is not None:
-        at, run = which.older
-        # the first condition is for the index
-        wanted.append(runs.c.created_at <= at)
-        wanted.append(or_(runs.c.created_at < at, runs.c.run < clean(run)))
-    if which.keyword:
-        keyword = clean(which.keyword)
-        searched = (runs.c.inputs, runs.c.outputs, runs.c.run)
-        wanted.append(or_(*(column.icontains(keyword, autoescape=True) for column in searched)))
-    return wanted
 
 
 # ----------------------------------------------------------------------------------------------------------- lines

@@ -14,12 +14,12 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.errors import StoreError
@@ -28,8 +28,8 @@ from headrace.kernel.events import RunId
 from headrace.stores.encoding import clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
-from headrace.stores.sql.schema import claims, events, runs, workers
-from headrace.stores.sql.statements import Part, inserting, put
+from headrace.stores.sql.schema import claims, runs, workers
+from headrace.stores.sql.statements import SqlRepository, inserting, put
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -41,35 +41,44 @@ _NAMED = 500  # runs in one statement
 _DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, and that nobody has asked about
 
 
-class SqlLeases(Part):
-    """Leases."""
+class SqlLeases(SqlRepository):
+    """Implements Leases."""
 
     def __init__(self, database: Database, writer: Writer, journal: JournalWork) -> None:
         super().__init__(database, writer)
         self._journal = journal
-        self._worker = new_id()
-        self._enlisted = False  # the worker's row is there
+        self.worker = new_id()
+        self.enlisted = False  # the worker's row is there
         self._away = False  # the database was, when this worker was to show that it lives
         self._heard: dict[str, tuple[float, float]] = {}  # of others: `seen_at`, and since when it is that
 
-    async def alive(self) -> bool:
+    @property
+    def shared(self) -> bool:
+        return bool(self._heard)
+
+    async def heartbeat(self) -> bool:
         try:
             found = await self._write(self._renew)
         except StoreError:
             self._away = True
             raise
-        self._enlisted, self._away = True, False
-        self._journal.owner = self._worker  # from now on: others would take what has an owner without a row
+        self.enlisted, self._away = True, False
+        self._journal.owner = self.worker  # from now on: others would take what has an owner without a row
         return found
+
+    def enlist(self, connection: Connection) -> None:
+        """Adds the worker's row, if it is not there."""
+        if not self.enlisted:
+            self._renew(connection)
 
     def _renew(self, connection: Connection) -> bool:
         pid, host = os.getpid(), _host()
         began = None if (stat := _stat(pid)) is None else stat[1]
         if self._away:
             self._heard.clear()  # nobody else could show that it lives, either
-        mine = {"id": self._worker, "seen_at": time(), "host": host, "pid": pid, "began": began}
+        mine = {"id": self.worker, "seen_at": time(), "host": host, "pid": pid, "began": began}
         put(connection, workers, mine)
-        others = connection.execute(select(workers).where(workers.c.id != self._worker)).mappings().all()
+        others = connection.execute(select(workers).where(workers.c.id != self.worker)).mappings().all()
         gone = [other for other in others if self._gone(other, host)]
         self._heard = {other["id"]: self._heard[other["id"]] for other in others}
         for other in gone:
@@ -89,41 +98,47 @@ class SqlLeases(Part):
             return True
         return host is not None and host == other["host"] and not lives(other["pid"], other["began"])
 
-    async def adrift(self) -> list[RunId]:
+    async def orphaned(self) -> list[RunId]:
         open_ = (runs.c.finished_at.is_(None), runs.c.status != "paused")
         found = await self._database.rows(select(runs.c.run).where(*open_, self._free()).order_by(runs.c.created_at))
         return [row["run"] for row in found]
 
-    async def take_up(self, run: RunId) -> bool:
+    async def acquire(self, run: RunId) -> bool:
         statement = update(runs).where(runs.c.run == clean(run), self._free()).values(owner=self._journal.owner)
         return bool(await self._write(lambda connection: connection.execute(statement).rowcount))
 
-    async def hand_back(self, keep: Collection[RunId] = ()) -> None:
+    async def release(self, keep: Collection[RunId] = ()) -> None:
         kept = frozenset(keep)
-        await self._write(lambda connection: self._journal.hand_back(connection, self._worker, kept))
-
-    async def numbers(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        named = [clean(run) for run in of]
-        parts = [named[start : start + _NAMED] for start in range(0, len(named), _NAMED)]
-        statement = select(events.c.run, func.max(events.c.seq)).group_by(events.c.run)
-
-        def work(connection: Connection) -> dict[RunId, int]:
-            found = (connection.execute(statement.where(events.c.run.in_(part))) for part in parts)
-            return {row[0]: row[1] for rows in found for row in rows}
-
-        return await self._database.run(work)
-
-    async def heads(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        if not self._heard:
-            return {}  # nobody else does runs
-        return await self.numbers(of)
+        await self._write(lambda connection: self._journal.release(connection, self.worker, kept))
 
     def _free(self) -> Any:
         """The condition that a run is nobody else's."""
         living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
-        return or_(runs.c.owner.is_(None), runs.c.owner == self._worker, ~living)
+        return or_(runs.c.owner.is_(None), runs.c.owner == self.worker, ~living)
 
-    # ------------------------------------------------------------------------------------------------------ claims
+    async def leave(self) -> None:
+        """Takes the worker's row away: its runs are anybody's at once."""
+        if not self.enlisted:
+            return
+        self._journal.owner = None
+        self.enlisted = False
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(workers).where(workers.c.id == self.worker))
+            connection.execute(delete(claims).where(claims.c.owner == self.worker))
+
+        try:
+            await self._write(work)
+        except StoreError as error:
+            logger.warning("the runs of this process are taken up elsewhere only in a while: %s", error)
+
+
+class SqlClaims(SqlRepository):
+    """Implements Claims, for the worker of the leases."""
+
+    def __init__(self, database: Database, writer: Writer, leases: SqlLeases) -> None:
+        super().__init__(database, writer)
+        self._leases = leases
 
     async def claim(self, names: Collection[str]) -> set[str]:
         wanted = sorted({clean(name) for name in names})
@@ -131,46 +146,29 @@ class SqlLeases(Part):
             return set()
 
         def work(connection: Connection) -> set[str]:
-            if not self._enlisted:
-                self._renew(connection)  # others have to see that whoever claims lives
-            found: set[str] = set()
+            self._leases.enlist(connection)  # other workers must see that the owner of a claim is alive
+            owner, found = self._leases.worker, set[str]()
             for start in range(0, len(wanted), _NAMED):
                 some = wanted[start : start + _NAMED]
-                insert = inserting(connection, claims).values([{"name": each, "owner": self._worker} for each in some])
-                owned = claims.c.owner == self._worker
+                insert = inserting(connection, claims).values([{"name": each, "owner": owner} for each in some])
+                owned = claims.c.owner == owner
                 dead = ~select(workers.c.id).where(workers.c.id == claims.c.owner).exists()
                 taken = insert.on_conflict_do_update(
-                    index_elements=["name"], set_={"owner": self._worker}, where=or_(owned, dead)
+                    index_elements=["name"], set_={"owner": owner}, where=or_(owned, dead)
                 )
                 found.update(connection.execute(taken.returning(claims.c.name)).scalars())
             return found
 
         found = await self._write(work)
-        self._enlisted = True
+        self._leases.enlisted = True
         return found
 
     async def release(self, names: Collection[str]) -> None:
         if not names:
             return
         named = [clean(name) for name in names]
-        statement = delete(claims).where(claims.c.name.in_(named), claims.c.owner == self._worker)
+        statement = delete(claims).where(claims.c.name.in_(named), claims.c.owner == self._leases.worker)
         await self._write(lambda connection: connection.execute(statement).rowcount)
-
-    async def leave(self) -> None:
-        """Takes the worker's row away: its runs are anybody's at once."""
-        if not self._enlisted:
-            return
-        self._journal.owner = None
-        self._enlisted = False
-
-        def work(connection: Connection) -> None:
-            connection.execute(delete(workers).where(workers.c.id == self._worker))
-            connection.execute(delete(claims).where(claims.c.owner == self._worker))
-
-        try:
-            await self._write(work)
-        except StoreError as error:
-            logger.warning("the runs of this process are taken up elsewhere only in a while: %s", error)
 
 
 # ------------------------------------------------------------------------------------------------------- processes

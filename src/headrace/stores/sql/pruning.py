@@ -30,7 +30,7 @@ from headrace.stores.sql.schema import (
     files,
     runs,
 )
-from headrace.stores.sql.statements import Part
+from headrace.stores.sql.statements import SqlRepository
 
 _RUNS, _STEPS = 100, 1000  # runs deleted in one transaction, and nodes that they have started, about
 _ROWS = 500  # rows of anything else
@@ -47,7 +47,7 @@ _OF_A_RUN = {
 }
 
 
-class SqlPruner(Part):
+class SqlPruner(SqlRepository):
     """Keeping."""
 
     # --------------------------------------------------------------------------------------------------- pruning

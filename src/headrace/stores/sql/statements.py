@@ -31,8 +31,8 @@ class Call:
         return write_error(self.name, error)
 
 
-class Part:
-    """One of the doors that a store in a database has: reads from the database, and writes through the writer."""
+class SqlRepository:
+    """Base of the ports of a database: reads from the database, writes through the writer."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database

@@ -1,0 +1,32 @@
+"""Storage: all ports of one store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
+from headrace.ports.catalog import Catalog
+from headrace.ports.conversations import Conversations
+from headrace.ports.journal import Claims, Journal, Leases, Runs
+from headrace.ports.pruning import Pruner
+from headrace.ports.rate_limits import Buckets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The ports of one store; `pruner` is None where it forgets by itself."""
+
+    journal: Journal
+    leases: Leases
+    claims: Claims
+    runs: Runs
+    catalog: Catalog
+    conversations: Conversations
+    idempotency: IdempotencyStore
+    callbacks: Callbacks
+    batches: Batches
+    buckets: Buckets
+    pruner: Pruner | None
+
+    async def aclose(self) -> None:
+        """Closes the store; the ports cannot be used after that."""

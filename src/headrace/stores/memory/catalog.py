@@ -1,0 +1,130 @@
+"""The catalog in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
+
+
+class MemoryCatalog:
+    """Implements Catalog. `owned`: called with the id of an app that is removed, for what else belongs to it."""
+
+    def __init__(self, owned: Sequence[Callable[[str], None]] = ()) -> None:
+        self._owned = owned
+        self._apps: dict[str, App] = {}
+        self._versions: dict[str, Version] = {}
+        self._keys: dict[str, Key] = {}  # by digest
+        self._audit: list[Audited] = []
+        self._end_users: dict[tuple[str, str], EndUser] = {}
+        self._end_users_by_id: dict[str, EndUser] = {}
+        self._files: dict[str, StoredFile] = {}
+
+    async def apps(self, workspace: str | None = None) -> list[App]:
+        found = [app for app in self._apps.values() if workspace is None or app.workspace == workspace]
+        return sorted(found, key=lambda app: (app.created_at, app.id))
+
+    async def app(self, app: str) -> App | None:
+        return self._apps.get(app)
+
+    async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
+        found = (app for app in self._apps.values() if (app.source, app.workspace) == (source, workspace))
+        return next(found, None)
+
+    async def save_app(self, app: App) -> None:
+        self._apps[app.id] = app
+
+    async def remove_app(self, app: str) -> bool:
+        if self._apps.pop(app, None) is None:
+            return False
+        self._keys = {digest: key for digest, key in self._keys.items() if key.app != app}
+        self._versions = {name: version for name, version in self._versions.items() if version.app != app}
+        for remove_of in self._owned:
+            remove_of(app)
+        return True
+
+    async def versions(self, app: str) -> list[Version]:
+        found = [version for version in self._versions.values() if version.app == app]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    async def version(self, version: str) -> Version | None:
+        return self._versions.get(version)
+
+    async def add_version(self, version: Version) -> None:
+        self._versions.setdefault(version.id, version)
+
+    async def keys(self, app: str | None = None) -> list[Key]:
+        found = [key for key in self._keys.values() if app is None or key.app == app]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    async def keys_of_workspace(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[Key]:
+        found = [
+            key
+            for key in self._keys.values()
+            if key.workspace == workspace and (older is None or (key.created_at, key.id) < older)
+        ]
+        return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)[: max(0, limit)]
+
+    async def key_of(self, digest: str) -> Key | None:
+        return self._keys.get(digest)
+
+    async def find_key(self, key: str) -> Key | None:
+        return next((each for each in self._keys.values() if each.id == key), None)
+
+    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+        if self._keys.setdefault(key.digest, key) is key:
+            self._keep_audited(audited)
+
+    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+        old = await self.find_key(key)
+        if old is None or not old.live(audited.at) or old.replaced_by is not None or new.digest in self._keys:
+            return False
+        until = until if old.expires_at is None else min(until, old.expires_at)
+        self._keys[old.digest] = replace(old, expires_at=until, replaced_by=new.id)
+        self._keys[new.digest] = new
+        self._keep_audited(audited)
+        return True
+
+    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+        known = await self.find_key(key)
+        if known is None or known.revoked_at is not None:
+            return False
+        self._keys[known.digest] = replace(known, revoked_at=at)
+        self._keep_audited(audited)
+        return True
+
+    async def touch_key(self, key: str, at: float) -> None:
+        if known := await self.find_key(key):
+            self._keys[known.digest] = replace(known, used_at=at)
+
+    def _keep_audited(self, audited: Audited | None) -> None:
+        if audited is not None:
+            self._audit.append(audited)
+
+    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+        found = [
+            each
+            for each in self._audit
+            if each.workspace == workspace and (older is None or (each.at, each.id) < older)
+        ]
+        return sorted(found, key=lambda each: (each.at, each.id), reverse=True)[: max(0, limit)]
+
+    async def end_user(self, app: str, session: str, at: float) -> EndUser:
+        known = self._end_users.get((app, session))
+        if known is None:
+            known = EndUser(str(uuid4()), app, session, at, at)
+            self._end_users[app, session] = self._end_users_by_id[known.id] = known
+        return known
+
+    async def find_end_user(self, end_user: str) -> EndUser | None:
+        return self._end_users_by_id.get(end_user)
+
+    async def add_file(self, stored: StoredFile) -> None:
+        self._files[stored.id] = stored
+
+    async def find_file(self, file: str) -> StoredFile | None:
+        return self._files.get(file)
