@@ -62,6 +62,11 @@ def pytest_configure_node(node: WorkerController) -> None:
     node.workerinput["leftovers"] = str(node.config.stash[_REPORT])
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """More processes than cores: tests of servers wait a third of the time, for sockets, disks and timers."""
+    return (os.cpu_count() or 1) + 2
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return Schedule(config, log)
 
