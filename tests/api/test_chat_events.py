@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.chat_events import ChatEvents, events_for
+from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import BlockingMessage, Reply
-from headrace.api.dify.run_events import RunEvents, StreamEvent
-from headrace.api.dify.stream_position import START, StreamPosition
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
+from headrace.api.dify.run_requests import events_for
 from headrace.kernel.events import NodeStarted, NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.kernel.graph import NO_TRAITS, Traits
 from headrace.node import Config, Flow, Node

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import RunEvents, StreamEvent
-from headrace.api.dify.stream_position import START, StreamPosition
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.events import (
     Delta,

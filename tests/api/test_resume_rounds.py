@@ -12,8 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.api.dify.run_events import RunEvents, StreamEvent
-from headrace.api.dify.stream_position import StreamPosition
+from headrace.api.dify.run_events import RunEvents, StreamEvent, StreamPosition
 from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import (

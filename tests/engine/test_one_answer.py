@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import AnswerText
-from headrace.api.dify.stream_position import START, StreamPosition
+from headrace.api.dify.run_events import START, StreamPosition
 from headrace.kernel.events import NodeFailed, NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.node import Flow
 from headrace.nodes.answer import Answer

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 
-from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.chat_responses import AnswerText, BlockingMessage
+from headrace.api.dify.run_requests import events_for
 from headrace.api.dify.run_responses import BlockingResponse, workflow_log, workflow_run
 from headrace.api.native.node_executions import executions
 from headrace.api.native.run_watch import RunStatus
@@ -195,7 +195,7 @@ def check_run_views(flow: Flow, records: Sequence[Record], heard: Sequence[Recor
     agrees(truth, {"status": line["status"], "error": line["error"], "outputs": line["outputs"]})
     agrees(truth, {"elapsed": line["elapsed_time"], "tokens": line["total_tokens"]})
 
-    blocking = BlockingMessage(run, "task", flow) if flow.mode in MESSAGES else BlockingResponse(run, "task")
+    blocking = BlockingMessage(run, "task", flow) if flow.mode in MESSAGES else BlockingResponse(run, "task", flow)
     answers = [answer for record in records if (answer := blocking.feed(record)) is not None]
     events = events_for(run, flow)
     stream = [event for record in heard for event in events.feed(record)]

@@ -143,13 +143,9 @@ class Api:
                 raise file_too_large(allowed)
         return file
 
-    async def end_user(self, app: App, user: str) -> EndUser:
-        """The end user that a caller's `user` names."""
-        return await self.apps.end_user(app, user)
-
     async def caller(self, app: App, user: Value) -> EndUser:
-        """As `end_user`; the anonymous one for a request without a user."""
-        return await self.end_user(app, named_user(user) or ANONYMOUS)
+        """The end user that a request's `user` names; the anonymous one where it names none."""
+        return await self.apps.end_user(app, named_user(user) or ANONYMOUS)
 
     async def listed(self, served: Served, summary: ListedRun) -> ListedRun:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
@@ -167,11 +163,11 @@ class Api:
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared != "application/json" and not declared.endswith("+json"):
             raise of_status(415)
-        return self.object_of(await self.body(request))
+        return self.object_of(await Body(request, self.options.max_body).whole())
 
     async def body(self, request: Request) -> bytes:
         """The body as received. RequestError if it is too large."""
-        return await Body(request, self.options.max_body, of_status(413)).whole()
+        return await Body(request, self.options.max_body).whole()
 
     def object_of(self, raw: bytes) -> dict[str, Value]:
         """A body as a JSON object. RequestError if it is anything else."""

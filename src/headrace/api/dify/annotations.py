@@ -13,9 +13,10 @@ from headrace.api.dify import examples
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.errors import of_status
 from headrace.api.http.params import paging, text
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import Media, parse
+from headrace.api.http.schema import Media
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound
 from headrace.ports import Annotation

@@ -16,9 +16,10 @@ from headrace.api.dify.chat_responses import code_of, enabled
 from headrace.api.dify.message_responses import Messages
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.multipart import Form, form_of
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import BINARY, UPLOAD, Media, parse
+from headrace.api.http.schema import BINARY, UPLOAD, Media
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ports.services import Speech

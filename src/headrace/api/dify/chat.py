@@ -16,9 +16,10 @@ from headrace.api.dify.schemas.messages import ChatRequest, CompletionRequest, M
 from headrace.api.dify.schemas.runs import UserRequest
 from headrace.api.http.errors import app_unavailable, not_chat_app, user_missing
 from headrace.api.http.params import IDS
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import success
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import EVENT_STREAM, Media, parse
+from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, COMPLETION
 from headrace.errors import NotFound, RequestError

@@ -3,23 +3,19 @@
 The events of `run_events` in another envelope: text as `message`, and at the end `message_end`, or `error` where the
 run failed. Apps without a workflow of their own (chat, completion) send only these.
 
-**Positions** are those of `stream_position`. One more follows the run's last record: `N:1` is past the closing event,
+Positions are those of `run_events`. One more follows the run's last record: `N:1` is past the closing event,
 where `N` is past workflow_finished only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from headrace.api.dify.chat_responses import FLOWING, Reply, envelope, failure
-from headrace.api.dify.run_events import RunEvents, StreamEvent
+from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.api.dify.schemas.events import ErrorData
 from headrace.api.dify.schemas.message_events import MessageData, MessageEndData, MessageFileData
-from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.api.http.json import encode
-from headrace.conversations.messages import AGENT, MESSAGES
-from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId
-from headrace.kernel.graph_response import Said
+from headrace.conversations.messages import AGENT
+from headrace.kernel.events import THOUGHT, NodeSucceeded, Record, RunEnded, RunId
 from headrace.kernel.status import FAILED
 from headrace.node import Flow
 from headrace.values import File, Value
@@ -27,11 +23,6 @@ from headrace.values import File, Value
 _FLAT = frozenset(
     {"message", "agent_message", "message_file", "message_end", "error"}
 )  # their data is not under `data`, but beside the name
-
-
-def events_for(run: RunId, flow: Flow, after: StreamPosition = START) -> RunEvents:
-    """The events of a run, in the dialect of its app."""
-    return (ChatEvents if flow.mode in MESSAGES else RunEvents)(run, flow, after)
 
 
 class ChatEvents(RunEvents):
@@ -47,7 +38,9 @@ class ChatEvents(RunEvents):
         known = len(self._reply.files)
         self._reply.apply(record)
         events: list[StreamEvent] = []
-        for event in super().feed(record):
+        workflow_events = super().feed(record)
+        self._reply.on_text([text for text in self._texts if text.selector[1] != THOUGHT], record.at)
+        for event in workflow_events:
             if event.event == "text_chunk":
                 events.append(self._message(event))
             elif self._reply.flowing:
@@ -70,9 +63,6 @@ class ChatEvents(RunEvents):
             return encode(body | {"data": event.data})
         body.update(event.data if event.event in _FLAT else {"workflow_run_id": self.run, "data": event.data})
         return encode(body)
-
-    def _on_text(self, texts: Sequence[Said], at: float) -> None:
-        self._reply.on_text(texts, at)
 
     def _message(self, chunk: StreamEvent) -> StreamEvent:
         data: MessageData = {"id": self.run, "answer": chunk.data["text"]}

@@ -19,7 +19,7 @@ from headrace.api.dify.schemas.events import (
     RoundLocation,
     RoundMetadata,
 )
-from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, RoundStarted
+from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RoundStarted
 from headrace.kernel.graph import Graph, NodeSpec
 from headrace.kernel.path import Path, rounds
 from headrace.kernel.trace import NodeTrace
@@ -30,88 +30,90 @@ ContainerEvent = tuple[str, Mapping[str, Value]]
 """(event, its data)."""
 
 
-class ContainerEvents:
-    """Turns the records of a run's containers into events, and locates the nodes inside them."""
+def container_events(graph: Graph, record: Record, node: NodeTrace) -> Iterator[ContainerEvent]:
+    """The events of a record that is about a container."""
+    spec = graph.spec_of(node.path)
+    match record.event:
+        case NodeStarted() as event:
+            yield from _started(spec, event, record.at)
+        case RoundStarted() as event:
+            yield from _round(spec, event, record.at)
+        case NodeSucceeded() | NodeFailed() as event:
+            yield from _ended(spec, node, event, record.at)
+        case _:
+            pass
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
 
-    def spec(self, path: Path) -> NodeSpec:
-        return self._graph.spec_of(path)
+def round_location(graph: Graph, path: Path) -> RoundLocation:
+    """The innermost iteration and loop that a node is inside of."""
+    location: RoundLocation = {"iteration_id": None, "loop_id": None}
+    for container, _ in rounds(path):
+        spec = graph.spec_of(container)
+        if spec.traits.loop:
+            location["loop_id"] = spec.id
+        else:
+            location["iteration_id"] = spec.id
+    return location
 
-    def holds(self, path: Path) -> bool:
-        """Whether the node is a container."""
-        return self._graph.is_container(path)
 
-    def started(self, event: NodeStarted, at: float) -> Iterator[ContainerEvent]:
-        spec = self.spec(event.path)
-        length = _length(spec, event.inputs)
-        if length or spec.traits.loop:
-            data: ContainerStartedData = {
-                **_identity(spec),
-                "created_at": int(at),
-                "extras": {},
-                "metadata": {f"{spec.type}_length": length},
-                "inputs": event.inputs,
-                "inputs_truncated": False,
-            }
-            yield f"{spec.type}_started", data
+def round_metadata(graph: Graph, path: Path) -> RoundMetadata:
+    """The same with the indices of the rounds."""
+    metadata: RoundMetadata = {}
+    for container, index in rounds(path):
+        spec = graph.spec_of(container)
+        if spec.traits.loop:
+            metadata["loop_id"], metadata["loop_index"] = spec.id, index
+        else:
+            metadata["iteration_id"], metadata["iteration_index"] = spec.id, index
+    return metadata
 
-    def round(self, event: RoundStarted, at: float) -> Iterator[ContainerEvent]:
-        spec = self.spec(event.path)
-        if not spec.traits.loop:
-            data: IterationNextData = {**_identity(spec), "index": event.round, "created_at": int(at), "extras": {}}
-            yield "iteration_next", data
-        elif event.round:
-            yield _loop_next(spec, event.round, at)
 
-    def ended(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
-        """The events of a container's end; none of one that could not begin, or of an iteration over nothing."""
-        spec = self.spec(event.path)
-        if not node.begun or not (node.rounds or spec.traits.loop):
-            return
-        if event.process.get("exhausted"):
-            yield _loop_next(spec, len(node.rounds), at)
-        metadata = _metadata(spec, event, node)
-        data: ContainerCompletedData = {
+def _started(spec: NodeSpec, event: NodeStarted, at: float) -> Iterator[ContainerEvent]:
+    length = _length(spec, event.inputs)
+    if length or spec.traits.loop:
+        data: ContainerStartedData = {
             **_identity(spec),
-            "outputs": event.outputs,
-            "outputs_truncated": False,
             "created_at": int(at),
             "extras": {},
-            "inputs": node.inputs,
+            "metadata": {f"{spec.type}_length": length},
+            "inputs": event.inputs,
             "inputs_truncated": False,
-            "status": "succeeded" if isinstance(event, NodeSucceeded) else "failed",
-            "error": None,
-            "elapsed_time": duration(node.started_at, at),
-            "total_tokens": metadata["total_tokens"],
-            "execution_metadata": metadata,
-            "finished_at": int(at),
-            "steps": event.process.get("steps", 0),
         }
-        yield f"{spec.type}_completed", data
+        yield f"{spec.type}_started", data
 
-    def location(self, path: Path) -> RoundLocation:
-        """The innermost iteration and loop that a node is inside of."""
-        location: RoundLocation = {"iteration_id": None, "loop_id": None}
-        for container, _ in rounds(path):
-            spec = self.spec(container)
-            if spec.traits.loop:
-                location["loop_id"] = spec.id
-            else:
-                location["iteration_id"] = spec.id
-        return location
 
-    def metadata(self, path: Path) -> RoundMetadata:
-        """The same with the indices of the rounds."""
-        metadata: RoundMetadata = {}
-        for container, index in rounds(path):
-            spec = self.spec(container)
-            if spec.traits.loop:
-                metadata["loop_id"], metadata["loop_index"] = spec.id, index
-            else:
-                metadata["iteration_id"], metadata["iteration_index"] = spec.id, index
-        return metadata
+def _round(spec: NodeSpec, event: RoundStarted, at: float) -> Iterator[ContainerEvent]:
+    if not spec.traits.loop:
+        data: IterationNextData = {**_identity(spec), "index": event.round, "created_at": int(at), "extras": {}}
+        yield "iteration_next", data
+    elif event.round:
+        yield _loop_next(spec, event.round, at)
+
+
+def _ended(spec: NodeSpec, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
+    """Nothing for a container that could not begin, or for an iteration over nothing."""
+    if not node.begun or not (node.rounds or spec.traits.loop):
+        return
+    if event.process.get("exhausted"):
+        yield _loop_next(spec, len(node.rounds), at)
+    metadata = _metadata(spec, event, node)
+    data: ContainerCompletedData = {
+        **_identity(spec),
+        "outputs": event.outputs,
+        "outputs_truncated": False,
+        "created_at": int(at),
+        "extras": {},
+        "inputs": node.inputs,
+        "inputs_truncated": False,
+        "status": "succeeded" if isinstance(event, NodeSucceeded) else "failed",
+        "error": None,
+        "elapsed_time": duration(node.started_at, at),
+        "total_tokens": metadata["total_tokens"],
+        "execution_metadata": metadata,
+        "finished_at": int(at),
+        "steps": event.process.get("steps", 0),
+    }
+    yield f"{spec.type}_completed", data
 
 
 def _metadata(spec: NodeSpec, event: NodeSucceeded | NodeFailed, node: NodeTrace) -> ContainerMetadata:

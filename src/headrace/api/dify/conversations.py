@@ -13,9 +13,10 @@ from headrace.api.dify import examples
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.errors import not_chat_app, of_status
 from headrace.api.http.params import LIMIT, USER, Query, choice, uuid
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import Media, parse
+from headrace.api.http.schema import Media
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound

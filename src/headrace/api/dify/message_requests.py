@@ -11,7 +11,7 @@ from headrace.api.dify.run_requests import run_submission
 from headrace.api.dify.schemas.messages import ChatFields, CompletionFields
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.http.errors import app_unavailable
-from headrace.api.http.schema import parse
+from headrace.api.http.request_body import parse
 from headrace.apps.catalog import Served
 from headrace.batches import Accept, Line
 from headrace.conversations.messages import CHATS, MESSAGES, Chats
@@ -99,7 +99,7 @@ async def message_submission(
         submission = await run_submission(api, served, user, message, callback)
         return replace(submission, query=message.get("query", ""))
     chat = cast("ChatFields", message)
-    end_user = await api.end_user(served.app, user)
+    end_user = await api.apps.end_user(served.app, user)
     conversation = None
     if (id_ := chat.get("conversation_id")) is not None:
         conversation = await api.chats.find(served.app.id, end_user.id, id_)

@@ -19,9 +19,10 @@ from headrace.api.dify.suggested_questions import suggested
 from headrace.api.http.errors import not_chat_app, user_missing
 from headrace.api.http.json import iso
 from headrace.api.http.params import LIMIT, USER, paging, text, uuid
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, success
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import Media, parse
+from headrace.api.http.schema import Media
 from headrace.conversations.messages import CHATS
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ports import EndUser, Feedback, Message
@@ -107,7 +108,7 @@ class MessageRoutes(Routes):
         Empty where it fails, or the app has none.
         """
         served = await self.api.authenticate(request, "run")  # it calls a model
-        end_user = await self.api.end_user(served.app, user_of(request.query_params))
+        end_user = await self.api.apps.end_user(served.app, user_of(request.query_params))
         if served.app.mode not in CHATS:
             raise not_chat_app()
         message = await self._message(request, end_user)
@@ -150,7 +151,7 @@ class MessageRoutes(Routes):
         """
         served = await self.api.authenticate(request)
         body = await self.api.json(request)
-        end_user = await self.api.end_user(served.app, user_of(body))
+        end_user = await self.api.apps.end_user(served.app, user_of(body))
         fields = parse(schemas.FeedbackRequest, body)
         message = await self._message(request, end_user)
         conversations, now = self.api.run_service.conversations, self.api.run_service.world.clock()

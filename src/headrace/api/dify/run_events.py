@@ -4,16 +4,21 @@ Facts of the stream (recorded, Dify 1.12): an event is {event, workflow_run_id, 
 node_finished of the node that made it certain; a node that a stop cancels has no node_finished; a failure that a
 strategy handles has the status `exception`. Versions after 1.12 send the reasoning of llm nodes that separate it
 (`reasoning_format`) as `reasoning_chunk`, as it comes and beside the text.
+
+Every event has the position that its reader has reached: a sequence number, and how many characters were sent beyond
+the journal up to that number. A reader that resumes at a position gets everything after it and nothing twice: records
+up to the number are folded without sending, and that many characters are skipped. Rounds that run in parallel have no
+order among them, so characters are counted by round.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 from uuid import UUID, uuid5
 
-from headrace.api.dify.container_events import ContainerEvents
-from headrace.api.dify.run_responses import paused_nodes, run_outcome
+from headrace.api.dify.container_events import container_events, round_location, round_metadata
 from headrace.api.dify.schemas.events import (
     ExecutionMetadata,
     NodeExecutionIdentity,
@@ -21,13 +26,15 @@ from headrace.api.dify.schemas.events import (
     NodeRetryData,
     NodeStartedData,
     ReasoningChunkData,
+    RoundLocation,
     TextChunkData,
     WorkflowFinishedData,
     WorkflowPausedData,
     WorkflowStartedData,
 )
-from headrace.api.dify.stream_position import START, StreamPosition
+from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.json import Inputs, encode
+from headrace.errors import InvalidParam
 from headrace.kernel.events import (
     THOUGHT,
     NodeFailed,
@@ -35,7 +42,6 @@ from headrace.kernel.events import (
     NodeStarted,
     NodeSucceeded,
     Record,
-    RoundStarted,
     RunEnded,
     RunId,
     RunPaused,
@@ -43,17 +49,51 @@ from headrace.kernel.events import (
     RunResumed,
 )
 from headrace.kernel.graph_response import Said
+from headrace.kernel.path import is_top_level
 from headrace.kernel.response_stream import Answer
 from headrace.kernel.secrets import Mask
 from headrace.kernel.status import node_status
-from headrace.kernel.summary import RunSummary
+from headrace.kernel.summary import RunLifecycle, RunSummary
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
 from headrace.times import duration
 from headrace.values import Value, files_in
 
 _RECOVERED = RunResumed(recovered=True)
+_TOP_LEVEL: RoundLocation = {"iteration_id": None, "loop_id": None}
 EventData = Mapping[str, Value]
+_POSITION = re.compile(r"(\d{1,18})(?::(\d{1,18}))?((?:\+\d{1,18}:\d{1,18})*)")
+
+
+class StreamPosition(NamedTuple):
+    """How far a reader has come: all records up to `seq`, and `sent` characters beyond them. `inside` counts those of
+    rounds, as (the number of the round's first record, characters), and the events of a record that ends a container,
+    as (its number, events)."""
+
+    seq: int = 0
+    sent: int = 0
+    inside: tuple[tuple[int, int], ...] = ()
+
+    def __str__(self) -> str:
+        rounds = "".join(f"+{number}:{sent}" for number, sent in self.inside)
+        return f"{self.seq}:{self.sent}{rounds}" if self.sent else f"{self.seq}{rounds}"
+
+    @classmethod
+    def beyond(cls, seq: int, sent: Mapping[int, int]) -> StreamPosition:
+        """The position past a record and so many characters of each level (see `graph_response.Said`)."""
+        return cls(seq, sent.get(0, 0), tuple(item for item in sorted(sent.items()) if item[0]))
+
+    @classmethod
+    def parse(cls, text: str) -> StreamPosition:
+        """The position that an SSE id names. InvalidParam where it is malformed."""
+        match = _POSITION.fullmatch(text.strip()) if text.isascii() else None
+        if match is None:
+            raise InvalidParam(f"Last-Event-ID must be an id of this stream, like 12 or 12:34, not {text[:50]!r}")
+        pairs = (pair.split(":") for pair in match[3].split("+")[1:])
+        return cls(int(match[1]), int(match[2] or 0), tuple((int(number), int(sent)) for number, sent in pairs))
+
+
+START = StreamPosition()
 
 
 class StreamEvent(NamedTuple):
@@ -71,7 +111,8 @@ class RunEvents:
         self.run = run
         self.task = ""
         self._uuid = UUID(run)
-        self._containers = ContainerEvents(flow.graph)
+        self._graph = flow.graph
+        self._texts: Sequence[Said] = ()  # that the last record added
         # a response reads the environment directly, not from a record, so it is masked here
         env = Mask(flow.secrets).value(dict(flow.environment))
         self._answer = Answer(flow.graph, {"env": env}, thinking=True)
@@ -82,11 +123,11 @@ class RunEvents:
 
     def feed(self, record: Record) -> list[StreamEvent]:
         """The events of a record, which may have no number."""
+        self._texts = ()
         if record.seq is None and self._summary.seq < self._after:
             return []  # the journal brings it again
         at, sent = self._summary.seq, self._answer.unjournaled
-        texts = self._answer.apply(record)
-        self._on_text([text for text in texts if text.selector[1] != THOUGHT], record.at)
+        texts = self._texts = self._answer.apply(record)
         self._summary.apply(record)
         own = list(self._events(record, self._trace.apply(record)))
         if record.seq is not None:
@@ -96,7 +137,7 @@ class RunEvents:
                 self._skip = {}  # text of the attempt before is no part of the next one's
         events: list[StreamEvent] = []
         # the end of a container comes before the text that it makes certain
-        closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._containers.holds(record.event.path)
+        closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._graph.is_container(record.event.path)
         if closes and record.seq is not None:
             known = self._skip.pop(record.seq, 0)
             for count, (name, data) in enumerate(own, 1):
@@ -128,9 +169,6 @@ class RunEvents:
             )
         return events
 
-    def _on_text(self, texts: Sequence[Said], at: float) -> None:
-        """For dialects that need to know when text came; also of text that is skipped."""
-
     def encode(self, event: StreamEvent) -> bytes:
         """The JSON object of an event."""
         return encode({"event": event.event, "workflow_run_id": self.run, "task_id": self.task, "data": event.data})
@@ -139,39 +177,29 @@ class RunEvents:
 
     def _events(self, record: Record, node: NodeTrace | None) -> Iterable[tuple[str, EventData]]:
         """The events of the record itself, without text. `node`: the one that the record is about."""
-        if node is not None:
-            return self._node_events(record, node)
+        at = record.at
+        if node is not None and self._graph.is_container(node.path):
+            yield from container_events(self._graph, record, node)
+            return
         match record.event:
             case RunQueued() as event:
                 self.task = event.task
-                return [("workflow_started", self._workflow_started("initial"))]
+                yield "workflow_started", self._workflow_started("initial")
             case RunPaused() as event:
-                return [("workflow_paused", self._workflow_paused(event, record.at))]
+                yield "workflow_paused", self._workflow_paused(event, at)
             case RunResumed(recovered=False):
-                return [("workflow_started", self._workflow_started("resumption"))]
+                yield "workflow_started", self._workflow_started("resumption")
             case RunEnded() as event:
-                return [("workflow_finished", self._workflow_finished(event, record.at))]
+                yield "workflow_finished", self._workflow_finished(event, at)
+            case NodeStarted() if node is not None:
+                yield "node_started", self._node_started(node)
+            case NodeSucceeded() | NodeFailed() as event if node is not None:
+                yield "node_finished", self._node_ended(node, event, at)
+            case NodeRetried() as event if node is not None:
+                retried: NodeRetryData = {**self._node_ended(node, event, at), "retry_index": event.attempt}
+                yield "node_retry", retried
             case _:
                 pass
-        return ()
-
-    def _node_events(self, record: Record, node: NodeTrace) -> Iterable[tuple[str, EventData]]:
-        container = self._containers.holds(node.path)
-        match record.event:
-            case NodeStarted() as event:
-                if container:
-                    return self._containers.started(event, record.at)
-                return [("node_started", self._node_started(node))]
-            case NodeSucceeded() | NodeFailed() as event:
-                if container:
-                    return self._containers.ended(node, event, record.at)
-                return [("node_finished", self._node_finished(node, event, record.at))]
-            case RoundStarted() as event:
-                return self._containers.round(event, record.at)
-            case NodeRetried() as event:
-                return [("node_retry", self._node_retry(node, event, record.at))]
-            case _:
-                return ()
 
     def _workflow_started(self, reason: Literal["initial", "resumption"]) -> WorkflowStartedData:
         request = self._summary.request
@@ -210,7 +238,7 @@ class RunEvents:
 
     def _node(self, node: NodeTrace) -> NodeExecutionIdentity:
         """The first fields of all events of a node. The id is derived from the path, so it need not be stored."""
-        spec = self._containers.spec(node.path)
+        spec = self._graph.spec_of(node.path)
         return {
             "id": str(uuid5(self._uuid, node.path)),
             "node_id": spec.id,
@@ -227,38 +255,24 @@ class RunEvents:
             "inputs_truncated": False,
             "created_at": int(node.started_at),
             "extras": {},
-            **self._containers.location(node.path),
+            **(_TOP_LEVEL if is_top_level(node.path) else round_location(self._graph, node.path)),
             "agent_strategy": None,
         }
 
-    def _node_finished(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> NodeFinishedData:
-        metadata: ExecutionMetadata = {**self._containers.metadata(event.path)}
-        if isinstance(event, NodeFailed):
-            if event.strategy is not None:
-                metadata["error_strategy"] = event.strategy
-            return self._node_ended(node, event, node_status(event), event.error, metadata, at)
-        if usage := event.usage:
+    def _node_ended(
+        self, node: NodeTrace, event: NodeSucceeded | NodeFailed | NodeRetried, at: float
+    ) -> NodeFinishedData:
+        """The data of node_finished, and of node_retry without its index."""
+        outputs: Mapping[str, Value] = {} if isinstance(event, NodeRetried) else event.outputs
+        metadata: ExecutionMetadata = {**cast("ExecutionMetadata", self._graph.spec_of(node.path).metadata)}
+        if not is_top_level(node.path):
+            metadata = {**metadata, **round_metadata(self._graph, node.path)}
+        if isinstance(event, NodeFailed) and event.strategy is not None:
+            metadata["error_strategy"] = event.strategy
+        elif isinstance(event, NodeSucceeded) and (usage := event.usage):
             metadata["total_tokens"] = usage["total_tokens"]
             metadata["total_price"] = usage["total_price"]
             metadata["currency"] = usage["currency"]
-        return self._node_ended(node, event, node_status(event), None, metadata, at)
-
-    def _node_retry(self, node: NodeTrace, event: NodeRetried, at: float) -> NodeRetryData:
-        metadata: ExecutionMetadata = {**self._containers.metadata(event.path)}
-        return {**self._node_ended(node, event, "retry", event.error, metadata, at), "retry_index": event.attempt}
-
-    def _node_ended(
-        self,
-        node: NodeTrace,
-        event: NodeSucceeded | NodeFailed | NodeRetried,
-        status: Literal["succeeded", "failed", "exception", "retry"],
-        error: str | None,
-        metadata: ExecutionMetadata,
-        at: float,
-    ) -> NodeFinishedData:
-        outputs: Mapping[str, Value] = {} if isinstance(event, NodeRetried) else event.outputs
-        if of_node := self._containers.spec(node.path).metadata:
-            metadata = {**cast("ExecutionMetadata", of_node), **metadata}
         return {
             **self._node(node),
             "inputs": Inputs(event.inputs),
@@ -267,12 +281,31 @@ class RunEvents:
             "process_data_truncated": False,
             "outputs": outputs,
             "outputs_truncated": False,
-            "status": status,
-            "error": error,
+            "status": "retry" if isinstance(event, NodeRetried) else node_status(event),
+            "error": None if isinstance(event, NodeSucceeded) else event.error,
             "elapsed_time": duration(node.started_at, at),
             "execution_metadata": metadata or None,
             "created_at": int(node.started_at),
             "finished_at": int(at),
             "files": files_in(outputs),
-            **self._containers.location(node.path),
+            **(_TOP_LEVEL if is_top_level(node.path) else round_location(self._graph, node.path)),
         }
+
+
+def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:
+    """What a blocking response and workflow_finished have in common."""
+    return {
+        "id": run.run,
+        "workflow_id": run.request.version,
+        "status": ended.status,
+        "outputs": ended.outputs,
+        "error": ended.error,
+        "elapsed_time": run.elapsed_at(at),
+        "total_tokens": ended.tokens,
+        "total_steps": ended.steps,
+    }
+
+
+def paused_nodes(paused: RunPaused) -> list[str]:
+    """The nodes that wait for a person."""
+    return [reason["node_id"] for reason in paused.reasons if "node_id" in reason]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api
-from headrace.api.dify.chat_events import events_for
+from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import BlockingMessage
-from headrace.api.dify.run_events import RunEvents
+from headrace.api.dify.run_events import START, RunEvents, StreamPosition
 from headrace.api.dify.run_responses import BlockingResponse
 from headrace.api.dify.schemas.runs import RunFields
-from headrace.api.dify.stream_position import StreamPosition
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted, no_agents
 from headrace.api.http.json import encode
@@ -25,9 +24,10 @@ from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.kernel.events import Record, RunId, RunPaused
-from headrace.node import Unknown
+from headrace.node import Flow, Unknown
 from headrace.nodes.start import Start
 from headrace.runs.submission import Submission
+from headrace.values import File
 
 _IDS = re.compile(rb'(?i)(?:^|,)\s*text/event-stream\s*(?:;[^,]*)?;\s*ids="?true"?\s*(?:[;,]|$)')
 
@@ -37,10 +37,12 @@ async def run_submission(
 ) -> Submission:
     """A run whose inputs and files have been checked, the files against the app's limits of uploads. InvalidParam,
     NotFound, or app_unavailable where the app cannot run."""
-    flow, end_user = served.flow, await api.end_user(served.app, user)
-    uploads = Uploads(flow)
-    files = [await api.resolve(file, served.app.id) for file in uploads.accepted(fields.get("files") or ())]
-    uploads.check(files)
+    flow, end_user = served.flow, await api.apps.end_user(served.app, user)
+    files: Sequence[File] = ()
+    if mappings := fields.get("files"):
+        uploads = Uploads(flow)
+        files = [await api.resolve(file, served.app.id) for file in uploads.accepted(mappings)]
+        uploads.check(files)
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()
@@ -66,6 +68,11 @@ async def run_response(api: Api, request: Request, submission: Submission, *, st
     if body is None:
         raise RuntimeError(f"run {started.run} could not be followed to its end")
     return Response(body, media_type="application/json; charset=utf-8")
+
+
+def events_for(run: RunId, flow: Flow, after: StreamPosition = START) -> RunEvents:
+    """The events of a run, in the dialect of its app."""
+    return (ChatEvents if flow.mode in MESSAGES else RunEvents)(run, flow, after)
 
 
 async def run_stream(api: Api, request: Request, submission: Submission, run: RunId | None = None) -> EventStream:

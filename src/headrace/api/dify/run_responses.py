@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
+from headrace.api.dify.run_events import paused_nodes, run_outcome
 from headrace.api.dify.schemas.runs import (
     BlockingRun,
     LoggedEndUser,
     PausedRun,
-    RunOutcome,
     RunResult,
     WorkflowLog,
     WorkflowRun,
@@ -24,20 +24,6 @@ from headrace.ports import ListedRun, Version
 from headrace.runs.service import RunView
 
 ANONYMOUS = "DEFAULT-USER"  # Dify's end user for requests without a `user`
-
-
-def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:
-    """What a blocking response and workflow_finished have in common."""
-    return {
-        "id": run.run,
-        "workflow_id": run.request.version,
-        "status": ended.status,
-        "outputs": ended.outputs,
-        "error": ended.error,
-        "elapsed_time": run.elapsed_at(at),
-        "total_tokens": ended.tokens,
-        "total_steps": ended.steps,
-    }
 
 
 class BlockingResponse:
@@ -74,11 +60,6 @@ class BlockingResponse:
     def _encode(self, data: RunResult | PausedRun) -> bytes:
         response: BlockingRun = {"task_id": self._task, "workflow_run_id": self._run, "data": data}
         return encode(response)
-
-
-def paused_nodes(paused: RunPaused) -> list[str]:
-    """The nodes that wait for a person."""
-    return [reason["node_id"] for reason in paused.reasons if "node_id" in reason]
 
 
 def workflow_run(run: RunId, view: RunView) -> WorkflowRun:

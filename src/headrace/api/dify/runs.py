@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from headrace.api.auth import as_uuid, user_of
 from headrace.api.dify import examples
-from headrace.api.dify.chat_events import events_for
+from headrace.api.dify.run_events import START, StreamPosition
 from headrace.api.dify.run_requests import (
+    events_for,
     last_event_id,
     run_response,
     run_submission,
@@ -21,12 +22,12 @@ from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.schemas.events import RunStreamEvent
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.dify.schemas.runs import BlockingRun, UserRequest, WorkflowLogPage, WorkflowRequest, WorkflowRun
-from headrace.api.dify.stream_position import START, StreamPosition
 from headrace.api.http.errors import not_workflow_app, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, boolean, choice, integer, text, time
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, success
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import EVENT_STREAM, Media, parse
+from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound, RequestError
@@ -70,7 +71,18 @@ class RunRoutes(Routes):
         Runs the app's current version. The response to a run that fails is HTTP 200 with the status `failed`. A stream
         that was cut off can be resumed with GET /v1/workflow/{workflow_run_id}/events.
         """
-        return await self._run(request)
+        api = self.api
+        served = await api.authenticate(request)
+        body = await api.json(request)
+        user = user_of(body)
+        if served.app.mode != "workflow":
+            raise not_workflow_app()
+        fields = parse(WorkflowRequest, body)
+        if version := request.path_params.get("workflow_id"):
+            malformed = RequestError(f"Invalid workflow_id format: '{version}'. ", "bad_request", 400)
+            served = await api.apps.version(served.app, as_uuid(version, malformed))
+        submission = await run_submission(api, served, user, fields)
+        return await run_response(api, request, submission, streamed=fields.get("response_mode") == "streaming")
 
     @Operation(
         "POST",
@@ -89,21 +101,7 @@ class RunRoutes(Routes):
 
         As POST /v1/workflows/run, for the version that `workflow_id` names.
         """
-        return await self._run(request, request.path_params["workflow_id"])
-
-    async def _run(self, request: Request, version: str | None = None) -> Response:
-        api = self.api
-        served = await api.authenticate(request)
-        body = await api.json(request)
-        user = user_of(body)
-        if served.app.mode != "workflow":
-            raise not_workflow_app()
-        fields = parse(WorkflowRequest, body)
-        if version is not None:
-            malformed = RequestError(f"Invalid workflow_id format: '{version}'. ", "bad_request", 400)
-            served = await api.apps.version(served.app, as_uuid(version, malformed))
-        submission = await run_submission(api, served, user, fields)
-        return await run_response(api, request, submission, streamed=fields.get("response_mode") == "streaming")
+        return await self.run_workflow(request)
 
     # ------------------------------------------------------------------------------------------------------ follow
 

@@ -6,16 +6,13 @@ or misspelt, and at run time it is a plain dict. Nothing of pydantic is built be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-
-from headrace.errors import InvalidParam, RequestError
-from headrace.values import Value
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 T = TypeVar("T")
 
@@ -55,24 +52,6 @@ UPLOAD: Media[Any] = Media(
     },
 )
 """A form with a file."""
-
-
-def _invalid(where: str, message: str) -> RequestError:
-    return InvalidParam(f"{where}: {message}")
-
-
-def parse(shape: type[T], body: Mapping[str, Value], error_of: Callable[[str, str], RequestError] = _invalid) -> T:
-    """A request's body as its shape has it. Raises `error_of` the first field that does not fit and why not, in
-    pydantic's words, which are Dify's."""
-    try:
-        return adapter(shape).validate_python(body, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part)[:50] for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(getattr(shape, "__annotations__", {})))
-            raise error_of(where, f"Input should be one of {known}") from None
-        raise error_of(where, first["msg"]) from None
 
 
 @cache

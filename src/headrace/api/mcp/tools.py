@@ -161,7 +161,7 @@ async def _file(api: Api, app: App, user: str, reference: str) -> Mapping[str, V
     extension = guess_extension(mime_type) or ".bin"
     if len(data) > (limit := api.upload_limit(extension)):
         raise file_too_large(limit)
-    end_user = await api.end_user(app, user)
+    end_user = await api.apps.end_user(app, user)
     file = await api.files.save(
         data,
         filename=f"file{extension}",

@@ -117,7 +117,7 @@ class BatchRoutes(Routes):
     async def _take_in(self, request: Request, file: IO[bytes]) -> bytes:
         """Writes a request's body to a file; returns its digest."""
         digest = hashlib.sha256()
-        body = Body(request, self._largest, of_status(413))
+        body = Body(request, self._largest)
         try:
             async for piece in body:
                 file.write(piece)
@@ -134,7 +134,7 @@ class BatchRoutes(Routes):
         user = named_user(_USER.of(request)) or ANONYMOUS
         concurrency, rpm = _CONCURRENCY.of(request), _RPM.of(request)
         served = await self._version(served, request.path_params["workflow_id"])
-        end_user = await self.api.end_user(served.app, user)
+        end_user = await self.api.apps.end_user(served.app, user)
         accept = line_reader(served, end_user, self.api.chats, partial(self.api.resolve, app=served.app.id))
         with tempfile.TemporaryFile() as file:
             lines = Spool(file)

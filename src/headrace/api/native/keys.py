@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from headrace.access.keys import OVERLAP, Rights, in_order, may_give, oversees
 from headrace.api.auth import Api, as_uuid
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes, Security
-from headrace.api.http.schema import parse
 from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, cursor_of
 from headrace.api.native.schemas import keys
 from headrace.api.native.schemas.common import NO_APP

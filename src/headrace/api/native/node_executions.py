@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-from headrace.api.dify.container_events import ContainerEvents
+from headrace.api.dify.container_events import round_metadata
 from headrace.api.http.json import Inputs
 from headrace.api.native.schemas.runs import NodeAttempt, NodeExecution
 from headrace.kernel.events import (
@@ -43,7 +43,7 @@ class _Executions:
 
     def __init__(self, graph: Graph, run: UUID) -> None:
         self.executions: dict[Path, NodeExecution] = {}
-        self._containers = ContainerEvents(graph)
+        self._graph = graph
         self._run = run
         self._summary = RunSummary(graph)
         self._trace = RunTrace(graph)
@@ -76,7 +76,7 @@ class _Executions:
                 pass
 
     def _start(self, node: NodeTrace) -> NodeExecution:
-        spec, rounds = self._containers.spec(node.path), self._containers.metadata(node.path)
+        spec, rounds = self._graph.spec_of(node.path), round_metadata(self._graph, node.path)
         execution: NodeExecution = {
             "id": str(uuid5(self._run, node.path)),
             "node_id": spec.id,

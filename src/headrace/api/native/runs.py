@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid, named_user, user_of
-from headrace.api.dify.chat_events import events_for
 from headrace.api.dify.message_requests import app_submission
-from headrace.api.dify.run_requests import last_event_id, run_stream, stream_events, wants_ids
-from headrace.api.dify.stream_position import START
+from headrace.api.dify.run_events import START
+from headrace.api.dify.run_requests import events_for, last_event_id, run_stream, stream_events, wants_ids
 from headrace.api.http.errors import no_agents, of_status, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, TEXT_SCHEMA, Parameter, Query, boolean
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
-from headrace.api.http.schema import EVENT_STREAM, JSON, parse
+from headrace.api.http.schema import EVENT_STREAM, JSON
 from headrace.api.http.sse import EventStream
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.node_executions import executions

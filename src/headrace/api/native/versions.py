@@ -15,7 +15,6 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.errors import ProblemError, of_status, problem_body
 from headrace.api.http.params import UUID_SCHEMA, boolean, integer, text
-from headrace.api.http.request_body import Body
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
@@ -150,7 +149,7 @@ class VersionRoutes(Routes):
         `problems` do not keep it from running. The version is current from then on, unless `current=false`.
         """
         served = await self.api.authenticate(request, "manage")
-        body = await Body(request, self.api.options.max_body, of_status(413)).whole()
+        body = await self.api.body(request)
 
         async def make(_: str | None) -> Response:
             # a version's id follows from its content: made again, it is the same one

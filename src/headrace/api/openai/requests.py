@@ -13,7 +13,7 @@ from typing import Any, cast
 from headrace.api.auth import as_uuid, named_user
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import BadParameter
-from headrace.api.http.schema import parse
+from headrace.api.http.request_body import parse
 from headrace.api.openai.parameters import refuse_unsupported
 from headrace.api.openai.schemas import ChatCompletionRequest
 from headrace.errors import InvalidParam

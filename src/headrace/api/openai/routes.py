@@ -179,7 +179,7 @@ class OpenAIRoutes(Routes):
         is_chat = app.mode in CHATS
         if is_chat and not call.text:
             raise BadParameter("The last user message has no text.", "messages")
-        end_user = await self.api.end_user(app, call.user)
+        end_user = await self.api.apps.end_user(app, call.user)
         conversation = None
         if is_chat and call.conversation is not None:
             conversation = await self.api.chats.find(app.id, end_user.id, call.conversation)
