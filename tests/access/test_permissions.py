@@ -129,7 +129,7 @@ async def test_a_key_for_one_app_need_not_name_it(server: Serving, apps: Sequenc
     assert (await Holder(server, key, []).call("GET", "/v1/info")).status == 200
     await server.store.catalog.remove_app(lone.app.id)
     empty = Holder(server, await key_of(server, Rights("nobody")), [])
-    assert "opens no app" in refused(await empty.call("GET", "/v1/info"))[2]
+    assert "cannot access any app" in refused(await empty.call("GET", "/v1/info"))[2]
 
 
 async def test_a_file_and_a_conversation_of_another_app_are_no_inputs(server: Serving, apps: Sequence[Served]):

@@ -327,7 +327,7 @@ async def test_errors_are_openais(server: Serving) -> None:
             await stranger.models.list()
     assert (no_key.value.code, no_key.value.type) == ("unauthorized", "authentication_error")
     async with sdk(app) as client:
-        with pytest.raises(openai.NotFoundError, match="This key opens the app 'chat'") as no_model:
+        with pytest.raises(openai.NotFoundError, match="This key can access only 'chat'") as no_model:
             await client.chat.completions.create(model="gpt-4o", messages=hello)
         assert no_model.value.code == "model_not_found"
         with pytest.raises(openai.BadRequestError, match="Run failed: it went boom") as failed:

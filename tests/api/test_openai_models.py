@@ -1,4 +1,4 @@
-"""A key that opens several apps, in the hands of OpenAI's own Python client: each of them is a model."""
+"""A key that can access several apps, in the hands of OpenAI's own Python client: each of them is a model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_name_that_says_not_which(server: Serving, apps: list[Served]) -
         with pytest.raises(openai.BadRequestError, match="2 apps are called 'milk'"):
             await client.chat.completions.create(model="milk", messages=HELLO)
         for unknown in ("wine", "gpt-4o"):
-            with pytest.raises(openai.NotFoundError, match="This key opens no such app") as refused:
+            with pytest.raises(openai.NotFoundError, match="This key cannot access such an app") as refused:
                 await client.chat.completions.create(model=unknown, messages=HELLO)
             assert refused.value.code == "model_not_found"
 
@@ -60,7 +60,7 @@ async def test_a_key_for_some_apps_knows_no_others(server: Serving, apps: list[S
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("tea")
     async with await client_of(server, PERMISSIONS, apps[0]) as client:
-        with pytest.raises(openai.NotFoundError, match="This key opens the app 'tea'"):
+        with pytest.raises(openai.NotFoundError, match="This key can access only 'tea'"):
             await client.chat.completions.create(model="coffee", messages=HELLO)
 
 

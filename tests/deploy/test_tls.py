@@ -110,17 +110,17 @@ def test_wrong_files_are_told_in_one_line(tmp_path: Path, invoke: Invoke, author
     settings, fields = {
         "gone": ({"CERTIFICATE": tmp_path / "gone.pem"}, "cannot be read: No such file or directory"),
         "folder": ({"CERTIFICATE": tmp_path}, "cannot be read: Is a directory"),
-        "no pem": ({"CERTIFICATE": words}, "no certificate and key in PEM"),
+        "no pem": ({"CERTIFICATE": words}, "not a PEM certificate and key"),
         "other key": (
             {"CERTIFICATE": certificate, "KEY": authority.issue("other")[1]},
             "is not the key of the certificate in",
         ),
         "password": (
             {"CERTIFICATE": certificate, "KEY": authority.issue("locked", password="hush")[1]},
-            "has a password, and HEADRACE_TLS_KEY_PASSWORD is not it",
+            "has a password, and HEADRACE_TLS_KEY_PASSWORD is not the right one",
         ),
         "no certificate": ({"KEY": key}, "HEADRACE_TLS_KEY is set, and HEADRACE_TLS_CERTIFICATE is not"),
-        "ca": ({"CERTIFICATE": certificate, "KEY": key, "CLIENT_CA": words}, "holds no certificate in PEM"),
+        "ca": ({"CERTIFICATE": certificate, "KEY": key, "CLIENT_CA": words}, "has no PEM certificate"),
         "key gone": ({"CERTIFICATE": certificate, "KEY": tmp_path / "gone.key"}, "gone.key cannot be read"),
     }[wrong]
     done = invoke("serve", "--port", "0", **{f"HEADRACE_TLS_{name}": str(value) for name, value in settings.items()})

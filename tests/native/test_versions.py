@@ -59,7 +59,7 @@ class World:
 
     async def runs_now(self) -> str:
         """The name of the version that the app's calls run."""
-        return (await apps_of(self.store).served(self.served.app.id)).flow.name
+        return (await apps_of(self.store).current(self.served.app.id)).flow.name
 
 
 @pytest.fixture

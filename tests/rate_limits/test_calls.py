@@ -23,7 +23,7 @@ Plans = Callable[..., None]
 @pytest.fixture
 def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plans:
     """Writes the plans a, b and c, of which the first is every workspace's unless told otherwise. They hold at once."""
-    monkeypatch.setattr(plan_files, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(plan_files, "CHECK_SECONDS", 0.0)
 
     def write(*plans: dict[str, Any], **more: Any) -> None:
         named = dict(zip("abc", plans, strict=False))

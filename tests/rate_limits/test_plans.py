@@ -61,13 +61,13 @@ def test_json_will_do(tmp_path: Path) -> None:
         ("default: gold", "default: there is no plan 'gold'"),
         ("workspaces: {acme: gold}", "workspaces.acme: there is no plan 'gold'"),
         ("plans: {a: {}}\nkeys: {k: [a]}", "keys.k: "),
-        ("plans: {a: {}, a: {}}", "line 1: 'a' is there twice"),
-        ("plans: {a: {}}\nworkspaces: {w: a}\nworkspaces: {}", "line 3: 'workspaces' is there twice"),
+        ("plans: {a: {}, a: {}}", "line 1: 'a' is given twice"),
+        ("plans: {a: {}}\nworkspaces: {w: a}\nworkspaces: {}", "line 3: 'workspaces' is given twice"),
         ("plan: {}", "plan: Extra inputs"),
         ("", "the file: "),
         ("- a", "the file: "),
-        ("plans: {a", "is no YAML: "),
-        ("plans: !!python/object:os.system {}", "is no YAML: "),
+        ("plans: {a", "is not valid YAML: "),
+        ("plans: !!python/object:os.system {}", "is not valid YAML: "),
         ("[" * 5000, "nested too deeply"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def test_it_is_read_again_when_it_changes_and_kept_where_the_new_one_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(plan_files, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(plan_files, "CHECK_SECONDS", 0.0)
     file = _file(tmp_path, "plans: {a: {runs_per_day: 1}}")
     plans = PlanFile(file)
     first = plans.current()

@@ -28,7 +28,7 @@ async def test_a_changed_file_is_a_new_version_and_the_old_one_can_still_be_call
     second = await apps.publish("a.yml", ECHO.replace("echo", "parrot"))
     assert second.app.id == first.app.id
     assert (second.version.number, second.app.name) == (2, "parrot")
-    assert (await apps.served(first.app.id)).version.id == second.version.id
+    assert (await apps.current(first.app.id)).version.id == second.version.id
     assert (await apps.version(second.app, first.version.id)).flow.name == "echo"
     third = await apps.publish("a.yml", ECHO)  # back again: the first version, not a third
     assert third.version.id == first.version.id
@@ -39,7 +39,7 @@ async def test_a_file_that_cannot_be_loaded_changes_nothing():
     first = await apps.publish("a.yml", ECHO)
     with pytest.raises(LoadError):
         await apps.publish("a.yml", "nonsense: [")
-    assert (await apps.served(first.app.id)).version.id == first.version.id
+    assert (await apps.current(first.app.id)).version.id == first.version.id
 
 
 async def test_two_files_of_one_content_are_two_apps():
@@ -51,7 +51,7 @@ async def test_two_files_of_one_content_are_two_apps():
 
 
 async def _opened(apps: Apps, authorization: str) -> Served:
-    return await apps.opened(await apps.access.principal(authorization))
+    return await apps.app_for(await apps.access.principal(authorization))
 
 
 async def test_a_key_opens_its_app_and_no_other():

@@ -1,7 +1,7 @@
-"""Who may call: keys, what each of them may do and to which apps, and what was done to them.
+"""API keys: what each may do with which apps, and the record of their changes.
 
-A key is 192 random bits, so a plain hash of it is as good as a slow one. Only that is stored: a key is shown once, when
-it is made.
+A key is 192 random bits, so a plain hash of it is as good as a slow one. Only the hash is stored: a key is shown once,
+when it is created.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from headrace.values import Value
 logger = logging.getLogger(__name__)
 
 PERMISSIONS = ("run", "read", "manage")
-"""run: start and stop runs, chat, upload, rate; read: see what was asked and what came of it; manage: versions,
-annotations, keys."""
+"""run: start and stop runs, chat, upload, rate; read: requests and their results; manage: versions, annotations,
+keys."""
 
 APP_PREFIX, WORKSPACE_PREFIX = "app-", "ws-"
-OVERLAP, LONGEST_OVERLAP = 24 * 3600.0, 30 * 24 * 3600.0  # seconds that a rotated key goes on for
-ITSELF = "headrace"  # who made the keys that come with an app
-_SHOWN = 8  # characters of a key by which it is told from others
-_USED_SECONDS = 60.0  # that a key is used is written down once in so many
+OVERLAP, LONGEST_OVERLAP = 24 * 3600.0, 30 * 24 * 3600.0  # seconds for which a rotated key stays valid
+ITSELF = "headrace"  # who created the keys that come with an app
+_SHOWN = 8  # characters of a key that identify it in lists
+_USED_SECONDS = 60.0  # the use of a key is stored once in so many
 _REMEMBERED = 10_000
 _LONGEST_NAME = 100
 
 
 class Rights(NamedTuple):
-    """What a new key may do: in a workspace, to `apps` (None: all of it), or, with `app`, as that app's own."""
+    """What a new key may do: with `apps` of a workspace (None: all), or, with `app`, as that app's own key."""
 
     workspace: str = WORKSPACE
     permissions: frozenset[str] = frozenset(PERMISSIONS)
@@ -62,23 +62,23 @@ def new_key(prefix: str) -> str:
     return prefix + secrets.token_urlsafe(24)
 
 
-def reaches(principal: Principal, app: App) -> bool:
-    """Whether an app is one that a principal may call."""
+def can_access(principal: Principal, app: App) -> bool:
+    """Whether a principal may call an app."""
     return app.workspace == principal.workspace and (principal.apps is None or app.id in principal.apps)
 
 
-def oversees(principal: Principal, key: Key) -> bool:
-    """Whether a key is for nothing but what a principal may call."""
+def can_manage_key(principal: Principal, key: Key) -> bool:
+    """Whether a key is only for apps that a principal may call."""
     if key.workspace != principal.workspace:
         return False
     if principal.apps is None:
         return True
-    mine = key.apps if key.app is None else {key.app}
-    return mine is not None and mine <= principal.apps
+    app_ids = key.apps if key.app is None else {key.app}
+    return app_ids is not None and app_ids <= principal.apps
 
 
 class Access:
-    """Knows keys, makes them, and ends them. With an `identity` other bearer tokens are asked about there.
+    """Checks, creates and revokes keys. With an `identity`, it checks other bearer tokens.
 
     `clock` gives seconds since the epoch.
     """
@@ -90,13 +90,14 @@ class Access:
         self.identity = identity
         self.clock = clock
         self._keys: Cache[_Known | None] = Cache(_REMEMBERED, FRESH_SECONDS)  # by digest
-        self._used: dict[str, float] = {}  # by the key's id, when that was last written down
+        self._used: dict[str, float] = {}  # by the key's id, when its use was last stored
         self._writing: set[asyncio.Task[None]] = set()
 
-    # ----------------------------------------------------------------------------------------------------- knowing
+    # ------------------------------------------------------------------------------------------------------- check
 
     async def principal(self, authorization: str | None) -> Principal:
-        """Who calls with an `Authorization: Bearer KEY` header. Unauthorized where that is nobody."""
+        """Who calls with this `Authorization` header, `Bearer KEY`. Unauthorized if the key is missing or not
+        valid."""
         scheme, _, key = (authorization or "").strip().partition(" ")
         key = key.strip()
         if not key:
@@ -118,13 +119,12 @@ class Access:
             return None
         apps = key.apps if key.app is None else frozenset({key.app})
         principal = Principal(key.id, key.workspace, key.permissions, apps, key.app)
-        self._touch(key, now)
+        if now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) >= _USED_SECONDS:
+            self._touch(key, now)
         return _Known(principal, key.expires_at)
 
     def _touch(self, key: Key, now: float) -> None:
-        """Has it written down that a key is used; nobody waits for that."""
-        if now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) < _USED_SECONDS:
-            return
+        """Stores that a key was used; no request waits for that."""
         if len(self._used) >= _REMEMBERED:
             self._used.clear()
         self._used[key.id] = now
@@ -136,16 +136,16 @@ class Access:
         try:
             await self.catalog.touch_key(key.id, now)
         except StoreError as error:
-            # a disk that is full is no reason to refuse who only reads
-            logger.log(error.level, "when key %s was used last could not be written down: %s", key.id, error)
+            # requests that only read still work while the disk is full
+            logger.log(error.level, "cannot store when key %s was last used: %s", key.id, error)
 
-    # ---------------------------------------------------------------------------------------------------- changing
+    # ------------------------------------------------------------------------------------------------------ change
 
     async def create(
         self, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None
     ) -> tuple[Key, str]:
-        """(what is stored of a new key, the key itself). InvalidParam for rights that make no sense, NotFound for an
-        app that the workspace does not have."""
+        """(the record of a new key, the key itself). InvalidParam for rights that are not valid, NotFound for an app
+        that the workspace does not have."""
         await self._check(rights)
         if not name.isprintable() or len(name) > _LONGEST_NAME:
             raise InvalidParam(f"name: Input should be at most {_LONGEST_NAME} printable characters")
@@ -155,7 +155,7 @@ class Access:
         return await self.keep(key, rights, by, name=name, expires_at=expires_at), key
 
     async def keep(self, key: str, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None) -> Key:
-        """Lets a key open something. Only its hash is stored."""
+        """Stores a key's hash with its rights."""
         key_record = Key(
             str(uuid.uuid4()),
             rights.app,
@@ -181,9 +181,9 @@ class Access:
         return key_record
 
     async def rotate(self, key: Key, by: str, overlap: float = OVERLAP) -> tuple[Key, str]:
-        """A new key with the rights of an old one, which goes on for `overlap` seconds; see `create`. One that was to
-        expire gets as long a life again. 409 `key_not_live` where the old one was revoked, has expired, or has been
-        rotated."""
+        """A new key with the rights of an old one, which stays valid for `overlap` seconds; see `create`. The new one
+        has the same lifetime, if the old one has one. 409 `key_not_live` where the old one was revoked, has expired, or
+        has been rotated."""
         if not 0 <= overlap <= LONGEST_OVERLAP:
             raise InvalidParam(f"overlap: Input should be from 0 to {LONGEST_OVERLAP:.0f} seconds")
         secret, now = new_key(APP_PREFIX if key.app is not None else WORKSPACE_PREFIX), self.clock()
@@ -204,7 +204,7 @@ class Access:
         return new, secret
 
     async def revoke(self, key: Key, by: str) -> bool:
-        """Ends a key for good; False if it was revoked already."""
+        """Revokes a key permanently; False if it was revoked already."""
         revoked = await self.catalog.revoke_key(key.id, self.clock(), self._audited("revoked", by, key, {}))
         self._keys.invalidate()
         return revoked
@@ -233,21 +233,21 @@ class Access:
         return Audited(str(uuid.uuid4()), key.workspace, self.clock(), action, by, key.id, about)
 
 
-def may_give(principal: Principal, rights: Rights) -> None:
-    """Forbidden where a principal would give rights that it does not have."""
-    if beyond := rights.permissions & set(PERMISSIONS) - principal.permissions:  # what there is none of, none can give
-        raise Forbidden(f"This key cannot give what it may not do itself: {', '.join(in_order(beyond))}.")
+def check_can_grant(principal: Principal, rights: Rights) -> None:
+    """Forbidden where a principal would grant rights that it does not have."""
+    if missing := rights.permissions & set(PERMISSIONS) - principal.permissions:  # unknown ones are rejected elsewhere
+        raise Forbidden(f"This key cannot grant permissions that it does not have: {', '.join(in_order(missing))}.")
     app_ids = rights.apps if rights.app is None else {rights.app}
     if principal.apps is not None and (app_ids is None or not app_ids <= principal.apps):
-        raise Forbidden("This key cannot give access to apps that it has no access to itself.")
+        raise Forbidden("This key cannot grant access to apps that it cannot access itself.")
 
 
 def in_order(permissions: Iterable[str]) -> list[Value]:
-    """Permissions as they are told."""
+    """Permissions in the order in which they are shown."""
     granted = set(permissions)
     return [permission for permission in PERMISSIONS if permission in granted]
 
 
 def _is_token(bearer: str) -> bool:
-    """Whether a bearer is to be shown to the identity provider: three parts, as a JSON Web Token has."""
+    """Whether a bearer token is one for the identity provider: it has three parts, as a JSON Web Token."""
     return bearer.count(".") == 2 and not bearer.startswith((APP_PREFIX, WORKSPACE_PREFIX))

@@ -97,7 +97,7 @@ class Api:
         one that does not exist), or InvalidParam where none is named.
         """
         principal = await self._caller(request, permission)
-        served = await self.apps.opened(principal, app or _named_app(request))
+        served = await self.apps.app_for(principal, app or _named_app(request))
         if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal, served.app)
         return served
@@ -108,8 +108,8 @@ class Api:
         principal = await self._caller(request, None)
         named = _named_app(request) or principal.app
         if named is not None:
-            return [(await self.apps.opened(principal, named)).app]
-        return await self.apps.reached(principal)
+            return [(await self.apps.app_for(principal, named)).app]
+        return await self.apps.accessible_apps(principal)
 
     async def principal(self, request: Request, permission: str | None = None) -> Principal:
         """The caller of what does not belong to an app. As `authenticate` otherwise."""

@@ -22,7 +22,7 @@ from headrace.errors import LoadError, NotFound, RequestError, StoreError, store
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.status import FINAL, PAUSED, RUNNING, status_of
 from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, Principal, RunFilter
-from headrace.rate_limits import CALL, Call, LimitReached
+from headrace.rate_limits import CURRENT_CALL, Call, LimitReached
 from headrace.runs.service import RunService
 from headrace.runs.submission import Submission
 
@@ -293,7 +293,7 @@ class BatchRunner:
         asked = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
         failures = 0
         while True:
-            CALL.set(Call(asked))  # of this line's task alone
+            CURRENT_CALL.set(Call(asked))  # of this line's task alone
             try:
                 await self._run_service.submit(await self._submission(line, common, run), run)
                 return True

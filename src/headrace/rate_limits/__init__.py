@@ -1,20 +1,20 @@
-"""Limits: plans of what a workspace, an app and a key may ask for, and the taking of it.
+"""Rate limits: plans of how many requests and runs a workspace, an app and a key may have.
 
-A call must pass the plan of its workspace, of its app and of its key, of those that have one. So the tightest holds.
-What is taken is kept in the database, and holds for every process that shares it.
+The plans of a call's workspace, app and key all apply, of those that have one; so the strictest limit decides. Counts
+are in the database, and apply to all processes that share it.
 """
 
-from headrace.rate_limits.limiter import CALL, Applied, Call, Limiter, LimitReached, Met, caller
+from headrace.rate_limits.limiter import CURRENT_CALL, AppliedPlan, Call, Limiter, LimitReached, LimitState, caller
 from headrace.rate_limits.plans import LARGEST_FILE, Plan, PlanFile, Plans, load_plans
 
 __all__ = [
-    "CALL",
+    "CURRENT_CALL",
     "LARGEST_FILE",
-    "Applied",
+    "AppliedPlan",
     "Call",
     "LimitReached",
+    "LimitState",
     "Limiter",
-    "Met",
     "Plan",
     "PlanFile",
     "Plans",

@@ -1,4 +1,4 @@
-"""What calls and runs take of what the plans allow."""
+"""Counts requests and runs against the limits of plans."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from headrace.rate_limits.plans import Plan, PlanFile
 
 MB = 1024 * 1024
 _DAY = 86400
-_SLOT_SECONDS = 0.2  # when to ask again for a run at once: nobody knows when one ends
+_SLOT_SECONDS = 0.2  # after which to try again for a concurrent run: when one ends is not known
 
 
-class Applied(NamedTuple):
-    """A plan that a call must pass, and whose it is: `scope` is workspace, app or key."""
+class AppliedPlan(NamedTuple):
+    """A plan that applies to a call, and its owner: `scope` is workspace, app or key."""
 
     scope: str
     id: str
     plan: Plan
 
-    def told(self) -> str:
+    @property
+    def owner(self) -> str:
         return f"workspace '{self.id}'" if self.scope == "workspace" else f"this {self.scope}"
 
 
-class Met(NamedTuple):
-    """A limit that a call was held against: how much it allows in how many seconds (0: at once), how much is left, and
-    in how many seconds all of it is there again."""
+class LimitState(NamedTuple):
+    """A limit that applied to a call: how much it allows in how many seconds (0: at once), how much is left, and after
+    how many seconds all of it is available again."""
 
     kind: str
     limit: int
@@ -43,25 +44,25 @@ class Met(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """A call that is being answered: who makes it, and which limits it met."""
+    """A call: who makes it, for which app, and which limits applied."""
 
     principal: Principal | None = None
     app: App | None = None
-    met: list[Met] = field(default_factory=list[Met])
+    limits: list[LimitState] = field(default_factory=list[LimitState])
 
 
-CALL: ContextVar[Call | None] = ContextVar("call", default=None)
-"""The call that is being answered, where there are limits."""
+CURRENT_CALL: ContextVar[Call | None] = ContextVar("call", default=None)
+"""The call that is being handled, where there are limits."""
 
 
 def caller() -> str | None:
-    """The id of who makes the call that is being answered; None where there are no limits."""
-    call = CALL.get()
+    """The id of the current call's principal; None where there are no limits."""
+    call = CURRENT_CALL.get()
     return call.principal.id if call is not None and call.principal is not None else None
 
 
 class LimitReached(RequestError):
-    """429: a plan allows no more for now; in `wait` seconds it may."""
+    """429: a plan allows no more; after `wait` seconds it may."""
 
     def __init__(self, message: str, code: str, wait: float) -> None:
         self.wait = min(max(0.0, wait), float(_DAY))
@@ -83,7 +84,7 @@ _AT_ONCE = _Kind("concurrent-runs", "too_many_requests", 0, "run", "at once")
 
 class _Limit(NamedTuple):
     kind: _Kind
-    applied: Applied
+    applied: AppliedPlan
     most: int
 
     @property
@@ -98,64 +99,64 @@ class _Limit(NamedTuple):
     def slot(self) -> Slot:
         return Slot(self.name, self.most)
 
-    def met(self, bucket: Taken) -> Met:
+    def state(self, bucket: Taken) -> LimitState:
         window = self.kind.window
         remaining = min(self.most, max(0, math.floor(bucket.left + 1e-6)))
         reset = (self.most - bucket.left) * window / self.most if window else 0.0 if bucket.taken else _SLOT_SECONDS
-        return Met(self.kind.name, self.most, window, remaining, reset)
+        return LimitState(self.kind.name, self.most, window, remaining, reset)
 
-    def reached(self, wait: float) -> LimitReached:
+    def error(self, wait: float) -> LimitReached:
         kind = self.kind
         allowed = f"{self.most} {kind.noun}{'s' if self.most > 1 else ''} {kind.when}"
-        message = f"Too many requests: the plan of {self.applied.told()} allows {allowed}. Please try again later."
+        message = f"Too many requests: the plan of {self.applied.owner} allows {allowed}. Please try again later."
         return LimitReached(message, kind.code, wait)
 
 
 class Limiter:
-    """Lets calls and runs pass, or raises LimitReached. `clock` gives seconds since the epoch."""
+    """Admits calls and runs, or raises LimitReached. `clock` gives seconds since the epoch."""
 
     def __init__(self, file: PlanFile, store: Buckets, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._store = store
         self._clock = clock
         self._version = file.version
-        # buckets that have nothing until then, on the monotonic clock; for as long as so much is allowed
-        self._empty: dict[tuple[str, int], float] = {}
+        # (name, limit) of buckets that are empty until then, on the monotonic clock
+        self._exhausted: dict[tuple[str, int], float] = {}
 
     async def request(self, principal: Principal, app: App | None = None) -> None:
-        """One more request of a caller, for an app if it is for one."""
-        call = CALL.get()
+        """Counts a request of a principal; for an app if it is for one."""
+        call = CURRENT_CALL.get()
         if call is not None:
             call.principal, call.app = principal, app
         applied = self._applied(principal.workspace, app, principal.id)
         await self._pass(_limits(applied, _REQUESTS), call)
 
     async def admit(self, run: RunId, app: App, *, known: bool = False) -> None:
-        """One more run of an app, asked for by the call that is being answered. `known`: there may be one of this id
-        already, which then takes nothing."""
+        """Counts a run of an app that the current call starts. `known`: there may be a run with this id already, which
+        then does not count again."""
         applied = self._applied(app.workspace, app, caller())
-        await self._pass(_limits(applied, _RUNS), CALL.get(), _limits(applied, _AT_ONCE), run, known=known)
+        await self._pass(_limits(applied, _RUNS), CURRENT_CALL.get(), _limits(applied, _AT_ONCE), run, known=known)
 
     def largest_upload(self) -> int | None:
-        """Bytes that a file of the call that is being answered may have; None where no plan says so."""
-        call = CALL.get()
+        """Bytes that a file of the current call may have; None where no plan limits that."""
+        call = CURRENT_CALL.get()
         if call is None or call.principal is None:
             return None
         applied = self._applied(call.principal.workspace, call.app, call.principal.id)
-        most = [policy.plan.max_upload_mb for policy in applied if policy.plan.max_upload_mb is not None]
+        most = [owned.plan.max_upload_mb for owned in applied if owned.plan.max_upload_mb is not None]
         return int(min(most) * MB) if most else None
 
-    def _applied(self, workspace: str, app: App | None, key: str | None) -> list[Applied]:
+    def _applied(self, workspace: str, app: App | None, key: str | None) -> list[AppliedPlan]:
         plans = self._file.current()
         if self._version != self._file.version:
             self._version = self._file.version
-            self._empty.clear()
+            self._exhausted.clear()
         policies = [("workspace", workspace, plans.workspaces.get(workspace, plans.default))]
         if app is not None and plans.apps:
             policies.append(("app", app.id, plans.apps.get(app.id) or plans.apps.get(app.name)))
         if key is not None and plans.keys:
             policies.append(("key", key, plans.keys.get(key)))
-        return [Applied(scope, name, plans.plans[plan]) for scope, name, plan in policies if plan is not None]
+        return [AppliedPlan(scope, name, plans.plans[plan]) for scope, name, plan in policies if plan is not None]
 
     async def _pass(
         self,
@@ -170,47 +171,47 @@ class Limiter:
         if not limits and not slots:
             return
         requested = [*limits, *slots]
-        since = time.monotonic()  # the store may take long to answer; what it answers was so then
-        if not known and (taken := self._still_empty(limits)):
+        since = time.monotonic()  # before the store is called, which may take long
+        if not known and (taken := self._still_exhausted(limits)):
             requested = [limits[index] for index in taken]
             results = list(taken.values())
         elif run is None:
-            results = await self._store.take([each.bucket for each in limits], self._clock())
+            results = await self._store.take([limit.bucket for limit in limits], self._clock())
         else:
-            buckets, places = [each.bucket for each in limits], [each.slot for each in slots]
-            results = await self._store.admit(run, buckets, places, self._clock(), known=known)
+            buckets = [limit.bucket for limit in limits]
+            results = await self._store.admit(run, buckets, [limit.slot for limit in slots], self._clock(), known=known)
             if not results:
                 return
         worst: tuple[float, _Limit] | None = None
         for limit, taken in zip(requested, results, strict=True):
             if call is not None:
-                call.met.append(limit.met(taken))
+                call.limits.append(limit.state(taken))
             if not taken.taken:
                 wait = taken.wait if limit.kind.window else _SLOT_SECONDS
                 if limit.kind.window:
-                    self._empty[limit.name, limit.most] = since + wait
+                    self._exhausted[limit.name, limit.most] = since + wait
                 if worst is None or wait > worst[0]:
                     worst = wait, limit
         if worst is not None:
-            raise worst[1].reached(worst[0])
+            raise worst[1].error(worst[0])
 
-    def _still_empty(self, limits: Sequence[_Limit]) -> Mapping[int, Taken]:
-        """Which limits are known to allow nothing yet: so a flood of calls does not reach the database."""
+    def _still_exhausted(self, limits: Sequence[_Limit]) -> Mapping[int, Taken]:
+        """The limits, by index, that are known to be exhausted: a flood of calls does not reach the database."""
         exhausted: dict[int, Taken] = {}
         now = time.monotonic()
         for index, limit in enumerate(limits):
-            until = self._empty.get((limit.name, limit.most))
+            until = self._exhausted.get((limit.name, limit.most))
             if until is None:
                 continue
             if now < until:
                 wait = until - now
                 exhausted[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
             else:
-                del self._empty[limit.name, limit.most]
+                del self._exhausted[limit.name, limit.most]
         return exhausted
 
 
-def _limits(applied: Sequence[Applied], kind: _Kind) -> list[_Limit]:
+def _limits(applied: Sequence[AppliedPlan], kind: _Kind) -> list[_Limit]:
     limits: list[_Limit] = []
     for policy in applied:
         plan = policy.plan

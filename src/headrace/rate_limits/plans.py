@@ -1,4 +1,4 @@
-"""Plans: what a workspace, an app and a key may ask for, in a file that is read again when it changes."""
+"""Plans: the limits of a workspace, an app and a key, in a file that is read again when it changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.errors import LoadError, Problem
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0  # how often a change of the plans' file is looked for
+CHECK_SECONDS = 1.0  # how often a change of the plans' file is looked for
 LARGEST_FILE = 1024 * 1024  # bytes of it
 _MB = 1024 * 1024
 _LONGEST_TITLE = 100
@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
 
 
 class Plan(BaseModel):
-    """What may be asked for; what is left out is not limited."""
+    """Limits; what is left out is not limited."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,8 +37,8 @@ Named = dict[Annotated[str, Field(strict=True)], str]
 
 
 class Plans(BaseModel):
-    """A file of plans: what plans there are, and who has which. `default` is that of workspaces not named; an app is
-    named by its id, or else by its name; a key by its id."""
+    """A file of plans, and who has which. `default` is that of workspaces that are not listed; an app is listed by its
+    id, or else by its name; a key by its id."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Plans(BaseModel):
 
 
 def load_plans(path: Path) -> Plans:
-    """Reads a file of plans, YAML or JSON. LoadError, in one line that names the field, where it is not right."""
+    """Reads a file of plans, YAML or JSON. LoadError, in one line that names the field, where it is not valid."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise _wrong(path, f"the file is larger than {LARGEST_FILE // _MB} MB")
@@ -86,7 +86,7 @@ def _mentioned(plans: Plans) -> list[tuple[str, str]]:
 
 
 def _parsed(text: str) -> object:
-    """What a text of YAML says. ValueError where it says nothing, or something twice."""
+    """The content of a YAML text. ValueError if it is not valid, or has a key twice."""
     import yaml  # takes 20 ms to import; most installations have no plans
 
     class Loader(yaml.SafeLoader):
@@ -95,36 +95,36 @@ def _parsed(text: str) -> object:
             for name, _ in node.value:
                 if isinstance(name, yaml.ScalarNode):
                     if name.value in names:
-                        raise ValueError(f"line {name.start_mark.line + 1}: {name.value!r} is there twice")
+                        raise ValueError(f"line {name.start_mark.line + 1}: {name.value!r} is given twice")
                     names.add(name.value)
             return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Loader)  # a SafeLoader
     except yaml.YAMLError as error:
-        raise ValueError(f"is no YAML: {error}") from error
+        raise ValueError(f"is not valid YAML: {error}") from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
 
 
 class PlanFile:
-    """The plans of a file, read again when it changes; what is wrong then is logged, and the old ones stay."""
+    """The plans of a file, read again when it changes; if that fails, it is logged and the old ones remain."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = self._mark()
         self._plans = load_plans(path)
-        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._check_at = time.monotonic() + CHECK_SECONDS
         self.version = 0  # counts changes
 
     def current(self) -> Plans:
-        """Those that hold now."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_SECONDS
-            self._look()
+        """Those in force now."""
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + CHECK_SECONDS
+            self._reload()
         return self._plans
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         mark = self._mark()
         if mark == self._seen:
             return
@@ -132,10 +132,10 @@ class PlanFile:
         try:
             self._plans = load_plans(self._path)
         except LoadError as error:
-            logger.error("the plans stay as they were: %s", error)
+            logger.error("the previous plans remain in force: %s", error)
         else:
             self.version += 1
-            logger.info("%s: the plans are read again", self._path)
+            logger.info("%s: the plans were reloaded", self._path)
 
     def _mark(self) -> tuple[int, int, int] | None:
         try:

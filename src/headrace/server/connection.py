@@ -1,4 +1,4 @@
-"""One connection: uvicorn's, with limits to how long a request may take to arrive, and how large its head may be.
+"""A connection: uvicorn's, with limits to how long a request may take to arrive, and how large its head may be.
 
 Responses have no time limit: a stream lasts as long as its run. Only HTTP/1.1 is supported: an offer of another
 protocol (`Upgrade`, which Java's client sends with every first request) is ignored, and a request of HTTP/1.0 gets a
@@ -39,12 +39,12 @@ class Connection(HttpToolsProtocol):
         self._make_room = make_room
         self.silent_since = 0.0  # when it last began or ended a request
         self.draining = False
-        self._since: float | None = None  # when we began to wait for a request; None: it is here
-        self._begun = False  # part of it has arrived
+        self._since: float | None = None  # when the wait for a request began; None: it has arrived
+        self._partly_arrived = False
         self._heading = True
         self._head = 0  # bytes of the head so far
         self._received = 0  # bytes of the body so far
-        self._again: bytes | None = None  # the head of a request that offers another protocol, without the offer
+        self._again: bytes | None = None  # the head of a request that offers another protocol
 
     # --------------------------------------------------------------------------------------------- what uvicorn calls
 
@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._since = self.loop.time()
-        self._begun = self._heading = True
+        self._partly_arrived = self._heading = True
         self._received = 0
 
     def on_headers_complete(self) -> None:
@@ -92,7 +92,7 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._since = None
-        self._begun, self._heading = False, True
+        self._partly_arrived, self._heading = False, True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -113,7 +113,7 @@ class Connection(HttpToolsProtocol):
                 return
             except httptools.HttpParserUpgrade as offer:
                 if self._again is None:
-                    return  # CONNECT: refused by the application, and nothing follows
+                    return  # CONNECT: the application rejects it, and nothing follows
                 head, self._again = self._again, None
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
@@ -131,18 +131,18 @@ class Connection(HttpToolsProtocol):
         """Whether a request waits for its response."""
         return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]  # None at first
 
-    def look(self, now: float, seconds: float, tick: float) -> None:
-        """Refuses a request that has taken more than `seconds` to arrive, and what its body may take beyond that.
-        Called every `tick` seconds."""
+    def check_timeout(self, now: float, seconds: float, tick: float) -> None:
+        """Rejects a request that has taken more than `seconds` to arrive, plus the time that its body may take. Called
+        every `tick` seconds."""
         if self._since is None or self.timeout_keep_alive_task is not None:
-            return  # nothing is awaited, or nothing but the next request
+            return  # no request is arriving
         if self.flow.read_paused:
-            self._since += tick  # it is for us to read on
+            self._since += tick  # the application has to read on
         elif now - self._since > seconds + self._received / SLOWEST:
             self.refuse(408)
 
     def drop(self) -> None:
-        """Closes it at once: no request has arrived completely."""
+        """Closes it at once. For one without a complete request."""
         self.transport.abort()
 
     def drain(self) -> None:
@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status: int) -> None:
         """Responds with an error, unless a response has begun, and closes."""
         owed = self.responding
-        if (owed and not self.cycle.response_started) or (not owed and (self._begun or status < 408)):
+        if (owed and not self.cycle.response_started) or (not owed and (self._partly_arrived or status < 408)):
             answer = envelope(of_status(status))
             body = bytes(answer.body)
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)

@@ -1,4 +1,4 @@
-"""How many connections a process may hold: its limit of open files, less what it needs for anything else."""
+"""How many connections a process may have: its limit of open files, less what it needs for other purposes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _LEAST = 16  # connections, however few descriptors there are
 
 
 class ConnectionLimit(NamedTuple):
-    """`most` connections of callers; `spare` descriptors are kept for the database, files, models and programs."""
+    """`most` connections of clients; `spare` descriptors are reserved for the database, files, models and programs."""
 
     most: int
     spare: int
 
 
 def connection_limit(limit: int | None = None) -> ConnectionLimit:
-    """Of a limit of open files (RLIMIT_NOFILE unless given) a quarter is kept, at least 64 and at most 1024."""
+    """A quarter of the limit of open files (RLIMIT_NOFILE unless given) is reserved, at least 64 and at most 1024."""
     if limit is None:
         limit = _limit()
     spare = min(max(64, limit // 4), 1024)

@@ -56,9 +56,9 @@ async def serve(
             raise LoadError("serve", problems)
         for app in [] if workflows else await running.apps.catalog.apps():
             try:
-                loaded = await running.apps.served(app.id)
+                loaded = await running.apps.current(app.id)
             except LoadError as error:
-                logger.error("%s cannot be served any more: %s", app.source, error)
+                logger.error("%s can no longer be served: %s", app.source, error)
             else:
                 served.append((Path(app.source), loaded, await running.apps.working_key(app)))
 
@@ -69,7 +69,7 @@ async def serve(
             running.public_url = url + settings.root
 
         def ready() -> None:
-            # what is loaded now stays: the collector need not traverse the libraries again during requests
+            # what is loaded by now stays: the collector need not traverse it again during requests
             gc.collect()
             gc.freeze()
             gc.enable()
@@ -113,7 +113,7 @@ async def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. HeadraceError where the address cannot be had."""
+    """A listening socket. HeadraceError where the address is not available."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -126,13 +126,13 @@ def write_ready_file(path: Path, url: str, served: Sequence[tuple[Path, Served, 
     apps = [
         {
             "file": str(file),
-            "name": one.app.name,
-            "mode": one.app.mode,
-            "app_id": one.app.id,
-            "workflow_id": one.version.id,
+            "name": app.app.name,
+            "mode": app.app.mode,
+            "app_id": app.app.id,
+            "workflow_id": app.version.id,
             "key": key,
         }
-        for file, one, key in served
+        for file, app, key in served
     ]
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The server's certificate, and which certificates it asks of its callers."""
+"""The server's certificate, and the client certificates that it requires."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def tls_of(settings: Settings) -> Tls | None:
 class Tls:
     """TLS 1.2 and later, from PEM files.
 
-    `certificate` holds the chain, the server's own first; without `key` it holds the private key as well. With
-    `client_ca` callers show a certificate that one of its authorities has signed, or, unless `client_required`, none.
-    HeadraceError, in one line, where a file is not what it should be.
+    `certificate` has the chain, the server's own first; without `key` it has the private key as well. With `client_ca`
+    clients present a certificate that one of its authorities has signed, or, unless `client_required`, none.
+    HeadraceError, in one line, where a file is not valid.
     """
 
     def __init__(
@@ -60,38 +60,38 @@ class Tls:
             try:
                 self.context.load_verify_locations(client_ca)
             except (ssl.SSLError, OSError) as error:
-                raise HeadraceError(f"{_CLIENT_CA}: {client_ca} holds no certificate in PEM") from error
+                raise HeadraceError(f"{_CLIENT_CA}: {client_ca} has no PEM certificate") from error
             self.context.verify_mode = ssl.CERT_REQUIRED if client_required else ssl.CERT_OPTIONAL
         self._seen = self._changed_at()
 
     def reload(self) -> None:
-        """Takes up a renewed certificate, for connections from now on; keeps the one there is while the new one is
-        not whole. Cheap while nothing has changed."""
+        """Loads a renewed certificate, for new connections; keeps the current one while the new one is not complete.
+        Cheap while nothing has changed."""
         now = self._changed_at()
-        if now == self._seen or None in now:  # one is being replaced this very moment
+        if now == self._seen or None in now:  # a file is being replaced
             return
         self._seen = now
         try:
             self._load(_bare())  # a key that does not fit would spoil the context in use
             self._load(self.context)
         except HeadraceError as error:
-            logger.error("the certificate has changed, and is not taken up: %s", error)
+            logger.error("the certificate has changed, and cannot be loaded: %s", error)
         else:
-            logger.info("the certificate has changed, and is taken up")
+            logger.info("the renewed certificate is in use")
 
     def _load(self, context: ssl.SSLContext) -> None:
         try:
-            # without a password it would be asked for at the terminal
+            # with None, OpenSSL would ask for a password at the terminal
             context.load_cert_chain(self._certificate, self._key, self._password)
         except ssl.SSLError as error:
             key = f"{_KEY}: {self._key}" if self._key else f"{_CERTIFICATE}: {self._certificate}"
             if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
                 problem = f"{key} is not the key of the certificate in {self._certificate}"
-            elif b"ENCRYPTED" in (self._key or self._certificate).read_bytes():  # nothing else tells a wrong password
-                problem = f"{key} has a password, and HEADRACE_TLS_KEY_PASSWORD is not it"
+            elif b"ENCRYPTED" in (self._key or self._certificate).read_bytes():  # OpenSSL does not say so
+                problem = f"{key} has a password, and HEADRACE_TLS_KEY_PASSWORD is not the right one"
             else:
                 problem = f"{_CERTIFICATE}: {self._certificate} and {self._key or 'the key in it'} cannot be used: "
-                problem += f"no certificate and key in PEM ({error.reason or error})"
+                problem += f"not a PEM certificate and key ({error.reason or error})"
             raise HeadraceError(problem) from error
         except (OSError, ValueError) as error:
             raise HeadraceError(f"{_CERTIFICATE}: {self._certificate} cannot be used: {error}") from error

@@ -1,8 +1,8 @@
-"""The HTTP server: uvicorn, with limits for what comes in (`connection`), and an end that cuts nobody off.
+"""The HTTP server: uvicorn, with limits for requests (`connection`), and a graceful shutdown.
 
-Told to end (SIGTERM, SIGINT) it drains: connections are still taken, so that a balancer hears that this process is not
-ready any more and stragglers hear to try again, but no runs; what is under way may go on for a while. Then it closes.
-A second signal closes at once.
+After a signal to stop (SIGTERM, SIGINT) it drains: it still accepts connections, so that a load balancer learns that
+this process is no longer ready and late clients are asked to try again, but no runs; pending requests may continue for
+a while. Then it closes. A second signal closes at once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,10 +25,10 @@ from headrace.server.tls import Tls
 
 logger = logging.getLogger(__name__)
 
-_TICK_SECONDS = 1.0  # how often connections are looked at
-_RENEWAL_TICKS = 10  # how often, in these, the certificate is
+_TICK_SECONDS = 1.0  # how often connections are checked for timeouts
+_RENEWAL_TICKS = 10  # how often, in these, the certificate is checked for renewal
 _DRAIN_TICK_SECONDS = 0.05
-_CLOSE_SECONDS = 2  # for tasks to let go once they are cancelled
+_CLOSE_SECONDS = 2  # for tasks to end once they are cancelled
 
 
 def _nothing() -> None: ...
@@ -39,12 +40,12 @@ def _is_idle() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the server goes about it. Times in seconds.
+    """Settings and callbacks of the server. Times in seconds.
 
-    `request_seconds`: how long a request may take to arrive. `keep_alive_seconds`: how long a connection may lie idle.
-    `drain_seconds`: how long what is under way may go on after the first signal. `ready` is called once requests are
-    taken, `drain` once no more runs are to be; `is_idle`, asked again and again once no request is left, tells whether
-    all that goes on without one has ended, too.
+    `request_seconds`: how long a request may take to arrive. `keep_alive_seconds`: how long a connection may be idle.
+    `drain_seconds`: how long pending requests may continue after the first signal. `ready` is called once requests are
+    accepted, `drain` when no more runs may start; `is_idle`, called repeatedly once no request is pending, is true when
+    the work without a request has ended, too.
     """
 
     tls: Tls | None = None
@@ -57,7 +58,8 @@ class Serving:
 
 
 class Server(uvicorn.Server):
-    """Serves an ASGI application until the process is told to end: `await Server(app, serving).serve([listener])`."""
+    """Serves an ASGI application until the process receives a signal to stop: `await Server(app,
+    serving).serve([listener])`."""
 
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
@@ -67,8 +69,10 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._guard,
-                http=cast("type[asyncio.Protocol]", self._connection),  # all that is done with it is to call it
-                backlog=max(1, min(2048, self._room.spare // 2)),  # as many are accepted at once
+                http=cast(
+                    "type[asyncio.Protocol]", partial(Connection, make_room=self._make_room)
+                ),  # it is only called
+                backlog=max(1, min(2048, self._room.spare // 2)),  # as many may be accepted at a time
                 ws="none",
                 interface="asgi3",
                 lifespan="off",
@@ -82,17 +86,14 @@ class Server(uvicorn.Server):
             )
         )
 
-    def _connection(self, *arguments: Any, **named: Any) -> Connection:
-        return Connection(*arguments, make_room=self._make_room, **named)
-
     def _make_room(self, newest: Connection) -> None:
         """Keeps descriptors for other purposes: at the limit of connections, the idle one that has been silent longest
         is closed. A client that waits for a response is never cut off; if all are waiting, the newest is refused."""
         if len(self.server_state.connections) <= self._room.most:
             return
         idle = min(
-            (open_ for open_ in self._connections() if open_ is not newest and not open_.responding),
-            key=lambda open_: open_.silent_since,
+            (one for one in self._connections() if one is not newest and not one.responding),
+            key=lambda connection: connection.silent_since,
             default=None,
         )
         (idle or newest).drop()
@@ -105,7 +106,7 @@ class Server(uvicorn.Server):
         if counter % 10 == 0:  # of a tenth of a second each
             now = asyncio.get_running_loop().time()
             for connection in self._connections():
-                connection.look(now, self._serving.request_seconds, _TICK_SECONDS)
+                connection.check_timeout(now, self._serving.request_seconds, _TICK_SECONDS)
             if self._serving.tls and counter % (10 * _RENEWAL_TICKS) == 0:
                 self._serving.tls.reload()
         return await super().on_tick(counter)
@@ -120,15 +121,15 @@ class Server(uvicorn.Server):
         self._cut()
         await super().shutdown(sockets)
 
-    # --------------------------------------------------------------------------------------------------- the end of it
+    # --------------------------------------------------------------------------------------------------- shutdown
 
     async def _drain(self) -> None:
-        """Waits for what is under way, as long as it may go on."""
+        """Waits for pending requests, as long as they may continue."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._serving.drain_seconds
         self._serving.drain()
         while not self.force_exit:
-            for connection in self._connections():  # also those that have come since
+            for connection in self._connections():  # also new ones
                 connection.drain()
             if not self.server_state.tasks and self._serving.is_idle():
                 return
@@ -140,8 +141,8 @@ class Server(uvicorn.Server):
             logger.warning("%d requests have not ended, and are cut off", left)
 
     def _cut(self) -> None:
-        """Ends what is still there. Who waits for the head of an answer gets one, to try again; half an answer just
-        ends, so that nobody takes it for a whole one."""
+        """Ends pending requests. A client whose response has not begun gets a 503, to try again; a response that has
+        begun is cut off, so that no client takes it for a complete one."""
         self._guard.cut = True
         for connection in self._connections():
             if connection.responding:
@@ -150,11 +151,11 @@ class Server(uvicorn.Server):
             task.cancel()
 
     def _connections(self) -> list[Connection]:
-        return [open_ for open_ in self.server_state.connections if isinstance(open_, Connection)]
+        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
 
 
 class _Guard:
-    """Wraps the application: what is cut at the end is no failure of it."""
+    """Wraps the application: a request that the shutdown cuts off is not an error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,8 @@
-"""Server-sent events: a response that tells what comes, pings while nothing does, and ends when the client leaves.
+"""Server-sent events: a response that sends events as they come, pings in between, and ends when the client
+disconnects.
 
-Two tasks share a buffer: one takes in what there is to tell, the other sends all that has gathered in one piece. So a
-burst of tokens costs one write, and waiting for the next never has to be cancelled to send a ping.
+Two tasks share a buffer: one collects events, the other sends all that are there in one write. So a burst of tokens
+costs one write, and waiting for the next event never has to be cancelled to send a ping.
 """
 
 from __future__ import annotations
@@ -19,82 +20,82 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
-_ROOM = 256 * 1024  # bytes that may wait for a slow client before its run's records do
+_BUFFER_SIZE = 256 * 1024  # bytes that may wait for a slow client
 
 
 class EventStream(Response):
-    """Sends what `events` yields. `lease` is closed at the end, whatever the end is. `ping`: seconds of silence, after
-    which `beat` is sent."""
+    """Sends what `events` yields. `stack` is closed at the end, whatever the end is. After `ping` seconds without an
+    event, `ping_event` is sent."""
 
     def __init__(
-        self, events: AsyncGenerator[bytes], ping: float, lease: AsyncExitStack | None = None, beat: bytes = PING
+        self, events: AsyncGenerator[bytes], ping: float, stack: AsyncExitStack | None = None, ping_event: bytes = PING
     ) -> None:
         super().__init__(headers=dict(HEADERS))
         del self.headers["content-length"]
         self._events = events
         self._ping = ping
-        self._beat = beat
-        self._lease = lease or AsyncExitStack()
-        self._waiting: list[bytes] = []
+        self._ping_event = ping_event
+        self._stack = stack or AsyncExitStack()
+        self._buffer: list[bytes] = []
         self._size = 0
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
-            await self.drop()
+            await self.close()
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body"})
             return
-        async with self._lease:
-            gathering = asyncio.create_task(self._gather())
-            gathering.add_done_callback(lambda _: self._news.set())
-            sending = asyncio.create_task(self._send(send, gathering))
-            leaving = asyncio.create_task(gone(receive))
+        async with self._stack:
+            collecting = asyncio.create_task(self._collect())
+            collecting.add_done_callback(lambda _: self._changed.set())
+            sending = asyncio.create_task(self._send(send, collecting))
+            disconnecting = asyncio.create_task(disconnected(receive))
             try:
-                await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((sending, disconnecting), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (gathering, sending, leaving):
+                for task in (collecting, sending, disconnecting):
                     task.cancel()
-                ended = await asyncio.gather(sending, gathering, leaving, return_exceptions=True)
+                ended = await asyncio.gather(sending, collecting, disconnecting, return_exceptions=True)
             if isinstance(ended[0], Exception):
                 raise ended[0]
 
-    async def drop(self) -> None:
-        """Lets go of a stream that is not sent after all."""
-        await self._lease.aclose()
+    async def close(self) -> None:
+        """Closes a stream that is not sent after all."""
+        await self._stack.aclose()
 
-    async def _gather(self) -> None:
+    async def _collect(self) -> None:
         async with aclosing(self._events) as events:
             async for event in events:
-                self._waiting.append(event)
+                self._buffer.append(event)
                 self._size += len(event)
-                self._news.set()
-                while self._size > _ROOM:
-                    self._room.clear()
-                    await self._room.wait()
+                self._changed.set()
+                while self._size > _BUFFER_SIZE:
+                    self._has_room.clear()
+                    await self._has_room.wait()
 
-    async def _send(self, send: Send, gathering: asyncio.Task[None]) -> None:
+    async def _send(self, send: Send, collecting: asyncio.Task[None]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while True:
-            if not self._waiting and not gathering.done():
-                self._news.clear()
+            if not self._buffer and not collecting.done():
+                self._changed.clear()
                 try:
                     async with asyncio.timeout(self._ping):
-                        await self._news.wait()
+                        await self._changed.wait()
                 except TimeoutError:
-                    self._waiting.append(self._beat)
-            if self._waiting:
-                body, self._waiting, self._size = b"".join(self._waiting), [], 0
-                self._room.set()
+                    self._buffer.append(self._ping_event)
+            if self._buffer:
+                body, self._buffer, self._size = b"".join(self._buffer), [], 0
+                self._has_room.set()
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            elif gathering.done():
-                gathering.result()
+            elif collecting.done():
+                collecting.result()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the client has left. For a request whose body was read."""
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has disconnected. For a request whose body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass

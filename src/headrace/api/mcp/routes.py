@@ -106,7 +106,7 @@ class McpRoutes(Routes):
             records = self.api.run_service.follow(place.run)
             message = Message("tools/call", {"_meta": {"progressToken": place.token}}, place.request, version)
             return EventStream(
-                self._events(call, message, records, place.seq), self.api.options.ping_seconds, beat=_PING
+                self._events(call, message, records, place.seq), self.api.options.ping_seconds, ping_event=_PING
             )
         except (RequestError, LoadError, StoreError) as error:
             return _failed(foreseen(request, error), None)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.rate_limits import CALL, Call, Met
+from headrace.rate_limits import CURRENT_CALL, Call, LimitState
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy", "RateLimit")
 _EXPOSED = (b"access-control-expose-headers", ", ".join(HEADERS).encode())
@@ -29,23 +29,23 @@ class RateLimitHeaders:
             await self._app(scope, receive, send)
             return
         call = Call()
-        token = CALL.set(call)
+        token = CURRENT_CALL.set(call)
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and call.met:
-                message["headers"] = [*message.get("headers", ()), *headers_of(call.met)]
+            if message["type"] == "http.response.start" and call.limits:
+                message["headers"] = [*message.get("headers", ()), *headers_of(call.limits)]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            CALL.reset(token)
+            CURRENT_CALL.reset(token)
 
 
-def headers_of(met: Sequence[Met]) -> list[tuple[bytes, bytes]]:
+def headers_of(limit_states: Sequence[LimitState]) -> list[tuple[bytes, bytes]]:
     """The headers for the limits that applied to a call: of each kind the one with the fewest left."""
-    tightest: dict[str, Met] = {}
-    for limit in met:
+    tightest: dict[str, LimitState] = {}
+    for limit in limit_states:
         known = tightest.get(limit.kind)
         if known is None or (limit.left, -limit.reset) < (known.left, -known.reset):
             tightest[limit.kind] = limit

@@ -130,7 +130,7 @@ class Idempotency:
                     await self._store.complete(app, key, answer.status_code, body)
                 except BaseException:
                     if isinstance(answer, EventStream):
-                        await answer.drop()
+                        await answer.close()
                     raise
                 kept = IdempotencyRecord(app, key, making.digest or "", since, answer.status_code, body)
             elif answer.status_code < 500:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.access.keys import OVERLAP, Rights, in_order, may_give, oversees
+from headrace.access.keys import OVERLAP, Rights, can_manage_key, check_can_grant, in_order
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
@@ -32,7 +32,7 @@ WORKSPACE_KEY = Security(
 _KEY = "/keys/{key_id}"
 _PAGE = (PAGE_LIMIT, CURSOR)
 _NO_KEY = "Key not found"
-_BEYOND = Forbidden("This key cannot give what it may not do itself: run.")
+_NOT_GRANTABLE = Forbidden("This key cannot grant permissions that it does not have: run.")
 _NOT_LIVE = RequestError(f"This key was rotated already: its successor is {NEW_ID}.", "key_not_live", 409)
 
 
@@ -56,7 +56,7 @@ class KeyRoutes(Routes):
         "/keys",
         {201: keys.CREATED},
         body=keys.CREATE,
-        errors=[InvalidParam("name: Field required"), _BEYOND, NO_APP],
+        errors=[InvalidParam("name: Field required"), _NOT_GRANTABLE, NO_APP],
     )
     async def create_key(self, request: Request) -> Response:
         """Create a key.
@@ -68,7 +68,7 @@ class KeyRoutes(Routes):
         body = parse(KeyRequest, await self.api.json(request))
         expires_at = self._expiry(body)
         rights = _rights(body, caller.workspace)
-        may_give(caller, rights)
+        check_can_grant(caller, rights)
         key, secret = await self._access.create(rights, caller.id, name=body["name"], expires_at=expires_at)
         return _shown_once(key, secret)
 
@@ -80,7 +80,7 @@ class KeyRoutes(Routes):
         body_required=False,
         errors=[
             InvalidParam("overlap: Input should be from 0 to 2592000 seconds"),
-            _BEYOND,
+            _NOT_GRANTABLE,
             NotFound(_NO_KEY),
             _NOT_LIVE,
         ],
@@ -96,7 +96,7 @@ class KeyRoutes(Routes):
         raw = await self.api.body(request)
         overlap = parse(KeyRotation, self.api.object_of(raw) if raw.strip() else {}).get("overlap")
         key = await self._key(request, caller)
-        may_give(caller, Rights(key.workspace, key.permissions, key.apps, key.app))
+        check_can_grant(caller, Rights(key.workspace, key.permissions, key.apps, key.app))
         return _shown_once(*await self._access.rotate(key, caller.id, OVERLAP if overlap is None else overlap))
 
     @Operation("DELETE", _KEY, keys.REVOKED, errors=[NotFound(_NO_KEY)])
@@ -124,7 +124,7 @@ class KeyRoutes(Routes):
         visible: list[Key] = []
         while len(visible) <= limit:
             stored = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_KEYS_READ)
-            visible += [key for key in stored if oversees(caller, key)]
+            visible += [key for key in stored if can_manage_key(caller, key)]
             if len(stored) < _KEYS_READ:
                 break
             older = (stored[-1].created_at, stored[-1].id)
@@ -167,7 +167,7 @@ class KeyRoutes(Routes):
 
     async def _key(self, request: Request, caller: Principal) -> Key:
         key = await self._catalog.find_key(as_uuid(request.path_params["key_id"], NotFound(_NO_KEY)))
-        if key is None or not oversees(caller, key):
+        if key is None or not can_manage_key(caller, key):
             raise NotFound(_NO_KEY)
         return key
 

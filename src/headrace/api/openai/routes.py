@@ -24,7 +24,7 @@ from headrace.api.http.params import TEXT_SCHEMA, Parameter
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
-from headrace.api.http.sse import EventStream, gone
+from headrace.api.http.sse import EventStream, disconnected
 from headrace.api.openai import schemas
 from headrace.api.openai.open_calls import OpenCalls, RetryTerms
 from headrace.api.openai.requests import CompletionCall, Picture, read, with_text
@@ -164,7 +164,7 @@ class OpenAIRoutes(Routes):
         """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
         if view is None:
-            raise RuntimeError(f"run {run} is gone")
+            raise RuntimeError(f"run {run} no longer exists")
         return Started(run, view.summary.request.task, self.api.run_service.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
@@ -248,7 +248,7 @@ def _chosen(model: str, choices: Sequence[App]) -> App:
     """The app of that id or name."""
     matches = [app for app in choices if app.id == model] or [app for app in choices if app.name == model]
     if not matches:
-        hint = f"opens the app '{choices[0].name}': that is its model" if len(choices) == 1 else "opens no such app"
+        hint = f"can access only '{choices[0].name}'" if len(choices) == 1 else "cannot access such an app"
         raise RequestError(f"The model '{model}' does not exist. This key {hint}.", "model_not_found", 404)
     if len(matches) > 1:
         message = f"{len(matches)} apps are called '{model}'; use the id, as listed in /models."
@@ -263,7 +263,7 @@ async def _follow(request: Request, completion: Completion, records: AsyncIterat
         async for record in records:
             completion.feed(record)
 
-    feeding, leaving = asyncio.create_task(feed()), asyncio.create_task(gone(request.receive))
+    feeding, leaving = asyncio.create_task(feed()), asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait((feeding, leaving), return_when=asyncio.FIRST_COMPLETED)
     finally:
