@@ -4,8 +4,8 @@
     ├── LoadError            a workflow file cannot be run: all its problems at once
     ├── NodeError            a node failed; its error strategy decides what that means
     ├── SequenceConflict     another writer took this run's next number, or the conversation's next message
-    ├── StoreError           the database cannot be opened, written or read: for a while, or not what was asked
-    └── RequestError         what a caller asked cannot be done; carries Dify's code and an HTTP status
+    ├── StoreError           the database cannot be opened, written or read, for now or because of the operation
+    └── RequestError         a request that cannot be fulfilled; has Dify's code and an HTTP status
         ├── InvalidParam     400 invalid_param
         ├── Unauthorized     401 unauthorized
         ├── Forbidden        403 forbidden
@@ -25,12 +25,12 @@ from typing import Any, cast
 
 
 class HeadraceError(Exception):
-    """The root of the tree; `str(error)` is fit to be shown to a user."""
+    """The root of the tree; `str(error)` can be shown to a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a workflow file, told so that it can be found: file, line, node, field."""
+    """A problem of a workflow file, and where it is: line, node, field."""
 
     message: str
     node: str | None = None
@@ -46,7 +46,7 @@ class Problem:
 
 
 class LoadError(HeadraceError):
-    """A workflow file that cannot be loaded, with every problem found in it."""
+    """A workflow file that cannot be loaded, with all its problems."""
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.source = source
@@ -91,9 +91,9 @@ class SequenceConflict(HeadraceError):
 class StoreError(HeadraceError):
     """The database cannot be opened, written or read.
 
-    `transient`: the database is at fault (locked, full, gone), and the same may succeed later; the store itself logs
-    when that begins and ends. Otherwise what was asked is at fault, and would fail again. `reason` is what the database
-    itself said, without its name: fit for whoever may not know where the data is.
+    `transient`: the database is the cause (locked, full, not reachable), and the same may succeed later; the store
+    itself logs when that begins and ends. Otherwise the operation is the cause, and would fail again. `reason` is the
+    database's own message, without its name: it can be shown to those who may not know where the data is.
     """
 
     def __init__(self, message: str, *, transient: bool = True, reason: str | None = None) -> None:
@@ -103,12 +103,12 @@ class StoreError(HeadraceError):
 
     @property
     def level(self) -> int:
-        """At which level it is logged by whoever meets it: what the store has logged once is not repeated."""
+        """The level at which callers log it: what the store has logged already is not repeated."""
         return logging.DEBUG if self.transient else logging.ERROR
 
 
 def store_error(error: BaseException) -> StoreError | None:
-    """What something failed with, where that was nothing but the store; one of them, of a group."""
+    """The store's error, if that is the only cause of a failure; the first one of a group."""
     if isinstance(error, StoreError):
         return error
     if isinstance(error, BaseExceptionGroup):
@@ -120,7 +120,7 @@ def store_error(error: BaseException) -> StoreError | None:
 
 @dataclass
 class RequestError(HeadraceError):
-    """What a caller asked cannot be done. On the wire: `{code, message, status}`, as Dify's API has it."""
+    """A request that cannot be fulfilled. On the wire: `{code, message, status}`, as in Dify's API."""
 
     message: str
     code: str = "bad_request"
@@ -146,21 +146,21 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """403: the key is good, but not for this."""
+    """403: the key is valid, but lacks a permission."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "forbidden", 403)
 
 
 class NotFound(RequestError):
-    """404: nothing of that id, or nothing that this key may see."""
+    """404: nothing has that id, or the key has no access to it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "not_found", 404)
 
 
 class TooManyRequests(RequestError):
-    """429: a limit is reached; `retry_after` seconds from now it may not be."""
+    """429: a limit is reached; after `retry_after` seconds the request may succeed."""
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message, "too_many_requests", 429, {"Retry-After": str(retry_after)})

@@ -1,5 +1,5 @@
-"""Random UUIDs (version 4), as text. Their bytes are asked of the system for many at a time, because asking is most of
-what one costs.
+"""Random UUIDs (version 4), as text. Their random bytes are read for many at a time, because the system call is most of
+their cost.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ _bytes: list[str] = []  # hexadecimal, 32 characters each
 
 
 def new_id() -> str:
-    """A UUID that nobody can guess."""
+    """A UUID that cannot be guessed."""
     if not _bytes:
-        digits = os.urandom(16 * _AT_ONCE).hex()
-        _bytes.extend(digits[at : at + 32] for at in range(0, len(digits), 32))
-    one = _bytes.pop()
-    return f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{_VARIANT[int(one[16], 16) & 3]}{one[17:20]}-{one[20:]}"
+        block = os.urandom(16 * _AT_ONCE).hex()
+        _bytes.extend(block[at : at + 32] for at in range(0, len(block), 32))
+    digits = _bytes.pop()
+    variant = _VARIANT[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-# a process that is forked from this one must not make the same
+# a process that is forked from this one must not use the same
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_bytes.clear)

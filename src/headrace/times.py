@@ -1,4 +1,4 @@
-"""Moments as answers have them: whole seconds, which every client can decode, and milliseconds under another name."""
+"""Times in responses: whole seconds, which every client can decode, and milliseconds under another name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def milliseconds(moment: float | None) -> int | None:
 
 
 def times(**moments: float | None) -> dict[str, Value]:
-    """Moments (seconds since the epoch) in whole seconds under their names, and in milliseconds under NAME_ms."""
+    """Times (seconds since the epoch) in whole seconds by name, and in milliseconds by NAME_ms."""
     whole: dict[str, Value] = {name: None if at is None else whole_seconds(at) for name, at in moments.items()}
     return whole | {f"{name}_ms": None if at is None else int(at * 1000) for name, at in moments.items()}
 

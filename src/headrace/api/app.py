@@ -49,8 +49,7 @@ def create_app(
     *,
     speech: Speech | None = None,
 ) -> Starlette:
-    """The API as an ASGI application; with the asynchronous one if it is given its services. It starts and stops
-    nothing: that is up to the caller."""
+    """The API as an ASGI application; with `services` the asynchronous API, too. The caller starts and stops them."""
     options = options or ApiOptions()
     api = Api(apps, run_service, files, options, speech)
     app = Starlette()

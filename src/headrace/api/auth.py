@@ -149,7 +149,7 @@ class Api:
 
     async def listed(self, served: Served, summary: ListedRun) -> ListedRun:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
-        version, if its own cannot be loaded any more."""
+        version, if its own can no longer be loaded."""
         if summary.error is None:
             return summary
         try:

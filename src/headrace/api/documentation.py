@@ -1,6 +1,6 @@
 """The API's own documentation: `/openapi.json`, and `/docs` (also `/redoc`), a page that shows it.
 
-The page is plain HTML: it loads nothing, runs no script, and so is there without Internet access, too.
+The page is plain HTML: it loads nothing and runs no script, so it works without Internet access.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ body { background: #181818; color: #ddd } a { color: #8bf } pre { background: #2
 
 
 class DocumentationRoutes:
-    """`routes` are the API's; `public_url` is where clients reach it, if that is known: the description says so."""
+    """`routes` are the API's; `public_url` is where clients reach it, if that is configured."""
 
     def __init__(self, routes: Sequence[BaseRoute], public_url: str = "") -> None:
         self._routes = routes

@@ -18,8 +18,8 @@ from headrace.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-_READY_SECONDS = 2.0  # within which the journal must have answered
-_PROBE_SECONDS = 0.5  # for which a result is reused: frequent requests do not cause frequent writes
+_READY_SECONDS = 2.0  # within which the journal has to respond
+_PROBE_SECONDS = 0.5  # for which a result is reused, so that frequent requests do not cause frequent writes
 
 
 class Health(TypedDict):
@@ -90,7 +90,7 @@ class HealthRoutes(Routes):
         except StoreError as error:
             logger.log(error.level, "the journal does not answer: %s", error)
             return f"The journal cannot be read or written: {error.reason}"
-        except Exception:  # whatever keeps it from answering, this process is not ready
+        except Exception:  # for any reason: this process is not ready
             logger.exception("the journal does not answer")
             return "The journal does not answer."
         return None

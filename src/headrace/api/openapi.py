@@ -103,7 +103,7 @@ def _responses(route: ApiRoute, schemas: _Schemas) -> Json:
 
 
 def _errors(route: ApiRoute) -> Iterator[RequestError]:
-    """Those that an operation declares, and those that follow from what it is."""
+    """Those that an operation declares, and those that follow from its security, body and parameters."""
     operation = route.operation
     if route.security:
         yield Unauthorized("Access token is invalid")
@@ -132,7 +132,7 @@ def listed(contents: Contents) -> Sequence[Media[Any]]:
 
 
 class _Schemas:
-    """The JSON schemas of all shapes: each is described once, and referred to."""
+    """The JSON schemas of all shapes, as components."""
 
     def __init__(self, routes: Sequence[ApiRoute]) -> None:
         shapes: dict[tuple[Any, JsonSchemaMode], None] = {}

@@ -1,4 +1,4 @@
-"""Annotations: answers that people write, and whether the app gives them (annotation reply)."""
+"""Annotations: answers that people write, and whether the app responds with them (annotation reply)."""
 
 from __future__ import annotations
 

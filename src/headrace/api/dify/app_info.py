@@ -1,4 +1,4 @@
-"""What an app says of itself: its name, form, features and appearance."""
+"""Information about an app: its name, form, features and appearance."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class AppRoutes(Routes):
             "speech_to_text": features.get("speech_to_text", _OFF),
             "text_to_speech": features.get("text_to_speech", _OFF),
             "retriever_resource": features.get("retriever_resource", _OFF),
-            "annotation_reply": {"enabled": annotation_reply is not None},  # it is no part of the app's file
+            "annotation_reply": {"enabled": annotation_reply is not None},  # the app's file does not have it
             "more_like_this": features.get("more_like_this", _OFF),
             "user_input_form": _form(flow),
             "sensitive_word_avoidance": features.get("sensitive_word_avoidance", _OFF),

@@ -1,4 +1,4 @@
-"""Requests to run an app of any mode, and messages to chat and completion apps, made into submissions."""
+"""Submissions from requests to run an app of any mode, and from messages to chat and completion apps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def app_submission(
     callback: str | None = None,
     run: RunId | None = None,
 ) -> Submission:
-    """The run that a request to an app of any mode asks for. See `message_submission`."""
+    """The run that a request to an app of any mode starts. See `message_submission`."""
     if served.app.mode in MESSAGES:
         message = message_fields(served.app.mode, body)
         return await message_submission(api, served, user, message, callback=callback, run=run)
@@ -55,8 +55,8 @@ def with_text(message: C) -> C:
 
 
 def _workflow_fields(flow: Flow, body: Mapping[str, Value]) -> RunFields:
-    """What a workflow is given. A `query`, as chats have it, is the input of that name, where the start node declares
-    one and the inputs have none; a workflow has no other use for it."""
+    """The fields of a request to a workflow. A `query`, as chats have it, is the input of that name, where the start
+    node declares one and the inputs have none; otherwise it is ignored."""
     fields, query, start = parse(RunFields, body), body.get("query"), flow.nodes[flow.graph.root]
     if not query or "query" in fields["inputs"] or not isinstance(start, Start):
         return fields
@@ -93,7 +93,7 @@ async def message_submission(
     callback: str | None = None,
     run: RunId | None = None,
 ) -> Submission:
-    """The run that answers a message. `run`: the id that it is to have, see `RunService.submit`. InvalidParam where the
+    """The run that answers a message. `run`: its id, see `RunService.submit`. InvalidParam where the
     app does not accept the message, NotFound for an unknown conversation."""
     if served.app.mode not in CHATS:
         submission = await run_submission(api, served, user, message, callback)

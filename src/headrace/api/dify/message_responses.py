@@ -110,7 +110,7 @@ class Messages:
         return MessageView(answered, reply.metadata["retriever_resources"], error, reply.usage, latency)
 
     async def _flow(self, served: Served, message: Message) -> Flow:
-        """The version that the message's run executed; the app's current one where it cannot be loaded any more."""
+        """The version that the message's run executed; the app's current one where it can no longer be loaded."""
         summary = await self._run_service.runs.find_run(message.id)
         if summary is None:
             return served.flow

@@ -1,4 +1,4 @@
-"""Runs as requests of any dialect ask for them, and their events as streams."""
+"""Runs that requests of any dialect start, and their events as streams."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _IDS = re.compile(rb'(?i)(?:^|,)\s*text/event-stream\s*(?:;[^,]*)?;\s*ids="?true
 async def run_submission(
     api: Api, served: Served, user: str, fields: RunFields, callback: str | None = None
 ) -> Submission:
-    """A run whose inputs and files have been checked, the files against the app's limits of uploads. InvalidParam,
-    NotFound, or app_unavailable where the app cannot run."""
+    """A run with valid inputs and files; the files are within the app's limits of uploads. InvalidParam, NotFound, or
+    app_unavailable where the app cannot run."""
     flow, end_user = served.flow, await api.apps.end_user(served.app, user)
     files: Sequence[File] = ()
     if mappings := fields.get("files"):
@@ -85,8 +85,8 @@ async def run_stream(api: Api, request: Request, submission: Submission, run: Ru
 
 
 async def stop_task(api: Api, served: Served, task: str, user: str) -> None:
-    """Stops the run of a task. As in Dify, an unknown task is no error, since its run may have ended long ago; nor is
-    another end user's in an app without a workflow of its own, where nothing happens."""
+    """Stops the run of a task. As in Dify, an unknown task is not an error, since its run may have ended long ago; nor
+    is another end user's in an app without a workflow of its own, where nothing happens."""
     run = await api.run_service.runs.find_task(task)
     summary = await api.run_service.runs.find_run(run) if run else None
     if run is None or summary is None or summary.app != served.app.id:
@@ -98,12 +98,12 @@ async def stop_task(api: Api, served: Served, task: str, user: str) -> None:
 async def stream_events(
     events: RunEvents, records: AsyncIterator[Record], task: str, close_from: int | None = 0, *, ids: bool
 ) -> AsyncGenerator[bytes]:
-    """A run's events as Dify sends them; with `ids` also the position that each leads to. A pause ends the stream if
-    its number is `close_from` or above. An error in the middle becomes an event, since the status is already sent."""
+    """A run's events as Dify sends them; with `ids` also their positions. A pause ends the stream if its number is
+    `close_from` or above. An error in the middle becomes an event, since the status is already sent."""
     try:
         async for record in records:
             for event in events.feed(record):
-                if ids and event.event != "error":  # without an id, a reader that comes back gets the error again
+                if ids and event.event != "error":  # without an id, a reader that resumes gets the error again
                     yield b"data: %b\nid: %b\n\n" % (events.encode(event), str(event.position).encode())
                 else:
                     yield b"data: %b\n\n" % events.encode(event)
@@ -125,8 +125,8 @@ def last_event_id(request: Request) -> StreamPosition | None:
 
 
 def wants_ids(request: Request) -> bool:
-    """Whether a stream's events have ids. Dify's have none, so only a client that asks for them gets them
-    (docs/decisions/0014): by `Accept: text/event-stream; ids=true`, or by coming back with Last-Event-ID."""
+    """Whether a stream's events have ids. Dify's have none, so only a client that requests them gets them
+    (docs/decisions/0014): by `Accept: text/event-stream; ids=true`, or by resuming with Last-Event-ID."""
     for name, value in request.scope["headers"]:
         if name == b"last-event-id" or (name == b"accept" and _IDS.search(value)):
             return True

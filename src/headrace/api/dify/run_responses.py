@@ -63,7 +63,7 @@ class BlockingResponse:
 
 
 def workflow_run(run: RunId, view: RunView) -> WorkflowRun:
-    """GET /workflows/run/{id}. `outputs` is `{}` while the run goes on, and null if it ended without any."""
+    """GET /workflows/run/{id}. `outputs` is `{}` while the run continues, and null if it ended without any."""
     summary = view.summary
     queued, ended = summary.request, summary.ended
     inputs = {**queued.inputs, **{f"sys.{name}": value for name, value in queued.system.items()}}

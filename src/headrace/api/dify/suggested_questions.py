@@ -65,9 +65,9 @@ async def _answer(models: Models, request: ChatRequest) -> str:
 
 
 async def _questions(answer: str) -> list[str]:
-    said = _THOUGHT.sub("", answer)
+    text = _THOUGHT.sub("", answer)
     try:
-        items: Value = await lenient_json.read(said[max(0, said.find("[")) : said.rfind("]") + 1])
+        items: Value = await lenient_json.read(text[max(0, text.find("[")) : text.rfind("]") + 1])
     except ValueError:
         return []
     if not isinstance(items, list):

@@ -1,4 +1,4 @@
-"""Everything that goes wrong, in Dify's envelope: {code, message, status}; below `/v1/openai` in OpenAI's.
+"""Errors, in Dify's envelope: {code, message, status}; below `/v1/openai` in OpenAI's.
 
 The codes and messages are Dify's own where it has one for the same thing; clients go by the code.
 """
@@ -97,12 +97,12 @@ def file_too_large(limit: int) -> RequestError:
 
 
 OPENAI = "/v1/openai"
-"""The path below which all is as OpenAI has it."""
+"""The path below which errors have OpenAI's form."""
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class BadParameter(RequestError):
-    """400: a parameter of OpenAI's request is missing, wrong, or asks for what is not done here."""
+    """400: a parameter of OpenAI's request is missing, wrong, or not supported."""
 
     def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
         super().__init__(message, code, 400)
@@ -119,7 +119,7 @@ class Error(TypedDict):
 
 
 class ProblemBody(TypedDict):
-    """Something that is wrong with a workflow file. One that is not fatal does not keep it from being published."""
+    """A problem of a workflow file. One that is not fatal does not keep it from being published."""
 
     message: str
     line: int | None
@@ -188,18 +188,18 @@ def envelope(error: RequestError, path: str = "") -> Response:
 
 
 def install(app: Starlette) -> None:
-    """Makes an app return its errors in the envelope. Unforeseen ones are left to `RequestContext`."""
+    """Makes an app return its errors in the envelope. `RequestContext` handles unexpected ones."""
     for kind in (RequestError, StoreError, LoadError):
-        app.add_exception_handler(kind, _on_foreseen)
+        app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-def foreseen(request: Request, error: Exception) -> RequestError:
+def request_error(request: Request, error: Exception) -> RequestError:
     """The error that a request's exception is reported as."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, LoadError):
-        # an app whose version loaded once and does not any more: another Headrace, or a node type that is gone
+        # the version could be loaded once: another Headrace, or a node type that is no longer installed
         logger.error("%s %s: %s", request.method, request.url.path, error)
         return app_unavailable()
     if isinstance(error, StoreError) and not error.transient:
@@ -210,7 +210,7 @@ def foreseen(request: Request, error: Exception) -> RequestError:
 
 
 def interrupted(run: str, error: Exception) -> RequestError:
-    """What the stream of a run ends with that breaks off."""
+    """The error event of a run's stream that breaks off."""
     if isinstance(error, StoreError) and error.transient:
         logger.log(error.level, "the stream of run %s broke: %s", run, error)
         return _unavailable()
@@ -222,8 +222,8 @@ def _unavailable() -> RequestError:
     return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
 
 
-async def _on_foreseen(request: Request, error: Exception) -> Response:
-    return envelope(foreseen(request, error), request.url.path)
+async def _on_error(request: Request, error: Exception) -> Response:
+    return envelope(request_error(request, error), request.url.path)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """JSON as the API sends it: by orjson where possible, by the standard library otherwise.
 
-orjson refuses integers beyond 64 bits, which a workflow can compute, and halves of characters, which only a node that
-is not ours can bring in: they go out as `content.surrogates` has it.
+orjson rejects integers beyond 64 bits, which a workflow can compute, and lone surrogates, which only a third-party node
+can return: `content.surrogates` replaces them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def encode(value: Any, default: Callable[[object], Value] = _encode_default) -> 
 
 
 def _dumps(value: Any, default: Callable[[object], Value]) -> str:
-    def tell(item: object) -> Value:
+    def default_of(item: object) -> Value:
         if isinstance(item, Inputs):
             return json.loads(_dumps(_finite(item.values), dump_default))
         return _finite(default(item))
 
-    return json.dumps(value, default=tell, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, default=default_of, separators=(",", ":"), ensure_ascii=False)
 
 
 def encode_text(value: Any) -> str:

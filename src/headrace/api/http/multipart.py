@@ -1,6 +1,6 @@
-"""Reads an upload as it comes: one file and the fields around it, never more of it in memory than a piece.
+"""Reads an upload as it arrives: one file and the fields around it, with no more than a piece of it in memory.
 
-What a form may hold besides is passed over. Of several files of the name the first counts, as in Dify.
+Other parts of the form are ignored. Of several files with the name `file`, the first is used, as in Dify.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from headrace.api.http.errors import of_status
 from headrace.api.http.request_body import Body
 from headrace.errors import RequestError
 
-_IN_MEMORY = 1024 * 1024  # bytes of a file that are kept off the disk
+_IN_MEMORY = 1024 * 1024  # bytes of a file, above which it is written to disk
 _LONGEST_FIELD = 64 * 1024  # bytes of a field, or of a part's headers
 _PARTS = 100
-_BESIDES = 1024 * 1024  # bytes of an upload's request beyond the file itself
+_OVERHEAD = 1024 * 1024  # bytes of an upload's request beyond the file itself
 
 
 class MalformedForm(Exception):
-    """The body is no multipart form, or ends before the form does."""
+    """The body is not a multipart form, or ends before the form does."""
 
 
 @dataclass
 class Form:
-    """What an upload holds. `filename` is None where it has no file; the caller closes `file`."""
+    """The content of an upload. `filename` is None where it has no file; the caller closes `file`."""
 
     filename: str | None = None
     content_type: str = ""
@@ -48,8 +48,8 @@ class _Part:
 
 
 class FormReader:
-    """Reads one form. `too_large(filename, size)` is the error of a file that has become larger than it may be, asked
-    as it grows; None while it is well."""
+    """Reads a form. `too_large(filename, size)` is called as the file grows; it returns the error once the file is
+    larger than it may be."""
 
     def __init__(self, content_type: str, too_large: Callable[[str, int], RequestError | None]) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
@@ -62,7 +62,7 @@ class FormReader:
         self._header = b""
         self._value = b""
         self._waiting: list[bytes] = []  # of the file, not yet written
-        self._whole = False
+        self._is_complete = False
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -88,7 +88,7 @@ class FormReader:
                 empty = empty and not piece
                 self._parser.write(piece)
                 await self._write()
-            if not (self._whole or empty):
+            if not (self._is_complete or empty):
                 raise MalformedForm
         except BaseException as error:
             self._form.file.close()
@@ -136,7 +136,7 @@ class FormReader:
             self._form.filename = filename.decode(errors="replace")
             self._form.content_type = part.headers.get(b"content-type", b"").decode("latin-1").strip()
         elif filename is not None:
-            part.name = ""  # another file: passed over
+            part.name = ""  # another file: ignored
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._part.is_file:
@@ -151,15 +151,15 @@ class FormReader:
             self._form.fields[self._part.name] = self._part.value.decode(errors="replace")
 
     def _on_end(self) -> None:
-        self._whole = True
+        self._is_complete = True
 
 
 async def form_of(
-    request: Request, largest: int, refusal: RequestError, too_large: Callable[[str, int], RequestError | None]
+    request: Request, largest: int, rejection: RequestError, too_large: Callable[[str, int], RequestError | None]
 ) -> Form:
-    """A request's form, with a file of at most `largest` bytes: else it is refused. `too_large`: see `FormReader`.
-    What is refused is read to its end, so that the client gets to hear of it."""
-    body = Body(request, largest + _BESIDES, refusal)
+    """A request's form, with a file of at most `largest` bytes; otherwise it is rejected. `too_large`: see
+    `FormReader`. A rejected body is read to its end, so that the client gets the response."""
+    body = Body(request, largest + _OVERHEAD, rejection)
     try:
         return await FormReader(request.headers.get("content-type", ""), too_large).read(body)
     except MalformedForm:

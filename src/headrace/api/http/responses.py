@@ -18,10 +18,10 @@ def json_response(body: Mapping[str, Value], status: int = 200, headers: Mapping
 
 
 def success() -> Response:
-    """Done, with nothing to return, as Dify says it."""
+    """Success without a result, in Dify's form."""
     return Response(b'{"result": "success"}', media_type=_JSON)
 
 
 def no_content() -> Response:
-    """Done, with an empty body."""
+    """Success with an empty body."""
     return Response(status_code=204)

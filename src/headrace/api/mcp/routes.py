@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from headrace.api.auth import named_user
 from headrace.api.dify.run_responses import ANONYMOUS
-from headrace.api.http.errors import foreseen, interrupted
+from headrace.api.http.errors import interrupted, request_error
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON
 from headrace.api.http.sse import EventStream
@@ -86,7 +86,7 @@ class McpRoutes(Routes):
             id_ = protocol.request_id(body)
             return await self._respond(request, protocol.read(body, request.headers), apps)
         except (RequestError, LoadError, StoreError) as error:
-            return _failed(foreseen(request, error), id_)
+            return _failed(request_error(request, error), id_)
 
     @Operation("GET", "")
     async def resume(self, request: Request) -> Response:
@@ -109,7 +109,7 @@ class McpRoutes(Routes):
                 self._events(call, message, records, place.seq), self.api.options.ping_seconds, ping_event=_PING
             )
         except (RequestError, LoadError, StoreError) as error:
-            return _failed(foreseen(request, error), None)
+            return _failed(request_error(request, error), None)
 
     async def _respond(self, request: Request, message: Message, apps: Sequence[App]) -> Response:
         if message.method == "tools/call" and message.id is not None:

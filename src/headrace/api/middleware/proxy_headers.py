@@ -1,9 +1,9 @@
-"""Behind a reverse proxy: who really calls, under which name, and which path is meant.
+"""Requests through a reverse proxy: the client's address, the host and the path that it requested.
 
-What a proxy says (X-Forwarded-For, -Proto, -Host, -Prefix) is heeded only if it comes from a trusted one. With a root
-path, `/api` say, `/api/v1/info` and `/v1/info` are the same, so that it does not matter whether a proxy takes the
-prefix off. It matters where both readings of a path are routes of ours, because our own begin like the root path:
-see `ProxyHeaders._strip_root`.
+Headers of a proxy (X-Forwarded-For, -Proto, -Host, -Prefix) are trusted only if it is a trusted one. With a root path
+such as `/api`, `/api/v1/info` and `/v1/info` are the same, so that it does not matter whether a proxy removes the
+prefix. It matters where both readings of a path are routes, because our own paths begin like the root path: see
+`ProxyHeaders._strip_root`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 logger = logging.getLogger(__name__)
 
 ROOT = "app_root_path"
-"""In a request's scope: what callers put before our paths, "" or "/api", as Starlette calls it."""
+"""In a request's scope: what clients put before our paths, "" or "/api"."""
 
 _BEGINS = b"x-forwarded-"
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -28,8 +28,8 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class ProxyHeaders:
-    """Wraps the API. `root` is its root path, "/api", or "": as the proxy says. `trusted` are addresses and networks of
-    proxies, ["*"] for all; `routes` are the API's. `linked`: links are known to lead where clients reach us."""
+    """Wraps the API. `root` is its root path, "/api"; if "", that of X-Forwarded-Prefix. `trusted` are addresses and
+    networks of proxies, ["*"] for all; `routes` are the API's. `linked`: the public URL of links is configured."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ProxyHeaders:
         *,
         linked: bool = True,
     ) -> None:
-        # it sees to -For and -Proto
+        # it handles -For and -Proto
         self._app = ProxyHeadersMiddleware(cast("Any", app), list(trusted))
         self._routes = routes
         self._root = root
@@ -105,5 +105,5 @@ class ProxyHeaders:
 
 
 def _last(value: bytes) -> str:
-    """What the nearest proxy added; those before it, and the client, may have added something, too."""
+    """What the nearest proxy added: those before it, and the client, may have added values, too."""
     return value.decode("latin-1").rpartition(",")[2].strip()

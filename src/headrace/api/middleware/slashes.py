@@ -1,7 +1,7 @@
-"""Paths with a slash too many or too few, as Dify's server (Werkzeug) takes them.
+"""Paths with a slash too many or too few, as Dify's server (Werkzeug) handles them.
 
-Those at the beginning count for one. Of others the merged path is where the caller is sent (308, which keeps the method
-and the body), if there is anything; so is `/v1/` for `/v1`. A slash at the end that no route has is not found.
+Several at the beginning count as one. Elsewhere the client is redirected to the path with single slashes (308, which
+keeps the method and the body), if a route has it; so is `/v1` to `/v1/`. A slash at the end that no route has is 404.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from headrace.api.middleware.proxy_headers import ROOT
 
@@ -22,28 +22,25 @@ _SLASHES = re.compile("/{2,}")
 
 
 def install(app: Starlette) -> None:
-    """Makes an app look so at paths that no route has."""
-    app.router.default = _elsewhere(app)
+    """Makes an app handle paths that no route has in this way."""
 
-
-def _elsewhere(app: Starlette) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path.startswith("//"):
             await app.router({**scope, "path": "/" + path.lstrip("/")}, receive, send)
             return
-        for meant in _meant(path):
-            if any(route.matches({**scope, "path": meant})[0] is Match.FULL for route in app.router.routes):
+        for candidate in _candidates(path):
+            if any(route.matches({**scope, "path": candidate})[0] is Match.FULL for route in app.router.routes):
                 query = scope["query_string"].decode("latin-1")
-                url = quote(scope.get(ROOT, "") + meant) + (f"?{query}" if query else "")
+                url = quote(scope.get(ROOT, "") + candidate) + (f"?{query}" if query else "")
                 await RedirectResponse(url, 308)(scope, receive, send)
                 return
         raise HTTPException(404)
 
-    return answer
+    app.router.default = not_found
 
 
-def _meant(path: str) -> Iterable[str]:
+def _candidates(path: str) -> Iterable[str]:
     merged = _SLASHES.sub("/", path)
     if merged != path:
         yield merged

@@ -1,4 +1,4 @@
-"""Batches: many runs asked for at once, as JSON Lines, and their results as JSON Lines."""
+"""Batches: many runs requested at once, as JSON Lines, and their results as JSON Lines."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def _too_many(maximum: int) -> RequestError:
     return of_status(413, f"A batch may have {maximum} lines at most.")
 
 
-def _stale(error: object = "version 2: there is no `app` section") -> RequestError:
-    message = f"The version that this batch is of cannot be loaded any more: {error}"
+def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
+    message = f"The version of this batch can no longer be loaded: {error}"
     return RequestError(message, "version_not_loadable", 409)
 
 
@@ -90,7 +90,7 @@ class BatchRoutes(Routes):
         {202: batches.ACCEPTED},
         parameters=(_USER, _CONCURRENCY, _RPM, KEY_PARAMETER),
         body=batches.LINES,
-        errors=[InvalidParam(_EMPTY), NO_WORKFLOW, *KEY_ERRORS, _stale(), _too_many(100_000), _wrong_type()],
+        errors=[InvalidParam(_EMPTY), NO_WORKFLOW, *KEY_ERRORS, _not_loadable(), _too_many(100_000), _wrong_type()],
     )
     async def begin_batch(self, request: Request) -> Response:
         """Run a workflow, or a chat, for many inputs.
@@ -107,14 +107,14 @@ class BatchRoutes(Routes):
         if declared not in _TYPES:
             raise _wrong_type()
         with tempfile.TemporaryFile() as body:
-            digest = await self._take_in(request, body)
+            digest = await self._receive(request, body)
 
-            async def make(batch: str | None) -> Response:
+            async def handle(batch: str | None) -> Response:
                 return await self._begin(request, served, body, batch)
 
-            return await self._once(request, served, digest, make)
+            return await self._once(request, served, digest, handle)
 
-    async def _take_in(self, request: Request, file: IO[bytes]) -> bytes:
+    async def _receive(self, request: Request, file: IO[bytes]) -> bytes:
         """Writes a request's body to a file; returns its digest."""
         digest = hashlib.sha256()
         body = Body(request, self._largest)
@@ -127,10 +127,10 @@ class BatchRoutes(Routes):
             raise
         return digest.digest()
 
-    async def _begin(self, request: Request, served: Served, body: IO[bytes], name: str | None) -> Response:
+    async def _begin(self, request: Request, served: Served, body: IO[bytes], id_: str | None) -> Response:
         batch_runner = self._batch_runner
-        if name is not None and (known := await batch_runner.batches.find_batch(name)) is not None:
-            return _accepted(known)
+        if id_ is not None and (batch := await batch_runner.batches.find_batch(id_)) is not None:
+            return _accepted(batch)
         user = named_user(_USER.of(request)) or ANONYMOUS
         concurrency, rpm = _CONCURRENCY.of(request), _RPM.of(request)
         served = await self._version(served, request.path_params["workflow_id"])
@@ -139,8 +139,8 @@ class BatchRoutes(Routes):
         with tempfile.TemporaryFile() as file:
             lines = Spool(file)
             body.seek(0)
-            async with aclosing(read_lines(body, accept)) as read:
-                async for line in read:
+            async with aclosing(read_lines(body, accept)) as new_lines:
+                async for line in new_lines:
                     if len(lines) == self._most:
                         raise _too_many(self._most)
                     lines.append(line)
@@ -148,20 +148,20 @@ class BatchRoutes(Routes):
                 raise InvalidParam(_EMPTY)
             now = self.api.run_service.world.clock()
             app, version = served.app.id, served.version.id
-            batch = Batch(name or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
+            batch = Batch(id_ or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
             return _accepted(await batch_runner.add(batch, lines))
 
     async def _version(self, served: Served, workflow: str) -> Served:
-        """What a workflow's id means: the app's current version, or the version of that id."""
-        name = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
-        if name == served.app.id:
+        """The app's current version, or the version with that id."""
+        id_ = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
+        if id_ == served.app.id:
             return served
         try:
-            return await self.api.apps.version(served.app, name)
+            return await self.api.apps.version(served.app, id_)
         except LoadError as error:
-            raise _stale(error) from error
+            raise _not_loadable(error) from error
 
-    # -------------------------------------------------------------------------------------------------------- look
+    # --------------------------------------------------------------------------------------------------------- get
 
     @Operation("GET", "/batches", batches.BATCHES, parameters=(PAGE_LIMIT, _CURSOR))
     async def list_batches(self, request: Request) -> Response:
@@ -171,14 +171,14 @@ class BatchRoutes(Routes):
         """
         app = (await self.api.authenticate(request)).app
         limit, cursor = PAGE_LIMIT.of(request), _CURSOR.of(request)
-        known = await self._batch_runner.batches.batches(app.id)
+        batches_of_app = await self._batch_runner.batches.batches(app.id)
         start = 0
         if cursor:
-            start = 1 + next((index for index, batch in enumerate(known) if batch.id == cursor), -2)
+            start = 1 + next((index for index, batch in enumerate(batches_of_app) if batch.id == cursor), -2)
             if start < 0:
                 raise bad_cursor()
-        page = known[start : start + limit]
-        more = len(known) > start + limit
+        page = batches_of_app[start : start + limit]
+        more = len(batches_of_app) > start + limit
         body: BatchPage = {
             "data": [await self._body(batch) for batch in page],
             "next_cursor": page[-1].id if more else None,
@@ -195,7 +195,7 @@ class BatchRoutes(Routes):
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         return json_response(await self._body(batch))
 
-    @Operation("GET", f"{_BATCH}/results", batches.RESULTS, parameters=(_ONLY,), errors=[_not_found(), _stale()])
+    @Operation("GET", f"{_BATCH}/results", batches.RESULTS, parameters=(_ONLY,), errors=[_not_found(), _not_loadable()])
     async def get_batch_results(self, request: Request) -> Response:
         """Get the results of a batch.
 
@@ -208,7 +208,7 @@ class BatchRoutes(Routes):
         try:
             await self.api.apps.flow(batch.app, batch.version)  # while the status can still be an error
         except LoadError as error:
-            raise _stale(error) from error
+            raise _not_loadable(error) from error
         return StreamingResponse(self._encoded(batch, ended=only == "ended"), media_type=_JSONL)
 
     async def _encoded(self, batch: Batch, *, ended: bool) -> AsyncGenerator[bytes]:
@@ -229,7 +229,7 @@ class BatchRoutes(Routes):
     async def stop_batch(self, request: Request) -> Response:
         """Stop a batch.
 
-        Its runs are stopped, and lines that wait never begin. Nothing happens to a batch that has ended.
+        Its runs are stopped, and waiting lines never begin. Nothing happens to a batch that has ended.
         """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         return json_response(await self._body(await self._batch_runner.stop(batch)))

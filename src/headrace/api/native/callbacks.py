@@ -1,4 +1,4 @@
-"""Callbacks: what became of the messages about a run, sending one again, and the secret that verifies them."""
+"""Callbacks: the delivery of a run's messages, sending one again, and the secret that verifies them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class CallbackRoutes(Routes):
         summary = await self.api.run_service.runs.find_run(run)
         if summary is None or summary.app != app.id:
             raise NotFound(_NO_RUN)
-        return json_response({"data": [_body(one) for one in await self._webhook_sender.callbacks.callbacks_of(run)]})
+        return json_response(
+            {"data": [_body(callback) for callback in await self._webhook_sender.callbacks.callbacks_of(run)]}
+        )
 
     @Operation("POST", "/callbacks/{callback_id}/resend", {202: callbacks.RESENT}, errors=[NotFound(_NO_CALLBACK)])
     async def resend_callback(self, request: Request) -> Response:
@@ -61,7 +63,7 @@ class CallbackRoutes(Routes):
     async def get_callback_secret(self, request: Request) -> Response:
         """Get the signing secret.
 
-        What this app's callbacks are signed with, for receivers to verify them (Standard Webhooks, `v1`). It never
+        The secret that signs this app's callbacks, for receivers to verify them (Standard Webhooks, `v1`). It never
         changes.
         """
         # read-only keys could sign webhooks that receivers trust

@@ -1,9 +1,9 @@
-"""Idempotency-Key: a request that is sent again gets the first answer again, and makes nothing twice.
+"""Idempotency-Key: a repeated request gets the first response again, and nothing is created twice.
 
-Three things work together. Within a process, callers of one key wait for the one that makes the answer. Between
-processes, and for 24 hours, the store says who was first and what the answer was. And whatever is made under a key has
-an id that follows from the key's first use, so that a process that dies between making and keeping has made nothing
-that its successor makes again: `make` is called again with the same id, finds the thing, and answers from it.
+Three things work together. Within a process, requests with the same key wait for the first one's response. Between
+processes, and for 24 hours, the store has which request was first, and its response. And what a request creates has an
+id that is derived from the key's first use: if a process dies after it has created something and before the response
+is stored, `handle` is called again with the same id, finds it, and responds with it.
 """
 
 from __future__ import annotations
@@ -25,131 +25,132 @@ from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, RequestError
 from headrace.ports import IdempotencyRecord, IdempotencyStore
 
-KEPT_SECONDS = 24 * 3600.0  # how long a first answer is given again
-WAIT_SECONDS = 30.0  # how long a repeated request waits for the first one's answer
-ABANDONED_SECONDS = 5.0  # after these a claim of another process is taken over: to make again does no harm
-_LOOK_SECONDS = 0.1  # between looks at what another process does
+STORED_SECONDS = 24 * 3600.0  # for which a first response is repeated
+WAIT_SECONDS = 30.0  # for which a repeated request waits for the first one's response
+ABANDONED_SECONDS = 5.0  # after which the claim of another process is taken over: handling it again does no harm
+_POLL_SECONDS = 0.1  # between reads of what another process has stored
 _LONGEST_KEY = 255
-_STREAM = b""  # what is kept of a stream: that there was one
+_STREAM = b""  # is stored as the body of a stream
 
-Make = Callable[[str | None], Awaitable[Response]]
+Handle = Callable[[str | None], Awaitable[Response]]
 
 
 @dataclass(slots=True)
-class _Making:
-    """An answer that this process is making; `done` gives None where there is none to keep. `digest` is of the request
-    that it is made for, None until it is known that it is for this process to make."""
+class _Pending:
+    """A request that this process handles; `done` has None where the response is not stored. `digest` is the request's,
+    None until this process has the claim."""
 
     digest: str | None
     done: asyncio.Future[IdempotencyRecord | None]
 
 
 class Idempotency:
-    """Gives first answers again. One for all endpoints. `clock` gives seconds since the epoch."""
+    """Repeats first responses. One for all endpoints. `clock` gives seconds since the epoch."""
 
     def __init__(self, store: IdempotencyStore, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._making: dict[tuple[str, str], _Making] = {}
+        self._pending: dict[tuple[str, str], _Pending] = {}
 
-    async def once(self, request: Request, served: Served, body: bytes, make: Make) -> Response:
-        """The answer that `make` makes; to a repeated request the one it made first, with `Idempotency-Replayed: true`.
+    async def once(self, request: Request, served: Served, body: bytes, handle: Handle) -> Response:
+        """The response of `handle`; for a repeated request its first one, with `Idempotency-Replayed: true`.
 
-        `make(id)` is given the id (a UUID) that the thing it creates is to have, or None where the request has no
-        Idempotency-Key. Called again with the same id it must find that thing and answer alike: after a crash it is.
-        Of its answers, those of status 2xx are kept. A stream is not: it is made again, from what is there already.
+        `handle(id)` gets the id (a UUID) for what it creates, or None where the request has no Idempotency-Key. After a
+        crash it is called again with the same id, and must find what has that id and respond with it. Responses with
+        the status 2xx are stored. A stream is not: it is created again, from the existing run.
 
-        Raises InvalidParam for a malformed key, 409 `idempotency_conflict` for one that came with another request
-        (method, path, query or body), 409 `idempotency_in_progress` if the first answer takes longer than 30 s.
+        Raises InvalidParam for a malformed key, 409 `idempotency_conflict` for one that was used with another request
+        (method, path, query or body), 409 `idempotency_in_progress` if the first response takes longer than 30 s.
         """
         key = key_of(request)
         if key is None:
-            return await make(None)
+            return await handle(None)
         app = served.app.id
         digest = digest_of(request, body)
         until = time.monotonic() + WAIT_SECONDS
         while True:
-            kept = await self._first(app, key, digest, until)
-            if isinstance(kept, IdempotencyRecord):
-                _check(kept.digest, digest)
-                if kept.body == _STREAM:
-                    return _again(await make(_id(app, key, kept.created_at)))
-                return _again(Response(kept.body, kept.status or 200, media_type="application/json"))
-            if kept is not None:
-                return await self._make(app, key, *kept, make)
+            stored = await self._first(app, key, digest, until)
+            if isinstance(stored, IdempotencyRecord):
+                _check(stored.digest, digest)
+                if stored.body == _STREAM:
+                    return _replayed(await handle(_id(app, key, stored.created_at)))
+                return _replayed(Response(stored.body, stored.status or 200, media_type="application/json"))
+            if stored is not None:
+                return await self._handle(app, key, *stored, handle)
 
     async def _first(
         self, app: str, key: str, digest: str, until: float
-    ) -> IdempotencyRecord | tuple[_Making, float, bool] | None:
-        """The answer that there is; or (the making, since when the key is in use, whether anew), if it is for this
-        caller to make it; or None: look again."""
-        making = self._making.get((app, key))
-        if making is not None:
-            if making.digest is not None:
-                _check(making.digest, digest)
+    ) -> IdempotencyRecord | tuple[_Pending, float, bool] | None:
+        """The stored response; or (the pending request, when the key was first used, whether that is now), if this
+        caller has to handle the request; or None: try again."""
+        pending = self._pending.get((app, key))
+        if pending is not None:
+            if pending.digest is not None:
+                _check(pending.digest, digest)
             try:
                 async with asyncio.timeout(until - time.monotonic()):
-                    return await asyncio.shield(making.done)
+                    return await asyncio.shield(pending.done)
             except TimeoutError:
                 raise _in_progress() from None
-        making = self._making[app, key] = _Making(None, asyncio.get_running_loop().create_future())
-        mine = False
+        pending = self._pending[app, key] = _Pending(None, asyncio.get_running_loop().create_future())
+        claimed = False
         try:
             now = self._clock()
-            record = await self._store.claim(app, key, digest, now, now - KEPT_SECONDS)
+            record = await self._store.claim(app, key, digest, now, now - STORED_SECONDS)
             if record is None:
-                making.digest, mine = digest, True
-                return making, now, True
+                pending.digest, claimed = digest, True
+                return pending, now, True
             if record.status is not None:
                 return record
             _check(record.digest, digest)
             if now - record.created_at >= ABANDONED_SECONDS:
-                # the same time as before, because the id follows from it
+                # the same time as before, because the id is derived from it
                 at = record.created_at
                 taken = await self._store.claim(app, key, digest, at, math.nextafter(at, math.inf))
                 if taken is None:
-                    making.digest, mine = digest, True
-                    return making, at, False
+                    pending.digest, claimed = digest, True
+                    return pending, at, False
         finally:
-            if not mine:
-                self._done(app, key, making, None)
-        if time.monotonic() + _LOOK_SECONDS > until:
+            if not claimed:
+                self._done(app, key, pending, None)
+        if time.monotonic() + _POLL_SECONDS > until:
             raise _in_progress()
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
         return None
 
-    async def _make(self, app: str, key: str, making: _Making, since: float, new: bool, make: Make) -> Response:
-        """Makes the answer and keeps it. A refusal (4xx) leaves the key as if it had not been used; after anything
-        worse something may have been made, so the claim stays, and whoever asks next makes it with the same id."""
-        kept: IdempotencyRecord | None = None
+    async def _handle(self, app: str, key: str, pending: _Pending, since: float, new: bool, handle: Handle) -> Response:
+        """Handles the request, and stores the response. A 4xx leaves the key as if it had not been used; after any
+        other error something may have been created, so the claim stays, and the next request is handled with the same
+        id."""
+        stored: IdempotencyRecord | None = None
         try:
-            answer = await make(_id(app, key, since))
-            if 200 <= answer.status_code < 300:
-                body = _STREAM if isinstance(answer, EventStream) else bytes(answer.body)
+            response = await handle(_id(app, key, since))
+            if 200 <= response.status_code < 300:
+                body = _STREAM if isinstance(response, EventStream) else bytes(response.body)
                 try:
-                    await self._store.complete(app, key, answer.status_code, body)
+                    await self._store.complete(app, key, response.status_code, body)
                 except BaseException:
-                    if isinstance(answer, EventStream):
-                        await answer.close()
+                    if isinstance(response, EventStream):
+                        await response.close()
                     raise
-                kept = IdempotencyRecord(app, key, making.digest or "", since, answer.status_code, body)
-            elif answer.status_code < 500:
+                stored = IdempotencyRecord(app, key, pending.digest or "", since, response.status_code, body)
+            elif response.status_code < 500:
                 await self._store.release(app, key)
-            return answer if new else _again(answer)
+            return response if new else _replayed(response)
         except RequestError as error:
             if error.status < 500:
                 await self._store.release(app, key)
             raise
         finally:
-            self._done(app, key, making, kept)
+            self._done(app, key, pending, stored)
 
-    def _done(self, app: str, key: str, making: _Making, kept: IdempotencyRecord | None) -> None:
-        del self._making[app, key]
-        making.done.set_result(kept)
+    def _done(self, app: str, key: str, pending: _Pending, stored: IdempotencyRecord | None) -> None:
+        del self._pending[app, key]
+        pending.done.set_result(stored)
 
 
 def key_of(request: Request) -> str | None:
-    """The request's Idempotency-Key. InvalidParam where it is none."""
+    """The request's Idempotency-Key. InvalidParam if it is malformed."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -160,7 +161,7 @@ def key_of(request: Request) -> str | None:
 
 
 def digest_of(request: Request, body: bytes) -> str:
-    """What makes two requests the same: method, path (under whichever prefix), query and body."""
+    """Of what makes two requests the same: method, path (below whichever prefix), query and body."""
     path = request.url.path.removeprefix("/api").removeprefix("/v1")
     digest = hashlib.sha256(f"{request.method} {path}?{request.url.query}\n".encode("utf-8", "surrogatepass"))
     digest.update(body)
@@ -168,7 +169,7 @@ def digest_of(request: Request, body: bytes) -> str:
 
 
 def _id(app: str, key: str, since: float) -> str:
-    """The id of what is made under a key. Used again after 24 hours, it is another."""
+    """The id of what a request with a key creates. It is another one if the key is used again after 24 hours."""
     return str(uuid5(UUID(app), f"{key} {since!r}"))
 
 
@@ -182,12 +183,12 @@ def _malformed() -> RequestError:
 
 
 def _conflict() -> RequestError:
-    message = "This Idempotency-Key came with another request before. Use a new key for a new request."
+    message = "This Idempotency-Key was used with another request. Use a new key for a new request."
     return RequestError(message, "idempotency_conflict", 409)
 
 
 def _in_progress() -> RequestError:
-    message = "The first request with this Idempotency-Key is still being answered. Ask again later."
+    message = "The first request with this Idempotency-Key is still being handled. Try again later."
     return RequestError(message, "idempotency_in_progress", 409, {"Retry-After": "5"})
 
 
@@ -202,6 +203,6 @@ KEY_ERRORS = (_malformed(), _conflict(), _in_progress())
 """How a request with an Idempotency-Key can fail."""
 
 
-def _again(answer: Response) -> Response:
-    answer.headers["Idempotency-Replayed"] = "true"
-    return answer
+def _replayed(response: Response) -> Response:
+    response.headers["Idempotency-Replayed"] = "true"
+    return response

@@ -1,4 +1,4 @@
-"""A workspace's keys: to create, list, rotate and revoke them, and the list of these changes."""
+"""A workspace's keys: create, list, rotate and revoke them, and list these changes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ _NOT_LIVE = RequestError(f"This key was rotated already: its successor is {NEW_I
 
 
 class KeyRoutes(Routes):
-    """`/keys...`, for a workspace's keys that may manage. Of keys for more apps than the caller's, none is found.
+    """`/keys...`, for a workspace's keys with the permission `manage`. Keys for other apps than the caller's are not
+    found.
 
-    What makes keys takes no Idempotency-Key: the first answer would have to be kept, and the key with it.
+    Creating a key supports no Idempotency-Key: the response would have to be stored, and the key with it.
     """
 
     tag = "Keys"
@@ -89,7 +90,7 @@ class KeyRoutes(Routes):
         """Rotate a key.
 
         Creates a key with the same permissions, and the same lifetime if it has one. The old key stays valid for
-        `overlap` seconds, so that no request is lost while its users change over; 24 hours by default, 0 ends it at
+        `overlap` seconds, so that its users can change over without a failed request; 24 hours by default, 0 ends it at
         once.
         """
         caller = await self._caller(request)
@@ -103,14 +104,14 @@ class KeyRoutes(Routes):
     async def revoke_key(self, request: Request) -> Response:
         """Revoke a key.
 
-        For good, and everywhere within a second. Revoking it again changes nothing.
+        Permanently, and in all processes within a second. Revoking it again changes nothing.
         """
         caller = await self._caller(request)
         key = await self._key(request, caller)
         await self._access.revoke(key, caller.id)
         return json_response(_body(await self._catalog.find_key(key.id) or key))
 
-    # -------------------------------------------------------------------------------------------------------- look
+    # --------------------------------------------------------------------------------------------------------- get
 
     @Operation("GET", "/keys", keys.KEYS, parameters=_PAGE)
     async def list_keys(self, request: Request) -> Response:
@@ -141,7 +142,7 @@ class KeyRoutes(Routes):
         """
         caller = await self._caller(request)
         if caller.apps is not None:
-            raise Forbidden("Only a key for all apps of a workspace may see what was done to its keys.")
+            raise Forbidden("Only a key for all apps of a workspace may list the changes of its keys.")
         limit, older = PAGE_LIMIT.of(request), CURSOR.of(request)
         changes = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
         page = changes[:limit]
@@ -157,12 +158,12 @@ class KeyRoutes(Routes):
         caller = await self._caller(request)
         return json_response(_body(await self._key(request, caller)))
 
-    # ----------------------------------------------------------------------------------------------------- finding
+    # -------------------------------------------------------------------------------------------------------- find
 
     async def _caller(self, request: Request) -> Principal:
         caller = await self.api.principal(request, "manage")
         if caller.app is not None:
-            raise Forbidden("An app's own key has no say over keys; a workspace's key with 'manage' has.")
+            raise Forbidden("An app's own key cannot manage keys; use a workspace's key with 'manage'.")
         return caller
 
     async def _key(self, request: Request, caller: Principal) -> Key:
@@ -185,18 +186,18 @@ class KeyRoutes(Routes):
 
 
 def _rights(body: KeyRequest, workspace: str) -> Rights:
-    app, apps, given = body.get("app"), body.get("apps"), body.get("permissions")
+    app, apps, permissions = body.get("app"), body.get("apps"), body.get("permissions")
     if app is not None:
         if apps is not None:
             raise InvalidParam("apps: Input should be left out for an app's own key")
         rights = Rights(workspace, app=_app(app, "app"))
-        return rights if given is None else rights._replace(permissions=frozenset(given))
-    if given is None:
+        return rights if permissions is None else rights._replace(permissions=frozenset(permissions))
+    if permissions is None:
         raise InvalidParam("permissions: Field required")
     if apps is not None and len(apps) > _MOST_APPS:
         raise InvalidParam(f"apps: Input should have at most {_MOST_APPS} entries")
     app_ids = None if apps is None else frozenset(_app(id_, "apps") for id_ in apps)
-    return Rights(workspace, frozenset(given), app_ids)
+    return Rights(workspace, frozenset(permissions), app_ids)
 
 
 def _app(id_: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What each node of a run did, folded from its records."""
+"""The executions of a run's nodes, folded from its records."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def executions(view: RunView) -> list[NodeExecution]:
     """The nodes of a run that have started, in order of their start; those inside containers once a round, with the
     innermost iteration and loop they are in and the index of its round.
 
-    A node under way is `running`; one that was running when the run ended was `stopped` with it; `exception` is a
-    failure that the node's error strategy handled. `reused`: taken over from the run that this one is a retry of.
+    One that was running when the run ended is `stopped`; `exception` is a failure that the node's error strategy
+    handled. `reused`: copied from the run that this one is a retry of.
     """
     builder = _Executions(view.served.flow.graph, UUID(view.records[0].run))
     for record in view.records:
@@ -39,7 +39,7 @@ def executions(view: RunView) -> list[NodeExecution]:
 
 
 class _Executions:
-    """Folds a run's records into what each of its nodes did; `executions` is by path."""
+    """Folds a run's records into the executions of its nodes, by path."""
 
     def __init__(self, graph: Graph, run: UUID) -> None:
         self.executions: dict[Path, NodeExecution] = {}

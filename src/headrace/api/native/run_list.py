@@ -70,7 +70,7 @@ class RunListRoutes(Routes):
             "id": summary.run,
             "workflow_id": summary.version,
             "app_id": summary.app,
-            "status": await self._queued(summary.run) if summary.status == RUNNING else summary.status,
+            "status": await self._live_status(summary.run) if summary.status == RUNNING else summary.status,
             "error": summary.error,
             "total_tokens": summary.tokens,
             "total_steps": summary.steps,
@@ -89,9 +89,8 @@ class RunListRoutes(Routes):
             line["message_id"] = summary.run
         return line
 
-    async def _queued(self, run: RunId) -> str:
-        """Whether an unfinished run has been taken up yet: the list does not say, so that it need not be written for
-        it."""
+    async def _live_status(self, run: RunId) -> str:
+        """`queued` or `running`, of an unfinished run: the list does not have that, so that a start costs no write."""
         if run in self.api.run_service.driving:
             return RUNNING
         return status_of(await self.api.run_service.world.journal.read(run))

@@ -1,8 +1,8 @@
-"""How a run stands: what pollers are told of it, folded from its records.
+"""The status of a run for clients that poll it, folded from its records.
 
-A run that is polled while it goes on is watched: its records are folded as the bus brings them, and its answer is kept
-as bytes until something changes. A poll then costs neither a read of the journal nor an encoding, and whoever waits
-for the end (`?wait=30`) is woken by the record that ends the run.
+A run that is polled while it continues is watched: its records are folded as the bus delivers them, and the response
+is kept as bytes until something changes. A poll then costs neither a read of the journal nor an encoding, and a client
+that waits for the end (`?wait=30`) is woken by the record that ends the run.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ logger = logging.getLogger(__name__)
 
 _E = TypeVar("_E", RunQueued, RunEnded | None)
 
-_CHECK_SECONDS = 30.0  # a watch that hears nothing looks into the journal: the bus may have lost something
-_IDLE_SECONDS = 60.0  # a run that nobody asked for so long is not watched any more
-_MOST = 20_000  # runs watched at once; the one asked for longest ago gives way
+_CHECK_SECONDS = 30.0  # without a record, after which a watch reads the journal: the bus may have lost one
+_IDLE_SECONDS = 60.0  # without a poll, after which a run is no longer watched
+_MOST = 20_000  # runs watched at a time; beyond that the one polled longest ago is dropped
 
 
 class RunStatus:
-    """A run as its records, from the first, have left it. Secrets are masked."""
+    """A run's status, folded from its records. Secrets are masked."""
 
     def __init__(self, run: RunId, flow: Flow) -> None:
         self.run = run
@@ -64,7 +64,7 @@ class RunStatus:
         self._response: Response | None = None
 
     def apply(self, record: Record) -> None:
-        """Adds a record; one without a number, or that was there before, changes nothing."""
+        """Adds a record; one without a number, or that was added before, changes nothing."""
         if record.seq is None or record.seq <= self.summary.seq:
             return
         self.summary.apply(record)
@@ -87,11 +87,11 @@ class RunStatus:
 
     @property
     def tag(self) -> str:
-        """The ETag of the answer."""
+        """The ETag of the response."""
         return f'"{self._changed}"'
 
     def response(self) -> Response:
-        """What GET /workflow-runs/{id} answers. It may be sent any number of times, and is not to be changed."""
+        """The response to GET /workflow-runs/{id}. It may be sent any number of times, and must not be changed."""
         if self._response is None:
             self._response = Response(encode(self._body()), headers={"ETag": self.tag}, media_type="application/json")
         return self._response
@@ -147,14 +147,14 @@ class RunStatus:
 
 
 class _WatchedRun:
-    """A run that is polled: its status is kept up to date until it has ended, or nobody asks any more."""
+    """A run that is polled: its status is kept up to date until it has ended, or is no longer polled."""
 
     def __init__(self, run_service: RunService, run: RunId) -> None:
         self.run = run
-        self.asked_at = 0.0
-        self.waiting = 0  # callers that wait for an answer
-        self.over = asyncio.Event()  # the run has ended, or cannot be watched any more
-        self.known: asyncio.Future[RunStatus | None] = asyncio.get_running_loop().create_future()
+        self.polled_at = 0.0
+        self.waiting = 0  # callers that wait for the status
+        self.done = asyncio.Event()  # the run has ended, or can no longer be watched
+        self.status: asyncio.Future[RunStatus | None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None]
         self._run_service = run_service
 
@@ -163,19 +163,19 @@ class _WatchedRun:
             async with self._run_service.world.bus.subscribe(self.run) as live:
                 await self._follow(live)
         except HeadraceError as error:  # the journal or the workflow cannot be read
-            if not self.known.done():
-                self.known.set_exception(error)
+            if not self.status.done():
+                self.status.set_exception(error)
             else:
-                logger.warning("run %s is not watched any more: %s", self.run, error)
+                logger.warning("run %s is no longer watched: %s", self.run, error)
         finally:
-            if not self.known.done():
-                self.known.cancel()
-            self.over.set()
+            if not self.status.done():
+                self.status.cancel()
+            self.done.set()
 
     async def _follow(self, live: AsyncIterator[Sequence[Record]]) -> None:
         records: Sequence[Record] = await self._run_service.world.journal.read(self.run)
         if not records:
-            self.known.set_result(None)
+            self.status.set_result(None)
             return
         queued = records[0].event
         assert isinstance(queued, RunQueued)
@@ -186,38 +186,38 @@ class _WatchedRun:
         while not status.summary.ended:
             for record in await feed.next():
                 status.apply(record)
-            if not self.known.done():
-                self.known.set_result(status)
-            elif not self.waiting and clock() - self.asked_at > _IDLE_SECONDS:
+            if not self.status.done():
+                self.status.set_result(status)
+            elif not self.waiting and clock() - self.polled_at > _IDLE_SECONDS:
                 return
 
 
 class RunWatcher:
-    """The runs that are polled just now."""
+    """The runs that are being polled."""
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
         self._watches: dict[RunId, _WatchedRun] = {}
 
     async def find(self, run: RunId, app: str, wait: float = 0) -> RunStatus | None:
-        """How a run stands, once it has ended or `wait` seconds are over; None for an unknown one, and another app's.
-        StoreError where the journal cannot be read, NotFound or LoadError where the run's workflow is gone."""
+        """A run's status, once it has ended or `wait` seconds have passed; None for an unknown one, and another app's.
+        StoreError where the journal cannot be read, NotFound or LoadError where the run's workflow cannot be loaded."""
         watch = self._watch(run)
         watch.waiting += 1
         try:
-            status = await asyncio.shield(watch.known)
+            status = await asyncio.shield(watch.status)
             if status is None or status.summary.request.app != app:
                 return None
             if status.summary.ended is None and wait > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
-                        await watch.over.wait()
+                        await watch.done.wait()
             return status
         finally:
             watch.waiting -= 1
 
     def _watch(self, run: RunId) -> _WatchedRun:
-        """The watch of a run; the ones asked for last stand last."""
+        """The watch of a run; `_watches` is in the order of the last poll."""
         watch = self._watches.pop(run, None)
         if watch is None:
             watch = _WatchedRun(self._run_service, run)
@@ -227,7 +227,7 @@ class RunWatcher:
                 if not oldest.waiting:
                     oldest.task.cancel()
         self._watches[run] = watch
-        watch.asked_at = asyncio.get_running_loop().time()
+        watch.polled_at = asyncio.get_running_loop().time()
         return watch
 
     def _forget(self, watch: _WatchedRun) -> None:

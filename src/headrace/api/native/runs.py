@@ -1,4 +1,4 @@
-"""Runs for callers who hold no connection open: submit, poll, wait, follow, stop, retry."""
+"""Runs for clients that need no open connection: submit, poll, wait, follow, stop, retry."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STOP_SECONDS = 1.0  # how long a stop waits to see the run stopped
 
 
 def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
-    message = f"The version that this run is of cannot be loaded any more: {error}"
+    message = f"The version of this run can no longer be loaded: {error}"
     return RequestError(message, "version_not_loadable", 409)
 
 
@@ -114,7 +114,7 @@ class NativeRunRoutes(Routes):
         _check_json(request)
         body = await self.api.body(request)
 
-        async def make(run: RunId | None) -> Response:
+        async def handle(run: RunId | None) -> Response:
             fields = self.api.object_of(body)
             options = parse(RunOptions, fields)
             mode = _mode(request, options.get("response_mode"))
@@ -126,7 +126,7 @@ class NativeRunRoutes(Routes):
                 return await run_stream(self.api, request, submission, run)
             return await self._block(submission, run)
 
-        return await self._once(request, served, body, make)
+        return await self._once(request, served, body, handle)
 
     async def _submission(
         self, served: Served, workflow: str, fields: Mapping[str, Value], callback: str | None, run: RunId | None
@@ -138,20 +138,20 @@ class NativeRunRoutes(Routes):
         return await app_submission(self.api, served, user, fields, callback=callback, run=run)
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
-        """Waits for the run's end or pause, also if the caller hangs up meanwhile: the run goes on either way."""
+        """Waits for the run's end or pause. The run continues if the client disconnects meanwhile."""
         async with self.api.run_service.open(submission, run) as started:
             run_status = RunStatus(started.run, started.flow)
             async for record in started.records:
                 run_status.apply(record)
         return Response(bytes(run_status.response().body), media_type=JSON)
 
-    # --------------------------------------------------------------------------------------------------------- look
+    # --------------------------------------------------------------------------------------------------------- get
 
     @Operation("GET", _RUN, {200: runs.RUN, 304: ()}, parameters=(_WAIT, _KNOWN), errors=_ERRORS)
     async def get_run(self, request: Request) -> Response:
         """Get a run, or wait for its end.
 
-        The run as it stands. With `wait`, the response comes when the run ends, or as it stands after so many seconds.
+        The run as it is now. With `wait`, the response comes when the run ends, or after so many seconds.
         `outputs`, `finished_at` and `elapsed_time` are null until it has ended; `error_node` is the node whose failure
         ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also has
         `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
@@ -190,18 +190,18 @@ class NativeRunRoutes(Routes):
         """
         served = await self.api.authenticate(request)
         view = await self._view(served, request)
-        on, last = _PAST_PAUSES.of(request), view.summary.seq
+        past_pauses, last = _PAST_PAUSES.of(request), view.summary.seq
         after = last_event_id(request) or START
         if after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run, task = view.records[0].run, view.summary.request.task
         records = self.api.run_service.follow(run, on_pause=True)
-        frames, close_from = events_for(run, view.served.flow, after), None if on else max(last, after.seq + 1)
-        stream = stream_events(frames, records, task, close_from, ids=wants_ids(request))
+        events, close_from = events_for(run, view.served.flow, after), None if past_pauses else max(last, after.seq + 1)
+        stream = stream_events(events, records, task, close_from, ids=wants_ids(request))
         return EventStream(stream, self.api.options.ping_seconds)
 
     async def _run_status(self, served: Served, name: str, wait: float = 0) -> RunStatus:
-        """How a run of this app stands. NotFound for an unknown one, a malformed id, and another app's."""
+        """The status of a run of this app. NotFound for an unknown one, a malformed id, and another app's."""
         unknown = NotFound(_NO_RUN)
         try:
             run_status = await self._watcher.find(as_uuid(name, unknown), served.app.id, wait)
@@ -256,13 +256,13 @@ class NativeRunRoutes(Routes):
         served = await self.api.authenticate(request)
         body = await self.api.body(request)
 
-        async def make(run: RunId | None) -> Response:
+        async def handle(run: RunId | None) -> Response:
             if body:
                 self.api.object_of(body)
             run_status = await self._run_status(served, request.path_params["workflow_run_id"])
             return _accepted(await self.api.run_service.retry(run_status.run, run))
 
-        return await self._once(request, served, body, make)
+        return await self._once(request, served, body, handle)
 
 
 def _check_json(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""What the asynchronous API works with, besides what every dialect does."""
+"""The services of the asynchronous API, besides those that every dialect uses."""
 
 from __future__ import annotations
 

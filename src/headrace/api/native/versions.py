@@ -1,4 +1,4 @@
-"""Versions of an app's workflow: publish, list, look at, compare, pin, roll back."""
+"""Versions of an app's workflow: publish, list, get, compare, pin, roll back."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _JSON = "application/json"
 _FILES = frozenset(
     {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/zip"}
 )
-_WANTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
+_EXPECTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
 _NO_FROM = "from: the id of the version to compare with is required"
-_STALE = "This version cannot be loaded any more: {}"
+_STALE = "This version can no longer be loaded: {}"
 _LIMIT = integer("limit", "Versions on a page", 20, 100)
 _BEFORE = integer("before", "Only versions with a smaller number", None, 2**31)
 _CURRENT = boolean("current", "Make it the version that calls run", default=True)
 _FROM = replace(text("from", "A version's id"), schema=UUID_SCHEMA, required=True)
 _TO = replace(text("to", "Another version's id; the current version by default"), schema=UUID_SCHEMA)
-_NAMED = 10_000  # versions whose names are remembered: to find one out, its content is read
+_CACHED_NAMES = 10_000  # of versions: to get one, its content is parsed
 
 
 def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> RequestError:
-    """An error with all problems; `message` has {} where the first fatal one stands."""
+    """An error with all problems; `message` has {} in place of the first fatal one."""
     fatal = [problem for problem in problems if problem.fatal]
     more = f" (and {len(fatal) - 1} more, see `details`)" if len(fatal) > 1 else ""
     return ProblemError(message.format(f"{fatal[0]}{more}"), code, status, problems)
@@ -73,7 +73,7 @@ class VersionRoutes(Routes):
         self._idempotency = services.idempotency
         self._names: OrderedDict[str, str] = OrderedDict()
 
-    # ---------------------------------------------------------------------------------------------------- look at
+    # --------------------------------------------------------------------------------------------------------- get
 
     @Operation("GET", _VERSIONS, versions.VERSIONS, parameters=(_LIMIT, _BEFORE), errors=[NO_APP])
     async def list_workflow_versions(self, request: Request) -> Response:
@@ -83,8 +83,8 @@ class VersionRoutes(Routes):
         """
         app = await self._app(request)
         limit, before = _LIMIT.of(request), _BEFORE.of(request)
-        known = await self.api.apps.catalog.versions(app.id)
-        page = [version for version in known if before is None or version.number < before]
+        stored = await self.api.apps.catalog.versions(app.id)
+        page = [version for version in stored if before is None or version.number < before]
         body: VersionPage = {
             "data": [await self._body(version, app) for version in page[:limit]],
             "limit": limit,
@@ -139,7 +139,7 @@ class VersionRoutes(Routes):
         {201: versions.PUBLISHED, 200: versions.KNOWN},
         parameters=[_CURRENT, KEY_PARAMETER],
         body=versions.CONTENT,
-        errors=[_INVALID, *KEY_ERRORS, NO_APP, of_status(415, _WANTED)],
+        errors=[_INVALID, *KEY_ERRORS, NO_APP, of_status(415, _EXPECTED)],
     )
     async def publish_workflow_version(self, request: Request) -> Response:
         """Publish a version.
@@ -151,8 +151,8 @@ class VersionRoutes(Routes):
         served = await self.api.authenticate(request, "manage")
         body = await self.api.body(request)
 
-        async def make(_: str | None) -> Response:
-            # a version's id follows from its content: made again, it is the same one
+        async def handle(_: str | None) -> Response:
+            # a version's id is derived from its content: published again, it is the same one
             current = _CURRENT.of(request)
             try:
                 content = await asyncio.to_thread(_content, request, body)
@@ -164,7 +164,7 @@ class VersionRoutes(Routes):
             published_version: PublishedVersion = {**version, "problems": [problem_body(p) for p in published.problems]}
             return json_response(published_version, 201 if published.new else 200)
 
-        return await self._idempotency.once(request, served, body, make)
+        return await self._idempotency.once(request, served, body, handle)
 
     @Operation("POST", f"{_VERSION}/pin", versions.VERSION, errors=[_NO_VERSION, _NOT_LOADABLE])
     async def pin_workflow_version(self, request: Request) -> Response:
@@ -192,10 +192,10 @@ class VersionRoutes(Routes):
         """
         served = await self.api.authenticate(request, "manage")
 
-        async def make(_: str | None) -> Response:
+        async def handle(_: str | None) -> Response:
             return await self._changed(lambda: self.api.apps.roll_back(served.app))
 
-        return await self._idempotency.once(request, served, b"", make)
+        return await self._idempotency.once(request, served, b"", handle)
 
     async def _changed(self, change: Callable[[], Any]) -> Response:
         try:
@@ -204,16 +204,16 @@ class VersionRoutes(Routes):
             raise _refused("version_not_loadable", _STALE, 409, error.problems) from error
         return json_response(await self._body_of(served))
 
-    # ---------------------------------------------------------------------------------------------------- finding
+    # -------------------------------------------------------------------------------------------------------- find
 
     async def _app(self, request: Request, permission: str | None = None) -> App:
-        """The one that is named, as it is this very moment: what a key opens is remembered for a little while."""
+        """The app that the request names, as it is now: what a key gives access to is cached."""
         app = (await self.api.authenticate(request, permission)).app
         return await self.api.apps.catalog.app(app.id) or app
 
-    async def _version(self, app: App, wanted: str) -> Version:
-        unknown = NotFound(f"Workflow not found with id: {wanted}")
-        version = await self.api.apps.catalog.version(as_uuid(wanted, unknown))
+    async def _version(self, app: App, version_id: str) -> Version:
+        unknown = NotFound(f"Workflow not found with id: {version_id}")
+        version = await self.api.apps.catalog.version(as_uuid(version_id, unknown))
         if version is None or version.app != app.id:
             raise unknown
         return version
@@ -224,7 +224,7 @@ class VersionRoutes(Routes):
 
     def _remember(self, version: Version, name: str) -> str:
         self._names[version.id] = name
-        if len(self._names) > _NAMED:
+        if len(self._names) > _CACHED_NAMES:
             self._names.popitem(last=False)
         return name
 
@@ -244,33 +244,33 @@ class VersionRoutes(Routes):
 
 
 async def _loaded(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Does what reads whole files in a thread; the server answers others meanwhile. RequestError for a file that could
-    be read when it was published, and cannot any more."""
+    """Parses whole files in a thread, so that other requests need not wait. RequestError for a file that could be
+    loaded when it was published, and no longer can."""
     try:
         return await asyncio.to_thread(work, *arguments)
     except LoadError as error:
-        raise RequestError(f"This version cannot be loaded any more: {error}", "version_not_loadable", 409) from error
+        raise RequestError(_STALE.format(error), "version_not_loadable", 409) from error
 
 
 def _content(request: Request, body: bytes) -> str:
-    """The workflow file in a body. RequestError for another kind of body, LoadError where it is no text."""
+    """The workflow file in a body. RequestError for another kind of body, LoadError if it is not text."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in _FILES or declared.endswith("+yaml"):
         return text_of(body, "content")
     if declared != _JSON and not declared.endswith("+json"):
-        raise of_status(415, _WANTED)
+        raise of_status(415, _EXPECTED)
     try:
         parsed: Any = load_json(body)
     except JSONDecodeError:
         raise of_status(400) from None
     content = cast("dict[str, Any]", parsed).get("content") if isinstance(parsed, dict) else None
     if not isinstance(content, str):
-        raise InvalidParam(f"content: Field required, text. {_WANTED}")
+        raise InvalidParam(f"content: Field required, text. {_EXPECTED}")
     return content.removeprefix("\ufeff")
 
 
 def _name(content: str) -> str:
-    """What a version calls its app, as `Flow.name` has it."""
+    """The app's name in a version; the same as `Flow.name`."""
     try:
         app = read(content, "version").value.get("app")
     except LoadError:

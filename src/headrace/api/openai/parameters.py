@@ -9,7 +9,7 @@ from headrace.api.http.errors import BadParameter
 from headrace.values import Value
 
 HONOURED: Mapping[str, str] = {
-    "model": "the app's name, or its id where several apps that the key opens have that name",
+    "model": "the app's name, or its id where several apps that the key can access have that name",
     "messages": "text and `image_url` parts; what the user said since the last answer is the query, what came before "
     "is `sys.history`",
     "stream": "chunks as the app's answer grows",

@@ -1,4 +1,4 @@
-"""What an app says of itself, and uploaded files."""
+"""Information about apps, and uploaded files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of streams: what each holds, and the whole of it as it is sent."""
+"""Events of streams: their data, and the whole event as it is sent."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ class ErrorData(TypedDict):
 
 
 class Envelope(InConversation):
-    """What each event has beside its name and data; those of a message also the fields of `MessageEnvelope`."""
+    """What all events have beside their name and data; those of a message also the fields of `MessageEnvelope`."""
 
     message_id: NotRequired[str]
     created_at: NotRequired[int]

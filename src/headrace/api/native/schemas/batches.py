@@ -29,7 +29,7 @@ class AcceptedBatch(TypedDict):
 
 @described
 class BatchDetail(TypedDict):
-    """A batch as it stands."""
+    """A batch as it is now."""
 
     id: Uuid
     workflow_id: Uuid

@@ -36,7 +36,7 @@ class CallbackList(TypedDict):
 
 
 class CallbackSecret(TypedDict):
-    """What an app's callbacks are signed with."""
+    """The secret that signs an app's callbacks."""
 
     secret: str
 

@@ -24,7 +24,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 @closed
 class KeyRequest(TypedDict):
-    """A key to be made. Without a lifetime it never expires."""
+    """A new key. Without a lifetime it never expires."""
 
     name: Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1, "maxLength": 100})]
     permissions: NotRequired[list[Annotated[str, one_of("run", "read", "manage")]] | None]
@@ -71,7 +71,7 @@ class KeyBody(TypedDict):
 
 
 class NewKey(KeyBody):
-    """A key that was just made, with the key itself."""
+    """A new key, with the key itself."""
 
     key: str
 
@@ -84,7 +84,7 @@ class KeyPage(TypedDict):
 
 
 class KeyChange(TypedDict):
-    """Something that was done to a key."""
+    """A change of a key."""
 
     id: Uuid
     action: Annotated[str, one_of("created", "rotated", "revoked")]

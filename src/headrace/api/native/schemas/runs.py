@@ -128,7 +128,7 @@ class RunLine(TypedDict):
 
 @described
 class RunDetail(RunLine):
-    """A run as it stands. `query` and `answer` are those of a run that responds to a message."""
+    """A run as it is now. `query` and `answer` are those of a run that responds to a message."""
 
     task_id: Uuid
     inputs: Mapping[str, Any]
@@ -175,7 +175,7 @@ class NodeAttempt(TypedDict):
 
 @described
 class NodeExecution(TypedDict):
-    """What a node did; one inside a container, in one round."""
+    """An execution of a node; of one inside a container, in one round."""
 
     id: Uuid
     node_id: str
@@ -196,7 +196,7 @@ class NodeExecution(TypedDict):
     error_type: str | None
     attempts: list[NodeAttempt]
     reused: bool
-    """Taken over from the run that this one is a retry of."""
+    """Copied from the run that this one is a retry of."""
     usage: RunUsage | None
     started_at: Seconds
     started_at_ms: Milliseconds
