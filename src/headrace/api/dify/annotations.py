@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from uuid import UUID, uuid4, uuid5
 
 from starlette.requests import Request
@@ -34,8 +35,7 @@ _BODY = Media(
 )
 
 
-def _unknown() -> NotFound:
-    return NotFound("Annotation not found")
+_unknown = partial(NotFound, "Annotation not found")
 
 
 class AnnotationRoutes(Routes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePath
 from typing import cast
 
@@ -50,12 +51,8 @@ _PROVIDER_ERRORS = (
 )
 
 
-def _no_audio() -> RequestError:
-    return RequestError("Please upload your audio.", "no_audio_uploaded", 400)
-
-
-def _unsupported() -> RequestError:
-    return RequestError("Audio type not allowed.", "unsupported_audio_type", 415)
+_no_audio = partial(RequestError, "Please upload your audio.", "no_audio_uploaded", 400)
+_unsupported = partial(RequestError, "Audio type not allowed.", "unsupported_audio_type", 415)
 
 
 def _too_large(most: int) -> RequestError:

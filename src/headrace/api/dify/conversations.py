@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,8 +33,7 @@ _NUMBERS = frozenset({"number", "integer", "float"})
 _ONE = "/conversations/{conversation_id}"
 
 
-def _no_conversation() -> NotFound:
-    return NotFound("Conversation Not Exists.")
+_no_conversation = partial(NotFound, "Conversation Not Exists.")
 
 
 def _part_of_name(given: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NotRequired
 
 from starlette.applications import Starlette
@@ -51,44 +52,23 @@ def of_status(status: int, message: str | None = None) -> RequestError:
     return RequestError(message or usual, code, status)
 
 
-def not_workflow_app() -> RequestError:
-    return RequestError("Please check if your app mode matches the right API route.", "not_workflow_app", 400)
-
-
-def not_chat_app() -> RequestError:
-    return RequestError("Please check if your app mode matches the right API route.", "not_chat_app", 400)
-
-
-def user_missing() -> RequestError:
-    return InvalidParam("Arg user must be provided.")
-
-
-def app_unavailable() -> RequestError:
-    return RequestError("App unavailable, please check your app configurations.", "app_unavailable", 400)
+not_workflow_app = partial(
+    RequestError, "Please check if your app mode matches the right API route.", "not_workflow_app", 400
+)
+not_chat_app = partial(RequestError, "Please check if your app mode matches the right API route.", "not_chat_app", 400)
+user_missing = partial(InvalidParam, "Arg user must be provided.")
+app_unavailable = partial(
+    RequestError, "App unavailable, please check your app configurations.", "app_unavailable", 400
+)
+file_not_found = partial(RequestError, "The requested file was not found.", "file_not_found", 404)
+end_user_not_found = partial(RequestError, "End user not found.", "end_user_not_found", 404)
+no_file_uploaded = partial(RequestError, "Please upload your file.", "no_file_uploaded", 400)
+no_filename = partial(RequestError, "The specified filename does not exist.", "filename_not_exists_error", 400)
+unsupported_file_type = partial(RequestError, "File type not allowed.", "unsupported_file_type", 415)
 
 
 def no_agents(kind: str) -> RequestError:
     return RequestError(f"Headrace does not run apps of mode {kind}.", "not_implemented", 501)
-
-
-def file_not_found() -> RequestError:
-    return RequestError("The requested file was not found.", "file_not_found", 404)
-
-
-def end_user_not_found() -> RequestError:
-    return RequestError("End user not found.", "end_user_not_found", 404)
-
-
-def no_file_uploaded() -> RequestError:
-    return RequestError("Please upload your file.", "no_file_uploaded", 400)
-
-
-def no_filename() -> RequestError:
-    return RequestError("The specified filename does not exist.", "filename_not_exists_error", 400)
-
-
-def unsupported_file_type() -> RequestError:
-    return RequestError("File type not allowed.", "unsupported_file_type", 415)
 
 
 def file_too_large(limit: int) -> RequestError:
@@ -218,8 +198,7 @@ def interrupted(run: str, error: Exception) -> RequestError:
     return error if isinstance(error, RequestError) else RequestError(INTERNAL, "internal_server_error", 500)
 
 
-def _unavailable() -> RequestError:
-    return RequestError(_UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
+_unavailable = partial(RequestError, _UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

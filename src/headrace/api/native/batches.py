@@ -50,12 +50,8 @@ _BATCH = "/batches/{batch_id}"
 _PIECE = 64 * 1024  # bytes of results that are sent at once
 
 
-def _not_found() -> RequestError:
-    return NotFound("Batch not found")
-
-
-def _wrong_type() -> RequestError:
-    return of_status(415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
+_not_found = partial(NotFound, "Batch not found")
+_wrong_type = partial(of_status, 415, 'Send JSON Lines, one {"inputs": {...}} a line, as application/jsonl.')
 
 
 def _too_many(maximum: int) -> RequestError:

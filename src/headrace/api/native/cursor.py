@@ -6,14 +6,13 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from functools import partial
 from uuid import UUID
 
 from headrace.api.http.params import TEXT_SCHEMA, Query, integer
 from headrace.errors import InvalidParam
 
-
-def bad_cursor() -> InvalidParam:
-    return InvalidParam("cursor: Input should be the next_cursor of the page before")
+bad_cursor = partial(InvalidParam, "cursor: Input should be the next_cursor of the page before")
 
 
 def cursor_of(at: float, id_: str) -> str:

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid5
 
 from starlette.requests import Request
@@ -178,8 +179,7 @@ def _check(first: str, digest: str) -> None:
         raise _conflict()
 
 
-def _malformed() -> RequestError:
-    return InvalidParam(f"Idempotency-Key must be 1 to {_LONGEST_KEY} visible ASCII characters.")
+_malformed = partial(InvalidParam, f"Idempotency-Key must be 1 to {_LONGEST_KEY} visible ASCII characters.")
 
 
 def _conflict() -> RequestError:
