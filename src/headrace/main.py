@@ -19,7 +19,7 @@ from headrace.adapters.installation import SECRET, check_secret, fingerprint, in
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
-from headrace.adapters.tools import BuiltinTools, CustomTools, ToolRegistry, read_config
+from headrace.adapters.tools import BuiltinTools, CustomTools, McpTools, ToolRegistry, read_config, read_servers
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
@@ -184,6 +184,7 @@ async def service(
                     http, sandbox, files, documents, speech, models, summary_model=settings.summary_model
                 ),
                 "api": CustomTools(tools_config.apis, http, files, environ),
+                "mcp": McpTools(read_servers(settings.mcp_servers, environ)),
             },
             owns=BuiltinTools.PROVIDERS,
         )

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     knowledge_ids: Annotated[list[str], NoDecode] = Field(
         [], description="Where a file's knowledge bases are: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
     )
+    mcp_servers: Path | None = Field(
+        None, description="A file of MCP servers (`mcpServers`), whose tools workflows call; see tools.md"
+    )
     tools: Path | None = Field(
         None,
         description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",

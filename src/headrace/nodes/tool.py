@@ -110,7 +110,9 @@ class ToolNode(Node[ToolConfig]):
     type = "tool"
     traits: ClassVar[Traits] = Traits(calls_service=True)
     partial: ClassVar[bool] = True
-    notes: ClassVar[str] = "the tools built into Dify, custom tools (OpenAPI) and workflows as tools; no plugins"
+    notes: ClassVar[str] = (
+        "the tools built into Dify, custom tools (OpenAPI), tools of MCP servers, and workflows as tools; no plugins"
+    )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
         missing = resources.tools.missing(self.config.reference)

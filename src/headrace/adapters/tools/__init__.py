@@ -4,6 +4,15 @@ provider type."""
 from headrace.adapters.tools.builtin import BuiltinTools
 from headrace.adapters.tools.configuration import read_config
 from headrace.adapters.tools.custom import CustomTools
+from headrace.adapters.tools.mcp import McpTools, read_servers
 from headrace.adapters.tools.registry import ToolRegistry, ToolSource
 
-__all__ = ["BuiltinTools", "CustomTools", "ToolRegistry", "ToolSource", "read_config"]
+__all__ = [
+    "BuiltinTools",
+    "CustomTools",
+    "McpTools",
+    "ToolRegistry",
+    "ToolSource",
+    "read_config",
+    "read_servers",
+]

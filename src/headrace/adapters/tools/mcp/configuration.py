@@ -1,0 +1,115 @@
+"""The file of MCP servers that `HEADRACE_MCP_SERVERS` names, in the form that other clients of MCP read:
+
+    {
+      "mcpServers": {
+        "time": {"command": "uvx", "args": ["mcp-server-time"]},
+        "tickets": {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "Bearer ${TICKETS_KEY}"}}
+      }
+    }
+
+`${NAME}` in a value is the environment variable of that name, `${NAME:-text}` the text where it is not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headrace.adapters.tools.configuration import read_yaml
+from headrace.errors import HeadraceError
+
+Transport: TypeAlias = Literal["stdio", "http", "sse"]
+
+_VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_TRANSPORTS: Mapping[str, Transport] = {
+    "stdio": "stdio",
+    "http": "http",
+    "streamable-http": "http",
+    "streamable_http": "http",
+    "streamablehttp": "http",
+    "sse": "sse",
+}
+
+
+class ServerConfig(BaseModel):
+    """A server: a command to run, or a URL. `timeout`: seconds that a call may take. Settings of other clients are
+    ignored. `unset` are the environment variables that its values name and that do not exist."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = Field(default_factory=dict[str, str])
+    cwd: Path | None = None
+    url: str = ""
+    headers: Mapping[str, str] = Field(default_factory=dict[str, str])
+    type: str = Field("", validation_alias=AliasChoices("type", "transport", "transportType"))
+    timeout: float = Field(300, gt=0)
+    disabled: bool = False
+    unset: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_either(self) -> ServerConfig:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("must have either a command or a url")
+        if self.url and urlsplit(self.url).scheme not in ("http", "https"):
+            raise ValueError("the url must begin with http:// or https://")
+        if self.type and self.type.lower() not in _TRANSPORTS:
+            raise ValueError(f"the type must be one of {', '.join(_TRANSPORTS)}")
+        return self
+
+    @property
+    def transport(self) -> Transport:
+        """How it is reached. A URL that ends in /sse is one of an old server, unless the type says otherwise."""
+        if self.command:
+            return "stdio"
+        if self.type:
+            return _TRANSPORTS[self.type.lower()]
+        return "sse" if urlsplit(self.url).path.rstrip("/").endswith("/sse") else "http"
+
+
+def read_servers(path: Path | None, environ: Mapping[str, str]) -> dict[str, ServerConfig]:
+    """The servers in a file, by name; none without a file. HeadraceError if it cannot be read, or is malformed."""
+    if path is None:
+        return {}
+    content = read_yaml(path)
+    servers: Any = content.get("mcpServers", content.get("servers"))
+    if not isinstance(servers, dict):
+        raise HeadraceError(f"{path} has no object 'mcpServers'")
+    named = cast("dict[str, object]", servers)
+    try:
+        configs = {name: server_config(server, environ) for name, server in named.items()}
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors())
+        raise HeadraceError(f"{path}: {problems}") from None
+    return {name: config for name, config in configs.items() if not config.disabled}
+
+
+def server_config(server: object, environ: Mapping[str, str]) -> ServerConfig:
+    """A server as the file has it. ValidationError if that is malformed."""
+    unset: list[str] = []
+
+    def value_of(match: re.Match[str]) -> str:
+        value: str | None = environ.get(match[1]) or match[2]
+        if value is None:
+            unset.append(match[1])
+        return value or ""
+
+    def expanded(value: Any) -> Any:
+        match value:
+            case str():
+                return _VARIABLE.sub(value_of, value)
+            case dict():
+                return {name: expanded(item) for name, item in cast("dict[str, Any]", value).items()}
+            case list():
+                return [expanded(item) for item in cast("list[Any]", value)]
+            case _:
+                return value
+
+    fields = expanded(server)
+    return ServerConfig.model_validate({**fields, "unset": tuple(unset)} if isinstance(fields, dict) else fields)

@@ -1,0 +1,434 @@
+"""Tools of MCP servers: real ones over each transport, and others that die, hang, forget, or send rubbish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from mcp.types import CallToolResult, TextContent, Tool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headrace.adapters.tools.mcp import McpTools, read_servers, server
+from headrace.adapters.tools.mcp.configuration import server_config
+from headrace.adapters.tools.mcp.messages import messages, tool_spec
+from headrace.errors import HeadraceError, NodeError
+from headrace.ports.services import (
+    BlobMessage,
+    JsonMessage,
+    LinkMessage,
+    TextMessage,
+    ToolMessage,
+    ToolReference,
+    ToolSpec,
+    VariableMessage,
+)
+from headrace.values import Value
+from tests.api.serving import Quiet
+from tests.tools.calling import answer_of, messages_of
+from tests.tools.mcp_server import new_server
+
+STDIO = {"command": sys.executable, "args": ["-m", "tests.tools.mcp_server"], "env": {"GREETING": "hello"}}
+
+
+@asynccontextmanager
+async def connected(**servers: Any) -> AsyncGenerator[McpTools]:
+    tools = McpTools({name: server_config(config, {"KEY": "secret"}) for name, config in servers.items()})
+    try:
+        yield tools
+    finally:
+        await tools.aclose()
+
+
+@asynccontextmanager
+async def listening(app: Callable[..., Any]) -> AsyncGenerator[str]:
+    """The URL of an application on a free port."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+    running = Quiet(config)
+    task = asyncio.create_task(running.serve())
+    await running.listens.wait()
+    host, port = running.servers[0].sockets[0].getsockname()[:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        running.leave.set()
+        await task
+
+
+def program(folder: Path, source: str) -> dict[str, Any]:
+    """A server that is a Python program of its own."""
+    (folder / "server.py").write_text(source)
+    return {"command": sys.executable, "args": [str(folder / "server.py")]}
+
+
+async def call(tools: McpTools, tool: str, provider: str = "s", **parameters: Value) -> list[ToolMessage]:
+    return await messages_of(tools, provider, tool, parameters, "mcp")
+
+
+async def answer(tools: McpTools, tool: str, provider: str = "s", **parameters: Value) -> str:
+    return await answer_of(tools, provider, tool, parameters, "mcp")
+
+
+# ------------------------------------------------------------------------------------------------------- real servers
+
+
+async def test_a_process_is_started_on_first_use_and_kept() -> None:
+    async with connected(s=STDIO, unused={"command": "/nothing"}) as tools:
+        assert await call(tools, "add", a=2, b=3) == [
+            JsonMessage({"total": 5, "terms": [2, 3]}),
+            VariableMessage("total", 5),
+            VariableMessage("terms", [2, 3]),
+        ]
+        pid = int(await answer(tools, "process"))
+        assert int(await answer(tools, "process")) == pid
+        assert pid != os.getpid()
+        assert await answer(tools, "environment", name="GREETING") == "hello"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_process_gets_no_environment_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not for servers")
+    async with connected(s=STDIO) as tools:
+        assert await answer(tools, "environment", name="OPENAI_API_KEY") == "not set"
+
+
+@pytest.mark.parametrize("type_", ["http", "sse"])
+async def test_a_server_elsewhere(type_: str) -> None:
+    official = new_server()
+    app = official.streamable_http_app() if type_ == "http" else official.sse_app()
+    seen: list[str | None] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(value.decode() for name, value in scope.get("headers", ()) if name == b"authorization")
+        await app(scope, receive, send)
+
+    headers = {"Authorization": "Bearer ${KEY}"}
+    async with (
+        listening(noting) as url,
+        connected(s={"url": f"{url}/{'mcp' if type_ == 'http' else 'sse'}", "headers": headers}) as tools,
+    ):
+        assert await answer(tools, "process") == str(os.getpid())
+        assert (await call(tools, "add", a=1, b=2))[0] == JsonMessage({"total": 3, "terms": [1, 2]})
+    assert set(seen) == {"Bearer secret"}
+
+
+async def test_every_kind_of_content() -> None:
+    async with connected(s=STDIO) as tools:
+        assert await call(tools, "everything") == [
+            TextMessage("plain"),
+            BlobMessage(b"data", "image/png"),
+            BlobMessage(b"data", "audio/wav"),
+            LinkMessage("https://example.com/a.txt"),
+            TextMessage("file:///b.txt"),
+            TextMessage("embedded"),
+            BlobMessage(b"data", "application/pdf", "d.pdf"),
+        ]
+
+
+async def test_empty_parameters_are_left_out() -> None:
+    async with connected(s=STDIO) as tools:
+        filters = [{"field": "x"}]
+        assert await answer(tools, "search", query="q", filters=filters, limit=None, deep="") == (
+            "q [('x', 10)] None False"
+        )
+        with pytest.raises(NodeError, match="query"):
+            await call(tools, "search", query="", filters=filters)
+
+
+async def test_the_parameters_of_a_tool_are_those_of_its_schema() -> None:
+    async with connected(s=STDIO) as tools:
+        specs = {spec.name: spec for spec in (await tools.specs())["s"]}
+    parameters = {parameter.name: parameter for parameter in specs["search"].parameters}
+    assert specs["search"].description == "Searches."
+    assert {name: (each.type, each.required, each.default) for name, each in parameters.items()} == {
+        "query": ("string", True, None),
+        "filters": ("array", True, None),
+        "limit": ("number", False, None),
+        "deep": ("boolean", False, False),
+    }
+    assert parameters["query"].input_schema is None
+    schema = parameters["filters"].input_schema
+    assert schema is not None
+    assert schema["items"]["properties"]["field"] == {"title": "Field", "type": "string"}  # what was a reference
+    assert specs["add"].output_schema is not None
+    assert not specs["process"].open
+
+
+async def test_many_calls_at_once_share_a_connection() -> None:
+    async with connected(s=STDIO) as tools:
+        pids = await asyncio.gather(*(answer(tools, "process") for _ in range(5)))
+        assert len(set(pids)) == 1
+        hanging = asyncio.create_task(answer(tools, "hang"))
+        assert await answer(tools, "let") == "let"  # is not held up
+        assert await hanging == "at last"
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+async def test_a_tool_that_fails_fails_the_call() -> None:
+    async with connected(s=STDIO) as tools:
+        with pytest.raises(NodeError, match="no such city") as failed:
+            await call(tools, "fail", reason="no such city")
+    assert failed.value.kind == "ToolInvokeError"
+
+
+async def test_what_is_not_there_is_named() -> None:
+    async with connected(s=STDIO, broken={"command": "/nothing/here"}, gone={"url": "http://127.0.0.1:9/mcp"}) as tools:
+        with pytest.raises(NodeError, match="has no tool 'nothing'; its tools are: add, die, environment") as missing:
+            await call(tools, "nothing")
+        assert missing.value.kind == "ToolNotFoundError"
+        with pytest.raises(NodeError, match="The MCP server 'other' is needed: name it in the file of HEADRACE_MCP"):
+            await call(tools, "x", provider="other")
+        for provider in ("broken", "gone"):
+            with pytest.raises(NodeError, match=r"^Failed to connect to MCP server: .+") as failed:
+                await call(tools, "x", provider=provider)
+            assert failed.value.kind == "ToolInvokeError"
+
+
+async def test_a_process_that_dies_fails_the_call_and_is_started_again() -> None:
+    async with connected(s=STDIO) as tools:
+        first = await answer(tools, "process")
+        with pytest.raises(NodeError, match="Failed to invoke tool: Connection closed"):
+            await call(tools, "die")
+        second = await answer(tools, "process")
+        assert second != first
+
+
+async def test_a_process_that_died_between_two_calls_is_started_again() -> None:
+    async with connected(s=STDIO) as tools:
+        first = await answer(tools, "process")
+        (connection,) = tools._servers["s"]._open  # pyright: ignore[reportPrivateUsage]
+        os.kill(int(first), signal.SIGKILL)
+        await asyncio.wait_for(connection._task, 30)  # pyright: ignore[reportPrivateUsage]
+        assert await answer(tools, "process") != first
+
+
+async def test_a_server_that_hangs_fails_the_call_and_is_replaced() -> None:
+    async with connected(s={**STDIO, "timeout": 1}) as tools:
+        first = await answer(tools, "process")
+        with pytest.raises(NodeError, match="timed out"):
+            await call(tools, "hang")
+        assert await answer(tools, "process") != first
+
+
+async def test_a_call_that_is_cancelled_leaves_the_connection_to_others() -> None:
+    async with connected(s=STDIO) as tools:
+        first = await answer(tools, "process")
+        hanging = asyncio.create_task(answer(tools, "hang"))
+        await answer(tools, "process")
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        assert await answer(tools, "process") == first
+
+
+async def test_rubbish_from_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECT_SECONDS", 0.5)
+    rubbish = "import sys\nfor line in sys.stdin: print('rubbish', flush=True)\n"
+    async with connected(s=program(tmp_path, rubbish)) as tools:
+        with pytest.raises(NodeError, match=r"Failed to connect to MCP server: it did not answer within 0\.5 s"):
+            await call(tools, "x")
+
+
+async def test_rubbish_between_answers_is_passed_over(tmp_path: Path) -> None:
+    noisy = "print('starting up', flush=True)\nfrom tests.tools.mcp_server import new_server\nnew_server().run()\n"
+    config = {**program(tmp_path, noisy), "env": {"PYTHONPATH": os.getcwd()}}
+    async with connected(s=config) as tools:
+        assert (await call(tools, "add", a=1, b=1))[0] == JsonMessage({"total": 2, "terms": [1, 1]})
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"rubbish"), (200, b"[]"), (500, b"broken"), (401, b'{"error": "key"}')]
+)
+async def test_rubbish_from_a_server_elsewhere(status: int, body: bytes) -> None:
+    async def respond(request: Request) -> Response:
+        return Response(body, status, media_type="application/json")
+
+    app = Starlette(routes=[Route("/mcp", respond, methods=["GET", "POST", "DELETE"])])
+    async with listening(app) as url, connected(s={"url": f"{url}/mcp"}) as tools:
+        with pytest.raises(NodeError, match=r"^Failed to connect to MCP server: .+"):
+            await call(tools, "x")
+
+
+class Forgetful:
+    """A server of the protocol with sessions, by hand. It forgets the sessions that `forget` is told of."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+        self.calls: list[str] = []
+
+    async def respond(self, request: Request) -> Response:
+        if request.method != "POST":
+            return Response(status_code=405)
+        body = await request.json()
+        session = request.headers.get("mcp-session-id")
+        if body["method"] == "server/discover":
+            return self._error(body, 400)
+        if body["method"] == "initialize":
+            self.sessions.append(f"session {len(self.calls)}")
+            about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}}
+            return self._result(body, {"protocolVersion": "2025-06-18", **about}, {"Mcp-Session-Id": self.sessions[-1]})
+        if session not in self.sessions:
+            return self._error(body, 404)
+        if "id" not in body:
+            return Response(status_code=202)
+        if body["method"] == "tools/list":
+            return self._result(body, {"tools": [{"name": "now", "inputSchema": {"type": "object"}}]})
+        self.calls.append(session or "")
+        return self._result(body, {"content": [{"type": "text", "text": session}]})
+
+    def _result(self, body: Any, result: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+        return JSONResponse({"jsonrpc": "2.0", "id": body["id"], "result": result}, headers=headers)
+
+    def _error(self, body: Any, status: int) -> Response:
+        error = {"code": -32600, "message": "Bad Request"}
+        return JSONResponse({"jsonrpc": "2.0", "id": body.get("id"), "error": error}, status)
+
+
+async def test_a_session_that_the_server_forgot_is_renewed_once() -> None:
+    old = Forgetful()
+    app = Starlette(routes=[Route("/mcp", old.respond, methods=["GET", "POST", "DELETE"])])
+    async with listening(app) as url, connected(s={"url": f"{url}/mcp"}) as tools:
+        assert await answer(tools, "now") == "session 0"
+        assert await answer(tools, "now") == "session 0"
+        old.sessions.clear()
+        assert await answer(tools, "now") == "session 2"
+        assert old.calls == ["session 0", "session 0", "session 2"]
+
+
+# ------------------------------------------------------------------------------------------------------- configuration
+
+
+async def test_a_server_lacks_variables_that_are_not_set() -> None:
+    async with connected(s={"url": "http://127.0.0.1:9/mcp", "headers": {"a": "${MISSING}"}}) as tools:
+        reference = ToolReference("mcp", "s", "S", "x")
+        assert tools.missing(reference) == "The MCP server 's' needs MISSING in the environment."
+        with pytest.raises(NodeError, match="needs MISSING"):
+            await tools.find(reference)
+
+
+async def test_a_server_is_named_by_its_id_or_its_name() -> None:
+    async with connected(s=STDIO) as tools:
+        assert tools.missing(ToolReference("mcp", "s", "Something", "x")) is None
+        assert tools.missing(ToolReference("mcp", "7d0d…", "s", "x")) is None
+        assert "'Something'" in (tools.missing(ToolReference("mcp", "7d0d…", "Something", "x")) or "")
+
+
+async def test_all_tools_of_a_server_that_is_named_by_its_url() -> None:
+    app = new_server().streamable_http_app()
+    async with listening(app) as url, connected(s={"url": f"{url}/mcp?key=${{KEY}}"}) as tools:
+        known = await tools.of_server(ToolReference("mcp", f"{url}/mcp?key=secret", "127.0.0.1", ""))
+        assert {"add", "process"} < {tool.spec.name for tool in known}
+        with pytest.raises(NodeError) as missing:
+            await tools.of_server(ToolReference("mcp", "https://example.com/sse?key=secret", "example.com", ""))
+    assert str(missing.value) == (
+        "The MCP server at https://example.com/sse is needed: name it in the file of HEADRACE_MCP_SERVERS."
+    )
+
+
+def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.adapters.tools.mcp.find_spec", lambda _: None)
+    tools = McpTools({"s": server_config(STDIO, {})})
+    assert tools.missing(ToolReference("mcp", "s", "s", "x")) == (
+        "The package mcp is needed for the tools of MCP servers: install headrace[mcp]."
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "type_", "options", "for_model"),
+    [
+        ({"type": "string"}, "string", (), False),
+        ({"type": "string", "enum": ["a", "b"]}, "string", ["a", "b"], False),
+        ({"type": "string", "format": "date"}, "string", (), True),
+        ({"type": "integer"}, "number", (), True),
+        ({"type": "number"}, "number", (), False),
+        ({"type": ["boolean", "null"]}, "boolean", (), True),
+        ({"type": "object"}, "object", (), True),
+        ({"type": "array", "items": {"$ref": "#/$defs/loop"}}, "array", (), True),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}]}, "number", (), True),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "any", (), True),
+        ({"anyOf": [{"type": "number"}, {}]}, "any", (), True),
+        ({"enum": [1, 2]}, "any", (), True),
+        ({"$ref": "#/$defs/text"}, "string", (), False),
+        ({"$ref": "https://example.com/schema"}, "any", (), True),
+        ({}, "any", (), True),
+        (True, "any", (), True),
+    ],
+)
+def test_the_type_of_a_parameter(schema: Any, type_: str, options: Any, for_model: bool) -> None:
+    definitions = {
+        "text": {"type": "string"},
+        "loop": {"type": "object", "properties": {"a": {"$ref": "#/$defs/loop"}}},
+    }
+    root = {"type": "object", "properties": {"p": schema}, "$defs": definitions}
+    (parameter,) = tool_spec(Tool(name="t", input_schema=root)).parameters
+    assert (parameter.type, parameter.options) == (type_, options)
+    assert (parameter.input_schema is not None) is for_model
+    assert "$ref" not in json.dumps(parameter.input_schema)
+
+
+def test_text_that_is_json_is_objects() -> None:
+    def of(text: str) -> list[ToolMessage]:
+        return list(messages(CallToolResult(content=[TextContent(type="text", text=text)]), ToolSpec("t")))
+
+    assert of('{"a": 1}') == [JsonMessage({"a": 1})]
+    assert of('[{"a": 1}, {"b": 2}]') == [JsonMessage({"a": 1}), JsonMessage({"b": 2})]
+    for text in ("[1, 2]", "[]", "5", "null", "plain", '[{"a": 1}, 2]', "[" * 100_000):
+        assert of(text) == [TextMessage(text)]
+
+
+def test_the_file_of_servers(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+
+    def read(content: Any) -> Mapping[str, Any]:
+        path.write_text(json.dumps(content))
+        return read_servers(path, {"KEY": "k"})
+
+    servers = {
+        "time": {"command": "uvx", "args": ["mcp-server-time", "--zone=${ZONE:-UTC}"], "autoApprove": ["*"]},
+        "web": {"url": "https://example.com/mcp", "headers": {"Authorization": "Bearer ${env:KEY}"}, "type": "http"},
+        "old": {"url": "https://example.com/sse"},
+        "moved": {"url": "https://example.com/sse", "transport": "streamable_http"},
+        "off": {"command": "x", "disabled": True},
+    }
+    read_all = read({"mcpServers": servers})
+    assert list(read_all) == ["time", "web", "old", "moved"]
+    assert read_all["time"].args == ("mcp-server-time", "--zone=UTC")
+    assert read_all["web"].headers == {"Authorization": "Bearer k"}
+    assert [config.transport for config in read_all.values()] == ["stdio", "http", "sse", "http"]
+    assert read({"servers": {"x": {"command": "y"}}})["x"].command == "y"
+    assert read_servers(None, {}) == {}
+    for content, problem in [
+        ({}, "has no object 'mcpServers'"),
+        ({"mcpServers": {"x": {}}}, "must have either a command or a url"),
+        ({"mcpServers": {"x": {"command": "y", "url": "http://z"}}}, "must have either"),
+        ({"mcpServers": {"x": {"url": "ftp://z"}}}, "must begin with http"),
+        ({"mcpServers": {"x": {"url": "http://z", "type": "ws"}}}, "the type must be one of"),
+        ({"mcpServers": {"x": {"command": "y", "timeout": 0}}}, "timeout"),
+        ({"mcpServers": {"x": 5}}, "ServerConfig"),
+    ]:
+        with pytest.raises(HeadraceError, match=problem):
+            read(content)
+
+
+async def test_a_list_of_tools_leaves_out_servers_that_cannot_be_asked(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected(
+        s=STDIO, gone={"url": "http://127.0.0.1:9/mcp"}, bare={"command": "x", "args": ["${MISSING}"]}
+    ) as tools:
+        specs = await tools.specs()
+    assert {name: bool(known) for name, known in specs.items()} == {"s": True, "gone": False, "bare": False}
+    assert "The MCP server 'gone' cannot list its tools: Failed to connect to MCP server" in caplog.text
+    assert "The MCP server 'bare' needs MISSING in the environment." in caplog.text
