@@ -19,8 +19,8 @@ from contest import Run, compete
 
 from headrace import __version__
 from headrace.brokers.local import LocalBus
-from headrace.engine import Driver, World
-from headrace.kernel.containers import Body
+from headrace.engine import Driver, EngineEnvironment
+from headrace.kernel.containers import ContainerBody
 from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
 from headrace.node import Config, Context, Flow, Node, Result
@@ -74,7 +74,9 @@ def rounds(kind: type[Trivial], items: int) -> Flow:
     made: dict[str, Node[Config]] = {"items": Items(items), "a": kind(Config()), "b": kind(Config())}
     made["it"] = cast("Node[Config]", iteration)
     top = [NodeSpec("items", "trivial"), NodeSpec("it", "iteration")]
-    graph = Graph(top, [Edge("items", "it")], "items", {"it": [("it", "output")]}, {"it": Body(inside, iteration)})
+    graph = Graph(
+        top, [Edge("items", "it")], "items", {"it": [("it", "output")]}, {"it": ContainerBody(inside, iteration)}
+    )
     return Flow(graph, made, "benchmark", "workflow")
 
 
@@ -96,7 +98,7 @@ def flow(shape: str, nodes: int) -> Flow:
 
 def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[str, int], Callable[[], Run]]:
     nothing = cast("Resources", None)  # trivial nodes use no resources
-    world = World(journal, LocalBus(), nothing, Limits(max_steps=1_000_000))
+    world = EngineEnvironment(journal, LocalBus(), nothing, Limits(max_steps=1_000_000))
 
     def build(shape: str, nodes: int) -> Callable[[], Run]:
         made = flow(shape, nodes)

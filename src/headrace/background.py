@@ -13,7 +13,7 @@ from headrace.errors import HeadraceError, StoreError
 
 logger = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 5.0  # seconds between attempts while work fails, unless it is rarer anyway
+MAX_PAUSE = 5.0  # seconds between attempts while work fails, unless it is rarer anyway
 
 
 @asynccontextmanager
@@ -35,9 +35,9 @@ async def cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def back_off(failures: int, first: float, longest: float) -> float:
+def back_off(failures: int, first_pause: float, max_pause: float) -> float:
     """Seconds to wait after so many failures in a row: twice as long each time."""
-    return min(first * 2 ** min(failures - 1, 20), max(first, longest))
+    return min(first_pause * 2 ** min(failures - 1, 20), max(first_pause, max_pause))
 
 
 class Periodic:
@@ -80,7 +80,7 @@ class Periodic:
             self._failures += 1
             level = error.level if isinstance(error, StoreError) else logging.ERROR
             logger.log(level if self._failures == 1 else logging.DEBUG, "%s failed: %s", self._name, error)
-            return back_off(self._failures, self._every if isfinite(self._every) else self._delay or 1.0, LONGEST_PAUSE)
+            return back_off(self._failures, self._every if isfinite(self._every) else self._delay or 1.0, MAX_PAUSE)
         self._failures = 0
         return self._every if pause is None else pause
 

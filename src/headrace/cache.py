@@ -10,14 +10,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FRESH_SECONDS = 0.5
+MAX_AGE_SECONDS = 0.5
 """How old a cached key or app may be: a change by another process takes effect within this time."""
 
 
 @dataclass(slots=True)
 class _Entry(Generic[T]):
     value: T
-    at: float
+    loaded_at: float
     refreshing: bool = False
 
 
@@ -27,17 +27,17 @@ class Cache(Generic[T]):
     Past half that time the first caller reads the value again, while others still get the old one.
     """
 
-    def __init__(self, most: int, fresh: float | None = None) -> None:
-        self._most = most
-        self._fresh = fresh
+    def __init__(self, max_entries: int, max_age: float | None = None) -> None:
+        self._max_entries = max_entries
+        self._max_age = max_age
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._invalidated = 0
 
     async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         now = time.monotonic()
         if entry := self._entries.get(key):
-            age = now - entry.at
-            if self._fresh is None or age < self._fresh / 2 or (entry.refreshing and age < self._fresh):
+            age = now - entry.loaded_at
+            if self._max_age is None or age < self._max_age / 2 or (entry.refreshing and age < self._max_age):
                 self._entries.move_to_end(key)
                 return entry.value
             entry.refreshing = True
@@ -48,7 +48,7 @@ class Cache(Generic[T]):
                 self._entries.pop(key, None)
             else:
                 self._entries[key] = _Entry(value, now)
-                if len(self._entries) > self._most:
+                if len(self._entries) > self._max_entries:
                     self._entries.popitem(last=False)
         return value
 

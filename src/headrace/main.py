@@ -28,7 +28,7 @@ from headrace.brokers.shared import SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
-from headrace.engine import World
+from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
 from headrace.ports import App, Bus, Storage
@@ -196,7 +196,7 @@ async def service(
             await stack.enter_async_context(background("bus", shared.run()))
         if telemetry:
             bus = telemetry.bus(bus)
-        world = World(storage.journal, bus, resources, settings.limits)
+        world = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
         queue = LocalQueue()
@@ -208,10 +208,10 @@ async def service(
             storage.claims,
             http,
             secret,
-            watch=telemetry.called_back if telemetry else None,
+            watch=telemetry.on_callback if telemetry else None,
         )
         if telemetry:
-            telemetry.look_at(run_service, queue)
+            telemetry.observe_service(run_service, queue)
         batch_runner = BatchRunner(
             run_service, storage.batches, storage.claims, Chats(run_service, Annotations(storage.conversations).answer)
         )
@@ -224,7 +224,7 @@ async def service(
                 await stack.enter_async_context(background("retention", retention.run()))
             await stack.enter_async_context(background("webhooks", webhook_sender.run()))
             worker = Worker(
-                run_service, concurrency=settings.concurrency, call_back=webhook_sender.wake, watch=telemetry
+                run_service, concurrency=settings.concurrency, call_back=webhook_sender.wake, observer=telemetry
             )
             await stack.enter_async_context(background("worker", worker.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))

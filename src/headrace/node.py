@@ -28,7 +28,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
-from headrace.kernel.containers import Collected, Opened
+from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeSpec, Piece, Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables, selectors
@@ -139,11 +139,11 @@ class Node(ABC, Generic[C]):
     notes: ClassVar[str] = ""
     """For docs/compatibility.md: what it supports or, where it is `partial`, what it lacks of Dify's node."""
     __parameters__: ClassVar[tuple[object, ...]]
-    _parameter: ClassVar[object] = C
+    _type_parameter: ClassVar[object] = C
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        config = cls._parameter = cls._type_argument()
+        config = cls._type_parameter = cls._type_argument()
         if isinstance(config, type) and issubclass(config, Config):
             cls.Config = cls.__dict__.get("Config", config)  # a subclass of a node type may narrow its model
         elif config not in cls.__parameters__:
@@ -157,7 +157,7 @@ class Node(ABC, Generic[C]):
             origin: Any = get_origin(base) or base
             if isinstance(origin, type) and issubclass(origin, Node):
                 arguments = dict(zip(origin.__parameters__, get_args(base), strict=False))
-                return arguments.get(origin._parameter, origin._parameter)
+                return arguments.get(origin._type_parameter, origin._type_parameter)
         return None
 
     def __init__(self, config: C) -> None:
@@ -192,7 +192,7 @@ class Node(ABC, Generic[C]):
         """What Dify's `execution_metadata` has of every execution of the node, such as the tool that it calls."""
         return {}
 
-    def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    def problems(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
         """Mistakes in the configuration that do not keep a file from loading, for `lint`: the path of the field in the
         node's data, and a message."""
         return ()
@@ -210,11 +210,11 @@ class ContainerNode(Node[C]):
 
     @property
     @abstractmethod
-    def at_once(self) -> int: ...
+    def max_parallel(self) -> int: ...
 
     @property
     @abstractmethod
-    def tolerant(self) -> bool: ...
+    def continue_on_error(self) -> bool: ...
 
     @property
     def shares_scopes(self) -> bool:
@@ -225,28 +225,28 @@ class ContainerNode(Node[C]):
         return {}
 
     @abstractmethod
-    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]: ...
+    def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]: ...
 
     @abstractmethod
-    def count(self, inputs: Mapping[str, Value]) -> int: ...
+    def max_rounds(self, inputs: Mapping[str, Value]) -> int: ...
 
     @abstractmethod
-    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]: ...
+    def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]: ...
 
     @abstractmethod
-    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]: ...
+    def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]: ...
 
     @abstractmethod
-    def over(self, variables: Variables) -> bool: ...
+    def is_done(self, variables: Variables) -> bool: ...
 
     @abstractmethod
-    def kept(self, opened: Opened, variables: Variables) -> Value: ...
+    def round_result(self, run: ContainerRun, variables: Variables) -> Value: ...
 
     @abstractmethod
-    def collect(self, opened: Opened) -> Collected: ...
+    def result(self, run: ContainerRun) -> ContainerResult: ...
 
     @abstractmethod
-    def failure(self, index: int, error: str) -> str: ...
+    def failure_message(self, index: int, error: str) -> str: ...
 
 
 def reads_in(value: object, path: tuple[str | int, ...], *, selector: bool) -> Iterator[Read]:
@@ -273,7 +273,7 @@ def _is_marked(annotation: object) -> bool:
     return annotation is SELECTOR or any(_is_marked(argument) for argument in get_args(annotation))
 
 
-class Unknown(Node[Config]):
+class UnknownNode(Node[Config]):
     """Stands for a node of an unknown type: the file loads, and a run that reaches the node fails."""
 
     type = ""
@@ -295,7 +295,7 @@ Registry = Mapping[str, type[Node[Config]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredVariable:
     """A conversation variable as the file declares it. `value` is its value in a new conversation."""
 
     id: str
@@ -318,7 +318,7 @@ class Flow:
     secrets: frozenset[str] = frozenset()  # values that are masked in all output
     features: Mapping[str, Value] = field(default_factory=dict[str, Value])
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])  # icon, icon_background, ...
-    conversation: Sequence[Declared] = ()
+    conversation: Sequence[DeclaredVariable] = ()
 
     @cached_property
     def types(self) -> Mapping[Selector, str]:

@@ -28,7 +28,7 @@ from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
-from headrace.engine import World
+from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
@@ -326,7 +326,7 @@ async def serving(
     limiter = Limiter(PlanFile(plans), store.buckets) if plans else None
     run_service = RunService(
         apps,
-        World(store.journal, LocalBus(), resources),
+        EngineEnvironment(store.journal, LocalBus(), resources),
         LocalQueue(),
         store,
         max_active,

@@ -24,7 +24,7 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.graph_response import Speech
+from headrace.kernel.graph_response import GraphResponse
 from headrace.kernel.retry import fork
 from headrace.node import Flow
 from tests.api.test_resume import Story
@@ -150,7 +150,7 @@ async def lived_through(made: Flow, **inputs: Any) -> list[Record]:
 
 def levels() -> int:
     """How many graphs at work the answers of this process know of."""
-    return sum(type(each) is Speech for each in gc.get_objects())
+    return sum(type(each) is GraphResponse for each in gc.get_objects())
 
 
 async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:

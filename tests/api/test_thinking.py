@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.kernel.events import THOUGHT
+from headrace.kernel.events import REASONING
 from headrace.node import Context, Result
 from tests.api.chats import chatflow, saying
 from tests.api.serving import Event, Scripted, Serving, workflow
@@ -12,7 +12,7 @@ from tests.api.serving import Event, Scripted, Serving, workflow
 
 async def think(ctx: Context) -> Result:
     """As an llm node with `reasoning_format: separated` does."""
-    for name, text in ((THOUGHT, "Hm"), (THOUGHT, "m."), ("text", "Hel"), ("text", "lo")):
+    for name, text in ((REASONING, "Hm"), (REASONING, "m."), ("text", "Hel"), ("text", "lo")):
         ctx.emit(name, text)
     return Result({"text": "Hello", "reasoning_content": "Hmm."})
 

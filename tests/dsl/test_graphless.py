@@ -42,7 +42,7 @@ def told(mode: str = "chat", **settings: Any) -> list[Problem]:
 def ids(flow: Flow) -> list[str]:
     """The nodes in the order in which a run comes to them."""
     way = [flow.graph.root]
-    while edges := flow.graph.out.get(way[-1]):
+    while edges := flow.graph.edges_from.get(way[-1]):
         way.append(edges[0].target)
     return way
 

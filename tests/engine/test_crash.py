@@ -16,7 +16,7 @@ from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Retry
-from headrace.kernel.response_stream import Answer
+from headrace.kernel.response_stream import ResponseStream
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.stores.memory import MemoryJournal
 from tests.engine.nests import REGISTRY as NESTS
@@ -272,7 +272,7 @@ async def test_what_rounds_say_is_whole_whenever_the_process_dies(parallel: bool
     items = ["abc", "defg", "hi"]
     for survives in range(100):
         died, journal = await killed_before(made, asked(items=items), survives)
-        answer, said = Answer(made.graph), dict[int, str]()
+        answer, said = ResponseStream(made.graph), dict[int, str]()
         for record in await journal.read("run"):
             for text, _, level in answer.apply(record):
                 said[level] = said.get(level, "") + text

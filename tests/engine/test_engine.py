@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from headrace.brokers.local import LocalBus
-from headrace.engine import FLUSH_SECONDS, Driver, World
+from headrace.engine import FLUSH_SECONDS, Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import (
     Delta,
@@ -31,7 +31,7 @@ from headrace.values import Value
 from tests.engine.worlds import Failing, Instant, Scripted, drive, flow, queued, world
 
 
-async def begin(flow: Flow, where: World) -> tuple[Driver, asyncio.Task[object]]:
+async def begin(flow: Flow, where: EngineEnvironment) -> tuple[Driver, asyncio.Task[object]]:
     await where.journal.append([queued()])
     driver = Driver("run", flow, where)
     return driver, asyncio.create_task(driver.drive())
@@ -287,7 +287,7 @@ async def test_too_much_time_ends_the_run_and_cancels_its_nodes():
         await asyncio.Event().wait()
         raise AssertionError
 
-    where = World(MemoryJournal(), LocalBus(), world().resources, Limits(max_seconds=0.01))
+    where = EngineEnvironment(MemoryJournal(), LocalBus(), world().resources, Limits(max_seconds=0.01))
     done = await asyncio.wait_for(drive(flow({"s": Scripted(forever)}, []), where), 60)
     assert done.ended is not None
     assert (done.ended.status, done.ended.error) == ("failed", "Maximum execution time exceeded: 0.01 seconds")

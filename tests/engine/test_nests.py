@@ -110,7 +110,7 @@ async def test_a_failure_deep_inside_ends_only_what_does_not_tolerate_it():
     state, _ = await drive(made, items=[["a"], ["b", "x", "c"], ["d", "e"]])
     assert state.ended is not None
     assert state.ended.outputs == {"out": [["in:a"], None, ["in:d", "in:e"]]}
-    assert (state.opened, state.running, state.ready) == ({}, {}, {})
+    assert (state.open_containers, state.running, state.ready) == ({}, {}, {})
 
 
 async def test_a_container_beside_a_failure_ends_unheard():
@@ -177,7 +177,7 @@ async def test_a_thousand_rounds_leave_nothing_behind():
         type = "watch"
 
         async def run(self, ctx: Context) -> Result:
-            levels.append(len(state_of[0].opened["it"].active))
+            levels.append(len(state_of[0].open_containers["it"].active_rounds))
             return await super().run(ctx)
 
     made = flow(
@@ -321,14 +321,14 @@ async def test_an_attempt_that_fails_while_its_run_is_being_stopped_is_the_last(
 
 async def test_a_failure_costs_the_same_however_many_rounds_are_under_way(monkeypatch: pytest.MonkeyPatch):
     looked = 0
-    locate = State.locate
+    node_at = State.node_at
 
     def counted(state: State, path: str) -> Any:
         nonlocal looked
         looked += 1
-        return locate(state, path)
+        return node_at(state, path)
 
-    monkeypatch.setattr(State, "locate", counted)
+    monkeypatch.setattr(State, "node_at", counted)
     costs: list[float] = []
     for size in (20, 400):
         looked = 0

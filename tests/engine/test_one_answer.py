@@ -86,6 +86,6 @@ def test_every_answer_node_that_ended_has_said_its_text(chat: Flow) -> None:
 @pytest.mark.parametrize("name", ["text", "said"])
 def test_a_failed_run_keeps_what_it_said(name: str) -> None:
     """Dify's workflow_finished has what answer nodes put out that had ended; the message has what was streamed."""
-    end = RunEnded("failed", {"answer": "before "}, "boom", said=None if name == "text" else "before after ")
+    end = RunEnded("failed", {"answer": "before "}, "boom", response_text=None if name == "text" else "before after ")
     exchange = Message(RUN, "app", "c", None, {}, "hey", (), 1, 0.0)
     assert exchange_after(exchange, end, "failed").answer == ("before " if name == "text" else "before after ")

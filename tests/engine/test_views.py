@@ -39,7 +39,7 @@ from headrace.node import Flow
 from headrace.ports import Batch, BatchLine
 from headrace.runs.service import RunView
 from headrace.stores.projection import RunRow, callback_of, exchange_after, exchange_of
-from headrace.telemetry.run_tracker import Following
+from headrace.telemetry.run_tracker import RunTracker
 from headrace.telemetry.spans import Spans
 from headrace.webhooks.payload import message
 from tests.engine.chats import chats, driven
@@ -113,11 +113,11 @@ def spans_of(flow: Flow, records: Sequence[Record]) -> dict[str, ReadableSpan]:
     """The spans of a run, by the path of the node; the run's own has none."""
     recorder = Recorder()
     SPANS._processor = cast("Any", recorder)  # pyright: ignore[reportPrivateUsage]
-    following = Following([SPANS])
-    following.take_up(records[:1], flow)
+    following = RunTracker([SPANS])
+    following.on_acquired(records[:1], flow)
     for record in records[1:]:
-        following.publish([record])
-    following.let_go(records[0].run)
+        following.on_records([record])
+    following.on_released(records[0].run)
     return {
         str((span.attributes or {}).get("headrace.node.path", "")): span
         for span in recorder.spans

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, cast
 
 from headrace.brokers.local import LocalBus
-from headrace.engine import Driver, World
+from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunQueued
 from headrace.kernel.graph import Edge, Graph, NodeSpec
@@ -87,10 +87,12 @@ def flow(
     return Flow(graph, nodes, "test", "workflow", environment=environment or {}, secrets=secrets)
 
 
-def world(journal: MemoryJournal | None = None, bus: LocalBus | None = None, limits: Limits | None = None) -> World:
+def world(
+    journal: MemoryJournal | None = None, bus: LocalBus | None = None, limits: Limits | None = None
+) -> EngineEnvironment:
     """A world without resources, whose clock ticks a second a look and whose ids count up."""
     ticks, ids = itertools.count(1), itertools.count(1)
-    return World(
+    return EngineEnvironment(
         journal or MemoryJournal(),
         bus or LocalBus(),
         NOTHING,
@@ -104,7 +106,7 @@ def queued(run: str = "run", inputs: Mapping[str, Value] | None = None) -> Recor
     return Record(run, 1, 0.0, RunQueued("app", "version", "task", "user", inputs or {}, {"user_id": "user"}))
 
 
-async def drive(flow: Flow, where: World | None = None, run: str = "run") -> State:
+async def drive(flow: Flow, where: EngineEnvironment | None = None, run: str = "run") -> State:
     """Queues a run and drives it to its end."""
     where = where or world()
     await where.journal.append([queued(run)])

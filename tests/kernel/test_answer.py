@@ -18,7 +18,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import Edge, Graph, NodeSpec
-from headrace.kernel.response_stream import Answer
+from headrace.kernel.response_stream import ResponseStream
 
 
 class Listener:
@@ -31,7 +31,7 @@ class Listener:
         strategies = {n: "fail-branch" for n in names if caught and n.startswith("m")}
         nodes = [NodeSpec(n, "any", branching=n.startswith("if"), strategy=strategies.get(n)) for n in names]
         graph = Graph(nodes, parsed, next(iter(names)), responses)  # pyright: ignore[reportArgumentType]
-        self.answer = Answer(graph, {"env": {"E": "env"}})
+        self.answer = ResponseStream(graph, {"env": {"E": "env"}})
         self.seq = 0
         self.hears(RunQueued("a", "v", "t", "u", {}, {"user_id": "me"}), RunStarted())
 

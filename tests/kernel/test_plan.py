@@ -153,18 +153,18 @@ def test_a_stop_comes_before_everything_else():
 def test_nothing_starts_while_a_run_is_paused():
     play = Play("a>b a>c").begins().runs("a").hears(NodeStarted("b"), RunPaused())
     assert play.plans == []
-    assert play.hears(RunResumed()).plans == [Start("b", again=True), *starts("c")]
+    assert play.hears(RunResumed()).plans == [Start("b", restarted=True), *starts("c")]
 
 
 def test_a_run_taken_up_again_starts_its_started_nodes_again():
     play = Play("a>b a>c").begins().runs("a").hears(NodeStarted("b"), RunResumed(recovered=True))
-    assert play.plans == [Start("b", again=True), *starts("c")]
+    assert play.plans == [Start("b", restarted=True), *starts("c")]
     assert play.hears(NodeSucceeded("b", {})).plans == starts("c")
 
 
 def test_a_failed_run_taken_up_again_still_lets_its_running_nodes_end():
     play = Play("a>b a>c").begins().runs("a").hears(NodeStarted("b")).fails("c").hears(RunResumed(recovered=True))
-    assert play.plans == [Start("b", again=True)]
+    assert play.plans == [Start("b", restarted=True)]
     assert play.hears(NodeSucceeded("b", {})).plans == [RunEnded("failed", {}, "boom", 0, 3, 1)]
 
 

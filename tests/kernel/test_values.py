@@ -102,5 +102,5 @@ def test_the_selectors_of_a_template():
 
 def test_a_picked_variable_keeps_where_it_is_from():
     variables = Variables(SCOPES)
-    assert variables.picked(("s", "v"), lambda: "new") == Variable("V", ("x", "y"), "1")
-    assert variables.picked(("s", "text"), lambda: "new") == Variable("T", ("s", "text"), "new")
+    assert variables.with_origin(("s", "v"), lambda: "new") == Variable("V", ("x", "y"), "1")
+    assert variables.with_origin(("s", "text"), lambda: "new") == Variable("T", ("s", "text"), "new")

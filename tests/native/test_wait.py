@@ -97,7 +97,7 @@ async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
     run = await submitted(app)
     await gate.reached.wait()
     await until(app, run, "running")
-    bus = server.run_service.world.bus
+    bus = server.run_service.environment.bus
     publish = bus.publish
 
     def forgetful(records: Any) -> None:
@@ -135,7 +135,7 @@ async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatc
     run = await submitted(app)
     await gate.reached.wait()
     await until(app, run, "running")
-    bus = server.run_service.world.bus
+    bus = server.run_service.environment.bus
     publish = bus.publish
     monkeypatch.setattr(bus, "publish", lambda records: publish(records[-1:]))
     gate.let()

@@ -12,7 +12,7 @@ from headrace.api.app import create_app
 from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps
 from headrace.brokers.local import LocalBus, LocalQueue
-from headrace.engine import World
+from headrace.engine import EngineEnvironment
 from headrace.node import Registry
 from headrace.ports import Storage
 from headrace.runs.service import RunService
@@ -33,6 +33,6 @@ def services_of(there: Any) -> NativeServices:
 
 def api_of(apps: Apps, store: Storage) -> ASGIApp:
     """The API of a process that serves these apps."""
-    run_service = RunService(apps, World(store.journal, LocalBus(), NOTHING), LocalQueue(), store)
+    run_service = RunService(apps, EngineEnvironment(store.journal, LocalBus(), NOTHING), LocalQueue(), store)
     services = services_of(SimpleNamespace(idempotency_store=store.idempotency, webhook_sender=SimpleNamespace()))
     return create_app(apps, run_service, cast("Any", None), services=services)

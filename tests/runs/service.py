@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from headrace.apps.catalog import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
-from headrace.engine import World
+from headrace.engine import EngineEnvironment
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
@@ -83,7 +83,7 @@ workflow:
 
 
 def run_service(store: Storage, bus: LocalBus | None = None, max_active: int = 0) -> RunService:
-    world = World(store.journal, bus or LocalBus(), NOTHING)
+    world = EngineEnvironment(store.journal, bus or LocalBus(), NOTHING)
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         world,

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.apps.catalog import Apps, Served
 from headrace.brokers.local import LocalBus, LocalQueue
-from headrace.engine import World
+from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
 from headrace.node import Registry
@@ -22,7 +22,7 @@ from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Message, Storage
 from headrace.runs import conversation_queue, worker
 from headrace.runs import service as runtimes
-from headrace.runs.service import NUMBERS, RunService
+from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService
 from headrace.runs.submission import Submission
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
@@ -74,7 +74,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 def run_service(store: Storage) -> RunService:
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
-        World(store.journal, LocalBus(), NOTHING),
+        EngineEnvironment(store.journal, LocalBus(), NOTHING),
         LocalQueue(),
         store,
     )
@@ -213,7 +213,7 @@ async def test_a_message_that_others_are_always_faster_than_is_refused(store: St
     monkeypatch.setattr(store.conversations, "messages", messages)
     with pytest.raises(TooManyRequests, match="at once"):
         await where.submit(message, "late")
-    assert asked == ["c"] * NUMBERS
+    assert asked == ["c"] * MAX_NUMBER_CONFLICTS
     assert await store.journal.read("late") == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.engine import outbox
-from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES
+from headrace.engine.attempts import MAX_RECOVERIES, TOO_MANY_RECOVERIES
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
     NodeSucceeded,
@@ -149,9 +149,9 @@ async def test_a_node_whose_result_is_never_kept_is_not_run_for_ever(monkeypatch
 
     records = await ended(memory_storage(Failing(fails)))
     end = end_of(records)
-    assert (end.status, end.error) == ("failed", HOPELESS)
-    assert Gate.entered == 1 + MOST_RECOVERIES
-    assert sum(isinstance(record.event, RunResumed) for record in records) == MOST_RECOVERIES
+    assert (end.status, end.error) == ("failed", TOO_MANY_RECOVERIES)
+    assert Gate.entered == 1 + MAX_RECOVERIES
+    assert sum(isinstance(record.event, RunResumed) for record in records) == MAX_RECOVERIES
 
 
 async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,11 +168,11 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
 
     store = memory_storage()
     where = run_service(store)
-    where.leases = Locked(where.world.journal)
+    where.leases = Locked(where.environment.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
-    where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
+    where.take_handover(run)
+    async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((await anext(live))[-1].event, RunEnded):
             pass
     pauses = [after - before for before, after in pairwise(tries)]
@@ -192,15 +192,15 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
 
     store = memory_storage()
     where = run_service(store)
-    where.leases = Broken(where.world.journal)
+    where.leases = Broken(where.environment.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
-    where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
+    where.take_handover(run)
+    async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((told := await anext(live))[-1].event, RunEnded):
             pass
     end = end_of(told)
-    assert (end.status, tries) == ("failed", worker.MOST_ATTEMPTS)
+    assert (end.status, tries) == ("failed", worker.MAX_ATTEMPTS)
     assert "a defect" in (end.error or "")
     assert sum(record.exc_info is not None for record in caplog.records) == 1, "its trace is logged once"
 
@@ -217,11 +217,11 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
 
     store = memory_storage()
     where = run_service(store)
-    where.leases = Locked(where.world.journal)
+    where.leases = Locked(where.environment.journal)
     run = (await where.submit(asked(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
-    where.take(run)
-    async with where.world.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
+    where.take_handover(run)
+    async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         await tried.wait()
         await where.stop(run, "ada")
         while not isinstance((told := await anext(live))[-1].event, RunEnded):

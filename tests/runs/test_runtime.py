@@ -11,7 +11,7 @@ from headrace.apps.catalog import Served
 from headrace.brokers.local import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
-from headrace.kernel.secrets import STARS, Mask
+from headrace.kernel.secrets import STARS, SecretMask
 from headrace.ports import Storage
 from headrace.runs.service import RunService
 from headrace.stores.memory import MemoryJournal, memory_storage
@@ -157,7 +157,7 @@ async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.M
 
 
 def masked(record: Record) -> Record:
-    return Mask(["hunter2!"]).record(record)
+    return SecretMask(["hunter2!"]).record(record)
 
 
 async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: Storage):
@@ -234,7 +234,7 @@ async def test_a_run_whose_app_is_gone_ends_and_says_so(store: Storage):
     run, *_ = await where.submit(asked(served))
     await store.catalog.remove_app(served.app.id)
     again = run_service(store)
-    async with again.world.bus.subscribe(run) as told, working(again):
+    async with again.environment.bus.subscribe(run) as told, working(again):
         assert isinstance((await anext(told))[0].event, RunEnded)
     assert outcome(await store.journal.read(run)).error == f"Workflow not found with id: {served.version.id}"
 
@@ -280,13 +280,13 @@ async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkey
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
     store = memory_storage()
     where = run_service(store)
-    where.leases = leases = Locked(where.world.journal)
+    where.leases = leases = Locked(where.environment.journal)
     served = await publish(where, ECHO)
     run = (await where.submit(asked(served, q="x"))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
-    where.take(run)
+    where.take_handover(run)
     since = asyncio.get_running_loop().time()
-    async with where.world.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
+    async with where.environment.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
         while not isinstance((await anext(told))[-1].event, RunEnded):
             pass
     assert outcome(await store.journal.read(run)).status == "succeeded"

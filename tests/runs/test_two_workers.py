@@ -78,7 +78,7 @@ async def let_go(where: RunService) -> None:
 async def ended(where: RunService, run: RunId) -> RunEnded:
     async with asyncio.timeout(60):
         while True:
-            last = (await where.world.journal.read(run))[-1].event
+            last = (await where.environment.journal.read(run))[-1].event
             if isinstance(last, RunEnded):
                 return last
             await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunSer
         await other.stop(run, "ada")
         assert (await ended(other, run)).status == "stopped"
         await let_go(mine)
-    events = [record.event for record in await mine.world.journal.read(run)]
+    events = [record.event for record in await mine.environment.journal.read(run)]
     assert sum(isinstance(event, StopRequested) for event in events) == 1
     assert Gate.entered == 1
 
@@ -141,7 +141,7 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]
         assert set(other.driving) == {run}
         Gate.opened.set()
         assert (await ended(other, run)).status == "succeeded"
-    resumed = [isinstance(record.event, RunResumed) for record in await other.world.journal.read(run)]
+    resumed = [isinstance(record.event, RunResumed) for record in await other.environment.journal.read(run)]
     assert sum(resumed) == 1
 
 
@@ -171,7 +171,9 @@ async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_ha
         Gate.opened.set()
         for run in runs:
             assert (await ended(other, run)).status == "succeeded"
-    resumed = [sum(isinstance(each.event, RunResumed) for each in await other.world.journal.read(run)) for run in runs]
+    resumed = [
+        sum(isinstance(each.event, RunResumed) for each in await other.environment.journal.read(run)) for run in runs
+    ]
     assert resumed == [1, 0, 0]
 
 
@@ -189,6 +191,6 @@ async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) 
         for run in runs:
             assert (await ended(mine, run)).status == "succeeded"
     for run in runs:
-        events = [record.event for record in await mine.world.journal.read(run)]
+        events = [record.event for record in await mine.environment.journal.read(run)]
         assert events.count(NodeStarted("g")) == 1
         assert not any(isinstance(event, RunResumed) for event in events)

@@ -25,7 +25,7 @@ from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.settings import Settings
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Followed, Following, Outcome
+from headrace.telemetry.run_tracker import Outcome, RunTracker, TrackedRun
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import Telemetry
 from tests.telemetry import flows
@@ -39,22 +39,24 @@ class Heard:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def taken(self, run: Followed, records: Any) -> None: ...
-    def started(self, run: Followed, at: float) -> None: ...
-    def retried(self, run: Followed, record: Record) -> None: ...
-    def skipped(self, run: Followed, path: str) -> None: ...
-    def left(self, run: Followed) -> None: ...
+    def on_acquired(self, run: TrackedRun, records: Any) -> None: ...
+    def on_started(self, run: TrackedRun, at: float) -> None: ...
+    def on_node_retried(self, run: TrackedRun, record: Record) -> None: ...
+    def on_node_skipped(self, run: TrackedRun, path: str) -> None: ...
+    def on_released(self, run: TrackedRun) -> None: ...
 
-    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+    def on_node_ended(
+        self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
+    ) -> None:
         self.told.append((node.path, node.started_at, at, status_of(outcome), live))
 
-    def round(self, run: Followed, container: str, index: int, which: RoundTrace, *, live: bool) -> None:
+    def on_round_ended(self, run: TrackedRun, container: str, index: int, round_: RoundTrace, *, live: bool) -> None:
         self.told.append(
-            (f"{container}[{index}]", which.started_at, which.ended_at, "failed" if which.failed else "", live)
+            (f"{container}[{index}]", round_.started_at, round_.ended_at, "failed" if round_.failed else "", live)
         )
 
-    def ended(self, run: Followed, at: float, event: RunEnded) -> None:
-        self.told.append(("", run.began, at, event.status, True))
+    def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
+        self.told.append(("", run.queued_at, at, event.status, True))
 
 
 @pytest.fixture
@@ -96,11 +98,11 @@ TOLD = [
 @pytest.mark.parametrize("known", range(1, len(NESTED)))
 def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
     heard = Heard()
-    following = Following([heard])
-    following.take_up(NESTED[:known], flow)
+    following = RunTracker([heard])
+    following.on_acquired(NESTED[:known], flow)
     for record in NESTED[known:]:
-        following.publish([record])
-    following.let_go("run")
+        following.on_records([record])
+    following.on_released("run")
     assert [each[:4] for each in heard.told] == TOLD
     nodes = [each for each in heard.told if not each[0].endswith("]")]  # a round is told with its container
     assert [live for *_, live in nodes] == [ended > known for _, _, ended, *_ in nodes]
@@ -109,9 +111,9 @@ def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
 
 def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
     heard = Heard()
-    following = Following([heard])
-    following.take_up(NESTED[:1], flow)
-    following.publish([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
+    following = RunTracker([heard])
+    following.on_acquired(NESTED[:1], flow)
+    following.on_records([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
     assert heard.told[1:] == [
         ("it[1]/inner", 8.0, 9.0, "stopped", True),
         ("it", 3.0, 9.0, "stopped", True),
@@ -123,16 +125,16 @@ def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
 
 def test_a_run_whose_workflow_is_gone_is_told_as_failed():
     heard = Heard()
-    following = Following([heard])
-    following.take_up(NESTED[:6], None)
-    following.publish(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
+    following = RunTracker([heard])
+    following.on_acquired(NESTED[:6], None)
+    following.on_records(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
     assert heard.told[-1] == ("", 1.0, 7.0, "failed", True)
 
 
 def test_what_nobody_here_drives_is_not_remembered():
-    following = Following([Heard()])
-    following.publish(NESTED)
-    following.let_go("run")
+    following = RunTracker([Heard()])
+    following.on_records(NESTED)
+    following.on_released("run")
     assert len(following) == 0
 
 

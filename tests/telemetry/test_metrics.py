@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.telemetry.prometheus import MOST_SERIES, OTHER, Counted, Spread
+from headrace.telemetry.prometheus import MAX_SERIES, OTHER, Counter, Histogram
 from tests.server.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers
@@ -195,21 +195,21 @@ def _told(family: Any) -> dict[tuple[str, ...], float]:
 
 
 def test_however_many_labels_there_are_memory_is_bounded():
-    counted = Counted("c", "", ("a",))
-    spread = Spread("s", "", ("a",), (1.0,))
-    for index in range(MOST_SERIES + 500):
+    counted = Counter("c", "", ("a",))
+    spread = Histogram("s", "", ("a",), (1.0,))
+    for index in range(MAX_SERIES + 500):
         counted.add((str(index),))
         spread.add((str(index),), 0.5)
     told = _told(counted.family())
-    assert len(told) == MOST_SERIES + 1
+    assert len(told) == MAX_SERIES + 1
     assert told[(OTHER,)] == 500
     counts = [each for each in spread.family().samples if each.name == "s_count"]
-    assert len(counts) == MOST_SERIES + 1
-    assert sum(each.value for each in counts) == MOST_SERIES + 500
+    assert len(counts) == MAX_SERIES + 1
+    assert sum(each.value for each in counts) == MAX_SERIES + 500
 
 
 def test_a_histogram_counts_each_value_in_its_bucket():
-    spread = Spread("s", "", (), (0.1, 1.0))
+    spread = Histogram("s", "", (), (0.1, 1.0))
     for seconds in (0.1, 0.5, 1.0, 2.0, -3.0):
         spread.add((), seconds)
     told = {each.labels.get("le", each.name): each.value for each in spread.family().samples}

@@ -24,7 +24,7 @@ from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.ports import App, EndUser, ListedRun, Principal, StoredFile
 from headrace.ports.services import Files, Speech
 from headrace.runs.service import RunService
@@ -156,7 +156,7 @@ class Api:
             flow = await self.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
             flow = served.flow
-        return replace(summary, error=Mask(flow.secrets).text(summary.error))
+        return replace(summary, error=SecretMask(flow.secrets).text(summary.error))
 
     async def json(self, request: Request) -> dict[str, Value]:
         """The body as a JSON object. RequestError if it is too large or anything else."""

@@ -83,7 +83,7 @@ class HealthRoutes(Routes):
 
     async def _probe(self) -> str | None:
         """Why the journal cannot be read or written; None where it can."""
-        journal = self.api.run_service.world.journal
+        journal = self.api.run_service.environment.journal
         try:
             await journal.read("readyz")
             await journal.probe()

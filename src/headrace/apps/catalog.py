@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.access.keys import APP_PREFIX, ITSELF, Access, Rights, can_access, digest
-from headrace.cache import FRESH_SECONDS, Cache
+from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.dsl.load import inspect, load
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
 from headrace.node import Flow, Registry
@@ -66,8 +66,8 @@ class Apps:
         self._publishing = asyncio.Lock()  # one at a time reads and then writes, within this process
         self._flows: dict[str, tuple[Version, Flow]] = {}  # by version id; a version never changes
         self.access = Access(catalog, clock)
-        self._apps: Cache[App | None] = Cache(_REMEMBERED, FRESH_SECONDS)
-        self._by_workspace: Cache[list[App]] = Cache(_REMEMBERED, FRESH_SECONDS)
+        self._apps: Cache[App | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
+        self._by_workspace: Cache[list[App]] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
         self._end_users: Cache[EndUser] = Cache(_REMEMBERED)  # by app and session; they never change
 
     async def publish(self, source: str, content: str, workspace: str = WORKSPACE) -> Served:
@@ -184,7 +184,7 @@ class Apps:
     # ----------------------------------------------------------------------------------------------------- finding
 
     async def find(self, app: str) -> App | None:
-        """An app by its id, at most `FRESH_SECONDS` old."""
+        """An app by its id, at most `MAX_AGE_SECONDS` old."""
         return await self._apps.get(app, lambda: self.catalog.app(app))
 
     async def current(self, app_id: str) -> Served:

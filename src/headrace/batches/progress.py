@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from headrace.kernel.events import RunEnded, RunId
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.status import FINAL
 from headrace.kernel.summary import RunLifecycle
 from headrace.ports import Batch, Batches, BatchLine
@@ -131,7 +131,7 @@ class BatchProgress:
 
         NotFound or LoadError where the batch's version is gone: its secrets are not known then.
         """
-        mask = Mask((await self._run_service.apps.flow(batch.app, batch.version)).secrets)
+        mask = SecretMask((await self._run_service.apps.flow(batch.app, batch.version)).secrets)
         async for lines in pages(self._batches, batch.id):
             batch = await self._batches.find_batch(batch.id) or batch
             at = 0
@@ -146,14 +146,14 @@ class BatchProgress:
                     yield found
                 at += len(some)
 
-    async def _results(self, batch: Batch, lines: Sequence[BatchLine], mask: Mask) -> list[LineResult]:
+    async def _results(self, batch: Batch, lines: Sequence[BatchLine], mask: SecretMask) -> list[LineResult]:
         return await asyncio.gather(*(self._result(batch, line, mask) for line in lines))
 
-    async def _result(self, batch: Batch, line: BatchLine, mask: Mask) -> LineResult:
+    async def _result(self, batch: Batch, line: BatchLine, mask: SecretMask) -> LineResult:
         if line.error is not None:
             return LineResult(line.index, None, "failed", error=line.error)
         run = run_of(batch.id, line.index)
-        records = await self._run_service.world.journal.read(run)
+        records = await self._run_service.environment.journal.read(run)
         if not records and batch.status == "stopped":
             return LineResult(line.index, None, "stopped", error=NEVER_BEGUN)
         lifecycle = RunLifecycle()

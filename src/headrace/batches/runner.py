@@ -47,7 +47,7 @@ class BatchRunner:
         self.lines = BatchProgress(run_service, batches)
         self._run_service = run_service
         self._chats = chats
-        self._clock = run_service.world.clock
+        self._clock = run_service.environment.clock
         self._claims = claims
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._open: dict[str, OpenBatch] = {}
@@ -229,7 +229,7 @@ class BatchRunner:
 
     async def _unfinished(self, batch: Batch) -> set[RunId]:
         """Runs that have not ended, paused ones too, of this batch and others."""
-        found = set(await self._run_service.world.journal.unfinished())
+        found = set(await self._run_service.environment.journal.unfinished())
         page = 1
         while True:
             which = RunFilter(batch.app, "paused", page=page, limit=_PAGE)
@@ -260,7 +260,7 @@ class BatchRunner:
     async def _line(self, open_: OpenBatch, line: BatchLine, run: RunId, common: Submission | None) -> None:
         """Begins a line's run, unless it was begun before (None), and waits for its end."""
         run_service, index = self._run_service, line.index
-        async with run_service.world.bus.subscribe(run) as live:
+        async with run_service.environment.bus.subscribe(run) as live:
             if common is not None:
                 begun = await self._submit(open_, line, common, run)
                 del open_.unsafe[index]

@@ -19,7 +19,7 @@ class LocalQueue:
     def __init__(self) -> None:
         self._waiting: OrderedDict[RunId, None] = OrderedDict()
         self._claimed: dict[RunId, bool] = {}  # whether it was put again since
-        self._idle: deque[asyncio.Future[RunId]] = deque()
+        self._waiters: deque[asyncio.Future[RunId]] = deque()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -32,8 +32,8 @@ class LocalQueue:
         if run in self._claimed:
             self._claimed[run] = True
             return
-        while self._idle:
-            waiter = self._idle.popleft()
+        while self._waiters:
+            waiter = self._waiters.popleft()
             if not waiter.done():
                 self._claimed[run] = False
                 waiter.set_result(run)
@@ -44,13 +44,13 @@ class LocalQueue:
     async def claim(self, worker: str) -> AsyncGenerator[RunId]:
         """Waits for a run. It goes back into the queue if the block is left by an exception (also if cancelled)."""
         run = await self._next()
-        done = False
+        completed = False
         try:
             yield run
-            done = True
+            completed = True
         finally:
-            again = self._claimed.pop(run)
-            if again or not done:
+            was_put_again = self._claimed.pop(run)
+            if was_put_again or not completed:
                 self._put(run)
 
     async def _next(self) -> RunId:
@@ -59,7 +59,7 @@ class LocalQueue:
             self._claimed[run] = False
             return run
         waiter: asyncio.Future[RunId] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
+        self._waiters.append(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -92,13 +92,13 @@ class LocalBus:
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         subscription = _Subscription(self._backlog)
-        listening = self._subscribers.setdefault(run, [])
-        listening.append(subscription)
+        subscriptions = self._subscribers.setdefault(run, [])
+        subscriptions.append(subscription)
         try:
             yield subscription
         finally:
-            listening.remove(subscription)
-            if not listening:
+            subscriptions.remove(subscription)
+            if not subscriptions:
                 del self._subscribers[run]
 
 

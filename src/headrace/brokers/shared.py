@@ -16,21 +16,21 @@ from headrace.brokers.local import LocalBus
 from headrace.kernel.events import Record, RunId
 from headrace.ports import Journal
 
-LOOK_SECONDS = 0.1  # from one look to the next: what is written elsewhere is late by about half of it
-_REST = 4  # times as long as a look took, so that many followers do not keep the database busy
+POLL_SECONDS = 0.1  # from one look to the next: what is written elsewhere is late by about half of it
+_PAUSE_FACTOR = 4  # times as long as a look took, so that many followers do not keep the database busy
 
 
 class SharedBus:
     """A bus whose subscribers also receive what other processes write. `driven` returns the runs that are driven here;
     `run` polls the journal until it is cancelled. It is not polled while nobody follows a run of another process."""
 
-    def __init__(self, journal: Journal, driven: Callable[[], Container[RunId]]) -> None:
+    def __init__(self, journal: Journal, driven_here: Callable[[], Container[RunId]]) -> None:
         self._journal = journal
-        self._driven = driven
+        self._driven_here = driven_here
         self._local = LocalBus()
         self._followers: dict[RunId, int] = {}
         self._published: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
-        self._polling = Periodic("reading what other processes have written", self._poll, delay=LOOK_SECONDS)
+        self._polling = Periodic("reading what other processes have written", self._poll, delay=POLL_SECONDS)
 
     def publish(self, records: Sequence[Record]) -> None:
         self._local.publish(records)
@@ -62,10 +62,10 @@ class SharedBus:
         except BaseException:
             self._published.clear()  # `changed` may not report again what was not read
             raise
-        return max(LOOK_SECONDS, _REST * (monotonic() - began))
+        return max(POLL_SECONDS, _PAUSE_FACTOR * (monotonic() - began))
 
     async def _publish_remote(self) -> None:
-        driven = self._driven()
+        driven = self._driven_here()
         runs = [run for run in self._followers if run not in driven]
         if not runs:
             return

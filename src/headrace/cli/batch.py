@@ -215,7 +215,7 @@ async def _batch(
                 lines.append(line)
         if not lines:
             return None
-        now = running.run_service.world.clock()
+        now = running.run_service.environment.clock()
         new = Batch(name, served.app.id, served.version.id, user, len(lines), now, concurrency, rpm)
         return await batch_runner.add(new, lines)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from headrace.errors import HeadraceError, LoadError, RequestError
-from headrace.telemetry.scrubbing import Scrubber, Scrubbing, secrets_in
+from headrace.telemetry.scrubbing import Scrubber, ScrubbingFormatter, secrets_in
 
 if TYPE_CHECKING:
     from headrace.settings import Settings
@@ -147,7 +147,7 @@ def log_to_stderr(level: str) -> None:
     """Logs of this process go to stderr, in brief, for a user at a terminal. `serve` logs by
     `telemetry.logs.write_logs`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Scrubbing(_Brief("%(levelname)s: %(message)s"), Scrubber(secrets_in(os.environ))))
+    handler.setFormatter(ScrubbingFormatter(_Brief("%(levelname)s: %(message)s"), Scrubber(secrets_in(os.environ))))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

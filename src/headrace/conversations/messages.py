@@ -14,7 +14,7 @@ from dataclasses import replace
 from headrace import values
 from headrace.errors import NotFound
 from headrace.kernel.events import RunId
-from headrace.node import Declared, Flow
+from headrace.node import DeclaredVariable, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
 from headrace.runs.service import RunService
 from headrace.runs.submission import NewConversation, Submission
@@ -82,7 +82,7 @@ class Chats:
         return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
 
     def _new_conversation(self, submission: Submission, run: RunId | None, *, named: bool) -> NewConversation:
-        served, now = submission.served, self.run_service.world.clock()
+        served, now = submission.served, self.run_service.environment.clock()
         assert submission.end_user is not None
         made = Conversation(
             str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
@@ -98,7 +98,7 @@ class Chats:
 
     async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
         """A conversation is used again, maybe with a version of the app that declares other variables than before."""
-        conversations, now = self.run_service.conversations, self.run_service.world.clock()
+        conversations, now = self.run_service.conversations, self.run_service.environment.clock()
         if not flow.conversation:
             return
         known = {each.name for each in await conversations.conversation_variables(conversation.id)}
@@ -107,7 +107,7 @@ class Chats:
                 await conversations.save_conversation_variable(_variable(conversation.id, declared, now))
 
 
-def _variable(conversation: str, declared: Declared, now: float) -> ConversationVariable:
+def _variable(conversation: str, declared: DeclaredVariable, now: float) -> ConversationVariable:
     """A declared variable as a new conversation has it. Its id follows from the name: two processes make the same."""
     made = str(uuid.uuid5(uuid.UUID(conversation), declared.name))
     return ConversationVariable(

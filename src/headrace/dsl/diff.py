@@ -15,7 +15,7 @@ from headrace.dsl.check import identifier, mapping
 from headrace.dsl.redaction import SECRET, hidden, mask_of
 from headrace.dsl.yaml_reader import Document
 from headrace.kernel.graph import SOURCE
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.node import ContainerNode, Registry
 from headrace.values import Value
 
@@ -326,13 +326,13 @@ def _item(path: str, key: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- hiding
 
 
-def _hidden(changes: Iterator[Change] | Sequence[Change], mask: Mask) -> list[Change]:
+def _hidden(changes: Iterator[Change] | Sequence[Change], mask: SecretMask) -> list[Change]:
     return [
         Change(mask.text(each.field), each.kind, mask.value(each.before), mask.value(each.after)) for each in changes
     ]
 
 
-def _masked(things: Things, mask: Mask) -> Things:
+def _masked(things: Things, mask: SecretMask) -> Things:
     def told(all_: Sequence[Thing]) -> list[Thing]:
         return [
             Thing({key: mask.text(name) for key, name in each.about.items()}, _hidden(each.fields, mask))

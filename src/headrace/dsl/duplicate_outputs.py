@@ -60,7 +60,7 @@ def _met(graph: Graph, wanted: Collection[tuple[NodeId, NodeId]]) -> set[tuple[N
     """The pairs of nodes of which one run may reach both: from the root lead ways to them that nowhere leave a node by
     two of its handles where a run takes one."""
     places = {node: place for place, node in enumerate(_sorted(graph))}
-    order = {node: place if graph.out.get(node) else len(places) + place for node, place in places.items()}
+    order = {node: place if graph.edges_from.get(node) else len(places) + place for node, place in places.items()}
     pairs = {(graph.root, graph.root)}
     left = [(graph.root, graph.root)]
     while left:
@@ -80,22 +80,22 @@ def _next(graph: Graph, order: Mapping[NodeId, int], first: NodeId, second: Node
     if first != second:
         if order[first] > order[second]:
             first, second = second, first
-        yield from ((edge.target, second) for edge in graph.out.get(first, ()))
+        yield from ((edge.target, second) for edge in graph.edges_from.get(first, ()))
         return
-    for one, other in combinations_with_replacement(graph.out.get(first, ()), 2):
+    for one, other in combinations_with_replacement(graph.edges_from.get(first, ()), 2):
         if one.handle == other.handle:
             yield one.target, other.target
 
 
 def _sorted(graph: Graph) -> list[NodeId]:
     """The nodes, each after all that lead to it."""
-    missing = dict(graph.arity)
+    missing = dict(graph.in_degree)
     ready = [node for node in graph.nodes if not missing.get(node)]
     found: list[NodeId] = []
     while ready:
         node = ready.pop()
         found.append(node)
-        for edge in graph.out.get(node, ()):
+        for edge in graph.edges_from.get(node, ()):
             missing[edge.target] -= 1
             if not missing[edge.target]:
                 ready.append(edge.target)

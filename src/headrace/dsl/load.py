@@ -20,10 +20,10 @@ from headrace.dsl.scopes import Level, Levels
 from headrace.dsl.typed_values import blank, fitted
 from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
-from headrace.kernel.containers import Body
+from headrace.kernel.containers import ContainerBody
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeSpec, Piece
 from headrace.kernel.path import NodeId
-from headrace.node import Config, ContainerNode, Declared, Flow, Node, Registry, Unknown
+from headrace.node import Config, ContainerNode, DeclaredVariable, Flow, Node, Registry, UnknownNode
 from headrace.values import Value
 
 NEWEST = "0.7.0"
@@ -86,7 +86,7 @@ class _Loader:
         environment: dict[str, Value] = {}
         secrets: frozenset[str] = frozenset()
         features: Mapping[str, Value] = {}
-        conversation: list[Declared] = []
+        conversation: list[DeclaredVariable] = []
         workflow = mapping(self._file.get("workflow"))
         name = _text(app.get("name")) or "Untitled"
         tools: Sequence[str] = ()
@@ -192,9 +192,9 @@ class _Loader:
             values[name] = value
         return values, frozenset(secrets)
 
-    def _conversation(self, workflow: dict[str, Value]) -> list[Declared]:
+    def _conversation(self, workflow: dict[str, Value]) -> list[DeclaredVariable]:
         """The conversation variables, in the order of the file."""
-        found: dict[str, Declared] = {}
+        found: dict[str, DeclaredVariable] = {}
         for index, item in enumerate(self._list(workflow, "conversation_variables")):
             field = f"conversation_variables.{index}"
             entry = mapping(item)
@@ -211,7 +211,7 @@ class _Loader:
                 message = f"the conversation variable '{name}' is to be of type {kind}: it begins without a value"
                 self._tell(message, entry, "value", field=f"{field}.value", fatal=False)
             id_ = _text(entry.get("id")) or name
-            found[name] = Declared(id_, name, kind, _text(entry.get("description")), value)
+            found[name] = DeclaredVariable(id_, name, kind, _text(entry.get("description")), value)
         return list(found.values())
 
     def _list(self, holder: dict[str, Value], key: str, *, wanted: bool = False) -> list[Value]:
@@ -226,7 +226,7 @@ class _Loader:
         """Puts what is told of it in place of an agent's model: it would use tools."""
         told = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
         self._tell(f"mode {told} is not run here", app, "mode", field="app.mode", fatal=False)
-        self._nodes[basic_apps.MODEL] = Unknown(told, title)
+        self._nodes[basic_apps.MODEL] = UnknownNode(told, title)
 
     # ------------------------------------------------------------------------------------------------- the graph
 
@@ -256,7 +256,7 @@ class _Loader:
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
         specs: list[NodeSpec] = []
         responses: dict[NodeId, list[str | tuple[str, ...]]] = {}
-        bodies: dict[NodeId, Body] = {}
+        bodies: dict[NodeId, ContainerBody] = {}
         for draft in level.nodes:
             node = self._node(draft)
             if node is None:
@@ -274,7 +274,7 @@ class _Loader:
                     retry=told.retry(),
                     strategy=told.strategy,
                     defaults=told.defaults(),
-                    writes=frozenset(node.assigns()),
+                    assigns=frozenset(node.assigns()),
                     traits=node.traits,
                     metadata=node.metadata(),
                 )
@@ -284,7 +284,7 @@ class _Loader:
                 responses[draft.id] = list(pieces)
             body = levels.body(draft)
             if body is not None and isinstance(node, ContainerNode):
-                bodies[draft.id] = Body(self._built(body, levels, draft.id), node)
+                bodies[draft.id] = ContainerBody(self._built(body, levels, draft.id), node)
             elif isinstance(node, ContainerNode):
                 self._tell(f"nothing begins what is inside this {draft.type}", draft.data, node=draft.name)
         self._handles(level, {spec.id: spec for spec in specs})
@@ -303,10 +303,10 @@ class _Loader:
         if cls is None:
             message = f"nodes of type '{draft.kind}' are not run here"
             self._tell(message, draft.data, "type", node=draft.name, fatal=False)
-            return Unknown(draft.kind, draft.name)
+            return UnknownNode(draft.kind, draft.name)
         try:
             node = cls(cls.Config.model_validate(draft.data))
-            for field, flaw in node.flaws():
+            for field, flaw in node.problems():
                 where, line = self._document.locate(draft.data, field)
                 self.problems.append(Problem(flaw, draft.name, where or None, line, fatal=False))
             return node
@@ -326,7 +326,7 @@ class _Loader:
         """Names the edges that no run can take."""
         for link in level.links:
             spec = specs.get(link.edge.source)
-            if spec is None or isinstance(self._nodes[spec.id], Unknown):
+            if spec is None or isinstance(self._nodes[spec.id], UnknownNode):
                 continue
             known = self._nodes[spec.id].branches() if spec.branching else {SOURCE}
             if known is None or not (spec.branching or spec.strategy == FAIL_BRANCH):

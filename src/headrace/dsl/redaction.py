@@ -9,15 +9,15 @@ import yaml
 
 from headrace.dsl.check import mapping
 from headrace.dsl.yaml_reader import read
-from headrace.kernel.secrets import STARS, Mask
+from headrace.kernel.secrets import STARS, SecretMask
 from headrace.values import Value
 
 SECRET = "secret"  # an environment variable's `value_type`
 
 
-def mask_of(*files: Mapping[str, Value]) -> Mask:
+def mask_of(*files: Mapping[str, Value]) -> SecretMask:
     """Hides the secrets of all these files."""
-    return Mask(str(entry["value"]) for file in files for entry in _secret_entries(file))
+    return SecretMask(str(entry["value"]) for file in files for entry in _secret_entries(file))
 
 
 def hidden(value: Value) -> Value:

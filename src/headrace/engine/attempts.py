@@ -15,15 +15,17 @@ from headrace.kernel.events import (
     RunResumed,
 )
 from headrace.kernel.path import Path
-from headrace.kernel.plan import failed
+from headrace.kernel.plan import node_failed
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
 logger = logging.getLogger(__name__)
 
-MOST_RECOVERIES = 10  # of a run of which no node comes to its end: a model is not asked for ever
-HOPELESS = f"The run was begun again {MOST_RECOVERIES} times and no node came to its end; it is not tried any more."
+MAX_RECOVERIES = 10  # of a run of which no node comes to its end: a model is not asked for ever
+TOO_MANY_RECOVERIES = (
+    f"The run was begun again {MAX_RECOVERIES} times and no node came to its end; it is not tried any more."
+)
 
 Outcome = Result | Pause | NodeError
 
@@ -43,7 +45,7 @@ async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
         return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
 
 
-def finish_now(running: Coroutine[object, object, Outcome]) -> Outcome:
+def run_instant(running: Coroutine[object, object, Outcome]) -> Outcome:
     """The outcome of an instant node's attempt, without a task: such a node never waits."""
     try:
         running.send(None)
@@ -67,10 +69,10 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
         )
     if isinstance(outcome, Pause):
         return RunPaused((outcome.reason,))
-    return failed(state.spec(path), path, outcome)
+    return node_failed(state.spec(path), path, outcome)
 
 
-def fruitless(records: Sequence[Record]) -> int:
+def recoveries_without_progress(records: Sequence[Record]) -> int:
     """How often a run was begun again after a crash, or a database that was away, since a node came to its end."""
     count = 0
     for record in reversed(records):

@@ -13,14 +13,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.engine.attempts import HOPELESS, MOST_RECOVERIES, Outcome, attempt, event_of, finish_now, fruitless
-from headrace.engine.environment import World
+from headrace.engine.attempts import (
+    MAX_RECOVERIES,
+    TOO_MANY_RECOVERIES,
+    Outcome,
+    attempt,
+    event_of,
+    recoveries_without_progress,
+    run_instant,
+)
+from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import Outbox
-from headrace.engine.stream_buffer import FLUSH_SECONDS, Texts
+from headrace.engine.stream_buffer import FLUSH_SECONDS, StreamBuffer
 from headrace.errors import NodeError, SequenceConflict, StoreError
-from headrace.kernel.containers import Level
+from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
-    THOUGHT,
+    REASONING,
     Delta,
     Event,
     NodeRetried,
@@ -33,33 +41,35 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.path import NodeId, Path
-from headrace.kernel.plan import Start, ended, plan, still_due
-from headrace.kernel.secrets import Mask
+from headrace.kernel.plan import Start, is_current, plan, run_ended
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 
 logger = logging.getLogger(__name__)
 
-TURN = 200  # steps taken in line (instant nodes, rounds, skips) before other runs get a turn
+STEPS_PER_SLICE = 200  # steps taken in line (instant nodes, rounds, skips) before other runs get a turn
 GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
 
 
 class Driver:
     """Runs one run to its end, or as far as it can go. `drive` may be called once."""
 
-    def __init__(self, run: RunId, flow: Flow, world: World, conversation: Mapping[str, Value] | None = None) -> None:
+    def __init__(
+        self, run: RunId, flow: Flow, environment: EngineEnvironment, conversation: Mapping[str, Value] | None = None
+    ) -> None:
         self.run = run
         self.flow = flow
-        self.world = world
+        self.environment = environment
         self.state = State(flow.graph)
         self.state.variables["env"] = flow.environment
         self._conversation = conversation or {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._fresh: list[Record] = []  # applied, not yet handed to the journal
-        self._outbox = Outbox(world.journal, world.bus, self._wake.set)
-        self._texts = Texts(Mask(flow.secrets))
+        self._unwritten: list[Record] = []  # applied, not yet handed to the journal
+        self._outbox = Outbox(environment.journal, environment.bus, self._wake.set)
+        self._streams = StreamBuffer(SecretMask(flow.secrets))
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -68,24 +78,26 @@ class Driver:
     async def drive(self, records: Sequence[Record] | None = None) -> State:
         """Goes on from the run's records (read from the journal unless given) until it ends, pauses, or is somebody
         else's. Raises what the journal raises when it cannot write."""
-        records = await self.world.journal.read(self.run) if records is None else records
+        records = await self.environment.journal.read(self.run) if records is None else records
         for record in records:
             self.state.apply(record)
-        resumed = bool(self.state.interrupted) and records[-1].event == RunResumed()  # and so told already
+        resumed = bool(self.state.restarting) and records[-1].event == RunResumed()  # and so told already
         if self.state.running and not resumed and not self.state.paused:
-            hopeless = fruitless(records) >= MOST_RECOVERIES
-            self._note(ended(self.state, "failed", HOPELESS) if hopeless else RunResumed(recovered=True))
-        since = self.state.started_at or self.world.clock()
-        remaining = max(0.0, self.world.limits.max_seconds - (self.world.clock() - since))
+            hopeless = recoveries_without_progress(records) >= MAX_RECOVERIES
+            self._record(
+                run_ended(self.state, "failed", TOO_MANY_RECOVERIES) if hopeless else RunResumed(recovered=True)
+            )
+        since = self.state.started_at or self.environment.clock()
+        remaining = max(0.0, self.environment.limits.max_seconds - (self.environment.clock() - since))
         expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
         try:
-            while not self._over():
+            while not self._is_done():
                 self._wake.clear()
                 turn_ended = self._advance()
-                if self._over():
+                if self._is_done():
                     break
                 if turn_ended:
-                    await self._outbox.room()
+                    await self._outbox.yield_or_wait()
                 else:
                     await self._wake.wait()
             self._write()
@@ -95,105 +107,105 @@ class Driver:
             if self._flush_timer:
                 self._flush_timer.cancel()
             self._outbox.close()
-            await self._cancel()
-        match self._outbox.broken:
+            await self._cancel_nodes()
+        match self._outbox.failure:
             case None:
                 return self.state
             case SequenceConflict():
-                return await self._overtaken()
+                return await self._continue_after_conflict()
             case ValueError() as error:
-                return await self._refused(str(error))
+                return await self._end_unstorable(str(error))
             case StoreError(transient=False) as error:
-                return await self._refused(f"What the run put out cannot be stored: {error.reason}")
+                return await self._end_unstorable(f"What the run put out cannot be stored: {error.reason}")
             case error:
                 raise error
 
     def stop(self, by: str) -> None:
         """Asks the run to stop; the nodes that are running are cancelled."""
         if not self.state.ended and not self.state.stop:
-            self._note(StopRequested(by))
+            self._record(StopRequested(by))
             self._wake.set()
 
-    def overtaken(self) -> None:
+    def lose_ownership(self) -> None:
         """Tells that somebody else has written to the run, which the driver sees otherwise once it writes: a node that
         takes long need not end for that."""
-        self._outbox.give_up(SequenceConflict(self.run, self.state.seq))
+        self._outbox.fail(SequenceConflict(self.run, self.state.seq))
 
-    def _over(self) -> bool:
-        if self.state.ended or self._outbox.broken is not None:
+    def _is_done(self) -> bool:
+        if self.state.ended or self._outbox.failure is not None:
             return True
         return self.state.paused is not None and not self._tasks and self.state.stop is None
 
     def _advance(self) -> bool:
         """Takes every step that can be taken now. True if it stopped only to let others have a turn."""
-        limits = self.world.limits
+        limits = self.environment.limits
         if self._expired and not self.state.ended:
-            self._finish("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
-        taken = 0
-        while taken < TURN and self._outbox.broken is None and (steps := plan(self.state)):
-            moved = False
+            self._end_run("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
+        steps_taken = 0
+        while steps_taken < STEPS_PER_SLICE and self._outbox.failure is None and (steps := plan(self.state)):
+            progress = False
             for step in steps:
-                if taken >= TURN:
+                if steps_taken >= STEPS_PER_SLICE:
                     break
-                if not still_due(self.state, step):
+                if not is_current(self.state, step):
                     continue
                 if not isinstance(step, Start):
-                    self._note(self._completed(step))
-                    taken += 1
-                    moved = True
+                    self._record(self._complete(step))
+                    steps_taken += 1
+                    progress = True
                     continue
                 if step.path in self._tasks:
                     continue
                 if self.state.steps >= limits.max_steps:
-                    over = f"Maximum execution steps exceeded: {self.state.steps + 1} > {limits.max_steps}"
-                    self._finish("failed", over)
+                    error = f"Maximum execution steps exceeded: {self.state.steps + 1} > {limits.max_steps}"
+                    self._end_run("failed", error)
                     break
-                taken += 1
-                moved = self._start(step) or moved
-            if not moved:
+                steps_taken += 1
+                progress = self._start_node(step) or progress
+            if not progress:
                 break
         self._write()
-        return taken >= TURN
+        return steps_taken >= STEPS_PER_SLICE
 
-    async def _overtaken(self) -> State:
+    async def _continue_after_conflict(self) -> State:
         """Somebody else wrote to this run. A command (stop) is obeyed from the journal; a new owner is left alone."""
-        records = await self.world.journal.read(self.run)
-        lost = self._outbox.first_unsafe() or self.state.seq + 1
-        theirs = next((r.event for r in records if r.seq is not None and r.seq >= lost), None)
-        again = Driver(self.run, self.flow, self.world, self._conversation)
-        if isinstance(theirs, StopRequested):
-            return await again.drive(records)
+        records = await self.environment.journal.read(self.run)
+        first_lost = self._outbox.first_unconfirmed() or self.state.seq + 1
+        conflicting = next((r.event for r in records if r.seq is not None and r.seq >= first_lost), None)
+        other = Driver(self.run, self.flow, self.environment, self._conversation)
+        if isinstance(conflicting, StopRequested):
+            return await other.drive(records)
         if records:  # else its beginning could not be written, and its caller knows
             logger.info("run %s is driven elsewhere now", self.run)
         for record in records:
-            again.state.apply(record)
-        return again.state
+            other.state.apply(record)
+        return other.state
 
-    async def _refused(self, error: str) -> State:
+    async def _end_unstorable(self, error: str) -> State:
         """A node put out what cannot be written down: tried again it would be the same, so the run ends there."""
         logger.error("run %s cannot go on: %s", self.run, error)
-        records = await self.world.journal.read(self.run)
+        records = await self.environment.journal.read(self.run)
         for bare in (False, True):
-            again = Driver(self.run, self.flow, self.world, self._conversation)
+            other = Driver(self.run, self.flow, self.environment, self._conversation)
             for record in records:
-                again.state.apply(record)
-            if again.state.ended:
+                other.state.apply(record)
+            if other.state.ended:
                 break
             # it may be what it put out or used until then that cannot be written
-            again._note(RunEnded("failed", error=error) if bare else ended(again.state, "failed", error))
-            again._write()
-            await again._outbox.durable()
-            if not isinstance(again._outbox.broken, StoreError | ValueError):
+            other._record(RunEnded("failed", error=error) if bare else run_ended(other.state, "failed", error))
+            other._write()
+            await other._outbox.durable()
+            if not isinstance(other._outbox.failure, StoreError | ValueError):
                 break
-        if again._outbox.broken is not None:
-            raise again._outbox.broken
-        return again.state
+        if other._outbox.failure is not None:
+            raise other._outbox.failure
+        return other.state
 
     def _expire(self) -> None:
         self._expired = True
         self._wake.set()
 
-    async def _cancel(self) -> None:
+    async def _cancel_nodes(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -202,95 +214,95 @@ class Driver:
             for task in stubborn:
                 logger.error("run %s: a node did not let go within %g s: %s", self.run, GRACE_SECONDS, task.get_name())
 
-    def _completed(self, step: Event) -> Event:
+    def _complete(self, step: Event) -> Event:
         """A step of the plan with what the plan does not know."""
         if isinstance(step, RunStarted):
             return RunStarted(self._conversation)
-        if isinstance(step, RunEnded) and self._texts:
-            self._note()  # what was streamed just now was said, too
-            return ended(self.state, step.status, step.error)
+        if isinstance(step, RunEnded) and self._streams:
+            self._record()  # what was streamed just now was said, too
+            return run_ended(self.state, step.status, step.error)
         return step
 
-    def _finish(self, status: str, error: str) -> None:
+    def _end_run(self, status: str, error: str) -> None:
         """Ends the run before its time."""
-        self._note(self._completed(ended(self.state, status, error)))
+        self._record(self._complete(run_ended(self.state, status, error)))
 
     # ------------------------------------------------------------------------------------------------ writing down
 
-    def _note(self, *events: Event) -> None:
+    def _record(self, *events: Event) -> None:
         """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
-        now = self.world.clock()
-        for event in (*self._texts.take(), *events) if self._texts else events:
+        now = self.environment.clock()
+        for event in (*self._streams.drain(), *events) if self._streams else events:
             record = Record(self.run, self.state.seq + 1, now, event)
             try:
                 self.state.apply(record)
             except RecursionError:
-                return self._outbox.give_up(ValueError(TOO_DEEP))
-            self._fresh.append(record)
+                return self._outbox.fail(ValueError(TOO_DEEP))
+            self._unwritten.append(record)
 
     def _write(self) -> None:
-        if self._fresh:
-            records, self._fresh = self._fresh, []
-            self._outbox.write(records)
+        if self._unwritten:
+            records, self._unwritten = self._unwritten, []
+            self._outbox.append(records)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        if not self.state.ended and self._outbox.broken is None:
-            self._note()
+        if not self.state.ended and self._outbox.failure is None:
+            self._record()
             self._write()
 
     # ------------------------------------------------------------------------------------------------ running nodes
 
-    def _start(self, step: Start) -> bool:
+    def _start_node(self, step: Start) -> bool:
         """Starts a node; True if it has ended already (an instant one)."""
-        node = self.flow.nodes[self.state.locate(step.path)[1]]
-        if not step.again:
-            self._note(NodeStarted(step.path))
+        node = self.flow.nodes[self.state.node_at(step.path)[1]]
+        if not step.restarted:
+            self._record(NodeStarted(step.path))
         if node.instant:
-            self._end(step.path, finish_now(attempt(node, self._context(step.path), step.path)))
+            self._end_node(step.path, run_instant(attempt(node, self._context(step.path), step.path)))
             return True
         self._write()
-        self._tasks[step.path] = asyncio.create_task(self._run(step.path, node), name=f"{self.run}/{step.path}")
+        self._tasks[step.path] = asyncio.create_task(self._run_node(step.path, node), name=f"{self.run}/{step.path}")
         return False
 
-    async def _run(self, path: Path, node: Node[Config]) -> None:
+    async def _run_node(self, path: Path, node: Node[Config]) -> None:
         """Runs a node, attempt after attempt, and takes down how it ended."""
         try:
             # the start is on disk before the world is touched; the run may have been stopped meanwhile
             if not await self._outbox.durable() or self.state.ended:
                 return
-            level, id_ = self.state.locate(path)
+            level, id_ = self.state.node_at(path)
             retry = level.graph.nodes[id_].retry
             outcome = await attempt(node, self._context(path), path)
             while (
                 isinstance(outcome, NodeError)
                 and retry
-                and self._wanted(level)
+                and self._may_retry(level)
                 and self.state.running[path].failures < retry.limit
             ):
                 failed = self.state.running[path].failures + 1
-                self._end_texts(path)
-                self._note(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
+                self._end_streams(path)
+                self._record(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
                 self._write()
                 await asyncio.sleep(retry.interval)
-                if not self._wanted(level):
+                if not self._may_retry(level):
                     break
                 outcome = await attempt(node, self._context(path), path)
-            if not self.state.ended and self._outbox.broken is None:
-                self._end(path, outcome)
+            if not self.state.ended and self._outbox.failure is None:
+                self._end_node(path, outcome)
         finally:
             self._tasks.pop(path, None)
             self._wake.set()
 
-    def _wanted(self, level: Level) -> bool:
+    def _may_retry(self, level: GraphInstance) -> bool:
         """Whether another attempt is of any use: the run, or the round, may have come to its end meanwhile."""
-        return not (level.dead or self.state.failure or self.state.ended or self._outbox.broken)
+        return not (level.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
 
     def _context(self, path: Path) -> Context:
         queued = self.state.queued
         assert queued is not None
         running = self.state.running[path]
-        level, id_ = self.state.locate(path)
+        level, id_ = self.state.node_at(path)
         return Context(
             run=self.run,
             app=queued.app,
@@ -298,46 +310,46 @@ class Driver:
             spec=level.graph.nodes[id_],
             variables=level.variables,
             inputs=queued.inputs,
-            resources=self.world.resources,
-            limits=self.world.limits,
-            emit=self._emitter(path, level, id_) if level.graph.told else _unheard,
+            resources=self.environment.resources,
+            limits=self.environment.limits,
+            emit=self._emitter(path, level, id_) if level.graph.streamed_selectors else _ignore_stream,
             key=f"{self.run}/{path}/{running.failures}",
-            new_id=self.world.new_id,
+            new_id=self.environment.new_id,
             types=self.flow.types,
         )
 
-    def _end(self, path: Path, outcome: Outcome) -> None:
+    def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Takes down how a node ended."""
-        self._end_texts(path)
-        self._note(event_of(outcome, path, self.state))
+        self._end_streams(path)
+        self._record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
-    def _emitter(self, path: Path, level: Level, id_: NodeId) -> Callable[[str, str], None]:
-        told, thinks = level.graph.told, id_ in level.graph.thinking
+    def _emitter(self, path: Path, level: GraphInstance, id_: NodeId) -> Callable[[str, str], None]:
+        streamed, has_reasoning = level.graph.streamed_selectors, id_ in level.graph.reasoning_nodes
 
         def emit(name: str, text: str) -> None:
-            if ((id_, name) in told or (thinks and name == THOUGHT)) and not self.state.ended:
-                self._tell(self._texts.grow(path, name, text))
+            if ((id_, name) in streamed or (has_reasoning and name == REASONING)) and not self.state.ended:
+                self._publish_live(self._streams.append(path, name, text))
 
         return emit
 
-    def _tell(self, delta: Delta | None) -> None:
+    def _publish_live(self, delta: Delta | None) -> None:
         """Tells followers at once, and the journal soon."""
         if delta is None:
             return
-        self._outbox.tell(Record(self.run, None, self.world.clock(), delta))
+        self._outbox.publish_live(Record(self.run, None, self.environment.clock(), delta))
         if self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
-    def _end_texts(self, path: Path) -> None:
+    def _end_streams(self, path: Path) -> None:
         """An attempt is over: what it streamed is noted, and the next one begins anew."""
-        if self._texts:
-            for delta in self._texts.end(path):
-                self._tell(delta)
-            self._note()
-            self._texts.forget(path)
+        if self._streams:
+            for delta in self._streams.end(path):
+                self._publish_live(delta)
+            self._record()
+            self._streams.reset(path)
 
 
-def _unheard(name: str, text: str) -> None:
+def _ignore_stream(name: str, text: str) -> None:
     """Nothing that this node streams is ever told."""

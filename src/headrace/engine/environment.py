@@ -12,7 +12,7 @@ from headrace.ports.services import Limits, Resources
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class EngineEnvironment:
     """Where it writes, whom it tells, what its nodes may use."""
 
     journal: Journal

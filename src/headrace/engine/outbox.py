@@ -18,7 +18,7 @@ from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import Record
 from headrace.ports import Bus, Journal
 
-MOST_BATCHES = 10  # turns of instant nodes that one run may be ahead of the journal
+MAX_BATCHES = 10  # turns of instant nodes that one run may be ahead of the journal
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a write is tried again
 HOLD_SECONDS = 300.0  # records are held for so long; then the run is given back, and begun again from the journal
 
@@ -26,78 +26,80 @@ HOLD_SECONDS = 300.0  # records are held for so long; then the run is given back
 @dataclass(slots=True)
 class _Batch:
     records: Sequence[Record]
-    safe: bool
+    durable: bool
 
 
 class Outbox:
     """`on_broken` is called once an append has failed; `broken` says how."""
 
-    def __init__(self, journal: Journal, bus: Bus, on_broken: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, bus: Bus, on_failure: Callable[[], None]) -> None:
         self._journal = journal
         self._bus = bus
-        self._on_broken = on_broken
+        self._on_failure = on_failure
         self._batches: deque[_Batch] = deque()
-        self._written: asyncio.Future[None] | None = None  # the newest append
+        self._appending: asyncio.Future[None] | None = None  # the newest append
         self._retrying: asyncio.Task[None] | None = None
-        self.broken: BaseException | None = None
+        self.failure: BaseException | None = None
 
-    def write(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record]) -> None:
         """Hands numbered records to the journal; followers are told once it has them."""
-        batch = _Batch(records, safe=False)
+        batch = _Batch(records, durable=False)
         self._batches.append(batch)
         if self._retrying is not None:
             return  # it goes with the others
         try:
-            written = self._written = asyncio.ensure_future(self._journal.append(records))
+            appending = self._appending = asyncio.ensure_future(self._journal.append(records))
         except ValueError as error:  # a value that no journal takes: nested too deep
-            self.give_up(error)
+            self.fail(error)
             return
-        if written.done():
-            self._on_written(batch, written)
+        if appending.done():
+            self._on_appended(batch, appending)
         else:
-            written.add_done_callback(lambda done: self._on_written(batch, done))
+            appending.add_done_callback(lambda done: self._on_appended(batch, done))
 
-    def tell(self, record: Record) -> None:
+    def publish_live(self, record: Record) -> None:
         """Tells followers a record without a number, after all that was written before it."""
         if self._batches:
-            self._batches.append(_Batch((record,), safe=True))
+            self._batches.append(_Batch((record,), durable=True))
         else:
             self._bus.publish((record,))
 
     async def durable(self) -> bool:
         """Waits until all that was written is safe; False if it cannot be. (A bare `await` would let whoever is
         cancelled take the append with it.)"""
-        if self._written is not None:
-            await asyncio.wait((self._written,))
-        while self._retrying is not None and self.broken is None:
+        if self._appending is not None:
+            await asyncio.wait((self._appending,))
+        while self._retrying is not None and self.failure is None:
             await asyncio.wait((self._retrying,))
-        return self.broken is None
+        return self.failure is None
 
-    async def room(self) -> None:
+    async def yield_or_wait(self) -> None:
         """Lets others have a turn; waits for the disk where too much is on its way to it."""
-        if len(self._batches) > MOST_BATCHES:
+        if len(self._batches) > MAX_BATCHES:
             await self.durable()
         else:
             await asyncio.sleep(0)
 
-    def first_unsafe(self) -> int | None:
+    def first_unconfirmed(self) -> int | None:
         """The lowest number that the journal is not known to have; None where it has all."""
-        unsafe = (record.seq for batch in self._batches if not batch.safe for record in batch.records if record.seq)
-        return min(unsafe, default=None)
+        unconfirmed = (
+            record.seq for batch in self._batches if not batch.durable for record in batch.records if record.seq
+        )
+        return min(unconfirmed, default=None)
 
-    def _on_written(self, batch: _Batch, done: asyncio.Future[None]) -> None:
+    def _on_appended(self, batch: _Batch, done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is None:
-            batch.safe = True
+            batch.durable = True
             self._publish()
         elif not isinstance(error, StoreError) or not error.transient:
-            self.give_up(error)
-        elif self._retrying is None and self.broken is None:
+            self.fail(error)
+        elif self._retrying is None and self.failure is None:
             # whatever was handed over after it has failed with it
             self._retrying = asyncio.create_task(self._retry(), name=f"{batch.records[0].run}: write again")
 
     def _publish(self) -> None:
-        while self._batches and self._batches[0].safe:
+        while self._batches and self._batches[0].durable:
             self._bus.publish(self._batches.popleft().records)
 
     async def _retry(self) -> None:
@@ -105,31 +107,31 @@ class Outbox:
         clock = asyncio.get_running_loop().time
         until, pause = clock() + HOLD_SECONDS, FIRST_PAUSE
         try:
-            while unsafe := [batch for batch in self._batches if not batch.safe]:
+            while unconfirmed := [batch for batch in self._batches if not batch.durable]:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
-                    await self._append([record for batch in unsafe for record in batch.records])
+                    await self._append_once([record for batch in unconfirmed for record in batch.records])
                 except StoreError as error:
                     if not error.transient or clock() > until:
                         raise
                     continue
-                for batch in unsafe:
-                    batch.safe = True
+                for batch in unconfirmed:
+                    batch.durable = True
                 self._publish()
                 pause = 0.0  # for what has come since
         except Exception as error:
-            self.give_up(error)
+            self.fail(error)
         finally:
             self._retrying = None
 
-    async def _append(self, records: Sequence[Record]) -> None:
+    async def _append_once(self, records: Sequence[Record]) -> None:
         try:
             await self._journal.append(records)
         except SequenceConflict:
             # a commit whose answer was lost with the connection has taken effect all the same
-            found = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
-            if [*map(_mark, found)] != [*map(_mark, records)]:
+            stored = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
+            if [*map(_identity, stored)] != [*map(_identity, records)]:
                 raise
 
     def close(self) -> None:
@@ -137,12 +139,12 @@ class Outbox:
         if self._retrying is not None:
             self._retrying.cancel()
 
-    def give_up(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Nothing more can be written: somebody else has, or the journal cannot."""
-        self.broken = self.broken or error
-        self._on_broken()
+        self.failure = self.failure or error
+        self._on_failure()
 
 
-def _mark(record: Record) -> tuple[int | None, float, type]:
+def _identity(record: Record) -> tuple[int | None, float, type]:
     """What tells a record of this driver from one that somebody else has written in its place."""
     return record.seq, record.at, type(record.event)

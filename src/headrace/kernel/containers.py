@@ -19,7 +19,7 @@ from headrace.kernel.variables import Variables
 from headrace.values import Value
 
 
-class Collected(NamedTuple):
+class ContainerResult(NamedTuple):
     """What became of a container: its outputs, and what else is to be said of it."""
 
     outputs: Mapping[str, Value]
@@ -30,12 +30,12 @@ class Container(Protocol):
     """The pure questions that a container node answers. `inputs` are always those that `begin` gave."""
 
     @property
-    def at_once(self) -> int:
+    def max_parallel(self) -> int:
         """How many rounds may be under way at the same time."""
         ...
 
     @property
-    def tolerant(self) -> bool:
+    def continue_on_error(self) -> bool:
         """Whether a round that fails leaves the others alone."""
         ...
 
@@ -45,38 +45,38 @@ class Container(Protocol):
         round begins, and after the last one. Else each round has some of its own, in front of those around."""
         ...
 
-    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
+    def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         """What it works on; `node` is its id. NodeError where that is not what it should be."""
         ...
 
-    def count(self, inputs: Mapping[str, Value]) -> int:
+    def max_rounds(self, inputs: Mapping[str, Value]) -> int:
         """How many rounds there are, at most."""
         ...
 
-    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+    def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
         """Variables under the container's id that all rounds share, and may assign."""
         ...
 
-    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
+    def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
         """Variables under the container's id that one round sees."""
         ...
 
-    def over(self, variables: Variables) -> bool:
+    def is_done(self, variables: Variables) -> bool:
         """Whether no further round is wanted: asked before the first, and after each."""
         ...
 
-    def kept(self, opened: Opened, variables: Variables) -> Value:
+    def round_result(self, run: ContainerRun, variables: Variables) -> Value:
         """What is kept of a round that ended well."""
         ...
 
-    def collect(self, opened: Opened) -> Collected: ...
+    def result(self, run: ContainerRun) -> ContainerResult: ...
 
-    def failure(self, index: int, error: str) -> str:
+    def failure_message(self, index: int, error: str) -> str:
         """How a round's failure is told as the container's."""
         ...
 
 
-class Body(NamedTuple):
+class ContainerBody(NamedTuple):
     """What is inside a container node."""
 
     graph: Graph
@@ -84,103 +84,111 @@ class Body(NamedTuple):
 
 
 def round_scopes(
-    body: Body, around: MutableMapping[str, Mapping[str, Value]], node: NodeId, seen: Mapping[str, Value]
+    body: ContainerBody, outer: MutableMapping[str, Mapping[str, Value]], node: NodeId, variables: Mapping[str, Value]
 ) -> MutableMapping[str, Mapping[str, Value]]:
     """The variables that a round of the container `node` begins with, over those around it; `seen` is what it sees
     under the container's id."""
     if not body.container.shares_scopes:
-        return ChainMap({node: seen} if seen else {}, around)
-    for id_ in body.graph.sharing:
-        around.pop(id_, None)
-    if seen:
-        around[node] = {**around.get(node, {}), **seen}
-    return around
+        return ChainMap({node: variables} if variables else {}, outer)
+    for id_ in body.graph.nodes_in_scope:
+        outer.pop(id_, None)
+    if variables:
+        outer[node] = {**outer.get(node, {}), **variables}
+    return outer
 
 
-class Level:
+class GraphInstance:
     """One graph of a run at work: the top one, or that of a round.
 
     `alive`: how many of its nodes are ready, to be skipped, or under way. `dead`: nothing in it is to start any more.
     """
 
     __slots__ = (
-        "alive",
-        "dead",
+        "cancelled",
+        "container_run",
         "failure",
         "graph",
         "index",
-        "opened",
+        "open_nodes",
         "prefix",
+        "reached_nodes",
         "scopes",
-        "taken",
+        "undecided_edges",
         "variables",
-        "waiting",
     )
 
     def __init__(
-        self, graph: Graph, opened: Opened | None = None, index: int = 0, seen: Mapping[str, Value] | None = None
+        self,
+        graph: Graph,
+        container_run: ContainerRun | None = None,
+        index: int = 0,
+        round_variables: Mapping[str, Value] | None = None,
     ) -> None:
         self.graph = graph
-        self.opened = opened
+        self.container_run = container_run
         self.index = index
-        self.prefix: Path = round_path(opened.path, index) if opened else ""
+        self.prefix: Path = round_path(container_run.path, index) if container_run else ""
         self.scopes: MutableMapping[str, Mapping[str, Value]] = (
-            round_scopes(opened.body, opened.level.scopes, opened.node, seen or {}) if opened else {}
+            round_scopes(container_run.body, container_run.parent.scopes, container_run.node, round_variables or {})
+            if container_run
+            else {}
         )
         self.variables = Variables(self.scopes)
-        self.alive = 0
-        self.dead = False
+        self.open_nodes = 0
+        self.cancelled = False
         self.failure: NodeFailed | None = None
-        self.waiting: dict[NodeId, int] = {}  # how many edges a node still waits for, once one has been decided
-        self.taken: set[NodeId] = set()  # nodes that an edge leads to
+        self.undecided_edges: dict[NodeId, int] = {}  # how many edges a node still waits for, once one has been decided
+        self.reached_nodes: set[NodeId] = set()  # nodes that an edge leads to
 
 
-class Opened:
+class ContainerRun:
     """A container under way."""
 
     __slots__ = (
-        "active",
+        "active_rounds",
         "body",
-        "broken",
-        "count",
-        "failed",
+        "failed_rounds",
         "failure",
         "inputs",
-        "kept",
-        "level",
+        "is_done",
+        "loop_ended",
+        "max_rounds",
         "node",
-        "over",
+        "parent",
         "path",
-        "rounds",
+        "results",
+        "rounds_started",
         "usage",
     )
 
-    def __init__(self, path: Path, node: NodeId, level: Level, body: Body, inputs: Mapping[str, Value]) -> None:
+    def __init__(
+        self, path: Path, node: NodeId, parent: GraphInstance, body: ContainerBody, inputs: Mapping[str, Value]
+    ) -> None:
         self.path = path
         self.node = node
-        self.level = level
+        self.parent = parent
         self.body = body
         self.inputs = inputs
-        self.count = body.container.count(inputs)
-        self.rounds = 0  # opened so far
-        self.active: dict[int, Level] = {}
-        self.kept: dict[int, Value] = {}  # of the rounds that ended well
-        self.failed: set[int] = set()
+        self.max_rounds = body.container.max_rounds(inputs)
+        self.rounds_started = 0  # opened so far
+        self.active_rounds: dict[int, GraphInstance] = {}
+        self.results: dict[int, Value] = {}  # of the rounds that ended well
+        self.failed_rounds: set[int] = set()
         self.failure: tuple[int, NodeFailed] | None = None  # one that ends the container
-        self.over = False
-        self.broken = False  # a loop's end was reached
+        self.is_done = False
+        self.loop_ended = False  # a loop's end was reached
         self.usage = UsageTotal()  # of the nodes inside
 
     @property
-    def closing(self) -> bool:
+    def is_closing(self) -> bool:
         """No further round is to be opened."""
-        return self.over or self.failure is not None or self.rounds >= self.count
+        return self.is_done or self.failure is not None or self.rounds_started >= self.max_rounds
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """There is something to be done about it now: open rounds, or end it."""
-        return not self.active if self.closing else len(self.active) < self.body.container.at_once
+        return not self.active_rounds if self.is_closing else len(self.active_rounds) < self.body.container.max_parallel
 
-    def scope(self) -> Mapping[str, Value]:
+    def shared_variables(self) -> Mapping[str, Value]:
         """The variables that its rounds share, as they are now."""
-        return self.level.scopes.get(self.node, {})
+        return self.parent.scopes.get(self.node, {})

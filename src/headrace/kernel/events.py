@@ -82,7 +82,7 @@ class RunEnded:
     tokens: int = 0
     steps: int = 0
     exceptions: int = 0
-    said: str | None = None
+    response_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class RoundStarted:
     inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
-THOUGHT = "#reasoning"
+REASONING = "#reasoning"
 """The `name` of a Delta that is a model's thinking, kept apart from its text: raw, where `reasoning_content` is not. No
 output is called so."""
 

@@ -16,7 +16,7 @@ from headrace.kernel.path import NodeId, Path, is_top_level, node_of, rounds
 from headrace.values import Selector, Value
 
 if TYPE_CHECKING:
-    from headrace.kernel.containers import Body
+    from headrace.kernel.containers import ContainerBody
 
 Piece: TypeAlias = str | Selector
 """A piece of a response: literal text, or the selector of a value to tell."""
@@ -80,7 +80,7 @@ class NodeSpec:
     retry: Retry | None = None
     strategy: str | None = None
     defaults: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    writes: frozenset[Selector] = frozenset()
+    assigns: frozenset[Selector] = frozenset()
     traits: Traits = NO_TRAITS
     metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
@@ -105,20 +105,20 @@ class Graph:
         edges: Sequence[Edge],
         root: NodeId,
         responses: Mapping[NodeId, Sequence[Piece]] | None = None,
-        bodies: Mapping[NodeId, Body] | None = None,
+        bodies: Mapping[NodeId, ContainerBody] | None = None,
     ) -> None:
         self.nodes: dict[NodeId, NodeSpec] = {node.id: node for node in nodes}
         self.edges = tuple(edges)
         self.root = root
         self.responses = dict(responses or {})
         self.bodies = dict(bodies or {})
-        out: defaultdict[NodeId, list[Edge]] = defaultdict(list)
-        arity: defaultdict[NodeId, int] = defaultdict(int)
+        edges_from: defaultdict[NodeId, list[Edge]] = defaultdict(list)
+        in_degree: defaultdict[NodeId, int] = defaultdict(int)
         for edge in self.edges:
-            out[edge.source].append(edge)
-            arity[edge.target] += 1
-        self.out: Mapping[NodeId, Sequence[Edge]] = out
-        self.arity: Mapping[NodeId, int] = arity
+            edges_from[edge.source].append(edge)
+            in_degree[edge.target] += 1
+        self.edges_from: Mapping[NodeId, Sequence[Edge]] = edges_from
+        self.in_degree: Mapping[NodeId, int] = in_degree
 
     def all_nodes(self) -> Iterator[NodeSpec]:
         """The nodes of this graph, then those inside its containers."""
@@ -145,54 +145,58 @@ class Graph:
         graph, node = self.resolve(path)
         return node in graph.bodies
 
-    def leaves(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:
+    def edges_taken(self, node: NodeId, handle: str) -> tuple[Sequence[Edge], Sequence[Edge]]:
         """(taken, skipped) edges of a node that ended with a handle."""
-        edges = self.out.get(node, ())
+        edges = self.edges_from.get(node, ())
         spec = self.nodes[node]
         if not spec.branching and spec.strategy != FAIL_BRANCH:
             return edges, ()
         taken = [edge for edge in edges if edge.handle == handle]
         return taken, [edge for edge in edges if edge.handle != handle]
 
-    def put(self, scopes: MutableMapping[str, Mapping[str, Value]], node: NodeId, outputs: Mapping[str, Value]) -> None:
+    def store_outputs(
+        self, scopes: MutableMapping[str, Mapping[str, Value]], node: NodeId, outputs: Mapping[str, Value]
+    ) -> None:
         """Makes known what a node put out. What a container did is added to what it has there already: a loop's
         variables outlive it, though it goes round no time at all."""
         scopes[node] = {**scopes.get(node, {}), **outputs} if node in self.bodies else outputs
 
     @cached_property
-    def sharing(self) -> frozenset[NodeId]:
+    def nodes_in_scope(self) -> frozenset[NodeId]:
         """The nodes that put out into the scopes of this graph: its own, and those inside its loops."""
-        inside = (body.graph.sharing for body in self.bodies.values() if body.container.shares_scopes)
+        inside = (body.graph.nodes_in_scope for body in self.bodies.values() if body.container.shares_scopes)
         return frozenset(self.nodes).union(*inside)
 
     @cached_property
-    def told_scopes(self) -> frozenset[str]:
+    def streamed_scopes(self) -> frozenset[str]:
         """The scopes of what is told here, and inside."""
-        inside = (body.graph.told_scopes for body in self.bodies.values())
-        return frozenset(selector[0] for selector in self.told).union(*inside)
+        inside = (body.graph.streamed_scopes for body in self.bodies.values())
+        return frozenset(selector[0] for selector in self.streamed_selectors).union(*inside)
 
     @cached_property
-    def answers(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether what a run of it says is its answer: there is an answer node here, or inside."""
         here = any(self.nodes[id_].traits.response == "answer" for id_ in self.responses)
-        return here or any(body.graph.answers for body in self.bodies.values())
+        return here or any(body.graph.has_answer for body in self.bodies.values())
 
     @cached_property
-    def told(self) -> frozenset[Selector]:
+    def streamed_selectors(self) -> frozenset[Selector]:
         """The selectors that some response tells: only these are worth streaming."""
         return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))
 
     @cached_property
-    def thinking(self) -> frozenset[NodeId]:
+    def reasoning_nodes(self) -> frozenset[NodeId]:
         """The nodes whose thinking may be told: those whose text, or thoughts, some response tells."""
-        return frozenset(piece[0] for piece in self.told if piece[1:2] in (("text",), ("reasoning_content",)))
+        return frozenset(
+            piece[0] for piece in self.streamed_selectors if piece[1:2] in (("text",), ("reasoning_content",))
+        )
 
     @cached_property
-    def speakers(self) -> frozenset[NodeId]:
+    def response_nodes(self) -> frozenset[NodeId]:
         """Response nodes, and containers with some inside."""
-        return frozenset(self.responses).union(id_ for id_, body in self.bodies.items() if body.graph.speakers)
+        return frozenset(self.responses).union(id_ for id_, body in self.bodies.items() if body.graph.response_nodes)
 
     @cached_property
-    def holding(self) -> frozenset[NodeId]:
+    def assigning_nodes(self) -> frozenset[NodeId]:
         """Nodes that assign a variable which some response here tells: what they make of it is to be waited for."""
-        return frozenset(id_ for id_, spec in self.nodes.items() if spec.writes & self.told)
+        return frozenset(id_ for id_, spec in self.nodes.items() if spec.assigns & self.streamed_selectors)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from headrace.errors import NodeError
-from headrace.kernel.containers import Body, Opened
+from headrace.kernel.containers import ContainerBody, ContainerRun
 from headrace.kernel.events import (
     NodeFailed,
     NodeSkipped,
@@ -27,7 +27,7 @@ from headrace.kernel.state import State
 from headrace.kernel.status import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
 from headrace.values import Value
 
-MOST_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short
+MAX_PLANNED_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Start:
     """Run this node now. `again`: it had started before a crash, and its NodeStarted is written already."""
 
     path: Path
-    again: bool = False
+    restarted: bool = False
 
 
 Step: TypeAlias = Start | NodeStarted | NodeSucceeded | NodeFailed | NodeSkipped | RoundStarted | RunStarted | RunEnded
@@ -46,7 +46,7 @@ def plan(state: State) -> list[Step]:
     if state.ended or state.queued is None:
         return []
     if state.stop:
-        return [ended(state, STOPPED, error=stopped_error(state))]
+        return [run_ended(state, STOPPED, error=stopped_error(state))]
     if state.started_at is None:
         return [RunStarted()]
     if state.paused:
@@ -54,76 +54,83 @@ def plan(state: State) -> list[Step]:
     if state.failure:
         # what runs already is let to its end, so that nobody wonders what became of it
         if state.running:
-            return [Start(path, again=True) for path in state.interrupted]
-        return [ended(state, FAILED, error=state.failure.error)]
-    if state.skips or state.ready or state.interrupted or state.due:
+            return [Start(path, restarted=True) for path in state.restarting]
+        return [run_ended(state, FAILED, error=state.failure.error)]
+    if state.to_skip or state.ready or state.restarting or state.due_containers:
         return [
-            *(NodeSkipped(path) for path in state.skips),
-            *(Start(path, again=True) for path in state.interrupted),
-            *([_begun(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)),
-            *(step for path in state.due for step in _rounds(state.opened[path])),
+            *(NodeSkipped(path) for path in state.to_skip),
+            *(Start(path, restarted=True) for path in state.restarting),
+            *(
+                [_begin_container(state, path) for path in state.ready]
+                if state.graph.bodies
+                else map(Start, state.ready)
+            ),
+            *(step for path in state.due_containers for step in _container_steps(state.open_containers[path])),
         ]
     if state.running:
         return []
-    return [ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
+    return [run_ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
 
 
-def still_due(state: State, step: Step) -> bool:
+def is_current(state: State, step: Step) -> bool:
     """Whether a step that was planned a moment ago is still to be taken: those taken before it may have ended its
     round, or the run."""
     if isinstance(step, Start):
-        return step.path in state.interrupted if step.again else step.path in state.ready and not state.failure
+        return step.path in state.restarting if step.restarted else step.path in state.ready and not state.failure
     if state.failure:
         return isinstance(step, RunEnded)
     match step:
         case NodeStarted(path):
             return path in state.ready
         case NodeSkipped(path):
-            return path in state.skips
+            return path in state.to_skip
         case RoundStarted(path) | NodeSucceeded(path) | NodeFailed(path):
-            return path in state.due or path in state.ready
+            return path in state.due_containers or path in state.ready
         case RunStarted() | RunEnded():
             return True
 
 
-def _begun(state: State, path: Path) -> Step:
-    level, node = state.locate(path)
+def _begin_container(state: State, path: Path) -> Step:
+    level, node = state.node_at(path)
     body = level.graph.bodies.get(node)
     if body is None:
         return Start(path)
     try:
-        return NodeStarted(path, body.container.begin(node, level.variables))
+        return NodeStarted(path, body.container.prepare(node, level.variables))
     except NodeError as error:
-        return failed(level.graph.nodes[node], path, error)
+        return node_failed(level.graph.nodes[node], path, error)
 
 
-def _rounds(opened: Opened) -> list[Step]:
+def _container_steps(run: ContainerRun) -> list[Step]:
     """What is to be done about a container that is due."""
-    container = opened.body.container
-    if not opened.closing:
-        last = min(opened.count, opened.rounds + min(container.at_once - len(opened.active), MOST_ROUNDS))
-        rounds = range(opened.rounds, last)
-        return [RoundStarted(opened.path, index, container.seen(opened.inputs, index)) for index in rounds]
-    return [_closed(opened, opened.body)]
+    container = run.body.container
+    if not run.is_closing:
+        last = min(
+            run.max_rounds,
+            run.rounds_started + min(container.max_parallel - len(run.active_rounds), MAX_PLANNED_ROUNDS),
+        )
+        rounds = range(run.rounds_started, last)
+        return [RoundStarted(run.path, index, container.round_variables(run.inputs, index)) for index in rounds]
+    return [_end_container(run, run.body)]
 
 
-def _closed(opened: Opened, body: Body) -> Step:
-    outputs, process = body.container.collect(opened)
-    total = opened.usage
+def _end_container(run: ContainerRun, body: ContainerBody) -> Step:
+    outputs, process = body.container.result(run)
+    total = run.usage
     usage: dict[str, Value] = {
         "total_tokens": total.tokens,
         "total_price": str(total.price) if total.price else "0.0",
         "currency": total.currency or "USD",
     }
-    if opened.failure is None:
-        return NodeSucceeded(opened.path, outputs, opened.inputs, process, SOURCE, usage)
-    index, failure = opened.failure
-    told = body.container.failure(index, failure.error)
-    error = NodeError(told, failure.kind, inputs=opened.inputs, process={**process, **usage}, outputs=outputs)
-    return failed(opened.level.graph.nodes[opened.node], opened.path, error)
+    if run.failure is None:
+        return NodeSucceeded(run.path, outputs, run.inputs, process, SOURCE, usage)
+    index, failure = run.failure
+    message = body.container.failure_message(index, failure.error)
+    error = NodeError(message, failure.kind, inputs=run.inputs, process={**process, **usage}, outputs=outputs)
+    return node_failed(run.parent.graph.nodes[run.node], run.path, error)
 
 
-def failed(spec: NodeSpec, path: Path, error: NodeError) -> NodeFailed:
+def node_failed(spec: NodeSpec, path: Path, error: NodeError) -> NodeFailed:
     """A node's failure, and what its strategy makes of it."""
     message = str(error)
     outputs = dict(error.outputs)
@@ -138,8 +145,11 @@ def stopped_error(state: State) -> str:
     return "Stopped by user." if state.stop and state.stop.by else "Stopped."
 
 
-def ended(state: State, status: str, error: str | None = None) -> RunEnded:
+def run_ended(state: State, status: str, error: str | None = None) -> RunEnded:
     """The run's last event, with what it put out until then and what it used."""
     failed = status == FAILED
-    outputs, said = state.made.now(failed=failed), (state.made.said or None) if failed else None
-    return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, said)
+    outputs, response_text = (
+        state.run_outputs.current(failed=failed),
+        (state.run_outputs.response_text or None) if failed else None,
+    )
+    return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, response_text)

@@ -34,20 +34,20 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
         or (isinstance(record.event, NodeFailed) and record.event.strategy is not None)
     }
 
-    def kept(path: Path) -> bool:
+    def is_kept(path: Path) -> bool:
         """Of what is inside a container all or nothing: one that had not finished begins anew."""
         return next(iter(containers(path)), path) in finished
 
-    begun = [Record(run, 1, at, queued)]
+    copied = [Record(run, 1, at, queued)]
     for record in records:
         match record.event:
             case RunStarted():
-                begun.append(Record(run, len(begun) + 1, at, record.event))
-            case NodeSucceeded(path) as event if kept(path):
-                begun.append(Record(run, len(begun) + 1, record.at, replace(event, usage=None)))
+                copied.append(Record(run, len(copied) + 1, at, record.event))
+            case NodeSucceeded(path) as event if is_kept(path):
+                copied.append(Record(run, len(copied) + 1, record.at, replace(event, usage=None)))
             case NodeStarted(path) | NodeRetried(path) | NodeFailed(path) | NodeSkipped(path) | RoundStarted(path):
-                if kept(path):
-                    begun.append(Record(run, len(begun) + 1, record.at, record.event))
+                if is_kept(path):
+                    copied.append(Record(run, len(copied) + 1, record.at, record.event))
             case _:
                 pass
-    return begun
+    return copied

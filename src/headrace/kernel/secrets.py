@@ -35,7 +35,7 @@ def _overlap(text: str, secret: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(secret[:size])), 0)
 
 
-class Mask:
+class SecretMask:
     """Hides a workflow's secrets in values, texts and records."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -126,21 +126,21 @@ class Mask:
                 return event
 
 
-class MaskedText:
+class StreamingMask:
     """Masks a text that comes in pieces: what may be the beginning of a secret waits for what follows."""
 
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, mask: SecretMask) -> None:
         self._mask = mask
-        self._held = ""
+        self._pending = ""
 
     def feed(self, piece: str) -> str:
         """What of the text so far can be shown."""
-        text = self._mask.text(self._held + piece)
+        text = self._mask.text(self._pending + piece)
         keep = self._mask.pending(text)
-        self._held = text[len(text) - keep :]
+        self._pending = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def end(self) -> str:
         """The rest, once nothing follows."""
-        rest, self._held = self._held, ""
+        rest, self._pending = self._pending, ""
         return self._mask.text(rest)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace.kernel.containers import Level, Opened
+from headrace.kernel.containers import ContainerRun, GraphInstance
 from headrace.kernel.events import (
     Delta,
     NodeFailed,
@@ -38,7 +38,7 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.graph import Graph, NodeSpec
-from headrace.kernel.outputs import Outputs
+from headrace.kernel.outputs import RunOutputs
 from headrace.kernel.path import NodeId, Path, split
 from headrace.kernel.summary import RunSummary
 from headrace.values import Value
@@ -57,29 +57,29 @@ class State(RunSummary):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.stop: StopRequested | None = None
-        self.made = Outputs(graph)
+        self.run_outputs = RunOutputs(graph)
         self.ready: dict[Path, None] = {}
-        self.skips: dict[Path, None] = {}
+        self.to_skip: dict[Path, None] = {}
         self.running: dict[Path, Running] = {}
-        self.interrupted: dict[Path, None] = {}
-        self.opened: dict[Path, Opened] = {}  # containers under way
-        self.due: dict[Path, None] = {}  # those about which there is something to be done
-        self._top = Level(graph)
-        self._levels: dict[Path, Level] = {"": self._top}
-        self.variables = self._top.scopes
+        self.restarting: dict[Path, None] = {}
+        self.open_containers: dict[Path, ContainerRun] = {}  # containers under way
+        self.due_containers: dict[Path, None] = {}  # those about which there is something to be done
+        self._root = GraphInstance(graph)
+        self._instances: dict[Path, GraphInstance] = {"": self._root}
+        self.variables = self._root.scopes
 
     @property
     def outputs(self) -> dict[str, Value]:
         """What the run has put out so far."""
-        return self.made.now()
+        return self.run_outputs.current()
 
-    def locate(self, path: Path) -> tuple[Level, NodeId]:
+    def node_at(self, path: Path) -> tuple[GraphInstance, NodeId]:
         """The level that a path is in, and the id of its node there."""
         round_, node = split(path)
-        return self._levels[round_], node
+        return self._instances[round_], node
 
     def spec(self, path: Path) -> NodeSpec:
-        level, node = self.locate(path)
+        level, node = self.node_at(path)
         return level.graph.nodes[node]
 
     def apply(self, record: Record) -> None:
@@ -87,211 +87,222 @@ class State(RunSummary):
         if record.seq is None:
             return
         super().apply(record)
-        if self.made.answer is not None:
-            self.made.hear(record)
+        if self.run_outputs.response_stream is not None:
+            self.run_outputs.apply(record)
         match record.event:
             case NodeStarted(path, inputs):
-                self._started_node(path, inputs)
+                self._start_node(path, inputs)
             case NodeSucceeded() as event:
-                self._succeeded(event)
+                self._on_success(event)
             case NodeFailed() as event:
-                self._failed(event)
+                self._on_failure(event)
             case NodeRetried(path):
                 self.running[path].failures += 1
             case NodeSkipped(path):
-                del self.skips[path]
-                level, node = self.locate(path)
-                for edge in level.graph.out.get(node, ()):
-                    self._pass(level, edge.target, taken=False)
-                self._gone(level)
+                del self.to_skip[path]
+                level, node = self.node_at(path)
+                for edge in level.graph.edges_from.get(node, ()):
+                    self._decide_edge(level, edge.target, taken=False)
+                self._finish_node(level)
             case RoundStarted(path, index, seen):
-                self._round(self.opened[path], index, seen)
+                self._start_round(self.open_containers[path], index, seen)
             case RunQueued() as event:
                 self.variables["sys"] = event.system
-                self.made.begin(self._top.scopes)
+                self.run_outputs.start(self._root.scopes)
             case RunStarted(conversation):
                 self.variables["conversation"] = conversation
-                self._ready(self._top, self.graph.root)
+                self._make_ready(self._root, self.graph.root)
             case RunResumed():
-                self.interrupted = dict.fromkeys(self.running)
+                self.restarting = dict.fromkeys(self.running)
             case StopRequested() as event:
                 self.stop = self.stop or event
             case RunEnded():
-                for frontier in (self.ready, self.skips, self.running, self.interrupted, self.opened, self.due):
+                for frontier in (
+                    self.ready,
+                    self.to_skip,
+                    self.running,
+                    self.restarting,
+                    self.open_containers,
+                    self.due_containers,
+                ):
                     frontier.clear()
             case RunPaused() | Delta() | NodeLogged():
                 pass
 
     # ------------------------------------------------------------------------------------------------------- nodes
 
-    def _started_node(self, path: Path, inputs: Mapping[str, Value]) -> None:
+    def _start_node(self, path: Path, inputs: Mapping[str, Value]) -> None:
         self.ready.pop(path, None)
-        level, node = self.locate(path)
+        level, node = self.node_at(path)
         body = level.graph.bodies.get(node)
         if body is None:
             self.running[path] = Running()
             return
-        opened = self.opened[path] = Opened(path, node, level, body, inputs)
-        if scope := body.container.scope(inputs):
+        opened = self.open_containers[path] = ContainerRun(path, node, level, body, inputs)
+        if scope := body.container.shared_variables(inputs):
             level.scopes[node] = scope
-        opened.over = body.container.over(level.variables)
-        self._look(opened)
+        opened.is_done = body.container.is_done(level.variables)
+        self._update_container(opened)
 
-    def _succeeded(self, event: NodeSucceeded) -> None:
-        level, node = self._end(event.path)
-        level.graph.put(level.scopes, node, event.outputs)
+    def _on_success(self, event: NodeSucceeded) -> None:
+        level, node = self._remove(event.path)
+        level.graph.store_outputs(level.scopes, node, event.outputs)
         if event.assigned:
             self._assign(level, event.assigned)
         if event.usage and node not in level.graph.bodies:  # a container's is the sum of what is counted already
-            self._spent(level, event.usage)
+            self._add_usage(level, event.usage)
         if node in level.graph.responses:
-            self.made.add(event.path, event.outputs)
-        if level.opened is not None and level.graph.nodes[node].traits.ends_loop:
-            self._break(level)
-        self._leave(level, node, event.handle)
+            self.run_outputs.add(event.path, event.outputs)
+        if level.container_run is not None and level.graph.nodes[node].traits.ends_loop:
+            self._end_loop(level)
+        self._take_edges(level, node, event.handle)
 
-    def _failed(self, event: NodeFailed) -> None:
+    def _on_failure(self, event: NodeFailed) -> None:
         if event.path in self.ready:  # a container that had nothing to begin with
             del self.ready[event.path]
-        level, node = self._end(event.path)
+        level, node = self._remove(event.path)
         if event.strategy is not None:
-            level.graph.put(level.scopes, node, event.outputs)
-            self._leave(level, node, event.handle)
-        elif level is not self._top:
+            level.graph.store_outputs(level.scopes, node, event.outputs)
+            self._take_edges(level, node, event.handle)
+        elif level is not self._root:
             level.failure = level.failure or event
-            self._kill(level)
-            self._gone(level)
+            self._cancel(level)
+            self._finish_node(level)
 
-    def _end(self, path: Path) -> tuple[Level, NodeId]:
+    def _remove(self, path: Path) -> tuple[GraphInstance, NodeId]:
         self.running.pop(path, None)
-        self.interrupted.pop(path, None)
-        if self.opened.pop(path, None):
-            self.due.pop(path, None)
-        return self.locate(path)
+        self.restarting.pop(path, None)
+        if self.open_containers.pop(path, None):
+            self.due_containers.pop(path, None)
+        return self.node_at(path)
 
-    def _spent(self, level: Level, usage: Mapping[str, Value]) -> None:
-        opened = level.opened
+    def _add_usage(self, level: GraphInstance, usage: Mapping[str, Value]) -> None:
+        opened = level.container_run
         while opened is not None:
             opened.usage.add(usage)
-            opened = opened.level.opened
+            opened = opened.parent.container_run
 
-    def _assign(self, level: Level, assigned: Mapping[str, Mapping[str, Value]]) -> None:
+    def _assign(self, level: GraphInstance, assigned: Mapping[str, Mapping[str, Value]]) -> None:
         for scope, values in assigned.items():
-            home = self._home(level, scope)
+            home = self._instance_of_scope(level, scope)
             home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
 
-    def _home(self, level: Level, scope: str) -> Level:
+    def _instance_of_scope(self, level: GraphInstance, scope: str) -> GraphInstance:
         """The level that a scope belongs to: a loop's own for its variables, else the top one."""
-        opened = level.opened
+        opened = level.container_run
         while opened is not None:
             if opened.node == scope:
-                return opened.level
-            opened = opened.level.opened
-        return self._top
+                return opened.parent
+            opened = opened.parent.container_run
+        return self._root
 
-    def _leave(self, level: Level, node: NodeId, handle: str) -> None:
-        if self.made.handles is not None and level is self._top:
-            self.made.handles[node] = handle
-        taken, skipped = level.graph.leaves(node, handle)
+    def _take_edges(self, level: GraphInstance, node: NodeId, handle: str) -> None:
+        if self.run_outputs.handles is not None and level is self._root:
+            self.run_outputs.handles[node] = handle
+        taken, skipped = level.graph.edges_taken(node, handle)
         for edge in taken:
-            self._pass(level, edge.target, taken=True)
+            self._decide_edge(level, edge.target, taken=True)
         for edge in skipped:
-            self._pass(level, edge.target, taken=False)
-        self._gone(level)
+            self._decide_edge(level, edge.target, taken=False)
+        self._finish_node(level)
 
-    def _pass(self, level: Level, target: NodeId, *, taken: bool) -> None:
+    def _decide_edge(self, level: GraphInstance, target: NodeId, *, taken: bool) -> None:
         """An edge is taken or skipped; once none is waited for, its target is ready or is to be skipped."""
-        waiting = level.waiting.get(target, level.graph.arity[target]) - 1
-        level.waiting[target] = waiting
+        waiting = level.undecided_edges.get(target, level.graph.in_degree[target]) - 1
+        level.undecided_edges[target] = waiting
         if taken:
-            level.taken.add(target)
-        if waiting == 0 and not level.dead:
-            if target in level.taken:
-                self._ready(level, target)
+            level.reached_nodes.add(target)
+        if waiting == 0 and not level.cancelled:
+            if target in level.reached_nodes:
+                self._make_ready(level, target)
             else:
-                self.skips[level.prefix + target] = None
-                level.alive += 1
+                self.to_skip[level.prefix + target] = None
+                level.open_nodes += 1
 
-    def _ready(self, level: Level, node: NodeId) -> None:
+    def _make_ready(self, level: GraphInstance, node: NodeId) -> None:
         self.ready[level.prefix + node] = None
-        level.alive += 1
+        level.open_nodes += 1
 
-    def _gone(self, level: Level) -> None:
+    def _finish_node(self, level: GraphInstance) -> None:
         """One node of a level is done with."""
-        level.alive -= 1
-        if level.alive <= 0 and level.opened is not None:
-            self._over(level, level.opened)
+        level.open_nodes -= 1
+        if level.open_nodes <= 0 and level.container_run is not None:
+            self._end_round(level, level.container_run)
 
     # ------------------------------------------------------------------------------------------------------ rounds
 
-    def _round(self, opened: Opened, index: int, seen: Mapping[str, Value]) -> None:
-        opened.rounds = index + 1
-        level = opened.active[index] = Level(opened.body.graph, opened, index, seen)
-        self._levels[level.prefix] = level
-        self._ready(level, level.graph.root)
+    def _start_round(self, opened: ContainerRun, index: int, seen: Mapping[str, Value]) -> None:
+        opened.rounds_started = index + 1
+        level = opened.active_rounds[index] = GraphInstance(opened.body.graph, opened, index, seen)
+        self._instances[level.prefix] = level
+        self._make_ready(level, level.graph.root)
         root = level.graph.nodes[level.graph.root]
         if root.traits.starts_body:  # it only marks the place
             del self.ready[level.prefix + root.id]
-            self._leave(level, root.id, "source")
-        self._look(opened)
+            self._take_edges(level, root.id, "source")
+        self._update_container(opened)
 
-    def _over(self, level: Level, opened: Opened) -> None:
+    def _end_round(self, level: GraphInstance, opened: ContainerRun) -> None:
         """A round is over."""
-        del self._levels[level.prefix], opened.active[level.index]
+        del self._instances[level.prefix], opened.active_rounds[level.index]
         container = opened.body.container
-        if level.failure is None and not level.dead:
-            opened.kept[level.index] = container.kept(opened, level.variables)
-            opened.over = opened.over or opened.broken or container.over(level.variables)
+        if level.failure is None and not level.cancelled:
+            opened.results[level.index] = container.round_result(opened, level.variables)
+            opened.is_done = opened.is_done or opened.loop_ended or container.is_done(level.variables)
         else:
-            opened.failed.add(level.index)
-            if level.failure is not None and not container.tolerant and opened.failure is None:
+            opened.failed_rounds.add(level.index)
+            if level.failure is not None and not container.continue_on_error and opened.failure is None:
                 opened.failure = (level.index, level.failure)
-                for other in list(opened.active.values()):
-                    self._kill(other)
-                    self._settle(other)
-        self._look(opened)
+                for other in list(opened.active_rounds.values()):
+                    self._cancel(other)
+                    self._end_if_empty(other)
+        self._update_container(opened)
 
-    def _look(self, opened: Opened) -> None:
+    def _update_container(self, opened: ContainerRun) -> None:
         """Sees what there is to do about a container."""
-        if opened.path not in self.opened:
+        if opened.path not in self.open_containers:
             return
-        if opened.level.dead:
-            if not opened.active:  # it ends with the round that it is in, unheard
-                self._end(opened.path)
-                self._gone(opened.level)
-        elif opened.due:
-            self.due[opened.path] = None
+        if opened.parent.cancelled:
+            if not opened.active_rounds:  # it ends with the round that it is in, unheard
+                self._remove(opened.path)
+                self._finish_node(opened.parent)
+        elif opened.is_due:
+            self.due_containers[opened.path] = None
         else:
-            self.due.pop(opened.path, None)
+            self.due_containers.pop(opened.path, None)
 
-    def _kill(self, level: Level) -> None:
+    def _cancel(self, level: GraphInstance) -> None:
         """Nothing more is to start in a level, nor inside it. What runs already is let to its end."""
-        level.dead = True
+        level.cancelled = True
         for node in level.graph.nodes:
             path = level.prefix + node
-            for frontier in (self.ready, self.skips):
+            for frontier in (self.ready, self.to_skip):
                 if path in frontier:
                     del frontier[path]
-                    level.alive -= 1
+                    level.open_nodes -= 1
         for node in level.graph.bodies:
-            opened = self.opened.get(level.prefix + node)
+            opened = self.open_containers.get(level.prefix + node)
             if opened is None:
                 continue
-            self.due.pop(opened.path, None)
-            for each in list(opened.active.values()):
-                self._kill(each)
-                self._settle(each)
-            self._look(opened)
+            self.due_containers.pop(opened.path, None)
+            for each in list(opened.active_rounds.values()):
+                self._cancel(each)
+                self._end_if_empty(each)
+            self._update_container(opened)
 
-    def _settle(self, level: Level) -> None:
+    def _end_if_empty(self, level: GraphInstance) -> None:
         """Ends a level in which nothing is left."""
-        if level.alive <= 0 and level.opened is not None and level.index in level.opened.active:
-            self._over(level, level.opened)
+        if (
+            level.open_nodes <= 0
+            and level.container_run is not None
+            and level.index in level.container_run.active_rounds
+        ):
+            self._end_round(level, level.container_run)
 
-    def _break(self, level: Level) -> None:
+    def _end_loop(self, level: GraphInstance) -> None:
         """A loop's end was reached: the innermost loop around it opens no further round."""
-        opened = level.opened
-        while opened is not None and not opened.level.graph.nodes[opened.node].traits.loop:
-            opened = opened.level.opened
+        opened = level.container_run
+        while opened is not None and not opened.parent.graph.nodes[opened.node].traits.loop:
+            opened = opened.parent.container_run
         if opened is not None:
-            opened.broken = True
+            opened.loop_ended = True

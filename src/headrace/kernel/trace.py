@@ -44,7 +44,7 @@ class NodeTrace:
     inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
     retries: list[Record] = field(default_factory=list[Record])
     rounds: dict[int, RoundTrace] = field(default_factory=dict[int, RoundTrace])
-    begun: bool = True
+    has_started: bool = True
 
 
 class RunTrace:
@@ -97,14 +97,14 @@ class RunTrace:
         node = self.running.pop(path, None)
         if node is None:
             node = self._start(path, at, event.inputs)
-            node.begun = False
+            node.has_started = False
             del self.running[path]
         fatal = isinstance(event, NodeFailed) and event.strategy is None
         self._extend_rounds(path, at, failed=fatal)
         if self._graph is not None and not fatal:
             graph, id_ = self._graph.resolve(path)
             round_ = path[: len(path) - len(id_)]
-            for edge in graph.leaves(id_, event.handle)[0]:
+            for edge in graph.edges_taken(id_, event.handle)[0]:
                 self._predecessors[round_ + edge.target] = id_
         return node
 

@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 
 from headrace.values import Value
 
-_MOST = 2**53 - 1  # what every JSON parser reads exactly
-_MOST_PRICE = Decimal(10) ** 12
+_MAX_COUNT = 2**53 - 1  # what every JSON parser reads exactly
+_MAX_PRICE = Decimal(10) ** 12
 
 
 def count_of(usage: Mapping[str, Value], name: str) -> int:
@@ -21,7 +21,7 @@ def count_of(usage: Mapping[str, Value], name: str) -> int:
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
-    return int(min(value, _MOST))
+    return int(min(value, _MAX_COUNT))
 
 
 def price_of(usage: Mapping[str, Value]) -> Decimal:
@@ -30,12 +30,12 @@ def price_of(usage: Mapping[str, Value]) -> Decimal:
         price = Decimal(str(usage.get("total_price") or 0))
     except (InvalidOperation, ValueError):
         return Decimal(0)
-    return max(-_MOST_PRICE, min(price, _MOST_PRICE)) if price.is_finite() else Decimal(0)
+    return max(-_MAX_PRICE, min(price, _MAX_PRICE)) if price.is_finite() else Decimal(0)
 
 
-def sum_of(tokens: int, more: int) -> int:
+def add_counts(tokens: int, more: int) -> int:
     """Two counts together."""
-    return min(tokens + more, _MOST)
+    return min(tokens + more, _MAX_COUNT)
 
 
 class RunUsage(TypedDict):
@@ -61,9 +61,9 @@ class UsageTotal:
 
     def add(self, usage: Mapping[str, Value]) -> None:
         """`usage` is as `Usage.wire` has it; what is missing counts as nothing."""
-        self.tokens = sum_of(self.tokens, count_of(usage, "total_tokens"))
-        self.prompt_tokens = sum_of(self.prompt_tokens, count_of(usage, "prompt_tokens"))
-        self.completion_tokens = sum_of(self.completion_tokens, count_of(usage, "completion_tokens"))
+        self.tokens = add_counts(self.tokens, count_of(usage, "total_tokens"))
+        self.prompt_tokens = add_counts(self.prompt_tokens, count_of(usage, "prompt_tokens"))
+        self.completion_tokens = add_counts(self.completion_tokens, count_of(usage, "completion_tokens"))
         self.price += price_of(usage)
         if currency := usage.get("currency"):
             self.mixed = self.mixed or self.currency not in (None, str(currency))

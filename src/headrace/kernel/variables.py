@@ -28,10 +28,10 @@ class Variables:
 
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """(found, value): a value that is None is found; one of a skipped node is not."""
-        found, value = self.raw(selector)
+        found, value = self.get_with_origin(selector)
         return found, values.unwrap(value)
 
-    def raw(self, selector: Sequence[str]) -> tuple[bool, Value]:
+    def get_with_origin(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """As `find`, with the provenance that an aggregator left (`values.Variable`) still in place."""
         if len(selector) < 2:
             return False, None
@@ -44,7 +44,7 @@ class Variables:
         """All values of a scope; none where there is no such scope."""
         return self._scopes.get(name, {})
 
-    def overlaid(self, name: str, values: Mapping[str, Value]) -> Variables:
+    def with_scope(self, name: str, values: Mapping[str, Value]) -> Variables:
         """These and a scope of that name, in place of one that is there."""
         return Variables(ChainMap({name: values}, cast("MutableMapping[str, Mapping[str, Value]]", self._scopes)))
 
@@ -53,9 +53,9 @@ class Variables:
         found, value = self.find(selector)
         return value if found else default
 
-    def picked(self, selector: Selector, new_id: Callable[[], str]) -> Variable:
+    def with_origin(self, selector: Selector, new_id: Callable[[], str]) -> Variable:
         """The value with its provenance: kept if it has one, else this selector under a new id."""
-        _, value = self.raw(selector)
+        _, value = self.get_with_origin(selector)
         return value if isinstance(value, Variable) else Variable(value, tuple(selector), new_id())
 
     def render(self, template: str, form: Callable[[Value], str] = values.text) -> str:

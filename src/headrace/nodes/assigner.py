@@ -97,7 +97,7 @@ class Assigner(Node[AssignerConfig]):
         selectors = [item.variable_selector for item in config.items] or [config.assigned_variable_selector]
         return [(selector[0], selector[1]) for selector in selectors if len(selector) > 1]
 
-    def flaws(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    def problems(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
         config = self.config
         if self._first:
             if len(config.assigned_variable_selector) < 2:

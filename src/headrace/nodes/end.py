@@ -51,6 +51,7 @@ class End(Node[EndConfig]):
     async def run(self, ctx: Context) -> Result:
         # a node's report of its inputs shows an aggregator's groups with where their values are from; outputs do not
         inputs = {
-            output.variable: values.held(ctx.variables.raw(output.value_selector)[1]) for output in self.config.outputs
+            output.variable: values.held(ctx.variables.get_with_origin(output.value_selector)[1])
+            for output in self.config.outputs
         }
         return Result({name: values.unwrap(value) for name, value in inputs.items()}, inputs)

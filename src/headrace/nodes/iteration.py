@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
-from headrace.kernel.containers import Collected, Opened
+from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
@@ -45,17 +45,17 @@ class Iteration(ContainerNode[IterationConfig]):
     notes: ClassVar[str] = "sequential and parallel, the three error modes, nested"
 
     @property
-    def at_once(self) -> int:
+    def max_parallel(self) -> int:
         return self.config.parallel_nums if self.config.is_parallel else 1
 
     @property
-    def tolerant(self) -> bool:
+    def continue_on_error(self) -> bool:
         return self.config.error_handle_mode != "terminated"
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {"output": OutputType("array[any]")}
 
-    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
+    def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         selector = self.config.iterator_selector
         found, items = variables.find(selector)
         if not found:
@@ -68,31 +68,31 @@ class Iteration(ContainerNode[IterationConfig]):
             )
         return {ITEMS: cast("list[Value]", items)}
 
-    def count(self, inputs: Mapping[str, Value]) -> int:
+    def max_rounds(self, inputs: Mapping[str, Value]) -> int:
         return len(_items(inputs))
 
-    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+    def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
         return {}
 
-    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
+    def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
         return {"item": _items(inputs)[index], "index": index}
 
-    def over(self, variables: Variables) -> bool:
+    def is_done(self, variables: Variables) -> bool:
         return False
 
-    def kept(self, opened: Opened, variables: Variables) -> Value:
+    def round_result(self, run: ContainerRun, variables: Variables) -> Value:
         return variables.get(self.config.output_selector)
 
-    def collect(self, opened: Opened) -> Collected:
+    def result(self, run: ContainerRun) -> ContainerResult:
         outputs: list[Value] = []
-        for index in range(opened.rounds):
-            if index in opened.kept:
-                outputs.append(opened.kept[index])
+        for index in range(run.rounds_started):
+            if index in run.results:
+                outputs.append(run.results[index])
             elif self.config.error_handle_mode == "continue-on-error":
                 outputs.append(None)
-        return Collected({"output": self._flat(outputs)}, {"steps": opened.count})
+        return ContainerResult({"output": self._flat(outputs)}, {"steps": run.max_rounds})
 
-    def failure(self, index: int, error: str) -> str:
+    def failure_message(self, index: int, error: str) -> str:
         """Of several rounds at once, the error alone would not tell which."""
         return f"Item {index}: {error}" if self.config.is_parallel else error
 

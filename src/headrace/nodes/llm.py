@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import AliasChoices, Field, field_validator
 
 from headrace.errors import NodeError
-from headrace.kernel.events import THOUGHT
+from headrace.kernel.events import REASONING
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
@@ -102,7 +102,7 @@ class LLM(Node[LLMConfig]):
             ctx,
             request,
             tell=lambda text: ctx.emit("text", text),
-            think=lambda text: ctx.emit(THOUGHT, text),
+            think=lambda text: ctx.emit(REASONING, text),
             reasoning_format=self.config.reasoning_format,
             kind=ERROR,
         )

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
-from headrace.kernel.containers import Collected, Opened
+from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import Traits
 from headrace.kernel.path import NodeId
 from headrace.kernel.variables import Variables
@@ -86,11 +86,11 @@ class Loop(ContainerNode[LoopConfig]):
         self._conditions = [each.condition() for each in config.break_conditions]
 
     @property
-    def at_once(self) -> int:
+    def max_parallel(self) -> int:
         return 1
 
     @property
-    def tolerant(self) -> bool:
+    def continue_on_error(self) -> bool:
         return False
 
     @property
@@ -111,23 +111,23 @@ class Loop(ContainerNode[LoopConfig]):
         variables = {each.label: OutputType(each.var_type, nullable=True) for each in self.config.loop_variables}
         return variables | {"loop_round": OutputType("integer", nullable=True)}
 
-    def begin(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
-        begun: dict[str, Value] = {}
-        known = variables.overlaid(node, begun)  # one may begin with what another before it begins with
+    def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
+        initial: dict[str, Value] = {}
+        known = variables.with_scope(node, initial)  # one may begin with what another before it begins with
         for each in self.config.loop_variables:
-            begun[each.label] = each.start(known)
-        return {COUNT: self.config.loop_count} | begun
+            initial[each.label] = each.start(known)
+        return {COUNT: self.config.loop_count} | initial
 
-    def count(self, inputs: Mapping[str, Value]) -> int:
+    def max_rounds(self, inputs: Mapping[str, Value]) -> int:
         return self.config.loop_count  # not from the inputs: a variable may have that name
 
-    def scope(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+    def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
         return {each.label: inputs[each.label] for each in self.config.loop_variables}
 
-    def seen(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
+    def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
         return {}
 
-    def over(self, variables: Variables) -> bool:
+    def is_done(self, variables: Variables) -> bool:
         """A condition on what is not there yet does not hold."""
         if not self._conditions:
             return False
@@ -136,25 +136,27 @@ class Loop(ContainerNode[LoopConfig]):
         except (ValueError, TypeError):
             return False
 
-    def kept(self, opened: Opened, variables: Variables) -> dict[str, Value]:
+    def round_result(self, run: ContainerRun, variables: Variables) -> dict[str, Value]:
         """Its variables as the round left them."""
-        scope = opened.scope()
+        scope = run.shared_variables()
         return {each.label: scope.get(each.label) for each in self.config.loop_variables}
 
-    def collect(self, opened: Opened) -> Collected:
-        held = opened.over and not opened.broken
+    def result(self, run: ContainerRun) -> ContainerResult:
+        condition_held = run.is_done and not run.loop_ended
         process: dict[str, Value] = {
-            "steps": opened.count if opened.rounds else 0,
-            "completed_reason": "loop_break" if held else "loop_completed",
-            "exhausted": not opened.over,
-            "loop_variable_map": {str(index): kept for index, kept in opened.kept.items()},
+            "steps": run.max_rounds if run.rounds_started else 0,
+            "completed_reason": "loop_break" if condition_held else "loop_completed",
+            "exhausted": not run.is_done,
+            "loop_variable_map": {str(index): kept for index, kept in run.results.items()},
         }
-        if opened.failure is not None:
-            return Collected({}, process | {"completed_reason": "error", "exhausted": False})
-        outputs = {**opened.kept[opened.rounds - 1], "loop_round": opened.rounds} if opened.rounds else {}
-        return Collected(outputs, process)
+        if run.failure is not None:
+            return ContainerResult({}, process | {"completed_reason": "error", "exhausted": False})
+        outputs = (
+            {**run.results[run.rounds_started - 1], "loop_round": run.rounds_started} if run.rounds_started else {}
+        )
+        return ContainerResult(outputs, process)
 
-    def failure(self, index: int, error: str) -> str:
+    def failure_message(self, index: int, error: str) -> str:
         return error
 
 

@@ -65,7 +65,7 @@ def _first(ctx: Context, selectors: Sequence[Sequence[str]], inputs: dict[str, V
     """The first variable that exists (None is a value, too); noted among the inputs."""
     for selector in selectors:
         if ctx.variables.find(selector)[0]:
-            picked = ctx.variables.picked(tuple(selector), ctx.new_id)
+            picked = ctx.variables.with_origin(tuple(selector), ctx.new_id)
             inputs[".".join(selector[1:])] = picked.value
             return picked
     return None

@@ -9,11 +9,11 @@ from headrace.background import Periodic
 from headrace.kernel.events import RunId
 from headrace.runs.service import RunService
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingRuns:
     """The runs of one conversation that wait in this process, and the run that they wait for."""
 
     runs: set[RunId] = field(default_factory=set[RunId])
@@ -30,12 +30,12 @@ class ConversationQueue:
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
-        self._waiting: dict[str, _Waiting] = {}  # by conversation
-        self.remote = Periodic("releasing messages", self._release_remote, delay=LOOK_SECONDS)
+        self._waiting: dict[str, _WaitingRuns] = {}  # by conversation
+        self.remote = Periodic("releasing messages", self._release_remote, delay=POLL_SECONDS)
 
     async def may_run(self, run: RunId, conversation: str) -> bool:
         """Whether the run is the next of its conversation. If not, it is put back into the queue once it is."""
-        waiting = self._waiting.setdefault(conversation, _Waiting())
+        waiting = self._waiting.setdefault(conversation, _WaitingRuns())
         waiting.runs.add(run)  # before the query: a run that ends meanwhile releases it
         next_run = await self._run_service.conversations.next_message(conversation)
         if next_run in (run, None):
@@ -71,4 +71,4 @@ class ConversationQueue:
         for conversation, waiting in [*self._waiting.items()]:
             if waiting.next not in self._run_service.driving:
                 await self.release_next(conversation)
-        return LOOK_SECONDS if self._waiting else inf
+        return POLL_SECONDS if self._waiting else inf

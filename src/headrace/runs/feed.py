@@ -21,7 +21,7 @@ class RecordFeed:
     `poll` seconds.
     """
 
-    __slots__ = ("_incoming", "_journal", "_live", "_poll", "_run", "last", "missing")
+    __slots__ = ("_incoming", "_journal", "_live", "_poll", "_run", "has_gap", "last")
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class RecordFeed:
         poll: float,
     ) -> None:
         self.last = 0  # the number of the last record returned
-        self.missing = False  # there are records after it that were lost
+        self.has_gap = False  # there are records after it that were lost
         self._journal = journal
         self._run = run
         self._live = live
@@ -49,20 +49,20 @@ class RecordFeed:
                 if record.seq <= self.last:
                     continue
                 if record.seq > self.last + 1:
-                    self.missing = True
+                    self.has_gap = True
                     break
                 self.last = record.seq
             fresh.append(record)
         return fresh
 
     async def _receive(self) -> Sequence[Record]:
-        if not self.missing:
+        if not self.has_gap:
             try:
                 async with asyncio.timeout(self._poll):
                     return await anext(self._live)
             except TimeoutError:
                 pass
-        self.missing = False
+        self.has_gap = False
         try:
             return await self._journal.read(self._run, self.last)
         except StoreError as error:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
-from headrace.engine import Driver, World
+from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, TooManyRequests
 from headrace.ids import new_id
 from headrace.kernel.events import (
@@ -30,7 +30,7 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.retry import fork
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
 from headrace.ports import Queue, Storage
@@ -38,11 +38,11 @@ from headrace.rate_limits import Limiter
 from headrace.runs.feed import RecordFeed
 from headrace.runs.submission import Submission
 
-NUMBERS = 100  # numbers given to a message that other processes were faster with, before it is refused
+MAX_NUMBER_CONFLICTS = 100  # numbers given to a message that other processes were faster with, before it is refused
 POLL_SECONDS = 5.0  # after which a follower that receives nothing reads the journal: the bus may have lost records
 
 
-class Submitted(NamedTuple):
+class SubmittedRun(NamedTuple):
     """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch; `message`: whether it
     answers one, of this conversation if there is one."""
 
@@ -55,7 +55,7 @@ class Submitted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRun:
     """A run under way, followed from its first record."""
 
     run: RunId
@@ -79,29 +79,29 @@ class RunService:
     def __init__(
         self,
         apps: Apps,
-        world: World,
+        environment: EngineEnvironment,
         queue: Queue,
         storage: Storage,
         max_active: int = 0,
         limiter: Limiter | None = None,
     ) -> None:
         self.apps = apps
-        self.world = world
+        self.environment = environment
         self.queue = queue
         self.runs = storage.runs
         self.conversations = storage.conversations
         self.leases = storage.leases
         self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
         self.limiter = limiter  # None: nothing else is limited
-        self._active: Counter[str] = Counter()
+        self._callers: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by this process's workers
         self.draining = False  # the process is about to end: no more runs are taken in
         self._handover: dict[RunId, list[Record]] = {}
-        self._numbering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
+        self._number_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
 
     # ------------------------------------------------------------------------------------------------------ submit
 
-    async def submit(self, submission: Submission, run: RunId | None = None) -> Submitted:
+    async def submit(self, submission: Submission, run: RunId | None = None) -> SubmittedRun:
         """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
         there is already is left as it is, and told of. Two messages of one conversation at once get two numbers, and
         run in their order; TooManyRequests for one that others are faster than again and again."""
@@ -109,31 +109,31 @@ class RunService:
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
             await self._admit(run, app, known=known)
-            return await self._enqueue(submission.records(self.world.clock(), run))
+            return await self._enqueue(submission.records(self.environment.clock(), run))
         # the journal gives a number once; within a process they wait for each other, so that few come second
-        async with self._numbering.setdefault(conversation, asyncio.Lock()):
+        async with self._number_locks.setdefault(conversation, asyncio.Lock()):
             await self._admit(run, app, known=known)
             if submission.new_conversation is not None:  # what is refused leaves no conversation behind
                 await self.conversations.add_conversation(*submission.new_conversation)
-            for _ in range(NUMBERS):
+            for _ in range(MAX_NUMBER_CONFLICTS):
                 newest, _ = await self.conversations.messages(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
                 with suppress(SequenceConflict):  # another process was faster, and its message comes first
-                    return await self._enqueue(submission.records(self.world.clock(), run, number))
+                    return await self._enqueue(submission.records(self.environment.clock(), run, number))
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
-    async def retry(self, run: RunId, new: RunId | None = None) -> Submitted:
+    async def retry(self, run: RunId, new: RunId | None = None) -> SubmittedRun:
         """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
         had finished, and goes on from there, in the same version and with the same inputs.
         NotFound for an unknown run; 409 `not_retryable` for one that has not ended, or ended well."""
-        records = await self.world.journal.read(run)
+        records = await self.environment.journal.read(run)
         if not records:
             raise NotFound(f"Workflow run not found with id: {run}")
-        old, end = records[0].event, _last(records)
+        old, end = records[0].event, _last_event(records)
         assert isinstance(old, RunQueued)
         if not isinstance(end, RunEnded) or end.status not in ("failed", "stopped"):
             raise RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409)
-        known, new, now = new is not None, new or new_id(), self.world.clock()
+        known, new, now = new is not None, new or new_id(), self.environment.clock()
         queued = replace(
             old,
             task=new_id(),
@@ -149,17 +149,17 @@ class RunService:
         this id may exist already."""
         if self.draining:
             raise ServerDraining
-        if self.limiter is not None and (found := await self.apps.find(app)) is not None:
-            await self.limiter.admit(run, found, known=known)
+        if self.limiter is not None and (app_record := await self.apps.find(app)) is not None:
+            await self.limiter.admit(run, app_record, known=known)
 
-    async def _enqueue(self, records: Sequence[Record]) -> Submitted:
+    async def _enqueue(self, records: Sequence[Record]) -> SubmittedRun:
         """Writes down how a run begins, and wakes a worker for it; one of this id that there is already is told of.
         SequenceConflict where there is none, and its message's number is taken."""
         run = records[0].run
         try:
-            await self.world.journal.append(records)
+            await self.environment.journal.append(records)
         except SequenceConflict:
-            records = await self.world.journal.read(run)
+            records = await self.environment.journal.read(run)
             if not records:
                 raise
         else:
@@ -167,55 +167,55 @@ class RunService:
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         at, message = records[0].at, "query" in queued.system
-        return Submitted(run, queued.task, at, queued.version, message, queued.conversation)
+        return SubmittedRun(run, queued.task, at, queued.version, message, queued.conversation)
 
     @asynccontextmanager
-    async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[Started]:
+    async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
         `submit`. TooManyRequests where the app has as many callers waiting as it may."""
         app = submission.served.app.id
-        with self._counted(app):
+        with self._caller_slot(app):
             if run is None and submission.conversation is None and submission.answer is None:
-                async with self._new(submission) as started:
+                async with self._open_new(submission) as started:
                     yield started
             else:
                 # there may be one already, or one before it: nothing is to be driven before that is known
                 known = await self.submit(submission, run)
                 flow = await self.apps.flow(app, known.version)
-                yield Started(known.run, known.task, self.follow(known.run), flow)
+                yield StartedRun(known.run, known.task, self.follow(known.run), flow)
 
     @contextmanager
-    def _counted(self, app: str) -> Generator[None]:
+    def _caller_slot(self, app: str) -> Generator[None]:
         """One more caller of an app, as long as the block lasts. TooManyRequests if it has as many as it may."""
-        if self.max_active and self._active[app] >= self.max_active:
+        if self.max_active and self._callers[app] >= self.max_active:
             raise TooManyRequests(
                 "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
                 f"{app} is {self.max_active}."
             )
-        self._active[app] += 1
+        self._callers[app] += 1
         try:
             yield
         finally:
-            self._active[app] -= 1
+            self._callers[app] -= 1
 
     @asynccontextmanager
-    async def _new(self, submission: Submission) -> AsyncGenerator[Started]:
-        (record,) = submission.records(self.world.clock())
+    async def _open_new(self, submission: Submission) -> AsyncGenerator[StartedRun]:
+        (record,) = submission.records(self.environment.clock())
         queued = record.event
         assert isinstance(queued, RunQueued)
         await self._admit(record.run, queued.app)
-        async with self.world.bus.subscribe(record.run) as live:
-            written = asyncio.ensure_future(self.world.journal.append([record]))
+        async with self.environment.bus.subscribe(record.run) as live:
+            appended = asyncio.ensure_future(self.environment.journal.append([record]))
             # a worker of this process need not read back what is on its way to the disk: appends keep their order
             self._handover[record.run] = [record]
             await self.queue.put(record.run)
             # whoever is told of a run can ask for it; a caller who leaves does not end it
-            await asyncio.shield(written)
+            await asyncio.shield(appended)
             flow = submission.served.flow
-            records = self._live(record.run, live, [record], Mask(flow.secrets), 0)
-            yield Started(record.run, queued.task, records, flow)
+            records = self._live(record.run, live, [record], SecretMask(flow.secrets), 0)
+            yield StartedRun(record.run, queued.task, records, flow)
 
-    def take(self, run: RunId) -> list[Record] | None:
+    def take_handover(self, run: RunId) -> list[Record] | None:
         """The records of a run submitted in this process a moment ago; None: read the journal."""
         return self._handover.pop(run, None)
 
@@ -225,11 +225,11 @@ class RunService:
         """The run's records after a number, from the journal and then live, until it has ended (or has paused, unless
         `on_pause`: then on). Streamed text comes live and again in journaled pieces; `kernel.answer` tells them apart.
         NotFound for an unknown run."""
-        async with self.world.bus.subscribe(run) as live:
-            known = await self.world.journal.read(run)
+        async with self.environment.bus.subscribe(run) as live:
+            known = await self.environment.journal.read(run)
             if not known:
                 raise NotFound(f"Workflow run not found with id: {run}")
-            mask = await self._mask(known)
+            mask = await self._mask_of(known)
             async for record in self._live(run, live, known, mask, after, on_pause=on_pause):
                 yield record
 
@@ -238,12 +238,12 @@ class RunService:
         run: RunId,
         live: AsyncIterator[Sequence[Record]],
         known: Sequence[Record],
-        mask: Mask,
+        mask: SecretMask,
         after: int,
         *,
         on_pause: bool = False,
     ) -> AsyncIterator[Record]:
-        feed = RecordFeed(self.world.journal, run, live, known, POLL_SECONDS)
+        feed = RecordFeed(self.environment.journal, run, live, known, POLL_SECONDS)
         seq = 0
         while True:
             records = await feed.next()
@@ -253,19 +253,19 @@ class RunService:
                     yield mask.record(record) if mask else record
                 if isinstance(record.event, RunEnded):
                     return
-            if records and isinstance(records[-1].event, RunPaused) and not feed.missing and not on_pause:
+            if records and isinstance(records[-1].event, RunPaused) and not feed.has_gap and not on_pause:
                 return
 
-    async def _mask(self, records: Sequence[Record]) -> Mask:
+    async def _mask_of(self, records: Sequence[Record]) -> SecretMask:
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        return Mask((await self.apps.flow(queued.app, queued.version)).secrets)
+        return SecretMask((await self.apps.flow(queued.app, queued.version)).secrets)
 
     # --------------------------------------------------------------------------------------------------------- get
 
     async def get(self, run: RunId) -> RunView | None:
         """The run as it stands; None for an unknown one."""
-        records = await self.world.journal.read(run)
+        records = await self.environment.journal.read(run)
         if not records:
             return None
         queued = records[0].event
@@ -274,12 +274,12 @@ class RunService:
         if app is None:
             return None
         served = await self.apps.version(app, queued.version)
-        mask = Mask(served.flow.secrets)
-        shown = [mask.record(record) for record in records] if mask else records
+        mask = SecretMask(served.flow.secrets)
+        masked = [mask.record(record) for record in records] if mask else records
         summary = RunSummary(served.flow.graph)
-        for record in shown:
+        for record in masked:
             summary.apply(record)
-        return RunView(summary, served, shown)
+        return RunView(summary, served, masked)
 
     # ------------------------------------------------------------------------------------------------ stop, resume
 
@@ -297,18 +297,18 @@ class RunService:
 
     async def _command(self, run: RunId, event: Event) -> None:
         """Appends a command to a run that is driven elsewhere or by nobody, and wakes a worker for it."""
-        while records := await self.world.journal.read(run):
-            paused = isinstance(_last(records), RunPaused)
-            if isinstance(_last(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
+        while records := await self.environment.journal.read(run):
+            paused = isinstance(_last_event(records), RunPaused)
+            if isinstance(_last_event(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
                 return
-            record = Record(run, len(records) + 1, self.world.clock(), event)
+            record = Record(run, len(records) + 1, self.environment.clock(), event)
             with suppress(SequenceConflict):  # somebody was faster: look again
-                await self.world.journal.append([record])
+                await self.environment.journal.append([record])
                 self._handover.pop(run, None)
                 await self.queue.put(run)
                 return
 
 
-def _last(records: Sequence[Record]) -> Event:
+def _last_event(records: Sequence[Record]) -> Event:
     """What happened last, streamed text aside."""
     return next(record.event for record in reversed(records) if not isinstance(record.event, Delta))

@@ -55,10 +55,10 @@ class Submission:
             conversation=self.conversation,
             trace=self.trace,
         )
-        begun = [Record(run, 1, now, queued)]
+        records = [Record(run, 1, now, queued)]
         if self.answer is not None:
-            begun.append(Record(run, 2, now, RunEnded("succeeded", self.answer)))
-        return begun
+            records.append(Record(run, 2, now, RunEnded("succeeded", self.answer)))
+        return records
 
     def _system(self, run: RunId, now: float, number: int) -> dict[str, Value]:
         """What `sys.*` reads, in Dify's order."""

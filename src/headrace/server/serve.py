@@ -96,7 +96,7 @@ async def serve(
         )
 
         if telemetry.route:
-            api.add_route(METRICS_PATH, telemetry.route.answer, methods=["GET"], include_in_schema=False)
+            api.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"], include_in_schema=False)
 
         serving = Serving(
             tls=tls,

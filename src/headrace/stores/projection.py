@@ -186,7 +186,7 @@ def exchange_after(exchange: Message, event: Event, status: str) -> Message:
     """The exchange after an event that changed its run's status to this one (`RunRow.apply`)."""
     if not isinstance(event, RunEnded):
         return replace(exchange, status=status)
-    answer = event.outputs.get("answer") if event.said is None else event.said
+    answer = event.outputs.get("answer") if event.response_text is None else event.response_text
     return replace(
         exchange,
         status=status,

@@ -28,14 +28,14 @@ _PARAMETERS = {
 }
 
 
-class Asked(NamedTuple):
+class ModelSpan(NamedTuple):
     """What a span is called, and what it says of the model."""
 
     name: str
     attributes: Mapping[str, Any]
 
 
-def conventions(spec: NodeSpec, outcome: Outcome | None) -> Asked | None:
+def conventions(spec: NodeSpec, outcome: Outcome | None) -> ModelSpan | None:
     """What a node's span says of the model it asked; None for a node that asks none. Of one that failed, the workflow
     file tells what it would have asked."""
     if not spec.traits.calls_model:
@@ -48,7 +48,7 @@ def conventions(spec: NodeSpec, outcome: Outcome | None) -> Asked | None:
     mode = process.get("model_mode") or model.get("mode")
     operation = "text_completion" if mode == "completion" else "chat"
     provider = _PROVIDERS.get(provider, provider)
-    told: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": provider,
         "gen_ai.system": provider,  # what the conventions called it before
@@ -56,32 +56,32 @@ def conventions(spec: NodeSpec, outcome: Outcome | None) -> Asked | None:
         **_parameters(model.get("completion_params")),
     }
     if isinstance(outcome, NodeSucceeded):
-        told |= _used(outcome, process)
-    return Asked(f"{operation} {name}".rstrip(), told)
+        attributes |= _usage_attributes(outcome, process)
+    return ModelSpan(f"{operation} {name}".rstrip(), attributes)
 
 
-def _used(outcome: NodeSucceeded, process: Mapping[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _usage_attributes(outcome: NodeSucceeded, process: Mapping[str, Any]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
     if reason := process.get("finish_reason"):
-        told["gen_ai.response.finish_reasons"] = (str(reason),)
+        attributes["gen_ai.response.finish_reasons"] = (str(reason),)
     usage: Mapping[str, Any] = outcome.usage or {}
     if usage:
         currency, price = cost_of(usage)
-        told |= {
+        attributes |= {
             "gen_ai.usage.input_tokens": usage.get("prompt_tokens") or 0,
             "gen_ai.usage.output_tokens": usage.get("completion_tokens") or 0,
             "headrace.cost": price,
             "headrace.cost.currency": currency,
         }
     if (first := usage.get("time_to_first_token")) is not None:
-        told["headrace.time_to_first_token"] = first
-    return told
+        attributes["headrace.time_to_first_token"] = first
+    return attributes
 
 
 def _parameters(declared: Any) -> dict[str, Any]:
-    given = cast("dict[str, Any]", declared) if isinstance(declared, dict) else {}
+    params = cast("dict[str, Any]", declared) if isinstance(declared, dict) else {}
     return {
-        f"gen_ai.request.{name}": kind(given[name])
+        f"gen_ai.request.{name}": kind(params[name])
         for name, kind in _PARAMETERS.items()
-        if isinstance(given.get(name), int | float)
+        if isinstance(params.get(name), int | float)
     }

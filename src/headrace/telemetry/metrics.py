@@ -17,8 +17,8 @@ from headrace.kernel.path import Path
 from headrace.kernel.status import STOPPED, node_status
 from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.ports import Callback
-from headrace.telemetry.prometheus import Counted, Labels, Spread
-from headrace.telemetry.run_tracker import Followed, Outcome, cost_of
+from headrace.telemetry.prometheus import Counter, Histogram, Labels
+from headrace.telemetry.run_tracker import Outcome, TrackedRun, cost_of
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
@@ -33,29 +33,29 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.runs = Counted("headrace_runs", "Runs that ended here.", (*_APP, "status"))
-        self.run_seconds = Spread(
+        self.runs = Counter("headrace_runs", "Runs that ended here.", (*_APP, "status"))
+        self.run_seconds = Histogram(
             "headrace_run_duration_seconds",
             "From when a run was asked for until it ended, waiting and pauses included.",
             (*_APP, "status"),
             _LONG,
         )
-        self.wait_seconds = Spread(
+        self.wait_seconds = Histogram(
             "headrace_run_wait_seconds", "From when a run was asked for until it was first taken up.", (), _SHORT
         )
-        self.nodes = Counted("headrace_nodes", "Nodes that ended, or were skipped.", ("type", "status"))
-        self.node_seconds = Spread("headrace_node_duration_seconds", "How long nodes took.", ("type",), _LONG)
-        self.retries = Counted("headrace_node_retries", "Attempts that failed and were followed by another.", ("type",))
-        self.tokens = Counted("headrace_tokens", "Tokens that models were sent and answered with.", (*_MODEL, "kind"))
-        self.cost = Counted("headrace_cost", "What models were paid.", (*_MODEL, "currency"))
-        self.requests = Counted("headrace_http_requests", "Requests answered.", ("route", "method", "status"))
-        self.request_seconds = Spread(
+        self.nodes = Counter("headrace_nodes", "Nodes that ended, or were skipped.", ("type", "status"))
+        self.node_seconds = Histogram("headrace_node_duration_seconds", "How long nodes took.", ("type",), _LONG)
+        self.retries = Counter("headrace_node_retries", "Attempts that failed and were followed by another.", ("type",))
+        self.tokens = Counter("headrace_tokens", "Tokens that models were sent and answered with.", (*_MODEL, "kind"))
+        self.cost = Counter("headrace_cost", "What models were paid.", (*_MODEL, "currency"))
+        self.requests = Counter("headrace_http_requests", "Requests answered.", ("route", "method", "status"))
+        self.request_seconds = Histogram(
             "headrace_http_request_duration_seconds",
             "How long requests took: until the answer's end, or the beginning of a stream.",
             ("route", "method"),
             _SHORT,
         )
-        self.callbacks = Counted("headrace_callbacks", "Callbacks delivered, or given up.", ("status",))
+        self.callbacks = Counter("headrace_callbacks", "Callbacks delivered, or given up.", ("status",))
         self.streams = 0
         self.gauges: list[tuple[str, str, Callable[[], float | None]]] = [
             ("headrace_http_streams_open", "Event streams that are being sent.", lambda: self.streams)
@@ -80,7 +80,7 @@ class Metrics:
             if now is not None:
                 yield GaugeMetricFamily(name, told, value=now)
         for each in vars(self).values():
-            if isinstance(each, Counted | Spread):
+            if isinstance(each, Counter | Histogram):
                 yield each.family()
 
     def describe(self) -> Sequence[Metric]:
@@ -89,29 +89,31 @@ class Metrics:
 
     # ------------------------------------------------------------------------------------------------ runs and nodes
 
-    def taken(self, run: Followed, records: Sequence[Record]) -> None:
+    def on_acquired(self, run: TrackedRun, records: Sequence[Record]) -> None:
         pass
 
-    def started(self, run: Followed, at: float) -> None:
-        self.wait_seconds.add((), at - run.began)
+    def on_started(self, run: TrackedRun, at: float) -> None:
+        self.wait_seconds.add((), at - run.queued_at)
 
-    def retried(self, run: Followed, record: Record) -> None:
+    def on_node_retried(self, run: TrackedRun, record: Record) -> None:
         assert isinstance(record.event, NodeRetried)
-        self.retries.add((run.kind(record.event.path),))
+        self.retries.add((run.node_type(record.event.path),))
 
-    def skipped(self, run: Followed, path: Path) -> None:
-        self.nodes.add((run.kind(path), "skipped"))
+    def on_node_skipped(self, run: TrackedRun, path: Path) -> None:
+        self.nodes.add((run.node_type(path), "skipped"))
 
-    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+    def on_node_ended(
+        self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
+    ) -> None:
         if not live:
             return
-        kind = run.kind(node.path)
+        kind = run.node_type(node.path)
         self.nodes.add((kind, status_of(outcome)))
         self.node_seconds.add((kind,), at - node.started_at)
-        if isinstance(outcome, NodeSucceeded) and outcome.usage and not run.container(node.path):
-            self._spent(outcome)
+        if isinstance(outcome, NodeSucceeded) and outcome.usage and not run.is_container(node.path):
+            self._add_usage(outcome)
 
-    def _spent(self, outcome: NodeSucceeded) -> None:
+    def _add_usage(self, outcome: NodeSucceeded) -> None:
         usage: Any = outcome.usage
         model = model_of(outcome)
         self.tokens.add((*model, "prompt"), usage.get("prompt_tokens") or 0)
@@ -119,20 +121,20 @@ class Metrics:
         currency, price = cost_of(usage)
         self.cost.add((*model, currency), price)
 
-    def round(self, run: Followed, container: Path, index: int, which: RoundTrace, *, live: bool) -> None:
+    def on_round_ended(self, run: TrackedRun, container: Path, index: int, round_: RoundTrace, *, live: bool) -> None:
         pass
 
-    def ended(self, run: Followed, at: float, event: RunEnded) -> None:
+    def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
         labels = (run.queued.app, run.name, event.status)
         self.runs.add(labels)
-        self.run_seconds.add(labels, at - run.began)
+        self.run_seconds.add(labels, at - run.queued_at)
 
-    def left(self, run: Followed) -> None:
+    def on_released(self, run: TrackedRun) -> None:
         pass
 
     # ----------------------------------------------------------------------------------------------------- callbacks
 
-    def called_back(self, callback: Callback) -> None:
+    def on_callback(self, callback: Callback) -> None:
         """A callback has been tried."""
         if callback.status != "pending":
             self.callbacks.add((callback.status,))

@@ -69,7 +69,7 @@ def secrets_in(environ: Mapping[str, str]) -> set[str]:
     return {value for value in found if len(value) >= _LONG_ENOUGH}
 
 
-class Scrubbing(logging.Formatter):
+class ScrubbingFormatter(logging.Formatter):
     """Another formatter's lines, scrubbed."""
 
     def __init__(self, inner: logging.Formatter, scrubber: Scrubber) -> None:

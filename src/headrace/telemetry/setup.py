@@ -16,9 +16,9 @@ from headrace.runs.service import RunService
 from headrace.settings import Settings
 from headrace.telemetry.logs import RUN
 from headrace.telemetry.metrics import Metrics
-from headrace.telemetry.run_tracker import Following, ObservedBus, Sink
+from headrace.telemetry.run_tracker import ObservedBus, RunTracker, Sink
 from headrace.telemetry.scrubbing import Scrubber
-from headrace.telemetry.web import MetricsRoute, Web
+from headrace.telemetry.web import MetricsRoute, RequestTelemetry
 
 if TYPE_CHECKING:
     from headrace.telemetry.spans import Spans
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 METRICS_PATH = "/metrics"
 
-_LOOK_SECONDS = 5.0  # what is asked of the database for /metrics is as old as this, at most
-_PATIENCE_SECONDS = 2.0  # for the database's answer
+_MAX_AGE_SECONDS = 5.0  # what is asked of the database for /metrics is as old as this, at most
+_TIMEOUT_SECONDS = 2.0  # for the database's answer
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -46,12 +46,12 @@ class Telemetry:
         self._token = None if settings.metrics.lower() in ON | OFF else settings.metrics
         scrubber.learn([self._token] if self._token else [])
         sinks: Sequence[Sink] = [each for each in (self.metrics, self._spans) if each is not None]
-        self.following = Following(sinks)
-        self.web = Web(self.metrics, access_log=settings.access_log)
+        self.tracker = RunTracker(sinks)
+        self.web = RequestTelemetry(self.metrics, access_log=settings.access_log)
         self._run_service: RunService | None = None
         self._unfinished: int | None = None
-        self._looked = 0.0
-        self._looking = asyncio.Lock()
+        self._counted_at = 0.0
+        self._count_lock = asyncio.Lock()
 
     async def aclose(self) -> None:
         """Sends what is still to be sent."""
@@ -60,29 +60,29 @@ class Telemetry:
 
     def bus(self, bus: Bus) -> Bus:
         """A bus whose records are heard here, too."""
-        return ObservedBus(bus, self.following.publish)
+        return ObservedBus(bus, self.tracker.on_records)
 
     # ------------------------------------------------------------------------------------------------------- hearing
 
-    def take_up(self, records: Sequence[Record], flow: Flow | None) -> None:
+    def on_acquired(self, records: Sequence[Record], flow: Flow | None) -> None:
         """For the worker, from within the task of the run."""
         if flow is not None and flow.secrets:
             self._scrubber.learn(flow.secrets)
-        self.following.take_up(records, flow)
-        run = self.following.find(records[0].run)
+        self.tracker.on_acquired(records, flow)
+        run = self.tracker.find(records[0].run)
         RUN.set((run.run, run.queued.app) if run else None)
 
-    def let_go(self, run: RunId) -> None:
-        self.following.let_go(run)
+    def on_released(self, run: RunId) -> None:
+        self.tracker.on_released(run)
 
-    def called_back(self, callback: Callback) -> None:
+    def on_callback(self, callback: Callback) -> None:
         """For the webhook sender."""
         if self.metrics is not None:
-            self.metrics.called_back(callback)
+            self.metrics.on_callback(callback)
 
     # ----------------------------------------------------------------------------------------------------- /metrics
 
-    def look_at(self, run_service: RunService, queue: Sized | None = None) -> None:
+    def observe_service(self, run_service: RunService, queue: Sized | None = None) -> None:
         """Where to look for what is waiting. `queue`: one of this process, which knows how many runs are in it."""
         self._run_service = run_service
         if self.metrics is None:
@@ -102,22 +102,22 @@ class Telemetry:
     @property
     def route(self) -> MetricsRoute | None:
         """What answers `METRICS_PATH`; None where metrics are off."""
-        return None if self.metrics is None else MetricsRoute(self.metrics, self._look, self._token)
+        return None if self.metrics is None else MetricsRoute(self.metrics, self._count_unfinished, self._token)
 
-    async def _look(self) -> None:
+    async def _count_unfinished(self) -> None:
         """Asks the journal how many runs are unfinished. Where it does not answer, that is not told."""
-        async with self._looking:
-            fresh = self._unfinished is not None and time.monotonic() - self._looked < _LOOK_SECONDS
+        async with self._count_lock:
+            fresh = self._unfinished is not None and time.monotonic() - self._counted_at < _MAX_AGE_SECONDS
             if self._run_service is None or fresh:
                 return
             try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    self._unfinished = len(await self._run_service.world.journal.unfinished())
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                    self._unfinished = len(await self._run_service.environment.journal.unfinished())
             except (StoreError, TimeoutError) as error:
                 level = error.level if isinstance(error, StoreError) else logging.WARNING
                 logger.log(level, "the journal does not tell how many runs are unfinished: %s", error or "too slow")
                 self._unfinished = None
-            self._looked = time.monotonic()
+            self._counted_at = time.monotonic()
 
 
 ON, OFF = frozenset({"on", "true", "yes", "1", ""}), frozenset({"off", "false", "no", "0"})

@@ -44,15 +44,15 @@ from opentelemetry.trace import (
 from headrace import __version__
 from headrace.kernel.events import NodeFailed, NodeRetried, Record, RunEnded, RunId
 from headrace.kernel.path import Path, round_path, split
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.telemetry.genai import conventions
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Followed, Outcome
+from headrace.telemetry.run_tracker import Outcome, TrackedRun
 
 logger = logging.getLogger(__name__)
 
-UNSENT_SECONDS = 10.0  # of what ended that long before a crash it is not known whether it had been sent
+RESEND_SECONDS = 10.0  # of what ended that long before a crash it is not known whether it had been sent
 FLUSH_SECONDS = 2.0  # for what is still to be sent when the process ends
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
@@ -61,14 +61,14 @@ _UNSET = Status(StatusCode.UNSET)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
-class _Traced(NamedTuple):
+class _RunSpan(NamedTuple):
     """A run's place in its trace. `mask` hides the workflow's secrets; what ended after `unsent`, before this process
     took the run up, is to be told (again)."""
 
     trace: int
     parent: SpanContext | None
-    mask: Mask
-    unsent: float
+    mask: SecretMask
+    resend_after: float
 
 
 class Spans:
@@ -85,7 +85,7 @@ class Spans:
         self._sampler = TracerProvider(resource=self._resource, shutdown_on_exit=False).sampler
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None)
         self._processor = BatchSpanProcessor(exporter)
-        self._runs: dict[RunId, _Traced] = {}
+        self._runs: dict[RunId, _RunSpan] = {}
 
     async def aclose(self) -> None:
         """Sends what is still to be sent, as long as that does not take too long."""
@@ -105,76 +105,78 @@ class Spans:
 
     # --------------------------------------------------------------------------------------------------------- sink
 
-    def taken(self, run: Followed, records: Sequence[Record]) -> None:
+    def on_acquired(self, run: TrackedRun, records: Sequence[Record]) -> None:
         trace, parent = origin(run.run, run.queued.trace)
         seen = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
         sampling = self._sampler.should_sample(seen, trace, run.name, SpanKind.SERVER)
         if sampling.decision != Decision.RECORD_AND_SAMPLE:
             return
         # what a retry has of the run before was told with that one; a run's own nodes come after it was asked for
-        unsent = max(records[-1].at - UNSENT_SECONDS, run.began)
-        self._runs[run.run] = _Traced(trace, parent, Mask(run.flow.secrets if run.flow else ()), unsent)
+        unsent = max(records[-1].at - RESEND_SECONDS, run.queued_at)
+        self._runs[run.run] = _RunSpan(trace, parent, SecretMask(run.flow.secrets if run.flow else ()), unsent)
 
-    def started(self, run: Followed, at: float) -> None:
+    def on_started(self, run: TrackedRun, at: float) -> None:
         pass
 
-    def retried(self, run: Followed, record: Record) -> None:
+    def on_node_retried(self, run: TrackedRun, record: Record) -> None:
         pass
 
-    def skipped(self, run: Followed, path: Path) -> None:
+    def on_node_skipped(self, run: TrackedRun, path: Path) -> None:
         pass
 
-    def node(self, run: Followed, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool) -> None:
+    def on_node_ended(
+        self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
+    ) -> None:
         traced, path = self._runs.get(run.run), node.path
         spec = run.spec(path)
-        if traced is None or spec is None or (not live and at <= traced.unsent):
+        if traced is None or spec is None or (not live and at <= traced.resend_after):
             return
-        asked = conventions(spec, outcome)
-        told: dict[str, Any] = {
+        model_span = conventions(spec, outcome)
+        attributes: dict[str, Any] = {
             "headrace.run.id": run.run,
             "headrace.node.id": spec.id,
             "headrace.node.path": path,
-            "headrace.node.type": run.kind(path),
+            "headrace.node.type": run.node_type(path),
             "headrace.node.title": spec.title,
             "headrace.status": status_of(outcome),
         }
-        if asked is not None:
-            told |= asked.attributes
+        if model_span is not None:
+            attributes |= model_span.attributes
         status = _UNSET
         if isinstance(outcome, NodeFailed):
-            told["error.type"] = outcome.kind
+            attributes["error.type"] = outcome.kind
             status = Status(StatusCode.ERROR, traced.mask.text(outcome.error))
         self._send(
             run,
             traced,
-            asked.name if asked else f"{spec.type} {spec.title}".rstrip(),
+            model_span.name if model_span else f"{spec.type} {spec.title}".rstrip(),
             path,
             split(path)[0],
             node.started_at,
             at,
-            told,
-            kind=SpanKind.CLIENT if asked or spec.traits.calls_service else SpanKind.INTERNAL,
+            attributes,
+            kind=SpanKind.CLIENT if model_span or spec.traits.calls_service else SpanKind.INTERNAL,
             status=status,
             events=[_retry(each, traced.mask) for each in node.retries],
         )
 
-    def round(self, run: Followed, container: Path, index: int, which: RoundTrace, *, live: bool) -> None:
+    def on_round_ended(self, run: TrackedRun, container: Path, index: int, round_: RoundTrace, *, live: bool) -> None:
         traced = self._runs.get(run.run)
         spec = run.spec(container)
-        if traced is None or spec is None or (not live and which.ended_at <= traced.unsent):
+        if traced is None or spec is None or (not live and round_.ended_at <= traced.resend_after):
             return
-        told = {"headrace.run.id": run.run, "headrace.node.id": spec.id, "headrace.round": index}
+        attributes = {"headrace.run.id": run.run, "headrace.node.id": spec.id, "headrace.round": index}
         name = f"{spec.type} {spec.title} round".strip()
         path = round_path(container, index)
-        status = Status(StatusCode.ERROR) if which.failed else _UNSET
-        self._send(run, traced, name, path, container, which.started_at, which.ended_at, told, status=status)
+        status = Status(StatusCode.ERROR) if round_.failed else _UNSET
+        self._send(run, traced, name, path, container, round_.started_at, round_.ended_at, attributes, status=status)
 
-    def ended(self, run: Followed, at: float, event: RunEnded) -> None:
+    def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
         traced = self._runs.get(run.run)
         if traced is None:
             return
         queued = run.queued
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "headrace.run.id": run.run,
             "headrace.app.id": queued.app,
             "headrace.app.name": run.name,
@@ -185,30 +187,32 @@ class Spans:
             "headrace.steps": event.steps,
         }
         if queued.conversation is not None:
-            told["gen_ai.conversation.id"] = queued.conversation
+            attributes["gen_ai.conversation.id"] = queued.conversation
         if len(run.cost) == 1:  # prices in two currencies make no sum
-            (told["headrace.cost.currency"],) = run.cost
-            (told["headrace.cost"],) = run.cost.values()
+            (attributes["headrace.cost.currency"],) = run.cost
+            (attributes["headrace.cost"],) = run.cost.values()
         status = _UNSET
         if event.status == "failed":
             status = Status(StatusCode.ERROR, traced.mask.text(event.error or ""))
         links: list[Link] = []
         if queued.retry_of is not None:
-            told["headrace.retry_of"] = queued.retry_of
+            attributes["headrace.retry_of"] = queued.retry_of
             before, _ = origin(queued.retry_of, queued.trace)
             links.append(Link(_context(before, span_id(queued.retry_of))))
         name = f"run {run.name}"
-        self._send(run, traced, name, "", "", run.began, at, told, kind=SpanKind.SERVER, status=status, links=links)
+        self._send(
+            run, traced, name, "", "", run.queued_at, at, attributes, kind=SpanKind.SERVER, status=status, links=links
+        )
 
-    def left(self, run: Followed) -> None:
+    def on_released(self, run: TrackedRun) -> None:
         self._runs.pop(run.run, None)
 
     # ------------------------------------------------------------------------------------------------------ sending
 
     def _send(
         self,
-        run: Followed,
-        traced: _Traced,
+        run: TrackedRun,
+        traced: _RunSpan,
         name: str,
         path: Path,
         outside: Path,
@@ -243,14 +247,14 @@ class Spans:
 
 def origin(run: RunId, traceparent: str | None) -> tuple[int, SpanContext | None]:
     """The id of a run's trace, and the caller's span; a trace without a caller has the run's id."""
-    found = _TRACEPARENT.fullmatch(traceparent or "")
-    if found is None:
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    if match is None:
         try:
             return UUID(run).int, None
         except ValueError:
             return int.from_bytes(blake2b(run.encode(), digest_size=16).digest()), None
-    trace = int(found[1], 16)
-    return trace, SpanContext(trace, int(found[2], 16), is_remote=True, trace_flags=TraceFlags(int(found[3], 16) & 1))
+    trace = int(match[1], 16)
+    return trace, SpanContext(trace, int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16) & 1))
 
 
 def span_id(run: RunId, path: Path = "") -> int:
@@ -262,15 +266,15 @@ def _context(trace: int, span: int) -> SpanContext:
     return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED)
 
 
-def _retry(record: Record, mask: Mask) -> Event:
+def _retry(record: Record, mask: SecretMask) -> Event:
     event = record.event
     assert isinstance(event, NodeRetried)
-    told: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "exception.type": event.kind,
         "exception.message": mask.text(event.error),
         "headrace.attempt": event.attempt,
     }
-    return Event("exception", told, timestamp=_nanoseconds(record.at))
+    return Event("exception", attributes, timestamp=_nanoseconds(record.at))
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -18,13 +18,13 @@ from headrace.telemetry.metrics import Metrics
 logger = logging.getLogger("headrace.access")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-HUNG_UP = 499  # nobody was left to be answered
+CLIENT_CLOSED_REQUEST = 499  # nobody was left to be answered
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STREAMED = b"text/event-stream"
 _BEGAN, _STATUS, _STREAM = "headrace.began", "headrace.status", "headrace.stream"
 
 
-class Web:
+class RequestTelemetry:
     """Hears of requests from `RequestContext`. `access_log`: a line for each."""
 
     def __init__(self, metrics: Metrics | None, *, access_log: bool = False) -> None:
@@ -46,7 +46,7 @@ class Web:
     def on_done(self, scope: Scope) -> None:
         """It is over, whatever became of it."""
         now = time.perf_counter()
-        began, status, stream = scope[_BEGAN], scope.get(_STATUS, HUNG_UP), scope.get(_STREAM)
+        began, status, stream = scope[_BEGAN], scope.get(_STATUS, CLIENT_CLOSED_REQUEST), scope.get(_STREAM)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unmatched")
         if self._metrics:
@@ -67,16 +67,16 @@ def _client(scope: Scope) -> str | None:
 class MetricsRoute:
     """`/metrics`. With a `token`, whoever asks must bear it. `look` refreshes what is looked up, and may wait."""
 
-    def __init__(self, metrics: Metrics, look: Callable[[], Awaitable[None]], token: str | None = None) -> None:
+    def __init__(self, metrics: Metrics, refresh: Callable[[], Awaitable[None]], token: str | None = None) -> None:
         self._metrics = metrics
-        self._look = look
+        self._refresh = refresh
         self._token = token
 
-    async def answer(self, request: Request) -> Response:
+    async def endpoint(self, request: Request) -> Response:
         if self._token is not None:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             known = hmac.compare_digest(given.strip().encode(), self._token.encode())
             if scheme.lower() != "bearer" or not known:
                 raise Unauthorized("The token for metrics is missing or wrong.")
-        await self._look()
+        await self._refresh()
         return Response(self._metrics.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE})

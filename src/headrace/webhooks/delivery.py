@@ -85,7 +85,7 @@ class WebhookSender:
         self._secret = secret
         self._policy = policy or DeliveryPolicy()
         self._watch = watch
-        self._clock = run_service.world.clock
+        self._clock = run_service.environment.clock
         self._claims = claims
         self._unclaimed: set[str] = set()  # claims that are to be released
         self._room = asyncio.Semaphore(self._policy.concurrency)

@@ -80,7 +80,7 @@ class AnnotationRoutes(Routes):
         """
         served = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
-        now = self.api.run_service.world.clock()
+        now = self.api.run_service.environment.clock()
         annotation = Annotation(str(uuid4()), served.app.id, fields["question"], fields["answer"], 0, now)
         await self.api.annotations.add(annotation)
         return json_response(_response(annotation), 201)

@@ -15,7 +15,7 @@ from headrace.api.dify.schemas.events import ErrorData
 from headrace.api.dify.schemas.message_events import MessageData, MessageEndData, MessageFileData
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT
-from headrace.kernel.events import THOUGHT, NodeSucceeded, Record, RunEnded, RunId
+from headrace.kernel.events import REASONING, NodeSucceeded, Record, RunEnded, RunId
 from headrace.kernel.status import FAILED
 from headrace.node import Flow
 from headrace.values import File, Value
@@ -39,7 +39,7 @@ class ChatEvents(RunEvents):
         self._reply.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
-        self._reply.on_text([text for text in self._texts if text.selector[1] != THOUGHT], record.at)
+        self._reply.on_text([text for text in self._texts if text.selector[1] != REASONING], record.at)
         for event in workflow_events:
             if event.event == "text_chunk":
                 events.append(self._message(event))

@@ -33,10 +33,10 @@ from headrace.kernel.events import (
     RunId,
     RunQueued,
 )
-from headrace.kernel.graph_response import Said
+from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.path import node_of
-from headrace.kernel.response_stream import Answer
-from headrace.kernel.secrets import Mask
+from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.status import FAILED
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
@@ -106,7 +106,7 @@ class Reply:
         if isinstance(record.event, NodeSucceeded):
             self._succeeded(record.event)
 
-    def on_text(self, texts: Sequence[Said], at: float) -> None:
+    def on_text(self, texts: Sequence[TextChunk], at: float) -> None:
         if any(text.strip() for text, *_ in texts):
             self._first_text_at = at if self._first_text_at is None else self._first_text_at
             self._last_text_at = at
@@ -193,10 +193,10 @@ class AnswerText:
 
     def __init__(self, flow: Flow) -> None:
         # an answer reads the environment directly, not from a record, so it is masked here
-        self._answer = Answer(flow.graph, {"env": Mask(flow.secrets).value(dict(flow.environment))})
+        self._answer = ResponseStream(flow.graph, {"env": SecretMask(flow.secrets).value(dict(flow.environment))})
         self._pieces: list[str] = []
 
-    def feed(self, record: Record) -> Sequence[Said]:
+    def feed(self, record: Record) -> Sequence[TextChunk]:
         """What a record adds to the answer."""
         texts = self._answer.apply(record)
         self._pieces += [text for text, *_ in texts]

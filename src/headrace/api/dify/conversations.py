@@ -21,7 +21,7 @@ from headrace.api.http.schema import Media
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.ports import Conversation, ConversationVariable, EndUser
 from headrace.values import Value, is_of, kind, plain
 
@@ -87,7 +87,7 @@ class ConversationRoutes(Routes):
         stored, more = await self.api.run_service.conversations.conversations(
             served.app.id, end_user.id, after=last, limit=limit, order=order
         )
-        mask = Mask(served.flow.secrets)
+        mask = SecretMask(served.flow.secrets)
         page: schemas.ConversationPage = {
             "limit": limit,
             "has_more": more,
@@ -109,7 +109,7 @@ class ConversationRoutes(Routes):
         """
         served, end_user, _ = await self._for_body(request)
         conversation = await self._conversation(request, served, end_user)
-        now = self.api.run_service.world.clock()
+        now = self.api.run_service.environment.clock()
         await self._save(replace(conversation, deleted=True, updated_at=now))
         return no_content()
 
@@ -135,9 +135,9 @@ class ConversationRoutes(Routes):
             raise InvalidParam("name is required when auto_generate is false")
         # as it is now: a run of it may have ended meanwhile
         conversation = await self._conversation(request, served, end_user)
-        renamed = replace(conversation, name=name, updated_at=self.api.run_service.world.clock())
+        renamed = replace(conversation, name=name, updated_at=self.api.run_service.environment.clock())
         await self._save(renamed)
-        return json_response(_response(renamed, Mask(served.flow.secrets)))
+        return json_response(_response(renamed, SecretMask(served.flow.secrets)))
 
     async def _save(self, changed: Conversation) -> None:
         """NotFound where it was deleted since it was read."""
@@ -179,7 +179,7 @@ class ConversationRoutes(Routes):
             if at is None:
                 raise InvalidParam("last_id: the conversation has no such variable")
             variables = variables[at + 1 :]
-        mask = Mask(served.flow.secrets)
+        mask = SecretMask(served.flow.secrets)
         page: schemas.ConversationVariablePage = {
             "limit": limit,
             "has_more": len(variables) > limit,
@@ -218,9 +218,9 @@ class ConversationRoutes(Routes):
             expected = _type_name(variable)
             message = f"Type mismatch: variable '{variable.name}' expects {expected}, but got {kind(value)} type"
             raise of_status(400, message)
-        changed = replace(variable, value=value, updated_at=self.api.run_service.world.clock())
+        changed = replace(variable, value=value, updated_at=self.api.run_service.environment.clock())
         await conversations.save_conversation_variable(changed)
-        return json_response(_variable(changed, Mask(served.flow.secrets)))
+        return json_response(_variable(changed, SecretMask(served.flow.secrets)))
 
     # ----------------------------------------------------------------------------------------------------- requests
 
@@ -245,7 +245,7 @@ class ConversationRoutes(Routes):
         return await self.api.chats.find(served.app.id, end_user.id, id_)
 
 
-def _response(conversation: Conversation, mask: Mask) -> schemas.Conversation:
+def _response(conversation: Conversation, mask: SecretMask) -> schemas.Conversation:
     return {
         "id": conversation.id,
         "name": mask.text(conversation.name),
@@ -257,7 +257,7 @@ def _response(conversation: Conversation, mask: Mask) -> schemas.Conversation:
     }
 
 
-def _variable(variable: ConversationVariable, mask: Mask) -> schemas.ConversationVariable:
+def _variable(variable: ConversationVariable, mask: SecretMask) -> schemas.ConversationVariable:
     value = mask.value(plain(variable.value))
     return {
         "id": variable.id,

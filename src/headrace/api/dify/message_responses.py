@@ -16,7 +16,7 @@ from headrace.api.dify.schemas.messages import CitedSource, ModelUsage, PastMess
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.status import ENDED_WELL
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
@@ -84,7 +84,7 @@ class Messages:
     async def show(self, served: Served, message: Message) -> MessageView:
         """A message of an app, whichever version of it answered."""
         flow = await self._flow(served, message)
-        mask = Mask(flow.secrets)
+        mask = SecretMask(flow.secrets)
         masked = replace(
             message,
             inputs=mask.value(dict(message.inputs)),
@@ -96,7 +96,7 @@ class Messages:
         )
         text, reply = AnswerText(flow), Reply(flow)
         error, latency = masked.error if message.status == "failed" else None, 0.0
-        for record in await self._run_service.world.journal.read(message.id):
+        for record in await self._run_service.environment.journal.read(message.id):
             record = mask.record(record)
             text.feed(record)
             reply.apply(record)

@@ -123,7 +123,7 @@ class MessageRoutes(Routes):
         )
         messages = [(await self.messages.show(served, shown)).message for shown in (*reversed(older), message)]
         turns = [Turn(message.query, message.answer) for message in messages if message.answer]
-        questions = await suggested(run_service.world.resources.models, served.flow, turns, end_user.session)
+        questions = await suggested(run_service.environment.resources.models, served.flow, turns, end_user.session)
         response: schemas.SuggestedQuestions = {"result": "success", "data": questions}
         return json_response(response)
 
@@ -154,7 +154,7 @@ class MessageRoutes(Routes):
         end_user = await self.api.apps.end_user(served.app, user_of(body))
         fields = parse(schemas.FeedbackRequest, body)
         message = await self._message(request, end_user)
-        conversations, now = self.api.run_service.conversations, self.api.run_service.world.clock()
+        conversations, now = self.api.run_service.conversations, self.api.run_service.environment.clock()
         known = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
         if (rating := fields.get("rating")) is not None:
             id_, created_at = (known.id, known.created_at) if known else (str(uuid4()), now)

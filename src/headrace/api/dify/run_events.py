@@ -36,7 +36,7 @@ from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.json import Inputs, encode
 from headrace.errors import InvalidParam
 from headrace.kernel.events import (
-    THOUGHT,
+    REASONING,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -48,10 +48,10 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
 )
-from headrace.kernel.graph_response import Said
+from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.path import is_top_level
-from headrace.kernel.response_stream import Answer
-from headrace.kernel.secrets import Mask
+from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.status import node_status
 from headrace.kernel.summary import RunLifecycle, RunSummary
 from headrace.kernel.trace import NodeTrace, RunTrace
@@ -112,10 +112,10 @@ class RunEvents:
         self.task = ""
         self._uuid = UUID(run)
         self._graph = flow.graph
-        self._texts: Sequence[Said] = ()  # that the last record added
+        self._texts: Sequence[TextChunk] = ()  # that the last record added
         # a response reads the environment directly, not from a record, so it is masked here
-        env = Mask(flow.secrets).value(dict(flow.environment))
-        self._answer = Answer(flow.graph, {"env": env}, thinking=True)
+        env = SecretMask(flow.secrets).value(dict(flow.environment))
+        self._answer = ResponseStream(flow.graph, {"env": env}, reasoning=True)
         self._after = after.seq
         self._skip = {0: after.sent, **dict(after.inside)}  # characters of each level
         self._summary = RunSummary(flow.graph)
@@ -154,7 +154,7 @@ class RunEvents:
                 self._skip.pop(level, None)
             if skip >= size:
                 continue
-            if selector[1] == THOUGHT:
+            if selector[1] == REASONING:
                 thought: ReasoningChunkData = {"reasoning": text[skip:], "node_id": selector[0], "is_final": not text}
                 events.append(StreamEvent("reasoning_chunk", thought, StreamPosition.beyond(at, sent)))
             else:

@@ -24,7 +24,7 @@ from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.kernel.events import Record, RunId, RunPaused
-from headrace.node import Flow, Unknown
+from headrace.node import Flow, UnknownNode
 from headrace.nodes.start import Start
 from headrace.runs.submission import Submission
 from headrace.values import File
@@ -46,7 +46,7 @@ async def run_submission(
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()
-    agent = next((node for node in flow.nodes.values() if isinstance(node, Unknown)), None)
+    agent = next((node for node in flow.nodes.values() if isinstance(node, UnknownNode)), None)
     if agent is not None and served.app.mode in BASIC:
         raise no_agents(agent.kind)
     inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))

@@ -142,7 +142,7 @@ class BatchRoutes(Routes):
                     lines.append(line)
             if not lines:
                 raise InvalidParam(_EMPTY)
-            now = self.api.run_service.world.clock()
+            now = self.api.run_service.environment.clock()
             app, version = served.app.id, served.version.id
             batch = Batch(id_ or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
             return _accepted(await batch_runner.add(batch, lines))

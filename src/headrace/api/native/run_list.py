@@ -93,4 +93,4 @@ class RunListRoutes(Routes):
         """`queued` or `running`, of an unfinished run: the list does not have that, so that a start costs no write."""
         if run in self.api.run_service.driving:
             return RUNNING
-        return status_of(await self.api.run_service.world.journal.read(run))
+        return status_of(await self.api.run_service.environment.journal.read(run))

@@ -34,7 +34,7 @@ from headrace.kernel.events import (
     RunQueued,
 )
 from headrace.kernel.path import is_top_level
-from headrace.kernel.secrets import Mask
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.status import FAILED
 from headrace.kernel.summary import RUN_EVENTS, RunSummary
 from headrace.node import Flow
@@ -58,7 +58,7 @@ class RunStatus:
         self.run = run
         self.summary = RunSummary(flow.graph)
         self._graph = flow.graph
-        self._mask = Mask(flow.secrets)
+        self._mask = SecretMask(flow.secrets)
         self._answer = AnswerText(flow) if flow.mode in MESSAGES else None
         self._changed = 0  # the last record that changed the response
         self._response: Response | None = None
@@ -160,7 +160,7 @@ class _WatchedRun:
 
     async def follow(self) -> None:
         try:
-            async with self._run_service.world.bus.subscribe(self.run) as live:
+            async with self._run_service.environment.bus.subscribe(self.run) as live:
                 await self._follow(live)
         except HeadraceError as error:  # the journal or the workflow cannot be read
             if not self.status.done():
@@ -173,7 +173,7 @@ class _WatchedRun:
             self.done.set()
 
     async def _follow(self, live: AsyncIterator[Sequence[Record]]) -> None:
-        records: Sequence[Record] = await self._run_service.world.journal.read(self.run)
+        records: Sequence[Record] = await self._run_service.environment.journal.read(self.run)
         if not records:
             self.status.set_result(None)
             return
@@ -181,7 +181,7 @@ class _WatchedRun:
         assert isinstance(queued, RunQueued)
         flow = await self._run_service.apps.flow(queued.app, queued.version)
         status = RunStatus(self.run, flow)
-        feed = RecordFeed(self._run_service.world.journal, self.run, live, records, _CHECK_SECONDS)
+        feed = RecordFeed(self._run_service.environment.journal, self.run, live, records, _CHECK_SECONDS)
         clock = asyncio.get_running_loop().time
         while not status.summary.ended:
             for record in await feed.next():

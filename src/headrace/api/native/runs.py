@@ -29,7 +29,7 @@ from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import RunId
-from headrace.runs.service import RunView, Submitted
+from headrace.runs.service import RunView, SubmittedRun
 from headrace.runs.submission import Submission
 from headrace.times import whole_seconds
 from headrace.values import Value
@@ -278,7 +278,7 @@ def _mode(request: Request, mode: str | None) -> str:
     return mode
 
 
-def _accepted(run: Submitted) -> Response:
+def _accepted(run: SubmittedRun) -> Response:
     body: AcceptedRun = {
         "task_id": run.task,
         "workflow_run_id": run.run,

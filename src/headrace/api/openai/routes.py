@@ -35,7 +35,7 @@ from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunId
 from headrace.nodes.start import Start
 from headrace.ports import App, EndUser
-from headrace.runs.service import Started
+from headrace.runs.service import StartedRun
 from headrace.runs.submission import Submission
 from headrace.values import Value
 
@@ -160,7 +160,7 @@ class OpenAIRoutes(Routes):
             raise completion.error
         return json_response(completion.whole())
 
-    async def _known(self, run: RunId) -> Started:
+    async def _known(self, run: RunId) -> StartedRun:
         """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
         if view is None:

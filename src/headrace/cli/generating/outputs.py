@@ -128,7 +128,7 @@ class _Typing:
         """The nodes whose run makes sure that one of the makers runs, too."""
         found: set[NodeId] = set()
         for node in reversed(self._order):
-            spec, edges = self._graph.nodes[node], self._graph.out.get(node, ())
+            spec, edges = self._graph.nodes[node], self._graph.edges_from.get(node, ())
             if node in makers:
                 found.add(node)
             elif not (spec.branching or spec.strategy == FAIL_BRANCH):
@@ -144,10 +144,10 @@ class _Typing:
     @cached_property
     def _order(self) -> Sequence[NodeId]:
         """The nodes, each after those that lead to it."""
-        waiting = dict(self._graph.arity)
+        waiting = dict(self._graph.in_degree)
         order = [node for node in self._graph.nodes if not waiting.get(node)]
         for node in order:  # grows meanwhile
-            for edge in self._graph.out.get(node, ()):
+            for edge in self._graph.edges_from.get(node, ()):
                 waiting[edge.target] -= 1
                 if not waiting[edge.target]:
                     order.append(edge.target)
@@ -155,7 +155,7 @@ class _Typing:
 
     @cached_property
     def _after(self) -> Mapping[NodeId, Sequence[NodeId]]:
-        return {node: [edge.target for edge in edges] for node, edges in self._graph.out.items()}
+        return {node: [edge.target for edge in edges] for node, edges in self._graph.edges_from.items()}
 
     @cached_property
     def _before(self) -> Mapping[NodeId, Sequence[NodeId]]:
