@@ -29,8 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import ContainerResult, ContainerRun
-from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeSpec, Piece, Traits
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Piece, Traits
 from headrace.kernel.variables import Variables, selectors
 from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value

@@ -15,7 +15,7 @@ from math import isfinite
 
 from headrace.background import Periodic
 from headrace.kernel.events import RunId
-from headrace.kernel.status import FINAL
+from headrace.kernel.summary import FINAL
 from headrace.ports import BlobStore, Claims, Pruned, Pruner
 
 logger = logging.getLogger(__name__)

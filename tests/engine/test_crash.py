@@ -16,7 +16,7 @@ from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Retry
-from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.response import ResponseStream
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.stores.memory import MemoryJournal
 from tests.engine.nests import REGISTRY as NESTS

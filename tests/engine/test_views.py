@@ -32,7 +32,7 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.path import is_top_level, node_of
+from headrace.kernel.graph import is_top_level, node_of
 from headrace.kernel.retry import fork
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow

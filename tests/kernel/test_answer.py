@@ -18,7 +18,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import Edge, Graph, NodeSpec
-from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.response import ResponseStream
 
 
 class Listener:

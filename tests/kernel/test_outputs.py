@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from headrace.kernel.graph import Edge, Graph, NodeSpec
-from headrace.kernel.outputs import execution_order
+from headrace.kernel.response import execution_order
 from headrace.node import Config, Context, Node, Result
 from tests.engine.worlds import Instant, Scripted, drive, flow
 

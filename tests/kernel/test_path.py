@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.kernel import path
+from headrace.kernel import graph
 
 
 @pytest.mark.parametrize(
@@ -13,12 +13,12 @@ def test_a_path_is_taken_apart_into_what_it_was_made_of(rounds: list[tuple[str, 
     prefix, containers = "", list[str]()
     for container, index in rounds:
         containers.append(prefix + container)
-        prefix = path.round_path(prefix + container, index)
+        prefix = graph.round_path(prefix + container, index)
     made = prefix + node
-    assert path.split(made) == (prefix, node)
-    assert path.node_of(made) == node
-    assert path.is_top_level(made) is (not rounds)
-    assert path.containers(made) == containers
-    assert path.rounds(made) == [(container, index) for container, (_, index) in zip(containers, rounds, strict=True)]
-    assert all(path.is_inside(made, container) for container in containers)
-    assert not path.is_inside(made, made)
+    assert graph.split(made) == (prefix, node)
+    assert graph.node_of(made) == node
+    assert graph.is_top_level(made) is (not rounds)
+    assert graph.containers(made) == containers
+    assert graph.rounds(made) == [(container, index) for container, (_, index) in zip(containers, rounds, strict=True)]
+    assert all(graph.is_inside(made, container) for container in containers)
+    assert not graph.is_inside(made, made)

@@ -17,7 +17,7 @@ from headrace import retention
 from headrace.adapters.files import FileStore
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunStarted
-from headrace.kernel.status import FINAL
+from headrace.kernel.summary import FINAL
 from headrace.main import service
 from headrace.ports import (
     Batch,

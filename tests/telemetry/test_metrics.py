@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.telemetry.prometheus import MAX_SERIES, OTHER, Counter, Histogram
+from headrace.telemetry.metrics import MAX_SERIES, OTHER, Counter, Histogram
 from tests.server.process import Serve
 from tests.telemetry import flows
 from tests.telemetry.peers import COMPLETION_TOKENS, PROMPT_TOKENS, Peers

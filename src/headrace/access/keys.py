@@ -89,7 +89,7 @@ class Access:
         self.catalog = catalog
         self.identity = identity
         self.clock = clock
-        self._keys: Cache[_Known | None] = Cache(_REMEMBERED, FRESH_SECONDS)  # by digest
+        self._keys: Cache[_Known | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)  # by digest
         self._used: dict[str, float] = {}  # by the key's id, when its use was last stored
         self._writing: set[asyncio.Task[None]] = set()
 

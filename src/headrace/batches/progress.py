@@ -10,8 +10,7 @@ from uuid import UUID, uuid5
 
 from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.status import FINAL
-from headrace.kernel.summary import RunLifecycle
+from headrace.kernel.summary import FINAL, RunLifecycle
 from headrace.ports import Batch, Batches, BatchLine
 from headrace.runs.service import RunService
 from headrace.values import Value

@@ -20,7 +20,7 @@ from headrace.batches.progress import BatchProgress, LineResult, pages, run_of, 
 from headrace.conversations.messages import CHATS, Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
-from headrace.kernel.status import FINAL, PAUSED, RUNNING, status_of
+from headrace.kernel.summary import FINAL, PAUSED, RUNNING, status_of
 from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, Principal, RunFilter
 from headrace.rate_limits import CURRENT_CALL, Call, LimitReached
 from headrace.runs.service import RunService

@@ -12,7 +12,7 @@ import click
 from headrace.cli.apps import json_option
 from headrace.cli.keys import Duration
 from headrace.cli.shared import FAILED, BadUsage, data_option, log_to_stderr, say, settings_of, table, wait_for
-from headrace.kernel.status import FINAL
+from headrace.kernel.summary import FINAL
 from headrace.retention import in_words
 
 if TYPE_CHECKING:

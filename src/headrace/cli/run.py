@@ -156,7 +156,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.json import encode
     from headrace.cli.screen import Quiet, screen
-    from headrace.kernel.status import ENDED_WELL
+    from headrace.kernel.summary import ENDED_WELL
     from headrace.runs.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))

@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import NO_TRAITS, SOURCE, Edge, Traits
-from headrace.kernel.path import ROUND_END, NodeId
+from headrace.kernel.graph import NO_TRAITS, ROUND_END, SOURCE, Edge, NodeId, Traits
 from headrace.kernel.variables import selectors
 from headrace.node import Config, ContainerNode, Node, Read, Registry
 from headrace.values import Selector, Value

@@ -14,8 +14,7 @@ from typing import cast
 from headrace.dsl.check import Draft, mapping
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
-from headrace.kernel.graph import Graph
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import Graph, NodeId
 from headrace.values import Value
 
 _MOST_PAIRS = 200_000  # of nodes, or of outputs of one name, that are looked at; what has more of them is not judged

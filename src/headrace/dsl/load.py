@@ -21,8 +21,7 @@ from headrace.dsl.typed_values import blank, fitted
 from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.containers import ContainerBody
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeSpec, Piece
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
 from headrace.node import Config, ContainerNode, DeclaredVariable, Flow, Node, Registry, UnknownNode
 from headrace.values import Value
 

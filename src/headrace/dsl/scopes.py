@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from headrace.dsl.check import Draft, Link, Report, identifier
 from headrace.errors import Problem
-from headrace.kernel.graph import Edge
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import Edge, NodeId
 
 MAX_CYCLES = 10  # told; a tangle has more of them than anyone wants to read
 Place = NodeId | None

@@ -7,6 +7,6 @@ texts    streamed text on its way to both
 
 from headrace.engine.driver import Driver
 from headrace.engine.environment import EngineEnvironment
-from headrace.engine.stream_buffer import FLUSH_SECONDS
+from headrace.engine.outbox import FLUSH_SECONDS
 
 __all__ = ["FLUSH_SECONDS", "Driver", "EngineEnvironment"]

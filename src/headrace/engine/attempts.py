@@ -14,7 +14,7 @@ from headrace.kernel.events import (
     RunPaused,
     RunResumed,
 )
-from headrace.kernel.path import Path
+from headrace.kernel.graph import Path
 from headrace.kernel.plan import node_failed
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result

@@ -23,8 +23,7 @@ from headrace.engine.attempts import (
     run_instant,
 )
 from headrace.engine.environment import EngineEnvironment
-from headrace.engine.outbox import Outbox
-from headrace.engine.stream_buffer import FLUSH_SECONDS, StreamBuffer
+from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
 from headrace.errors import NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
@@ -40,7 +39,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.path import NodeId, Path
+from headrace.kernel.graph import NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.state import State

@@ -12,9 +12,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import NodeFailed
-from headrace.kernel.graph import Graph
-from headrace.kernel.path import NodeId, Path, round_path
-from headrace.kernel.usage import UsageTotal
+from headrace.kernel.graph import Graph, NodeId, Path, round_path
+from headrace.kernel.summary import UsageTotal
 from headrace.kernel.variables import Variables
 from headrace.values import Value
 

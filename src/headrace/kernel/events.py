@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
-from headrace.kernel.path import Path
+from headrace.kernel.graph import Path
 from headrace.values import Value
 
 RunId: TypeAlias = str

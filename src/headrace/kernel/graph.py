@@ -12,11 +12,58 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from headrace.kernel.path import NodeId, Path, is_top_level, node_of, rounds
 from headrace.values import Selector, Value
 
 if TYPE_CHECKING:
     from headrace.kernel.containers import ContainerBody
+
+NodeId: TypeAlias = str
+Path: TypeAlias = str
+
+ROUND_END = "]/"
+"""Ends the part of a path that names a round; no node id contains it (see `dsl.check`)."""
+
+
+def is_top_level(path: Path) -> bool:
+    return ROUND_END not in path
+
+
+def split(path: Path) -> tuple[Path, NodeId]:
+    """(the round that the node is in, the node's id); the round is empty at the top level."""
+    round_, end, node = path.rpartition(ROUND_END)
+    return round_ + end, node
+
+
+def node_of(path: Path) -> NodeId:
+    """The id of the node that a path ends with."""
+    return path.rpartition(ROUND_END)[2]
+
+
+def round_path(container: Path, index: int) -> Path:
+    """The path of a container's round."""
+    return f"{container}[{index}{ROUND_END}"
+
+
+def rounds(path: Path) -> list[tuple[Path, int]]:
+    """The rounds that a path leads through, as (container, index), the outermost first."""
+    found: list[tuple[Path, int]] = []
+    end = path.find(ROUND_END)
+    while end >= 0:
+        begin = path.rindex("[", 0, end)
+        found.append((path[:begin], int(path[begin + 1 : end])))
+        end = path.find(ROUND_END, end + 1)
+    return found
+
+
+def containers(path: Path) -> list[Path]:
+    """The containers that a path leads through, the outermost first."""
+    return [container for container, _ in rounds(path)]
+
+
+def is_inside(path: Path, container: Path) -> bool:
+    """Whether a path leads through a round of this container."""
+    return path.startswith(f"{container}[")
+
 
 Piece: TypeAlias = str | Selector
 """A piece of a response: literal text, or the selector of a value to tell."""

@@ -27,8 +27,7 @@ from headrace.kernel.events import (
     NodeSucceeded,
     Record,
 )
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph
-from headrace.kernel.path import NodeId, Path
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, Path
 from headrace.kernel.reasoning import ReasoningStreams
 from headrace.kernel.variables import Variables
 from headrace.values import Selector, Value, markdown

@@ -21,10 +21,9 @@ from headrace.kernel.events import (
     RunEnded,
     RunStarted,
 )
-from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec
-from headrace.kernel.path import Path
+from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec, Path
 from headrace.kernel.state import State
-from headrace.kernel.status import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
+from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
 from headrace.values import Value
 
 MAX_PLANNED_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short

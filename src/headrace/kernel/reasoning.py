@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headrace.kernel.events import REASONING
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import NodeId
 
 
 class _NodeReasoning:

@@ -17,7 +17,7 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.path import Path, containers
+from headrace.kernel.graph import Path, containers
 
 
 def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:

@@ -37,9 +37,8 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Graph, NodeSpec
-from headrace.kernel.outputs import RunOutputs
-from headrace.kernel.path import NodeId, Path, split
+from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
+from headrace.kernel.response import RunOutputs
 from headrace.kernel.summary import RunSummary
 from headrace.values import Value
 

@@ -16,8 +16,7 @@ from headrace.kernel.events import (
     Record,
     RoundStarted,
 )
-from headrace.kernel.graph import Graph
-from headrace.kernel.path import NodeId, Path, is_top_level, rounds
+from headrace.kernel.graph import Graph, NodeId, Path, is_top_level, rounds
 from headrace.values import Value
 
 

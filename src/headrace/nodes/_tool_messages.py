@@ -8,7 +8,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from headrace.errors import NodeError
-from headrace.kernel.usage import UsageTotal
+from headrace.kernel.summary import UsageTotal
 from headrace.node import Context
 from headrace.ports.services import (
     BlobChunkMessage,

@@ -12,8 +12,7 @@ from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.containers import ContainerResult, ContainerRun
-from headrace.kernel.graph import Traits
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import NodeId, Traits
 from headrace.kernel.variables import Variables
 from headrace.node import SELECTOR, Config, ContainerNode, Context, Node, OutputType, Result, null_means_default
 from headrace.values import Value, kind

@@ -13,8 +13,7 @@ from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.kernel.conditions import decide
 from headrace.kernel.containers import ContainerResult, ContainerRun
-from headrace.kernel.graph import Traits
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import NodeId, Traits
 from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_means_default, reads_in
 from headrace.nodes.if_else import ConditionConfig, Junction

@@ -38,7 +38,7 @@ class RunObserver(Protocol):
 
 RECONCILE_SECONDS = 5.0
 RENEW_SECONDS = 3.0  # a few times before others take this worker for dead
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is tried again
+FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is tried again
 MAX_ATTEMPTS = 10  # of a run that fails for another reason than a database that is away
 
 
@@ -154,7 +154,7 @@ class Worker:
         transient = isinstance(error, StoreError) and error.transient
         if not transient and failures >= MAX_ATTEMPTS and await self._fail(run, error):
             return
-        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE) * uniform(0.8, 1.2)
+        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), MAX_PAUSE) * uniform(0.8, 1.2)
         level = error.level if isinstance(error, StoreError) else logging.ERROR
         trace = error if failures == 1 and not isinstance(error, StoreError | OSError) else None
         message = "run %s cannot be gone on with for now, and is tried again in %.0f s: %s"

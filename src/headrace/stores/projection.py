@@ -23,7 +23,7 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.status import PAUSED, RUNNING, status_after
+from headrace.kernel.summary import PAUSED, RUNNING, status_after
 from headrace.ports import Callback, ListedRun, Message
 from headrace.stores.encoding import clean
 from headrace.times import duration

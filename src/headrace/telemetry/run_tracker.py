@@ -24,10 +24,9 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.graph import NodeSpec
-from headrace.kernel.path import Path
+from headrace.kernel.graph import NodeSpec, Path
+from headrace.kernel.summary import price_of
 from headrace.kernel.trace import NodeTrace, RoundTrace, RunTrace
-from headrace.kernel.usage import price_of
 from headrace.node import Flow, UnknownNode
 from headrace.ports import Bus
 

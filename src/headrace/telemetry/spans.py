@@ -43,7 +43,7 @@ from opentelemetry.trace import (
 
 from headrace import __version__
 from headrace.kernel.events import NodeFailed, NodeRetried, Record, RunEnded, RunId
-from headrace.kernel.path import Path, round_path, split
+from headrace.kernel.graph import Path, round_path, split
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.telemetry.genai import conventions

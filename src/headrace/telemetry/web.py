@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CLIENT_CLOSED_REQUEST = 499  # nobody was left to be answered
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STREAMED = b"text/event-stream"
-_BEGAN, _STATUS, _STREAM = "headrace.began", "headrace.status", "headrace.stream"
+_STARTED, _STATUS, _STREAM = "headrace.began", "headrace.status", "headrace.stream"
 
 
 class RequestTelemetry:
@@ -34,7 +34,7 @@ class RequestTelemetry:
     def on_request(self, scope: Scope, request: str) -> None:
         """A request has come in; `request` is its id."""
         REQUEST.set(request)
-        scope[_BEGAN] = time.perf_counter()
+        scope[_STARTED] = time.perf_counter()
 
     def on_headers(self, scope: Scope, head: Message) -> None:
         """The head of its answer goes out."""
@@ -46,7 +46,7 @@ class RequestTelemetry:
     def on_done(self, scope: Scope) -> None:
         """It is over, whatever became of it."""
         now = time.perf_counter()
-        began, status, stream = scope[_BEGAN], scope.get(_STATUS, CLIENT_CLOSED_REQUEST), scope.get(_STREAM)
+        began, status, stream = scope[_STARTED], scope.get(_STATUS, CLIENT_CLOSED_REQUEST), scope.get(_STREAM)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unmatched")
         if self._metrics:

@@ -16,7 +16,7 @@ from headrace.api.dify.schemas.message_events import MessageData, MessageEndData
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT
 from headrace.kernel.events import REASONING, NodeSucceeded, Record, RunEnded, RunId
-from headrace.kernel.status import FAILED
+from headrace.kernel.summary import FAILED
 from headrace.node import Flow
 from headrace.values import File, Value
 

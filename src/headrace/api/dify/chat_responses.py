@@ -33,12 +33,11 @@ from headrace.kernel.events import (
     RunId,
     RunQueued,
 )
+from headrace.kernel.graph import node_of
 from headrace.kernel.graph_response import TextChunk
-from headrace.kernel.path import node_of
-from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.response import ResponseStream
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.status import FAILED
-from headrace.kernel.summary import RunSummary
+from headrace.kernel.summary import FAILED, RunSummary
 from headrace.node import Flow
 from headrace.nodes.knowledge_retrieval import retriever_resources
 from headrace.values import File, Value, files_in

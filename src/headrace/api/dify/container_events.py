@@ -20,8 +20,7 @@ from headrace.api.dify.schemas.events import (
     RoundMetadata,
 )
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RoundStarted
-from headrace.kernel.graph import Graph, NodeSpec
-from headrace.kernel.path import Path, rounds
+from headrace.kernel.graph import Graph, NodeSpec, Path, rounds
 from headrace.kernel.trace import NodeTrace
 from headrace.times import duration
 from headrace.values import Value

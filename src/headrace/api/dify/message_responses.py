@@ -17,7 +17,7 @@ from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.status import ENDED_WELL
+from headrace.kernel.summary import ENDED_WELL
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService

@@ -48,12 +48,11 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
 )
+from headrace.kernel.graph import is_top_level
 from headrace.kernel.graph_response import TextChunk
-from headrace.kernel.path import is_top_level
-from headrace.kernel.response_stream import ResponseStream
+from headrace.kernel.response import ResponseStream
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.status import node_status
-from headrace.kernel.summary import RunLifecycle, RunSummary
+from headrace.kernel.summary import RunLifecycle, RunSummary, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
 from headrace.times import duration

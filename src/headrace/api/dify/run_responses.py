@@ -17,8 +17,7 @@ from headrace.api.dify.schemas.runs import (
 from headrace.api.http.json import encode, encode_text
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
-from headrace.kernel.status import PAUSED, QUEUED, RUNNING
-from headrace.kernel.summary import RunLifecycle
+from headrace.kernel.summary import PAUSED, QUEUED, RUNNING, RunLifecycle
 from headrace.node import Flow
 from headrace.ports import ListedRun, Version
 from headrace.runs.service import RunView

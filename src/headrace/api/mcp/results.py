@@ -11,8 +11,8 @@ from headrace.api.http.json import encode
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import NodeError
 from headrace.kernel.events import NodeStarted, Record, RoundStarted, RunEnded, RunId, RunPaused
-from headrace.kernel.path import is_top_level
-from headrace.kernel.status import FAILED, STOPPED
+from headrace.kernel.graph import is_top_level
+from headrace.kernel.summary import FAILED, STOPPED
 from headrace.node import Flow
 from headrace.values import File, Value, files_in
 

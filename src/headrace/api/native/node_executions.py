@@ -15,12 +15,9 @@ from headrace.kernel.events import (
     Record,
     RunEnded,
 )
-from headrace.kernel.graph import Graph
-from headrace.kernel.path import Path
-from headrace.kernel.status import RUNNING, STOPPED, node_status
-from headrace.kernel.summary import RunSummary
+from headrace.kernel.graph import Graph, Path
+from headrace.kernel.summary import RUNNING, STOPPED, RunSummary, UsageTotal, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
-from headrace.kernel.usage import UsageTotal
 from headrace.runs.service import RunView
 from headrace.times import duration, milliseconds, whole_seconds
 

@@ -14,7 +14,7 @@ from headrace.api.native.schemas.common import RUNS_TAG
 from headrace.api.native.schemas.runs import RunLine, RunPage
 from headrace.conversations.messages import MESSAGES
 from headrace.kernel.events import RunId
-from headrace.kernel.status import QUEUED, RUNNING, STATUSES, status_of
+from headrace.kernel.summary import QUEUED, RUNNING, STATUSES, status_of
 from headrace.ports import App, ListedRun, RunFilter
 from headrace.times import milliseconds, whole_seconds
 

@@ -33,10 +33,9 @@ from headrace.kernel.events import (
     RunId,
     RunQueued,
 )
-from headrace.kernel.path import is_top_level
+from headrace.kernel.graph import is_top_level
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.status import FAILED
-from headrace.kernel.summary import RUN_EVENTS, RunSummary
+from headrace.kernel.summary import FAILED, RUN_EVENTS, RunSummary
 from headrace.node import Flow
 from headrace.runs.feed import RecordFeed
 from headrace.runs.service import RunService

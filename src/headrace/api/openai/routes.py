@@ -165,7 +165,7 @@ class OpenAIRoutes(Routes):
         view = await self.api.run_service.get(run)
         if view is None:
             raise RuntimeError(f"run {run} no longer exists")
-        return Started(run, view.summary.request.task, self.api.run_service.follow(run), view.served.flow)
+        return StartedRun(run, view.summary.request.task, self.api.run_service.follow(run), view.served.flow)
 
     async def _choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
         """The apps that `model` may name, and the app itself where there is only one."""

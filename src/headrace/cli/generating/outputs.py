@@ -8,8 +8,7 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 from headrace.cli.generating.text import FieldSpec, name_of, union
-from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph
-from headrace.kernel.path import NodeId
+from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId
 from headrace.node import Flow, OutputType
 from headrace.values import Selector, kind
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema
 
 from headrace.errors import NotFound
-from headrace.kernel.status import STATUSES
+from headrace.kernel.summary import STATUSES
 
 JsonObject = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
 Seconds = Annotated[int, Field(description="Seconds since the epoch")]

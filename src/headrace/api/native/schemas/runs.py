@@ -25,7 +25,7 @@ from headrace.api.native.schemas.common import (
     one_of,
 )
 from headrace.errors import InvalidParam
-from headrace.kernel.usage import RunUsage
+from headrace.kernel.summary import RunUsage
 from headrace.values import Value
 
 LONGEST_URL = 2048
