@@ -13,12 +13,12 @@ from headrace.errors import HeadraceError, StoreError
 
 logger = logging.getLogger(__name__)
 
-MAX_PAUSE = 5.0  # seconds between attempts while work fails, unless it is rarer anyway
+MAX_PAUSE = 5.0  # seconds between attempts while work fails, unless its interval is longer
 
 
 @asynccontextmanager
 async def background(name: str, work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
-    """Runs work in a task until the block ends. What it failed with, if it did, is raised then."""
+    """Runs work in a task until the block ends. If it has failed, its error is raised then."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task
@@ -36,7 +36,7 @@ async def cancel(*tasks: asyncio.Task[None]) -> None:
 
 
 def back_off(failures: int, first_pause: float, max_pause: float) -> float:
-    """Seconds to wait after so many failures in a row: twice as long each time."""
+    """The seconds to wait after a number of consecutive failures: twice as long each time."""
     return min(first_pause * 2 ** min(failures - 1, 20), max(first_pause, max_pause))
 
 

@@ -1,4 +1,4 @@
-"""What was read lately from the store. Each kind of thing is cached in one place (`access.keys`, `apps.catalog`)."""
+"""A cache of what was read from the store. Keys are cached in `access.keys`, apps in `apps.catalog`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MAX_AGE_SECONDS = 0.5
-"""How old a cached key or app may be: a change by another process takes effect within this time."""
+"""The maximum age of a cached key or app: a change by another process takes effect within this time."""
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class _Entry(Generic[T]):
 
 
 class Cache(Generic[T]):
-    """The `most` values used last, each for `fresh` seconds (None: for ever). None is not kept.
+    """The `max_entries` values used last, each for `max_age` seconds (None: forever). None is not cached.
 
-    Past half that time the first caller reads the value again, while others still get the old one.
+    After half of that time the first caller reads the value again, while others still get the old one.
     """
 
     def __init__(self, max_entries: int, max_age: float | None = None) -> None:
@@ -43,7 +43,7 @@ class Cache(Generic[T]):
             entry.refreshing = True
         invalidated = self._invalidated
         value = await load()
-        if invalidated == self._invalidated:  # otherwise the value may be out of date already
+        if invalidated == self._invalidated:  # else the value may already be out of date
             if value is None:
                 self._entries.pop(key, None)
             else:
@@ -53,6 +53,6 @@ class Cache(Generic[T]):
         return value
 
     def invalidate(self) -> None:
-        """Forgets all values: something has changed."""
+        """Removes all values, because something has changed."""
         self._entries.clear()
         self._invalidated += 1

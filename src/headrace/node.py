@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Piece, Traits
+from headrace.kernel.secrets import SecretMask
 from headrace.kernel.variables import Variables, selectors
 from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value
@@ -150,7 +151,7 @@ class Node(ABC, Generic[C]):
 
     @classmethod
     def _type_argument(cls) -> object:
-        """What this class has in place of `C`: a config model, or a type parameter of its own."""
+        """The type argument for `C`: a config model, or a type parameter of this class."""
         bases: tuple[Any, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
         for base in bases:
             origin: Any = get_origin(base) or base
@@ -202,7 +203,7 @@ class Node(ABC, Generic[C]):
 
 
 class ContainerNode(Node[C]):
-    """A node with a graph inside: it answers the questions of `kernel.rounds.Container`, and is never run itself."""
+    """A node with a graph inside. It implements `kernel.containers.Container`, and is never run itself."""
 
     async def run(self, ctx: Context) -> Result:
         raise NodeError("A container is not run itself; this is a bug.", "Defect")
@@ -251,7 +252,7 @@ class ContainerNode(Node[C]):
 def reads_in(value: object, path: tuple[str | int, ...], *, selector: bool) -> Iterator[Read]:
     """The variables that a value of a config names. `selector`: the value is a selector, or has some inside."""
     if isinstance(value, str):
-        yield from ((found, path) for found in selectors(value))
+        yield from ((selector_, path) for selector_ in selectors(value))
     elif isinstance(value, BaseModel):
         for name, field_ in type(value).model_fields.items():
             marked = SELECTOR in field_.metadata or _is_marked(field_.annotation)
@@ -320,9 +321,19 @@ class Flow:
     conversation: Sequence[DeclaredVariable] = ()
 
     @cached_property
+    def mask(self) -> SecretMask | None:
+        """Masks the secrets of the workflow; None if there are none."""
+        return SecretMask(self.secrets) or None
+
+    @cached_property
+    def masked_environment(self) -> Mapping[str, Value]:
+        """The environment variables as clients may see them: a response reads them directly, not from a record."""
+        return cast("Mapping[str, Value]", self.mask.value(dict(self.environment))) if self.mask else self.environment
+
+    @cached_property
     def types(self) -> Mapping[Selector, str]:
         """The declared types of the variables that nodes assign, by (scope, name)."""
-        types: dict[Selector, str] = {("conversation", each.name): each.type for each in self.conversation}
+        types: dict[Selector, str] = {("conversation", variable.name): variable.type for variable in self.conversation}
         for id_, node in self.nodes.items():
             if isinstance(node, ContainerNode):
                 types |= {(id_, name): type_ for name, type_ in node.declares().items()}

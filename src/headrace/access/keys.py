@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from headrace.cache import Cache
+from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError, StoreError, Unauthorized
 from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, Audited, Catalog, Identity, Key, Principal
 from headrace.values import Value

@@ -1,8 +1,8 @@
-"""Drives one run: asks the kernel what comes next, runs the nodes, writes down what happened.
+"""Drives one run: takes the steps that the kernel plans, runs the nodes, and records the events.
 
-driver   the loop: plan, start, take down how it ended
-outbox   records on their way to the journal, and from there to followers
-texts    streamed text on its way to both
+driver     the loop: plan, start nodes, record how they ended
+attempts   one attempt of a node
+outbox     records and streamed text on their way to the journal and to followers
 """
 
 from headrace.engine.driver import Driver

@@ -1,4 +1,4 @@
-"""One attempt of a node: whatever it does, it comes to an outcome."""
+"""One attempt of a node: it always has an outcome."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
 logger = logging.getLogger(__name__)
 
-MAX_RECOVERIES = 10  # of a run of which no node comes to its end: a model is not asked for ever
-TOO_MANY_RECOVERIES = (
-    f"The run was begun again {MAX_RECOVERIES} times and no node came to its end; it is not tried any more."
-)
+MAX_RECOVERIES = 10  # of a run in which no node ends, so that a model is not called again and again
+TOO_MANY_RECOVERIES = f"The run was recovered {MAX_RECOVERIES} times and no node ended; it is not tried again."
 
 Outcome = Result | Pause | NodeError
 
 
 async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
-    """Runs a node once. What comes from outside may be nested deeper than anything that follows bears."""
+    """Runs a node once. Outputs that are nested too deeply for encoders are a failure."""
     try:
         outcome = await node.run(context)
         if not node.instant and isinstance(outcome, Result) and nests_deeper(outcome.outputs, DEEPEST_OUTPUT):
@@ -40,23 +38,23 @@ async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
     except NodeError as error:
         return error
     except Exception as error:
-        # a defect of the node type must not take the service down; the run is told, the log has the whole story
+        # a bug in a node type must not stop the service; the run has the message, the log the traceback
         logger.exception("run %s: node %s failed unexpectedly", context.run, path)
         return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
 
 
 def run_instant(running: Coroutine[object, object, Outcome]) -> Outcome:
-    """The outcome of an instant node's attempt, without a task: such a node never waits."""
+    """The outcome of an attempt of an instant node, without a task: such a node never waits."""
     try:
         running.send(None)
     except StopIteration as done:
         return done.value
     running.close()
-    return NodeError("A node type that calls itself instant has waited; this is a defect of the node type.", "Defect")
+    return NodeError("Instant node types must not await; this is a bug in the node type.", "Defect")
 
 
 def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | NodeFailed | RunPaused:
-    """What is taken down of an outcome."""
+    """The event of an outcome."""
     if isinstance(outcome, Result):
         return NodeSucceeded(
             path,
@@ -73,7 +71,7 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
 
 
 def recoveries_without_progress(records: Sequence[Record]) -> int:
-    """How often a run was begun again after a crash, or a database that was away, since a node came to its end."""
+    """How often a run was recovered after a crash or an outage of the database since the last node ended."""
     count = 0
     for record in reversed(records):
         match record.event:

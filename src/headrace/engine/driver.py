@@ -1,10 +1,10 @@
 """The driver of one run.
 
-It is the only one to number the run's events, so parallel branches need no lock; a second driver, or anyone who appends
-a command, is noticed by the journal's SequenceConflict.
+Only the driver numbers the events of its run, so parallel branches need no lock. If another driver has taken over, or a
+command was appended elsewhere, its next append fails with a SequenceConflict.
 
-The disk is waited for only where something leaves the process: before a node that may touch the world starts, and
-before a follower is told. Instant nodes run ahead of the journal, in line.
+The driver waits for the journal only before something leaves the process: before a node with side effects starts, and
+before a record is published. Instant nodes run inline, ahead of the journal.
 """
 
 from __future__ import annotations
@@ -41,15 +41,14 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
-from headrace.kernel.secrets import SecretMask
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 
 logger = logging.getLogger(__name__)
 
-STEPS_PER_SLICE = 200  # steps taken in line (instant nodes, rounds, skips) before other runs get a turn
-GRACE_SECONDS = 5.0  # for nodes to let go once they are cancelled
+STEPS_PER_SLICE = 200  # instant nodes, rounds and skips, before other runs may proceed
+GRACE_SECONDS = 5.0  # for nodes to stop after cancellation
 
 
 class Driver:
@@ -66,21 +65,21 @@ class Driver:
         self._conversation = conversation or {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._unwritten: list[Record] = []  # applied, not yet handed to the journal
+        self._unwritten: list[Record] = []  # applied, but not yet in the outbox
         self._outbox = Outbox(environment.journal, environment.bus, self._wake.set)
-        self._streams = StreamBuffer(SecretMask(flow.secrets))
+        self._streams = StreamBuffer(flow.mask)
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
     # ------------------------------------------------------------------------------------------------ the main loop
 
     async def drive(self, records: Sequence[Record] | None = None) -> State:
-        """Goes on from the run's records (read from the journal unless given) until it ends, pauses, or is somebody
-        else's. Raises what the journal raises when it cannot write."""
+        """Continues from the run's records (read from the journal unless given) until the run ends, pauses, or belongs
+        to another process. Raises the error of the journal if it cannot append."""
         records = await self.environment.journal.read(self.run) if records is None else records
         for record in records:
             self.state.apply(record)
-        resumed = bool(self.state.restarting) and records[-1].event == RunResumed()  # and so told already
+        resumed = bool(self.state.restarting) and records[-1].event == RunResumed()  # and so it is recorded already
         if self.state.running and not resumed and not self.state.paused:
             hopeless = recoveries_without_progress(records) >= MAX_RECOVERIES
             self._record(
@@ -92,10 +91,10 @@ class Driver:
         try:
             while not self._is_done():
                 self._wake.clear()
-                turn_ended = self._advance()
+                slice_ended = self._advance()
                 if self._is_done():
                     break
-                if turn_ended:
+                if slice_ended:
                     await self._outbox.yield_or_wait()
                 else:
                     await self._wake.wait()
@@ -106,7 +105,8 @@ class Driver:
             if self._flush_timer:
                 self._flush_timer.cancel()
             self._outbox.close()
-            await self._cancel_nodes()
+            if self._tasks:
+                await self._cancel_nodes()
         match self._outbox.failure:
             case None:
                 return self.state
@@ -115,19 +115,19 @@ class Driver:
             case ValueError() as error:
                 return await self._end_unstorable(str(error))
             case StoreError(transient=False) as error:
-                return await self._end_unstorable(f"What the run put out cannot be stored: {error.reason}")
+                return await self._end_unstorable(f"The outputs of the run cannot be stored: {error.reason}")
             case error:
                 raise error
 
     def stop(self, by: str) -> None:
-        """Asks the run to stop; the nodes that are running are cancelled."""
+        """Stops the run; running nodes are cancelled."""
         if not self.state.ended and not self.state.stop:
             self._record(StopRequested(by))
             self._wake.set()
 
     def lose_ownership(self) -> None:
-        """Tells that somebody else has written to the run, which the driver sees otherwise once it writes: a node that
-        takes long need not end for that."""
+        """Another process has written to the run. The driver would notice at its next append; a slow node should not
+        delay that."""
         self._outbox.fail(SequenceConflict(self.run, self.state.seq))
 
     def _is_done(self) -> bool:
@@ -136,7 +136,7 @@ class Driver:
         return self.state.paused is not None and not self._tasks and self.state.stop is None
 
     def _advance(self) -> bool:
-        """Takes every step that can be taken now. True if it stopped only to let others have a turn."""
+        """Takes the steps that can be taken now. True if it stopped only to let other runs proceed."""
         limits = self.environment.limits
         if self._expired and not self.state.ended:
             self._end_run("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
@@ -167,22 +167,22 @@ class Driver:
         return steps_taken >= STEPS_PER_SLICE
 
     async def _continue_after_conflict(self) -> State:
-        """Somebody else wrote to this run. A command (stop) is obeyed from the journal; a new owner is left alone."""
+        """Another process has written to this run. A command (stop) is followed; to a new owner the run is left."""
         records = await self.environment.journal.read(self.run)
         first_lost = self._outbox.first_unconfirmed() or self.state.seq + 1
         conflicting = next((r.event for r in records if r.seq is not None and r.seq >= first_lost), None)
         other = Driver(self.run, self.flow, self.environment, self._conversation)
         if isinstance(conflicting, StopRequested):
             return await other.drive(records)
-        if records:  # else its beginning could not be written, and its caller knows
+        if records:  # else its first record could not be appended, and its caller has the error
             logger.info("run %s is driven elsewhere now", self.run)
         for record in records:
             other.state.apply(record)
         return other.state
 
     async def _end_unstorable(self, error: str) -> State:
-        """A node put out what cannot be written down: tried again it would be the same, so the run ends there."""
-        logger.error("run %s cannot go on: %s", self.run, error)
+        """A node has returned what cannot be stored. Another attempt would not help, so the run ends as failed."""
+        logger.error("run %s cannot continue: %s", self.run, error)
         records = await self.environment.journal.read(self.run)
         for bare in (False, True):
             other = Driver(self.run, self.flow, self.environment, self._conversation)
@@ -190,7 +190,7 @@ class Driver:
                 other.state.apply(record)
             if other.state.ended:
                 break
-            # it may be what it put out or used until then that cannot be written
+            # its outputs or usage so far may be what cannot be stored
             other._record(RunEnded("failed", error=error) if bare else run_ended(other.state, "failed", error))
             other._write()
             await other._outbox.durable()
@@ -208,30 +208,30 @@ class Driver:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
-        if tasks:
-            _, stubborn = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-            for task in stubborn:
-                logger.error("run %s: a node did not let go within %g s: %s", self.run, GRACE_SECONDS, task.get_name())
+        _, running = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        for task in running:
+            message = "run %s: node did not stop within %g s after cancellation: %s"
+            logger.error(message, self.run, GRACE_SECONDS, task.get_name())
 
     def _complete(self, step: Event) -> Event:
-        """A step of the plan with what the plan does not know."""
+        """A planned event with the data that the plan does not have."""
         if isinstance(step, RunStarted):
             return RunStarted(self._conversation)
-        if isinstance(step, RunEnded) and self._streams:
-            self._record()  # what was streamed just now was said, too
+        if isinstance(step, RunEnded) and self._streams.outputs:
+            self._record()  # the text streamed just now is part of the response
             return run_ended(self.state, step.status, step.error)
         return step
 
     def _end_run(self, status: str, error: str) -> None:
-        """Ends the run before its time."""
+        """Ends the run, though steps may be left."""
         self._record(self._complete(run_ended(self.state, status, error)))
 
-    # ------------------------------------------------------------------------------------------------ writing down
+    # --------------------------------------------------------------------------------------------------- recording
 
     def _record(self, *events: Event) -> None:
-        """Numbers events and takes them in; `_write` hands them to the journal, after any streamed text."""
+        """Numbers and applies events, after any streamed text; `_write` appends them to the journal."""
         now = self.environment.clock()
-        for event in (*self._streams.drain(), *events) if self._streams else events:
+        for event in (*self._streams.drain(), *events):
             record = Record(self.run, self.state.seq + 1, now, event)
             try:
                 self.state.apply(record)
@@ -253,7 +253,7 @@ class Driver:
     # ------------------------------------------------------------------------------------------------ running nodes
 
     def _start_node(self, step: Start) -> bool:
-        """Starts a node; True if it has ended already (an instant one)."""
+        """Starts a node; True if it has already ended (an instant one)."""
         node = self.flow.nodes[self.state.node_at(step.path)[1]]
         if not step.restarted:
             self._record(NodeStarted(step.path))
@@ -265,26 +265,27 @@ class Driver:
         return False
 
     async def _run_node(self, path: Path, node: Node[Config]) -> None:
-        """Runs a node, attempt after attempt, and takes down how it ended."""
+        """Runs a node, attempt after attempt, and records how it ended."""
         try:
-            # the start is on disk before the world is touched; the run may have been stopped meanwhile
+            # its start is durable before it has side effects; the run may have been stopped meanwhile
             if not await self._outbox.durable() or self.state.ended:
                 return
-            level, id_ = self.state.node_at(path)
-            retry = level.graph.nodes[id_].retry
+            instance, id_ = self.state.node_at(path)
+            retry = instance.graph.nodes[id_].retry
             outcome = await attempt(node, self._context(path), path)
             while (
                 isinstance(outcome, NodeError)
                 and retry
-                and self._may_retry(level)
+                and self._may_retry(instance)
                 and self.state.running[path].failures < retry.limit
             ):
                 failed = self.state.running[path].failures + 1
-                self._end_streams(path)
+                if self._streams.outputs:
+                    self._end_streams(path)
                 self._record(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
                 self._write()
                 await asyncio.sleep(retry.interval)
-                if not self._may_retry(level):
+                if not self._may_retry(instance):
                     break
                 outcome = await attempt(node, self._context(path), path)
             if not self.state.ended and self._outbox.failure is None:
@@ -293,39 +294,40 @@ class Driver:
             self._tasks.pop(path, None)
             self._wake.set()
 
-    def _may_retry(self, level: GraphInstance) -> bool:
-        """Whether another attempt is of any use: the run, or the round, may have come to its end meanwhile."""
-        return not (level.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
+    def _may_retry(self, instance: GraphInstance) -> bool:
+        """Whether another attempt makes sense: the run or the round may have ended meanwhile."""
+        return not (instance.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
 
     def _context(self, path: Path) -> Context:
         queued = self.state.queued
         assert queued is not None
         running = self.state.running[path]
-        level, id_ = self.state.node_at(path)
+        instance, id_ = self.state.node_at(path)
         return Context(
             run=self.run,
             app=queued.app,
             user=queued.user,
-            spec=level.graph.nodes[id_],
-            variables=level.variables,
+            spec=instance.graph.nodes[id_],
+            variables=instance.variables,
             inputs=queued.inputs,
             resources=self.environment.resources,
             limits=self.environment.limits,
-            emit=self._emitter(path, level, id_) if level.graph.streamed_selectors else _ignore_stream,
+            emit=self._emitter(path, instance, id_) if instance.graph.streamed_selectors else _ignore_stream,
             key=f"{self.run}/{path}/{running.failures}",
             new_id=self.environment.new_id,
             types=self.flow.types,
         )
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
-        """Takes down how a node ended."""
-        self._end_streams(path)
+        """Records how a node ended."""
+        if self._streams.outputs:
+            self._end_streams(path)
         self._record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
-    def _emitter(self, path: Path, level: GraphInstance, id_: NodeId) -> Callable[[str, str], None]:
-        streamed, has_reasoning = level.graph.streamed_selectors, id_ in level.graph.reasoning_nodes
+    def _emitter(self, path: Path, instance: GraphInstance, id_: NodeId) -> Callable[[str, str], None]:
+        streamed, has_reasoning = instance.graph.streamed_selectors, id_ in instance.graph.reasoning_nodes
 
         def emit(name: str, text: str) -> None:
             if ((id_, name) in streamed or (has_reasoning and name == REASONING)) and not self.state.ended:
@@ -334,7 +336,7 @@ class Driver:
         return emit
 
     def _publish_live(self, delta: Delta | None) -> None:
-        """Tells followers at once, and the journal soon."""
+        """Publishes text at once, and journals it soon."""
         if delta is None:
             return
         self._outbox.publish_live(Record(self.run, None, self.environment.clock(), delta))
@@ -342,13 +344,13 @@ class Driver:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _end_streams(self, path: Path) -> None:
-        """An attempt is over: what it streamed is noted, and the next one begins anew."""
-        if self._streams:
-            for delta in self._streams.end(path):
-                self._publish_live(delta)
-            self._record()
-            self._streams.reset(path)
+        """An attempt has ended: the rest of its text is published, and all of it journaled."""
+        if self.flow.mask is not None:
+            for key in [key for key in self._streams.outputs if key[0] == path]:
+                self._publish_live(self._streams.append(*key, "", last=True))
+        self._record()
+        self._streams.reset(path)
 
 
 def _ignore_stream(name: str, text: str) -> None:
-    """Nothing that this node streams is ever told."""
+    """For a graph of which no response has any output."""

@@ -1,4 +1,4 @@
-"""What a driver needs besides the run."""
+"""The environment of a driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.ports.services import Limits, Resources
 
 @dataclass(frozen=True, slots=True)
 class EngineEnvironment:
-    """Where it writes, whom it tells, what its nodes may use."""
+    """The journal and the bus for its records, and what its nodes may use."""
 
     journal: Journal
     bus: Bus

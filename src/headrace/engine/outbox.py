@@ -1,10 +1,10 @@
 """Records of one run on their way to the journal, and from there, in order, to followers.
 
-Nobody outside is told a numbered record before the journal has it. Live text has no number; it waits only for what was
-noted before it.
+A numbered record is published once the journal has it. Live text has no number; it is published after the records
+before it, and journaled soon after in larger pieces.
 
-While the database is away, records are held here and tried again: a model's answer that was paid for is not lost for
-a disk that is full for a minute.
+During an outage of the database, records are kept here and appended again later, so that a model's response that was
+paid for is not lost to a disk that is full for a minute.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from headrace.kernel.graph import Path
 from headrace.kernel.secrets import SecretMask, StreamingMask
 from headrace.ports import Bus, Journal
 
-FLUSH_SECONDS = 0.25  # how long a piece may wait for the journal
+FLUSH_SECONDS = 0.25  # the time after which streamed text is journaled
 
 
 @dataclass(slots=True)
 class _OutputBuffer:
-    """What the journal does not have yet of one output; `at` characters of it went before."""
+    """The streamed text of one output that is not in the journal yet, after `offset` characters that are."""
 
     offset: int = 0
     pieces: list[str] = field(default_factory=list[str])
@@ -34,57 +34,48 @@ class _OutputBuffer:
 
 
 class StreamBuffer:
-    """Keeps what was streamed until it is taken for the journal. Secrets are masked here: one may span two pieces."""
+    """Keeps streamed text, by path and output, until it is journaled. Secrets are masked here: one may span two
+    pieces."""
 
-    def __init__(self, mask: SecretMask) -> None:
+    def __init__(self, mask: SecretMask | None) -> None:
         self._mask = mask
-        self._buffers: dict[tuple[Path, str], _OutputBuffer] = {}
+        self.outputs: dict[tuple[Path, str], _OutputBuffer] = {}
 
-    def append(self, path: Path, name: str, piece: str) -> Delta | None:
-        """What followers can be told of a piece now; None where it may be the beginning of a secret."""
-        buffer = self._buffers.get((path, name))
+    def append(self, path: Path, name: str, piece: str, *, last: bool = False) -> Delta | None:
+        """The text to publish now; None if it may be the beginning of a secret, unless the piece is the `last`."""
+        buffer = self.outputs.get((path, name))
         if buffer is None:
-            buffer = self._buffers[path, name] = _OutputBuffer(mask=StreamingMask(self._mask) if self._mask else None)
-        return self._add(path, name, buffer, buffer.mask.feed(piece) if buffer.mask else piece)
+            buffer = self.outputs[path, name] = _OutputBuffer(mask=StreamingMask(self._mask) if self._mask else None)
+        if buffer.mask is not None:
+            piece = buffer.mask.feed(piece) + (buffer.mask.end() if last else "")
+        if not piece:
+            return None
+        if not buffer.pieces:  # outputs are journaled in the order in which they began to wait
+            self.outputs[path, name] = self.outputs.pop((path, name))
+        delta = Delta(path, name, buffer.offset + buffer.size, piece)
+        buffer.pieces.append(piece)
+        buffer.size += len(piece)
+        return delta
 
     def drain(self) -> list[Delta]:
-        """What the journal does not have yet."""
+        """The text that is not in the journal yet; it counts as journaled from now on."""
         deltas: list[Delta] = []
-        for (path, name), buffer in self._buffers.items():
+        for (path, name), buffer in self.outputs.items():
             if buffer.pieces:
                 deltas.append(Delta(path, name, buffer.offset, "".join(buffer.pieces)))
                 buffer.offset += buffer.size
                 buffer.pieces, buffer.size = [], 0
         return deltas
 
-    def end(self, path: Path) -> list[Delta]:
-        """An attempt is over: what was held back of its texts can be told. Then `take`, then `forget`."""
-        mine = [(key, text) for key, text in self._buffers.items() if key[0] == path and text.mask]
-        ends = [self._add(*key, text, text.mask.end()) for key, text in mine if text.mask]
-        return [delta for delta in ends if delta]
-
     def reset(self, path: Path) -> None:
-        """The next attempt's texts begin anew."""
-        for key in [key for key in self._buffers if key[0] == path]:
-            del self._buffers[key]
-
-    def __bool__(self) -> bool:
-        return bool(self._buffers)
-
-    def _add(self, path: Path, name: str, buffer: _OutputBuffer, piece: str) -> Delta | None:
-        if not piece:
-            return None
-        if not buffer.pieces:  # what began to wait for the journal first is the first to be written there
-            self._buffers[path, name] = self._buffers.pop((path, name))
-        delta = Delta(path, name, buffer.offset + buffer.size, piece)
-        buffer.pieces.append(piece)
-        buffer.size += len(piece)
-        return delta
+        """The attempt of a node has ended, and its text is journaled: the next attempt starts from the beginning."""
+        for key in [key for key in self.outputs if key[0] == path]:
+            del self.outputs[key]
 
 
-MAX_BATCHES = 10  # turns of instant nodes that one run may be ahead of the journal
-FIRST_PAUSE, MAX_PAUSE = 0.2, 5.0  # seconds before a write is tried again
-HOLD_SECONDS = 300.0  # records are held for so long; then the run is given back, and begun again from the journal
+MAX_BATCHES = 10  # that one run may be ahead of the journal
+FIRST_PAUSE, MAX_PAUSE = 0.2, 5.0  # seconds before an append is tried again
+HOLD_SECONDS = 300.0  # after which the run is released, and continues from the journal
 
 
 @dataclass(slots=True)
@@ -94,7 +85,7 @@ class _Batch:
 
 
 class Outbox:
-    """`on_broken` is called once an append has failed; `broken` says how."""
+    """`on_failure` is called when an append has failed for good; `failure` is the reason."""
 
     def __init__(self, journal: Journal, bus: Bus, on_failure: Callable[[], None]) -> None:
         self._journal = journal
@@ -106,14 +97,14 @@ class Outbox:
         self.failure: BaseException | None = None
 
     def append(self, records: Sequence[Record]) -> None:
-        """Hands numbered records to the journal; followers are told once it has them."""
+        """Appends numbered records to the journal, and publishes them once it has them."""
         batch = _Batch(records, durable=False)
         self._batches.append(batch)
         if self._retrying is not None:
-            return  # it goes with the others
+            return  # it is appended with the others
         try:
             appending = self._appending = asyncio.ensure_future(self._journal.append(records))
-        except ValueError as error:  # a value that no journal takes: nested too deep
+        except ValueError as error:  # a value that no journal can store: nested too deeply
             self.fail(error)
             return
         if appending.done():
@@ -122,15 +113,15 @@ class Outbox:
             appending.add_done_callback(lambda done: self._on_appended(batch, done))
 
     def publish_live(self, record: Record) -> None:
-        """Tells followers a record without a number, after all that was written before it."""
+        """Publishes a record without a number, after all records before it."""
         if self._batches:
             self._batches.append(_Batch((record,), durable=True))
         else:
             self._bus.publish((record,))
 
     async def durable(self) -> bool:
-        """Waits until all that was written is safe; False if it cannot be. (A bare `await` would let whoever is
-        cancelled take the append with it.)"""
+        """Waits until the journal has all records; False if it cannot. (A bare `await` would cancel the append with the
+        caller.)"""
         if self._appending is not None:
             await asyncio.wait((self._appending,))
         while self._retrying is not None and self.failure is None:
@@ -138,14 +129,14 @@ class Outbox:
         return self.failure is None
 
     async def yield_or_wait(self) -> None:
-        """Lets others have a turn; waits for the disk where too much is on its way to it."""
+        """Lets other runs proceed; waits for the journal if too many batches are on their way."""
         if len(self._batches) > MAX_BATCHES:
             await self.durable()
         else:
             await asyncio.sleep(0)
 
     def first_unconfirmed(self) -> int | None:
-        """The lowest number that the journal is not known to have; None where it has all."""
+        """The lowest number that the journal has not confirmed; None if it has all."""
         unconfirmed = (
             record.seq for batch in self._batches if not batch.durable for record in batch.records if record.seq
         )
@@ -159,15 +150,15 @@ class Outbox:
         elif not isinstance(error, StoreError) or not error.transient:
             self.fail(error)
         elif self._retrying is None and self.failure is None:
-            # whatever was handed over after it has failed with it
-            self._retrying = asyncio.create_task(self._retry(), name=f"{batch.records[0].run}: write again")
+            # the batches after it have failed with it
+            self._retrying = asyncio.create_task(self._retry(), name=f"{batch.records[0].run}: append again")
 
     def _publish(self) -> None:
         while self._batches and self._batches[0].durable:
             self._bus.publish(self._batches.popleft().records)
 
     async def _retry(self) -> None:
-        """Writes what is not safe, until all is; gives up where it cannot be, or cannot be for long."""
+        """Appends the unconfirmed batches until the journal has all; fails if it cannot, or cannot for too long."""
         clock = asyncio.get_running_loop().time
         until, pause = clock() + HOLD_SECONDS, FIRST_PAUSE
         try:
@@ -183,7 +174,7 @@ class Outbox:
                 for batch in unconfirmed:
                     batch.durable = True
                 self._publish()
-                pause = 0.0  # for what has come since
+                pause = 0.0  # for batches that were added meanwhile
         except Exception as error:
             self.fail(error)
         finally:
@@ -193,22 +184,22 @@ class Outbox:
         try:
             await self._journal.append(records)
         except SequenceConflict:
-            # a commit whose answer was lost with the connection has taken effect all the same
+            # a commit may have taken effect though the connection was lost before its confirmation
             stored = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
             if [*map(_identity, stored)] != [*map(_identity, records)]:
                 raise
 
     def close(self) -> None:
-        """Ends what is still being tried: the run is no longer driven here."""
+        """Ends the retries: the run is no longer driven here."""
         if self._retrying is not None:
             self._retrying.cancel()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more can be written: somebody else has, or the journal cannot."""
+        """No more records can be appended: another process has written to the run, or the journal has failed."""
         self.failure = self.failure or error
         self._on_failure()
 
 
 def _identity(record: Record) -> tuple[int | None, float, type]:
-    """What tells a record of this driver from one that somebody else has written in its place."""
+    """What distinguishes a record of this driver from one that another process has written in its place."""
     return record.seq, record.at, type(record.event)

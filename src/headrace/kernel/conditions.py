@@ -1,7 +1,7 @@
-"""Conditions as Dify's editor writes them, decided as Dify 1.12 decides them.
+"""Conditions as Dify's editor writes them, evaluated as Dify 1.12 evaluates them.
 
-A condition compares what a selector finds with an expected value: text (a template), a list of texts, or a boolean.
-What cannot be compared (text with `>`, a variable that does not exist) raises ValueError, in words.
+A condition compares the value of a selector with an expected value: text (a template), a list of texts, or a boolean.
+ValueError explains why two values cannot be compared (text with `>`, a variable that does not exist).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Condition:
 
 
 class Verdict(NamedTuple):
-    """What came of a group of conditions.
+    """The result of a group of conditions.
 
-    `compared` is what was compared with what; `results` the outcome of each condition decided: the first that settles
-    the matter is the last.
+    `compared` has the values that were compared; `results` the result of each condition that was evaluated: evaluation
+    ends with the first condition that decides the group.
     """
 
     holds: bool
@@ -51,12 +51,12 @@ class Verdict(NamedTuple):
 
 
 def decide(conditions: Sequence[Condition], variables: Variables, *, every: bool) -> Verdict:
-    """Decides a group: `every` condition must hold, or any. ValueError where something cannot be compared."""
+    """Evaluates a group: `every` condition must hold, or any. ValueError if values cannot be compared."""
     results: list[bool] = []
     compared: list[Mapping[str, Value]] = []
     for condition in conditions:
-        found, actual = variables.find(condition.selector)
-        if not found:
+        exists, actual = variables.find(condition.selector)
+        if not exists:
             raise ValueError(f"Variable {list(condition.selector)} not found")
         if kind(actual) == "array[file]" and condition.operator in _ON_PARTS:
             if condition.parts is None:
@@ -77,7 +77,7 @@ def decide(conditions: Sequence[Condition], variables: Variables, *, every: bool
 
 
 def holds(operator: str, actual: Value, expected: Value) -> bool:
-    """Whether one comparison holds. ValueError where the two cannot be compared by it, or it is unknown."""
+    """Whether one comparison holds. ValueError if the operator is unknown or cannot compare these values."""
     compare = _OPERATORS.get(operator)
     if compare is None:
         raise ValueError(f"Unsupported operator: {operator}")
@@ -101,7 +101,7 @@ def _boolean(value: str | bool) -> bool:
         loaded = None
     if isinstance(loaded, int):
         return bool(loaded)
-    raise ValueError(f"{value!r} is no boolean")
+    raise ValueError(f"{value!r} is not a boolean")
 
 
 def _parts(files: Sequence[File], conditions: Sequence[SubCondition], *, every: bool) -> bool:
@@ -113,8 +113,8 @@ def _parts(files: Sequence[File], conditions: Sequence[SubCondition], *, every: 
                 raise ValueError("Expected value must be a string when key is extension")
             expected = _dotted(expected)
             actuals = [_dotted(actual) if isinstance(actual, str) else actual for actual in actuals]
-        each = [holds(condition.operator, actual, expected) for actual in actuals]
-        results.append(all(each) if "not" in condition.operator else any(each))
+        matches = [holds(condition.operator, actual, expected) for actual in actuals]
+        results.append(all(matches) if "not" in condition.operator else any(matches))
     return all(results) if every else any(results)
 
 
@@ -157,8 +157,8 @@ def _same(actual: Value, expected: Value) -> bool:
 
 
 def _equal(actual: Value, expected: Value) -> bool:
-    """Whether two numbers are the same, however the expected one is written; a blank text equals none. (Dify reads the
-    text in the actual value's own type, and fails on "5.0" where that is an integer.)"""
+    """Whether two numbers are equal, in whatever form the expected one is written; blank text equals no number. (Dify
+    parses the text as the type of the actual value, and fails on "5.0" if that is an integer.)"""
     if not isinstance(actual, int | float):
         raise ValueError("Invalid actual value type: number or boolean")
     if not isinstance(expected, str | int | float):
@@ -181,14 +181,14 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Value, Value], bool]
 
 
 def number(value: Value) -> int | float:
-    """The number that an expected value is, or is the text of, whatever its size. ValueError where it is none."""
+    """An expected value as a number of any size. ValueError if it is neither a number nor the text of one."""
     match value:
         case int() | float():
             return value
         case str():
-            for read in (int, float):
+            for parse in (int, float):
                 try:
-                    return read(value)
+                    return parse(value)
                 except ValueError:
                     pass
             raise ValueError(f"Cannot convert '{value}' to number")
@@ -207,13 +207,13 @@ def _in(actual: Value, expected: Value) -> bool:
 def _all_of(actual: Value, expected: Value) -> bool:
     if not isinstance(expected, list):
         raise ValueError("all of operator expects a list of strings or booleans")
-    wanted = cast("list[Value]", expected)
+    required = cast("list[Value]", expected)
     match actual:
         case str():
-            return bool(actual) and all(isinstance(item, str) and item in actual for item in wanted)
+            return bool(actual) and all(isinstance(item, str) and item in actual for item in required)
         case list():
             items = cast("list[Value]", actual)
-            return bool(items) and all(item in items for item in wanted)
+            return bool(items) and all(item in items for item in required)
         case _:
             return False
 

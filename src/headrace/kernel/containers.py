@@ -1,8 +1,8 @@
-"""Graphs within graphs: the levels of a run, and the containers (iteration, loop) that open them round after round.
+"""Graphs within graphs: the containers of a run (iteration, loop), and the graph instances of their rounds.
 
-A container does no work of its own. It answers pure questions (what it begins with, what a round sees, whether another
-round is wanted, what is collected), and `plan` opens the rounds. What runs in round 3 of the container `it` has paths
-that begin with `it[3]/`. A level is forgotten when its round is over: only what the container kept of it stays.
+A container does no work of its own. Its methods are pure functions (its inputs, the variables of a round, whether it is
+done, its result), and `plan` starts the rounds. The paths of the nodes in round 3 of the container `it` begin with
+`it[3]/`. A graph instance is deleted when its round ends; only the result of the round is kept.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from headrace.values import Value
 
 
 class ContainerResult(NamedTuple):
-    """What became of a container: its outputs, and what else is to be said of it."""
+    """The outputs of a container, and the process data for its trace."""
 
     outputs: Mapping[str, Value]
     process: Mapping[str, Value]
 
 
 class Container(Protocol):
-    """The pure questions that a container node answers. `inputs` are always those that `begin` gave."""
+    """The pure functions of a container node. `inputs` are always those that `prepare` returned."""
 
     @property
     def max_parallel(self) -> int:
-        """How many rounds may be under way at the same time."""
+        """How many rounds may run at the same time."""
         ...
 
     @property
     def continue_on_error(self) -> bool:
-        """Whether a round that fails leaves the others alone."""
+        """Whether the other rounds continue after one has failed."""
         ...
 
     @property
     def shares_scopes(self) -> bool:
-        """Whether its rounds have the variables around it for their own: what nodes inside put out stays until the next
-        round begins, and after the last one. Else each round has some of its own, in front of those around."""
+        """Whether its rounds use the scopes around it: the outputs of nodes inside remain until the next round starts,
+        and after the last one. Otherwise each round has scopes of its own, in front of the outer ones."""
         ...
 
     def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
-        """What it works on; `node` is its id. NodeError where that is not what it should be."""
+        """Its inputs; `node` is its id. NodeError if they are not valid."""
         ...
 
     def max_rounds(self, inputs: Mapping[str, Value]) -> int:
-        """How many rounds there are, at most."""
+        """The maximum number of rounds."""
         ...
 
     def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
-        """Variables under the container's id that all rounds share, and may assign."""
+        """Variables under the container's id that all rounds share and may assign."""
         ...
 
     def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
-        """Variables under the container's id that one round sees."""
+        """Variables under the container's id of one round."""
         ...
 
     def is_done(self, variables: Variables) -> bool:
-        """Whether no further round is wanted: asked before the first, and after each."""
+        """Whether no further round is to start; evaluated before the first round and after each one."""
         ...
 
     def round_result(self, run: ContainerRun, variables: Variables) -> Value:
-        """What is kept of a round that ended well."""
+        """What is kept of a round that succeeded."""
         ...
 
     def result(self, run: ContainerRun) -> ContainerResult: ...
 
     def failure_message(self, index: int, error: str) -> str:
-        """How a round's failure is told as the container's."""
+        """The error message of the container for a failed round."""
         ...
 
 
 class ContainerBody(NamedTuple):
-    """What is inside a container node."""
+    """The graph inside a container node, and the container itself."""
 
     graph: Graph
     container: Container
@@ -85,8 +85,8 @@ class ContainerBody(NamedTuple):
 def round_scopes(
     body: ContainerBody, outer: MutableMapping[str, Mapping[str, Value]], node: NodeId, variables: Mapping[str, Value]
 ) -> MutableMapping[str, Mapping[str, Value]]:
-    """The variables that a round of the container `node` begins with, over those around it; `seen` is what it sees
-    under the container's id."""
+    """The scopes of a new round of the container `node`, over the outer ones; `variables` are those of the round under
+    the container's id."""
     if not body.container.shares_scopes:
         return ChainMap({node: variables} if variables else {}, outer)
     for id_ in body.graph.nodes_in_scope:
@@ -97,9 +97,9 @@ def round_scopes(
 
 
 class GraphInstance:
-    """One graph of a run at work: the top one, or that of a round.
+    """A running graph: the top-level one, or that of a round.
 
-    `alive`: how many of its nodes are ready, to be skipped, or under way. `dead`: nothing in it is to start any more.
+    `open_nodes`: how many of its nodes are ready, to be skipped, or running. `cancelled`: none of its nodes may start.
     """
 
     __slots__ = (
@@ -136,12 +136,12 @@ class GraphInstance:
         self.open_nodes = 0
         self.cancelled = False
         self.failure: NodeFailed | None = None
-        self.undecided_edges: dict[NodeId, int] = {}  # how many edges a node still waits for, once one has been decided
-        self.reached_nodes: set[NodeId] = set()  # nodes that an edge leads to
+        self.undecided_edges: dict[NodeId, int] = {}  # per node, once one of its edges is decided
+        self.reached_nodes: set[NodeId] = set()  # nodes that a taken edge leads to
 
 
 class ContainerRun:
-    """A container under way."""
+    """A running container."""
 
     __slots__ = (
         "active_rounds",
@@ -169,25 +169,25 @@ class ContainerRun:
         self.body = body
         self.inputs = inputs
         self.max_rounds = body.container.max_rounds(inputs)
-        self.rounds_started = 0  # opened so far
+        self.rounds_started = 0
         self.active_rounds: dict[int, GraphInstance] = {}
-        self.results: dict[int, Value] = {}  # of the rounds that ended well
+        self.results: dict[int, Value] = {}  # of the rounds that succeeded
         self.failed_rounds: set[int] = set()
-        self.failure: tuple[int, NodeFailed] | None = None  # one that ends the container
+        self.failure: tuple[int, NodeFailed] | None = None  # the round and the failure that end the container
         self.is_done = False
-        self.loop_ended = False  # a loop's end was reached
+        self.loop_ended = False  # a loop-end node was reached
         self.usage = UsageTotal()  # of the nodes inside
 
     @property
     def is_closing(self) -> bool:
-        """No further round is to be opened."""
+        """Whether no further round is to start."""
         return self.is_done or self.failure is not None or self.rounds_started >= self.max_rounds
 
     @property
     def is_due(self) -> bool:
-        """There is something to be done about it now: open rounds, or end it."""
+        """Whether it has a step to take now: start rounds, or end."""
         return not self.active_rounds if self.is_closing else len(self.active_rounds) < self.body.container.max_parallel
 
     def shared_variables(self) -> Mapping[str, Value]:
-        """The variables that its rounds share, as they are now."""
+        """The current values of the variables that its rounds share."""
         return self.parent.scopes.get(self.node, {})

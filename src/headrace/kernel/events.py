@@ -1,14 +1,14 @@
 """Everything that can happen to a run.
 
-A run is its events: whatever anyone sees of it (run detail, stream, logs, trace) is a view of them.
+A run is its events: the run detail, the stream, the logs and the trace are views of them.
 Durable events carry a sequence number, from 1, without gaps; together they are the journal.
-`Delta` is told twice: at once without a number (it may be lost), and soon after, in larger pieces, with one.
+`Delta` is sent twice: at once without a number (it may be lost), and soon after, in larger pieces, with one.
 
                  ┌─ RunPaused ─┐
-    RunQueued → RunStarted → (nodes) → RunEnded          StopRequested may come at any moment
-                 └─ RunResumed ┘                         RunResumed also marks a run taken up again after a crash
+    RunQueued → RunStarted → (nodes) → RunEnded          StopRequested may come at any time
+                 └─ RunResumed ┘                         RunResumed also marks a recovery after a crash
 
-    NodeStarted → NodeRetried* → NodeSucceeded | NodeFailed        NodeSkipped instead, where no edge leads here
+    NodeStarted → NodeRetried* → NodeSucceeded | NodeFailed        NodeSkipped instead, if no edge leads here
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EMPTY: Mapping[str, Value] = {}
 
 @dataclass(frozen=True, slots=True)
 class RunQueued:
-    """A run was asked for. `inputs` are the start node's values, checked; `system` is what `sys.*` reads."""
+    """A run was submitted. `inputs` are the validated values of the start node; `system` is the scope `sys`."""
 
     app: str
     version: str
@@ -37,44 +37,44 @@ class RunQueued:
     system: Mapping[str, Value]
     end_user: str | None = None
     source: str = "service-api"  # or batch:ID
-    callback: str | None = None  # told when the run ends or pauses
-    retry_of: str | None = None  # the run whose finished nodes this one took over
-    conversation: str | None = None  # the run is one exchange of it
+    callback: str | None = None  # URL that is called when the run ends or pauses
+    retry_of: str | None = None  # the run whose finished nodes were copied to this one
+    conversation: str | None = None  # the run is one message of it
     trace: str | None = None  # the caller's W3C `traceparent`
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A worker took the run up for the first time. `conversation`: the conversation's variables as they were then."""
+    """A worker has started the run. `conversation`: the conversation's variables at that time."""
 
     conversation: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True, slots=True)
 class RunPaused:
-    """The run waits for somebody; `reasons` say for whom and for what."""
+    """The run waits for a person; `reasons` describe for whom and for what."""
 
     reasons: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RunResumed:
-    """The run goes on: after a pause, or (`recovered`) taken up by another worker after a crash."""
+    """The run continues: after a pause or, if `recovered`, after a crash of its worker."""
 
     recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody asked the run to stop."""
+    """A caller has asked to stop the run."""
 
     by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over. `status` is succeeded, partial-succeeded, failed or stopped. `said` is all that one which failed
-    has said; of others `outputs` have it."""
+    """The run has ended. `status` is succeeded, partial-succeeded, failed or stopped. `response_text` is the whole
+    response of a failed run; that of other runs is in `outputs`."""
 
     status: str
     outputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
@@ -87,7 +87,7 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class NodeStarted:
-    """`inputs` are what a container works on; other nodes tell theirs at the end."""
+    """`inputs` are those of a container; other nodes record theirs at the end."""
 
     path: Path
     inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
@@ -95,7 +95,7 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True)
 class NodeRetried:
-    """An attempt failed and another one follows; `attempt` counts the failed ones, from 1."""
+    """An attempt failed and another one follows; `attempt` is the number of failed ones."""
 
     path: Path
     attempt: int
@@ -107,8 +107,8 @@ class NodeRetried:
 
 @dataclass(frozen=True, slots=True)
 class NodeSucceeded:
-    """`handle` is the edge it leaves by; `usage` is what a model was paid (see `ports.services.Usage.wire`); `assigned`
-    is what it wrote to other scopes (`conversation`, a loop's id): scope, name, value."""
+    """`handle` selects the edges that are taken; `usage` is that of a model (see `ports.services.Usage.wire`);
+    `assigned` has values for other scopes (`conversation`, a loop's id): scope, name, value."""
 
     path: Path
     outputs: Mapping[str, Value]
@@ -121,8 +121,8 @@ class NodeSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """`strategy` tells what the failure means: None ends the run; fail-branch and default-value handle it, with
-    `outputs` as what later nodes see and `handle` as the edge to leave by."""
+    """`strategy` decides what follows: None ends the run; fail-branch and default-value handle the failure, with
+    `outputs` for later nodes and the edges of `handle` taken."""
 
     path: Path
     error: str
@@ -143,7 +143,8 @@ class NodeSkipped:
 
 @dataclass(frozen=True, slots=True)
 class RoundStarted:
-    """A container (iteration, loop) opened a round, from 0; `inputs` are what it sees under the container's id."""
+    """A container (iteration, loop) has started a round, from 0; `inputs` are its variables under the container's
+    id."""
 
     path: Path
     round: int
@@ -151,13 +152,13 @@ class RoundStarted:
 
 
 REASONING = "#reasoning"
-"""The `name` of a Delta that is a model's thinking, kept apart from its text: raw, where `reasoning_content` is not. No
-output is called so."""
+"""The `name` of a Delta with the reasoning of a model, which is kept apart from its text. Unlike the output
+`reasoning_content` it is raw. No output has this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Text that a node's output `name` grew by. `at`: how many characters of it came before, in this attempt."""
+    """Text to append to a node's output `name`. `at`: the length of the output before it, in this attempt."""
 
     path: Path
     name: str
@@ -167,7 +168,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class NodeLogged:
-    """A line that a node wants seen while it runs; never journaled."""
+    """A log line of a running node; never journaled."""
 
     path: Path
     message: str
@@ -191,8 +192,8 @@ Event: TypeAlias = (
 )
 
 EVENTS: Mapping[str, type[Event]] = {
-    each.__name__: each
-    for each in (
+    event.__name__: event
+    for event in (
         RunQueued,
         RunStarted,
         RunPaused,
@@ -209,13 +210,13 @@ EVENTS: Mapping[str, type[Event]] = {
         NodeLogged,
     )
 }
-_FIELDS = {each: tuple(f.name for f in fields(each)) for each in EVENTS.values()}
+_FIELDS = {event: tuple(field.name for field in fields(event)) for event in EVENTS.values()}
 
 
 class Record(NamedTuple):
-    """An event of a run with its place in the order of things.
+    """An event of a run with its number and time.
 
-    `seq` is None for what is not journaled; `at` is in seconds since the epoch.
+    `seq` is None for an event that is not journaled; `at` is in seconds since the epoch.
     """
 
     run: RunId
@@ -225,10 +226,11 @@ class Record(NamedTuple):
 
 
 def pack(event: Event) -> list[Any]:
-    """The event's fields in order, values as they are: what a store encodes."""
+    """The values of the event's fields, in order, for a store to encode."""
     return [getattr(event, name) for name in _FIELDS[type(event)]]
 
 
 def unpack(name: str, packed: list[Any]) -> Event:
-    """The event again. Fields added since it was stored take their defaults, so old journals stay readable."""
+    """The event from its packed fields. Fields that were added since take their defaults, so that old journals stay
+    readable."""
     return EVENTS[name](*packed)

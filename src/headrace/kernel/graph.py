@@ -1,7 +1,11 @@
-"""What is to be run: nodes, the edges between them, and what each response node tells.
+"""The graph of a workflow: its nodes, the edges between them, and the templates of its response nodes.
 
-A graph is made by `dsl.load`, checked there, and never changes. Handles name the edge a node leaves by: `source`
-for most, a case's id for if-else, `fail-branch` for a handled failure.
+A graph is made and checked by `dsl.load`, and never changes. A handle is a named exit of a node: `source` for most, the
+id of a case for if-else, `fail-branch` for a handled failure.
+
+A path names a node in a run. That of a top-level node is its id; `it[3]/llm` is the node `llm` in round 3 of the
+container `it`; containers nest: `it[3]/loop[0]/llm`. A path that ends in `]/` (`it[3]/`) names the round itself and is
+the prefix of all paths in it. No other module parses or builds paths.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ NodeId: TypeAlias = str
 Path: TypeAlias = str
 
 ROUND_END = "]/"
-"""Ends the part of a path that names a round; no node id contains it (see `dsl.check`)."""
+"""The end of the part of a path that names a round; no node id contains it (see `dsl.check`)."""
 
 
 def is_top_level(path: Path) -> bool:
@@ -45,28 +49,28 @@ def round_path(container: Path, index: int) -> Path:
 
 
 def rounds(path: Path) -> list[tuple[Path, int]]:
-    """The rounds that a path leads through, as (container, index), the outermost first."""
-    found: list[tuple[Path, int]] = []
+    """The rounds around a path, as (container, index), the outermost first."""
+    result: list[tuple[Path, int]] = []
     end = path.find(ROUND_END)
     while end >= 0:
         begin = path.rindex("[", 0, end)
-        found.append((path[:begin], int(path[begin + 1 : end])))
+        result.append((path[:begin], int(path[begin + 1 : end])))
         end = path.find(ROUND_END, end + 1)
-    return found
+    return result
 
 
 def containers(path: Path) -> list[Path]:
-    """The containers that a path leads through, the outermost first."""
+    """The containers around a path, the outermost first."""
     return [container for container, _ in rounds(path)]
 
 
 def is_inside(path: Path, container: Path) -> bool:
-    """Whether a path leads through a round of this container."""
+    """Whether a path is inside a round of this container."""
     return path.startswith(f"{container}[")
 
 
 Piece: TypeAlias = str | Selector
-"""A piece of a response: literal text, or the selector of a value to tell."""
+"""A piece of a response: literal text, or the selector of a value."""
 
 SOURCE = "source"
 FAIL_BRANCH = "fail-branch"
@@ -140,10 +144,10 @@ class Edge:
 
 
 class Graph:
-    """The nodes of one level, in the file's order, and their edges; `root` is where it begins.
+    """The nodes of one level, in the file's order, and their edges; `root` is the first node to run.
 
-    `responses`: what each response node (end, answer) tells, in pieces.
-    `bodies`: what is inside each container node.
+    `responses`: the template of each response node (end, answer), in pieces.
+    `bodies`: the graph inside each container node.
     """
 
     def __init__(
@@ -174,7 +178,7 @@ class Graph:
             yield from body.graph.all_nodes()
 
     def resolve(self, path: Path) -> tuple[Graph, NodeId]:
-        """The graph that a path of a run leads into, and the id of its node there."""
+        """The graph that a path is in, and the id of its node there."""
         if is_top_level(path):
             return self, path
         graph = self
@@ -183,12 +187,12 @@ class Graph:
         return graph, node_of(path)
 
     def spec_of(self, path: Path) -> NodeSpec:
-        """The node that a path of a run names."""
+        """The node that a path names."""
         graph, node = self.resolve(path)
         return graph.nodes[node]
 
     def is_container(self, path: Path) -> bool:
-        """Whether a path of a run names a container. Its usage is the sum of the usage inside."""
+        """Whether a path names a container. Its usage is the sum of the usage inside."""
         graph, node = self.resolve(path)
         return node in graph.bodies
 
@@ -204,46 +208,52 @@ class Graph:
     def store_outputs(
         self, scopes: MutableMapping[str, Mapping[str, Value]], node: NodeId, outputs: Mapping[str, Value]
     ) -> None:
-        """Makes known what a node put out. What a container did is added to what it has there already: a loop's
-        variables outlive it, though it goes round no time at all."""
+        """Stores the outputs of a node in its scope. Those of a container are added to the scope: the variables of a
+        loop remain after it, even if it has no round."""
         scopes[node] = {**scopes.get(node, {}), **outputs} if node in self.bodies else outputs
 
     @cached_property
     def nodes_in_scope(self) -> frozenset[NodeId]:
-        """The nodes that put out into the scopes of this graph: its own, and those inside its loops."""
+        """The nodes whose outputs are in the scopes of this graph: its own, and those inside its loops."""
         inside = (body.graph.nodes_in_scope for body in self.bodies.values() if body.container.shares_scopes)
         return frozenset(self.nodes).union(*inside)
 
     @cached_property
     def streamed_scopes(self) -> frozenset[str]:
-        """The scopes of what is told here, and inside."""
+        """The scopes of the streamed selectors here and inside."""
         inside = (body.graph.streamed_scopes for body in self.bodies.values())
         return frozenset(selector[0] for selector in self.streamed_selectors).union(*inside)
 
     @cached_property
     def has_answer(self) -> bool:
-        """Whether what a run of it says is its answer: there is an answer node here, or inside."""
-        here = any(self.nodes[id_].traits.response == "answer" for id_ in self.responses)
-        return here or any(body.graph.has_answer for body in self.bodies.values())
+        """Whether there is an answer node here or inside, so that the response of a run is its answer."""
+        own = any(self.nodes[id_].traits.response == "answer" for id_ in self.responses)
+        return own or any(body.graph.has_answer for body in self.bodies.values())
 
     @cached_property
     def streamed_selectors(self) -> frozenset[Selector]:
-        """The selectors that some response tells: only these are worth streaming."""
+        """The selectors in the responses: only their text is streamed."""
         return frozenset(piece for pieces in self.responses.values() for piece in pieces if not isinstance(piece, str))
 
     @cached_property
     def reasoning_nodes(self) -> frozenset[NodeId]:
-        """The nodes whose thinking may be told: those whose text, or thoughts, some response tells."""
+        """The nodes whose reasoning is streamed: those whose text or reasoning is in a response."""
         return frozenset(
             piece[0] for piece in self.streamed_selectors if piece[1:2] in (("text",), ("reasoning_content",))
         )
 
     @cached_property
     def response_nodes(self) -> frozenset[NodeId]:
-        """Response nodes, and containers with some inside."""
+        """The response nodes, and the containers with response nodes inside."""
         return frozenset(self.responses).union(id_ for id_, body in self.bodies.items() if body.graph.response_nodes)
 
     @cached_property
     def assigning_nodes(self) -> frozenset[NodeId]:
-        """Nodes that assign a variable which some response here tells: what they make of it is to be waited for."""
+        """The nodes that assign a variable of a response: the response waits until they have ended."""
         return frozenset(id_ for id_, spec in self.nodes.items() if spec.assigns & self.streamed_selectors)
+
+    @cached_property
+    def choices(self) -> frozenset[NodeId]:
+        """The nodes that decide which response nodes are reached, or what these say: see `graph_response`."""
+        branching = (id_ for id_, spec in self.nodes.items() if spec.branching or spec.strategy == FAIL_BRANCH)
+        return self.assigning_nodes.union(branching, self.bodies)

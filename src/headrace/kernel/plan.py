@@ -1,9 +1,8 @@
 """What comes next in a run: a pure function of its graph and state.
 
-Whoever drives a run asks again after every event; asking twice gives the same answer. `Start` is the one thing that
-cannot be written down before it is done; all else that `plan` returns are events to append. Containers are among these:
-they open, go round and end without anything being done outside.
-"""
+The driver calls `plan` again after every event; calling it twice returns the same steps. `Start` is the only step with
+an effect outside of the run; all others are events to append. Containers start, run their rounds and end by events
+alone."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from headrace.kernel.state import State
 from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
 from headrace.values import Value
 
-MAX_PLANNED_ROUNDS = 100  # of one container that are planned together: what is asked for again and again stays short
+MAX_PLANNED_ROUNDS = 100  # of one container, so that a plan stays short
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run this node now. `again`: it had started before a crash, and its NodeStarted is written already."""
+    """Run this node now. `restarted`: it had started before a crash, and its NodeStarted is already in the journal."""
 
     path: Path
     restarted: bool = False
@@ -41,7 +40,7 @@ Step: TypeAlias = Start | NodeStarted | NodeSucceeded | NodeFailed | NodeSkipped
 
 
 def plan(state: State) -> list[Step]:
-    """The steps that can be taken now; empty while the run waits for a node, for a person, or for nothing at all."""
+    """The steps that can be taken now; empty while the run waits for a node or a person, and after its end."""
     if state.ended or state.queued is None:
         return []
     if state.stop:
@@ -51,7 +50,7 @@ def plan(state: State) -> list[Step]:
     if state.paused:
         return []
     if state.failure:
-        # what runs already is let to its end, so that nobody wonders what became of it
+        # running nodes continue to their end, so that their results are recorded
         if state.running:
             return [Start(path, restarted=True) for path in state.restarting]
         return [run_ended(state, FAILED, error=state.failure.error)]
@@ -59,11 +58,7 @@ def plan(state: State) -> list[Step]:
         return [
             *(NodeSkipped(path) for path in state.to_skip),
             *(Start(path, restarted=True) for path in state.restarting),
-            *(
-                [_begin_container(state, path) for path in state.ready]
-                if state.graph.bodies
-                else map(Start, state.ready)
-            ),
+            *([_start(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)),
             *(step for path in state.due_containers for step in _container_steps(state.open_containers[path])),
         ]
     if state.running:
@@ -72,8 +67,7 @@ def plan(state: State) -> list[Step]:
 
 
 def is_current(state: State, step: Step) -> bool:
-    """Whether a step that was planned a moment ago is still to be taken: those taken before it may have ended its
-    round, or the run."""
+    """Whether a planned step is still valid: the steps before it may have ended its round, or the run."""
     if isinstance(step, Start):
         return step.path in state.restarting if step.restarted else step.path in state.ready and not state.failure
     if state.failure:
@@ -89,26 +83,24 @@ def is_current(state: State, step: Step) -> bool:
             return True
 
 
-def _begin_container(state: State, path: Path) -> Step:
-    level, node = state.node_at(path)
-    body = level.graph.bodies.get(node)
+def _start(state: State, path: Path) -> Step:
+    """Starts a node. A container starts by an event alone."""
+    instance, node = state.node_at(path)
+    body = instance.graph.bodies.get(node)
     if body is None:
         return Start(path)
     try:
-        return NodeStarted(path, body.container.prepare(node, level.variables))
+        return NodeStarted(path, body.container.prepare(node, instance.variables))
     except NodeError as error:
-        return node_failed(level.graph.nodes[node], path, error)
+        return node_failed(instance.graph.nodes[node], path, error)
 
 
 def _container_steps(run: ContainerRun) -> list[Step]:
-    """What is to be done about a container that is due."""
+    """The steps of a container that is due: to start rounds, or to end."""
     container = run.body.container
     if not run.is_closing:
-        last = min(
-            run.max_rounds,
-            run.rounds_started + min(container.max_parallel - len(run.active_rounds), MAX_PLANNED_ROUNDS),
-        )
-        rounds = range(run.rounds_started, last)
+        free = min(container.max_parallel - len(run.active_rounds), MAX_PLANNED_ROUNDS)
+        rounds = range(run.rounds_started, min(run.max_rounds, run.rounds_started + free))
         return [RoundStarted(run.path, index, container.round_variables(run.inputs, index)) for index in rounds]
     return [_end_container(run, run.body)]
 
@@ -130,7 +122,7 @@ def _end_container(run: ContainerRun, body: ContainerBody) -> Step:
 
 
 def node_failed(spec: NodeSpec, path: Path, error: NodeError) -> NodeFailed:
-    """A node's failure, and what its strategy makes of it."""
+    """The failure of a node, as its error strategy handles it."""
     message = str(error)
     outputs = dict(error.outputs)
     if spec.strategy is not None:
@@ -145,10 +137,8 @@ def stopped_error(state: State) -> str:
 
 
 def run_ended(state: State, status: str, error: str | None = None) -> RunEnded:
-    """The run's last event, with what it put out until then and what it used."""
+    """The last event of the run, with its outputs and usage so far."""
     failed = status == FAILED
-    outputs, response_text = (
-        state.run_outputs.current(failed=failed),
-        (state.run_outputs.response_text or None) if failed else None,
-    )
+    outputs = state.run_outputs.current(failed=failed)
+    response_text = (state.run_outputs.response_text or None) if failed else None
     return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, response_text)

@@ -1,11 +1,15 @@
-"""What a run says while it runs, and so what its answer is: one text, whoever asks for it and when.
+"""The response of a run: its text while it runs, and its outputs.
 
-The stream of a message, the answer to a blocking call, `outputs.answer` of a run's end and with it what a conversation
-keeps and remembers are this text. Each graph says its own (`kernel.speech`). Response nodes inside containers speak for
-themselves, round by round: of rounds under way at once one has the word, and the others hold theirs back until they are
-next.
+The text is the same in every view: the stream of a message, the response to a blocking call, `outputs.answer` of the
+run, and what a conversation stores and remembers. Each graph has its own part of it (`kernel.graph_response`). Response
+nodes inside containers emit theirs round by round: of parallel rounds one has its turn, and the others buffer their
+text. All of it is folded from records, so that a reader who joins late, or again, comes to the same text.
 
-Everything is folded from records, so that whoever joins late, or again after a cut, comes to the same text.
+Facts about outputs (Dify 1.12): the output of a response node replaces that of another one with the same name, except
+for `answer`, which is concatenated. Dify runs the nodes of a graph of fewer than ten one after the other, in the order
+in which they became ready; so the value of a name that several End nodes have is that of the last one in this order,
+here too, whichever ends last. If there are answer nodes, `answer` is the text of the response. The outputs of a failed
+run have only the answers of nodes that had ended, though more text may have been emitted.
 """
 
 from __future__ import annotations
@@ -27,39 +31,37 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.graph import Graph, NodeId, Path, containers, is_inside, node_of, round_path, split
+from headrace.kernel.graph import Graph, NodeId, Path, containers, is_inside, is_top_level, node_of, round_path, split
 from headrace.kernel.graph_response import GraphResponse, TextChunk
 from headrace.values import Value
 
 
 class ResponseStream:
-    """Folds a run's records into what it says. `scopes`: the values known before it starts (env). `thinking`: also
-    into what its models think (see `kernel.thinking`)."""
+    """Folds a run's records into the text of its response. `scopes`: the values before it starts (env). `reasoning`:
+    also into the reasoning of its models (see `kernel.reasoning`)."""
 
     def __init__(
         self, graph: Graph, scopes: Mapping[str, Mapping[str, Value]] | None = None, *, reasoning: bool = False
     ) -> None:
         self._reasoning = reasoning
         self._root = GraphResponse(graph, dict(scopes or {}), reasoning=reasoning)
-        self._rounds: dict[Path, GraphResponse] = {}  # of rounds that may yet speak, by what their paths begin with
-        self._round_queues: dict[
-            Path, deque[GraphResponse]
-        ] = {}  # the same by container: the first of them has the word
+        self._rounds: dict[Path, GraphResponse] = {}  # those that are not finished, by the path of the round
+        self._round_queues: dict[Path, deque[GraphResponse]] = {}  # by container; the first one has its turn
         self._silent = not graph.response_nodes
         self._streamed_scopes = graph.streamed_scopes
 
     @property
     def unjournaled(self) -> dict[int, int]:
-        """Characters told that no journaled record has yet, by level: what a stream's id adds to the sequence
-        number."""
-        levels = [self._root, *(turns[0] for turns in self._round_queues.values() if turns and turns[0].has_turn)]
-        told = {level.level: count for level in levels if (count := level.unjournaled)}
-        for level in levels:
-            told |= level.reasoning.unjournaled if level.reasoning else {}
-        return told
+        """How many emitted characters are not in the journal yet, by level: what the id of a stream event adds to the
+        sequence number."""
+        responses = [self._root, *(queue[0] for queue in self._round_queues.values() if queue and queue[0].has_turn)]
+        counts = {response.level: count for response in responses if (count := response.unjournaled)}
+        for response in responses:
+            counts |= response.reasoning.unjournaled if response.reasoning else {}
+        return counts
 
     def apply(self, record: Record) -> list[TextChunk]:
-        """Takes a record in (numbered or not); returns what can be told now that could not before."""
+        """Applies a record (with or without a number); returns the text that can be emitted now."""
         if self._silent:
             return []
         match record.event:
@@ -70,62 +72,66 @@ class ResponseStream:
                 self._root.scopes["conversation"] = conversation
                 return list(self._root.start())
             case RunResumed(recovered=True):
-                levels = [self._root, *self._rounds.values()]
-                return [said for level in levels for said in level.emit(level.restart())]
+                responses = [self._root, *self._rounds.values()]
+                return [chunk for response in responses for chunk in response.emit(response.restart())]
             case RoundStarted() as event:
                 return self._start_round(event, record.seq or 0)
             case NodeSucceeded(path) | NodeFailed(path) as event:
                 if isinstance(event, NodeSucceeded):
                     for scope, values in event.assigned.items():
                         self._assign(path, scope, values)
-                return [*self._end_container(path), *self._apply_node(path, record)]
+                if path in self._round_queues:
+                    return [*self._end_container(path), *self._apply_node(path, record)]
+                return self._apply_node(path, record)
             case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path):
                 return self._apply_node(path, record)
             case _:
                 return []
 
     def _apply_node(self, path: Path, record: Record) -> list[TextChunk]:
-        level = self._response_at(path)
-        if level is None:
+        response = self._response_at(path)
+        if response is None:
             self._apply_silent(path, record)
             return []
-        chunks = level.emit(level.apply(record))
-        while level is not self._root and level.round_queue and level.round_queue[0].is_finished:
-            del self._rounds[level.round_queue.popleft().prefix]
-            if level.round_queue:
-                chunks += level.round_queue[0].flush()
+        if response is self._root:
+            return list(response.apply(record))
+        chunks = response.emit(response.apply(record))
+        queue = response.round_queue
+        while queue and queue[0].is_finished:
+            del self._rounds[queue.popleft().prefix]
+            if queue:
+                chunks += queue[0].flush()
         return chunks
 
     def _start_round(self, event: RoundStarted, seq: int) -> list[TextChunk]:
-        level = self._response_at(event.path)
+        parent = self._response_at(event.path)
         graph, node = self._root.graph.resolve(event.path)
         body = graph.bodies[node]
-        if level is None or not body.graph.response_nodes:
+        if parent is None or not body.graph.response_nodes:
             if body.container.shares_scopes and (outer := self._enclosing(event.path)) is not None:
                 round_scopes(body, outer.scopes, node, event.inputs)
             return []
-        scopes = round_scopes(body, level.scopes, node, event.inputs)
+        scopes = round_scopes(body, parent.scopes, node, event.inputs)
         prefix = round_path(event.path, event.round)
-        response = GraphResponse(body.graph, scopes, prefix, seq, level, reasoning=self._reasoning)
+        response = GraphResponse(body.graph, scopes, prefix, seq, parent, reasoning=self._reasoning)
         response.round_queue = self._round_queues.setdefault(event.path, response.round_queue)
         response.round_queue.append(response)
         self._rounds[response.prefix] = response
         return response.emit(response.start())
 
     def _end_container(self, container: Path) -> list[TextChunk]:
-        """A container has ended: what its rounds still hold back is told."""
-        if container not in self._round_queues:
-            return []
+        """A container has ended: its rounds emit what they have buffered."""
         chunks: list[TextChunk] = []
         for inside in [path for path in self._round_queues if path == container or is_inside(path, container)]:
-            turns = self._round_queues.pop(inside)
-            while turns:
-                chunks += turns[0].flush()
-                del self._rounds[turns.popleft().prefix]
+            queue = self._round_queues.pop(inside)
+            while queue:
+                chunks += queue[0].flush()
+                del self._rounds[queue.popleft().prefix]
         return chunks
 
     def _apply_silent(self, path: Path, record: Record) -> None:
-        """What a node makes in a round that never says anything may be told around it, if that is a loop's."""
+        """A round without response nodes emits nothing, but if its container is a loop, a response outside may have the
+        outputs of its nodes."""
         event, node = record.event, node_of(path)
         if node not in self._streamed_scopes or (outer := self._enclosing(path)) is None:
             return
@@ -136,63 +142,70 @@ class ResponseStream:
             graph.store_outputs(outer.scopes, node, event.outputs)
 
     def _assign(self, path: Path, scope: str, values: Mapping[str, Value]) -> None:
-        home: GraphResponse | None = self._root
+        owner: GraphResponse | None = self._root
         for container in containers(path):
             if node_of(container) == scope:
-                home = self._response_at(container)
-        if home is not None:
-            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+                owner = self._response_at(container)
+        if owner is not None:
+            owner.scopes[scope] = {**owner.scopes.get(scope, {}), **values}
 
     def _enclosing(self, path: Path) -> GraphResponse | None:
-        """The level that what happens at a path is seen in: its own, or the one around a loop that says nothing."""
-        while (level := self._response_at(path)) is None:
+        """The response that has the scopes of a path: its own, or that around loops without response nodes."""
+        while (response := self._response_at(path)) is None:
             path = containers(path)[-1]
             graph, node = self._root.graph.resolve(path)
             if not graph.bodies[node].container.shares_scopes:
                 return None
-        return level
+        return response
 
     def _response_at(self, path: Path) -> GraphResponse | None:
-        """The level that a path is in; None where nothing is ever said."""
-        round_, _ = split(path)
-        return self._rounds.get(round_) if round_ else self._root
+        """The response of the graph that a path is in; None if the graph never emits anything."""
+        return self._root if is_top_level(path) else self._rounds.get(split(path)[0])
 
 
 class RunOutputs:
-    """`handles`: how each node of the top level was left, where their order decides anything; else None."""
+    """The outputs of a run so far. `handles`: the handle that each top-level node took, if the order of the nodes makes
+    a difference; else None."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._by_node: dict[NodeId, dict[str, Value]] = {}  # by node of the top level
-        self.response_stream: ResponseStream | None = None  # of a run that answers
+        self._by_node: dict[NodeId, dict[str, Value]] = {}  # top-level node
+        self.response_stream: ResponseStream | None = None  # if there are answer nodes
         self._chunks: list[str] = []
         self.handles: dict[NodeId, str] | None = {} if len(graph.response_nodes) > 1 else None
 
     def start(self, scopes: Mapping[str, Mapping[str, Value]]) -> None:
-        """The run was asked for; `scopes` are the values that are known before it starts."""
+        """The run has been submitted; `scopes` are the values before it starts."""
         if self._graph.has_answer:
             self.response_stream = ResponseStream(self._graph, scopes)
 
     def apply(self, record: Record) -> None:
-        """Takes in what a run that answers says more."""
+        """Applies a record of a run with answer nodes."""
         if self.response_stream is not None:
             self._chunks += [text for text, *_ in self.response_stream.apply(record)]
 
     def add(self, path: Path, outputs: Mapping[str, Value]) -> None:
         """A response node has ended."""
-        outermost = next(iter(containers(path)), path)
-        _merge(self._by_node.setdefault(outermost, {}), outputs)
+        node = path if is_top_level(path) else containers(path)[0]
+        if node in self._by_node:
+            _merge(self._by_node[node], outputs)
+        else:
+            self._by_node[node] = dict(outputs)
 
     @property
     def response_text(self) -> str:
         return "".join(self._chunks)
 
     def current(self, *, failed: bool = False) -> dict[str, Value]:
-        """What has been put out so far, as the run's end tells it if it fails, or does not."""
-        outputs: dict[str, Value] = {}
+        """The outputs if the run ended now, with this failure or without one."""
         order = self._by_node if self.handles is None else execution_order(self._graph, self.handles)
-        for node in [*order, *(node for node in self._by_node if node not in order)]:
-            _merge(outputs, self._by_node.get(node, {}))
+        ordered = [
+            *(node for node in order if node in self._by_node),
+            *(node for node in self._by_node if node not in order),
+        ]
+        outputs = dict(self._by_node[ordered[0]]) if ordered else {}
+        for node in ordered[1:]:
+            _merge(outputs, self._by_node[node])
         if not failed and (self._chunks or (self.response_stream is not None and "answer" in outputs)):
             outputs["answer"] = self.response_text
         return outputs
@@ -206,18 +219,18 @@ def _merge(merged: dict[str, Value], outputs: Mapping[str, Value]) -> None:
 
 
 def execution_order(graph: Graph, handles: Mapping[NodeId, str]) -> dict[NodeId, None]:
-    """The nodes that ended, as they would have one after the other: each once it is ready, the first ready first."""
-    waiting = dict(graph.in_degree)
+    """The nodes that ended, in the order of sequential execution: the one that became ready first runs first."""
+    undecided = dict(graph.in_degree)
     reached: set[NodeId] = set()
     queue = deque([graph.root])
     order: dict[NodeId, None] = {}
     skipped: deque[NodeId] = deque()
 
-    def decide(target: NodeId, *, takes: bool) -> None:
-        waiting[target] -= 1
-        if takes:
+    def decide(target: NodeId, *, taken: bool) -> None:
+        undecided[target] -= 1
+        if taken:
             reached.add(target)
-        if waiting[target] == 0:
+        if undecided[target] == 0:
             if target in reached:
                 queue.append(target)
             else:
@@ -228,12 +241,12 @@ def execution_order(graph: Graph, handles: Mapping[NodeId, str]) -> dict[NodeId,
         if node not in handles:
             continue
         order[node] = None
-        takes, skips = graph.edges_taken(node, handles[node])
-        for edge in skips:
-            decide(edge.target, takes=False)
+        taken_edges, skipped_edges = graph.edges_taken(node, handles[node])
+        for edge in skipped_edges:
+            decide(edge.target, taken=False)
         while skipped:
             for edge in graph.edges_from.get(skipped.popleft(), ()):
-                decide(edge.target, takes=False)
-        for edge in takes:
-            decide(edge.target, takes=True)
+                decide(edge.target, taken=False)
+        for edge in taken_edges:
+            decide(edge.target, taken=True)
     return order

@@ -1,4 +1,4 @@
-"""A run done again from where it failed or was stopped: a new run that begins with what the old one had finished."""
+"""The retry of a run that failed or was stopped: a new run that begins with the finished nodes of the old one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from headrace.kernel.graph import Path, containers
 
 
 def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:
-    """The records that a new run begins with: `queued`, and those of the nodes that the old run finished.
+    """The first records of the new run: `queued`, and those of the nodes that the old run finished.
 
-    Finished is what succeeded, was skipped, or failed with a strategy that handled it. The others start again, as if
-    they never had; so does a container with all that is inside. Copied records keep their times, but not what was paid
-    for: the old run has that on its bill.
-    """
+    A node is finished if it succeeded, was skipped, or failed with a strategy that handled it. The others start again,
+    as if they never had; so does an unfinished container with everything inside it. Copied records keep their times,
+    but not their usage, which is counted in the old run."""
     finished: set[Path] = {
         record.event.path
         for record in records
@@ -35,7 +34,7 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
     }
 
     def is_kept(path: Path) -> bool:
-        """Of what is inside a container all or nothing: one that had not finished begins anew."""
+        """Nodes inside a container are kept only if the container has finished."""
         return next(iter(containers(path)), path) in finished
 
     copied = [Record(run, 1, at, queued)]

@@ -1,6 +1,6 @@
-"""Keeps secrets out of sight: every secret environment variable is shown as stars, wherever it turns up.
+"""Masks secrets: the value of every secret environment variable is replaced by asterisks, wherever it appears.
 
-The journal keeps true values, because later nodes need them after a crash; whatever leaves the runtime is masked.
+The journal has the true values, because later nodes need them after a crash; whatever leaves the runtime is masked.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from headrace.kernel.events import (
 )
 from headrace.values import File, Value, Variable
 
-STARS = "*" * 20  # what Dify shows for a secret
-SHORTEST = 4  # shorter secrets are hidden only where they are the whole of a text: else they would blot out half of it
+STARS = "*" * 20  # as Dify shows a secret
+SHORTEST = 4  # shorter secrets are masked only if they are the whole text, since they are part of many words
 
 
 def _overlap(text: str, secret: str) -> int:
@@ -36,7 +36,7 @@ def _overlap(text: str, secret: str) -> int:
 
 
 class SecretMask:
-    """Hides a workflow's secrets in values, texts and records."""
+    """Masks the secrets of a workflow in values, texts and records."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if secret}
@@ -53,7 +53,7 @@ class SecretMask:
         return STARS if text in self._short else text
 
     def pending(self, text: str) -> int:
-        """How many characters at the text's end may be the beginning of a secret."""
+        """How many characters at the end of a text may be the beginning of a secret."""
         return max((_overlap(text, secret) for secret in self._long), default=0)
 
     def value(self, value: Value) -> Value:
@@ -78,7 +78,7 @@ class SecretMask:
         return cast("Mapping[str, Value]", self.value(dict(values)))
 
     def record(self, record: Record) -> Record:
-        """The record as anyone outside may see it."""
+        """The record without secrets, for clients."""
         return record._replace(event=self.event(record.event))
 
     def event(self, event: Event) -> Event:
@@ -121,26 +121,26 @@ class SecretMask:
             case NodeLogged():
                 return replace(event, message=self.text(event.message))
             case Delta():
-                return event  # masked where it was emitted (see `MaskedText`): a secret may span two of them
+                return event  # masked when it was emitted (see `StreamingMask`): a secret may span two of them
             case _:
                 return event
 
 
 class StreamingMask:
-    """Masks a text that comes in pieces: what may be the beginning of a secret waits for what follows."""
+    """Masks a text that arrives in pieces: what may be the beginning of a secret waits for the next piece."""
 
     def __init__(self, mask: SecretMask) -> None:
         self._mask = mask
         self._pending = ""
 
     def feed(self, piece: str) -> str:
-        """What of the text so far can be shown."""
+        """The text so far that can be shown."""
         text = self._mask.text(self._pending + piece)
         keep = self._mask.pending(text)
         self._pending = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def end(self) -> str:
-        """The rest, once nothing follows."""
+        """The rest of the text, when no piece follows."""
         rest, self._pending = self._pending, ""
         return self._mask.text(rest)

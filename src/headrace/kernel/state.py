@@ -1,17 +1,17 @@
-"""A run's state: what its events so far add up to, and what they leave ready to be done.
+"""The state of a run: the result of its events so far, and the steps that are ready.
 
-How a graph is walked (facts of Dify 1.12, from its recorded runs and its engine):
+How a graph is traversed (facts of Dify 1.12, from its recorded runs and its engine):
 
-- A node waits for all its incoming edges. When its source ends, an edge is taken or skipped. Once none waits,
-  the node is ready if any was taken, else it is to be skipped; a skipped node skips all its edges.
-- A node that ended by a handle takes the edges of that handle and skips the others, if it branches; else it takes all.
-- The first failure that no strategy handles ends the run as failed, once the nodes already running have ended; none
-  starts after it. Inside a container it ends the round in the same way, and the container says what that means.
-- Steps count every start and every retry; exceptions count every failed attempt, handled or not. Nodes inside
-  containers count in neither, but their tokens do.
+- A node waits for all its incoming edges. When its source ends, an edge is taken or skipped. Once all are decided, the
+  node is ready if any was taken, else it is skipped; a skipped node skips all its edges.
+- A branching node takes the edges of its handle and skips the others; other nodes take all edges.
+- The first failure that no strategy handles ends the run as failed, once the nodes already running have ended; no node
+  starts after it. Inside a container it ends the round in the same way, and the container decides what follows.
+- Every start and every retry is a step; every failed attempt is an exception, handled or not. Nodes inside containers
+  count in neither, but their tokens are counted.
 
-The frontier (`ready`, `skips`, `running`, `due`) is kept up to date by `apply`, so that planning costs what has changed
-and not what there is.
+`apply` keeps the frontier (`ready`, `to_skip`, `running`, `due_containers`) up to date, so that the cost of planning
+depends on what has changed, not on the size of the graph.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
+from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, is_top_level, split
 from headrace.kernel.response import RunOutputs
 from headrace.kernel.summary import RunSummary
 from headrace.values import Value
@@ -45,13 +45,13 @@ from headrace.values import Value
 
 @dataclass(slots=True)
 class Running:
-    """A node under way: how many of its attempts have failed."""
+    """A running node: how many of its attempts have failed."""
 
     failures: int = 0
 
 
 class State(RunSummary):
-    """A run as its events have left it: its summary, and what can be done next. Only `apply` changes it."""
+    """The state of a run: its summary, and the steps that can be taken next. Only `apply` changes it."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
@@ -61,28 +61,30 @@ class State(RunSummary):
         self.to_skip: dict[Path, None] = {}
         self.running: dict[Path, Running] = {}
         self.restarting: dict[Path, None] = {}
-        self.open_containers: dict[Path, ContainerRun] = {}  # containers under way
-        self.due_containers: dict[Path, None] = {}  # those about which there is something to be done
+        self.open_containers: dict[Path, ContainerRun] = {}
+        self.due_containers: dict[Path, None] = {}  # those that have a step to take
         self._root = GraphInstance(graph)
         self._instances: dict[Path, GraphInstance] = {"": self._root}
         self.variables = self._root.scopes
 
     @property
     def outputs(self) -> dict[str, Value]:
-        """What the run has put out so far."""
+        """The outputs of the run so far."""
         return self.run_outputs.current()
 
     def node_at(self, path: Path) -> tuple[GraphInstance, NodeId]:
-        """The level that a path is in, and the id of its node there."""
+        """The graph instance that a path is in, and the id of its node there."""
+        if is_top_level(path):
+            return self._root, path
         round_, node = split(path)
         return self._instances[round_], node
 
     def spec(self, path: Path) -> NodeSpec:
-        level, node = self.node_at(path)
-        return level.graph.nodes[node]
+        instance, node = self.node_at(path)
+        return instance.graph.nodes[node]
 
     def apply(self, record: Record) -> None:
-        """Takes one more event of the run in. Records without a number change nothing."""
+        """Applies the next record of the run. Records without a number change nothing."""
         if record.seq is None:
             return
         super().apply(record)
@@ -99,12 +101,12 @@ class State(RunSummary):
                 self.running[path].failures += 1
             case NodeSkipped(path):
                 del self.to_skip[path]
-                level, node = self.node_at(path)
-                for edge in level.graph.edges_from.get(node, ()):
-                    self._decide_edge(level, edge.target, taken=False)
-                self._finish_node(level)
-            case RoundStarted(path, index, seen):
-                self._start_round(self.open_containers[path], index, seen)
+                instance, node = self.node_at(path)
+                for edge in instance.graph.edges_from.get(node, ()):
+                    self._decide_edge(instance, edge.target, taken=False)
+                self._finish_node(instance)
+            case RoundStarted(path, index, variables):
+                self._start_round(self.open_containers[path], index, variables)
             case RunQueued() as event:
                 self.variables["sys"] = event.system
                 self.run_outputs.start(self._root.scopes)
@@ -132,41 +134,41 @@ class State(RunSummary):
 
     def _start_node(self, path: Path, inputs: Mapping[str, Value]) -> None:
         self.ready.pop(path, None)
-        level, node = self.node_at(path)
-        body = level.graph.bodies.get(node)
+        instance, node = self.node_at(path)
+        body = instance.graph.bodies.get(node)
         if body is None:
             self.running[path] = Running()
             return
-        opened = self.open_containers[path] = ContainerRun(path, node, level, body, inputs)
+        run = self.open_containers[path] = ContainerRun(path, node, instance, body, inputs)
         if scope := body.container.shared_variables(inputs):
-            level.scopes[node] = scope
-        opened.is_done = body.container.is_done(level.variables)
-        self._update_container(opened)
+            instance.scopes[node] = scope
+        run.is_done = body.container.is_done(instance.variables)
+        self._update_container(run)
 
     def _on_success(self, event: NodeSucceeded) -> None:
-        level, node = self._remove(event.path)
-        level.graph.store_outputs(level.scopes, node, event.outputs)
+        instance, node = self._remove(event.path)
+        instance.graph.store_outputs(instance.scopes, node, event.outputs)
         if event.assigned:
-            self._assign(level, event.assigned)
-        if event.usage and node not in level.graph.bodies:  # a container's is the sum of what is counted already
-            self._add_usage(level, event.usage)
-        if node in level.graph.responses:
+            self._assign(instance, event.assigned)
+        if instance.container_run is not None and event.usage and node not in instance.graph.bodies:
+            self._add_usage(instance, event.usage)
+        if node in instance.graph.responses:
             self.run_outputs.add(event.path, event.outputs)
-        if level.container_run is not None and level.graph.nodes[node].traits.ends_loop:
-            self._end_loop(level)
-        self._take_edges(level, node, event.handle)
+        if instance.container_run is not None and instance.graph.nodes[node].traits.ends_loop:
+            self._end_loop(instance)
+        self._take_edges(instance, node, event.handle)
 
     def _on_failure(self, event: NodeFailed) -> None:
-        if event.path in self.ready:  # a container that had nothing to begin with
+        if event.path in self.ready:  # a container whose inputs are not valid
             del self.ready[event.path]
-        level, node = self._remove(event.path)
+        instance, node = self._remove(event.path)
         if event.strategy is not None:
-            level.graph.store_outputs(level.scopes, node, event.outputs)
-            self._take_edges(level, node, event.handle)
-        elif level is not self._root:
-            level.failure = level.failure or event
-            self._cancel(level)
-            self._finish_node(level)
+            instance.graph.store_outputs(instance.scopes, node, event.outputs)
+            self._take_edges(instance, node, event.handle)
+        elif instance is not self._root:
+            instance.failure = instance.failure or event
+            self._cancel(instance)
+            self._finish_node(instance)
 
     def _remove(self, path: Path) -> tuple[GraphInstance, NodeId]:
         self.running.pop(path, None)
@@ -175,133 +177,132 @@ class State(RunSummary):
             self.due_containers.pop(path, None)
         return self.node_at(path)
 
-    def _add_usage(self, level: GraphInstance, usage: Mapping[str, Value]) -> None:
-        opened = level.container_run
-        while opened is not None:
-            opened.usage.add(usage)
-            opened = opened.parent.container_run
+    def _add_usage(self, instance: GraphInstance, usage: Mapping[str, Value]) -> None:
+        """Adds the usage of a node to the containers around it."""
+        run = instance.container_run
+        while run is not None:
+            run.usage.add(usage)
+            run = run.parent.container_run
 
-    def _assign(self, level: GraphInstance, assigned: Mapping[str, Mapping[str, Value]]) -> None:
+    def _assign(self, instance: GraphInstance, assigned: Mapping[str, Mapping[str, Value]]) -> None:
         for scope, values in assigned.items():
-            home = self._instance_of_scope(level, scope)
-            home.scopes[scope] = {**home.scopes.get(scope, {}), **values}
+            owner = self._instance_of_scope(instance, scope)
+            owner.scopes[scope] = {**owner.scopes.get(scope, {}), **values}
 
-    def _instance_of_scope(self, level: GraphInstance, scope: str) -> GraphInstance:
-        """The level that a scope belongs to: a loop's own for its variables, else the top one."""
-        opened = level.container_run
-        while opened is not None:
-            if opened.node == scope:
-                return opened.parent
-            opened = opened.parent.container_run
+    def _instance_of_scope(self, instance: GraphInstance, scope: str) -> GraphInstance:
+        """The instance that has a scope: for the variables of a loop the one around it, else the top-level one."""
+        run = instance.container_run
+        while run is not None:
+            if run.node == scope:
+                return run.parent
+            run = run.parent.container_run
         return self._root
 
-    def _take_edges(self, level: GraphInstance, node: NodeId, handle: str) -> None:
-        if self.run_outputs.handles is not None and level is self._root:
+    def _take_edges(self, instance: GraphInstance, node: NodeId, handle: str) -> None:
+        if self.run_outputs.handles is not None and instance is self._root:
             self.run_outputs.handles[node] = handle
-        taken, skipped = level.graph.edges_taken(node, handle)
+        taken, skipped = instance.graph.edges_taken(node, handle)
         for edge in taken:
-            self._decide_edge(level, edge.target, taken=True)
+            self._decide_edge(instance, edge.target, taken=True)
         for edge in skipped:
-            self._decide_edge(level, edge.target, taken=False)
-        self._finish_node(level)
+            self._decide_edge(instance, edge.target, taken=False)
+        self._finish_node(instance)
 
-    def _decide_edge(self, level: GraphInstance, target: NodeId, *, taken: bool) -> None:
-        """An edge is taken or skipped; once none is waited for, its target is ready or is to be skipped."""
-        waiting = level.undecided_edges.get(target, level.graph.in_degree[target]) - 1
-        level.undecided_edges[target] = waiting
+    def _decide_edge(self, instance: GraphInstance, target: NodeId, *, taken: bool) -> None:
+        """An edge is taken or skipped; once all edges of its target are decided, the target is ready or to be
+        skipped."""
+        undecided = instance.undecided_edges.get(target, instance.graph.in_degree[target]) - 1
+        instance.undecided_edges[target] = undecided
         if taken:
-            level.reached_nodes.add(target)
-        if waiting == 0 and not level.cancelled:
-            if target in level.reached_nodes:
-                self._make_ready(level, target)
+            instance.reached_nodes.add(target)
+        if undecided == 0 and not instance.cancelled:
+            if target in instance.reached_nodes:
+                self._make_ready(instance, target)
             else:
-                self.to_skip[level.prefix + target] = None
-                level.open_nodes += 1
+                self.to_skip[instance.prefix + target] = None
+                instance.open_nodes += 1
 
-    def _make_ready(self, level: GraphInstance, node: NodeId) -> None:
-        self.ready[level.prefix + node] = None
-        level.open_nodes += 1
+    def _make_ready(self, instance: GraphInstance, node: NodeId) -> None:
+        self.ready[instance.prefix + node] = None
+        instance.open_nodes += 1
 
-    def _finish_node(self, level: GraphInstance) -> None:
-        """One node of a level is done with."""
-        level.open_nodes -= 1
-        if level.open_nodes <= 0 and level.container_run is not None:
-            self._end_round(level, level.container_run)
+    def _finish_node(self, instance: GraphInstance) -> None:
+        """A node of an instance has ended or was skipped."""
+        instance.open_nodes -= 1
+        if instance.open_nodes <= 0 and instance.container_run is not None:
+            self._end_round(instance, instance.container_run)
 
     # ------------------------------------------------------------------------------------------------------ rounds
 
-    def _start_round(self, opened: ContainerRun, index: int, seen: Mapping[str, Value]) -> None:
-        opened.rounds_started = index + 1
-        level = opened.active_rounds[index] = GraphInstance(opened.body.graph, opened, index, seen)
-        self._instances[level.prefix] = level
-        self._make_ready(level, level.graph.root)
-        root = level.graph.nodes[level.graph.root]
-        if root.traits.starts_body:  # it only marks the place
-            del self.ready[level.prefix + root.id]
-            self._take_edges(level, root.id, "source")
-        self._update_container(opened)
+    def _start_round(self, run: ContainerRun, index: int, variables: Mapping[str, Value]) -> None:
+        run.rounds_started = index + 1
+        instance = run.active_rounds[index] = GraphInstance(run.body.graph, run, index, variables)
+        self._instances[instance.prefix] = instance
+        self._make_ready(instance, instance.graph.root)
+        root = instance.graph.nodes[instance.graph.root]
+        if root.traits.starts_body:  # it only marks the entry
+            del self.ready[instance.prefix + root.id]
+            self._take_edges(instance, root.id, "source")
+        self._update_container(run)
 
-    def _end_round(self, level: GraphInstance, opened: ContainerRun) -> None:
-        """A round is over."""
-        del self._instances[level.prefix], opened.active_rounds[level.index]
-        container = opened.body.container
-        if level.failure is None and not level.cancelled:
-            opened.results[level.index] = container.round_result(opened, level.variables)
-            opened.is_done = opened.is_done or opened.loop_ended or container.is_done(level.variables)
+    def _end_round(self, instance: GraphInstance, run: ContainerRun) -> None:
+        """A round has ended."""
+        del self._instances[instance.prefix], run.active_rounds[instance.index]
+        container = run.body.container
+        if instance.failure is None and not instance.cancelled:
+            run.results[instance.index] = container.round_result(run, instance.variables)
+            run.is_done = run.is_done or run.loop_ended or container.is_done(instance.variables)
         else:
-            opened.failed_rounds.add(level.index)
-            if level.failure is not None and not container.continue_on_error and opened.failure is None:
-                opened.failure = (level.index, level.failure)
-                for other in list(opened.active_rounds.values()):
+            run.failed_rounds.add(instance.index)
+            if instance.failure is not None and not container.continue_on_error and run.failure is None:
+                run.failure = (instance.index, instance.failure)
+                for other in list(run.active_rounds.values()):
                     self._cancel(other)
                     self._end_if_empty(other)
-        self._update_container(opened)
+        self._update_container(run)
 
-    def _update_container(self, opened: ContainerRun) -> None:
-        """Sees what there is to do about a container."""
-        if opened.path not in self.open_containers:
+    def _update_container(self, run: ContainerRun) -> None:
+        """Updates whether a container has a step to take."""
+        if run.path not in self.open_containers:
             return
-        if opened.parent.cancelled:
-            if not opened.active_rounds:  # it ends with the round that it is in, unheard
-                self._remove(opened.path)
-                self._finish_node(opened.parent)
-        elif opened.is_due:
-            self.due_containers[opened.path] = None
+        if run.parent.cancelled:
+            if not run.active_rounds:  # it ends with the round that it is in, without an event
+                self._remove(run.path)
+                self._finish_node(run.parent)
+        elif run.is_due:
+            self.due_containers[run.path] = None
         else:
-            self.due_containers.pop(opened.path, None)
+            self.due_containers.pop(run.path, None)
 
-    def _cancel(self, level: GraphInstance) -> None:
-        """Nothing more is to start in a level, nor inside it. What runs already is let to its end."""
-        level.cancelled = True
-        for node in level.graph.nodes:
-            path = level.prefix + node
+    def _cancel(self, instance: GraphInstance) -> None:
+        """Nothing more may start in an instance or inside it. Nodes that are running continue to their end."""
+        instance.cancelled = True
+        for node in instance.graph.nodes:
+            path = instance.prefix + node
             for frontier in (self.ready, self.to_skip):
                 if path in frontier:
                     del frontier[path]
-                    level.open_nodes -= 1
-        for node in level.graph.bodies:
-            opened = self.open_containers.get(level.prefix + node)
-            if opened is None:
+                    instance.open_nodes -= 1
+        for node in instance.graph.bodies:
+            run = self.open_containers.get(instance.prefix + node)
+            if run is None:
                 continue
-            self.due_containers.pop(opened.path, None)
-            for each in list(opened.active_rounds.values()):
-                self._cancel(each)
-                self._end_if_empty(each)
-            self._update_container(opened)
+            self.due_containers.pop(run.path, None)
+            for round_ in list(run.active_rounds.values()):
+                self._cancel(round_)
+                self._end_if_empty(round_)
+            self._update_container(run)
 
-    def _end_if_empty(self, level: GraphInstance) -> None:
-        """Ends a level in which nothing is left."""
-        if (
-            level.open_nodes <= 0
-            and level.container_run is not None
-            and level.index in level.container_run.active_rounds
-        ):
-            self._end_round(level, level.container_run)
+    def _end_if_empty(self, instance: GraphInstance) -> None:
+        """Ends the round of an instance that has no open nodes."""
+        run = instance.container_run
+        if instance.open_nodes <= 0 and run is not None and instance.index in run.active_rounds:
+            self._end_round(instance, run)
 
-    def _end_loop(self, level: GraphInstance) -> None:
-        """A loop's end was reached: the innermost loop around it opens no further round."""
-        opened = level.container_run
-        while opened is not None and not opened.parent.graph.nodes[opened.node].traits.loop:
-            opened = opened.parent.container_run
-        if opened is not None:
-            opened.loop_ended = True
+    def _end_loop(self, instance: GraphInstance) -> None:
+        """A loop-end node was reached: the innermost loop around it starts no further round."""
+        run = instance.container_run
+        while run is not None and not run.parent.graph.nodes[run.node].traits.loop:
+            run = run.parent.container_run
+        if run is not None:
+            run.loop_ended = True

@@ -1,12 +1,16 @@
-"""What a run amounts to so far: its status and times, what it counted and used, and why it failed.
+"""The summary of a run: its status and times, its counts and usage, and why it failed.
 
-Every view of a run (answer, detail, list, stream, callback, span) composes these, so that all agree. The folds are
-incremental: a record costs the same however many came before it.
+Every view of a run (response, detail, list, stream, callback, span) is composed of these, so that all agree. The folds
+are incremental: the cost of a record does not depend on how many came before it.
+
+Usage is as `ports.services.Usage.wire` has it. Since node types of third parties may report anything, it is limited to
+what a database and a client can store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
@@ -64,25 +68,25 @@ def status_after(status: str, event: Event) -> str:
 
 
 def status_of(records: Iterable[Record], status: str = QUEUED) -> str:
-    """The status of a run after its records, or after some more of them where its status before is given."""
+    """The status of a run after its records, or after more of them if its status before is given."""
     for record in records:
         status = status_after(status, record.event)
     return status
 
 
 def node_status(event: NodeSucceeded | NodeFailed) -> Literal["succeeded", "failed", "exception"]:
-    """The status of a node after the event that ended it. One that has none is `stopped` with its run."""
+    """The status of a node after the event that ended it. A node without one is `stopped` with its run."""
     if isinstance(event, NodeSucceeded):
         return SUCCEEDED
     return FAILED if event.strategy is None else EXCEPTION
 
 
-_MAX_COUNT = 2**53 - 1  # what every JSON parser reads exactly
+_MAX_COUNT = 2**53 - 1  # the largest integer that every JSON parser reads exactly
 _MAX_PRICE = Decimal(10) ** 12
 
 
 def count_of(usage: Mapping[str, Value], name: str) -> int:
-    """A count of tokens; 0 where it is not one."""
+    """A number of tokens; 0 if it is missing or not valid."""
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
@@ -90,7 +94,7 @@ def count_of(usage: Mapping[str, Value], name: str) -> int:
 
 
 def price_of(usage: Mapping[str, Value]) -> Decimal:
-    """The price in all; 0 where it is not a sum of money."""
+    """The total price; 0 if it is missing or not valid."""
     try:
         price = Decimal(str(usage.get("total_price") or 0))
     except (InvalidOperation, ValueError):
@@ -98,13 +102,8 @@ def price_of(usage: Mapping[str, Value]) -> Decimal:
     return max(-_MAX_PRICE, min(price, _MAX_PRICE)) if price.is_finite() else Decimal(0)
 
 
-def add_counts(tokens: int, more: int) -> int:
-    """Two counts together."""
-    return min(tokens + more, _MAX_COUNT)
-
-
 class RunUsage(TypedDict):
-    """Tokens and money. There is no price where currencies are mixed."""
+    """Tokens and price. There is no price if currencies are mixed."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -113,22 +112,21 @@ class RunUsage(TypedDict):
     currency: str | None
 
 
+@dataclass(slots=True)
 class UsageTotal:
-    """Tokens and money, summed."""
+    """The sums of tokens and prices. `currency` is the last one; `mixed`: there was another one before."""
 
-    __slots__ = ("completion_tokens", "currency", "mixed", "price", "prompt_tokens", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens = self.prompt_tokens = self.completion_tokens = 0
-        self.price = Decimal(0)
-        self.currency: str | None = None  # the last one; None where nothing had a price
-        self.mixed = False  # there was another currency before
+    tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    price: Decimal = Decimal(0)
+    currency: str | None = None
+    mixed: bool = False
 
     def add(self, usage: Mapping[str, Value]) -> None:
-        """`usage` is as `Usage.wire` has it; what is missing counts as nothing."""
-        self.tokens = add_counts(self.tokens, count_of(usage, "total_tokens"))
-        self.prompt_tokens = add_counts(self.prompt_tokens, count_of(usage, "prompt_tokens"))
-        self.completion_tokens = add_counts(self.completion_tokens, count_of(usage, "completion_tokens"))
+        self.tokens = min(self.tokens + count_of(usage, "total_tokens"), _MAX_COUNT)
+        self.prompt_tokens = min(self.prompt_tokens + count_of(usage, "prompt_tokens"), _MAX_COUNT)
+        self.completion_tokens = min(self.completion_tokens + count_of(usage, "completion_tokens"), _MAX_COUNT)
         self.price += price_of(usage)
         if currency := usage.get("currency"):
             self.mixed = self.mixed or self.currency not in (None, str(currency))
@@ -148,7 +146,7 @@ RUN_EVENTS = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopReques
 
 
 class RunLifecycle:
-    """How far a run is, and since when. Times are in seconds since the epoch."""
+    """The status of a run and its times, in seconds since the epoch."""
 
     def __init__(self) -> None:
         self.run: RunId = ""
@@ -162,7 +160,7 @@ class RunLifecycle:
         self.ended_at: float | None = None
 
     def apply(self, record: Record) -> None:
-        """Adds the run's next record. A record without a number changes nothing."""
+        """Applies the next record of the run. Records without a number change nothing."""
         if record.seq is None:
             return
         self.seq = record.seq
@@ -186,22 +184,22 @@ class RunLifecycle:
 
     @property
     def request(self) -> RunQueued:
-        """The run's first event: what was asked for."""
+        """The first event of the run."""
         assert self.queued is not None
         return self.queued
 
     def elapsed_at(self, at: float) -> float:
-        """Seconds since the run started, or since it was queued where it never did."""
+        """Seconds since the run started, or since it was queued if it never started."""
         return duration(self.queued_at if self.started_at is None else self.started_at, at)
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds that the run took; None before its end."""
+        """The seconds that the run took; None before its end."""
         return None if self.ended_at is None else self.elapsed_at(self.ended_at)
 
 
 class RunSummary(RunLifecycle):
-    """The same with what the run counted and used, and `failure`, which ended it.
+    """The lifecycle of a run with its counts and usage, and the `failure` that ended it.
 
     Steps are starts and retries; exceptions are failed attempts, whether handled or not. Nodes inside containers count
     in neither, but their usage does; a container's own usage is the sum of it and is not added again.
@@ -214,7 +212,7 @@ class RunSummary(RunLifecycle):
         self.exceptions = 0
         self.usage = UsageTotal()
         self.failure: NodeFailed | None = None  # the first that no strategy handled
-        self._started: set[Path] = set()  # top-level nodes under way
+        self._started: set[Path] = set()  # running top-level nodes
 
     def apply(self, record: Record) -> None:
         super().apply(record)
@@ -230,7 +228,7 @@ class RunSummary(RunLifecycle):
             case NodeFailed(path) as event:
                 if is_top_level(path):
                     self.exceptions += 1
-                    # a container that cannot begin fails without having started, and that is a step all the same
+                    # a container with invalid inputs fails without a start, which is a step all the same
                     self.steps += path not in self._started
                     self._started.discard(path)
                     if event.strategy is None:

@@ -1,6 +1,6 @@
-"""What the nodes of a run do while they are under way: since when, led to by which node, in which rounds.
+"""The running nodes of a run: when each started, its predecessor and its rounds.
 
-A finished node is forgotten, so that following a run needs no more memory the longer it takes.
+A node is forgotten when it ends, so that the memory for following a run does not grow with its length.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headrace.values import Value
 
 @dataclass(slots=True)
 class RoundTrace:
-    """A round of a container. `ended_at`: when the last node that has ended in it did."""
+    """A round of a container. `ended_at`: when the last node in it ended."""
 
     started_at: float
     ended_at: float
@@ -31,9 +31,9 @@ class RoundTrace:
 
 @dataclass(slots=True)
 class NodeTrace:
-    """A node under way. `index` counts the run's nodes from 1 in the order of their start, `leaf_index` those that are
-    not containers; `predecessor`: the node that led to it; `retries`: its NodeRetried records; `inputs` and `rounds`
-    are a container's. One that could not begin is not `begun`: it fails without having started."""
+    """A running node. `index` counts the nodes of the run from 1 in the order of their start, `leaf_index` those that
+    are not containers; `predecessor`: the node before it; `retries`: its NodeRetried records; `inputs` and `rounds` are
+    those of a container. `has_started` is False for a container that failed because its inputs were not valid."""
 
     path: Path
     index: int
@@ -47,8 +47,8 @@ class NodeTrace:
 
 
 class RunTrace:
-    """Folds a run's records, from its first, into the nodes that are under way (`running`). Without a graph, nodes have
-    no predecessor and containers count as leaves."""
+    """Folds a run's records, from the first, into the nodes that are running. Without a graph, nodes have no
+    predecessor, and containers count as leaves."""
 
     def __init__(self, graph: Graph | None = None) -> None:
         self.running: dict[Path, NodeTrace] = {}
@@ -58,7 +58,7 @@ class RunTrace:
         self._leaves = 0
 
     def apply(self, record: Record) -> NodeTrace | None:
-        """Adds the run's next record; returns the node that it starts, retries or ends, or whose round it starts."""
+        """Applies the next record of the run; returns the node that it is about, if there is one."""
         match record.event:
             case NodeStarted(path, inputs):
                 return self._start(path, record.at, inputs)
@@ -76,7 +76,7 @@ class RunTrace:
                 return None
 
     def stop(self, at: float) -> list[NodeTrace]:
-        """The nodes that were under way when the run ended, those inside containers first."""
+        """The nodes that were running when the run ended, those inside containers first."""
         stopped = sorted(self.running.values(), key=lambda node: len(node.path), reverse=True)
         for node in stopped:
             self._extend_rounds(node.path, at)
@@ -99,7 +99,8 @@ class RunTrace:
             node.has_started = False
             del self.running[path]
         fatal = isinstance(event, NodeFailed) and event.strategy is None
-        self._extend_rounds(path, at, failed=fatal)
+        if not is_top_level(path):
+            self._extend_rounds(path, at, failed=fatal)
         if self._graph is not None and not fatal:
             graph, id_ = self._graph.resolve(path)
             round_ = path[: len(path) - len(id_)]
@@ -108,10 +109,8 @@ class RunTrace:
         return node
 
     def _extend_rounds(self, path: Path, at: float, *, failed: bool = False) -> None:
-        """A node has ended: the rounds that it is in last at least until then, and with a failure that no strategy
-        handled the innermost has failed."""
-        if is_top_level(path):
-            return
+        """A node has ended: the rounds around it last at least until then, and after a failure that no strategy handled
+        the innermost one has failed."""
         round_ = None
         for container, index in rounds(path):
             if (outer := self.running.get(container)) and (round_ := outer.rounds.get(index)):

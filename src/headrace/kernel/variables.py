@@ -1,7 +1,7 @@
-"""How nodes read: selectors, and the two spellings of a value inside text.
+"""How nodes read variables: by selectors, and by templates that contain selectors.
 
-Scopes are a node's id, `sys`, `env` and `conversation`. A selector is (scope, name, *path): the path goes into objects
-and into the parts of a file (`url`, `name`, `size` ...).
+Scopes are a node's id, `sys`, `env` and `conversation`. A selector is (scope, name, *path): the path leads into objects
+and to the attributes of a file (`url`, `name`, `size` ...).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PATTERN = re.compile(r"\{\{#([a-zA-Z0-9_]{1,50}(?:\.[a-zA-Z_][a-zA-Z0-9_]{0,29}
 
 
 class Variables:
-    """Read-only view of what a run's nodes have put out, by scope."""
+    """A read-only view of the variables of a run, by scope."""
 
     __slots__ = ("_scopes",)
 
@@ -27,12 +27,12 @@ class Variables:
         self._scopes = scopes
 
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
-        """(found, value): a value that is None is found; one of a skipped node is not."""
-        found, value = self.get_with_origin(selector)
-        return found, values.unwrap(value)
+        """(exists, value). A variable of a skipped node does not exist; one that exists may be None."""
+        exists, value = self.get_with_origin(selector)
+        return exists, values.unwrap(value)
 
     def get_with_origin(self, selector: Sequence[str]) -> tuple[bool, Value]:
-        """As `find`, with the provenance that an aggregator left (`values.Variable`) still in place."""
+        """As `find`, but with the origin that an aggregator has recorded (`values.Variable`)."""
         if len(selector) < 2:
             return False, None
         scope = self._scopes.get(selector[0])
@@ -41,45 +41,45 @@ class Variables:
         return values.follow(scope[selector[1]], selector[2:])
 
     def scope(self, name: str) -> Mapping[str, Value]:
-        """All values of a scope; none where there is no such scope."""
+        """All values of a scope; empty if there is no such scope."""
         return self._scopes.get(name, {})
 
     def with_scope(self, name: str, values: Mapping[str, Value]) -> Variables:
-        """These and a scope of that name, in place of one that is there."""
+        """These variables with a scope of that name, in place of an existing one."""
         return Variables(ChainMap({name: values}, cast("MutableMapping[str, Mapping[str, Value]]", self._scopes)))
 
     def get(self, selector: Sequence[str], default: Value = None) -> Value:
-        """The value, or the default where there is none."""
-        found, value = self.find(selector)
-        return value if found else default
+        """The value, or the default if there is none."""
+        exists, value = self.find(selector)
+        return value if exists else default
 
     def with_origin(self, selector: Selector, new_id: Callable[[], str]) -> Variable:
-        """The value with its provenance: kept if it has one, else this selector under a new id."""
+        """The value with its origin: the recorded one, else this selector with a new id."""
         _, value = self.get_with_origin(selector)
         return value if isinstance(value, Variable) else Variable(value, tuple(selector), new_id())
 
     def render(self, template: str, form: Callable[[Value], str] = values.text) -> str:
-        """The template with every `{{#selector#}}` replaced by its value in a form; an unknown one by its bare name,
-        as Dify does."""
+        """The template with every `{{#selector#}}` replaced by its value, formatted by `form`; an unknown one by the
+        selector itself, as Dify does."""
 
         def replace(match: re.Match[str]) -> str:
-            found, value = self.find(match[1].split("."))
-            return form(value) if found else match[1]
+            exists, value = self.find(match[1].split("."))
+            return form(value) if exists else match[1]
 
         return _PATTERN.sub(replace, template)
 
 
 def pieces(template: str) -> list[str | Selector]:
-    """The template taken apart: literal text, and the selectors between."""
-    found: list[str | Selector] = []
+    """The pieces of a template: literal text, and selectors."""
+    result: list[str | Selector] = []
     for index, part in enumerate(_PATTERN.split(template)):
         if index % 2:
-            found.append(tuple(part.split(".")))
+            result.append(tuple(part.split(".")))
         elif part:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
 
 
 def selectors(template: str) -> list[Selector]:
-    """The selectors that a template reads, in order, each once."""
+    """The selectors in a template, in order, without duplicates."""
     return list(dict.fromkeys(tuple(match.split(".")) for match in _PATTERN.findall(template)))

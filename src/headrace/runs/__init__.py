@@ -1,1 +1,1 @@
-"""Runs: submitted, driven by workers, followed, stopped and resumed."""
+"""Runs: how they are submitted, driven by workers, followed, stopped and resumed."""

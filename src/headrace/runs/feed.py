@@ -31,8 +31,8 @@ class RecordFeed:
         known: Sequence[Record],
         poll: float,
     ) -> None:
-        self.last = 0  # the number of the last record returned
-        self.has_gap = False  # there are records after it that were lost
+        self.last = 0  # the number of the last record that was returned
+        self.has_gap = False  # records after it were lost
         self._journal = journal
         self._run = run
         self._live = live
@@ -40,7 +40,7 @@ class RecordFeed:
         self._poll = poll
 
     async def next(self) -> Sequence[Record]:
-        """The next records, as many as there are; none where nothing new has arrived for `poll` seconds."""
+        """The next records, as many as there are; none if nothing new has arrived for `poll` seconds."""
         records = self._incoming or await self._receive()
         self._incoming = ()
         fresh: list[Record] = []

@@ -1,8 +1,7 @@
-"""The five verbs of a run: submit, follow, get, stop, resume.
+"""The five operations of a run: submit, follow, get, stop, resume.
 
-Every dialect of the API is made of these. A run never depends on the connection that asked for it. Whatever comes out
-of here has the workflow's secrets masked.
-"""
+Every dialect of the API uses these. A run never depends on the connection that submitted it. The secrets of the
+workflow are masked in all results."""
 
 from __future__ import annotations
 
@@ -38,13 +37,13 @@ from headrace.rate_limits import Limiter
 from headrace.runs.feed import RecordFeed
 from headrace.runs.submission import Submission
 
-MAX_NUMBER_CONFLICTS = 100  # numbers given to a message that other processes were faster with, before it is refused
-POLL_SECONDS = 5.0  # after which a follower that receives nothing reads the journal: the bus may have lost records
+MAX_NUMBER_CONFLICTS = 100  # of a message with those of other processes, before it is rejected
+POLL_SECONDS = 5.0  # without a record, after which a follower reads the journal: the bus may lose records
 
 
 class SubmittedRun(NamedTuple):
-    """A run that is safe in the journal. `at`: when it was asked for, in seconds since the epoch; `message`: whether it
-    answers one, of this conversation if there is one."""
+    """A run that is durable. `at`: when it was submitted, in seconds since the epoch; `message`: whether it answers a
+    message, of this conversation if there is one."""
 
     run: RunId
     task: str
@@ -56,7 +55,7 @@ class SubmittedRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run under way, followed from its first record."""
+    """A new run, followed from its first record."""
 
     run: RunId
     task: str
@@ -66,7 +65,7 @@ class StartedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as it stands."""
+    """The current state of a run."""
 
     summary: RunSummary
     served: Served
@@ -74,7 +73,7 @@ class RunView:
 
 
 class RunService:
-    """Takes runs in, and tells what becomes of them. Workers (worker.py) do them."""
+    """Accepts runs and returns their records. Workers (worker.py) drive them."""
 
     def __init__(
         self,
@@ -91,41 +90,41 @@ class RunService:
         self.runs = storage.runs
         self.conversations = storage.conversations
         self.leases = storage.leases
-        self.max_active = max_active  # callers that may wait for runs of one app at once; 0: any number
-        self.limiter = limiter  # None: nothing else is limited
+        self.max_active = max_active  # callers that may wait for runs of one app at the same time; 0: any number
+        self.limiter = limiter  # None: no other limits
         self._callers: Counter[str] = Counter()
-        self.driving: dict[RunId, Driver] = {}  # by this process's workers
-        self.draining = False  # the process is about to end: no more runs are taken in
+        self.driving: dict[RunId, Driver] = {}  # by the workers of this process
+        self.draining = False  # the process is about to end: no more runs are accepted
         self._handover: dict[RunId, list[Record]] = {}
         self._number_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
 
     # ------------------------------------------------------------------------------------------------------ submit
 
     async def submit(self, submission: Submission, run: RunId | None = None) -> SubmittedRun:
-        """Queues a run; once this returns, it is safe in the journal. `run` is the id that it is to have: one that
-        there is already is left as it is, and told of. Two messages of one conversation at once get two numbers, and
-        run in their order; TooManyRequests for one that others are faster than again and again."""
+        """Queues a run; once this returns, it is durable. `run` is its id, if it is given; a run that already has this
+        id is returned instead. Two messages of one conversation at the same time get two numbers, and run in this
+        order; TooManyRequests for one whose number is taken by other processes again and again."""
         known, run = run is not None, run or new_id()
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
             await self._admit(run, app, known=known)
             return await self._enqueue(submission.records(self.environment.clock(), run))
-        # the journal gives a number once; within a process they wait for each other, so that few come second
+        # the journal accepts a number once; messages of one process wait for each other, to avoid conflicts
         async with self._number_locks.setdefault(conversation, asyncio.Lock()):
             await self._admit(run, app, known=known)
-            if submission.new_conversation is not None:  # what is refused leaves no conversation behind
+            if submission.new_conversation is not None:  # a rejected message leaves no conversation behind
                 await self.conversations.add_conversation(*submission.new_conversation)
             for _ in range(MAX_NUMBER_CONFLICTS):
                 newest, _ = await self.conversations.messages(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
-                with suppress(SequenceConflict):  # another process was faster, and its message comes first
+                with suppress(SequenceConflict):  # a message of another process has this number
                     return await self._enqueue(submission.records(self.environment.clock(), run, number))
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
     async def retry(self, run: RunId, new: RunId | None = None) -> SubmittedRun:
-        """Queues a new run (`new` is the id it is to have, see `submit`) that takes over what a failed or stopped one
-        had finished, and goes on from there, in the same version and with the same inputs.
-        NotFound for an unknown run; 409 `not_retryable` for one that has not ended, or ended well."""
+        """Queues a new run (`new` is its id, see `submit`) that copies the finished nodes of a failed or stopped one
+        and continues from there, with the same version and inputs. NotFound for an unknown run; 409 `not_retryable` for
+        one that has not ended, or has succeeded."""
         records = await self.environment.journal.read(run)
         if not records:
             raise NotFound(f"Workflow run not found with id: {run}")
@@ -138,7 +137,7 @@ class RunService:
             old,
             task=new_id(),
             system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
-            source="service-api",  # a batch counts its lines' own runs
+            source="service-api",  # a batch counts only the runs of its lines
             retry_of=run,
         )
         await self._admit(new, old.app, known=known)
@@ -153,8 +152,8 @@ class RunService:
             await self.limiter.admit(run, app_record, known=known)
 
     async def _enqueue(self, records: Sequence[Record]) -> SubmittedRun:
-        """Writes down how a run begins, and wakes a worker for it; one of this id that there is already is told of.
-        SequenceConflict where there is none, and its message's number is taken."""
+        """Appends the first records of a run, and queues it; returns an existing run with this id. SequenceConflict if
+        there is none, and the number of its message is taken."""
         run = records[0].run
         try:
             await self.environment.journal.append(records)
@@ -172,21 +171,21 @@ class RunService:
     @asynccontextmanager
     async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
-        `submit`. TooManyRequests where the app has as many callers waiting as it may."""
+        `submit`. TooManyRequests if too many callers of the app are waiting."""
         app = submission.served.app.id
         with self._caller_slot(app):
             if run is None and submission.conversation is None and submission.answer is None:
                 async with self._open_new(submission) as started:
                     yield started
             else:
-                # there may be one already, or one before it: nothing is to be driven before that is known
-                known = await self.submit(submission, run)
-                flow = await self.apps.flow(app, known.version)
-                yield StartedRun(known.run, known.task, self.follow(known.run), flow)
+                # the run may exist, or wait for another one: that is decided before it is driven
+                submitted = await self.submit(submission, run)
+                flow = await self.apps.flow(app, submitted.version)
+                yield StartedRun(submitted.run, submitted.task, self.follow(submitted.run), flow)
 
     @contextmanager
     def _caller_slot(self, app: str) -> Generator[None]:
-        """One more caller of an app, as long as the block lasts. TooManyRequests if it has as many as it may."""
+        """Counts a caller of an app during the block. TooManyRequests if there are too many."""
         if self.max_active and self._callers[app] >= self.max_active:
             raise TooManyRequests(
                 "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
@@ -206,24 +205,24 @@ class RunService:
         await self._admit(record.run, queued.app)
         async with self.environment.bus.subscribe(record.run) as live:
             appended = asyncio.ensure_future(self.environment.journal.append([record]))
-            # a worker of this process need not read back what is on its way to the disk: appends keep their order
+            # a worker of this process need not wait for the append and read the journal: appends keep their order
             self._handover[record.run] = [record]
             await self.queue.put(record.run)
-            # whoever is told of a run can ask for it; a caller who leaves does not end it
+            # the run is durable before the caller knows its id; a caller who leaves does not end it
             await asyncio.shield(appended)
             flow = submission.served.flow
-            records = self._live(record.run, live, [record], SecretMask(flow.secrets), 0)
+            records = self._live(record.run, live, [record], flow.mask, 0)
             yield StartedRun(record.run, queued.task, records, flow)
 
     def take_handover(self, run: RunId) -> list[Record] | None:
-        """The records of a run submitted in this process a moment ago; None: read the journal."""
+        """The records of a run that was just submitted in this process; None for others, which are in the journal."""
         return self._handover.pop(run, None)
 
     # ------------------------------------------------------------------------------------------------------ follow
 
     async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncIterator[Record]:
-        """The run's records after a number, from the journal and then live, until it has ended (or has paused, unless
-        `on_pause`: then on). Streamed text comes live and again in journaled pieces; `kernel.answer` tells them apart.
+        """The run's records after a number, from the journal and then live, until it ends (or pauses, unless
+        `on_pause`). Streamed text arrives live and again in journaled pieces; `kernel.response` removes the duplicates.
         NotFound for an unknown run."""
         async with self.environment.bus.subscribe(run) as live:
             known = await self.environment.journal.read(run)
@@ -238,7 +237,7 @@ class RunService:
         run: RunId,
         live: AsyncIterator[Sequence[Record]],
         known: Sequence[Record],
-        mask: SecretMask,
+        mask: SecretMask | None,
         after: int,
         *,
         on_pause: bool = False,
@@ -256,15 +255,15 @@ class RunService:
             if records and isinstance(records[-1].event, RunPaused) and not feed.has_gap and not on_pause:
                 return
 
-    async def _mask_of(self, records: Sequence[Record]) -> SecretMask:
+    async def _mask_of(self, records: Sequence[Record]) -> SecretMask | None:
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        return SecretMask((await self.apps.flow(queued.app, queued.version)).secrets)
+        return (await self.apps.flow(queued.app, queued.version)).mask
 
     # --------------------------------------------------------------------------------------------------------- get
 
     async def get(self, run: RunId) -> RunView | None:
-        """The run as it stands; None for an unknown one."""
+        """The current state of a run; None for an unknown one."""
         records = await self.environment.journal.read(run)
         if not records:
             return None
@@ -274,7 +273,7 @@ class RunService:
         if app is None:
             return None
         served = await self.apps.version(app, queued.version)
-        mask = SecretMask(served.flow.secrets)
+        mask = served.flow.mask
         masked = [mask.record(record) for record in records] if mask else records
         summary = RunSummary(served.flow.graph)
         for record in masked:
@@ -284,7 +283,7 @@ class RunService:
     # ------------------------------------------------------------------------------------------------ stop, resume
 
     async def stop(self, run: RunId, by: str) -> None:
-        """Stops a run, wherever it is driven. Nothing happens to one that has ended, or that nobody knows."""
+        """Stops a run, wherever it is driven. No effect on an ended or unknown run."""
         driver = self.driving.get(run)
         if driver is not None:
             driver.stop(by)
@@ -292,17 +291,17 @@ class RunService:
             await self._command(run, StopRequested(by))
 
     async def resume(self, run: RunId) -> None:
-        """Lets a paused run go on; nothing happens to one that is not paused."""
+        """Continues a paused run. No effect on a run that is not paused."""
         await self._command(run, RunResumed())
 
     async def _command(self, run: RunId, event: Event) -> None:
-        """Appends a command to a run that is driven elsewhere or by nobody, and wakes a worker for it."""
+        """Appends a command to a run that is not driven in this process, and queues it."""
         while records := await self.environment.journal.read(run):
             paused = isinstance(_last_event(records), RunPaused)
             if isinstance(_last_event(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
                 return
             record = Record(run, len(records) + 1, self.environment.clock(), event)
-            with suppress(SequenceConflict):  # somebody was faster: look again
+            with suppress(SequenceConflict):  # another record was faster: read again
                 await self.environment.journal.append([record])
                 self._handover.pop(run, None)
                 await self.queue.put(run)
@@ -310,5 +309,5 @@ class RunService:
 
 
 def _last_event(records: Sequence[Record]) -> Event:
-    """What happened last, streamed text aside."""
+    """The last event without streamed text."""
     return next(record.event for record in reversed(records) if not isinstance(record.event, Delta))

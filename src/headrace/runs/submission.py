@@ -1,4 +1,4 @@
-"""A run asked for, and the records that it begins with."""
+"""A run to be submitted, and its first records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.values import File, Value
 
 
 class NewConversation(NamedTuple):
-    """A conversation that begins with this run, and its variables."""
+    """A conversation that starts with this run, and its variables."""
 
     conversation: Conversation
     variables: Sequence[ConversationVariable]
@@ -22,7 +22,7 @@ class NewConversation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A run asked for: `inputs` are checked already (see `nodes.start`), `user` is the caller's own word."""
+    """A run to be submitted: `inputs` are validated (see `nodes.start`), `user` is as the caller sends it."""
 
     served: Served
     user: str
@@ -30,17 +30,17 @@ class Submission:
     files: Sequence[File] = ()
     end_user: EndUser | None = None
     source: str = "service-api"
-    callback: str | None = None  # a URL that is told when the run ends or pauses
+    callback: str | None = None  # a URL that is called when the run ends or pauses
     query: str | None = None  # of a chat or completion app
     conversation: str | None = None
     new_conversation: NewConversation | None = None  # set on the first message of `conversation`
-    system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # what else `sys.*` is to read
-    answer: Mapping[str, Value] | None = None  # the outputs, where they are known and nothing is to be done
+    system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # more values of the scope `sys`
+    answer: Mapping[str, Value] | None = None  # the outputs, if they are known and no node has to run
     trace: str | None = None  # the caller's W3C `traceparent`
 
     def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
-        """How its run begins; one that has its answer ends there, too. `run`: the id it is to have; `number`: which
-        message of its conversation it is, from 1."""
+        """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
+        the message in its conversation, from 1."""
         run = run or new_id()
         queued = RunQueued(
             self.served.app.id,
@@ -61,7 +61,7 @@ class Submission:
         return records
 
     def _system(self, run: RunId, now: float, number: int) -> dict[str, Value]:
-        """What `sys.*` reads, in Dify's order."""
+        """The values of the scope `sys`, in Dify's order."""
         system: dict[str, Value] = {
             "files": list(self.files),
             "user_id": self.user,

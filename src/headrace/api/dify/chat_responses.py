@@ -36,7 +36,6 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import node_of
 from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
-from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import FAILED, RunSummary
 from headrace.node import Flow
 from headrace.nodes.knowledge_retrieval import retriever_resources
@@ -191,8 +190,7 @@ class AnswerText:
     """Folds a run's records into its whole answer."""
 
     def __init__(self, flow: Flow) -> None:
-        # an answer reads the environment directly, not from a record, so it is masked here
-        self._answer = ResponseStream(flow.graph, {"env": SecretMask(flow.secrets).value(dict(flow.environment))})
+        self._answer = ResponseStream(flow.graph, {"env": flow.masked_environment})
         self._pieces: list[str] = []
 
     def feed(self, record: Record) -> Sequence[TextChunk]:

@@ -51,7 +51,6 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import is_top_level
 from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
-from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import RunLifecycle, RunSummary, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
@@ -112,9 +111,7 @@ class RunEvents:
         self._uuid = UUID(run)
         self._graph = flow.graph
         self._texts: Sequence[TextChunk] = ()  # that the last record added
-        # a response reads the environment directly, not from a record, so it is masked here
-        env = SecretMask(flow.secrets).value(dict(flow.environment))
-        self._answer = ResponseStream(flow.graph, {"env": env}, reasoning=True)
+        self._answer = ResponseStream(flow.graph, {"env": flow.masked_environment}, reasoning=True)
         self._after = after.seq
         self._skip = {0: after.sent, **dict(after.inside)}  # characters of each level
         self._summary = RunSummary(flow.graph)
