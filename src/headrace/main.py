@@ -31,7 +31,7 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
-from headrace.ports import App, Bus, Storage
+from headrace.ports import App, Storage
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
@@ -190,12 +190,13 @@ async def service(
         )
         stack.push_async_callback(tools.aclose)
         resources = Resources(models, http, sandbox, files, documents, knowledge, storage.conversations, tools)
-        bus: Bus = LocalBus()
-        if not memory:
-            bus = shared = SharedBus(storage.journal, lambda: run_service.driving)
-            await stack.enter_async_context(background("bus", shared.run()))
+        if memory:
+            bus = LocalBus()
+        else:
+            bus = SharedBus(storage.journal, lambda: run_service.driving)
+            await stack.enter_async_context(background("bus", bus.run()))
         if telemetry:
-            bus = telemetry.bus(bus)
+            bus.observers.append(telemetry.tracker.on_records)
         world = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
@@ -224,7 +225,10 @@ async def service(
                 await stack.enter_async_context(background("retention", retention.run()))
             await stack.enter_async_context(background("webhooks", webhook_sender.run()))
             worker = Worker(
-                run_service, concurrency=settings.concurrency, call_back=webhook_sender.wake, observer=telemetry
+                run_service,
+                concurrency=settings.concurrency,
+                notify_callback=webhook_sender.wake,
+                observer=telemetry.tracker if telemetry else None,
             )
             await stack.enter_async_context(background("worker", worker.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))

@@ -142,7 +142,7 @@ async def delivering(
     where = run_service(store)
     http = HttpClient(allow)
     webhook_sender = WebhookSender(where, store.callbacks, store.claims, http, SECRET, replace(policy, **changes))
-    worker = Worker(where, call_back=webhook_sender.wake)
+    worker = Worker(where, notify_callback=webhook_sender.wake)
     tasks = [asyncio.create_task(webhook_sender.run()), asyncio.create_task(worker.run())]
     try:
         yield Delivering(store, callbacks, where, webhook_sender)

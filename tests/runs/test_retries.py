@@ -124,7 +124,7 @@ async def test_what_can_never_be_written_ends_the_run_and_is_not_tried_again() -
         return None
 
     end = end_of(await ended(memory_storage(Failing(fails))))
-    assert (end.status, end.error) == ("failed", "What the run put out cannot be stored: too large")
+    assert (end.status, end.error) == ("failed", "The outputs of the run cannot be stored: too large")
     assert (refusals, Gate.entered) == (1, 1)
 
 

@@ -25,7 +25,7 @@ from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.settings import Settings
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Outcome, RunTracker, TrackedRun
+from headrace.telemetry.run_tracker import Outcome, RunTracker, Sink, TrackedRun
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import Telemetry
 from tests.telemetry import flows
@@ -33,17 +33,11 @@ from tests.telemetry import flows
 QUEUED = RunQueued("app", "v", "t", "u", {}, {})
 
 
-class Heard:
+class Heard(Sink):
     """A sink that writes down what it is told: (what, began, ended, status, live)."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
-
-    def on_acquired(self, run: TrackedRun, records: Any) -> None: ...
-    def on_started(self, run: TrackedRun, at: float) -> None: ...
-    def on_node_retried(self, run: TrackedRun, record: Record) -> None: ...
-    def on_node_skipped(self, run: TrackedRun, path: str) -> None: ...
-    def on_released(self, run: TrackedRun) -> None: ...
 
     def on_node_ended(
         self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from headrace.kernel.events import Record, RunId
 
 
 class LocalQueue:
-    """Runs waiting in this process, first come first served.
+    """The runs that wait in this process, first in, first out.
 
-    A run put again while it waits is handed out once; put again while it is claimed, once more after its release.
+    A run that is put again while it waits is claimed once; put again while it is claimed, once more after its release.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[RunId, None] = OrderedDict()
-        self._claimed: dict[RunId, bool] = {}  # whether it was put again since
+        self._claimed: dict[RunId, bool] = {}  # whether it was put again meanwhile
         self._waiters: deque[asyncio.Future[RunId]] = deque()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many runs wait."""
         return len(self._waiting)
 
     async def put(self, run: RunId) -> None:
@@ -42,7 +43,7 @@ class LocalQueue:
 
     @asynccontextmanager
     async def claim(self, worker: str) -> AsyncGenerator[RunId]:
-        """Waits for a run. It goes back into the queue if the block is left by an exception (also if cancelled)."""
+        """Waits for a run. It returns to the queue if the block is left by an exception (also by cancellation)."""
         run = await self._next()
         completed = False
         try:
@@ -63,7 +64,7 @@ class LocalQueue:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():  # handed a run and cancelled in the same moment
+            if waiter.done() and not waiter.cancelled():  # it received a run and was cancelled at the same time
                 run = waiter.result()
                 del self._claimed[run]
                 self._put(run)
@@ -71,20 +72,24 @@ class LocalQueue:
 
 
 class LocalBus:
-    """Records told within this process.
+    """Delivers records within this process. `observers` receive all records that are published in it.
 
-    A subscriber holds at most `backlog` records. While it is that far behind, records without a number are dropped,
-    and numbered ones push out the oldest: whoever reads notices the gap in the numbers and reads the journal. The
-    newest numbered record always arrives.
+    A subscription has at most `backlog` records. While it is full, records without a number are dropped, and numbered
+    ones replace the oldest: the reader notices the gap in the numbers and reads the journal. The newest numbered record
+    always arrives.
     """
 
     def __init__(self, backlog: int = 10_000) -> None:
         self._backlog = backlog
         self._subscribers: dict[RunId, list[_Subscription]] = {}
+        self.observers: list[Callable[[Sequence[Record]], None]] = []
 
     def publish(self, records: Sequence[Record]) -> None:
-        if not self._subscribers:
-            return
+        self._deliver(records)
+        for observer in self.observers:
+            observer(records)
+
+    def _deliver(self, records: Sequence[Record]) -> None:
         for record in records:
             for subscription in self._subscribers.get(record.run, ()):
                 subscription.push(record)
@@ -102,34 +107,32 @@ class LocalBus:
                 del self._subscribers[run]
 
 
+@dataclass(slots=True, eq=False)
 class _Subscription:
-    """What one subscriber has not read yet; read by one task."""
+    """The records that one subscriber has not read yet. It is read by one task."""
 
-    __slots__ = ("_backlog", "_records", "_waiter")
-
-    def __init__(self, backlog: int) -> None:
-        self._backlog = backlog
-        self._records: deque[Record] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+    backlog: int
+    records: deque[Record] = field(default_factory=deque[Record])
+    waiter: asyncio.Future[None] | None = None
 
     def push(self, record: Record) -> None:
-        if len(self._records) >= self._backlog:
+        if len(self.records) >= self.backlog:
             if record.seq is None:
                 return
-            self._records.popleft()
-        self._records.append(record)
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
+            self.records.popleft()
+        self.records.append(record)
+        if self.waiter is not None:
+            if not self.waiter.done():
+                self.waiter.set_result(None)
+            self.waiter = None
 
     def __aiter__(self) -> AsyncIterator[Sequence[Record]]:
         return self
 
     async def __anext__(self) -> Sequence[Record]:
-        while not self._records:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        records = list(self._records)
-        self._records.clear()
+        while not self.records:
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
+        records = list(self.records)
+        self.records.clear()
         return records

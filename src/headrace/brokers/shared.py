@@ -1,7 +1,7 @@
-"""The bus of one process among several on one database.
+"""The bus of one process among several that share a database.
 
-What is driven here is published here, at once. What another process drives is only in the journal: for runs that
-somebody follows here, it is looked for there.
+Records of runs that are driven here are published here at once. Those of other processes are only in the journal; for
+runs that are followed here, they are read from it.
 """
 
 from __future__ import annotations
@@ -16,68 +16,64 @@ from headrace.brokers.local import LocalBus
 from headrace.kernel.events import Record, RunId
 from headrace.ports import Journal
 
-POLL_SECONDS = 0.1  # from one look to the next: what is written elsewhere is late by about half of it
-_PAUSE_FACTOR = 4  # times as long as a look took, so that many followers do not keep the database busy
+POLL_SECONDS = 0.1  # between polls: records of other processes are late by about half of it
+_PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
 
 
-class SharedBus:
-    """A bus whose subscribers also receive what other processes write. `driven` returns the runs that are driven here;
-    `run` polls the journal until it is cancelled. It is not polled while nobody follows a run of another process."""
+class SharedBus(LocalBus):
+    """A bus whose subscribers also receive the records of other processes.
+
+    `driven_here` returns the runs that are driven in this process; `run` polls the journal until it is cancelled. There
+    is no polling while nobody follows a run.
+    """
 
     def __init__(self, journal: Journal, driven_here: Callable[[], Container[RunId]]) -> None:
+        super().__init__()
         self._journal = journal
         self._driven_here = driven_here
-        self._local = LocalBus()
-        self._followers: dict[RunId, int] = {}
-        self._published: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
-        self._polling = Periodic("reading what other processes have written", self._poll, delay=POLL_SECONDS)
-
-    def publish(self, records: Sequence[Record]) -> None:
-        self._local.publish(records)
+        self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
+        self._polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
 
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
-        if not self._followers:
+        if not self._subscribers:
             self._polling.wake()
-        self._followers[run] = self._followers.get(run, 0) + 1
         try:
-            async with self._local.subscribe(run) as live:
+            async with super().subscribe(run) as live:
                 yield live
         finally:
-            self._followers[run] -= 1
-            if not self._followers[run]:
-                del self._followers[run]
-                self._published.pop(run, None)
+            if run not in self._subscribers:
+                self._delivered.pop(run, None)
 
     async def run(self) -> None:
         """Polls the journal until cancelled."""
         await self._polling.run()
 
     async def _poll(self) -> float:
-        if not self._followers:
+        if not self._subscribers:
             return inf
-        began = monotonic()
+        started_at = monotonic()
         try:
-            await self._publish_remote()
+            await self._deliver_remote()
         except BaseException:
-            self._published.clear()  # `changed` may not report again what was not read
+            self._delivered.clear()  # `changed` may not report again the records that were not read
             raise
-        return max(POLL_SECONDS, _PAUSE_FACTOR * (monotonic() - began))
+        return max(POLL_SECONDS, _PAUSE_FACTOR * (monotonic() - started_at))
 
-    async def _publish_remote(self) -> None:
-        driven = self._driven_here()
-        runs = [run for run in self._followers if run not in driven]
+    async def _deliver_remote(self) -> None:
+        driven_here = self._driven_here()
+        runs = [run for run in self._subscribers if run not in driven_here]
         if not runs:
             return
-        changed = await self._journal.changed()  # first: what is written from here on is seen by the next look
+        changed = await self._journal.changed()  # first: records that are appended from here on are for the next poll
         if not changed:
-            runs = [run for run in runs if run not in self._published]
+            runs = [run for run in runs if run not in self._delivered]
             if not runs:
                 return
         for run, head in (await self._journal.last_sequences(runs)).items():
-            # of a run seen for the first time the last record is enough: a follower who lacks more notices the gap
-            before = self._published.get(run, head - 1)
+            # for a new run the last record is enough: a follower that lacks more notices the gap
+            before = self._delivered.get(run, head - 1)
             if head > before:
-                self._local.publish(await self._journal.read(run, before))
-            if run in self._followers:
-                self._published[run] = head
+                self._deliver(await self._journal.read(run, before))
+            if run in self._subscribers:
+                self._delivered[run] = head

@@ -1,6 +1,6 @@
-"""To see what happens: logs, metrics and traces.
+"""Observability: logs, metrics and traces.
 
-Runs and nodes are told from the same records as everything else (`following`): counted in `metrics`, and told as
-OpenTelemetry spans in `spans`. `web` hears of every request, `logs` writes lines, `scrubbing` keeps secrets out of
-them. None of it can fail a run, or make one wait.
+Runs and nodes are tracked by their records, as in every other view (`run_tracker`); `metrics` counts them, and `spans`
+sends them as OpenTelemetry spans. `web` observes every request, `logs` formats log lines, `scrubbing` removes secrets
+from them. None of it can fail a run or delay it.
 """

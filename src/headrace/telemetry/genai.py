@@ -1,4 +1,4 @@
-"""OpenTelemetry's GenAI conventions for a node that asked a model."""
+"""OpenTelemetry's GenAI conventions for a node that calls a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headrace.kernel.events import NodeSucceeded
 from headrace.kernel.graph import NodeSpec
 from headrace.telemetry.run_tracker import Outcome, cost_of
 
-_PROVIDERS = {  # as the conventions call those that Dify calls otherwise
+_PROVIDERS = {  # whose names in the conventions differ from Dify's
     "azure_openai": "azure.ai.openai",
     "bedrock": "aws.bedrock",
     "gemini": "gcp.gemini",
@@ -29,15 +29,15 @@ _PARAMETERS = {
 
 
 class ModelSpan(NamedTuple):
-    """What a span is called, and what it says of the model."""
+    """The name of a span, and its attributes about the model."""
 
     name: str
     attributes: Mapping[str, Any]
 
 
 def conventions(spec: NodeSpec, outcome: Outcome | None) -> ModelSpan | None:
-    """What a node's span says of the model it asked; None for a node that asks none. Of one that failed, the workflow
-    file tells what it would have asked."""
+    """The name and attributes of the span of a node that calls a model; None for other nodes. For a failed node the
+    model is that of the workflow file."""
     if not spec.traits.calls_model:
         return None
     process: Mapping[str, Any] = outcome.process if outcome else {}
@@ -51,7 +51,7 @@ def conventions(spec: NodeSpec, outcome: Outcome | None) -> ModelSpan | None:
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": provider,
-        "gen_ai.system": provider,  # what the conventions called it before
+        "gen_ai.system": provider,  # its name in earlier conventions
         "gen_ai.request.model": name,
         **_parameters(model.get("completion_params")),
     }

@@ -1,7 +1,7 @@
-"""What is counted, in Prometheus' words. Labels are bounded: apps, node types, models, routes; never a run or a user.
+"""Prometheus metrics. Labels are bounded: apps, node types, models, routes; never a run or a user.
 
-The runs and nodes counted are those that this process drove.
-"""
+Only the runs and nodes that this process drives are counted. An event loop needs no locks, so counting is one addition
+to a dictionary; the library only writes the text format."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from headrace import __version__
 from headrace.kernel.events import NodeRetried, NodeSucceeded, Record, RunEnded
 from headrace.kernel.graph import Path
 from headrace.kernel.summary import STOPPED, node_status
-from headrace.kernel.trace import NodeTrace, RoundTrace
+from headrace.kernel.trace import NodeTrace
 from headrace.ports import Callback
-from headrace.telemetry.run_tracker import Outcome, TrackedRun, cost_of
+from headrace.telemetry.run_tracker import Outcome, Sink, TrackedRun, cost_of
 
-MAX_SERIES = 2_000  # of one metric: what comes after that is counted together, under `OTHER`
+MAX_SERIES = 2_000  # of one metric; all others are counted together as `OTHER`
 OTHER = "other"
 
 Labels = tuple[str, ...]
 
 
 class Counter:
-    """A counter. `add` takes the values of its labels, in their order."""
+    """A counter. `add` takes the values of its labels, in order."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str] = ()) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
@@ -51,7 +51,7 @@ class Counter:
 
 
 class Histogram:
-    """A histogram of seconds; `bounds` are the upper ends of its buckets, the last one open."""
+    """A histogram of seconds; `bounds` are the upper bounds of its buckets, without the last one."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
@@ -88,10 +88,10 @@ _APP = ("app", "name")
 _MODEL = ("provider", "model")
 
 
-class Metrics:
-    """Counts runs and nodes (it is a sink of `Following`), requests and callbacks, and tells of them.
+class Metrics(Sink):
+    """Counts runs and nodes (as a sink of `RunTracker`), requests and callbacks.
 
-    `gauges` are read when somebody asks: name, what it is, and how to get it.
+    `gauges` are evaluated for each response: name, documentation, and a function that returns the value.
     """
 
     def __init__(self) -> None:
@@ -129,30 +129,27 @@ class Metrics:
         GCCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format. To be called where the counting is done."""
+        """All metrics in Prometheus' text format. To be called in the thread that counts."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """For the library."""
+        """For the library, on each request."""
         version = GaugeMetricFamily("headrace_info", "The version that runs.", labels=("version",))
         version.add_metric((__version__,), 1)
         yield version
-        for name, told, value in self.gauges:
-            now = value()
-            if now is not None:
-                yield GaugeMetricFamily(name, told, value=now)
-        for each in vars(self).values():
-            if isinstance(each, Counter | Histogram):
-                yield each.family()
+        for name, documentation, function in self.gauges:
+            value = function()
+            if value is not None:
+                yield GaugeMetricFamily(name, documentation, value=value)
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Histogram):
+                yield metric.family()
 
     def describe(self) -> Sequence[Metric]:
-        """Nothing is asked for when it is registered."""
+        """For the library, on registration: nothing."""
         return ()
 
     # ------------------------------------------------------------------------------------------------ runs and nodes
-
-    def on_acquired(self, run: TrackedRun, records: Sequence[Record]) -> None:
-        pass
 
     def on_started(self, run: TrackedRun, at: float) -> None:
         self.wait_seconds.add((), at - run.queued_at)
@@ -177,38 +174,27 @@ class Metrics:
 
     def _add_usage(self, outcome: NodeSucceeded) -> None:
         usage: Any = outcome.usage
-        model = model_of(outcome)
+        # the provider by the last part of its name
+        provider = str(outcome.process.get("model_provider") or "").rpartition("/")[2]
+        model = (provider, str(outcome.process.get("model_name") or ""))
         self.tokens.add((*model, "prompt"), usage.get("prompt_tokens") or 0)
         self.tokens.add((*model, "completion"), usage.get("completion_tokens") or 0)
         currency, price = cost_of(usage)
         self.cost.add((*model, currency), price)
-
-    def on_round_ended(self, run: TrackedRun, container: Path, index: int, round_: RoundTrace, *, live: bool) -> None:
-        pass
 
     def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
         labels = (run.queued.app, run.name, event.status)
         self.runs.add(labels)
         self.run_seconds.add(labels, at - run.queued_at)
 
-    def on_released(self, run: TrackedRun) -> None:
-        pass
-
     # ----------------------------------------------------------------------------------------------------- callbacks
 
     def on_callback(self, callback: Callback) -> None:
-        """A callback has been tried."""
+        """A callback was attempted."""
         if callback.status != "pending":
             self.callbacks.add((callback.status,))
 
 
 def status_of(outcome: Outcome | None) -> str:
-    """As lists of nodes tell it: `exception` is a failure that the workflow handled, `stopped` one that the run did
-    not wait for."""
+    """The status of a node as in lists of node executions; `stopped` if the run ended first."""
     return STOPPED if outcome is None else node_status(outcome)
-
-
-def model_of(outcome: Outcome) -> Labels:
-    """(provider, model) that a node asked; the provider by the last part of its name."""
-    process = outcome.process
-    return str(process.get("model_provider") or "").rpartition("/")[2], str(process.get("model_name") or "")

@@ -1,4 +1,4 @@
-"""Keeps keys and secrets out of what is logged: those that are known, and whatever has the form of one."""
+"""Removes keys and secrets from logs: those that are known, and whatever has the format of one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, cast
 from headrace.kernel.secrets import SHORTEST, STARS
 
 _NAMES_A_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$|_DSN$|_HEADERS$", re.IGNORECASE)
-_LONG_ENOUGH = 8  # characters of a value that the environment calls a secret: `1` or `true` is none
+_LONG_ENOUGH = 8  # characters of a secret in the environment: `1` or `true` is not one
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(app|ws|dataset|sk)-[A-Za-z0-9_-]{24,}"), r"\1-***"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), r"\1 ***"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), "***"),  # a JWT
-    (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),  # a URL's user and password
+    (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),  # user and password of a URL
     (
         re.compile(r"([?&](?:[\w-]*(?:key|token|secret|password|sign|signature|nonce))=)[^&\s\"']+", re.IGNORECASE),
         r"\1***",
@@ -24,7 +24,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 class Scrubber:
-    """Takes what it knows to be secret, and what looks like it, out of texts. `learn` tells it more."""
+    """Removes known secrets, and what looks like one, from texts. `learn` adds secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
@@ -32,21 +32,21 @@ class Scrubber:
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        fresh = {each for each in secrets if len(each) >= SHORTEST} - self._known
-        if fresh:
-            self._known |= fresh
+        added = {secret for secret in secrets if len(secret) >= SHORTEST} - self._known
+        if added:
+            self._known |= added
             longest_first = sorted(self._known, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:
         if self._pattern is not None:
             text = self._pattern.sub(STARS, text)
-        for pattern, instead in _FORMS:
-            text = pattern.sub(instead, text)
+        for pattern, replacement in _FORMS:
+            text = pattern.sub(replacement, text)
         return text
 
     def value(self, value: Any) -> Any:
-        """The same with all texts in it scrubbed; what is no text, list or mapping stays."""
+        """The value with all texts in it scrubbed; values without text stay as they are."""
         match value:
             case str():
                 return self.text(value)
@@ -61,16 +61,16 @@ class Scrubber:
 
 
 def secrets_in(environ: Mapping[str, str]) -> set[str]:
-    """The values of an environment that are called keys, tokens, passwords or alike; also a password in a URL."""
-    found = {value for name, value in environ.items() if _NAMES_A_SECRET.search(name)}
+    """The values of environment variables whose names mean a key, token or password; also passwords in URLs."""
+    secrets = {value for name, value in environ.items() if _NAMES_A_SECRET.search(name)}
     for value in environ.values():
         if match := re.search(r"://[^/\s:@]*:([^/\s@]+)@", value):
-            found.add(match[1])
-    return {value for value in found if len(value) >= _LONG_ENOUGH}
+            secrets.add(match[1])
+    return {value for value in secrets if len(value) >= _LONG_ENOUGH}
 
 
 class ScrubbingFormatter(logging.Formatter):
-    """Another formatter's lines, scrubbed."""
+    """Scrubs the lines of another formatter."""
 
     def __init__(self, inner: logging.Formatter, scrubber: Scrubber) -> None:
         super().__init__()

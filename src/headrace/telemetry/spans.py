@@ -1,14 +1,15 @@
-"""OpenTelemetry spans of runs, rounds and nodes, made of the records when they end.
+"""OpenTelemetry spans of runs, rounds and nodes, made from the records when they end.
 
-    run ─┬─ node                     a span's times are its records' own
+    run ─┬─ node                     the times of a span are those of its records
          ├─ node of a model          GenAI conventions: gen_ai.request.model, gen_ai.usage.input_tokens ...
          └─ container ── round ── nodes
 
-Every id follows from the run's: the trace is the caller's (`traceparent`) or has the run's id, and a span's id is made
-of the run and the path. So what two processes tell of one run, before a crash and after it, fits together. A node that
-ended shortly before a crash is told once more, with the same id: nobody knows whether it had been sent.
+Every id is derived from the run: the trace is that of the caller (`traceparent`) or has the id of the run, and the id
+of a span is derived from the run and the path. So the spans that two processes send of one run, before a crash and
+after it, fit together. The span of a node that ended shortly before a crash is sent again with the same id, since it
+may have been lost.
 
-Sending is the SDK's: in batches, from a thread of its own; what it cannot send is dropped.
+The SDK sends spans in batches, from a thread of its own; those that it cannot send are dropped.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ from headrace.kernel.secrets import SecretMask
 from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.telemetry.genai import conventions
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_tracker import Outcome, TrackedRun
+from headrace.telemetry.run_tracker import Outcome, Sink, TrackedRun
 
 logger = logging.getLogger(__name__)
 
-RESEND_SECONDS = 10.0  # of what ended that long before a crash it is not known whether it had been sent
-FLUSH_SECONDS = 2.0  # for what is still to be sent when the process ends
+RESEND_SECONDS = 10.0  # before a crash, in which the spans that ended may not have been sent
+FLUSH_SECONDS = 2.0  # for the last spans when the process ends
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _SCOPE = InstrumentationScope("headrace", __version__)
@@ -62,8 +63,8 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 class _RunSpan(NamedTuple):
-    """A run's place in its trace. `mask` hides the workflow's secrets; what ended after `unsent`, before this process
-    took the run up, is to be told (again)."""
+    """A run in its trace. `mask` masks the secrets of the workflow; spans that ended after `resend_after`, before this
+    process took the run, are sent (again)."""
 
     trace: int
     parent: SpanContext | None
@@ -71,10 +72,11 @@ class _RunSpan(NamedTuple):
     resend_after: float
 
 
-class Spans:
-    """A sink of `Following`. `endpoint` is a collector's URL without /v1/traces; empty: the standard variables tell.
+class Spans(Sink):
+    """A sink of `RunTracker`. `endpoint` is the URL of a collector without /v1/traces; if it is empty, the standard
+    variables (OTEL_*) have it.
 
-    Those also tell the service's name, headers, certificates, sampling and how large batches are (OTEL_*).
+    These also set the name of the service, headers, certificates, sampling and the size of batches.
     """
 
     def __init__(self, endpoint: str = "") -> None:
@@ -88,12 +90,12 @@ class Spans:
         self._runs: dict[RunId, _RunSpan] = {}
 
     async def aclose(self) -> None:
-        """Sends what is still to be sent, as long as that does not take too long."""
+        """Sends the last spans, if that does not take too long."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
             self._processor.shutdown()
-            with contextlib.suppress(RuntimeError):  # nobody has waited for so long
+            with contextlib.suppress(RuntimeError):  # the event loop is closed already
                 loop.call_soon_threadsafe(done.set)
 
         threading.Thread(target=shut_down, name="the last spans", daemon=True).start()
@@ -111,18 +113,9 @@ class Spans:
         sampling = self._sampler.should_sample(seen, trace, run.name, SpanKind.SERVER)
         if sampling.decision != Decision.RECORD_AND_SAMPLE:
             return
-        # what a retry has of the run before was told with that one; a run's own nodes come after it was asked for
+        # the nodes that a retry has copied are spans of the run before; its own nodes start after it was queued
         unsent = max(records[-1].at - RESEND_SECONDS, run.queued_at)
         self._runs[run.run] = _RunSpan(trace, parent, SecretMask(run.flow.secrets if run.flow else ()), unsent)
-
-    def on_started(self, run: TrackedRun, at: float) -> None:
-        pass
-
-    def on_node_retried(self, run: TrackedRun, record: Record) -> None:
-        pass
-
-    def on_node_skipped(self, run: TrackedRun, path: Path) -> None:
-        pass
 
     def on_node_ended(
         self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
@@ -157,7 +150,7 @@ class Spans:
             attributes,
             kind=SpanKind.CLIENT if model_span or spec.traits.calls_service else SpanKind.INTERNAL,
             status=status,
-            events=[_retry(each, traced.mask) for each in node.retries],
+            events=[_retry(record, traced.mask) for record in node.retries],
         )
 
     def on_round_ended(self, run: TrackedRun, container: Path, index: int, round_: RoundTrace, *, live: bool) -> None:
@@ -188,7 +181,7 @@ class Spans:
         }
         if queued.conversation is not None:
             attributes["gen_ai.conversation.id"] = queued.conversation
-        if len(run.cost) == 1:  # prices in two currencies make no sum
+        if len(run.cost) == 1:  # prices in two currencies have no sum
             (attributes["headrace.cost.currency"],) = run.cost
             (attributes["headrace.cost"],) = run.cost.values()
         status = _UNSET
@@ -225,8 +218,8 @@ class Spans:
         events: Sequence[Event] = (),
         links: Sequence[Link] = (),
     ) -> None:
-        """Hands a span over. `path` is a node's, a round's (`it[3]/`), or empty for the run; `outside` is what it is
-        within."""
+        """Sends a span. `path` is that of a node or a round (`it[3]/`), or empty for the run; `outside` is that of its
+        parent."""
         parent = _context(traced.trace, span_id(run.run, outside)) if path else traced.parent
         span = ReadableSpan(
             name,
@@ -246,7 +239,7 @@ class Spans:
 
 
 def origin(run: RunId, traceparent: str | None) -> tuple[int, SpanContext | None]:
-    """The id of a run's trace, and the caller's span; a trace without a caller has the run's id."""
+    """The id of a run's trace, and the span of the caller; without a caller the trace has the id of the run."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     if match is None:
         try:
@@ -258,7 +251,7 @@ def origin(run: RunId, traceparent: str | None) -> tuple[int, SpanContext | None
 
 
 def span_id(run: RunId, path: Path = "") -> int:
-    """Always the same for a run, or for a node or round of it."""
+    """The span id of a run, or of a node or round of it; always the same."""
     return int.from_bytes(blake2b(f"{run}/{path}".encode(), digest_size=8).digest()) or 1
 
 
