@@ -194,7 +194,7 @@ async def service(
             bus = LocalBus()
         else:
             bus = SharedBus(storage.journal, lambda: run_service.driving)
-            await stack.enter_async_context(background("bus", bus.run()))
+            await stack.enter_async_context(background("bus", bus.polling.run()))
         if telemetry:
             bus.observers.append(telemetry.tracker.on_records)
         world = EngineEnvironment(storage.journal, bus, resources, settings.limits)

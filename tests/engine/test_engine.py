@@ -100,7 +100,7 @@ async def test_an_instant_node_that_waits_is_told_so():
 
     done = await drive(flow({"s": Waits()}, []))
     assert done.ended is not None
-    assert "instant" in (done.ended.error or "")
+    assert "Instant" in (done.ended.error or "")
 
 
 async def test_default_values_and_the_error_are_what_later_nodes_read():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -114,7 +115,7 @@ def spans_of(flow: Flow, records: Sequence[Record]) -> dict[str, ReadableSpan]:
     recorder = Recorder()
     SPANS._processor = cast("Any", recorder)  # pyright: ignore[reportPrivateUsage]
     following = RunTracker([SPANS])
-    following.on_acquired(records[:1], flow)
+    copy_context().run(following.on_acquired, records[:1], flow)  # which sets the run of log lines
     for record in records[1:]:
         following.on_records([record])
     following.on_released(records[0].run)
@@ -146,7 +147,7 @@ async def line_of(flow: Flow, records: Sequence[Record]) -> dict[str, Any]:
 
     batch = Batch(BATCH, "app", "v1", "u1", 2, 0.0)
     service: Any = SimpleNamespace(
-        world=SimpleNamespace(journal=SimpleNamespace(read=read)), apps=SimpleNamespace(flow=flow_of)
+        environment=SimpleNamespace(journal=SimpleNamespace(read=read)), apps=SimpleNamespace(flow=flow_of)
     )
     progress = BatchProgress(service, cast("Any", SimpleNamespace(batch_lines=lines, find_batch=found)))
     [line] = [result async for result in progress.results(batch)]

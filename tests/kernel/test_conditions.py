@@ -167,8 +167,8 @@ def test_a_boolean_is_compared_with_a_boolean_however_it_is_written(written: Exp
     assert verdict(on("flags", "contains", written), flags=[wanted])[0]
 
 
-def test_what_is_no_boolean_is_told():
-    with pytest.raises(ValueError, match="is no boolean"):
+def test_what_is_not_a_boolean_is_reported():
+    with pytest.raises(ValueError, match="is not a boolean"):
         verdict(on("flag", "is", '"x"'), flag=True)
 
 

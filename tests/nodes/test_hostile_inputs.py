@@ -116,7 +116,7 @@ async def test_a_selector_that_names_no_variable_finds_nothing():
 async def test_a_boolean_compared_with_endless_depth_fails_its_node():
     condition = {"variable_selector": ["s", "flag"], "comparison_operator": "is", "value": "{{#s.text#}}"}
     cases = [{"case_id": "true", "logical_operator": "and", "conditions": [condition]}]
-    with pytest.raises(NodeError, match="is no boolean"):
+    with pytest.raises(NodeError, match="is not a boolean"):
         await run(IfElse, {"cases": cases}, {"s": {"flag": True, "text": "[" * 100_000}})
 
 

@@ -236,7 +236,7 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
 
 
 async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversation_queue, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(conversation_queue, "POLL_SECONDS", 0.02)
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)

@@ -47,7 +47,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
     url = f"sqlite:///{tmp_path}/headrace.db"
     here, elsewhere = await SqlStorage.open(url), await SqlStorage.open(url)
     both = Two(here, elsewhere)
-    looking = asyncio.create_task(both.bus.run())
+    looking = asyncio.create_task(both.bus.polling.run())
     yield both
     looking.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ TOLD = [
 def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
     heard = Heard()
     following = RunTracker([heard])
-    following.on_acquired(NESTED[:known], flow)
+    copy_context().run(following.on_acquired, NESTED[:known], flow)  # which sets the run of log lines
     for record in NESTED[known:]:
         following.on_records([record])
     following.on_released("run")
@@ -106,7 +107,7 @@ def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
 def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
     heard = Heard()
     following = RunTracker([heard])
-    following.on_acquired(NESTED[:1], flow)
+    copy_context().run(following.on_acquired, NESTED[:1], flow)  # which sets the run of log lines
     following.on_records([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
     assert heard.told[1:] == [
         ("it[1]/inner", 8.0, 9.0, "stopped", True),
@@ -120,7 +121,7 @@ def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
 def test_a_run_whose_workflow_is_gone_is_told_as_failed():
     heard = Heard()
     following = RunTracker([heard])
-    following.on_acquired(NESTED[:6], None)
+    copy_context().run(following.on_acquired, NESTED[:6], None)  # which sets the run of log lines
     following.on_records(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
     assert heard.told[-1] == ("", 1.0, 7.0, "failed", True)
 

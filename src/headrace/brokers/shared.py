@@ -23,8 +23,8 @@ _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not
 class SharedBus(LocalBus):
     """A bus whose subscribers also receive the records of other processes.
 
-    `driven_here` returns the runs that are driven in this process; `run` polls the journal until it is cancelled. There
-    is no polling while nobody follows a run.
+    `driven_here` returns the runs that are driven in this process. `polling` reads the journal while a run is followed;
+    its `run` is to be called by the owner of the bus.
     """
 
     def __init__(self, journal: Journal, driven_here: Callable[[], Container[RunId]]) -> None:
@@ -32,22 +32,18 @@ class SharedBus(LocalBus):
         self._journal = journal
         self._driven_here = driven_here
         self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
-        self._polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
+        self.polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
 
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         if not self._subscribers:
-            self._polling.wake()
+            self.polling.wake()
         try:
             async with super().subscribe(run) as live:
                 yield live
         finally:
             if run not in self._subscribers:
                 self._delivered.pop(run, None)
-
-    async def run(self) -> None:
-        """Polls the journal until cancelled."""
-        await self._polling.run()
 
     async def _poll(self) -> float:
         if not self._subscribers:

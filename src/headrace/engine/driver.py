@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from headrace.engine.attempts import (
     MAX_RECOVERIES,
@@ -39,7 +39,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import NodeId, Path
+from headrace.kernel.graph import Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
@@ -81,10 +81,10 @@ class Driver:
             self.state.apply(record)
         resumed = bool(self.state.restarting) and records[-1].event == RunResumed()  # and so it is recorded already
         if self.state.running and not resumed and not self.state.paused:
-            hopeless = recoveries_without_progress(records) >= MAX_RECOVERIES
-            self._record(
-                run_ended(self.state, "failed", TOO_MANY_RECOVERIES) if hopeless else RunResumed(recovered=True)
-            )
+            if recoveries_without_progress(records) >= MAX_RECOVERIES:
+                self._record(run_ended(self.state, "failed", TOO_MANY_RECOVERIES))
+            else:
+                self._record(RunResumed(recovered=True))
         since = self.state.started_at or self.environment.clock()
         remaining = max(0.0, self.environment.limits.max_seconds - (self.environment.clock() - since))
         expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
@@ -303,6 +303,12 @@ class Driver:
         assert queued is not None
         running = self.state.running[path]
         instance, id_ = self.state.node_at(path)
+        streamed, has_reasoning = instance.graph.streamed_selectors, id_ in instance.graph.reasoning_nodes
+
+        def emit(name: str, text: str) -> None:
+            if ((id_, name) in streamed or (has_reasoning and name == REASONING)) and not self.state.ended:
+                self._publish_live(self._streams.append(path, name, text))
+
         return Context(
             run=self.run,
             app=queued.app,
@@ -312,7 +318,7 @@ class Driver:
             inputs=queued.inputs,
             resources=self.environment.resources,
             limits=self.environment.limits,
-            emit=self._emitter(path, instance, id_) if instance.graph.streamed_selectors else _ignore_stream,
+            emit=emit,
             key=f"{self.run}/{path}/{running.failures}",
             new_id=self.environment.new_id,
             types=self.flow.types,
@@ -325,15 +331,6 @@ class Driver:
         self._record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
-
-    def _emitter(self, path: Path, instance: GraphInstance, id_: NodeId) -> Callable[[str, str], None]:
-        streamed, has_reasoning = instance.graph.streamed_selectors, id_ in instance.graph.reasoning_nodes
-
-        def emit(name: str, text: str) -> None:
-            if ((id_, name) in streamed or (has_reasoning and name == REASONING)) and not self.state.ended:
-                self._publish_live(self._streams.append(path, name, text))
-
-        return emit
 
     def _publish_live(self, delta: Delta | None) -> None:
         """Publishes text at once, and journals it soon."""
@@ -350,7 +347,3 @@ class Driver:
                 self._publish_live(self._streams.append(*key, "", last=True))
         self._record()
         self._streams.reset(path)
-
-
-def _ignore_stream(name: str, text: str) -> None:
-    """For a graph of which no response has any output."""

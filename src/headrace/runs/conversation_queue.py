@@ -25,7 +25,7 @@ class ConversationQueue:
 
     A message runs in the process that accepted it, since only there does its caller receive streamed text. When the
     predecessor runs in this process too, its end releases the next message (`release_next`). The end of a run in
-    another process is not announced: `remote` looks for it every `LOOK_SECONDS` while a message waits.
+    another process is not announced: `remote` looks for it every `POLL_SECONDS` while a message waits.
     """
 
     def __init__(self, run_service: RunService) -> None:
