@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from headrace.kernel.events import NodeFailed
@@ -96,87 +97,55 @@ def round_scopes(
     return outer
 
 
+@dataclass(slots=True, eq=False)
 class GraphInstance:
-    """A running graph: the top-level one, or that of a round.
+    """A running graph: the top-level one, or that of a round (`container_run`, `index`).
 
     `open_nodes`: how many of its nodes are ready, to be skipped, or running. `cancelled`: none of its nodes may start.
+    `undecided_edges`: how many edges to a node are undecided, once one is decided. `reached_nodes`: the nodes that a
+    taken edge leads to.
     """
 
-    __slots__ = (
-        "cancelled",
-        "container_run",
-        "failure",
-        "graph",
-        "index",
-        "open_nodes",
-        "prefix",
-        "reached_nodes",
-        "scopes",
-        "undecided_edges",
-        "variables",
-    )
+    graph: Graph
+    scopes: MutableMapping[str, Mapping[str, Value]]
+    variables: Variables
+    prefix: Path = ""
+    container_run: ContainerRun | None = None
+    index: int = 0
+    open_nodes: int = 0
+    cancelled: bool = False
+    failure: NodeFailed | None = None
+    undecided_edges: dict[NodeId, int] = field(default_factory=dict[NodeId, int])
+    reached_nodes: set[NodeId] = field(default_factory=set[NodeId])
 
-    def __init__(
-        self,
-        graph: Graph,
-        container_run: ContainerRun | None = None,
-        index: int = 0,
-        round_variables: Mapping[str, Value] | None = None,
-    ) -> None:
-        self.graph = graph
-        self.container_run = container_run
-        self.index = index
-        self.prefix: Path = round_path(container_run.path, index) if container_run else ""
-        self.scopes: MutableMapping[str, Mapping[str, Value]] = (
-            round_scopes(container_run.body, container_run.parent.scopes, container_run.node, round_variables or {})
-            if container_run
-            else {}
-        )
-        self.variables = Variables(self.scopes)
-        self.open_nodes = 0
-        self.cancelled = False
-        self.failure: NodeFailed | None = None
-        self.undecided_edges: dict[NodeId, int] = {}  # per node, once one of its edges is decided
-        self.reached_nodes: set[NodeId] = set()  # nodes that a taken edge leads to
+    @classmethod
+    def of_round(cls, run: ContainerRun, index: int, variables: Mapping[str, Value]) -> GraphInstance:
+        scopes = round_scopes(run.body, run.parent.scopes, run.node, variables)
+        return cls(run.body.graph, scopes, Variables(scopes), round_path(run.path, index), run, index)
 
 
+@dataclass(slots=True, eq=False)
 class ContainerRun:
-    """A running container."""
+    """A running container, inside the graph instance `parent`.
 
-    __slots__ = (
-        "active_rounds",
-        "body",
-        "failed_rounds",
-        "failure",
-        "inputs",
-        "is_done",
-        "loop_ended",
-        "max_rounds",
-        "node",
-        "parent",
-        "path",
-        "results",
-        "rounds_started",
-        "usage",
-    )
+    `results` are those of the rounds that succeeded. `failure`: the round and the failure that end the container.
+    `loop_ended`: a loop-end node was reached. `usage` is that of the nodes inside.
+    """
 
-    def __init__(
-        self, path: Path, node: NodeId, parent: GraphInstance, body: ContainerBody, inputs: Mapping[str, Value]
-    ) -> None:
-        self.path = path
-        self.node = node
-        self.parent = parent
-        self.body = body
-        self.inputs = inputs
-        self.max_rounds = body.container.max_rounds(inputs)
-        self.rounds_started = 0
-        self.active_rounds: dict[int, GraphInstance] = {}
-        self.results: dict[int, Value] = {}  # of the rounds that succeeded
-        self.failed_rounds: set[int] = set()
-        self.failure: tuple[int, NodeFailed] | None = None  # the round and the failure that end the container
-        self.is_done = False
-        self.loop_ended = False  # a loop-end node was reached
-        self.usage = UsageTotal()  # of the nodes inside
+    path: Path
+    node: NodeId
+    parent: GraphInstance
+    body: ContainerBody
+    inputs: Mapping[str, Value]
+    max_rounds: int
+    rounds_started: int = 0
+    active_rounds: dict[int, GraphInstance] = field(default_factory=dict[int, GraphInstance])
+    results: dict[int, Value] = field(default_factory=dict[int, Value])
+    failed_rounds: set[int] = field(default_factory=set[int])
+    failure: tuple[int, NodeFailed] | None = None
+    is_done: bool = False
+    loop_ended: bool = False
+    usage: UsageTotal = field(default_factory=UsageTotal)
 
     @property
     def is_closing(self) -> bool:

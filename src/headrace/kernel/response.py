@@ -175,9 +175,8 @@ class RunOutputs:
         self.handles: dict[NodeId, str] | None = {} if len(graph.response_nodes) > 1 else None
 
     def start(self, scopes: Mapping[str, Mapping[str, Value]]) -> None:
-        """The run has been submitted; `scopes` are the values before it starts."""
-        if self._graph.has_answer:
-            self.response_stream = ResponseStream(self._graph, scopes)
+        """A run with answer nodes has been submitted; `scopes` are the values before it starts."""
+        self.response_stream = ResponseStream(self._graph, scopes)
 
     def apply(self, record: Record) -> None:
         """Applies a record of a run with answer nodes."""

@@ -40,6 +40,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, is_top_level, split
 from headrace.kernel.response import RunOutputs
 from headrace.kernel.summary import RunSummary
+from headrace.kernel.variables import Variables
 from headrace.values import Value
 
 
@@ -63,9 +64,9 @@ class State(RunSummary):
         self.restarting: dict[Path, None] = {}
         self.open_containers: dict[Path, ContainerRun] = {}
         self.due_containers: dict[Path, None] = {}  # those that have a step to take
-        self._root = GraphInstance(graph)
+        self.variables: dict[str, Mapping[str, Value]] = {}  # of the top level, by scope
+        self._root = GraphInstance(graph, self.variables, Variables(self.variables))
         self._instances: dict[Path, GraphInstance] = {"": self._root}
-        self.variables = self._root.scopes
 
     @property
     def outputs(self) -> dict[str, Value]:
@@ -109,7 +110,8 @@ class State(RunSummary):
                 self._start_round(self.open_containers[path], index, variables)
             case RunQueued() as event:
                 self.variables["sys"] = event.system
-                self.run_outputs.start(self._root.scopes)
+                if self.graph.has_answer:
+                    self.run_outputs.start(self.variables)
             case RunStarted(conversation):
                 self.variables["conversation"] = conversation
                 self._make_ready(self._root, self.graph.root)
@@ -139,7 +141,9 @@ class State(RunSummary):
         if body is None:
             self.running[path] = Running()
             return
-        run = self.open_containers[path] = ContainerRun(path, node, instance, body, inputs)
+        run = self.open_containers[path] = ContainerRun(
+            path, node, instance, body, inputs, body.container.max_rounds(inputs)
+        )
         if scope := body.container.shared_variables(inputs):
             instance.scopes[node] = scope
         run.is_done = body.container.is_done(instance.variables)
@@ -236,7 +240,7 @@ class State(RunSummary):
 
     def _start_round(self, run: ContainerRun, index: int, variables: Mapping[str, Value]) -> None:
         run.rounds_started = index + 1
-        instance = run.active_rounds[index] = GraphInstance(run.body.graph, run, index, variables)
+        instance = run.active_rounds[index] = GraphInstance.of_round(run, index, variables)
         self._instances[instance.prefix] = instance
         self._make_ready(instance, instance.graph.root)
         root = instance.graph.nodes[instance.graph.root]

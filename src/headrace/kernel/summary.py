@@ -145,19 +145,19 @@ class UsageTotal:
 RUN_EVENTS = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
 
 
+@dataclass(eq=False)
 class RunLifecycle:
     """The status of a run and its times, in seconds since the epoch."""
 
-    def __init__(self) -> None:
-        self.run: RunId = ""
-        self.seq = 0
-        self.status = QUEUED
-        self.queued: RunQueued | None = None
-        self.queued_at = 0.0
-        self.started_at: float | None = None
-        self.paused: RunPaused | None = None
-        self.ended: RunEnded | None = None
-        self.ended_at: float | None = None
+    run: RunId = ""
+    seq: int = 0
+    status: str = QUEUED
+    queued: RunQueued | None = None
+    queued_at: float = 0.0
+    started_at: float | None = None
+    paused: RunPaused | None = None
+    ended: RunEnded | None = None
+    ended_at: float | None = None
 
     def apply(self, record: Record) -> None:
         """Applies the next record of the run. Records without a number change nothing."""

@@ -91,7 +91,7 @@ def _round(spec: NodeSpec, event: RoundStarted, at: float) -> Iterator[Container
 
 def _ended(spec: NodeSpec, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> Iterator[ContainerEvent]:
     """Nothing for a container that could not begin, or for an iteration over nothing."""
-    if not node.begun or not (node.rounds or spec.traits.loop):
+    if not node.has_started or not (node.rounds or spec.traits.loop):
         return
     if event.process.get("exhausted"):
         yield _loop_next(spec, len(node.rounds), at)
