@@ -12,7 +12,7 @@ from typing import Any
 from headrace.api.http.json import encode
 from headrace.brokers.local import LocalBus
 from headrace.dsl.load import load
-from headrace.engine import Driver, World
+from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import LoadError
 from headrace.kernel.events import NodeFailed, NodeSucceeded, Record, RunEnded, RunQueued
 from headrace.main import service
@@ -64,7 +64,7 @@ async def run(case: Case, with_resources: Resources, echo: str) -> dict[str, Any
         return {"refused": str(error)}
     journal = MemoryJournal()
     models = StandInModels()
-    world = World(journal, LocalBus(), replace(with_resources, models=models))
+    world = EngineEnvironment(journal, LocalBus(), replace(with_resources, models=models))
     system = {"files": [], **case.system}
     queued = RunQueued(
         "app", "version", "task", "user", case.inputs, system, conversation=system.get("conversation_id")

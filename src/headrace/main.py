@@ -197,12 +197,12 @@ async def service(
             await stack.enter_async_context(background("bus", bus.polling.run()))
         if telemetry:
             bus.observers.append(telemetry.tracker.on_records)
-        world = EngineEnvironment(storage.journal, bus, resources, settings.limits)
+        environment = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
         queue = LocalQueue()
         limiter = Limiter(file, storage.buckets) if file is not None else None
-        run_service = RunService(apps, world, queue, storage, settings.max_active_requests, limiter)
+        run_service = RunService(apps, environment, queue, storage, settings.max_active_requests, limiter)
         webhook_sender = WebhookSender(
             run_service,
             storage.callbacks,

@@ -69,7 +69,9 @@ class Container(Protocol):
         """What is kept of a round that succeeded."""
         ...
 
-    def result(self, run: ContainerRun) -> ContainerResult: ...
+    def result(self, run: ContainerRun) -> ContainerResult:
+        """Its result, from those of its rounds."""
+        ...
 
     def failure_message(self, index: int, error: str) -> str:
         """The error message of the container for a failed round."""

@@ -168,9 +168,9 @@ class Worker:
 
     async def _fail(self, run: RunId, error: Exception) -> bool:
         """Ends a run as failed; False if even that cannot be recorded."""
-        world = self.run_service.environment
+        environment = self.run_service.environment
         try:
-            records = await world.journal.read(run)
+            records = await environment.journal.read(run)
             if records and not isinstance(records[-1].event, RunEnded):
                 error_message = f"The run could not continue after {self._failures[run]} attempts: {error}"
                 await self._end_as_failed(records, error_message)
@@ -237,13 +237,13 @@ class Worker:
 
     async def _end_as_failed(self, records: Sequence[Record], error: str) -> None:
         """Ends a run that is not driven as failed."""
-        run, world = records[0].run, self.run_service.environment
+        run, environment = records[0].run, self.run_service.environment
         logger.error("run %s cannot continue: %s", run, error)
-        record = Record(run, len(records) + 1, world.clock(), RunEnded("failed", error=error))
-        await world.journal.append([record])
+        record = Record(run, len(records) + 1, environment.clock(), RunEnded("failed", error=error))
+        await environment.journal.append([record])
         if self._observer is not None:
             self._observer.on_acquired(records, None)
-        world.bus.publish([record])
+        environment.bus.publish([record])
         if self._observer is not None:
             self._observer.on_released(run)
         self._on_ended(records)

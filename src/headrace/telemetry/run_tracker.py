@@ -36,20 +36,16 @@ UNKNOWN = "unknown"
 
 @dataclass(slots=True)
 class TrackedRun:
-    """A run that is driven here. `trace`: its running nodes; `cost`: by currency. `flow` is None if it does not
-    load."""
+    """A run that is driven here. `name` is that of the app in its file; `flow` is None if it does not load. `trace`:
+    its running nodes; `cost`: by currency."""
 
     run: RunId
     queued: RunQueued
     queued_at: float
+    name: str
     flow: Flow | None
     trace: RunTrace = field(default_factory=RunTrace)
     cost: dict[str, float] = field(default_factory=dict[str, float])
-
-    @property
-    def name(self) -> str:
-        """The name of the app in its file."""
-        return self.flow.name if self.flow else UNKNOWN
 
     def spec(self, path: Path) -> NodeSpec | None:
         """The node that a path names."""
@@ -116,7 +112,8 @@ class RunTracker:
         assert isinstance(queued, RunQueued)
         if self._scrubber is not None and flow is not None and flow.secrets:
             self._scrubber.learn(flow.secrets)
-        run = self._runs[records[0].run] = TrackedRun(records[0].run, queued, records[0].at, flow)
+        id_, name = records[0].run, flow.name if flow is not None else UNKNOWN
+        run = self._runs[id_] = TrackedRun(id_, queued, records[0].at, name, flow)
         RUN.set((run.run, queued.app))
         for sink in self._sinks:
             sink.on_acquired(run, records)
