@@ -1,6 +1,4 @@
-"""Random UUIDs (version 4), as text. Their random bytes are read for many at a time, because the system call is most of
-their cost.
-"""
+"""Random UUIDs (version 4) as text. Random bytes are read in blocks, since the system call is most of the cost."""
 
 from __future__ import annotations
 
@@ -21,6 +19,6 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-# a process that is forked from this one must not use the same
+# a forked process must not repeat these
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_bytes.clear)

@@ -1,16 +1,16 @@
-"""The values that flow between nodes, and the forms in which they are told.
+"""The values that flow between nodes, and the forms in which others see them.
 
 A value is what JSON has (None, bool, int, float, str, list, dict), plus two of Dify's own:
 
     File      a file by reference; on the wire an object with `dify_model_identity`
-    Variable  a value that remembers where it was picked from (only variable-aggregator makes them)
+    Variable  a value with the selector it was read from (only variable-aggregator makes them)
 
-Four forms of a value are seen from outside, each as Dify 1.12 has it:
+A value has four forms, each as in Dify 1.12:
 
-    plain     JSON for outputs: a Variable is its value
-    dump      JSON for the inputs that a node reports: a Variable shows its type, name and selector
-    text      in templates and prompts: `{{#node.field#}}`
-    markdown  in streamed answers
+    to_json              JSON for outputs: a Variable is its value
+    to_json_with_origin  JSON for the inputs that a node reports: a Variable shows its type, name and selector
+    text                 in templates and prompts: `{{#node.field#}}`
+    markdown             in streamed answers
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Value = Any
 Selector = tuple[str, ...]
 
 INTEGERS = range(-(2**63), 2**64)
-"""What JSON encoders write; what comes from outside and is beyond them becomes a float."""
+"""The integers that JSON encoders write; larger ones from outside become floats."""
 
 DEEPEST = 300
-"""Levels that a value may be nested: what Python's recursion limit bears without doubt."""
-TOO_DEEP = f"A value is nested more than {DEEPEST} levels deep: too deep to be kept."
+"""How many levels deep a value may be: safely within Python's recursion limit."""
+TOO_DEEP = f"A value is nested more than {DEEPEST} levels deep, which is too deep to store."
 
 DEEPEST_OUTPUT = DEEPEST - 50
-"""Levels of what a node puts out: containers and events come around it."""
+"""The same for a node's outputs, which containers and events wrap further."""
 DEEPEST_INPUT = 100
-"""Levels of what a caller gives: what follows (encoders, nodes) recurses."""
+"""The same for a caller's inputs, which encoders and nodes handle recursively."""
 
 FILE_IDENTITY = "__dify__file__"
 _FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
@@ -46,7 +46,7 @@ class File:
 
     `type` is image, document, audio, video or custom; `transfer_method` is remote_url, local_file or tool_file;
     `related_id` names the stored file of the latter two; `size` is in bytes, -1 where unknown;
-    `extension` has its dot; `url` is where anyone who holds it may fetch the file.
+    `extension` includes the dot; anyone who knows `url` may fetch the file.
     """
 
     type: str
@@ -77,7 +77,7 @@ class File:
         }
 
     def attribute(self, name: str) -> Value:
-        """What `{{#node.file.NAME#}}` and conditions on a file's part see; None where there is no such part."""
+        """An attribute as `{{#node.file.NAME#}}` and conditions see it; None if there is none of that name."""
         return self.filename if name == "name" else getattr(self, name) if name in _FILE_PARTS else None
 
     @property
@@ -88,13 +88,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A value picked by a variable-aggregator, with the selector it was first read from."""
+    """A value chosen by a variable-aggregator, with the selector it was first read from."""
 
     value: Value
     selector: Selector
     id: str
 
-    def dump(self) -> dict[str, Value]:
+    def to_json_with_origin(self) -> dict[str, Value]:
         return {
             "value_type": kind(self.value),
             "value": self.value,
@@ -106,7 +106,7 @@ class Variable:
 
 
 def is_number(value: Value) -> bool:
-    """Whether a value is a number that JSON has: not NaN, nor infinite. A truth value is one, as to Python."""
+    """Whether a value is a finite number. As in Python, booleans are numbers."""
     return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
 
 
@@ -136,9 +136,9 @@ def kind(value: Value) -> str:
             return "object"
 
 
-def is_of(value: Value, type_: str) -> bool:
+def is_of_type(value: Value, type_: str) -> bool:
     """Whether a value is of a declared type: string, secret, number, integer, float, boolean, object, file, any or
-    array[...] of these. A truth value is not a number, nor is what is neither finite nor a number at all."""
+    array[...] of these. Booleans, NaN and infinity are not numbers here."""
     match type_:
         case "string" | "secret":
             return isinstance(value, str)
@@ -155,7 +155,7 @@ def is_of(value: Value, type_: str) -> bool:
         case _:
             listed = type_.startswith("array[") and isinstance(value, list)
             item = type_[len("array[") : -1]
-            return listed and all(is_of(element, item) for element in cast("list[Value]", value))
+            return listed and all(is_of_type(element, item) for element in cast("list[Value]", value))
 
 
 _ARRAY_KINDS = {"string", "object", "file", "boolean"}
@@ -169,7 +169,7 @@ def text(value: Value) -> str:
         case str():
             return value
         case dict():
-            return json.dumps(value, ensure_ascii=False, default=dump_default)
+            return json.dumps(value, ensure_ascii=False, default=json_default_with_origin)
         case list():
             items = cast("list[Value]", value)
             what = kind(items)
@@ -190,7 +190,7 @@ def markdown(value: Value) -> str:
         case File():
             return value.markdown
         case dict():
-            return json.dumps(value, ensure_ascii=False, indent=2, default=dump_default)
+            return json.dumps(value, ensure_ascii=False, indent=2, default=json_default_with_origin)
         case list():
             items = cast("list[Value]", value)
             if kind(items) == "array[file]":
@@ -203,12 +203,12 @@ def markdown(value: Value) -> str:
 
 
 def _shown(value: Value) -> Value:
-    """What Python's str() is to see inside a list: files and variables as plain objects."""
-    return plain(value) if isinstance(value, dict | list | File | Variable) else value
+    """An item of a list as str() shows it: files and variables as plain objects."""
+    return to_json(value) if isinstance(value, dict | list | File | Variable) else value
 
 
 def _walk(value: Value, leaf: Callable[[Value], Value]) -> Value:
-    """The value with `leaf` put in place of every File and Variable in it; itself where there is none."""
+    """The value with every File and Variable replaced by `leaf(it)`; the same object if there are none."""
     match value:
         case dict():
             items = cast("dict[str, Value]", value)
@@ -224,25 +224,25 @@ def _walk(value: Value, leaf: Callable[[Value], Value]) -> Value:
             return value
 
 
-def plain(value: Value) -> Value:
+def to_json(value: Value) -> Value:
     """JSON for outputs."""
-    return _walk(value, lambda leaf: leaf.wire() if isinstance(leaf, File) else plain(leaf.value))
+    return _walk(value, lambda leaf: leaf.wire() if isinstance(leaf, File) else to_json(leaf.value))
 
 
-def unwrap(value: Value) -> Value:
-    """The value with its Variables (not its Files) replaced by what they hold."""
-    return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap(leaf.value))
+def unwrap_all(value: Value) -> Value:
+    """The value with its Variables (not its Files) replaced by their values, at any depth."""
+    return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap_all(leaf.value))
 
 
-def held(value: Value) -> Value:
-    """What a Variable holds; any other value as it is."""
+def unwrap_one(value: Value) -> Value:
+    """The value of a Variable; any other value unchanged."""
     while isinstance(value, Variable):
         value = value.value
     return value
 
 
-def plain_default(value: object) -> Value:
-    """`default=` of a JSON encoder, for the plain form."""
+def json_default(value: object) -> Value:
+    """`default=` of a JSON encoder, for the form of `to_json`."""
     match value:
         case File():
             return value.wire()
@@ -252,13 +252,13 @@ def plain_default(value: object) -> Value:
             raise TypeError(f"{type(value).__name__} is not a value that a workflow can hold")
 
 
-def dump_default(value: object) -> Value:
-    """`default=` of a JSON encoder, for the dump form."""
-    return value.dump() if isinstance(value, Variable) else plain_default(value)
+def json_default_with_origin(value: object) -> Value:
+    """`default=` of a JSON encoder, for the form of `to_json_with_origin`."""
+    return value.to_json_with_origin() if isinstance(value, Variable) else json_default(value)
 
 
 def files_in(values: Mapping[str, Value]) -> list[File]:
-    """The files among a node's outputs, and in its lists, in order: what `files` of an event tells."""
+    """The files among a node's outputs and in its lists, in order, as in `files` of an event."""
     files: list[File] = []
     for value in values.values():
         if isinstance(value, File):
@@ -268,8 +268,8 @@ def files_in(values: Mapping[str, Value]) -> list[File]:
     return files
 
 
-def follow(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
-    """(found, value) of `value` at a path of object keys and file parts."""
+def lookup(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
+    """(found, value) at a path of object keys and file attributes."""
     for name in path:
         if isinstance(value, Variable):
             value = value.value
@@ -283,7 +283,7 @@ def follow(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
 
 
 def nests_deeper(value: Value, levels: int) -> bool:
-    """Whether a JSON value nests deeper than that many levels; looks at it level by level, without recursion."""
+    """Whether a JSON value is nested more than `levels` deep; iterative, so that depth cannot overflow the stack."""
     level = [value]
     for _ in range(levels):
         level = [

@@ -40,9 +40,9 @@ def test_the_forms_of_a_value(value: Value, kind: str, text: str, markdown: str)
 
 def test_plain_values_are_json():
     nested = {"f": [PNG], "v": {"output": Variable([TXT], ("s", "n"), "id")}, "n": 1}
-    assert values.plain(nested) == {"f": [PNG.wire()], "v": {"output": [TXT.wire()]}, "n": 1}
+    assert values.to_json(nested) == {"f": [PNG.wire()], "v": {"output": [TXT.wire()]}, "n": 1}
     untouched = {"a": [1, {"b": "c"}]}
-    assert values.plain(untouched) is untouched
+    assert values.to_json(untouched) is untouched
 
 
 def test_files_of_an_event_are_those_of_its_outputs_and_their_lists():

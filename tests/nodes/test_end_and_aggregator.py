@@ -35,7 +35,7 @@ async def test_the_first_variable_that_exists_is_picked():
     config = {"output_type": "any", "variables": [["skipped", "x"], ["b", "x"], ["c", "x"]]}
     for kind in (VariableAggregator, OldVariableAssigner):
         result = await run(kind, config, {"b": {"x": None}, "c": {"x": 1}})
-        assert values.unwrap(dict(result.outputs)) == {"output": None}
+        assert values.unwrap_all(dict(result.outputs)) == {"output": None}
         assert result.inputs == {"x": None}
 
 
@@ -62,7 +62,7 @@ async def test_groups_are_picked_each_by_itself_and_remember_where_their_value_i
     end = await run(End, outputs(o=["agg", "G1", "output"], g=["agg", "G1"]), {"agg": second.outputs})
     assert end.outputs == {"o": 1, "g": {"output": 1}}
     assert end.inputs == {"o": 1, "g": {"output": origin}}
-    assert origin.dump() == {
+    assert origin.to_json_with_origin() == {
         "value_type": "integer",
         "value": 1,
         "id": "id-1",

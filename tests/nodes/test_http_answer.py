@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from headrace.nodes._http_response import Answer
+from headrace.nodes._http_response import ResponseContent
 from headrace.ports.services import HttpResponse
 from tests.documents.making import packed
 
@@ -30,9 +30,13 @@ def tar() -> bytes:
     return made.getvalue()
 
 
-def answer(body: bytes, kind: str | None = None, disposition: str | None = None, url: str = "http://x/") -> Answer:
+def answer(
+    body: bytes, kind: str | None = None, disposition: str | None = None, url: str = "http://x/"
+) -> ResponseContent:
     headers = [("Content-Type", kind), ("Content-Disposition", disposition)]
-    return Answer(HttpResponse(200, [(name, value) for name, value in headers if value is not None], body, url))
+    return ResponseContent(
+        HttpResponse(200, [(name, value) for name, value in headers if value is not None], body, url)
+    )
 
 
 @pytest.mark.parametrize(

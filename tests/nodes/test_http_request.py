@@ -22,7 +22,7 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import NodeSpec, Retry
 from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
-from headrace.nodes._http_response import Answer
+from headrace.nodes._http_response import ResponseContent
 from headrace.nodes.http_request import HttpRequestConfig, HttpRequestNode
 from headrace.ports.services import HttpResponse, Limits
 from headrace.values import File
@@ -446,7 +446,7 @@ async def test_text_in_any_encoding(run: Run, base: str, content_type: str, cont
 
 @pytest.mark.parametrize(("content", "text"), [(b"", ""), (b"no type", "no type"), (b"\xff", "ÿ")])
 def test_an_answer_without_a_type_is_text(content: bytes, text: str):
-    answer = Answer(HttpResponse(200, [], content, "http://x/"))
+    answer = ResponseContent(HttpResponse(200, [], content, "http://x/"))
     assert (answer.is_file, answer.text) == (False, text)
 
 

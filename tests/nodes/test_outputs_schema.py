@@ -13,7 +13,7 @@ from headrace.nodes.end import End
 from headrace.nodes.if_else import IfElse
 from headrace.nodes.list_operator import ListOperator
 from headrace.nodes.variable_aggregator import VariableAggregator
-from headrace.values import is_of
+from headrace.values import is_of_type
 from tests.nodes.plain import run
 
 SCOPES: Mapping[str, Mapping[str, Any]] = {"a": {"text": "hi", "list": ["x", "y"]}}
@@ -37,7 +37,7 @@ async def test_outputs_are_as_their_schema_says(cls: type[Node[Any]], config: Ma
     outputs = (await run(cls, config, SCOPES)).outputs
     assert outputs.keys() == schema.keys()
     for name, value in outputs.items():
-        assert is_of(getattr(value, "value", value), schema[name].name)
+        assert is_of_type(getattr(value, "value", value), schema[name].name)
 
 
 def test_an_output_may_be_another_variables_value():

@@ -1,1 +1,1 @@
-"""What bytes and texts are: types of files, encodings of text, JSON that is not quite JSON."""
+"""Types of files, encodings of text, and JSON that is not quite valid."""

@@ -1,4 +1,4 @@
-"""Content-Disposition headers, as servers write them: also those that break the rules."""
+"""Content-Disposition headers, including those that break the rules."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile("[\udc80-\udcff]")
 _LONE = re.compile("[\ud800-\udfff]")
-_LONGEST = 4096  # characters of a header that are looked at: the parser takes the square of its length
+_LONGEST = 4096  # characters of a header that are parsed, because the parser is quadratic
 
 
 class Disposition(NamedTuple):
-    """`attachment`: whether the content is to be saved; `filename`: without any folders, "" where there is none."""
+    """`attachment`: whether the content is to be saved; `filename`: without folders, "" if there is none."""
 
     attachment: bool
     filename: str
 
 
 def parse_disposition(header: str) -> Disposition:
-    """What a Content-Disposition header says. A name may be plain, quoted, in RFC 2231's form (`filename*=`), in
+    """Parses a Content-Disposition header. The name may be plain, quoted, in RFC 2231's form (`filename*=`), in
     RFC 2047's, percent-encoded, or in bytes of any encoding (which come as surrogate escapes)."""
     header = header[:_LONGEST]
     if not header.strip():
@@ -45,20 +45,20 @@ def parse_disposition(header: str) -> Disposition:
 
 
 def _filename(message: Message) -> str:
-    """The name that is told in RFC 2231's form, if any: the other is for clients that do not know that one."""
+    """The name in RFC 2231's form if there is one: the other is for clients that do not know that form."""
     names = [value for key, value in message.get_params([], "content-disposition") if key.lower() == "filename"]
     extended = [value for value in names if isinstance(value, tuple)]
     value = (extended or names or [""])[0]
     try:
         name = collapse_rfc2231_value(value)
-    except UnicodeError:  # of encodings that no text is in, such as idna
+    except UnicodeError:  # from encodings that are not for text, such as idna
         name = value[2] if isinstance(value, tuple) else value
-    return name.strip(name[0]) if name[:1] in ("'", '"') else name  # quotes of another kind, or never closed
+    return name.strip(name[0]) if name[:1] in ("'", '"') else name  # single quotes, or unclosed ones
 
 
 def basename(path: str) -> str:
-    """The last part of a path or of a URL's path, percent-encoding undone, without control characters and half
-    surrogate pairs; "" of a folder's own name."""
+    """The last part of a path or of a URL's path, percent-decoded, without control characters and lone surrogates;
+    "" for `.` and `..`."""
     name = path.rpartition("/")[2]
     if "%" in name:
         name = decode(unquote_to_bytes(name))

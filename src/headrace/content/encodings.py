@@ -1,7 +1,7 @@
-"""Text out of bytes: by their byte order mark, by what is declared, or else by a guess that is right on short texts.
+"""Decodes text by its byte order mark, by its declared encoding, or else by detection.
 
-The guess at encodings that are older than Unicode is chardetng's, the detector of Firefox: of the texts in
-`tests/content/texts.py` it reads more than any other (charset-normalizer and uchardet were tried), in linear time.
+Legacy encodings are detected by chardetng, Firefox's detector: it runs in linear time, and reads more of the texts in
+`tests/content/texts.py` than charset-normalizer and uchardet do.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SAMPLE = 64 * 1024  # bytes that a guess looks at
+_SAMPLE = 64 * 1024  # bytes that are enough for detection
 _HEAD = 1024  # bytes in which a document may declare its encoding
 _META = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
-# What is encoded so is valid UTF-8 too: only the declaration tells.
+# Text in these encodings is valid UTF-8 as well: only the declaration distinguishes it.
 _SEVEN_BITS = re.compile(r"utf-7|iso2022|hz")
-_LONGEST_NAME = 40  # characters; Python remembers every name that it was ever asked for, known or not
-# Python decodes these too, but nobody means them, and some take a time that grows with the square of the size.
+_LONGEST_NAME = 40  # characters; Python caches every name it looks up, known or not
+# Python decodes these too, but they are not meant as charsets, and some take quadratic time.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
-# Python's codecs for the encodings that the Web means by these names: each takes more characters than its namesake.
+# Python's codecs for what the Web means by these names: supersets of their namesakes.
 _WEB: dict[str, str] = {
-    "ascii": "",  # what is all ASCII needs no declaration
+    "ascii": "",  # ASCII needs no declaration
     "iso8859-1": "cp1252",
     "utf-16": "utf-16-le",
     "utf-32": "utf-32-le",
@@ -41,12 +41,12 @@ _WEB: dict[str, str] = {
     "gbk": "gb18030",
     "big5": "big5hkscs",
 }
-_OF_DETECTOR = {"iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac-cyrillic"}  # names that Python does not know
+_DETECTOR_NAMES = {"iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac-cyrillic"}  # names that Python does not know
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\f\r\x1b"})
 _MANY_CONTROLS = 0.4  # share of a text's bytes: alphabets in UTF-16 have one in every character
-_SHORT = 8  # bytes in which one control character proves nothing
+_SHORT = 8  # bytes: too few for one control character to prove anything
 _LIKELY = 0.9  # share of a text's characters that must be everyday ones
-# Characters of everyday text. Letters of East Asia whose low byte is 0 are left out: those are ASCII read backwards.
+# Characters of everyday text. East Asian letters whose low byte is 0 are left out: they are byte-swapped ASCII.
 _EVERYDAY = re.compile(
     "[\t\n\r -~\u00a0-\u06ff\u0900-\u0dff\u0e01-\u0e5b\u1e00-\u1eff\u2010-\u2044\u20a0-\u20bf\u2100-\u22ff\u2460-\u27bf"
     "\u3001-\u303f\u3041-\u30ff\u4e01-\u9fff\uac01-\ud7a3\uff01-\uff9f\uffe0-\uffe6\U0001f300-\U0001faff]"
@@ -54,12 +54,12 @@ _EVERYDAY = re.compile(
 
 
 def decode(data: bytes, declared: str = "") -> str:
-    """The text, `declared` being the name of an encoding that came with it, if any; a document's own `<meta charset>`
-    or XML declaration counts where nothing else does.
+    """The decoded text. `declared` is the encoding that came with it, if any; without one, a document's own
+    `<meta charset>` or XML declaration is used.
 
-    In this order: as the byte order mark says; as UTF-16 where it can be nothing else; as UTF-8 where that is valid,
-    because many declare what they do not send; as declared; as what it most likely is. Never fails: what still cannot
-    be decoded becomes U+FFFD.
+    Tried in this order: the byte order mark; UTF-16 if it can be nothing else; UTF-8 if it is valid, because many
+    declarations are wrong; the declared encoding; the detected one. Never fails: bytes that cannot be decoded become
+    U+FFFD.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
@@ -78,12 +78,12 @@ def decode(data: bytes, declared: str = "") -> str:
 
 
 def _codec(charset: str) -> str:
-    """Python's name of a declared encoding; "" where there is none of that name, or it is not a text encoding."""
+    """Python's name of a declared encoding; "" if it is unknown or not a text encoding."""
     try:
         name = codecs.lookup(charset).name if charset and len(charset) <= _LONGEST_NAME else ""
         if not name or name in _NO_CHARSETS:
             return ""
-        b"    ".decode(name, "replace")  # LookupError of a codec that is none of text, such as hex
+        b"    ".decode(name, "replace")  # raises LookupError for a codec that is not for text, such as hex
     except (LookupError, ValueError):
         return ""
     return _WEB.get(name, name)
@@ -108,12 +108,12 @@ def _wide(data: bytes) -> str:
 
 
 def is_wide(data: bytes) -> bool:
-    """Whether bytes are UTF-16 or UTF-32, with a byte order mark or without."""
+    """Whether this is UTF-16 or UTF-32, with or without a byte order mark."""
     return any(data.startswith(mark) for mark, _ in _BOMS) or bool(_wide(data))
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether all of the bytes are valid UTF-8."""
+    """Whether all bytes are valid UTF-8."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -122,23 +122,25 @@ def is_utf8(data: bytes) -> bool:
 
 
 def _sense(sample: bytes, encoding: str) -> float:
-    """The share of everyday characters in what the bytes are in this encoding."""
+    """The share of everyday characters when the bytes are decoded so."""
     text = sample.decode(encoding, "replace")
     return len(_EVERYDAY.findall(text)) / len(text)
 
 
 def _cut_off(data: bytes) -> str | None:
-    """The text of UTF-8 whose last character is not whole; None where it is something else."""
+    """The text of UTF-8 that is cut off within its last character; None if it is something else."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(data)
     except UnicodeDecodeError:
         return None
-    return None if text.isascii() else text  # an accented letter at the end of ASCII does not begin UTF-8
+    return (
+        None if text.isascii() else text
+    )  # a lone byte after ASCII is more likely an accented letter of a legacy encoding
 
 
 def _guess(data: bytes) -> str:
     detector = EncodingDetector()
     detector.feed(data[:_SAMPLE], last=len(data) <= _SAMPLE)
     name = detector.guess(tld=None, allow_utf8=False).lower()
-    return _codec(_OF_DETECTOR.get(name, name)) or "cp1252"
+    return _codec(_DETECTOR_NAMES.get(name, name)) or "cp1252"

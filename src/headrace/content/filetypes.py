@@ -1,7 +1,7 @@
-"""Types of files: extension, MIME type and Dify's type, one table for all; and whether bytes are text.
+"""Types of files: extension, MIME type and Dify's type in one table; and whether bytes are text.
 
-What the table lacks comes from the standard library's own table. The host's tables are left alone, so that the same
-answer makes the same file everywhere.
+Types that are not in it come from the standard library's table. The host's tables are not read, so that the same
+response makes the same file everywhere.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _ODF = "application/vnd.oasis.opendocument"
 
 
 class _Row(NamedTuple):
-    """`extensions`: the usual one first; `aliases`: other names of the MIME type; `dify`: the extensions' type there
-    (other extensions are of the type that their MIME type suggests)."""
+    """`extensions`: the usual one first; `aliases`: other names of the MIME type; `dify`: Dify's type for the
+    extensions (if empty, it follows from the MIME type)."""
 
     mime_type: str
     extensions: str
@@ -104,9 +104,9 @@ UNSPECIFIC = frozenset(
     {"", OCTET_STREAM, "binary/octet-stream", "application/binary", "application/x-binary", "application/download"}
     | {"application/x-download", "application/force-download", "application/unknown", "unknown/unknown"}
 )
-"""MIME types that say nothing of what they are put on."""
+"""MIME types that say nothing about the content."""
 
-# Words in the name of a MIME type that make it one of text; "openxmlformats" is one word, and none of them.
+# Words in a MIME type's name that mean text ("openxmlformats" is one word, and not among them).
 _TEXT_WORDS = frozenset(
     {"json", "json5", "jsonl", "jsonlines", "ndjson", "xml", "javascript", "ecmascript", "typescript"}
     | {"yaml", "toml", "graphql", "urlencoded", "sql", "sh"}
@@ -129,7 +129,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"ID3\x04", "audio/mpeg"),
     (b"fLaC\0", "audio/flac"),
 )
-# What the name of a part tells of a ZIP archive; names stand at its beginning and, again, at its end.
+# Names of parts that identify a ZIP archive's type; they occur at its beginning and again at its end.
 _IN_ARCHIVES: tuple[tuple[bytes, str], ...] = (
     (b"mimetypeapplication/epub+zip", "epub"),
     (b"mimetypeapplication/vnd.oasis.opendocument.text", "odt"),
@@ -144,7 +144,7 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def extension_of(filename: str) -> str:
-    """A name's extension in lower case with its dot; "" where it has none."""
+    """A name's extension in lower case with its dot; "" if it has none."""
     extension = os.path.splitext(filename)[1].lower()
     return extension if len(extension) > 1 else ""
 
@@ -155,14 +155,14 @@ def essence(mime_type: str) -> str:
 
 
 def guess_type(filename: str) -> str:
-    """The MIME type that goes with a name's extension; "" where none does."""
+    """The MIME type for a name's extension; "" if there is none."""
     extension = extension_of(filename)
     row = _BY_EXTENSION.get(extension[1:])
     return row.mime_type if row else _STANDARD.guess_type(f"name{extension}")[0] or ""
 
 
 def guess_extension(mime_type: str) -> str:
-    """The usual extension of a MIME type, with its dot; "" where it has none."""
+    """The usual extension of a MIME type, with its dot; "" if it has none."""
     row = _BY_MIME_TYPE.get(essence(mime_type))
     return f".{row.extensions.split()[0]}" if row else _STANDARD.guess_extension(essence(mime_type)) or ""
 
@@ -179,7 +179,7 @@ def kind_of(extension: str, mime_type: str) -> str:
 
 
 def is_text_type(mime_type: str) -> bool:
-    """Whether what has this MIME type is text, whatever it is about."""
+    """Whether content of this MIME type is text."""
     mime_type = essence(mime_type)
     row = _BY_MIME_TYPE.get(mime_type)
     main, _, subtype = (row.mime_type if row else mime_type).partition("/")
@@ -187,7 +187,7 @@ def is_text_type(mime_type: str) -> bool:
 
 
 def type_by_content(data: bytes) -> str:
-    """The MIME type that bytes have by how they begin, also inside a ZIP archive; "" where that does not tell."""
+    """The MIME type by the first bytes, for a ZIP archive by its parts; "" if unknown."""
     if data.startswith(b"RIFF") and (kind := {b"WEBP": "image/webp", b"WAVE": "audio/x-wav"}.get(data[8:12])):
         return kind
     if data[4:8] == b"ftyp" and data[:3] == b"\0\0\0":

@@ -1,8 +1,7 @@
-"""JSON as people, templates and models write it: in a code block, with words around it, or broken.
+"""JSON as people, templates and models write it: in a code block, with words around it, or invalid.
 
-What is not JSON is repaired by json-repair, the library that Dify uses. That may take the square of the text's length,
-so it is done in a thread, and given up on once it has taken too long. What is done on the event loop reads a text a few
-times at most.
+Invalid JSON is repaired by json-repair, the library that Dify uses. That can take quadratic time, so it runs in a
+thread, with a limit. Everything that runs on the event loop reads a text a few times at most.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from json_repair import repair_json
 from headrace.content.surrogates import may_hold, mend
 
 _MOST_SECONDS = 1.0  # of CPU time that one repair may take; 100 KB of text take some 0.4 s
-_DEEPEST = 200  # brackets; what opens so many at once is nested deeper than can be read
+_DEEPEST = 200  # brackets; text that opens this many in a row is nested too deeply to be parsed
 _OPENING = re.compile(r"[\[{(][\[{(\s]*+")  # brackets that open one after another
 _SPACE = re.compile(r"\s+")
 _FENCE = re.compile(r"```(?:json[a-z0-9]*)?[ \t]*\r?\n(.*?)```", re.IGNORECASE | re.DOTALL)
@@ -29,8 +28,8 @@ _OBJECT = re.compile(r"\{\s*(?:[\"'“}]|\w+\s*:)")  # where an object begins, a
 _CONTAINER = re.compile(r"[{\[]\s*[{\"'\]}]")  # where an object or a list of them begins
 _LIST = re.compile(r"\[\s*[\[{\"'“\]\d-]")
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[{}\[\]]', re.DOTALL)
-_ATTEMPTS = 50  # places in a text at which JSON may begin, or code blocks that it may stand in
-_MOST_READ = 1_000_000  # characters of attempts that fail; the next may be about the same ones
+_ATTEMPTS = 50  # places where JSON may begin, or code blocks that may contain it
+_MOST_READ = 1_000_000  # characters read in failed attempts, which may overlap
 
 
 def _no_constant(name: str) -> Any:
@@ -38,19 +37,19 @@ def _no_constant(name: str) -> Any:
 
 
 class _Decoder(json.JSONDecoder):
-    """Python's, whose texts have no halves of characters."""
+    """Python's, without lone surrogates in the result."""
 
     def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
         value, end = super().raw_decode(s, idx)
         return (mend(value) if may_hold(s[idx:end]) else value), end
 
 
-# Raw newlines inside strings are forgiven; NaN and Infinity, which Python takes, are not.
+# Raw newlines inside strings are accepted; NaN and Infinity, which Python would accept, are not.
 _DECODER = _Decoder(strict=False, parse_constant=_no_constant)
 
 
 def read_strictly(text: str) -> Any:
-    """The JSON value that a text is; control characters in strings are forgiven. ValueError where it is none."""
+    """Parses JSON; control characters in strings are accepted. ValueError if it is invalid."""
     try:
         return _DECODER.decode(text)
     except RecursionError:
@@ -58,7 +57,7 @@ def read_strictly(text: str) -> Any:
 
 
 async def read(text: str) -> Any:
-    """The JSON value that a text is or, repaired as Dify does it, means. ValueError where it means none."""
+    """Parses JSON, repaired as Dify does it if it is invalid. ValueError if it cannot be repaired."""
     try:
         return read_strictly(text)
     except ValueError:
@@ -66,13 +65,13 @@ async def read(text: str) -> Any:
 
 
 async def repaired(text: str) -> Any:
-    """The JSON value that a broken text means. ValueError where it means none, or that takes too long to find out."""
+    """Parses invalid JSON. ValueError if it cannot be repaired, or not in time."""
     return await asyncio.to_thread(_repaired, text)
 
 
 async def object_in(text: str) -> dict[str, Any] | None:
-    """The first JSON object in a model's answer; of a list, its first object. None where there is none. ValueError
-    where that takes too long to find out."""
+    """The first JSON object in a model's answer; in a list, its first object. None if there is none. ValueError if
+    repairing takes too long."""
     fences = _fences(text, _ATTEMPTS)
     for whole in (text, *fences):
         with suppress(ValueError):
@@ -82,7 +81,7 @@ async def object_in(text: str) -> dict[str, Any] | None:
     empty: dict[str, Any] | None = None
     for start in islice(_OBJECT.finditer(text), _ATTEMPTS):
         found = _decoded_at(text, start.start())
-        if found is None:  # what is inside of a broken object is not what is meant
+        if found is None:  # an object inside an invalid one is not the answer
             broken = broken if broken is not text else text[start.start() :]
             break
         if found:
@@ -97,8 +96,8 @@ async def object_in(text: str) -> dict[str, Any] | None:
 
 
 async def value_in(text: str) -> Any:
-    """The JSON value that a text is, or holds as its only one: in a code block, between words, or broken. ValueError
-    where the text is just a text."""
+    """The JSON value that a text consists of, or contains as its only one: in a code block, between words, or invalid.
+    ValueError if the text is just text."""
     with suppress(ValueError):
         return read_strictly(text)
     text = text.strip()
@@ -127,8 +126,8 @@ class _TooSlow(Exception):
 
 
 class _Watched(str):
-    """A text that stops whoever reads it, character by character, for too long. So does what is made of its beginning:
-    the library puts brackets into the text that it reads."""
+    """A string that raises _TooSlow when it is read, character by character, for too long. Its prefixes do so too,
+    because the library inserts brackets into the text that it parses."""
 
     _reads = 0
     _until = float("inf")
@@ -160,7 +159,7 @@ def _repaired(text: str) -> Any:
         value: Any = mend(repair_json(watched, return_objects=True, skip_json_loads=True))
     except _TooSlow:
         raise ValueError("it takes too long to make sense of it") from None
-    except (RecursionError, ValueError) as error:  # a ValueError is a RecursionError in the library's wrapping
+    except (RecursionError, ValueError) as error:  # the library wraps a RecursionError in a ValueError
         raise ValueError("it nests too deeply") from error
     if value == "" and '""' not in text:
         raise NothingFound
@@ -168,7 +167,7 @@ def _repaired(text: str) -> Any:
 
 
 def _fences(text: str, most: int) -> list[str]:
-    """What stands in the first code blocks of a text."""
+    """The contents of the first code blocks."""
     return [match[1].strip() for match in islice(_FENCE.finditer(text), most)]
 
 
@@ -178,14 +177,14 @@ def _object_of(value: Any) -> dict[str, Any] | None:
 
 
 def _decoded_at(text: str, at: int) -> Any:
-    """The object or list that begins there; None where there is none, or a broken one."""
+    """The object or list that begins there; None if there is no valid one."""
     with suppress(ValueError, RecursionError):
         return _DECODER.raw_decode(text, at)[0]
     return None
 
 
 def _is_one(text: str) -> bool:
-    """Whether the bracket that opens a text is closed by its end, and not before."""
+    """Whether the first bracket is closed at the end of the text, and not before."""
     depth = 0
     for match in _BRACKET.finditer(text):
         if match[0] in "{[":
@@ -198,7 +197,7 @@ def _is_one(text: str) -> bool:
 
 
 def _containers(text: str) -> Iterator[Any]:
-    """The objects, and lists of objects or texts, that stand in a text, one after another."""
+    """The objects, and lists of objects or strings, in a text."""
     at = read = 0
     for _ in range(_ATTEMPTS):
         match = _CONTAINER.search(text, at)
@@ -216,8 +215,8 @@ def _containers(text: str) -> Iterator[Any]:
 
 
 def _place_of(error: Exception, text: str) -> int:
-    """How far a text was read before it turned out not to be JSON. The error of a string without an end has the place
-    where it begins."""
+    """How far a text was read before the error. An unterminated string was read to the end, though its error gives its
+    beginning."""
     if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated string"):
         return error.pos
     return len(text)

@@ -1,5 +1,5 @@
-"""JSON from outside, as Python's own reader takes it, which is what Dify reads with: in UTF-8, UTF-16 or UTF-32, with
-or without a byte order mark, with NaN and Infinity, integers of any size, and halves of characters (`surrogates`)."""
+"""JSON from outside, as Python's own parser (and so Dify) accepts it: in UTF-8, UTF-16 or UTF-32, with or without a
+byte order mark, with NaN and Infinity, integers of any size, and lone surrogates."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import orjson
 
 from headrace.content.surrogates import may_hold, mend
 
-_LONG = re.compile(rb"\d{19}")  # orjson makes a float of an integer beyond 64 bits
+_LONG = re.compile(rb"\d{19}")  # orjson turns an integer beyond 64 bits into a float
 
 
 def load_json(text: bytes | str, *, mended: bool = True) -> Any:
-    """The value that JSON stands for, its texts mended unless the caller sees to that. JSONDecodeError where it is not
-    JSON, or nested too deep."""
+    """Parses JSON, and mends its strings (`surrogates`) unless the caller does. JSONDecodeError if it is invalid or
+    nested too deep."""
     if isinstance(text, str):
         return _load(text, mended)
     try:

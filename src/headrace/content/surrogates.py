@@ -1,8 +1,8 @@
-r"""Halves of characters beyond U+FFFF, which JSON's escapes can hold alone (`"\ud83d"`) and UTF-8 cannot.
+r"""Surrogates: halves of characters beyond U+FFFF, which JSON's escapes can have alone (`"\ud83d"`) and UTF-8 cannot.
 
-They come from clients, models and programs that cut text by UTF-16 units. There is one rule wherever text comes in: two
-halves that follow one another are the character, one that stands alone is U+FFFD. So no text inside has any, and what
-writes text, to a journal, a header or a client, need not think of them.
+They come from clients, models and programs that cut text by UTF-16 units. Wherever text comes in, two halves in a row
+become the character, and a lone one becomes U+FFFD. So no text inside has any, and code that writes text to a journal,
+a header or a client need not handle them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _FIRST = re.compile("[\ud800-\udbff]$")
 
 
 def may_hold(text: str) -> bool:
-    """Whether a value that is read from this JSON may hold halves."""
+    """Whether a value that is parsed from this JSON may contain surrogates."""
     return _ESCAPED.search(text) is not None
 
 
 def mend(value: Any) -> Any:
-    """A value (as JSON has them) with all its texts mended, names of fields too."""
+    """A JSON value with all its strings mended, including names of fields."""
     match value:
         case str():
             return mend_text(value)
@@ -35,29 +35,29 @@ def mend(value: Any) -> Any:
 
 
 def mend_text(text: str) -> str:
-    """A text without halves."""
+    """The text without surrogates."""
     if text.isascii() or not _HALF.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class Mending:
-    """Mends a text that comes in pieces: the first half of a character waits for the second."""
+    """Mends text that arrives in pieces: the first half of a character waits for the second."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_pending",)
 
     def __init__(self) -> None:
-        self._held = ""
+        self._pending = ""
 
     def feed(self, piece: str) -> str:
-        """What can be handed on."""
-        if not self._held and piece.isascii():
+        """The text that is complete now."""
+        if not self._pending and piece.isascii():
             return piece
-        text = self._held + piece
-        self._held = text[-1] if _FIRST.search(text) else ""
-        return mend_text(text[:-1] if self._held else text)
+        text = self._pending + piece
+        self._pending = text[-1] if _FIRST.search(text) else ""
+        return mend_text(text[:-1] if self._pending else text)
 
     def end(self) -> str:
-        """What is left."""
-        held, self._held = self._held, ""
-        return mend_text(held)
+        """The rest."""
+        pending, self._pending = self._pending, ""
+        return mend_text(pending)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from headrace.values import Value, is_of
+from headrace.values import Value, is_of_type
 
 _BLANK: Mapping[str, Value] = {"string": "", "secret": "", "number": 0, "object": {}, "boolean": False}
 
@@ -20,7 +20,7 @@ def fitted(value: Value, type_: str) -> tuple[bool, Value]:
     an object or a list is read; what fits in no way is blank, and null is none yet."""
     if value == "":
         return True, blank(type_)
-    if value is None or is_of(value, type_):
+    if value is None or is_of_type(value, type_):
         return True, value
     if type_ in ("string", "secret"):
         scalar = isinstance(value, bool | int | float)
@@ -30,6 +30,6 @@ def fitted(value: Value, type_: str) -> tuple[bool, Value]:
             read = json.loads(value)
         except (ValueError, RecursionError):
             read = None
-        if read is not None and is_of(read, type_):
+        if read is not None and is_of_type(read, type_):
             return True, read
     return False, blank(type_)

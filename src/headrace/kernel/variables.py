@@ -29,7 +29,7 @@ class Variables:
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """(exists, value). A variable of a skipped node does not exist; one that exists may be None."""
         exists, value = self.get_with_origin(selector)
-        return exists, values.unwrap(value)
+        return exists, values.unwrap_all(value)
 
     def get_with_origin(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """As `find`, but with the origin that an aggregator has recorded (`values.Variable`)."""
@@ -38,7 +38,7 @@ class Variables:
         scope = self._scopes.get(selector[0])
         if scope is None or selector[1] not in scope:
             return False, None
-        return values.follow(scope[selector[1]], selector[2:])
+        return values.lookup(scope[selector[1]], selector[2:])
 
     def scope(self, name: str) -> Mapping[str, Value]:
         """All values of a scope; empty if there is no such scope."""

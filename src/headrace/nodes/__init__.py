@@ -1,7 +1,4 @@
-"""The node types that Headrace brings; one file each. Others come through the entry-point group `headrace.nodes`.
-
-Nothing is registered at import: whoever composes a Headrace asks for the registry.
-"""
+"""The built-in node types, one file each. Others are installed as plugins (entry-point group `headrace.nodes`)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ GROUP = "headrace.nodes"
 
 
 def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
-    """All node types by name: those of this package and those of installed plugins. Raises HeadraceError for a plugin
+    """All node types by name: the built-in ones and those of plugins. Raises HeadraceError for a plugin
     that cannot be imported, is not a node type, or has the name of another type."""
     from headrace.nodes.answer import Answer
     from headrace.nodes.assigner import Assigner
@@ -37,7 +34,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     from headrace.nodes.tool import ToolNode
     from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
 
-    own = (
+    built_in = (
         Start,
         End,
         Answer,
@@ -61,22 +58,26 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         ParameterExtractor,
         ToolNode,
     )
-    known: dict[str, type[Node[Config]]] = {}
-    for each in own:
-        known[each.type] = each  # pyright: ignore[reportArgumentType]  # a type's config is its own affair
+    types: dict[str, type[Node[Config]]] = {}
+    for node_type in built_in:
+        types[node_type.type] = node_type  # pyright: ignore[reportArgumentType]  # Node is invariant in its config
     for plugin in plugins if plugins is not None else entry_points(group=GROUP):
-        made = _load(plugin)
-        if made.type in known:
-            raise HeadraceError(f"plugin {plugin.value}: the node type {made.type!r} already exists")
-        known[made.type] = made
-    return known
+        node_type = _load(plugin)
+        if node_type.type in types:
+            raise HeadraceError(f"plugin {plugin.value}: the node type {node_type.type!r} already exists")
+        types[node_type.type] = node_type
+    return types
 
 
 def _load(plugin: EntryPoint) -> type[Node[Config]]:
     try:
-        made: object = plugin.load()
-    except Exception as error:  # whatever a plugin does wrong, it is named
+        node_type: object = plugin.load()
+    except Exception as error:  # a plugin may raise anything
         raise HeadraceError(f"plugin {plugin.value} cannot be imported: {type(error).__name__}: {error}") from error
-    if isinstance(made, type) and issubclass(made, Node) and getattr(cast("type[object]", made), "type", ""):
-        return cast("type[Node[Config]]", made)
+    if (
+        isinstance(node_type, type)
+        and issubclass(node_type, Node)
+        and getattr(cast("type[object]", node_type), "type", "")
+    ):
+        return cast("type[Node[Config]]", node_type)
     raise HeadraceError(f"plugin {plugin.value} is not a node type (a subclass of headrace.node.Node with a `type`)")

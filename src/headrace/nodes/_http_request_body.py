@@ -1,4 +1,4 @@
-"""The body of an http-request: made from the node's items, and told in a form fit for a log."""
+"""The body of an http-request, and the text that the trace shows of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from headrace.errors import NodeError
 from headrace.node import SELECTOR, Config, Context
 from headrace.nodes._json_body import json_of
 from headrace.ports.services import Part
-from headrace.values import File, Value, files_in, text
+from headrace.values import File, files_in
+from headrace.values import text as text_of
 
 BodyType: TypeAlias = Literal["none", "form-data", "x-www-form-urlencoded", "raw-text", "json", "binary"]
 
@@ -23,12 +24,12 @@ CONTENT_TYPES: Mapping[str, str] = {
     "form-data": "multipart/form-data",
     "raw-text": "text/plain",
 }
-# What Dify sends where a form is empty: a part that servers ignore, because many cannot read a form without any.
+# Dify sends this in an empty form, because many servers cannot parse a form without parts.
 _PLACEHOLDER = Part("__multipart_placeholder__", b"", "", "application/octet-stream")
 
 
 class BodyItem(Config):
-    """One item of a body: `file` is the selector of a file or of a list of files, `value` a template."""
+    """`file` is the selector of a file or a list of files, `value` a template."""
 
     key: str = ""
     type: Literal["file", "text"] = "text"
@@ -38,7 +39,7 @@ class BodyItem(Config):
     @field_validator("key", "value", mode="before")
     @classmethod
     def _text(cls, value: object) -> object:
-        return text(value) if value is None or isinstance(value, int | float | dict | list) else value
+        return text_of(value) if value is None or isinstance(value, int | float | dict | list) else value
 
     @field_validator("type", mode="before")
     @classmethod
@@ -52,35 +53,35 @@ class BodyItem(Config):
 
 
 class Body(NamedTuple):
-    """What is sent (`parts` for multipart, else `content`), its type, and what is told of it."""
+    """`parts` for multipart, else `content`. `log` is the text for the trace."""
 
     content: bytes | None = None
     parts: Sequence[Part] = ()
     content_type: str = ""
-    told: str = ""
+    log: str = ""
 
 
 def key_values(lines: str) -> list[tuple[str, str]]:
-    """The pairs of a text with a `key:value` on each line; a line without a colon is a key with no value."""
+    """The pairs of a text with a `key:value` on each line; a line without a colon is a key without a value."""
     split = (line.partition(":") for line in lines.splitlines() if line.strip())
     return [(key.strip(), value.strip()) for key, _, value in split]
 
 
 async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Context) -> Body:
-    """The body. NodeError: `RequestBodyError` (no JSON, not one item), `FileFetchError` (no such file)."""
+    """NodeError: `RequestBodyError` (invalid JSON, not exactly one item), `FileFetchError` (no such file)."""
     if isinstance(data, str):
-        data = _of_old(kind, data)
+        data = _items_of(kind, data)
     content_type = CONTENT_TYPES.get(kind, "")
     match kind:
         case "none":
             return Body()
         case "raw-text":
-            rendered = ctx.variables.render(_only(kind, data).value)
+            rendered = ctx.variables.render(_only_item(kind, data).value)
             return Body(_bytes(rendered), (), content_type, rendered)
         case "json":
-            return await _json(_only(kind, data).value, ctx)
+            return await _json(_only_item(kind, data).value, ctx)
         case "binary":
-            selector = _only(kind, data).file
+            selector = _only_item(kind, data).file
             file = ctx.variables.get(selector)
             if not isinstance(file, File):
                 raise NodeError(f"cannot fetch file with selector {list(selector)}", "FileFetchError")
@@ -94,28 +95,28 @@ async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Contex
             return await _form(data, ctx)
 
 
-def _of_old(kind: BodyType, data: str) -> list[BodyItem]:
-    """The items of a body that an old file gives as one text."""
+def _items_of(kind: BodyType, data: str) -> list[BodyItem]:
+    """The items of a body that an old file has as one text."""
     if kind in ("form-data", "x-www-form-urlencoded"):
         return [BodyItem(key=key, value=value) for key, value in key_values(data)]
     return [BodyItem(value=data)]
 
 
-def _only(kind: BodyType, data: Sequence[BodyItem]) -> BodyItem:
+def _only_item(kind: BodyType, data: Sequence[BodyItem]) -> BodyItem:
     if len(data) != 1:
         raise NodeError(f"{kind} body type should have exactly one item, not {len(data)}", "RequestBodyError")
     return data[0]
 
 
 async def _json(template: str, ctx: Context) -> Body:
-    """The JSON that the template means, written anew, as in Dify."""
+    """The template as JSON, parsed and serialized again, as in Dify."""
     try:
-        written = json.dumps(await json_of(template, ctx.variables), allow_nan=False)
+        text = json.dumps(await json_of(template, ctx.variables), allow_nan=False)
     except (ValueError, RecursionError) as error:
         rendered = ctx.variables.render(template)
         shown = rendered if len(rendered) <= 500 else f"{rendered[:500]}..."
         raise NodeError(f"Failed to parse JSON: {shown} ({error})", "RequestBodyError") from error
-    return Body(written.encode(), (), CONTENT_TYPES["json"], written)
+    return Body(text.encode(), (), CONTENT_TYPES["json"], text)
 
 
 async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:
@@ -128,24 +129,20 @@ async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:
         else:
             selectors[key] = item.file
     parts = [Part(key, _bytes(value)) for key, value in fields.items()]
-    told = list(fields.items())
+    log = list(fields.items())
     files: list[Part] = []
     for key, selector in selectors.items():
-        for file in _files(ctx.variables.get(selector)):
+        for file in files_in({key: ctx.variables.get(selector)}):
             content = await ctx.resources.files.read(file)
             mime_type = file.mime_type or "application/octet-stream"
             files.append(Part(key, content, file.filename or "file", mime_type))
             shown = f"'{file.filename or 'unknown'}', type='{mime_type}', size={len(content)} bytes"
-            told.append((key, f"<file_content_binary: {shown}>"))
-    # the boundary that is told is not the one that is sent: that is made where the body is put together
+            log.append((key, f"<file_content_binary: {shown}>"))
+    # the boundary in the log is not the one that is sent, which the HTTP client chooses
     boundary = f"----WebKitFormBoundary{ctx.new_id().replace('-', '')[:16]}"
-    lines = [f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in told]
-    written = "".join([*lines, f"--{boundary}--\r\n"]) if told else ""
-    return Body(None, [*parts, *files] or [_PLACEHOLDER], f"multipart/form-data; boundary={boundary}", written)
-
-
-def _files(value: Value) -> list[File]:
-    return files_in({"": value})
+    lines = [f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in log]
+    text = "".join([*lines, f"--{boundary}--\r\n"]) if log else ""
+    return Body(None, [*parts, *files] or [_PLACEHOLDER], f"multipart/form-data; boundary={boundary}", text)
 
 
 def _bytes(rendered: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What an HTTP answer is: text (in which encoding?) or a file (of which type?)."""
+"""Whether an HTTP response is text, and in which encoding, or a file, and of which type."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MARKERS = (b"{", b"[", b"<", b"function", b"var ", b"const ", b"let ")
 _SAMPLE = 1024
 _MB = 1024 * 1024
 _LONGEST_EXTENSION = 20
-_LONGEST_TYPE = 1024  # characters of a header that are looked at: the parser takes the square of its length
+_LONGEST_TYPE = 1024  # characters of a header that are parsed, because the parser is quadratic
 
 
-class Answer:
-    """An HTTP answer, looked at."""
+class ResponseContent:
+    """An HTTP response, classified."""
 
     def __init__(self, response: HttpResponse) -> None:
         self._body = response.body
@@ -45,8 +45,8 @@ class Answer:
 
     @cached_property
     def is_file(self) -> bool:
-        """By the disposition, else by how the content begins, else by the type. As in Dify, but for what its rule is
-        wrong about: office documents ("xml" is in their type), and files that happen to be all ASCII."""
+        """By the disposition, else by the first bytes, else by the type. As in Dify, except where its rule is wrong:
+        office documents ("xml" is in their type), and files that happen to be ASCII only."""
         kind, body = self._type, self._body
         if self._disposition.attachment or self._disposition.filename or kind.startswith(_MEDIA):
             return True
@@ -61,12 +61,12 @@ class Answer:
 
     @cached_property
     def _is_binary(self) -> bool:
-        """Whether it is no text in any encoding, whatever its type says."""
+        """Whether it is not text in any encoding, whatever its type."""
         return b"\0" in self._body[:_SAMPLE] and not is_utf8(self._body) and not is_wide(self._body)
 
     @cached_property
     def mime_type(self) -> str:
-        """Of a file: what its name says, else the server, else its content, else the URL."""
+        """Of a file: by its name, else by the header, else by its content, else by the URL."""
         content = type_by_content(self._body)
         wrong = is_text_type(self._type) and (content or self._is_binary)
         declared = "" if wrong or self._type in UNSPECIFIC else self._type
@@ -78,22 +78,22 @@ class Answer:
 
     @property
     def extension(self) -> str:
-        """Of a file, with its dot: the one that goes with its type, else the one that its name has."""
+        """Of a file, with its dot: the usual one of its type, else that of its name."""
         extension = extension_of(self._disposition.filename)[:_LONGEST_EXTENSION]
-        fitting = guess_extension(self.mime_type)
-        if fitting and not (extension and self.mime_type == OCTET_STREAM):
-            return fitting
+        usual = guess_extension(self.mime_type)
+        if usual and not (extension and self.mime_type == OCTET_STREAM):
+            return usual
         return extension or ".bin"
 
     @cached_property
     def text(self) -> str:
-        """The body decoded."""
+        """The decoded body."""
         header = Message()
         header["Content-Type"] = self.headers.get("content-type", "")[:_LONGEST_TYPE]
         return decode(self._body, header.get_content_charset(""))
 
     def check_size(self, max_text: int, max_binary: int) -> None:
-        """NodeError `ResponseSizeError` where it is larger than its kind may be; sizes in bytes."""
+        """Raises NodeError `ResponseSizeError` if it is too large for its kind; sizes in bytes."""
         size, most = len(self._body), max_binary if self.is_file else max_text
         if size > most:
             what = "File" if self.is_file else "Text"

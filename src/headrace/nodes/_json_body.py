@@ -1,8 +1,8 @@
-"""The JSON of an http-request's body: its author's text with values in it.
+"""The JSON body of an http-request: a template with values in it.
 
-Dify puts values into the text and repairs what comes out. That is done here too, but for what it gets wrong: a value
-between quotes is a text, whatever is in it; one that stands alone is JSON if it is (also in a code block, or with a
-model's words around it), else a text. A value that is a piece of JSON (`1, 2` in `[{{#a.b#}}]`) is put in as it is.
+Dify inserts the values and repairs the result. So does this, except where that goes wrong: a value between quotes is a
+string, whatever its content; one that stands alone is JSON if it is valid (also in a code block, or with words around
+it), else a string. A value that is a fragment of JSON (`1, 2` in `[{{#a.b#}}]`) is inserted unchanged.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any, NamedTuple, cast
 
 from headrace.content import lenient_json
 from headrace.kernel.variables import Variables, pieces
-from headrace.nodes._reasoning import without_thinking
-from headrace.values import File, Selector, Value, kind, plain, text
+from headrace.nodes._reasoning import without_reasoning
+from headrace.values import File, Selector, Value, kind, text, to_json
 
 _QUOTE = re.compile(r"\\.|\"", re.DOTALL)
-_VALUE = "\0"  # stands for a value where only what is around it matters
+_VALUE = "\0"  # replaces a value where only its surroundings matter
 _BEFORE = frozenset({"", ":", ",", "["})
 _COLON = re.compile(r"\s*:")
-_AFTER = re.compile(r"\s*(?:[,}\]]|\Z)|\s+(?:#|//|/\*)|[ \t]*\r?\n\s*[\"']")  # also comments, and a comma that lacks
+_AFTER = re.compile(r"\s*(?:[,}\]]|\Z)|\s+(?:#|//|/\*)|[ \t]*\r?\n\s*[\"']")  # also comments, and a missing comma
 _INNER_QUOTE = re.compile(r"\\\"")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 
-class _Place(NamedTuple):
+class _Slot(NamedTuple):
     """Where a value goes: between quotes; alone, as a value or as a key; or else among other text. `inner`: perhaps
-    in JSON that is itself a text of the JSON, as in `{"content": "{\\"text\\": \\"...\\"}"}`."""
+    in JSON inside a string of the JSON, as in `{"content": "{\\"text\\": \\"...\\"}"}`."""
 
     selector: Selector
     quoted: bool
@@ -39,60 +39,60 @@ class _Place(NamedTuple):
 
 
 async def json_of(template: str, variables: Variables) -> Any:
-    """What a template means with its values put in; "" where it is empty. ValueError where it means nothing."""
+    """The JSON value of a template with its values inserted; "" if it is empty. ValueError if it cannot be parsed."""
     parts = _parts(template)
-    places = [part for part in parts if isinstance(part, _Place)]
-    values = [_value(variables, place) for place in places]
-    inserted = iter(map(_inserted, places, values))
+    slots = [part for part in parts if isinstance(part, _Slot)]
+    values = [_value(variables, slot) for slot in slots]
+    inserted = iter(map(_inserted, slots, values))
     filled = "".join(part if isinstance(part, str) else next(inserted) for part in parts)
     if not filled.strip():
         return ""
-    if not any(place.inner for place in places):
+    if not any(slot.inner for slot in slots):
         with suppress(ValueError):
             return lenient_json.read_strictly(filled)
-    if len(places) == 1 and all(part.isspace() for part in parts if isinstance(part, str)):
-        return await _whole(filled)
+    if len(slots) == 1 and all(part.isspace() for part in parts if isinstance(part, str)):
+        return await _only_value(filled)
     marked = _Marked(parts, values)
     try:
         return await marked.filled(await lenient_json.read(marked.template))
-    except (ValueError, _Misplaced):  # what is put in is more than values
+    except (ValueError, _Misplaced):  # an inserted text is more than one value
         return await lenient_json.repaired(filled)
 
 
-async def _whole(text: str) -> Any:
-    """What a body means that is one value: it has to be JSON."""
+async def _only_value(text: str) -> Any:
+    """The JSON of a body that consists of one value."""
     try:
-        return await lenient_json.value_in(_said(text))
+        return await lenient_json.value_in(_answer(text))
     except lenient_json.NothingFound:
         return await lenient_json.repaired(text)
 
 
-async def _meant(value: Value) -> Any:
-    """What a value means that stands alone."""
+async def _parsed(value: Value) -> Any:
+    """The JSON of a value that stands alone."""
     if not isinstance(value, str):
-        return plain(value)
+        return to_json(value)
     try:
-        return await lenient_json.value_in(_said(value))
+        return await lenient_json.value_in(_answer(value))
     except ValueError:
         return value
 
 
-def _said(text: str) -> str:
-    return without_thinking(text) if "<think" in text else text
+def _answer(text: str) -> str:
+    return without_reasoning(text) if "<think" in text else text
 
 
-def _value(variables: Variables, place: _Place) -> Value:
-    """The value that goes there. A file has no text, as in Dify; an unknown variable stands for its own name."""
-    found, value = variables.find(place.selector)
-    if not found:
-        return ".".join(place.selector)
+def _value(variables: Variables, slot: _Slot) -> Value:
+    """The value for a slot. A file has no text, as in Dify; an unknown variable is replaced by its name."""
+    exists, value = variables.find(slot.selector)
+    if not exists:
+        return ".".join(slot.selector)
     return "" if isinstance(value, File) or kind(value) == "array[file]" else value
 
 
-def _inserted(place: _Place, value: Value) -> str:
-    if place.quoted:
+def _inserted(slot: _Slot, value: Value) -> str:
+    if slot.quoted:
         return _escaped(text(value))
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(to_json(value), ensure_ascii=False)
 
 
 def _escaped(text: str) -> str:
@@ -100,14 +100,14 @@ def _escaped(text: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _parts(template: str) -> tuple[str | _Place, ...]:
-    found = pieces(template)
-    whole = "".join(piece if isinstance(piece, str) else _VALUE for piece in found)
-    parts: list[str | _Place] = []
+def _parts(template: str) -> tuple[str | _Slot, ...]:
+    template_pieces = pieces(template)
+    whole = "".join(piece if isinstance(piece, str) else _VALUE for piece in template_pieces)
+    parts: list[str | _Slot] = []
     quoted = False
     at = 0
     escape = _INNER_QUOTE.search(whole)
-    for piece in found:
+    for piece in template_pieces:
         if isinstance(piece, str):
             quoted ^= sum(match[0] == '"' for match in _QUOTE.finditer(piece)) % 2 == 1
             parts.append(piece)
@@ -117,15 +117,15 @@ def _parts(template: str) -> tuple[str | _Place, ...]:
             key = before in ("{", ",") and _COLON.match(whole, after) is not None
             alone = key or (before in _BEFORE and _AFTER.match(whole, after) is not None)
             inner = quoted and escape is not None and escape.start() < at
-            parts.append(_Place(piece, quoted, alone and not quoted, inner))
+            parts.append(_Slot(piece, quoted, alone and not quoted, inner))
             at += 1
     return tuple(parts)
 
 
-def _last(parts: list[str | _Place]) -> str:
-    """The last character before a place that is no space; "" at the beginning."""
+def _last(parts: list[str | _Slot]) -> str:
+    """The last character that is not a space; "" if there is none."""
     for part in reversed(parts):
-        if isinstance(part, _Place):
+        if isinstance(part, _Slot):
             return _VALUE
         if part := part.rstrip():
             return part[-1]
@@ -133,13 +133,13 @@ def _last(parts: list[str | _Place]) -> str:
 
 
 class _Misplaced(Exception):
-    """A value is not where it was put, once the template around it is repaired."""
+    """After the repair of the template, a value is not where it was inserted."""
 
 
 class _Marked:
-    """A template with marks for its values, so that only what its author wrote is repaired, and not the values."""
+    """A template with marks in place of its values, so that the repair cannot change the values."""
 
-    def __init__(self, parts: tuple[str | _Place, ...], values: list[Value]) -> None:
+    def __init__(self, parts: tuple[str | _Slot, ...], values: list[Value]) -> None:
         literal = "".join(part for part in parts if isinstance(part, str))
         name = "value"
         while name in literal:
@@ -148,30 +148,30 @@ class _Marked:
         self._values = values
         self._alone: set[int] = set()
         self._unseen = set(range(len(values)))
-        written: list[str] = []
+        marked: list[str] = []
         number = 0
         for part in parts:
             if isinstance(part, str):
-                written.append(part)
+                marked.append(part)
                 continue
             mark = f"{name}{number}z"
             if part.alone:
                 self._alone.add(number)
-                written.append(f'"{mark}"')
+                marked.append(f'"{mark}"')
             elif not part.quoted and _NUMBER.fullmatch(digits := text(values[number])):
-                self._unseen.discard(number)  # a piece of a number, perhaps (`-{{#a.b#}}`), and of JSON in any case
-                written.append(digits)
+                self._unseen.discard(number)  # valid JSON, perhaps as part of a number (`-{{#a.b#}}`)
+                marked.append(digits)
             else:
-                written.append(mark)
+                marked.append(mark)
             number += 1
-        self.template = "".join(written)
+        self.template = "".join(marked)
 
     async def filled(self, value: Any) -> Any:
-        """The value of the template with the values in place of their marks. _Misplaced where that cannot be done."""
-        made = await self._fill(value)
+        """The parsed template with the values in place of their marks. _Misplaced if that is not possible."""
+        filled = await self._fill(value)
         if self._unseen:
             raise _Misplaced
-        return made
+        return filled
 
     async def _fill(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -184,7 +184,7 @@ class _Marked:
         mark = self._mark.fullmatch(value)
         if mark is not None and int(mark[1]) in self._alone:
             self._unseen.discard(int(mark[1]))
-            return await _meant(self._values[int(mark[1])])
+            return await _parsed(self._values[int(mark[1])])
         return self._text(value)
 
     def _text(self, marked: str, *, key: bool = False) -> str:
@@ -201,11 +201,11 @@ class _Marked:
         return self._mark.sub(put, marked)
 
     def _in_inner_quotes(self, marked: str) -> set[int]:
-        """Where marks begin that are between quotes of JSON that a text is; nowhere in a text that is no JSON."""
+        """Where marks begin that are between quotes, if the string is JSON itself."""
         if not marked.lstrip().startswith(("{", "[")):
             return set()
         inside: set[int] = set()
-        written: list[str] = []
+        sample: list[str] = []  # the string with valid JSON for its marks
         at = 0
         quoted = False
         for match in self._mark.finditer(marked):
@@ -213,9 +213,9 @@ class _Marked:
             quoted ^= sum(quote[0] == '"' for quote in _QUOTE.finditer(literal)) % 2 == 1
             if quoted:
                 inside.add(match.start())
-            written += (literal, match[0] if quoted else "0")
+            sample += (literal, match[0] if quoted else "0")
             at = match.end()
         with suppress(ValueError):
-            lenient_json.read_strictly("".join(written) + marked[at:])
+            lenient_json.read_strictly("".join(sample) + marked[at:])
             return inside
         return set()

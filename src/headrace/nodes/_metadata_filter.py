@@ -1,4 +1,4 @@
-"""A filter of documents by their metadata, thought up by a model from a question."""
+"""A metadata filter for a retrieval, which a model derives from the question."""
 
 from __future__ import annotations
 
@@ -42,34 +42,33 @@ _EXAMPLES: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str, Value]]]]
 )
 
 
-async def thought_up(
+async def derive_filter(
     ctx: Context, model: ModelConfig, fields: Sequence[str], query: str, kind: str
 ) -> tuple[list[dict[str, Value]], Usage]:
-    """(conditions, what the model was paid): `{name, comparison_operator, value}` of some of these fields.
+    """(conditions, the model's usage): `{name, comparison_operator, value}` of some of these fields.
 
-    An answer that makes no sense is no filter, as in Dify. NodeError where the model cannot be asked, or, with this
-    kind, where its answer is longer than a text may be.
+    An invalid answer means no filter, as in Dify. NodeError if the call of the model fails, or, with this kind, if the
+    answer is longer than a text may be.
     """
     if not fields:
         return [], Usage()
-    heard = await complete(ctx, request_of(ctx, model, _messages(model, fields, query)), kind=kind)
+    answer = await complete(ctx, request_of(ctx, model, _messages(model, fields, query)), kind=kind)
     try:
-        told = (await object_in(heard.text)).get("metadata_map")
+        entries = _list((await object_in(answer.text)).get("metadata_map"))
     except NodeError:
-        told = None
-    found = [_condition(each, fields) for each in _list(told)]
-    return [each for each in found if each is not None], heard.usage
+        entries = []
+    return [condition for entry in entries if (condition := _condition(entry, fields))], answer.usage
 
 
 def _messages(model: ModelConfig, fields: Sequence[str], query: str) -> list[Message]:
     examples = [(_question(text, known), _answer(right)) for text, known, right in _EXAMPLES]
     question = _question(query, fields)
-    if model.completes:
-        parts = [_TASK, "### Examples", *(f"Input: {asked}\nOutput: {right}" for asked, right in examples)]
+    if model.is_completion:
+        parts = [_TASK, "### Examples", *(f"Input: {text}\nOutput: {right}" for text, right in examples)]
         return [Message("user", "\n".join([*parts, "### Now", f"Input: {question}\nOutput: "]))]
     messages = [Message("system", _TASK)]
-    for asked, right in examples:
-        messages += [Message("user", asked), Message("assistant", right)]
+    for text, right in examples:
+        messages += [Message("user", text), Message("assistant", right)]
     return [*messages, Message("user", question)]
 
 
@@ -78,22 +77,22 @@ def _question(text: str, fields: Sequence[str]) -> str:
 
 
 def _answer(conditions: Sequence[tuple[str, str, Value]]) -> str:
-    told = [dict(zip(_KEYS, condition, strict=True)) for condition in conditions]
-    return json.dumps({"metadata_map": told}, ensure_ascii=False)
+    entries = [dict(zip(_KEYS, condition, strict=True)) for condition in conditions]
+    return json.dumps({"metadata_map": entries}, ensure_ascii=False)
 
 
-def _condition(told: Value, fields: Sequence[str]) -> dict[str, Value] | None:
-    """The condition that an item of an answer is; None where it is none that a knowledge base would understand."""
-    if not isinstance(told, dict):
+def _condition(entry: Value, fields: Sequence[str]) -> dict[str, Value] | None:
+    """An entry of the answer as a condition; None if it is not valid."""
+    if not isinstance(entry, dict):
         return None
-    item = cast("dict[str, Value]", told)
+    item = cast("dict[str, Value]", entry)
     name, operator, value = (item.get(key) for key in _KEYS)
     if name not in fields or operator not in _OPERATORS:
         return None
     if operator in _VALUELESS:
         value = None
     elif isinstance(value, list):
-        value = [str(each) for each in _list(value) if each is not None]
+        value = [str(item) for item in _list(value) if item is not None]
     elif isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return {"name": name, "comparison_operator": operator, "value": value}

@@ -1,21 +1,20 @@
-"""Asking a language model: what every node that does so has in common."""
+"""Calling a language model: what the nodes that do so have in common."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.node import Config, Context
-from headrace.nodes._prompt import resolved, saved
+from headrace.nodes._prompt import prompts_of, resolved
 from headrace.nodes._reasoning import SeparatedReasoning, TaggedReasoning
 from headrace.ports.services import ChatRequest, FunctionTool, Message, Resources, ToolCall, Usage
 from headrace.values import Value
-
-COMPLETION = "completion"
 
 
 class ModelConfig(Config):
@@ -26,7 +25,7 @@ class ModelConfig(Config):
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _plain_mode(cls, value: Any) -> Any:
+    def _default_mode(cls, value: Any) -> Any:
         return value or "chat"
 
     @field_validator("completion_params", mode="before")
@@ -35,14 +34,14 @@ class ModelConfig(Config):
         return value or {}
 
     @property
-    def completes(self) -> bool:
-        """It goes on with a text; any other model holds a conversation."""
-        return self.mode == COMPLETION
+    def is_completion(self) -> bool:
+        """Whether it continues a text; other models take the messages of a conversation."""
+        return self.mode == "completion"
 
     def missing(self, resources: Resources) -> Iterable[str]:
-        """What lacks before this model can be asked, in words."""
-        told = resources.models.missing(self.provider)
-        return (told,) if told else ()
+        """Messages that say what is missing to call this model."""
+        message = resources.models.missing(self.provider)
+        return (message,) if message else ()
 
 
 def request_of(
@@ -53,14 +52,16 @@ def request_of(
     schema: Mapping[str, Value] | None = None,
     tools: Sequence[FunctionTool] = (),
 ) -> ChatRequest:
-    """The request, its completion parameters with the variables that they read."""
+    """The request, with the variables in its completion parameters resolved."""
     parameters = resolved(ctx, model.completion_params)
+    stop = parameters.pop("stop", None)
+    words = cast("list[Any]", stop) if isinstance(stop, list) else [stop]
     return ChatRequest(
         provider=model.provider,
         model=model.name,
         messages=messages,
-        parameters={name: value for name, value in parameters.items() if name != "stop"},
-        stop=_stop_words(parameters.get("stop")),
+        parameters=parameters,
+        stop=[word for word in words if isinstance(word, str) and word],
         schema=schema,
         user=ctx.user or None,
         mode=model.mode,
@@ -68,26 +69,9 @@ def request_of(
     )
 
 
-def _stop_words(value: Value) -> list[str]:
-    words = cast("list[Any]", value) if isinstance(value, list) else [value]
-    return [word for word in words if isinstance(word, str) and word]
-
-
-def process_of(request: ChatRequest, heard: ModelAnswer) -> dict[str, Value]:
-    """Process data of an answered request, as Dify has it."""
-    return {
-        "model_mode": request.mode,
-        "prompts": saved(request.messages, request.mode),
-        "usage": heard.usage.wire(),
-        "finish_reason": heard.finish_reason,
-        "model_provider": request.provider,
-        "model_name": request.model,
-    }
-
-
 @contextmanager
-def showing(inputs: Mapping[str, Value]) -> Generator[None, None, None]:
-    """A failure inside shows what the node's inputs were, as far as they are known by then."""
+def reporting(inputs: Mapping[str, Value]) -> Generator[None, None, None]:
+    """A NodeError inside carries the node's inputs, as far as they are known by then."""
     try:
         yield
     except NodeError as error:
@@ -96,60 +80,41 @@ def showing(inputs: Mapping[str, Value]) -> Generator[None, None, None]:
         raise NodeError(str(error), error.kind, inputs=inputs, process=error.process, outputs=error.outputs) from error
 
 
-def _silent(text: str) -> None:
-    """Nobody listens."""
-
-
+@dataclass(slots=True)
 class ModelAnswer:
-    """An answer, heard to its end. Its text, and its thinking where that is separated, are told piece by piece."""
+    """The whole answer. `reasoning` only if it was separated from the text."""
 
-    def __init__(
-        self, tell: Callable[[str], None], reasoning_format: str, think: Callable[[str], None] = _silent
-    ) -> None:
-        self._tell = tell
-        self._think = think
-        self._separated = SeparatedReasoning() if reasoning_format == "separated" else None
-        self._split = self._separated or TaggedReasoning()
-        self._told: list[str] = []
-        self.finish_reason: str | None = None
-        self.usage = Usage()
-        self.tool_calls: Sequence[ToolCall] = ()
-
-    def take(self, text: str, reasoning: str) -> None:
-        self._hear(self._split.feed(text, reasoning))
-
-    def end(self) -> None:
-        self._hear(self._split.end())
-
-    def _hear(self, text: str) -> None:
-        if self._separated and (thought := self._separated.thought()):
-            self._think(thought)
-        if text:
-            self._told.append(text)
-            self._tell(text)
-
-    @property
-    def text(self) -> str:
-        return self._separated.text if self._separated else "".join(self._told)
-
-    @property
-    def reasoning(self) -> str:
-        return self._separated.reasoning if self._separated else ""
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    tool_calls: Sequence[ToolCall] = ()
 
 
 async def complete(
     ctx: Context,
     request: ChatRequest,
     *,
-    tell: Callable[[str], None] = _silent,
-    think: Callable[[str], None] = _silent,
+    on_text: Callable[[str], None] | None = None,
+    on_reasoning: Callable[[str], None] | None = None,
     reasoning_format: str = "tagged",
     kind: str = "LLMNodeError",
 ) -> ModelAnswer:
-    """Asks, and hears the answer to its end. NodeError where the call fails, or, with this kind, where the answer is
-    longer than a text may be."""
-    heard = ModelAnswer(tell, reasoning_format, think)
+    """Calls the model, and passes on its text and separated reasoning as they arrive. NodeError if the call fails, or,
+    with this kind, if the answer is longer than a text may be."""
+    answer = ModelAnswer()
+    reasoning = SeparatedReasoning() if reasoning_format == "separated" else None
+    texts: list[str] = []
     size = 0
+
+    def emit(text: str, thought: str = "") -> None:
+        if thought and on_reasoning:
+            on_reasoning(thought)
+        if text:
+            texts.append(text)
+            if on_text:
+                on_text(text)
+
     chunks = ctx.resources.models.chat(request)
     try:
         async for chunk in chunks:
@@ -157,15 +122,32 @@ async def complete(
                 size += len(chunk.text) + len(chunk.reasoning)
                 if size > ctx.limits.max_text:
                     raise NodeError(f"The model's answer is longer than {ctx.limits.max_text} characters.", kind)
-                heard.take(chunk.text, chunk.reasoning)
+                if chunk.reasoning and reasoning is None:
+                    reasoning = TaggedReasoning()  # many models have none
+                emit(*reasoning.feed(chunk.text, chunk.reasoning) if reasoning else (chunk.text,))
             if chunk.usage is not None:
-                heard.usage = chunk.usage
+                answer.usage = chunk.usage
             if chunk.finish_reason is not None:
-                heard.finish_reason = chunk.finish_reason
+                answer.finish_reason = chunk.finish_reason
             if chunk.tool_calls:
-                heard.tool_calls = chunk.tool_calls
+                answer.tool_calls = chunk.tool_calls
     finally:
-        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not when the garbage is collected
+        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not when it is garbage collected
             await chunks.aclose()
-    heard.end()
-    return heard
+    if reasoning:
+        emit(*reasoning.end())
+        answer.reasoning = reasoning.reasoning
+    answer.text = "".join(texts)
+    return answer
+
+
+def process_of(request: ChatRequest, answer: ModelAnswer) -> dict[str, Value]:
+    """The process data of an answered request, as in Dify."""
+    return {
+        "model_mode": request.mode,
+        "prompts": prompts_of(request.messages, request.mode),
+        "usage": answer.usage.wire(),
+        "finish_reason": answer.finish_reason,
+        "model_provider": request.provider,
+        "model_name": request.model,
+    }

@@ -1,4 +1,4 @@
-"""Extracting parameters: their schema, the prompts that ask for them, and what is made of the answer."""
+"""Parameter extraction: the schema, the prompts, and the validation of the answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Type = Literal["string", "number", "boolean", "array[string]", "array[number]", 
 
 
 class Parameter(Config):
-    """A value to be found. `options` are the only texts allowed."""
+    """A value to be extracted. `options` are the texts allowed, if not all are."""
 
     name: str
     type: Type
@@ -47,7 +47,7 @@ class Parameter(Config):
 
     @property
     def item(self) -> str | None:
-        """The type of an array's items; None where it is no array."""
+        """The type of an array's items; None for other types."""
         return self.type[len("array[") : -1] if self.type.startswith("array[") else None
 
 
@@ -55,28 +55,28 @@ def schema_of(parameters: Sequence[Parameter]) -> dict[str, Value]:
     """The JSON schema of an object with these parameters."""
     return {
         "type": "object",
-        "properties": {each.name: _property(each) for each in parameters},
-        "required": [each.name for each in parameters if each.required],
+        "properties": {parameter.name: _property(parameter) for parameter in parameters},
+        "required": [parameter.name for parameter in parameters if parameter.required],
     }
 
 
 def _property(parameter: Parameter) -> dict[str, Value]:
-    made: dict[str, Value] = {"description": parameter.description, "type": parameter.type}
+    schema: dict[str, Value] = {"description": parameter.description, "type": parameter.type}
     if parameter.item is not None:
-        made |= {"type": "array", "items": {"type": parameter.item}}
-    return made | {"enum": list(parameter.options)} if parameter.options else made
+        schema |= {"type": "array", "items": {"type": parameter.item}}
+    return schema | {"enum": list(parameter.options)} if parameter.options else schema
 
 
 # --------------------------------------------------------------------------------------------------------- prompts
 
-_BY_TOOL = f"""\
+_TOOL_TASK = f"""\
 You find pieces of information in a text and hand them over by calling the function `{TOOL}`.
 
 ### Task
 Always call `{TOOL}`, once, with arguments that follow its schema. Take the values from the text as it stands; where \
 several fit a list, give all of them. Do not answer in prose and do not use XML tags.
 """
-_BY_PROMPT = """\
+_JSON_TASK = """\
 You find pieces of information in a text and answer with them as one valid JSON object that follows the given JSON \
 schema. Take the values from the text as it stands; where several fit a list, give all of them. Answer with nothing \
 but the JSON object: no explanation and no XML tags.
@@ -108,13 +108,13 @@ _EXAMPLES: Sequence[tuple[str, Mapping[str, Value], Mapping[str, Value]]] = (
 )
 
 
-def asked_by_tool(query: str, schema: Mapping[str, Value], instruction: str, histories: str) -> list[Message]:
-    """The prompt that makes a model call the tool, with examples of it doing so."""
-    messages = [Message("system", _BY_TOOL + _besides(instruction, histories))]
-    for number, (text, wanted, found) in enumerate(_EXAMPLES, 1):
-        call = ToolCall(f"call_example_{number}", TOOL, json.dumps(found))
+def tool_prompt(query: str, schema: Mapping[str, Value], instruction: str, histories: str) -> list[Message]:
+    """The prompt for a call of the tool, with examples."""
+    messages = [Message("system", _TOOL_TASK + _additions(instruction, histories))]
+    for number, (text, example_schema, values) in enumerate(_EXAMPLES, 1):
+        call = ToolCall(f"call_example_{number}", TOOL, json.dumps(values))
         messages += [
-            Message("user", _question(text, wanted)),
+            Message("user", _question(text, example_schema)),
             Message("assistant", f"I call `{TOOL}` with what the text says.", tool_calls=(call,)),
             Message("tool", "The arguments are right.", tool_call=call.id),
             Message("assistant", "The parameters are handed over."),
@@ -122,18 +122,18 @@ def asked_by_tool(query: str, schema: Mapping[str, Value], instruction: str, his
     return [*messages, Message("user", _question(query, schema))]
 
 
-def asked_by_prompt(
-    query: str, schema: Mapping[str, Value], instruction: str, histories: str, *, completes: bool
+def json_prompt(
+    query: str, schema: Mapping[str, Value], instruction: str, histories: str, *, completion: bool
 ) -> list[Message]:
-    """The prompt that makes a model write a JSON object; `completes`: the model goes on with a text."""
-    task = _BY_PROMPT + _besides(instruction, histories)
-    if completes:
+    """The prompt for a JSON object; `completion`: for a model that continues a text."""
+    task = _JSON_TASK + _additions(instruction, histories)
+    if completion:
         parts = [task, "### Examples"]
-        parts += [f"{_question(text, wanted)}\nAnswer: {json.dumps(found)}" for text, wanted, found in _EXAMPLES]
+        parts += [f"{_question(text, wanted)}\nAnswer: {json.dumps(values)}" for text, wanted, values in _EXAMPLES]
         return [Message("user", "\n".join([*parts, "### Now", f"{_question(query, schema)}\nAnswer: "]))]
     messages = [Message("system", task)]
-    for text, wanted, found in _EXAMPLES:
-        messages += [Message("user", _question(text, wanted)), Message("assistant", json.dumps(found))]
+    for text, wanted, values in _EXAMPLES:
+        messages += [Message("user", _question(text, wanted)), Message("assistant", json.dumps(values))]
     return [*messages, Message("user", _question(query, schema))]
 
 
@@ -142,54 +142,55 @@ def _question(text: str, schema: Mapping[str, Value]) -> str:
     return f"<structure>\n{structure}\n</structure>\n\n<text>\n{text}\n</text>"
 
 
-def _besides(instruction: str, histories: str) -> str:
-    told = f"\n### Instructions\n<instructions>\n{instruction}\n</instructions>\n" if instruction else ""
-    return told + (f"\n### Conversation so far\n<histories>\n{histories}\n</histories>\n" if histories else "")
+def _additions(instruction: str, histories: str) -> str:
+    text = f"\n### Instructions\n<instructions>\n{instruction}\n</instructions>\n" if instruction else ""
+    return text + (f"\n### Conversation so far\n<histories>\n{histories}\n</histories>\n" if histories else "")
 
 
 # --------------------------------------------------------------------------------------------------------- answers
 
 
-def empty(parameters: Sequence[Parameter]) -> dict[str, Value]:
-    """What stands for an answer that there was not; lists are not among it."""
-    return {each.name: _nothing(each) for each in parameters if each.item is None}
+def defaults(parameters: Sequence[Parameter]) -> dict[str, Value]:
+    """The values if there was no answer; without those of arrays, as in Dify."""
+    return {parameter.name: _default(parameter) for parameter in parameters if parameter.item is None}
 
 
-def checked(parameters: Sequence[Parameter], found: Mapping[str, Value]) -> str | None:
-    """Why an answer is not what was asked for, worded as in Dify; None where it is. An optional parameter may be left
-    out, or be null (in Dify all have to be there)."""
-    known = {each.name for each in parameters}
-    optional = {each.name for each in parameters if not each.required}
-    left_out = {name for name in optional if found.get(name) is None} if found.keys() <= known else set[str]()
-    if len(found.keys() | left_out) != len(parameters):
+def mismatch(parameters: Sequence[Parameter], values: Mapping[str, Value]) -> str | None:
+    """Why the values of an answer are not valid, worded as in Dify; None if they are. An optional parameter may be
+    missing or null (in Dify all must be present)."""
+    names = {parameter.name for parameter in parameters}
+    optional = {parameter.name for parameter in parameters if not parameter.required}
+    left_out = {name for name in optional if values.get(name) is None} if values.keys() <= names else set[str]()
+    if len(values.keys() | left_out) != len(parameters):
         return "Invalid number of parameters"
-    for each in parameters:
-        if each.name in left_out:
+    for parameter in parameters:
+        name = parameter.name
+        if name in left_out:
             continue
-        if each.required and each.name not in found:
-            return f"Parameter {each.name} is required"
-        value = found.get(each.name)
-        if not _is(each, value):
+        if parameter.required and name not in values:
+            return f"Parameter {name} is required"
+        value = values.get(name)
+        if not _is_valid(parameter, value):
             return (
-                f"Invalid value for parameter {each.name}, expected segment type: {each.type}, "
+                f"Invalid value for parameter {name}, expected segment type: {parameter.type}, "
                 f"actual_type: {kind(value)}, python_type: {type(value)}, value: {value}"
             )
-        if each.type == "string" and each.options and value not in each.options:
-            return f"Invalid `select` value for parameter {each.name}"
+        if parameter.type == "string" and parameter.options and value not in parameter.options:
+            return f"Invalid `select` value for parameter {name}"
     return None
 
 
-def _is(parameter: Parameter, value: Value) -> bool:
+def _is_valid(parameter: Parameter, value: Value) -> bool:
     if parameter.item is None:
-        return _is_of(parameter.type, value)
-    return isinstance(value, list) and all(_is_of(parameter.item, item) for item in cast("list[Value]", value))
+        return _is_of_type(parameter.type, value)
+    return isinstance(value, list) and all(_is_of_type(parameter.item, item) for item in cast("list[Value]", value))
 
 
-def _is_of(kind: str, value: Value) -> bool:
+def _is_of_type(kind: str, value: Value) -> bool:
     return isinstance(value, _TYPES[kind]) and not (isinstance(value, float) and not math.isfinite(value))
 
 
-# JSON as models write it may have numbers that are none (NaN, 1e999): they are of no type.
+# Models may write NaN and infinity (1e999), which are of no type.
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "number": (int, float),  # true and false among them, as in Dify
@@ -198,16 +199,17 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def fitted(parameter: Parameter, value: Value) -> Value:
-    """The value as the parameter's type has it; what cannot be made to fit is left out, or is the type's nothing."""
+def converted(parameter: Parameter, value: Value) -> Value:
+    """The value as the parameter's type; if it cannot be converted, the default, and nothing among an array's items."""
     if parameter.item is None:
-        made = bool(value) if parameter.type == "boolean" and isinstance(value, int) else _fitted(parameter.type, value)
-        return _nothing(parameter) if made is None else made
+        is_flag = parameter.type == "boolean" and isinstance(value, int)
+        scalar = bool(value) if is_flag else _converted(parameter.type, value)
+        return _default(parameter) if scalar is None else scalar
     items = cast("list[Value]", value) if isinstance(value, list) else []
-    return [made for item in items if (made := _fitted(parameter.item, item)) is not None]
+    return [scalar for item in items if (scalar := _converted(parameter.item, item)) is not None]
 
 
-def _fitted(kind: str, value: Value) -> Value:
+def _converted(kind: str, value: Value) -> Value:
     return _number(value) if kind == "number" else value if isinstance(value, _TYPES[kind]) else None
 
 
@@ -224,8 +226,8 @@ def _number(value: Value) -> int | float | None:
                 return None
         case _:
             return None
-    return number if _is_of("number", number) else None
+    return number if _is_of_type("number", number) else None
 
 
-def _nothing(parameter: Parameter) -> Value:
+def _default(parameter: Parameter) -> Value:
     return {"string": "", "number": 0, "boolean": False}.get(parameter.type, [])

@@ -1,4 +1,4 @@
-"""Prompts: from what the editor wrote to the messages that a model gets. What is missing fails as it does in Dify."""
+"""Prompts: from the node's configuration to the messages that a model gets. Errors are those of Dify."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from headrace.values import File, Value
 
 CONTEXT = "{{#context#}}"
 HISTORIES = "{{#histories#}}"
-_MARKS = re.compile(r"(\{\{#(?:context|histories)#\}\})")
-_SHOWABLE = frozenset({"image", "audio", "video", "document"})
+_PLACEHOLDERS = re.compile(r"(\{\{#(?:context|histories)#\}\})")
+_VISIBLE_TYPES = frozenset({"image", "audio", "video", "document"})
 _REFERENCE = re.compile(r"\{\{#[^#]+#\}\}")
 _LONGEST_PARAMETER = 1024
 
 
 class Prompt(Config):
-    """One message of a prompt; `edition_type` jinja2 means that `jinja2_text` is the template."""
+    """One message of a prompt; with `edition_type` jinja2 its template is `jinja2_text`."""
 
     role: Literal["system", "user", "assistant"] = "user"
     text: str = ""
@@ -52,7 +52,7 @@ class PromptConfig(Config):
 
 
 class ContextConfig(Config):
-    """What `{{#context#}}` stands for: a text, or what a knowledge retrieval found."""
+    """The value of `{{#context#}}`: a text, or the result of a knowledge retrieval."""
 
     enabled: bool = False
     variable_selector: SelectorField = ()
@@ -73,7 +73,7 @@ class VisionOptions(Config):
 
 
 class VisionConfig(Config):
-    """The files that are shown to the model, and how closely it is to look."""
+    """The files that are sent to the model, and in which detail."""
 
     enabled: bool = False
     configs: VisionOptions = Field(default_factory=VisionOptions)
@@ -82,7 +82,7 @@ class VisionConfig(Config):
 
 
 def require(ctx: Context, templates: Sequence[str]) -> None:
-    """NodeError with kind VariableNotFoundError if a template reads what is not there."""
+    """Raises NodeError with kind VariableNotFoundError if a template refers to a variable that does not exist."""
     for template in templates:
         for selector in selectors(template):
             if not ctx.variables.find(selector)[0]:
@@ -90,18 +90,18 @@ def require(ctx: Context, templates: Sequence[str]) -> None:
 
 
 def jinja_inputs(ctx: Context, config: PromptConfig) -> dict[str, Value]:
-    """The names that a Jinja2 prompt reads."""
+    """The variables of Jinja2 prompts."""
     inputs: dict[str, Value] = {}
-    for each in config.jinja2_variables:
-        found, value = ctx.variables.find(each.value_selector)
+    for variable in config.jinja2_variables:
+        found, value = ctx.variables.find(variable.value_selector)
         if not found:
-            raise NodeError(f"Variable {each.variable} not found", "VariableNotFoundError")
-        inputs[each.variable] = value
+            raise NodeError(f"Variable {variable.variable} not found", "VariableNotFoundError")
+        inputs[variable.variable] = value
     return inputs
 
 
 def files_of(ctx: Context, selector: Sequence[str]) -> list[File]:
-    """The files that a selector names; [] where there is nothing."""
+    """The files of the variable; [] if it does not exist."""
     value = ctx.variables.get(selector)
     match value:
         case None:
@@ -118,9 +118,7 @@ def files_of(ctx: Context, selector: Sequence[str]) -> list[File]:
 
 
 def context_of(ctx: Context, config: ContextConfig) -> str:
-    """The text of the context: itself, or the contents of what was retrieved, one after another."""
-    if not config.enabled or not config.variable_selector:
-        return ""
+    """The text of the context: the variable's text, or the contents of the retrieved passages."""
     value = ctx.variables.get(config.variable_selector)
     if isinstance(value, str):
         return value
@@ -135,56 +133,52 @@ def _content(item: Value) -> str:
     if not isinstance(item, Mapping) or "content" not in item:
         shown = values.text(item) if isinstance(item, Mapping) else str(item)
         raise NodeError(f"Invalid context structure: {shown}", "InvalidContextStructureError")
-    found = cast("Mapping[str, Value]", item)
-    summary = found.get("summary")
-    return f"{summary}\n{found['content']}" if summary else str(found["content"])
+    passage = cast("Mapping[str, Value]", item)
+    summary = passage.get("summary")
+    return f"{summary}\n{passage['content']}" if summary else str(passage["content"])
 
 
-async def rendered(ctx: Context, prompt: Prompt, marks: Mapping[str, str], jinja: Mapping[str, Value]) -> str:
-    """The text of a prompt. `marks` are what CONTEXT and HISTORIES stand for: what these quote is never read as a
-    template."""
+async def rendered(ctx: Context, prompt: Prompt, texts: Mapping[str, str], jinja: Mapping[str, Value]) -> str:
+    """The text of a prompt. `texts` replace CONTEXT and HISTORIES, and are not treated as templates themselves."""
     if prompt.edition_type == "jinja2":
         if not prompt.jinja2_text:
             return ""
         return await ctx.resources.sandbox.render(prompt.jinja2_text, jinja, ctx.limits.code_seconds, ctx.app)
-    return "".join(marks[part] if part in marks else ctx.variables.render(part) for part in _MARKS.split(prompt.text))
+    parts = _PLACEHOLDERS.split(prompt.text)
+    return "".join(texts[part] if part in texts else ctx.variables.render(part) for part in parts)
 
 
 async def messages_of(
     ctx: Context, prompts: Sequence[Prompt], context: str, jinja: Mapping[str, Value], detail: str
 ) -> list[Message]:
-    """The messages of a chat prompt. Files that a text reads come in a message of their own after it."""
+    """The messages of a chat prompt. Files that a text refers to follow in a message of their own."""
     messages: list[Message] = []
     for prompt in prompts:
         text = await rendered(ctx, prompt, {CONTEXT: context}, jinja)
         if text:
             messages.append(Message(prompt.role, text))
-        if prompt.edition_type != "jinja2" and (files := _files_in(ctx, prompt.text)):
-            messages.append(Message(prompt.role, "", files, detail))
+        if prompt.edition_type != "jinja2":
+            read = {".".join(selector): ctx.variables.get(selector) for selector in selectors(prompt.text)}
+            if files := [file for file in values.files_in(read) if file.type in _VISIBLE_TYPES]:
+                messages.append(Message(prompt.role, "", files, detail))
     return messages
 
 
-def _files_in(ctx: Context, template: str) -> list[File]:
-    read = [ctx.variables.get(selector) for selector in selectors(template)]
-    found = [item for value in read for item in (cast("list[Value]", value) if isinstance(value, list) else [value])]
-    return [item for item in found if isinstance(item, File) and item.type in _SHOWABLE]
-
-
-def show(messages: list[Message], files: Sequence[File], detail: str) -> None:
-    """Adds files to the last message if the user says it, else in a message of the user's own."""
+def attach(messages: list[Message], files: Sequence[File], detail: str) -> None:
+    """Adds files to the last message if it is the user's, else in a new message of the user."""
     if not files:
         return
-    shown = [file for file in files if file.type in _SHOWABLE]
-    told = "".join(f"[Unsupported file type: {file.filename} ({file.type})]" for file in files if file not in shown)
+    visible = [file for file in files if file.type in _VISIBLE_TYPES]
+    note = "".join(f"[Unsupported file type: {file.filename} ({file.type})]" for file in files if file not in visible)
     if messages and messages[-1].role == "user":
         last = messages.pop()
-        messages.append(Message("user", told + last.text, (*shown, *last.files), detail))
+        messages.append(Message("user", note + last.text, (*visible, *last.files), detail))
     else:
-        messages.append(Message("user", told, shown, detail))
+        messages.append(Message("user", note, visible, detail))
 
 
 def resolved(ctx: Context, parameters: Mapping[str, Value]) -> dict[str, Value]:
-    """Completion parameters with the variables that they read; a number or a boolean becomes one again."""
+    """Completion parameters with their variables resolved; numbers and booleans become such again."""
     return {
         name: _literal(ctx.variables.render(value)[:_LONGEST_PARAMETER])
         if isinstance(value, str) and _REFERENCE.search(value)
@@ -201,26 +195,26 @@ def _literal(text: str) -> Value:
     return value if isinstance(value, bool | int | float) else text
 
 
-def saved(messages: Sequence[Message], mode: str) -> list[dict[str, Value]]:
-    """The messages as process data shows them: files by the ends of their address."""
-    shown: list[dict[str, Value]] = []
+def prompts_of(messages: Sequence[Message], mode: str) -> list[dict[str, Value]]:
+    """The messages as `prompts` of process data, with shortened URLs of files."""
+    prompts: list[dict[str, Value]] = []
     for message in messages:
         prompt: dict[str, Value] = {"role": message.role, "text": message.text}
-        files = [_saved(file, message.detail) for file in message.files]
+        files = [_file_of(file, message.detail) for file in message.files]
         if files or mode == "chat":
             prompt["files"] = files
         if message.tool_calls:
             prompt["tool_calls"] = [call_of(call) for call in message.tool_calls]
-        shown.append(prompt)
-    return shown
+        prompts.append(prompt)
+    return prompts
 
 
 def call_of(call: ToolCall) -> dict[str, Value]:
-    """A model's call of a tool as process data shows it."""
+    """A tool call in process data."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _saved(file: File, detail: str) -> dict[str, Value]:
+def _file_of(file: File, detail: str) -> dict[str, Value]:
     url = file.remote_url or file.url or ""
     data = f"{url[:10]}...[TRUNCATED]...{url[-10:]}"
     return {"type": file.type, "data": data} | ({"detail": detail} if file.type == "image" else {})

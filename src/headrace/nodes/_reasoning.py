@@ -1,7 +1,7 @@
-"""A model's thinking, told apart from its answer.
+"""A model's reasoning, kept apart from its answer.
 
-Some providers send it in a field of its own, some models write `<think>…</think>` into the text. Dify knows two forms
-(`reasoning_format`): tagged keeps it in the text, between those tags; separated takes it out of the text.
+Some providers send it in a field of its own, some models write `<think>…</think>` into the text. Dify has two forms
+(`reasoning_format`): tagged keeps it in the text, between those tags; separated removes it from the text.
 """
 
 from __future__ import annotations
@@ -11,58 +11,65 @@ import re
 _OPEN = re.compile(r"<think(\s[^<>]{0,512})?>", re.IGNORECASE)
 _CLOSE = re.compile(r"</think>", re.IGNORECASE)
 _BLANK_LINES = re.compile(r"\n\s*\n")
-_LONGEST = len("<think") + 1 + 512  # characters that may yet become an opening tag
+_LONGEST = len("<think") + 1 + 512  # characters that may still become an opening tag
 
 
 class TaggedReasoning:
-    """Puts thinking into the text as Dify's providers do, piece by piece."""
+    """Puts reasoning into the text as Dify's providers do."""
+
+    reasoning = ""
 
     def __init__(self) -> None:
         self._thinking = False
 
-    def feed(self, text: str, reasoning: str) -> str:
-        """What a piece of the answer adds to the text."""
-        told = ""
+    def feed(self, text: str, reasoning: str) -> tuple[str, str]:
+        """(the text that a piece of the answer adds, the reasoning to stream: none, as it is in the text)."""
+        tagged = ""
         if reasoning:
-            told = reasoning if self._thinking else f"<think>\n{reasoning}"
+            tagged = reasoning if self._thinking else f"<think>\n{reasoning}"
             self._thinking = True
         if text and self._thinking:
             self._thinking = False
-            return f"{told}\n</think>{text}"
-        return told + text
+            tagged += "\n</think>"
+        return tagged + text, ""
 
-    def end(self) -> str:
-        """What closes a thought that no answer followed."""
-        return "\n</think>" if self._thinking else ""
+    def end(self) -> tuple[str, str]:
+        """Closes reasoning that no answer followed."""
+        return ("\n</think>" if self._thinking else ""), ""
 
 
 class SeparatedReasoning:
-    """Takes thinking out of text that comes piece by piece; a tag may be cut anywhere."""
+    """Removes reasoning from text that arrives in pieces; a tag may be split anywhere."""
 
     def __init__(self) -> None:
         self._thinking = False
-        self._held = ""
-        self._space: list[str] = []  # white space after the text; more text may follow, or nothing
+        self._pending = ""  # perhaps the beginning of a tag
+        self._space: list[str] = []  # white space after the text, which more text may follow
+        self._has_text = False
         self._text_since_thought = False
-        self._text: list[str] = []
         self._thoughts: list[list[str]] = []
-        self._thought: list[str] = []  # of them, what nobody has been told of yet
+        self._new_thoughts: list[str] = []
 
-    def feed(self, text: str, reasoning: str = "") -> str:
-        """What a piece adds to the text without its thinking."""
+    @property
+    def reasoning(self) -> str:
+        """All reasoning, one thought after another."""
+        return "\n".join(thought for parts in self._thoughts if (thought := "".join(parts).strip()))
+
+    def feed(self, text: str, reasoning: str = "") -> tuple[str, str]:
+        """The (text, reasoning) that a piece of the answer adds."""
         if reasoning:
             if not self._thoughts or self._text_since_thought:
                 self._thoughts.append([])
             self._think(reasoning)
             self._text_since_thought = False
-        work, self._held = self._held + text, ""
+        rest, self._pending = self._pending + text, ""
         clean = ""
-        while work:
-            tag = (_CLOSE if self._thinking else _OPEN).search(work)
+        while rest:
+            tag = (_CLOSE if self._thinking else _OPEN).search(rest)
             if tag is None:
-                keep = _unfinished(work, thinking=self._thinking)
-                work, self._held = work[: len(work) - keep], work[len(work) - keep :]
-            piece = work[: tag.start()] if tag else work
+                keep = _unfinished_tag(rest, thinking=self._thinking)
+                rest, self._pending = rest[: len(rest) - keep], rest[len(rest) - keep :]
+            piece = rest[: tag.start()] if tag else rest
             if self._thinking:
                 self._think(piece)
             else:
@@ -72,53 +79,40 @@ class SeparatedReasoning:
             self._thinking = not self._thinking
             if self._thinking:
                 self._thoughts.append([])
-            work = work[tag.end() :]
-        return self._say(clean)
+            rest = rest[tag.end() :]
+        return self._trimmed(clean), self._take_thoughts()
 
-    def end(self) -> str:
-        """What was held back in case a tag began there."""
-        held, self._held = self._held, ""
-        if self._thinking:
-            self._think(held)
-            return ""
-        return self._say(held)
-
-    def thought(self) -> str:
-        """What the thinking grew by since this was called last."""
-        thought, self._thought = "".join(self._thought), []
-        return thought
+    def end(self) -> tuple[str, str]:
+        """What was held back because a tag might have begun there."""
+        pending, self._pending = self._pending, ""
+        if not self._thinking:
+            return self._trimmed(pending), ""
+        self._think(pending)
+        return "", self._take_thoughts()
 
     def _think(self, piece: str) -> None:
         self._thoughts[-1].append(piece)
-        self._thought.append(piece)
+        self._new_thoughts.append(piece)
 
-    def _say(self, clean: str) -> str:
-        """The text as Dify keeps it: without white space around it, and with one blank line for several. So what is
-        streamed is what the node returns."""
+    def _take_thoughts(self) -> str:
+        thoughts, self._new_thoughts = "".join(self._new_thoughts), []
+        return thoughts
+
+    def _trimmed(self, clean: str) -> str:
+        """The text as Dify stores it: without white space around it, and at most one blank line in a row. So the
+        streamed text is the one that the node returns."""
         if not clean or clean.isspace():
-            if self._text:
+            if self._has_text:
                 self._space.append(clean)
             return ""
-        clean = "".join((*self._space, clean)) if self._text else clean.lstrip()
+        clean = "".join((*self._space, clean)) if self._has_text else clean.lstrip()
         text = clean.rstrip()
         self._space = [clean[len(text) :]]
-        text = _BLANK_LINES.sub("\n\n", text)
-        self._text.append(text)
-        self._text_since_thought = True
-        return text
-
-    @property
-    def text(self) -> str:
-        """The whole answer without its thinking."""
-        return "".join(self._text)
-
-    @property
-    def reasoning(self) -> str:
-        """All thoughts, one after another."""
-        return "\n".join(thought for parts in self._thoughts if (thought := "".join(parts).strip()))
+        self._has_text = self._text_since_thought = True
+        return _BLANK_LINES.sub("\n\n", text)
 
 
-def _unfinished(text: str, *, thinking: bool) -> int:
+def _unfinished_tag(text: str, *, thinking: bool) -> int:
     """How many characters at the end may be the beginning of a tag."""
     at = text.rfind("<")
     if at < 0:
@@ -132,9 +126,7 @@ def _unfinished(text: str, *, thinking: bool) -> int:
     return len(tail) if attributes else 0
 
 
-def without_thinking(text: str) -> str:
-    """A whole text without its thinking."""
+def without_reasoning(text: str) -> str:
+    """A whole text without its reasoning."""
     separated = SeparatedReasoning()
-    separated.feed(text)
-    separated.end()
-    return separated.text
+    return separated.feed(text)[0] + separated.end()[0]

@@ -1,25 +1,24 @@
-"""JSON objects out of what a model wrote: bare, fenced, or with words around them."""
+"""JSON objects in a model's answer: bare, in a code block, or with words around them."""
 
 from __future__ import annotations
 
 from headrace.content import lenient_json
 from headrace.errors import NodeError
-from headrace.nodes._reasoning import without_thinking
+from headrace.nodes._reasoning import without_reasoning
 from headrace.values import Value, nests_deeper
 
 _SHOWN = 500
-_DEEPEST = 100  # levels; what is nested deeper is no answer, and more than stores take
+_DEEPEST = 100  # levels; deeper nesting is not a sensible answer, and more than stores accept
 
 
 async def object_in(text: str) -> dict[str, Value]:
-    """The first JSON object in a model's answer; of a list, its first object. NodeError with kind LLMNodeError where
-    there is none, worded as Dify's."""
-    clean = without_thinking(text) if "<" in text else text
+    """The first JSON object in a model's answer; in a list, its first object. NodeError with kind LLMNodeError if there
+    is none, worded as Dify's."""
     try:
-        found = await lenient_json.object_in(clean)
+        answer = await lenient_json.object_in(without_reasoning(text) if "<" in text else text)
     except ValueError:
-        found = None
-    if found is None or nests_deeper(found, _DEEPEST):
+        answer = None
+    if answer is None or nests_deeper(answer, _DEEPEST):
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         raise NodeError(f"Failed to parse structured output: {shown}", "LLMNodeError")
-    return found
+    return answer

@@ -183,7 +183,7 @@ class _Written:
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
         key = (selector[0], selector[1]) if len(selector) > 1 else ("", "")
         if key in self.values:
-            return values.follow(self.values[key], selector[2:])
+            return values.lookup(self.values[key], selector[2:])
         return self._ctx.variables.find(selector)
 
     def put(self, selector: Sequence[str], value: Value) -> None:

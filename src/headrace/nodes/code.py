@@ -13,7 +13,7 @@ from headrace.errors import NodeError
 from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField
 from headrace.ports.services import Limits, Resources
-from headrace.values import Value, is_number, plain
+from headrace.values import Value, is_number, to_json
 
 MAX_PRECISION = 20  # digits after the point; Dify's
 _SCIENTIFIC = re.compile(r"-?\d+\.?\d*[eE][+-]\d+", re.ASCII)
@@ -86,7 +86,7 @@ class Code(Node[CodeConfig]):
 def _given(variables: Variables, selector: tuple[str, ...]) -> Value:
     """What the program sees of a value: files as objects, and None in place of no files at all, as in Dify."""
     value = variables.get(selector)
-    return None if value == [] and selector == ("sys", "files") else plain(value)
+    return None if value == [] and selector == ("sys", "files") else to_json(value)
 
 
 class Checks:

@@ -51,7 +51,7 @@ class End(Node[EndConfig]):
     async def run(self, ctx: Context) -> Result:
         # a node's report of its inputs shows an aggregator's groups with where their values are from; outputs do not
         inputs = {
-            output.variable: values.held(ctx.variables.get_with_origin(output.value_selector)[1])
+            output.variable: values.unwrap_one(ctx.variables.get_with_origin(output.value_selector)[1])
             for output in self.config.outputs
         }
-        return Result({name: values.unwrap(value) for name, value in inputs.items()}, inputs)
+        return Result({name: values.unwrap_all(value) for name, value in inputs.items()}, inputs)

@@ -1,10 +1,10 @@
-"""http-request: one HTTP request, its answer as text or as a file.
+"""http-request: sends an HTTP request; the response is text or a file.
 
-Outputs: `status_code`, `body` (text; "" where the answer is a file), `headers` (an object, names in lower case),
+Outputs: `status_code`, `body` (text; "" if the response is a file), `headers` (an object, names in lower case),
 `files`.
 
-A header `Idempotency-Key` without a value is given one: the same for every time this attempt is made, also after a
-crash, so that a server that knows such keys acts only once.
+A header `Idempotency-Key` without a value gets the key of this attempt, which stays the same after a crash: a server
+that supports such keys acts only once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.nodes._http_request_body import Body, BodyItem, BodyType, build_body, key_values
-from headrace.nodes._http_response import Answer
+from headrace.nodes._http_response import ResponseContent
 from headrace.ports.services import HttpRequest, HttpResponse
 from headrace.values import File, Value
 
-# What Dify's client takes for trouble of the server's that is not worth an answer.
-_TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
+# Status codes that fail the node, since Dify's client retries them.
+_RETRIED = frozenset({429, 500, 502, 503, 504})
 _IDEMPOTENCY_KEY = "idempotency-key"
 
 
 class AuthorizationConfig(Config):
-    """`type`: how `api_key` is told. `header` names the header, Authorization where it is empty."""
+    """`type`: how `api_key` is sent. `header`: in which header; Authorization by default."""
 
     type: Literal["basic", "bearer", "custom"] | None = None
     api_key: str = ""
@@ -50,7 +50,7 @@ class Authorization(Config):
 
 
 class BodyConfig(Config):
-    """`data` is a list of items, or (in old files) a text: the body, or `key:value` lines for the form types."""
+    """`data` is a list of items, or in old files a text: the body, or `key:value` lines of a form."""
 
     type: BodyType = "none"
     data: Sequence[BodyItem] | str = ()
@@ -62,7 +62,7 @@ class BodyConfig(Config):
 
 
 class Timeout(Config):
-    """Seconds; None or 0 is the longest allowed."""
+    """Seconds; None or 0 means the longest allowed."""
 
     connect: float | None = None
     read: float | None = None
@@ -88,10 +88,10 @@ class HttpRequestConfig(Config):
 
 
 class _Prepared(NamedTuple):
-    """A request ready to be sent, and what is told of it."""
+    """A request, and the text that the trace shows of it."""
 
     request: HttpRequest
-    told: str
+    log: str
 
 
 class HttpRequestNode(Node[HttpRequestConfig]):
@@ -108,11 +108,11 @@ class HttpRequestNode(Node[HttpRequestConfig]):
         }
 
     async def run(self, ctx: Context) -> Result:
-        request, told = await self._prepare(ctx)
-        process = {"request": told}
+        request, log = await self._prepare(ctx)
+        process = {"request": log}
         try:
             response = await ctx.resources.http.send(request)
-            if response.status in _TRY_AGAIN:
+            if response.status in _RETRIED:
                 url = request.url.partition("?")[0]
                 raise NodeError(
                     f"Reached maximum retries for URL {url}: it answered with status code {response.status}",
@@ -123,7 +123,7 @@ class HttpRequestNode(Node[HttpRequestConfig]):
         except NodeError as error:
             raise NodeError(str(error), error.kind, process=process, outputs=error.outputs) from error
         if not 200 <= response.status < 300 and (ctx.spec.strategy or ctx.spec.retry):
-            # Who prepared for failures is told of this one; others look at the status code themselves.
+            # Without error handling the status code is just an output.
             message = f"Request failed with status code {response.status}"
             raise NodeError(message, "HTTPResponseCodeError", process=process, outputs=outputs)
         return Result(outputs, process=process)
@@ -147,7 +147,7 @@ class HttpRequestNode(Node[HttpRequestConfig]):
         secret = ""
         if api_key:
             secret, value = self._authorization(api_key)
-            headers = {name: each for name, each in headers.items() if name.lower() != secret.lower()}
+            headers = {name: other for name, other in headers.items() if name.lower() != secret.lower()}
             headers[secret] = value
         body = await build_body(config.body.type, config.body.data, ctx)
         if body.parts:
@@ -166,10 +166,10 @@ class HttpRequestNode(Node[HttpRequestConfig]):
             verify=config.ssl_verify,
             max_size=max(limits.http_max_text, limits.http_max_binary),
         )
-        return _Prepared(request, _told(request.method, url, params, headers, secret, body))
+        return _Prepared(request, _log(request.method, url, params, headers, secret, body))
 
     def _api_key(self, ctx: Context) -> str:
-        """The key to send, "" for none."""
+        """The key to send; "" for none."""
         authorization = self.config.authorization
         if authorization.type == "no-auth":
             return ""
@@ -184,7 +184,7 @@ class HttpRequestNode(Node[HttpRequestConfig]):
         return api_key
 
     def _authorization(self, api_key: str) -> tuple[str, str]:
-        """The header, and its value, that tells the key."""
+        """(name, value) of the header with the key."""
         config = self.config.authorization.config or AuthorizationConfig()
         match config.type:
             case "bearer":
@@ -201,7 +201,7 @@ def _capped(seconds: float | None, most: float) -> float:
 
 
 def _with_params(url: str, params: Sequence[tuple[str, str]]) -> str:
-    """The URL with the params added to its query; they replace those of the same name."""
+    """The URL with the params in its query; they replace those of the same name."""
     if not params:
         return url
     base, _, fragment = url.partition("#")
@@ -213,32 +213,32 @@ def _with_params(url: str, params: Sequence[tuple[str, str]]) -> str:
 
 
 async def _outputs(response: HttpResponse, ctx: Context) -> dict[str, Value]:
-    """What later nodes see. NodeError `ResponseSizeError` where the answer is larger than its kind may be."""
-    answer = Answer(response)
-    answer.check_size(ctx.limits.http_max_text, ctx.limits.http_max_binary)
+    """The node's outputs. NodeError `ResponseSizeError` if the response is too large for its kind."""
+    content = ResponseContent(response)
+    content.check_size(ctx.limits.http_max_text, ctx.limits.http_max_binary)
     files: list[File] = []
-    if answer.is_file:
+    if content.is_file:
         files = [
             await ctx.resources.files.save(
                 response.body,
-                filename=f"{ctx.new_id().replace('-', '')}{answer.extension}",  # any name, as in Dify
-                mime_type=answer.mime_type,
+                filename=f"{ctx.new_id().replace('-', '')}{content.extension}",  # a random name, as in Dify
+                mime_type=content.mime_type,
                 app=ctx.app,
                 owner=ctx.user,
             )
         ]
     return {
         "status_code": response.status,
-        "body": "" if files else answer.text,
-        "headers": answer.headers,
+        "body": "" if files else content.text,
+        "headers": content.headers,
         "files": files,
     }
 
 
-def _told(
+def _log(
     method: str, url: str, params: Sequence[tuple[str, str]], headers: Mapping[str, str], secret: str, body: Body
 ) -> str:
-    """The request as Dify shows it: much as it goes over the wire, but for the value of the header `secret`."""
+    """The request as Dify shows it: about as it is sent, with the value of the header `secret` masked."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -246,11 +246,11 @@ def _told(
     query = urlencode(params, errors="replace") if params else parts.query
     lines = [f"{method} {parts.path or '/'}{'?' if query else ''}{query} HTTP/1.1"]
     lines.append(f"Host: {parts.netloc.rpartition('@')[2]}")
-    told = dict(headers)
+    shown = dict(headers)
     if body.parts:
-        told["Content-Type"] = body.content_type
-    for name, value in told.items():
+        shown["Content-Type"] = body.content_type
+    for name, value in shown.items():
         lines.append(f"{name}: {'*' * len(value) if name == secret else value}")
-    if body.told:
-        lines.append(f"Content-Length: {len(body.told)}")
-    return "\r\n".join([*lines, "", body.told])
+    if body.log:
+        lines.append(f"Content-Length: {len(body.log)}")
+    return "\r\n".join([*lines, "", body.log])

@@ -1,7 +1,7 @@
-"""knowledge-retrieval: asks knowledge bases. Output `result`: the passages that fit best, of all bases together.
+"""knowledge-retrieval: queries knowledge bases. Output `result`: the best passages of all of them.
 
-Each item is `{metadata, title, content}`, and `files` and `summary` where there are any. An llm node takes the list as
-its context; `retriever_resources` tells the same as a chat answer's citations.
+Each item is `{metadata, title, content}`, with `files` and `summary` if there are any. An llm node takes the list as
+its context; `retriever_resources` makes a chat answer's citations of it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pydantic import Field, field_validator
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
-from headrace.nodes._metadata_filter import thought_up
-from headrace.nodes._model_call import ModelConfig, showing
+from headrace.nodes._metadata_filter import derive_filter
+from headrace.nodes._model_call import ModelConfig, reporting
 from headrace.ports.services import Passage, Resources, Retrieval, Usage
 from headrace.values import Value
 
 T = TypeVar("T")
 
 ERROR = "KnowledgeRetrievalNodeError"
-_NO_MODEL = "metadata_filtering_mode 'automatic' needs a model that thinks up the filter: choose one."
+_NO_MODEL = "metadata_filtering_mode 'automatic' needs a model that derives the filter: choose one."
 _WHITESPACE = re.compile(r"[\r\n\t]+")
 
 
@@ -36,7 +36,7 @@ class RerankingModel(Config):
 
 
 class MultipleRetrieval(Config):
-    """How results are chosen: at most `top_k`, none with a score below the threshold; the rest is for the server."""
+    """How results are chosen: at most `top_k`, none below the threshold; the other fields are for the server."""
 
     top_k: int = Field(default=4, ge=0)
     score_threshold: float | None = None
@@ -48,7 +48,7 @@ class MultipleRetrieval(Config):
     _null = null_means_default("top_k", "reranking_enable")
 
     def settings(self) -> dict[str, Value]:
-        """The part of Dify's `retrieval_model` that is said here; {} where the knowledge base's own is to count."""
+        """The settings of Dify's `retrieval_model` given here; {} means those of the knowledge base."""
         if not self.reranking_enable:
             return {"reranking_enable": False}
         if self.reranking_mode == "weighted_score":
@@ -76,7 +76,7 @@ class MetadataConditions(Config):
 
 
 class KnowledgeRetrievalConfig(Config):
-    """`retrieval_mode` single once meant that a model chooses one of the bases; all of them are asked here."""
+    """`retrieval_mode` single once meant that a model chooses one of the bases; here all of them are queried."""
 
     query_variable_selector: SelectorField = ()
     dataset_ids: tuple[str, ...] = ()
@@ -94,12 +94,12 @@ class KnowledgeRetrievalConfig(Config):
 
     @field_validator("dataset_ids")
     @classmethod
-    def _each_once(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+    def _unique(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(ids))
 
 
 class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
-    """Asks every knowledge base at the same time; one that fails fails the node (KnowledgeRetrievalNodeError)."""
+    """Queries all knowledge bases at once; if one fails, so does the node (KnowledgeRetrievalNodeError)."""
 
     type = "knowledge-retrieval"
     traits: ClassVar[Traits] = Traits(calls_service=True, cites=True)
@@ -107,11 +107,11 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     notes: ClassVar[str] = "queries a Dify, or a server of its external knowledge API; no search by image"
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
-        lacking = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
+        messages = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
         if self.config.metadata_filtering_mode == "automatic":
             model = self.config.metadata_model_config
-            lacking += model.missing(resources) if model else [_NO_MODEL]
-        return tuple(dict.fromkeys(need for need in lacking if need))
+            messages += model.missing(resources) if model else [_NO_MODEL]
+        return tuple(dict.fromkeys(message for message in messages if message))
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {"result": OutputType("array[object]")}
@@ -119,67 +119,68 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     async def run(self, ctx: Context) -> Result:
         config = self.config
         if not config.query_variable_selector:
-            return Result({})  # as Dify has it where no query is wired up
+            return Result({})  # as in Dify if no query is connected
         query = ctx.variables.get(config.query_variable_selector)
         if not isinstance(query, str):
             raise NodeError("Query variable is not string type.", ERROR)
         inputs = {"query": query}
         passages, usage = (), Usage()
-        with showing(inputs):
+        with reporting(inputs):
             if query.strip():
                 conditions, usage = await self._conditions(ctx, query)
-                passages = await self._ask(ctx, query, conditions)
-        outputs = {"result": [_item(each, place) for place, each in enumerate(passages, 1)]}
+                passages = await self._retrieve(ctx, query, conditions)
+        outputs = {"result": [_item(passage, position) for position, passage in enumerate(passages, 1)]}
         return Result(outputs, inputs, {"usage": usage.wire()}, usage=usage.wire())
 
-    async def _ask(self, ctx: Context, query: str, conditions: Mapping[str, Value] | None) -> Sequence[Passage]:
+    async def _retrieve(self, ctx: Context, query: str, conditions: Mapping[str, Value] | None) -> Sequence[Passage]:
         """The best passages of all knowledge bases, best first."""
-        wanted = self.config.multiple_retrieval_config
-        settings = wanted.settings()
-        asked = await _all_of(
-            ctx.resources.knowledge.retrieve(
-                Retrieval(dataset, query, wanted.top_k, wanted.score_threshold, settings, conditions)
-            )
+        config = self.config.multiple_retrieval_config
+        settings, threshold = config.settings(), config.score_threshold
+        results = await _gather(
+            ctx.resources.knowledge.retrieve(Retrieval(dataset, query, config.top_k, threshold, settings, conditions))
             for dataset in self.config.dataset_ids
         )
-        found = [passage for passages in asked for passage in passages]
-        least = wanted.score_threshold
-        good = [each for each in found if least is None or each.score is None or each.score >= least]
-        return sorted(good, key=lambda each: each.score or 0.0, reverse=True)[: wanted.top_k]
+        passages = [
+            passage
+            for result in results
+            for passage in result
+            if threshold is None or passage.score is None or passage.score >= threshold
+        ]
+        return sorted(passages, key=lambda passage: passage.score or 0.0, reverse=True)[: config.top_k]
 
     async def _conditions(self, ctx: Context, query: str) -> tuple[Mapping[str, Value] | None, Usage]:
-        """(the metadata filter, None where there is none; what a model was paid that thought it up)."""
+        """(the metadata filter, if any; the usage of the model that derived it)."""
         config = self.config
         filters = config.metadata_filtering_conditions
         usage = Usage()
-        told: Sequence[Mapping[str, Value]] = ()
+        conditions: Sequence[Mapping[str, Value]] = ()
         match config.metadata_filtering_mode:
             case "automatic":
                 if config.metadata_model_config is None:
                     raise NodeError(_NO_MODEL, ERROR)
-                known = await _all_of(ctx.resources.knowledge.fields(dataset) for dataset in config.dataset_ids)
-                fields = list(dict.fromkeys(name for names in known for name in names))
-                told, usage = await thought_up(ctx, config.metadata_model_config, fields, query, ERROR)
+                names = await _gather(ctx.resources.knowledge.fields(dataset) for dataset in config.dataset_ids)
+                fields = list(dict.fromkeys(name for dataset_names in names for name in dataset_names))
+                conditions, usage = await derive_filter(ctx, config.metadata_model_config, fields, query, ERROR)
             case "manual" if filters is not None:
-                told = [
+                conditions = [
                     {
-                        "name": each.name,
-                        "comparison_operator": each.comparison_operator,
-                        "value": _filled(ctx, each.value),
+                        "name": condition.name,
+                        "comparison_operator": condition.comparison_operator,
+                        "value": _rendered(ctx, condition.value),
                     }
-                    for each in filters.conditions
+                    for condition in filters.conditions
                 ]
             case _:
                 pass
-        joined = filters.logical_operator if filters else "or"
-        return ({"logical_operator": joined, "conditions": told} if told else None), usage
+        operator = filters.logical_operator if filters else "or"
+        return ({"logical_operator": operator, "conditions": conditions} if conditions else None), usage
 
 
-async def _all_of(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """What all answer, in order, asked at the same time; the first NodeError where one fails."""
+async def _gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results, in order, of calls made at the same time. Raises the first NodeError and cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in asking]
+            tasks = [group.create_task(call) for call in calls]
     except* NodeError as failed:
         first = failed.exceptions[0]
     else:
@@ -187,13 +188,13 @@ async def _all_of(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     raise first
 
 
-def _filled(ctx: Context, value: str | float | Sequence[str] | None) -> Value:
-    """A condition's value; one that is nothing but a reference to a number stays a number."""
+def _rendered(ctx: Context, value: str | float | Sequence[str] | None) -> Value:
+    """A condition's value; one that only refers to a number stays a number."""
     if isinstance(value, str):
         reference = re.fullmatch(r"\{\{#([^#]+)#\}\}", value)
-        read = ctx.variables.get(reference[1].split(".")) if reference else None
-        if isinstance(read, int | float):
-            return read
+        number = ctx.variables.get(reference[1].split(".")) if reference else None
+        if isinstance(number, int | float):
+            return number
         return _WHITESPACE.sub(" ", ctx.variables.render(value)).strip()
     return [ctx.variables.render(item) for item in value] if isinstance(value, Sequence) else value
 
@@ -242,9 +243,9 @@ _CITED = (
 
 
 def retriever_resources(outputs: Mapping[str, Value]) -> list[dict[str, Value]]:
-    """What a chat answer's `metadata.retriever_resources` tells of the passages among a node's outputs, in order.
+    """`metadata.retriever_resources` of a chat answer: the passages among a node's outputs, in order.
 
-    Passages are known by `metadata._source`; what is not known of one is left out. [] where there are none.
+    Passages are recognized by `metadata._source`; fields without a value are left out.
     """
     lists = [cast("list[Value]", value) for value in outputs.values() if isinstance(value, list)]
     return [cited for items in lists for item in items if (cited := _cited(item)) is not None]
@@ -253,11 +254,11 @@ def retriever_resources(outputs: Mapping[str, Value]) -> list[dict[str, Value]]:
 def _cited(item: Value) -> dict[str, Value] | None:
     if not isinstance(item, Mapping):
         return None
-    found = cast("Mapping[str, Value]", item)
-    metadata = found.get("metadata")
+    passage = cast("Mapping[str, Value]", item)
+    metadata = passage.get("metadata")
     if not isinstance(metadata, Mapping) or cast("Mapping[str, Value]", metadata).get("_source") != "knowledge":
         return None
-    known = cast("Mapping[str, Value]", metadata)
-    cited = {name: known.get(_RENAMED.get(name, name)) for name in _CITED}
-    cited |= {name: found.get(name) for name in ("content", "title", "files", "summary")}
+    fields = cast("Mapping[str, Value]", metadata)
+    cited = {name: fields.get(_RENAMED.get(name, name)) for name in _CITED}
+    cited |= {name: passage.get(name) for name in ("content", "title", "files", "summary")}
     return {name: value for name, value in cited.items() if value is not None}

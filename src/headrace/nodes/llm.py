@@ -1,6 +1,6 @@
-"""llm: asks a language model, and streams what it says.
+"""llm: calls a language model, and streams its answer.
 
-Outputs `text`, `reasoning_content`, `usage`, `finish_reason`, and `structured_output` where that is switched on.
+Outputs `text`, `reasoning_content`, `usage`, `finish_reason`, and `structured_output` if that is enabled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from headrace.kernel.events import REASONING
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, text_from
-from headrace.nodes._model_call import ModelConfig, complete, process_of, request_of, showing
+from headrace.nodes._model_call import ModelConfig, complete, process_of, reporting, request_of
 from headrace.nodes._prompt import (
     CONTEXT,
     HISTORIES,
@@ -23,16 +23,16 @@ from headrace.nodes._prompt import (
     Prompt,
     PromptConfig,
     VisionConfig,
+    attach,
     context_of,
     files_of,
     jinja_inputs,
     messages_of,
     rendered,
     require,
-    show,
 )
 from headrace.nodes._structured import object_in
-from headrace.ports.services import Message, Resources, Turn
+from headrace.ports.services import Message, Resources
 from headrace.values import Value
 
 ERROR = "LLMNodeError"
@@ -90,84 +90,90 @@ class LLM(Node[LLMConfig]):
 
     async def run(self, ctx: Context) -> Result:
         inputs: dict[str, Value] = {}  # filled on the way, so that a failure can show what was known
-        with showing(inputs):
-            return await self._ask(ctx, inputs)
-
-    async def _ask(self, ctx: Context, inputs: dict[str, Value]) -> Result:
-        messages = await self._messages(ctx, inputs)
-        if not messages:
-            raise NodeError(_NO_PROMPT, "NoPromptFoundError")
-        request = request_of(ctx, self.config.model, messages, schema=self._schema())
-        answer = await complete(
-            ctx,
-            request,
-            tell=lambda text: ctx.emit("text", text),
-            think=lambda text: ctx.emit(REASONING, text),
-            reasoning_format=self.config.reasoning_format,
-            kind=ERROR,
-        )
-        usage = answer.usage.wire()
-        outputs: dict[str, Value] = {
-            "text": answer.text,
-            "reasoning_content": answer.reasoning,
-            "usage": usage,
-            "finish_reason": answer.finish_reason,
-        }
-        if request.schema is not None:
-            outputs["structured_output"] = await object_in(answer.text)
-        return Result(outputs, inputs=inputs, process=process_of(request, answer), usage=usage)
+        with reporting(inputs):
+            messages = await self._messages(ctx, inputs)
+            if not messages:
+                raise NodeError(_NO_PROMPT, "NoPromptFoundError")
+            schema = self._schema() if self.config.structured_output_enabled else None
+            request = request_of(ctx, self.config.model, messages, schema=schema)
+            answer = await complete(
+                ctx,
+                request,
+                on_text=lambda text: ctx.emit("text", text),
+                on_reasoning=lambda text: ctx.emit(REASONING, text),
+                reasoning_format=self.config.reasoning_format,
+                kind=ERROR,
+            )
+            usage = answer.usage.wire()
+            outputs: dict[str, Value] = {
+                "text": answer.text,
+                "reasoning_content": answer.reasoning,
+                "usage": usage,
+                "finish_reason": answer.finish_reason,
+            }
+            if schema is not None:
+                outputs["structured_output"] = await object_in(answer.text)
+            return Result(outputs, inputs=inputs, process=process_of(request, answer), usage=usage)
 
     async def _messages(self, ctx: Context, inputs: dict[str, Value]) -> list[Message]:
-        config = self.config
-        template = config.prompt_template
+        config, vision, template = self.config, self.config.vision, self.config.prompt_template
         prompts = [template] if isinstance(template, Prompt) else list(template)
-        query = [Prompt(role="user", text=text)] if (text := self._query(ctx)) else []
+        query = self._query(ctx, config.memory) if config.memory else []
         require(ctx, [prompt.text for prompt in (*prompts, *query) if prompt.edition_type != "jinja2"])
         jinja = jinja_inputs(ctx, config.prompt_config)
-        files = files_of(ctx, config.vision.configs.variable_selector) if config.vision.enabled else []
+        files = files_of(ctx, vision.configs.variable_selector) if vision.enabled else []
         if files:
             inputs["#files#"] = files
-        if context := context_of(ctx, config.context):
+        context = context_of(ctx, config.context) if config.context.enabled else ""
+        if context:
             inputs["#context#"] = context
-        detail = config.vision.configs.detail
         if isinstance(template, Prompt):
             messages = await self._text(ctx, template, query, context, jinja)
         else:
-            before = await messages_of(ctx, prompts, context, jinja, detail)
-            asked = await messages_of(ctx, query, "", {}, detail)
-            turns = await self._turns(ctx, "".join(message.text for message in (*before, *asked)))
-            messages = [*before, *messages_from(turns, vision=config.vision.enabled, detail=detail), *asked]
-        show(messages, files, detail)
+            messages = await messages_of(ctx, prompts, context, jinja, vision.configs.detail)
+            if config.memory:
+                messages += await self._conversation(ctx, config.memory, messages, query)
+        if files:
+            attach(messages, files, vision.configs.detail)
         return messages
+
+    async def _conversation(
+        self, ctx: Context, memory: MemoryConfig, messages: Sequence[Message], query: Sequence[Prompt]
+    ) -> list[Message]:
+        """The earlier exchanges, and the user's new question."""
+        vision = self.config.vision
+        question = await messages_of(ctx, query, "", {}, vision.configs.detail)
+        prompt = "".join(message.text for message in (*messages, *question))
+        turns = await recall(ctx, memory, self.config.model, prompt)
+        return [*messages_from(turns, vision=vision.enabled, detail=vision.configs.detail), *question]
 
     async def _text(
         self, ctx: Context, template: Prompt, query: Sequence[Prompt], context: str, jinja: Mapping[str, Value]
     ) -> list[Message]:
-        """The one text that a model in completion mode goes on with. What was said before, and the question, come
-        before it where it has no place of its own for them."""
-        told = await rendered(ctx, template, {CONTEXT: context, HISTORIES: ""}, jinja)
-        asked = "".join([await rendered(ctx, each, {}, {}) for each in query])
-        turns = await self._turns(ctx, told + asked)
-        history = text_from(turns, self.config.memory and self.config.memory.role_prefix)
-        if HISTORIES in template.text:
-            text = await rendered(ctx, template, {CONTEXT: context, HISTORIES: history}, jinja) if history else told
-        else:
-            text = f"{history}\n{told}" if history else told
-        if asked and QUERY not in template.text:
-            text = f"{asked}\n{text}"
+        """The one text that a model in completion mode continues. Unless the template has places for the history and
+        the question, they come before it."""
+        memory = self.config.memory
+        text = await rendered(ctx, template, {CONTEXT: context, HISTORIES: ""}, jinja)
+        question = "".join([await rendered(ctx, prompt, {}, {}) for prompt in query])
+        history = text_from(
+            await recall(ctx, memory, self.config.model, text + question), memory and memory.role_prefix
+        )
+        if history and HISTORIES in template.text:
+            text = await rendered(ctx, template, {CONTEXT: context, HISTORIES: history}, jinja)
+        elif history:
+            text = f"{history}\n{text}"
+        if question and QUERY not in template.text:
+            text = f"{question}\n{text}"
         return [Message("user", text)] if text else []
 
-    async def _turns(self, ctx: Context, beside: str) -> Sequence[Turn]:
-        return await recall(ctx, self.config.memory, self.config.model, beside)
-
-    def _query(self, ctx: Context) -> str | None:
-        """What a conversation's user just said: with memory, the last message. A workflow has no such thing."""
-        if self.config.memory is None or not ctx.variables.find(("sys", "query"))[0]:
-            return None
-        return self.config.memory.query_prompt_template or QUERY
+    def _query(self, ctx: Context, memory: MemoryConfig) -> list[Prompt]:
+        """The user's message in a conversation, which follows the prompt; a workflow has none."""
+        if not ctx.variables.find(("sys", "query"))[0]:
+            return []
+        return [Prompt(role="user", text=memory.query_prompt_template or QUERY)]
 
     def _schema(self) -> Mapping[str, Value] | None:
-        if not self.config.structured_output_enabled or self.config.structured_output is None:
+        if self.config.structured_output is None:
             return None
         schema = self.config.structured_output.get("schema")
         if not isinstance(schema, Mapping) or not schema:

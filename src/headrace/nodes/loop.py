@@ -18,7 +18,7 @@ from headrace.kernel.variables import Variables
 from headrace.node import Config, ContainerNode, Context, Node, OutputType, Read, Result, null_means_default, reads_in
 from headrace.nodes.if_else import ConditionConfig, Junction
 from headrace.nodes.iteration import IterationStart
-from headrace.values import Value, is_of
+from headrace.values import Value, is_of_type
 
 COUNT = "loop_count"
 ERROR = "LoopNodeError"
@@ -53,7 +53,7 @@ class LoopVariable(Config):
                 value = load_json(value)
             except (ValueError, RecursionError):
                 raise self._invalid() from None
-        if not is_of(value, wanted):
+        if not is_of_type(value, wanted):
             raise self._invalid()
         return value
 

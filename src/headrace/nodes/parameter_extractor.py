@@ -1,8 +1,7 @@
 """parameter-extractor: a model finds the values of declared parameters in a text.
 
-It is asked by a tool that it is to call, or by a prompt for a JSON object. What it answers is checked and made to fit:
-the outputs have every parameter, whatever came back; `__is_success` (1 or 0) and `__reason` tell how it went, `__usage`
-what it took.
+The model calls a tool with them, or a prompt asks for a JSON object. The values are validated and converted: outputs
+are every parameter, whatever the answer was, and `__is_success` (1 or 0), `__reason` and `__usage`.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from headrace.nodes._model_call import ModelAnswer, ModelConfig, complete, reque
 from headrace.nodes._parameter_prompts import (
     TOOL,
     Parameter,
-    asked_by_prompt,
-    asked_by_tool,
-    checked,
-    empty,
-    fitted,
+    converted,
+    defaults,
+    json_prompt,
+    mismatch,
     schema_of,
+    tool_prompt,
 )
-from headrace.nodes._prompt import VisionConfig, call_of, files_of, saved, show
+from headrace.nodes._prompt import VisionConfig, attach, call_of, files_of, prompts_of
 from headrace.nodes._structured import object_in
 from headrace.ports.services import ChatRequest, FunctionTool, Resources, ToolCall
 from headrace.values import File, Value
@@ -58,8 +57,8 @@ class ParameterExtractorConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a run asks about."""
+class _Task:
+    """The values of one run of the node."""
 
     query: str
     instruction: str
@@ -81,7 +80,7 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         return self.config.model.missing(resources)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
-        outputs = {each.name: OutputType(each.type) for each in self.config.parameters}
+        outputs = {parameter.name: OutputType(parameter.type) for parameter in self.config.parameters}
         return outputs | {
             "__is_success": OutputType("integer"),
             "__reason": OutputType("string", nullable=True),
@@ -97,58 +96,55 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         inputs: dict[str, Value] = {
             "query": query,
             "files": files,
-            "parameters": [each.model_dump() for each in config.parameters],
+            "parameters": [parameter.model_dump() for parameter in config.parameters],
             "instruction": config.instruction,
         }
-        asked = _Asked(query, instruction, text_from(turns), files, inputs)
-        calling = config.reasoning_mode == "function_call" and not config.model.completes
-        return await self._extracted(ctx, asked, calling=calling)
+        task = _Task(query, instruction, text_from(turns), files, inputs)
+        by_tool = config.reasoning_mode == "function_call" and not config.model.is_completion
+        return await self._extract(ctx, task, by_tool=by_tool)
 
-    async def _extracted(self, ctx: Context, asked: _Asked, *, calling: bool) -> Result:
-        request = self._request(ctx, asked, calling=calling)
+    async def _extract(self, ctx: Context, task: _Task, *, by_tool: bool) -> Result:
+        request = self._request(ctx, task, by_tool=by_tool)
         process = _process(request)
         try:
-            heard = await complete(ctx, request, kind=ERROR)
+            answer = await complete(ctx, request, kind=ERROR)
         except NodeError as error:
-            # whether a model can call tools is known to whoever serves it, and told only by refusing them
-            if calling and error.kind == "InvokeBadRequestError" and _TOOLS.search(str(error)):
-                return await self._extracted(ctx, asked, calling=False)
+            # that a model cannot call tools is only known from its refusal
+            if by_tool and error.kind == "InvokeBadRequestError" and _TOOLS.search(str(error)):
+                return await self._extract(ctx, task, by_tool=False)
             outputs = {"__is_success": 0, "__reason": "Failed to invoke model", "__error": str(error)}
-            raise NodeError(str(error), error.kind, inputs=asked.inputs, process=process, outputs=outputs) from error
-        call = next((each for each in heard.tool_calls if each.name == TOOL), next(iter(heard.tool_calls), None))
-        usage = heard.usage.wire()
-        process |= {"usage": usage, "tool_call": call and call_of(call), "llm_text": heard.text}
-        found, reason = await self._checked(heard, call)
+            raise NodeError(str(error), error.kind, inputs=task.inputs, process=process, outputs=outputs) from error
+        call = next((call for call in answer.tool_calls if call.name == TOOL), next(iter(answer.tool_calls), None))
+        usage = answer.usage.wire()
+        process |= {"usage": usage, "tool_call": call and call_of(call), "llm_text": answer.text}
+        extracted, reason = await self._validated(answer, call)
         outputs: dict[str, Value] = {"__is_success": 0 if reason else 1, "__reason": reason, "__usage": usage}
-        outputs |= {each.name: fitted(each, found.get(each.name)) for each in self.config.parameters}
-        return Result(outputs, asked.inputs, process, usage=usage)
+        for parameter in self.config.parameters:
+            outputs[parameter.name] = converted(parameter, extracted.get(parameter.name))
+        return Result(outputs, task.inputs, process, usage=usage)
 
-    def _request(self, ctx: Context, asked: _Asked, *, calling: bool) -> ChatRequest:
+    def _request(self, ctx: Context, task: _Task, *, by_tool: bool) -> ChatRequest:
         model = self.config.model
-        if calling:
-            messages = asked_by_tool(asked.query, self._schema, asked.instruction, asked.histories)
-        else:
-            messages = asked_by_prompt(
-                asked.query, self._schema, asked.instruction, asked.histories, completes=model.completes
-            )
-        show(messages, asked.files, self.config.vision.configs.detail)
+        texts = (task.query, self._schema, task.instruction, task.histories)
+        messages = tool_prompt(*texts) if by_tool else json_prompt(*texts, completion=model.is_completion)
+        attach(messages, task.files, self.config.vision.configs.detail)
         description = "Hands over the parameters that were found in the text."
-        tools = [FunctionTool(TOOL, description, self._schema)] if calling else []
+        tools = [FunctionTool(TOOL, description, self._schema)] if by_tool else []
         return request_of(ctx, model, messages, tools=tools)
 
-    async def _checked(self, heard: ModelAnswer, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
-        """(what was found, why it is not what was asked for)."""
+    async def _validated(self, answer: ModelAnswer, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
+        """(the values in the answer, why they are not valid)."""
         parameters = self.config.parameters
-        found = await _object(call.arguments if call else heard.text)
-        reason = checked(parameters, found or {})
-        if call is None and not found and (found is None or reason):
-            found = empty(parameters)
-            return found, checked(parameters, found) or _NOTHING
-        return found or {}, _NOTHING if found is None and reason is None else reason
+        extracted = await _object(call.arguments if call else answer.text)
+        reason = mismatch(parameters, extracted or {})
+        if call is None and not extracted and (extracted is None or reason):
+            extracted = defaults(parameters)
+            return extracted, mismatch(parameters, extracted) or _NOTHING
+        return extracted or {}, _NOTHING if extracted is None and reason is None else reason
 
 
 async def _object(text: str) -> Mapping[str, Value] | None:
-    """The JSON object in a text; None where there is none."""
+    """The JSON object in a text; None if there is none."""
     try:
         return await object_in(text)
     except NodeError:
@@ -160,7 +156,7 @@ def _process(request: ChatRequest) -> dict[str, Value]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters} if tool else {}
     return {
         "model_mode": request.mode,
-        "prompts": saved(request.messages, request.mode),
+        "prompts": prompts_of(request.messages, request.mode),
         "usage": None,
         "function": function,
         "tool_call": None,

@@ -1,7 +1,7 @@
-"""question-classifier: a model says which of several classes a question belongs to, and the run goes on there.
+"""question-classifier: a model assigns a question to one of several classes, each with its own branch.
 
-Facts: edges leave by the id of the class. An answer that names none of the classes counts as the first one; one that
-holds no JSON at all is a failure.
+As in Dify, a branch is named by the id of its class; an answer that names none of the classes means the first one, and
+an answer without any JSON is a failure.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
-from headrace.nodes._model_call import ModelConfig, complete, process_of, request_of, showing
-from headrace.nodes._prompt import VisionConfig, files_of, show
-from headrace.nodes._reasoning import without_thinking
+from headrace.nodes._model_call import ModelConfig, complete, process_of, reporting, request_of
+from headrace.nodes._prompt import VisionConfig, attach, files_of
+from headrace.nodes._reasoning import without_reasoning
 from headrace.nodes._structured import object_in
 from headrace.ports.services import Message, Resources
 from headrace.values import Value
 
 ERROR = "QuestionClassifierNodeError"
-_BARE = " \t\r\n\"'`.*"  # what models put around a word
+_AROUND = " \t\r\n\"'`.*"  # what models put around a word
 
 _TASK = """\
 You sort texts into categories.
@@ -52,7 +52,7 @@ _HISTORY = """
 
 
 class Example:
-    """A question as the model is asked it, and the right answer."""
+    """A question as the model gets it, and the right answer."""
 
     def __init__(self, text: str, classes: Mapping[str, str], hint: str, keywords: Sequence[str], right: str) -> None:
         self.question = _question(text, classes, hint)
@@ -61,12 +61,12 @@ class Example:
 
 
 def _question(text: str, classes: Mapping[str, str], hint: str) -> str:
-    asked = {
+    question = {
         "input_text": [text],
         "categories": [{"category_id": id, "category_name": name} for id, name in classes.items()],
         "classification_instructions": [hint] if hint else [],
     }
-    return json.dumps(asked, ensure_ascii=False)
+    return json.dumps(question, ensure_ascii=False)
 
 
 _EXAMPLES = (
@@ -88,7 +88,7 @@ _EXAMPLES = (
 
 
 class ClassConfig(Config):
-    """`name` says what belongs here, and may read variables."""
+    """`name` describes the class, and may refer to variables."""
 
     id: str
     name: str = ""
@@ -120,7 +120,7 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
     branching: ClassVar[bool] = True
 
     def branches(self) -> Iterable[str]:
-        return [each.id for each in self.config.classes]
+        return [class_.id for class_ in self.config.classes]
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
         return self.config.model.missing(resources)
@@ -135,8 +135,8 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
     async def run(self, ctx: Context) -> Result:
         query = ctx.variables.get(self.config.query_variable_selector)
         inputs: dict[str, Value] = {"query": query}
-        with showing(inputs):
-            classes = {each.id: ctx.variables.render(each.name) for each in self.config.classes}
+        with reporting(inputs):
+            classes = {class_.id: ctx.variables.render(class_.name) for class_ in self.config.classes}
             if not classes:
                 raise NodeError("There is no class to choose: add one to the question classifier.", ERROR)
             request = request_of(ctx, self.config.model, await self._messages(ctx, values.text(query), classes))
@@ -152,33 +152,33 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
         question = _question(query, classes, ctx.variables.render(config.instruction))
         histories = text_from(await recall(ctx, config.memory, config.model, _TASK + question))
         task = _TASK + _HISTORY.format(histories=histories) if histories else _TASK
-        if config.model.completes:
+        if config.model.is_completion:
             parts = [task, "### Examples"]
-            parts += [f"Input: {each.question}\nOutput: {each.answer}" for each in _EXAMPLES]
+            parts += [f"Input: {example.question}\nOutput: {example.answer}" for example in _EXAMPLES]
             messages = [Message("user", "\n".join([*parts, "### Now", f"Input: {question}\nOutput: "]))]
         else:
             messages = [Message("system", task)]
-            for each in _EXAMPLES:
-                messages += [Message("user", each.question), Message("assistant", each.answer)]
+            for example in _EXAMPLES:
+                messages += [Message("user", example.question), Message("assistant", example.answer)]
             messages.append(Message("user", question))
-        show(messages, files, config.vision.configs.detail)
+        attach(messages, files, config.vision.configs.detail)
         return messages
 
 
 async def _chosen(text: str, classes: Mapping[str, str]) -> str:
-    """The id of the class that an answer names, by id or else by name; the first where it names none. NodeError where
-    there is nothing in the answer to go by."""
+    """The id of the class that an answer names by id or by name; the first class if it names none. NodeError if there
+    is no JSON in the answer."""
     ids: dict[str, str] = {}
     for id, name in classes.items():
         ids.setdefault(name.strip(), id)
-    bare = without_thinking(text).strip(_BARE)
+    bare = without_reasoning(text).strip(_AROUND)
     if bare in classes or (bare and bare in ids):
         return bare if bare in classes else ids[bare]
     try:
         answer = await object_in(text)
     except NodeError:
         raise NodeError("could not find json block in the output.", "OutputParserError") from None
-    id, name = str(answer.get("category_id")).strip(_BARE), answer.get("category_name")
+    id, name = str(answer.get("category_id")).strip(_AROUND), answer.get("category_name")
     if id in classes:
         return id
     first = next(iter(classes))

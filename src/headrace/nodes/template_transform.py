@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, OutputType, Result
 from headrace.nodes.code import Input
-from headrace.values import plain
+from headrace.values import to_json
 
 
 class TemplateTransformConfig(Config):
@@ -24,7 +24,7 @@ class TemplateTransform(Node[TemplateTransformConfig]):
         return {"output": OutputType("string")}
 
     async def run(self, ctx: Context) -> Result:
-        inputs = {each.variable: plain(ctx.variables.get(each.value_selector)) for each in self.config.variables}
+        inputs = {each.variable: to_json(ctx.variables.get(each.value_selector)) for each in self.config.variables}
         try:
             text = await ctx.resources.sandbox.render(self.config.template, inputs, ctx.limits.code_seconds, ctx.app)
         except NodeError as error:

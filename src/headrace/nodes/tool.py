@@ -13,11 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Read, Result, null_means_default, reads_in
-from headrace.nodes._model_call import showing
+from headrace.nodes._model_call import reporting
 from headrace.nodes._tool_messages import ToolOutputs
 from headrace.ports.services import Resources, Tool, ToolContext, ToolReference, ToolSpec
 from headrace.ports.services.tool_parameters import arguments
-from headrace.values import Value, plain
+from headrace.values import Value, to_json
 
 PARAMETER_ERROR = "ToolParameterError"
 _TYPES = ("constant", "mixed", "variable")
@@ -149,7 +149,7 @@ class ToolNode(Node[ToolConfig]):
         tool = await self._find(ctx)
         inputs = self._inputs(tool.spec, ctx)
         outputs = ToolOutputs(ctx)
-        with showing(plain(inputs)):
+        with reporting(to_json(inputs)):
             parameters = arguments(tool.spec, inputs, self._settings(tool.spec, ctx))
             context = ToolContext(ctx.run, ctx.app, ctx.user, ctx.key)
             try:

@@ -27,7 +27,7 @@ from headrace.kernel.summary import PAUSED, RUNNING, status_after
 from headrace.ports import Callback, ListedRun, Message
 from headrace.stores.encoding import clean
 from headrace.times import duration
-from headrace.values import File, Value, files_in, plain_default
+from headrace.values import File, Value, files_in, json_default
 
 SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
 _INTEGER, _BIG_INTEGER = 2**31 - 1, 2**63 - 1  # the highest numbers that the columns take
@@ -263,6 +263,6 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
 def _json(value: Value) -> str:
     try:
-        return orjson.dumps(value, default=plain_default, option=_OPTIONS).decode()
+        return orjson.dumps(value, default=json_default, option=_OPTIONS).decode()
     except TypeError:  # integers beyond 64 bits, half surrogate pairs, hundreds of levels: nobody searches for these
         return ""

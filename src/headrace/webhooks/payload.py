@@ -15,7 +15,7 @@ from headrace.kernel.summary import RunSummary
 from headrace.ports import Callback
 from headrace.runs.service import RunView
 from headrace.times import times
-from headrace.values import Value, plain
+from headrace.values import Value, to_json
 
 SECRET_PREFIX = "whsec_"
 
@@ -78,7 +78,7 @@ def _message(run: RunId, queued: RunQueued, ended: RunEnded | None) -> dict[str,
 
 def _json(value: Mapping[str, Value]) -> bytes:
     """Compact JSON; numbers that JSON does not have (NaN, Infinity) are null."""
-    shown = plain(dict(value))
+    shown = to_json(dict(value))
     try:
         text = json.dumps(shown, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     except ValueError:

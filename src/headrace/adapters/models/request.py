@@ -13,7 +13,7 @@ import orjson
 from headrace.adapters.models.providers import Provider
 from headrace.errors import NodeError
 from headrace.ports.services import ChatRequest, Files, FunctionTool, Message
-from headrace.values import File, Value, plain
+from headrace.values import File, Value, to_json
 
 _MAX_FILE = 50 * 1024 * 1024  # bytes; no provider takes more in a request
 _SCHEMA_NAME = "llm_response"
@@ -70,7 +70,9 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
-    parameters = {name: plain(value) for name, value in request.parameters.items() if value is not None and value != ""}
+    parameters = {
+        name: to_json(value) for name, value in request.parameters.items() if value is not None and value != ""
+    }
     body = {name: value for name, value in parameters.items() if name not in _DIFY_ONLY and name not in _MAX_TOKENS}
     limit = next((parameters[name] for name in _MAX_TOKENS if name in parameters), None)
     if limit is not None:
@@ -143,7 +145,7 @@ def _think(body: dict[str, Any], parameters: Mapping[str, Value], provider: Prov
 
 def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Value], provider: Provider) -> None:
     """Binds the answer to a schema, as far as the provider can; what it may not know, the prompt says too."""
-    shown = cast("Mapping[str, Value]", plain(dict(schema)))
+    shown = cast("Mapping[str, Value]", to_json(dict(schema)))
     native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": shown}}
     body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
     if provider.schema == "native":
@@ -163,7 +165,7 @@ def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Va
 
 
 def _tool(tool: FunctionTool) -> dict[str, Any]:
-    parameters = plain(dict(tool.parameters))
+    parameters = to_json(dict(tool.parameters))
     return {
         "type": "function",
         "function": {"name": tool.name, "description": tool.description, "parameters": parameters},

@@ -21,7 +21,7 @@ from headrace.adapters.sandbox.zygote_wire import Plan
 from headrace.content.python_json import load_json
 from headrace.content.surrogates import mend_text
 from headrace.errors import NodeError
-from headrace.values import Value, plain
+from headrace.values import Value, to_json
 
 FAILED = "CodeExecutionError"
 NO_OBJECT = "WorkflowNodeError"  # Dify finds it out only once the code has run, and names the failure as any other
@@ -78,7 +78,7 @@ class LocalSandbox:
         """See `resources.Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
-        arguments: dict[str, Any] = plain(dict(inputs))
+        arguments: dict[str, Any] = to_json(dict(inputs))
         if language == "javascript" and await self._node.lacking() is None:
             return result_of(await self._in_node(code, arguments, seconds, app))
         job = {"language": language, "code": code, "inputs": arguments}
@@ -91,7 +91,7 @@ class LocalSandbox:
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
-        arguments: dict[str, Any] = plain(dict(inputs))
+        arguments: dict[str, Any] = to_json(dict(inputs))
         if (text := await render_here(template, arguments)) is not None:
             return text
         job = {"language": "jinja2", "code": template, "inputs": arguments, "most": MOST_RENDERED}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headrace.adapters.sandbox.local import FAILED, LANGUAGES, MOST_RENDERED, render_here, result_of
 from headrace.errors import NodeError
-from headrace.values import Value, plain
+from headrace.values import Value, to_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -57,7 +57,7 @@ class RemoteSandbox:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         wrapper = _PYTHON if language == "python3" else _JAVASCRIPT
         mark = f"<<{secrets.token_hex(16)}>>"  # nothing that a program prints by accident
-        arguments = base64.b64encode(json.dumps(plain(dict(inputs))).encode()).decode()
+        arguments = base64.b64encode(json.dumps(to_json(dict(inputs))).encode()).decode()
         program = code + wrapper.replace("{inputs}", arguments).replace("{mark}", mark)
         printed = await self._ask("python3" if language == "python3" else "nodejs", program, seconds)
         parts = printed.split(mark)
@@ -67,7 +67,7 @@ class RemoteSandbox:
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `resources.Sandbox.render`."""
-        arguments: dict[str, Any] = plain(dict(inputs))
+        arguments: dict[str, Any] = to_json(dict(inputs))
         if (text := await render_here(template, arguments)) is not None:
             return text
         rendered = await self.run("python3", _TEMPLATE, {"template": template, "inputs": arguments}, seconds)

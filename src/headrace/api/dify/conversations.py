@@ -23,7 +23,7 @@ from headrace.conversations.messages import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.secrets import SecretMask
 from headrace.ports import Conversation, ConversationVariable, EndUser
-from headrace.values import Value, is_of, kind, plain
+from headrace.values import Value, is_of_type, kind, to_json
 
 _ORDER = choice("sort_by", "The order", ("created_at", "-created_at", "updated_at", "-updated_at"), "-updated_at")
 _LAST = uuid("last_id", "Only conversations after this one")
@@ -214,7 +214,7 @@ class ConversationRoutes(Routes):
         variable = next((variable for variable in stored if variable.id == id_), None)
         if variable is None:
             raise unknown
-        if not is_of(value, variable.type):
+        if not is_of_type(value, variable.type):
             expected = _type_name(variable)
             message = f"Type mismatch: variable '{variable.name}' expects {expected}, but got {kind(value)} type"
             raise of_status(400, message)
@@ -249,7 +249,7 @@ def _response(conversation: Conversation, mask: SecretMask) -> schemas.Conversat
     return {
         "id": conversation.id,
         "name": mask.text(conversation.name),
-        "inputs": mask.value(plain(dict(conversation.inputs))),
+        "inputs": mask.value(to_json(dict(conversation.inputs))),
         "status": "normal",
         "introduction": mask.text(conversation.introduction),
         "created_at": int(conversation.created_at),
@@ -258,7 +258,7 @@ def _response(conversation: Conversation, mask: SecretMask) -> schemas.Conversat
 
 
 def _variable(variable: ConversationVariable, mask: SecretMask) -> schemas.ConversationVariable:
-    value = mask.value(plain(variable.value))
+    value = mask.value(to_json(variable.value))
     return {
         "id": variable.id,
         "name": variable.name,

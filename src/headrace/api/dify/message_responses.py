@@ -22,7 +22,7 @@ from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
 from headrace.times import duration
-from headrace.values import File, plain
+from headrace.values import File, to_json
 
 _STATUSES = {"failed": "error", "paused": "paused"}
 _NO_PARENT = str(UUID(int=0))  # as Dify, for every message that came through this API
@@ -45,7 +45,7 @@ class MessageView:
             "id": message.id,
             "conversation_id": message.conversation or "",
             "parent_message_id": _NO_PARENT,
-            "inputs": plain(dict(message.inputs)),
+            "inputs": to_json(dict(message.inputs)),
             "query": message.query,
             "answer": message.answer,
             "feedback": None if feedback is None else {"rating": feedback.rating},

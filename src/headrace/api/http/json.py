@@ -16,18 +16,22 @@ from typing import Any, cast
 import orjson
 
 from headrace.content.surrogates import mend_text
-from headrace.values import Value, dump_default, plain_default
+from headrace.values import Value, json_default, json_default_with_origin
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A node's inputs inside an event: encoded in the dump form, where all else is plain (see `values`)."""
+    """A node's inputs inside an event: encoded with the origin of its Variables (see `values`)."""
 
     values: Mapping[str, Value]
 
 
 def _encode_default(item: object) -> Value:
-    return orjson.Fragment(encode(item.values, dump_default)) if isinstance(item, Inputs) else plain_default(item)
+    return (
+        orjson.Fragment(encode(item.values, json_default_with_origin))
+        if isinstance(item, Inputs)
+        else json_default(item)
+    )
 
 
 def encode(value: Any, default: Callable[[object], Value] = _encode_default) -> bytes:
@@ -42,7 +46,7 @@ def encode(value: Any, default: Callable[[object], Value] = _encode_default) -> 
 def _dumps(value: Any, default: Callable[[object], Value]) -> str:
     def default_of(item: object) -> Value:
         if isinstance(item, Inputs):
-            return json.loads(_dumps(_finite(item.values), dump_default))
+            return json.loads(_dumps(_finite(item.values), json_default_with_origin))
         return _finite(default(item))
 
     return json.dumps(value, default=default_of, separators=(",", ":"), ensure_ascii=False)
@@ -50,7 +54,7 @@ def _dumps(value: Any, default: Callable[[object], Value]) -> str:
 
 def encode_text(value: Any) -> str:
     """JSON within JSON (the inputs and outputs of a run's detail): spaced, as Dify stores it."""
-    text = json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(plain_default(item)))
+    text = json.dumps(_finite(value), ensure_ascii=False, default=lambda item: _finite(json_default(item)))
     return mend_text(text)
 
 

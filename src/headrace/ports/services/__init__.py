@@ -1,6 +1,6 @@
-"""What nodes may use of the world: protocols and the requests and answers that cross them.
+"""The services that nodes use: protocols, and their requests and responses.
 
-Adapters implement them; nodes get them through `Context.resources`. Every failure is a `NodeError` whose `kind` is
+Adapters implement them; nodes reach them through `Context.resources`. Every failure is a `NodeError` whose `kind` is
 Dify's name for it.
 """
 
@@ -93,7 +93,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """All that a node may use."""
+    """The services of one installation."""
 
     models: Models
     http: Http
@@ -107,7 +107,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a run and its nodes may go; the defaults are Dify's."""
+    """Limits of a run and its nodes; the defaults are Dify's."""
 
     max_steps: int = 500
     max_seconds: float = 1200

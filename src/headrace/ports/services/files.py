@@ -9,7 +9,7 @@ from headrace.values import File, Value
 
 
 class Files(Protocol):
-    """Stored files, of uploads and of nodes' answers."""
+    """Files that callers uploaded or nodes produced."""
 
     async def save(
         self,
@@ -26,11 +26,11 @@ class Files(Protocol):
         ...
 
     async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
-        """The file that a caller means by `{type, transfer_method, url | upload_file_id}`. InvalidParam where it is
-        malformed, unknown, or of another type than it says. The size and type of a remote file are asked of its
-        server, as far as the egress guard allows."""
+        """The file that `{type, transfer_method, url | upload_file_id}` refers to. InvalidParam if that is
+        malformed, unknown, or of another type than stated. For a remote file, the server is asked for size and type
+        if egress to it is allowed."""
         ...
 
     async def read(self, file: File, max_size: int = 100 * 1024 * 1024) -> bytes:
-        """The bytes of a stored file, or of a remote one (guarded like every request). NodeError where it is gone."""
+        """The content of a stored or remote file. NodeError if it no longer exists."""
         ...

@@ -19,7 +19,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to any server. Times in seconds, sizes in bytes; `parts` makes a multipart body, else `content`."""
+    """Times in seconds, sizes in bytes. With `parts` the body is multipart, otherwise `content`."""
 
     method: str
     url: str
@@ -32,7 +32,7 @@ class HttpRequest:
     verify: bool = True
     max_size: int = 10 * 1024 * 1024
     follow_redirects: bool = True
-    cut_off: bool = False  # only the status counts: a body that is larger, slow or broken is cut off, not refused
+    cut_off: bool = False  # only the status matters: a body that is too large, slow or broken is cut off, not an error
 
 
 @dataclass(frozen=True, slots=True)

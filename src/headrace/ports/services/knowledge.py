@@ -1,4 +1,4 @@
-"""What is to be read: documents, knowledge bases, and what was said before."""
+"""Documents, knowledge bases, and the history of conversations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.values import File, Value
 
 
 class Documents(Protocol):
-    """Reads the text of documents."""
+    """Extracts the text of documents."""
 
     async def text(self, data: bytes, *, extension: str, mime_type: str | None) -> str:
         """The document's text; `extension` begins with a dot (`.pdf`) or is empty. NodeError with kind
@@ -25,7 +25,7 @@ class Documents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What is asked of a knowledge base. `settings` are Dify's `retrieval_model`; `conditions` its metadata filter
+    """A query to a knowledge base. `settings` are Dify's `retrieval_model`; `conditions` its metadata filter
     (`{logical_operator, conditions: [{name, comparison_operator, value}]}`)."""
 
     dataset: str
@@ -38,8 +38,8 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a knowledge base that fits a query; `metadata` is what Dify's `result` items carry. `files` are
-    attached to it, as objects."""
+    """A result of a retrieval. `metadata` is that of Dify's `result` items; `files` are its attachments, as
+    objects."""
 
     content: str
     title: str
@@ -50,24 +50,24 @@ class Passage:
 
 
 class Knowledge(Protocol):
-    """Knowledge bases elsewhere: a real Dify's, or any that speaks Dify's external knowledge API."""
+    """Remote knowledge bases: of a Dify, or of a server that implements Dify's external knowledge API."""
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
-        """The passages that fit, best first. NodeError with kind `KnowledgeRetrievalNodeError`."""
+        """The matching passages, best first. NodeError with kind `KnowledgeRetrievalNodeError`."""
         ...
 
     async def fields(self, dataset: str) -> Sequence[str]:
-        """The names of the metadata fields that its documents have, as far as it says. NodeError as `retrieve`."""
+        """The names of its documents' metadata fields, if the server lists them. NodeError as for `retrieve`."""
         ...
 
     def missing(self, dataset: str) -> str | None:
-        """What to set so that this knowledge base can be asked, in words; None where nothing lacks."""
+        """A message that says which setting is missing to reach this knowledge base; None if none is."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange of a conversation; `files` came with the question."""
+    """A question, with its files, and its answer."""
 
     query: str
     answer: str
@@ -75,8 +75,8 @@ class Turn:
 
 
 class History(Protocol):
-    """What was said before in a conversation."""
+    """The earlier exchanges of a conversation."""
 
     async def turns(self, conversation: str, before: str, limit: int) -> Sequence[Turn]:
-        """The newest `limit` exchanges that came before a run and got an answer, oldest first."""
+        """The last `limit` answered exchanges before a run, oldest first."""
         ...

@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 from headrace.values import File, Value
 
 MOST_TOKENS = 2**31 - 1
-"""The highest count of tokens that one answer is believed to have used: what every client's integer holds."""
+"""Higher token counts are clamped to this, so that they fit every client's integer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to have a tool called. `arguments` is JSON text, as the model wrote it (it may be broken)."""
+    """A model's request to call a tool. `arguments` is JSON text as the model wrote it, so it may be invalid."""
 
     id: str
     name: str
@@ -24,7 +24,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that a model may ask for; `parameters` is a JSON schema."""
+    """A function that a model may call; `parameters` is a JSON schema."""
 
     name: str
     description: str
@@ -33,9 +33,9 @@ class FunctionTool:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt. `files` are shown to the model with `detail` (low, high) where it can see.
+    """One message of a prompt. `files` are sent with `detail` (low, high) to models that accept them.
 
-    An assistant's message may hold `tool_calls`; a tool's answers the call that `tool_call` names.
+    A message of the assistant may have `tool_calls`; `tool_call` is the id of the call that a tool's message answers.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -48,11 +48,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a model is asked.
+    """A call of a model.
 
-    `provider` is as the workflow writes it (`openai`, `langgenius/openai/openai`, ...): its last part names the
+    `provider` is written as in the workflow (`openai`, `langgenius/openai/openai`, ...): its last part names the
     provider. `parameters` are completion parameters (temperature, max_tokens, response_format ...); `schema` is a
-    JSON schema the answer must meet; `mode` is chat or completion; `tools` are what the model may ask for.
+    JSON schema for the answer; `mode` is chat or completion; `tools` are those that the model may call.
     """
 
     provider: str
@@ -68,7 +68,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and money of one answer. Unit prices are for `price_unit` (0.001: a thousand tokens); times in seconds."""
+    """Tokens and price of one answer. Unit prices are for `price_unit` (0.001: a thousand tokens); times in seconds."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -110,12 +110,11 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-_WIDE = 0x2E80  # from here on (CJK and its neighbours) a character is about a token
+_WIDE = 0x2E80  # from here on (mostly CJK) a character is about a token
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text is, where nobody counted: one for each CJK character, one for every four of the
-    others."""
+    """An estimate of a text's tokens: one for each CJK character, one for every four others."""
     if text.isascii():
         return (len(text) + 3) // 4
     wide = sum(1 for character in text if ord(character) >= _WIDE)
@@ -124,7 +123,7 @@ def estimate_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ChatChunk:
-    """A piece of a model's answer: text, reasoning, or (last) why it ended, what it used and the tools it asks for."""
+    """A piece of an answer: text or reasoning; in the last one the finish reason, usage and tool calls."""
 
     text: str = ""
     reasoning: str = ""
@@ -143,12 +142,12 @@ class Models(Protocol):
         ...
 
     def missing(self, provider: str) -> str | None:
-        """What to set so that this provider can be called, in words; None where nothing lacks."""
+        """A message that says which setting is missing to call this provider; None if none is."""
         ...
 
 
 class Speech(Protocol):
-    """Speech of every provider, through its own API. `provider` and `model` may be empty: then the default ones."""
+    """Speech of every provider. If `provider` or `model` is empty, the default one is used."""
 
     async def transcribe(
         self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""

@@ -12,7 +12,7 @@ from headrace.adapters.tools.configuration import Auth
 from headrace.adapters.tools.custom.description import Body, Operation, Schema
 from headrace.errors import NodeError
 from headrace.ports.services import Files, HttpRequest, Part
-from headrace.values import File, Value, plain
+from headrace.values import File, Value, to_json
 
 _MULTIPART, _FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 _KEY = "key"  # Dify's default name of a query parameter with a key
@@ -82,7 +82,7 @@ async def _body(
         elif attached := [item for item in _items(value) if isinstance(item, File)]:
             parts += [Part(name, await files.read(file), file.filename or name, file.mime_type) for file in attached]
         else:
-            fields[name] = coerced(schema, plain(value))
+            fields[name] = coerced(schema, to_json(value))
     if parts or body.content_type == _MULTIPART:
         return None, [*(Part(name, _text(item).encode()) for name, item in _pairs(fields)), *parts]
     if body.content_type == _FORM:
@@ -143,7 +143,7 @@ def _text(value: Value) -> str:
         case bool():
             return "true" if value else "false"
         case dict() | list():
-            return json.dumps(plain(value), ensure_ascii=False)
+            return json.dumps(to_json(value), ensure_ascii=False)
         case None:
             return ""
         case _:
