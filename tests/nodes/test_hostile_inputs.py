@@ -71,7 +71,7 @@ async def test_a_schema_that_refers_to_itself_without_end_fails_its_node():
 
 
 def test_a_schema_of_endless_depth_is_told_when_the_file_is_loaded():
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         StartConfig.model_validate(checked_by("[" * 100_000))
 
 

@@ -1,4 +1,4 @@
-"""answer: what a chat says, told as it becomes known."""
+"""answer: the reply of a chat app, streamed as its parts become known."""
 
 from __future__ import annotations
 

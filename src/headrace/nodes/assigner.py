@@ -1,7 +1,7 @@
-"""assigner: changes conversation and loop variables. What goes into one is decided by the type that the file declares.
+"""assigner: changes conversation and loop variables. Their declared types decide which values they may have.
 
-Facts: the first version of the node has one variable and three ways to write it; the second a list of operations, each
-of which sees what those before it wrote.
+The first version of the node has one variable and three write modes; the second has a list of operations, each of which
+sees the changes of those before it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ON_LISTS = frozenset({"append", "extend", "remove-first", "remove-last"})
 _WITHOUT_VALUE = frozenset({"clear", "remove-first", "remove-last"})
 _CONSTANT_ONLY = frozenset({"set", *_ARITHMETIC})
 _NUMBERS = frozenset({"integer", "float", "number"})
-_MOST_ITEMS = 100_000  # a list that is extended by itself doubles every time
+_MOST_ITEMS = 100_000  # a list that is extended by itself doubles each time
 _BLANK: Mapping[str, Value] = {"string": "", "secret": "", "integer": 0, "float": 0.0, "number": 0, "boolean": False}
 _ITEMS: Mapping[str, tuple[type, ...]] = {
     "array[any]": (str, int, float, dict, File),
@@ -124,44 +124,44 @@ class Assigner(Node[AssignerConfig]):
         return self.config.version == "1" and not self.config.items
 
     async def run(self, ctx: Context) -> Result:
-        written = _Written(ctx)
+        changes = _Changes(ctx)
         if self._first:
-            inputs = self._first_version(written)
+            inputs = self._first_version(changes)
             process: dict[str, Value] = {}
         else:
-            inputs = self._told()
+            inputs = self._inputs()
             for item in self.config.items:
                 try:
-                    _apply(item, written)
+                    _apply(item, changes)
                 except NodeError as error:
                     raise NodeError(str(error), error.kind, inputs=inputs) from error
-            process = {name: value for (_, name), value in written.values.items()}
-        return Result({}, inputs, process | {UPDATED: written.told()}, assigned=written.assigned())
+            process = {name: value for (_, name), value in changes.values.items()}
+        return Result({}, inputs, process | {UPDATED: changes.trace()}, assigned=changes.by_scope())
 
-    def _first_version(self, written: _Written) -> dict[str, Value]:
+    def _first_version(self, changes: _Changes) -> dict[str, Value]:
         target, mode = self.config.assigned_variable_selector, self.config.write_mode
-        found, old = written.find(target)
-        if not found:
+        exists, old = changes.find(target)
+        if not exists:
             raise NodeError("assigned variable not found", ERROR)
-        declared = written.declared(target)
+        declared = changes.declared(target)
         what = _type(target, declared, old)
         if mode == "clear":
             value = _blank(what)
-            written.put(target, value)
+            changes.put(target, value)
             return {"value": value}
-        found, value = written.find(self.config.input_variable_selector)
-        if not found:
+        exists, value = changes.find(self.config.input_variable_selector)
+        if not exists:
             raise NodeError("input value not found", ERROR)
         if mode == "append" and not what.startswith("array"):
             raise NodeError("append mode requires an array variable", ERROR)
         if value is None and declared:
-            return {"value": None}  # nothing is written over by nothing
+            return {"value": None}  # a missing value changes nothing
         if declared and not _fits(mode, what, value, declared=True):
             raise _invalid(value)
-        written.put(target, _made(mode, what, old, value))
+        changes.put(target, _result(mode, what, old, value))
         return {"value": value}
 
-    def _told(self) -> dict[str, Value]:
+    def _inputs(self) -> dict[str, Value]:
         return {
             "title": self.config.title,
             "desc": self.config.desc,
@@ -173,8 +173,8 @@ class Assigner(Node[AssignerConfig]):
         }
 
 
-class _Written:
-    """Variables as they are after the operations so far: nothing is changed before all have gone well."""
+class _Changes:
+    """Variables after the operations so far. They are only assigned if all operations succeed."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -192,11 +192,11 @@ class _Written:
         self.values[selector[0], selector[1]] = value
 
     def declared(self, selector: Sequence[str]) -> str | None:
-        """The type that the file declares a variable to have."""
+        """The variable's type in the file, if it declares a known one."""
         declared = self._ctx.types.get(tuple(selector[:2]))
         return declared if declared in _TYPES else None
 
-    def told(self) -> list[Value]:
+    def trace(self) -> list[Value]:
         return [
             {
                 "name": name,
@@ -207,29 +207,29 @@ class _Written:
             for (scope, name), value in self.values.items()
         ]
 
-    def assigned(self) -> dict[str, dict[str, Value]]:
+    def by_scope(self) -> dict[str, dict[str, Value]]:
         scopes: dict[str, dict[str, Value]] = {}
         for (scope, name), value in self.values.items():
             scopes.setdefault(scope, {})[name] = value
         return scopes
 
 
-def _apply(item: Item, written: _Written) -> None:
+def _apply(item: Item, changes: _Changes) -> None:
     target = item.variable_selector[:2]
-    found, old = written.find(target)
-    if not found:
+    exists, old = changes.find(target)
+    if not exists:
         raise _not_found(target)
-    declared = written.declared(target)
+    declared = changes.declared(target)
     what = _type(target, declared, old)
     _check(item, what)
     value: Value = item.value
     if item.input_type == "variable" and item.operation not in _WITHOUT_VALUE and value is not None:
         selector = cast("list[str]", value) if isinstance(value, list) else [str(value)]
-        found, value = written.find(selector)
-        if not found:
+        exists, value = changes.find(selector)
+        if not exists:
             raise _not_found(selector)
         if value is None:
-            return  # nothing is written over by nothing
+            return  # a missing value changes nothing
     if item.operation == "set" and what == "object" and isinstance(value, str):
         try:
             value = load_json(value)
@@ -237,12 +237,12 @@ def _apply(item: Item, written: _Written) -> None:
             raise _invalid(value) from None
     if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value, declared=declared is not None):
         raise _invalid(value)
-    written.put(target, _made(item.operation, what, old, value))
+    changes.put(target, _result(item.operation, what, old, value))
 
 
 def _type(selector: Sequence[str], declared: str | None, value: Value) -> str:
-    """What a variable is of: what is declared, but a number is an integer or a float, as it stands. A loop's variable
-    may have begun with another one of another type: then it is of that."""
+    """A variable's type: the declared one, but integer or float for a number. A loop's variable that was initialized
+    with a value of another type has that type."""
     actual = kind(value)
     if declared is None or (declared in _NUMBERS and actual in _NUMBERS):
         return actual
@@ -251,7 +251,7 @@ def _type(selector: Sequence[str], declared: str | None, value: Value) -> str:
 
 
 def _check(item: Item, what: str) -> None:
-    """Whether an operation goes with the variable's type and with where its value is from."""
+    """Raises NodeError if the operation does not support the variable's type or the value's source."""
     operation = item.operation
     listed = what.startswith("array")
     supported = (
@@ -275,7 +275,7 @@ def _fits(operation: str, what: str, value: Value, *, declared: bool) -> bool:
     if what in _NUMBERS:
         return is_number(value) and not (operation == "/=" and value == 0)
     if what == "none":
-        return True  # it has had no value yet that could tell its type
+        return True  # without a value so far, it has no type
     if what in _PLAIN:
         return isinstance(value, _PLAIN[what])
     items = _ITEMS.get(what, _ITEMS["array[any]"])
@@ -285,16 +285,16 @@ def _fits(operation: str, what: str, value: Value, *, declared: bool) -> bool:
         return False
     if operation == "over-write" and (what == "array[any]" or not declared):
         items = (object,)
-    return all(_is(each, items) for each in cast("list[Value]", value))
+    return all(_is(item, items) for item in cast("list[Value]", value))
 
 
 def _is(value: Value, types: tuple[type, ...]) -> bool:
     return isinstance(value, types) and (not isinstance(value, float) or is_number(value))
 
 
-def _made(operation: str, what: str, old: Value, value: Value) -> Value:
-    value = _counted(what, value)
-    # a conversation may still hold what an earlier version of the app had put there
+def _result(operation: str, what: str, old: Value, value: Value) -> Value:
+    value = _without_booleans(what, value)
+    # a conversation may still have a value of another type from an earlier version of the app
     if (what.startswith("array") and kind(old)[:5] != "array") or (what in _NUMBERS and kind(old) not in _NUMBERS):
         old = _blank(what)
     match operation:
@@ -314,18 +314,18 @@ def _made(operation: str, what: str, old: Value, value: Value) -> Value:
             return value
         case _:
             try:
-                made = _ARITHMETIC[operation](old, value)
-                if math.isfinite(made):  # OverflowError of an integer that is too large for any number of JSON
-                    return made
+                number = _ARITHMETIC[operation](old, value)
+                if math.isfinite(number):  # raises OverflowError for an integer beyond the range of JSON's numbers
+                    return number
             except (OverflowError, ArithmeticError):
                 pass
             raise _invalid(value)
 
 
-def _counted(what: str, value: Value) -> Value:
-    """The value with truth values as the numbers that they are to Dify, where numbers are kept."""
+def _without_booleans(what: str, value: Value) -> Value:
+    """The value with booleans as numbers if the type is of numbers, as in Dify."""
     if what == "array[number]" and isinstance(value, list):
-        return [_counted("number", each) for each in cast("list[Value]", value)]
+        return [_without_booleans("number", item) for item in cast("list[Value]", value)]
     number = what in _NUMBERS or what == "array[number]"
     return int(value) if number and isinstance(value, bool) else value
 

@@ -1,4 +1,4 @@
-"""`code`: a program of the workflow's author, and the promise it makes about its outputs."""
+"""code: runs a program of the workflow's author, and validates its outputs against their declared types."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from headrace.values import Value, is_number, to_json
 MAX_PRECISION = 20  # digits after the point; Dify's
 _SCIENTIFIC = re.compile(r"-?\d+\.?\d*[eE][+-]\d+", re.ASCII)
 
-PromisedType = Literal[
+DeclaredType = Literal[
     "string", "number", "boolean", "object", "array[string]", "array[number]", "array[object]", "array[boolean]"
 ]
 
 
 class Input(Config):
-    """A value that the program gets under a name."""
+    """An argument of the program."""
 
     variable: str
     value_selector: SelectorField = ()
@@ -32,13 +32,13 @@ class Input(Config):
     @field_validator("value_selector", mode="before")
     @classmethod
     def _chosen(cls, value: object) -> object:
-        return value or ()  # not yet chosen in the editor
+        return value or ()  # not set in the editor yet
 
 
 class Output(Config):
-    """What is promised of one output; `children` is for objects, and for the objects of an array."""
+    """The declared type of an output; `children` is for objects, and for the objects of an array."""
 
-    type: PromisedType
+    type: DeclaredType
     children: dict[str, Output] | None = None
 
 
@@ -50,7 +50,7 @@ class CodeConfig(Config):
 
 
 class Code(Node[CodeConfig]):
-    """Calls the program's `main` in the sandbox; its result must be what the file says, no more and no less.
+    """Calls the program's `main` in the sandbox; the result must have exactly the declared outputs.
 
     Fails with CodeExecutionError (the program), OutputValidationError, DepthLimitError or CodeNodeError (its result).
     """
@@ -63,59 +63,59 @@ class Code(Node[CodeConfig]):
     )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
-        told = resources.sandbox.missing(self.config.code_language, self.config.code)
-        return (told,) if told else ()
+        message = resources.sandbox.missing(self.config.code_language, self.config.code)
+        return (message,) if message else ()
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
         return {name: OutputType(output.type) for name, output in self.config.outputs.items()}
 
     async def run(self, ctx: Context) -> Result:
-        inputs = {each.variable: _given(ctx.variables, each.value_selector) for each in self.config.variables}
         config = self.config
+        inputs = {field.variable: _argument(ctx.variables, field.value_selector) for field in config.variables}
         try:
-            made = await ctx.resources.sandbox.run(
+            result = await ctx.resources.sandbox.run(
                 config.code_language, config.code, inputs, ctx.limits.code_seconds, ctx.app
             )
-            return Result(Checks(ctx.limits).result(made, config.outputs), inputs)
+            return Result(OutputValidator(ctx.limits).result(result, config.outputs), inputs)
         except NodeError as error:
             raise NodeError(
                 str(error), error.kind, inputs=inputs, process=error.process, outputs=error.outputs
             ) from None
 
 
-def _given(variables: Variables, selector: tuple[str, ...]) -> Value:
-    """What the program sees of a value: files as objects, and None in place of no files at all, as in Dify."""
+def _argument(variables: Variables, selector: tuple[str, ...]) -> Value:
+    """A value as the program gets it: files as objects, and None instead of an empty `sys.files`, as in Dify."""
     value = variables.get(selector)
     return None if value == [] and selector == ("sys", "files") else to_json(value)
 
 
-class Checks:
-    """Whether values are what a code node promises, within the limits of a run. NodeError where they are not."""
+class OutputValidator:
+    """Validates a program's result against the declared outputs and the limits of a run. NodeError if it is invalid."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
     def result(
-        self, made: Mapping[str, Any], promised: Mapping[str, Output] | None, prefix: str = "", depth: int = 1
+        self, values: Mapping[str, Any], declared: Mapping[str, Output] | None, prefix: str = "", depth: int = 1
     ) -> Mapping[str, Any]:
-        """The object as it is handed on: with the types that are promised, or any where nothing is."""
+        """The object with its declared types; `declared` is None if any types are allowed."""
         if depth > self._limits.code_max_depth:
             raise NodeError(f"Depth limit {self._limits.code_max_depth} reached, object too deep.", "DepthLimitError")
-        if promised is None:
-            for name, value in made.items():
+        if declared is None:
+            for name, value in values.items():
                 self._untyped(value, _path(prefix, name), depth)
-            return made
-        checked: dict[str, Any] = {}
-        for name, output in promised.items():
+            return values
+        outputs: dict[str, Any] = {}
+        for name, output in declared.items():
             path = _path(prefix, name)
-            if name not in made:
+            if name not in values:
                 _invalid(f"Output {path} is missing.")
-            checked[name] = self._typed(made[name], output, path, depth)
-        if len(checked) != len(made):
+            outputs[name] = self._typed(values[name], output, path, depth)
+        if len(outputs) != len(values):
             raise NodeError("Not all output parameters are validated.", "CodeNodeError")
-        return checked
+        return outputs
 
-    # ------------------------------------------------------------------------------------------------ promised
+    # ------------------------------------------------------------------------------------------------ declared
 
     def _typed(self, value: Any, output: Output, path: str, depth: int) -> Any:
         if value is None:
@@ -127,12 +127,12 @@ class Checks:
                 return self._string(value, path)
             case "number":
                 if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-                    value = float(value)  # some programs give very small and large numbers as text
+                    value = float(value)  # some programs return very small and large numbers as text
                 if not isinstance(value, int | float):
                     _invalid(f"Output {path} is not a number, got {type(value)} instead.")
                 return _unbool(self._number(value, path))
             case "boolean":
-                return value  # of whatever type: Dify does not look
+                return value  # of any type, as in Dify
             case "object":
                 if not isinstance(value, dict):
                     _invalid(f"Output {path} is not an object, got {type(value)} instead.")
@@ -175,7 +175,7 @@ class Checks:
                     _invalid(f"Output {at} is not an object, got {type(item)} instead at index {index}.")
                 return self.result(cast("dict[str, Any]", item), output.children, at, depth + 1)
 
-    # ------------------------------------------------------------------------------------------- not promised
+    # ------------------------------------------------------------------------------------------- not declared
 
     def _untyped(self, value: Any, path: str, depth: int) -> None:
         match value:
@@ -217,7 +217,7 @@ class Checks:
                     pass
 
     def _nested(self, items: list[Any], path: str, depth: int) -> None:
-        """A list in a list, as deep as an object may be."""
+        """A list in a list; it may be nested as deep as an object."""
         if depth > self._limits.code_max_depth:
             raise NodeError(f"Depth limit {self._limits.code_max_depth} reached, object too deep.", "DepthLimitError")
         self._untyped_array(items, path, depth)

@@ -17,10 +17,10 @@ class DocumentExtractorConfig(Config):
 
 
 class DocumentExtractor(Node[DocumentExtractorConfig]):
-    """Reads files one after another, so that only one is in memory. No file at all makes an empty list, as in Dify.
+    """Reads files one at a time, so that only one is in memory. Without any file, `text` is [], as in Dify.
 
-    Fails with DocumentExtractorError (the variable), FileDownloadError (a file cannot be had), UnsupportedFileTypeError
-    or TextExtractionError (it cannot be read); the error names the file.
+    Fails with DocumentExtractorError (the variable), FileDownloadError (a file cannot be fetched),
+    UnsupportedFileTypeError or TextExtractionError (it cannot be read); the error names the file.
     """
 
     type = "document-extractor"

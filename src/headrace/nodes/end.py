@@ -1,4 +1,4 @@
-"""end: what the run puts out, under the names that the file gives."""
+"""end: the outputs of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace import values
 from headrace.kernel.graph import Piece, Traits
 from headrace.node import SELECTOR, Config, Context, Node, OutputType, Result, null_means_default
 
-BETWEEN = "\n"  # a stream tells each output, with this between two
+BETWEEN = "\n"  # between two outputs in a stream
 
 
 class Output(Config):
@@ -22,7 +22,7 @@ class Output(Config):
     _null = null_means_default("value_selector")
 
     def output_type(self) -> OutputType:
-        type_ = self.value_type if isinstance(self.value_type, str) else "any"  # old files have none
+        type_ = self.value_type if isinstance(self.value_type, str) else "any"  # missing in old files
         return OutputType(type_, sources=(tuple(self.value_selector),))
 
 
@@ -49,7 +49,7 @@ class End(Node[EndConfig]):
         return {output.variable: output.output_type() for output in self.config.outputs}
 
     async def run(self, ctx: Context) -> Result:
-        # a node's report of its inputs shows an aggregator's groups with where their values are from; outputs do not
+        # inputs show an aggregator's groups with the origin of their values; outputs do not
         inputs = {
             output.variable: values.unwrap_one(ctx.variables.get_with_origin(output.value_selector)[1])
             for output in self.config.outputs

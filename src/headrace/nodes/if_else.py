@@ -1,6 +1,6 @@
-"""if-else: the first case whose conditions hold is taken, else the edge `false`.
+"""if-else: takes the branch of the first case whose conditions hold, else the branch `false`.
 
-Facts: Dify's editor writes `cases`; until version 0.1.3 of the file format it was one group of `conditions`.
+Dify's editor writes `cases`; up to version 0.1.3 of the file format there was one group of `conditions`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ConditionConfig(Config):
     def condition(self) -> Condition:
         sub = self.sub_variable_condition
         parts = (
-            [SubCondition(each.key, each.comparison_operator, each.value) for each in sub.conditions] if sub else None
+            [SubCondition(part.key, part.comparison_operator, part.value) for part in sub.conditions] if sub else None
         )
         every = sub is None or sub.logical_operator == "and"
         return Condition(tuple(self.variable_selector), self.comparison_operator, self.value, parts, every)
@@ -94,8 +94,10 @@ class IfElse(Node[IfElseConfig]):
         if cases is None:
             junction = config.logical_operator or "and"
             cases = [CaseConfig(case_id="true", logical_operator=junction, conditions=config.conditions or [])]
-        # what each case is called in a report, and what decides it: the same for every run
-        self._cases = [(case, self._told(case), [each.condition() for each in case.conditions]) for case in cases]
+        # each case with its trace and its conditions, which are the same for every run
+        self._cases = [
+            (case, self._trace(case), [condition.condition() for condition in case.conditions]) for case in cases
+        ]
 
     def branches(self) -> Iterable[str]:
         return [*(case.case_id for case, _, _ in self._cases), OTHERWISE]
@@ -107,7 +109,7 @@ class IfElse(Node[IfElseConfig]):
         taken, holds = OTHERWISE, False
         compared: Sequence[Value] = []
         decided: list[Value] = []
-        for case, told, conditions in self._cases:
+        for case, trace, conditions in self._cases:
             try:
                 verdict = decide(conditions, ctx.variables, every=case.logical_operator == "and")
             except (ValueError, TypeError) as error:
@@ -118,9 +120,9 @@ class IfElse(Node[IfElseConfig]):
                     process={"condition_results": decided},
                 ) from error
             compared = verdict.compared
-            decided.append({"group": told, "results": list(verdict.results), "final_result": verdict.holds})
+            decided.append({"group": trace, "results": list(verdict.results), "final_result": verdict.holds})
             if verdict.holds:
-                taken, holds = case.case_id, True  # the file may have a case of its own that is named as the last edge
+                taken, holds = case.case_id, True  # a case may have the id `false`, too
                 break
         return Result(
             {"result": holds, "selected_case_id": taken},
@@ -129,5 +131,5 @@ class IfElse(Node[IfElseConfig]):
             handle=taken or OTHERWISE,
         )
 
-    def _told(self, case: CaseConfig) -> Value:
+    def _trace(self, case: CaseConfig) -> Value:
         return case.model_dump() if self._named else "default"

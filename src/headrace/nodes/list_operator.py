@@ -1,4 +1,4 @@
-"""list-operator: filters, picks from, sorts and cuts a list of texts, numbers, booleans or files, in this order."""
+"""list-operator: filters a list of strings, numbers, booleans or files, then extracts an item, sorts, and limits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Test = Callable[[Any], bool]
 
 
 class FilterCondition(Config):
-    """`key` names a part of a file; `value` is a template, or for a file's type and transfer method a list of those
-    allowed, or for booleans one."""
+    """`key` is an attribute of a file. `value` is a template; for a file's type and transfer method a list of allowed
+    values; for booleans a boolean."""
 
     key: str = ""
     comparison_operator: str = "contains"
@@ -61,7 +61,7 @@ class Limit(Config):
 
 
 class ExtractBy(Config):
-    """Picks one item; `serial` counts from 1 and may be a template."""
+    """Extracts one item; `serial` counts from 1 and may be a template."""
 
     enabled: bool = False
     serial: str = "1"
@@ -85,7 +85,7 @@ class ListOperatorConfig(Config):
 
 
 class ListOperator(Node[ListOperatorConfig]):
-    """Outputs `result`, and its ends as `first_record` and `last_record` (null where it is empty)."""
+    """Outputs `result`, `first_record` and `last_record` (null if it is empty)."""
 
     type = "list-operator"
     instant: ClassVar[bool] = True
@@ -99,8 +99,8 @@ class ListOperator(Node[ListOperatorConfig]):
 
     async def run(self, ctx: Context) -> Result:
         selector = self.config.variable
-        found, value = ctx.variables.find(selector)
-        if not found:
+        exists, value = ctx.variables.find(selector)
+        if not exists:
             raise NodeError(f"Variable not found for selector: {list(selector)}", ERROR)
         if not value:
             return _result([], {"variable": []})
@@ -109,20 +109,20 @@ class ListOperator(Node[ListOperatorConfig]):
             raise NodeError(f"Variable {list(selector)} is not an array type, actual type: {what}", ERROR)
         shown: dict[str, Value] = {"variable": value}
         try:
-            return _result(self._operated(ctx, cast("list[Value]", value), what), shown)
+            return _result(self._apply(ctx, cast("list[Value]", value), what), shown)
         except NodeError as error:
             raise NodeError(str(error), error.kind, inputs=shown, process=shown) from None
-        except (ValueError, TypeError) as error:  # what cannot be compared or is no number
+        except (ValueError, TypeError) as error:  # values that cannot be compared, or a text that is not a number
             raise NodeError(str(error), type(error).__name__, inputs=shown, process=shown) from error
 
-    def _operated(self, ctx: Context, items: list[Value], what: str) -> list[Value]:
+    def _apply(self, ctx: Context, items: list[Value], what: str) -> list[Value]:
         config = self.config
         if config.filter_by.enabled:
             for condition in config.filter_by.conditions:
                 test = _test(ctx, condition, what)
                 items = [item for item in items if test(item)]
         if config.extract_by.enabled:
-            items = [_picked(items, int(ctx.variables.render(config.extract_by.serial)))]
+            items = [_extract(items, int(ctx.variables.render(config.extract_by.serial)))]
         if config.order_by.enabled:
             key = _order_key(config.order_by.key) if what == "array[file]" else None
             items = sorted(items, key=key, reverse=config.order_by.value == "desc")
@@ -134,7 +134,7 @@ def _result(items: list[Value], shown: Mapping[str, Value]) -> Result:
     return Result({"result": items, "first_record": first, "last_record": last}, shown, shown)
 
 
-def _picked(items: Sequence[Value], serial: int) -> Value:
+def _extract(items: Sequence[Value], serial: int) -> Value:
     if serial < 1:
         raise NodeError(f"Invalid serial index: must be >= 1, got {serial}", "ValueError")
     if serial > len(items):
@@ -146,7 +146,7 @@ def _picked(items: Sequence[Value], serial: int) -> Value:
 
 
 def _test(ctx: Context, condition: FilterCondition, what: str) -> Test:
-    """Whether an item of a list of some kind is kept."""
+    """The test by which a condition keeps items of a list of type `what`."""
     value, wanted = condition.value, condition.comparison_operator
     if isinstance(value, str):
         value = ctx.variables.render(value)
@@ -182,7 +182,7 @@ def _file_test(key: str, wanted: str, value: str | Sequence[str]) -> Test:
 
 
 def _number(text: str) -> int | float:
-    """What the numbers of a list are compared with, exactly. A ValueError has Dify's words."""
+    """A number to compare with, exactly. The ValueError is worded as Dify's."""
     try:
         return number(text)
     except ValueError:
@@ -201,7 +201,7 @@ _CHOICES: Mapping[str, Callable[[Any, Any], bool]] = {
     "not in": lambda item, value: item not in value,
 }
 _TEXTS: Mapping[str, Callable[[Any, Any], bool]] = {
-    **_CHOICES,  # of a text: whether it is a part of the value
+    **_CHOICES,  # for strings: whether the item is a substring of the value
     "contains": lambda item, value: value in item,
     "not contains": lambda item, value: value not in item,
     "start with": str.startswith,
@@ -222,7 +222,7 @@ _NUMBERS: Mapping[str, Callable[[Any, Any], bool]] = {
 _BOOLEANS: Mapping[str, Callable[[Any, Any], bool]] = {"is": operator.eq, "is not": operator.ne}
 
 
-# ------------------------------------------------------------------------------------------------- parts of a file
+# ---------------------------------------------------------------------------------------------- attributes of files
 
 _CHOSEN = frozenset({"type", "transfer_method"})
 _PARTS: Mapping[str, Callable[[File], Any]] = {

@@ -37,7 +37,7 @@ Resolve = Callable[[Mapping[str, Value]], Awaitable[File]]
 
 
 class Input(Config):
-    """One field of the form. Beyond these the file's own words are kept, for /parameters."""
+    """One field of the form. Other keys of the file are kept for /parameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -78,20 +78,20 @@ class Input(Config):
             try:
                 return json.loads(value) if value.strip() else None
             except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"is no JSON: {error}") from error
+                raise ValueError(f"is not valid JSON: {error}") from error
         return value
 
     @field_validator("json_schema")
     @classmethod
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
-            # takes 60 ms to import, and few workflows have a schema
+            # imported here because it takes 60 ms, and few workflows have a schema
             from jsonschema import Draft7Validator, SchemaError
 
             try:
                 Draft7Validator.check_schema(value)
             except SchemaError as error:
-                raise ValueError(f"is no JSON schema: {error.message}") from error
+                raise ValueError(f"is not a valid JSON schema: {error.message}") from error
         return value
 
 
@@ -116,24 +116,24 @@ class Start(Node[StartConfig]):
         return self.config.variables
 
     def form(self) -> Sequence[Mapping[str, Value]]:
-        """The form as /parameters tells it: `[{type: field as written}]`."""
+        """The form for /parameters: `[{type: field as written}]`."""
         return [{field.type: field.model_dump(exclude_unset=True)} for field in self.config.variables]
 
     async def accept(self, inputs: Mapping[str, Value], resolve: Resolve) -> dict[str, Value]:
-        """The inputs of a run, from what a caller gave: converted, defaults filled in, the unknown left out.
+        """The inputs of a run, from those of the caller: validated, converted, with defaults, without unknown ones.
 
-        `resolve` finds the file that a caller's mapping means. InvalidParam for the first field that will not do.
+        `resolve` finds the file for a mapping. InvalidParam for the first field that is invalid.
         """
         return {
-            field.variable: await _accepted(field, inputs.get(field.variable), resolve)
+            field.variable: await _validated(field, inputs.get(field.variable), resolve)
             for field in self.config.variables
         }
 
     async def run(self, ctx: Context) -> Result:
         system = ctx.variables.scope("sys")
         hidden = {"timestamp"} if "conversation_id" in system else set[str]()
-        told = {f"sys.{name}": value for name, value in system.items() if name not in hidden}
-        values = {**ctx.inputs, **told}
+        shown = {f"sys.{name}": value for name, value in system.items() if name not in hidden}
+        values = {**ctx.inputs, **shown}
         for name, mismatch in self._schemas.items():
             if (value := ctx.inputs.get(name)) and (error := mismatch(value)):
                 message = f"JSON object for '{name}' does not match schema: {error}"
@@ -142,18 +142,16 @@ class Start(Node[StartConfig]):
 
     @cached_property
     def _schemas(self) -> Mapping[str, Callable[[Value], str | None]]:
-        """By field, what says how a value differs from its schema."""
-        return {
-            field.variable: _differs_from(field.json_schema) for field in self.config.variables if field.json_schema
-        }
+        """By field with a schema, a function that says why a value does not match it."""
+        return {field.variable: _matcher(field.json_schema) for field in self.config.variables if field.json_schema}
 
 
-def _differs_from(schema: dict[str, Any]) -> Callable[[Value], str | None]:
+def _matcher(schema: dict[str, Any]) -> Callable[[Value], str | None]:
     from jsonschema import Draft7Validator
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    # a registry of its own: the usual one would fetch a schema that `$ref` names from the network
+    # an empty registry, because the default one would fetch the target of a `$ref` from the network
     validator = Draft7Validator(schema, registry=Registry())
 
     def mismatch(value: Value) -> str | None:
@@ -168,7 +166,7 @@ def _differs_from(schema: dict[str, Any]) -> Callable[[Value], str | None]:
     return mismatch
 
 
-async def _accepted(field: Input, value: Value, resolve: Resolve) -> Value:
+async def _validated(field: Input, value: Value, resolve: Resolve) -> Value:
     if value is None:
         if field.required:
             raise InvalidParam(f"{field.variable} is required in input form")
@@ -207,7 +205,7 @@ def _text(field: Input, value: Value) -> str:
 
 
 def _number(field: Input, value: Value) -> int | float | None:
-    number: Value = value  # a boolean is a number to Dify, too
+    number: Value = value  # booleans are numbers, as in Dify
     if isinstance(value, str):
         if not value.strip():
             return None
@@ -216,7 +214,7 @@ def _number(field: Input, value: Value) -> int | float | None:
         except ValueError:
             number = None
     if isinstance(number, int) and number not in INTEGERS:
-        number = float(number) if abs(number) < 10**300 else None  # as a JSON number of that size is read
+        number = float(number) if abs(number) < 10**300 else None  # like a JSON number of that size
     if not isinstance(number, int | float) or not isfinite(number):
         raise InvalidParam(f"{field.variable} in input form must be a valid number")
     return number
@@ -230,7 +228,7 @@ def _checkbox(field: Input, value: Value) -> Value:
 
 
 def _flat(field: Input, value: Value) -> Value:
-    """The value, if there is no object in it."""
+    """The value, unless it is an object or a list with objects."""
     items = cast("list[Value]", value) if isinstance(value, list) else [value]
     if any(isinstance(item, dict) for item in items):
         raise InvalidParam(f"Invalid input type for ['{field.variable}']")

@@ -1,4 +1,4 @@
-"""`template-transform`: a Jinja2 template over a few variables; its text is the output."""
+"""template-transform: renders a Jinja2 template with some variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TemplateTransformConfig(Config):
 
 
 class TemplateTransform(Node[TemplateTransformConfig]):
-    """Renders; fails with CodeExecutionError (the template), or if the text is too long."""
+    """Fails with CodeExecutionError (the template), or TemplateTransformNodeError (the text is too long)."""
 
     type = "template-transform"
 
@@ -24,7 +24,7 @@ class TemplateTransform(Node[TemplateTransformConfig]):
         return {"output": OutputType("string")}
 
     async def run(self, ctx: Context) -> Result:
-        inputs = {each.variable: to_json(ctx.variables.get(each.value_selector)) for each in self.config.variables}
+        inputs = {field.variable: to_json(ctx.variables.get(field.value_selector)) for field in self.config.variables}
         try:
             text = await ctx.resources.sandbox.render(self.config.template, inputs, ctx.limits.code_seconds, ctx.app)
         except NodeError as error:

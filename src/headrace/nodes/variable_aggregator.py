@@ -1,6 +1,6 @@
-"""variable-aggregator: the first of several variables that has a value, alone or by groups.
+"""variable-aggregator: outputs the first of several variables that exists, or the first of each group.
 
-Its outputs remember the variable they were picked from (`values.Variable`), through any number of aggregators.
+The outputs keep the origin of their value (`values.Variable`), through any number of aggregators.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class VariableAggregator(Node[VariableAggregatorConfig]):
 
 
 class OldVariableAssigner(VariableAggregator):
-    """The same under the name it had in the first file format."""
+    """The same node under its name in the first file format."""
 
     type = "variable-assigner"
     notes: ClassVar[str] = "the name of variable-aggregator in old files"
 
 
 def _first(ctx: Context, selectors: Sequence[Sequence[str]], inputs: dict[str, Value]) -> Variable | None:
-    """The first variable that exists (None is a value, too); noted among the inputs."""
+    """The first variable that exists (it may be None); it is added to the inputs."""
     for selector in selectors:
         if ctx.variables.find(selector)[0]:
             picked = ctx.variables.with_origin(tuple(selector), ctx.new_id)
