@@ -162,7 +162,7 @@ async def test_a_book_is_its_chapters_in_reading_order() -> None:
 @pytest.mark.parametrize(
     ("extension", "data", "why"),
     [
-        (".json", b'{"a":', "it is no JSON"),
+        (".json", b'{"a":', "it is not valid JSON"),
         (".json", b"[" * 100_000, "it nests too deeply"),
         (".yaml", b"a: [1, 2", "it is no YAML"),
         (".yaml", b"a: !!python/object/apply:os.system [ls]", "it is no YAML"),

@@ -228,7 +228,7 @@ def test_azure_has_a_header_of_its_own():
         ({}, "some/plugin/my-own", "MY_OWN_BASE_URL"),
         ({}, "demo", "--demo-model"),
         ({}, "", "no model is chosen"),
-        ({"OPENAI_API_KEY": "a\nb"}, "openai", "OPENAI_API_KEY holds characters"),
+        ({"OPENAI_API_KEY": "a\nb"}, "openai", "OPENAI_API_KEY has characters"),
         (
             {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "localhost:80"},
             "openai",

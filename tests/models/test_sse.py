@@ -44,7 +44,7 @@ def test_an_event_is_told_as_soon_as_its_line_ends():
 @pytest.mark.parametrize("stream", [b"data: {oops\n\n", b'data: {"a":1\n\n', b"data: <html>\n\n", b"data: {"])
 def test_an_event_that_is_no_json_is_told_with_its_text(stream: bytes):
     events = sse.Events()
-    with pytest.raises(Failure, match="no JSON"):
+    with pytest.raises(Failure, match="not valid JSON"):
         events.feed(stream) or events.end()
 
 

@@ -274,8 +274,8 @@ def test_whatever_comes_is_a_call_or_refused(deltas: list[Any], whole: bool):
     gathered = gathering.Calls()
     with suppress(TypeError):
         for delta in deltas:
-            gathered.take({"tool_calls": delta}, whole=whole)
-    made = gathered.made()
+            gathered.add({"tool_calls": delta}, whole=whole)
+    made = gathered.calls()
     assert all(call.id and (call.name or call.arguments) for call in made)
 
 

@@ -228,7 +228,7 @@ class KnowledgeClient:
         except orjson.JSONDecodeError:
             answer = None
         if not _is_object(answer):
-            raise Failure(f"{who} sent an answer that is no JSON object.", ERROR)
+            raise Failure(f"{who} sent a response that is not a JSON object.", ERROR)
         return answer
 
 

@@ -38,7 +38,7 @@ def json_text(data: bytes, budget: Budget) -> str:
     try:
         value: Any = json.loads(decode(data))
     except ValueError as error:
-        raise Unreadable(f"it is no JSON ({error})") from None
+        raise Unreadable(f"it is not valid JSON ({error})") from None
     encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
     return "".join(budget.text(piece) for piece in encoder.iterencode(value))
 

@@ -1,5 +1,4 @@
-"""Language models and speech: OpenAI's protocols as dozens of providers speak them, and a demo model that works
-offline."""
+"""Language models and speech: OpenAI's protocols as dozens of providers implement them, and an offline demo model."""
 
 from headrace.adapters.models.client import ModelClient
 from headrace.adapters.models.prices import load_prices

@@ -1,4 +1,4 @@
-"""Language models of every provider: `resources.Models` over HTTP."""
+"""Language models of every provider: implements `ports.services.Models` over HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.adapters.models import demo as demo_model
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
-from headrace.adapters.models.providers import NOT_INITIALIZED, configured, last_part, resolve
+from headrace.adapters.models.providers import NOT_INITIALIZED, Endpoint, configured, last_part, resolve
 from headrace.adapters.models.request import build, encode
 from headrace.adapters.models.response import Answer
 from headrace.errors import LoadError, NodeError, Problem
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from headrace.adapters.models.transport import Transport
 
 DEMO = "demo"
-_MAX_WAIT = 60.0  # seconds: a provider that asks for more is asked again all the same
+_MAX_WAIT = 60.0  # seconds, even if the provider asks for more
 _MAX_BACKOFF = 8.0
 
 
 class ModelClient:
-    """Models, reached with the credentials in `environ` (`<PROVIDER>_API_KEY`, `<PROVIDER>_BASE_URL`).
+    """Models, with the credentials in `environ` (`<PROVIDER>_API_KEY`, `<PROVIDER>_BASE_URL`).
 
-    `files` reads what prompts show; without it files are passed by URL. `demo`: the built-in demo model answers for
-    every provider that nothing is configured for, `demo_delay` seconds a word. `prices` adds to the price list
-    (`{model: {input, output}}`, see `prices`); where it is None, the file that HEADRACE_PRICES names does. Times in
-    seconds: `connect` to get a connection, `idle` between two pieces of an answer, `backoff` before the second try.
+    `files` reads the files of prompts; without it they are passed by URL. `demo`: the built-in demo model answers for
+    every provider that is not configured, with `demo_delay` seconds between words. `prices` adds to the price list
+    (`{model: {input, output}}`, see `prices`); if it is None, the file of HEADRACE_PRICES does. Times in seconds:
+    `connect` to get a connection, `idle` between two pieces of an answer, `backoff` before the second attempt.
     LoadError if the prices cannot be read.
     """
 
@@ -58,65 +58,68 @@ class ModelClient:
         self._tries = tries
         self._backoff = backoff
         self._transport: Transport | None = None
+        self._endpoints: dict[str, Endpoint | None] = {}
 
     def missing(self, provider: str) -> str | None:
-        """What to set so that this provider can be called, in words; None where nothing lacks."""
-        name = last_part(provider)
-        if self.is_demo(provider):
-            return None
-        if name == DEMO:
-            return "provider_not_initialize: the demo model serves only where it is asked for: start with --demo-model."
+        """See `Models.missing`."""
         try:
-            resolve(self._environ, name)
+            self._endpoint(provider)
         except NodeError as error:
             return str(error)
         return None
 
-    def is_demo(self, provider: str) -> bool:
-        """Whether the demo model answers for this provider."""
-        name = last_part(provider)
-        return self._demo and (name == DEMO or not configured(self._environ, name))
+    def _endpoint(self, provider: str) -> Endpoint | None:
+        """Where a provider is reached; None if the demo model answers for it. NodeError if it is not configured."""
+        if provider not in self._endpoints:
+            name = last_part(provider)
+            if self._demo and (name == DEMO or not configured(self._environ, name)):
+                self._endpoints[provider] = None
+            elif name == DEMO:
+                raise NodeError(
+                    "provider_not_initialize: the demo model is not enabled; start with --demo-model.", NOT_INITIALIZED
+                )
+            else:
+                self._endpoints[provider] = resolve(self._environ, name)
+        return self._endpoints[provider]
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        """See `resources.Models.chat`. A call is tried again (after 429, 5xx or a lost connection) as long as nothing
-        of the answer was told; closing the generator, or cancelling its reader, closes the connection at once."""
-        if self.is_demo(request.provider):
+        """See `Models.chat`. A call is retried (after 429, 5xx or a lost connection) unless part of the answer was
+        passed on; closing the generator, or cancelling its reader, closes the connection at once."""
+        endpoint = self._endpoint(request.provider)
+        if endpoint is None:
             async with aclosing(demo_model.answer(request, self._demo_delay)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
-        if missing := self.missing(request.provider):
-            raise NodeError(missing, NOT_INITIALIZED)
-        endpoint = resolve(self._environ, last_part(request.provider))
         name = endpoint.provider.name
         answer = Answer(request, self._prices.of(name, request.model))
         body = await build(request, endpoint.provider, self._files)
         url = endpoint.url(request.model, "completions" if request.mode == "completion" else "chat/completions")
-        told_schema = request.schema is not None and endpoint.provider.schema == "both"
+        schema_in_prompt = request.schema is not None and endpoint.provider.schema == "both"
         failures = 0
         while True:
             try:
                 async with self._open().post(name, url, endpoint.headers, encode(body)) as stream:
                     async for payloads in stream:
                         for payload in payloads:
-                            chunk = _taken(answer, payload, name)
+                            chunk = _chunk_of(answer, payload, name)
                             if chunk is not None:
                                 yield chunk
                         if answer.finished:
                             stream.hurry()
                     if not (answer.finished or stream.complete):
                         raise Failure(f"{name} broke off its answer.", CONNECTION, retry=True)
-                    if not (answer.finished or answer.begun):
+                    if not (answer.finished or answer.started):
                         raise Failure(f"{name} sent no answer.", CONNECTION, retry=True)
                 break
             except Failure as failure:
                 if answer.finished:
-                    break  # only the usage is lost, and that can be estimated
-                if not answer.told and _simplified(body, failure, told_schema):
+                    break  # only the usage is missing, which can be estimated
+                if not answer.passed_on and _simplified(body, failure, schema_in_prompt):
                     continue
                 failures += 1
-                if answer.told or not failure.retry or failures >= self._tries:
-                    raise failure.told(endpoint.secrets) from None
+                if answer.passed_on or not failure.retry or failures >= self._tries:
+                    raise failure.node_error(endpoint.secrets) from None
                 delay = self._delay(failures, failure)
             answer.restart()
             await asyncio.sleep(delay)
@@ -136,7 +139,7 @@ class ModelClient:
         return self._transport
 
     def _delay(self, failures: int, failure: Failure) -> float:
-        """Seconds until the next try: what the provider asks for, else twice as long each time, give or take half."""
+        """Seconds until the next attempt: as the provider asks, else exponential with jitter."""
         if failure.wait is not None:
             return min(failure.wait, _MAX_WAIT)
         return min(self._backoff * 2 ** (failures - 1), _MAX_BACKOFF) * random.uniform(0.5, 1.5)
@@ -148,24 +151,23 @@ def _own_prices(environ: Mapping[str, str], prices: Mapping[str, Any] | None) ->
     path = environ.get("HEADRACE_PRICES")
     try:
         return load_prices(path) if path else {}
-    except LoadError as error:  # each problem names the file, as one of several that a server is told of
+    except LoadError as error:  # the source is the setting, so the file is named in each problem
         raise LoadError("HEADRACE_PRICES", [Problem(f"{path}: {problem}") for problem in error.problems]) from error
 
 
-def _taken(answer: Answer, payload: Mapping[str, Any], name: str) -> ChatChunk | None:
-    """The next piece of an answer; what has not the shape of one at all is the provider's failure, not ours."""
+def _chunk_of(answer: Answer, payload: Mapping[str, Any], name: str) -> ChatChunk | None:
+    """The next piece of an answer. Failure if the event does not have the protocol's structure."""
     try:
-        return answer.take(payload)
+        return answer.add(payload)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise Failure(f"{name} sent an event that is not part of a chat response.", CONNECTION) from error
 
 
-def _simplified(body: dict[str, Any], failure: Failure, told_schema: bool) -> bool:
-    """Takes out of the body what the provider just refused to know, if the call can do without; False if it cannot.
-    The prompt tells the schema as well where `told_schema`."""
+def _simplified(body: dict[str, Any], failure: Failure, schema_in_prompt: bool) -> bool:
+    """Removes the field that the provider refused from the body, if the call works without it; False if not."""
     if failure.status not in (400, 422):
         return False
-    for name in ("stream_options", "response_format") if told_schema else ("stream_options",):
+    for name in ("stream_options", "response_format") if schema_in_prompt else ("stream_options",):
         if name in body and name in failure.message:
             del body[name]
             return True

@@ -1,7 +1,6 @@
-"""A model that is none: it answers offline, the same to the same prompt, and says so.
+"""The demo model: it works offline, always answers a prompt the same, and says that it is no real model.
 
-It stands in for providers without credentials where somebody asked for that (`--demo-model`), so that a workflow can be
-seen running before there is any key.
+With `--demo-model` it replaces providers without credentials, so that a workflow can run before there is any key.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import cast
 
 import orjson
 
-from headrace.adapters.models.schema_sample import fitting
+from headrace.adapters.models.schema_sample import sample
 from headrace.ports.services import ChatChunk, ChatRequest, ToolCall, Usage, estimate_tokens
 from headrace.values import Value
 
@@ -27,9 +26,9 @@ _PIECES = re.compile(f"\\s*[{_CJK}]|\\s*[^\\s{_CJK}]+|\\s+")
 
 
 async def answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk, None]:
-    """Streams the demo's answer word by word (Chinese, Japanese and Korean character by character), `delay` seconds
-    apart. Bound to a schema or to JSON it is the smallest object that fits; where there are tools, it asks for the
-    first one, with the smallest arguments that fit."""
+    """Streams an answer word by word (Chinese, Japanese and Korean character by character), `delay` seconds apart. For
+    a schema or JSON mode it is the smallest valid object; with tools it calls the first one, with the smallest valid
+    arguments."""
     since = time.perf_counter()
     calls = _calls(request)
     pieces = [] if calls else _PIECES.findall(_text(request))
@@ -55,17 +54,17 @@ async def answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk
 
 
 def _calls(request: ChatRequest) -> tuple[ToolCall, ...]:
-    """The call of the first tool; none once a tool has answered: the conversation has to end somewhere."""
+    """A call of the first tool; none after a tool's answer, so that the conversation ends."""
     if not request.tools or (request.messages and request.messages[-1].role == "tool"):
         return ()
     tool = request.tools[0]
-    return (ToolCall("call_demo", tool.name, json.dumps(fitting(tool.parameters), ensure_ascii=False)),)
+    return (ToolCall("call_demo", tool.name, json.dumps(sample(tool.parameters), ensure_ascii=False)),)
 
 
 def _text(request: ChatRequest) -> str:
-    schema = request.schema if request.schema is not None else _wanted(request.parameters)
+    schema = request.schema if request.schema is not None else _schema_of(request.parameters)
     if schema is not None:
-        return json.dumps(fitting(schema), ensure_ascii=False)
+        return json.dumps(sample(schema), ensure_ascii=False)
     user_texts = [message.text for message in request.messages if message.role == "user" and message.text]
     prompt = (user_texts or [message.text for message in request.messages if message.text] or [""])[-1].strip()
     quoted = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED] + "…"
@@ -80,8 +79,8 @@ def _text(request: ChatRequest) -> str:
     )
 
 
-def _wanted(parameters: Mapping[str, Value]) -> Mapping[str, Value] | None:
-    """The schema that completion parameters ask for; {"type": "object"} for JSON of any kind."""
+def _schema_of(parameters: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    """The schema of the completion parameters; an object with an `answer` for JSON mode; None for text."""
     format_type = parameters.get("response_format")
     if isinstance(format_type, Mapping):
         format_type = cast("Mapping[str, Value]", format_type).get("type")

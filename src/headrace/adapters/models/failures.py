@@ -1,4 +1,4 @@
-"""What a provider's refusal means: Dify's name for it, the words to show, and whether to try again."""
+"""Errors of providers: Dify's name for them, the message to show, and whether to retry."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RATE_LIMIT = "InvokeRateLimitError"
 AUTHORIZATION = "InvokeAuthorizationError"
 BAD_REQUEST = "InvokeBadRequestError"
 
-_SHOWN = 2000  # characters of a provider's words at most
+_SHOWN = 2000  # characters of a provider's message
 
 
 class Failure(Exception):
-    """A call failed. `retry`: another try may go better, after `wait` seconds where the provider said so;
-    `status` is the HTTP status, 0 where there was none."""
+    """A call failed. `retry`: another attempt may succeed, after `wait` seconds if the provider says so; `status`: the
+    HTTP status, 0 without a response."""
 
     def __init__(
         self, message: str, kind: str, *, retry: bool = False, wait: float | None = None, status: int = 0
@@ -35,8 +35,8 @@ class Failure(Exception):
         self.status = status
         super().__init__(message)
 
-    def told(self, secrets: Iterable[str]) -> NodeError:
-        """The error to show, with no secret in it even if the provider repeats one."""
+    def node_error(self, secrets: Iterable[str]) -> NodeError:
+        """The error to show, without the secrets, even if the provider repeats one."""
         return NodeError(scrub(self.message, secrets)[:_SHOWN], self.kind)
 
 
@@ -48,14 +48,14 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body: bytes) -> Failure:
-    """What an answer other than 200 means. `who` names the provider."""
+    """The failure of a response with a status other than 200. `who` names the provider."""
     location = headers.get("Location")
     if 300 <= status < 400 and location:
         return Failure(f"{who} redirects to {location}: set its base URL to that.", BAD_REQUEST, status=status)
     payload = _decoded(body)
     message = message_of(payload) or _plain(body)
     kind = kind_of(status)
-    # a quota that is used up does not come back within seconds
+    # a used-up quota does not recover within seconds
     spent = _code_of(payload) in ("insufficient_quota", "billing_hard_limit_reached")
     retry = (kind in (RATE_LIMIT, UNAVAILABLE)) and status != 501 and not spent
     return Failure(
@@ -68,7 +68,7 @@ def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body
 
 
 def kind_of(status: int) -> str:
-    """Dify's name for what an HTTP status says."""
+    """Dify's name for the error of an HTTP status."""
     if status in (401, 403):
         return AUTHORIZATION
     if status == 429:
@@ -77,8 +77,8 @@ def kind_of(status: int) -> str:
 
 
 def in_stream(payload: Mapping[str, Any]) -> Failure | None:
-    """The failure that an event of a stream tells, if it does. Providers put an error object where the next piece of
-    the answer would be."""
+    """The failure in an event of a stream, if there is one. Providers send an error object in place of the next piece
+    of the answer."""
     is_error = payload.get("object") == "error" or (payload.get("code") and "choices" not in payload)
     if not (payload.get("error") or is_error or _refused_by_minimax(payload)):
         return None
@@ -92,7 +92,7 @@ def in_stream(payload: Mapping[str, Any]) -> Failure | None:
 
 
 def _refused_by_minimax(payload: Mapping[str, Any]) -> bool:
-    """MiniMax answers 200 with `base_resp`, and a status that is not 0."""
+    """MiniMax responds 200 with `base_resp`, and a status other than 0."""
     base = payload.get("base_resp")
     return isinstance(base, dict) and bool(cast("dict[str, Any]", base).get("status_code"))
 
@@ -105,8 +105,8 @@ _CODES = (
 
 
 def message_of(payload: Any) -> str:
-    """The words in an error body, in any of the shapes that providers use; "" where there are none."""
-    if isinstance(payload, list) and payload:  # Gemini puts the object into a list, FastAPI lists what is wrong
+    """The message in an error body, in any of the forms that providers use; "" if there is none."""
+    if isinstance(payload, list) and payload:  # Gemini wraps the object in a list, FastAPI lists all errors
         return "; ".join(filter(None, map(message_of, cast("list[Any]", payload))))
     if isinstance(payload, str):
         return payload.strip()
@@ -120,7 +120,7 @@ def message_of(payload: Any) -> str:
 
 
 def _code_of(payload: Any) -> str:
-    """What an error body calls its error: its code, else its type."""
+    """The code in an error body, else the type."""
     if isinstance(payload, list) and payload:
         return _code_of(cast("list[Any]", payload)[0])
     if not isinstance(payload, dict):
@@ -139,13 +139,13 @@ def _decoded(body: bytes) -> Any:
 
 
 def _plain(body: bytes) -> str:
-    """A body that is no JSON, unless it is a page for a browser."""
+    """A body that is not JSON, unless it is an HTML page."""
     text = body.decode("utf-8", "replace").strip()
     return "" if text.startswith("<") else text[:500]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks to wait (RFC 9110, 10.2.3: a number or a date; OpenAI also tells milliseconds)."""
+    """Seconds that the provider asks to wait (RFC 9110, 10.2.3: a number or a date; OpenAI also sends milliseconds)."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)

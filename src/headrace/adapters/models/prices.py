@@ -1,12 +1,12 @@
-"""What models cost: a small table of list prices, and what a user adds to it.
+"""Prices of models: a small table of list prices, and the user's own.
 
-Prices change; where they matter, name a file of your own in HEADRACE_PRICES (JSON or YAML):
+Prices change; if they matter, set HEADRACE_PRICES to a file of your own (JSON or YAML):
 
-    gpt-4o: {input: 2.5, output: 10}                         # by model, whoever provides it
+    gpt-4o: {input: 2.5, output: 10}                         # by model, of any provider
     siliconflow/deepseek-ai/DeepSeek-V3: {input: 2, output: 8, currency: RMB}
     my-model: {input: 0.001, output: 0.002, per: 1000}       # per 1,000 tokens instead of per million
 
-A model that is in no table costs nothing.
+A model without a price costs nothing.
 """
 
 from __future__ import annotations
@@ -129,18 +129,18 @@ _LIST: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
     ),
 }
 _SAME = {"azure_openai": "openai", "google": "gemini"}
-# of `gpt-4o-2024-08-06`, `gpt-4-0613`, `qwen-max-latest`: what names a release, not another model
+# the part of `gpt-4o-2024-08-06`, `gpt-4-0613`, `qwen-max-latest` that names a release, not another model
 _RELEASE = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{4}(-preview)?|\d{6}|\d{8}|latest|preview)$")
 
 
 class Prices:
-    """The list prices, with a user's own before them."""
+    """The list prices, overridden by the user's."""
 
     def __init__(self, own: Mapping[str, Price] | None = None) -> None:
         self._own = own or {}
 
     def of(self, provider: str, model: str) -> Price:
-        """The price of a provider's model; nothing for an unknown one."""
+        """The price of a provider's model; 0 if it is unknown."""
         names = [model] if (base := _RELEASE.sub("", model)) == model else [model, base]
         for name in names:
             if price := self._own.get(f"{provider}/{name}") or self._own.get(name):
@@ -156,7 +156,7 @@ _FREE = Price()
 
 
 def load_prices(path: str) -> dict[str, Price]:
-    """A user's prices, from a JSON or YAML file. LoadError with every problem found in it."""
+    """Prices from a JSON or YAML file. LoadError with all its problems."""
     import yaml
 
     try:
@@ -170,7 +170,7 @@ def load_prices(path: str) -> dict[str, Price]:
 
 
 def parse_prices(table: Any, source: str = "prices") -> dict[str, Price]:
-    """A user's prices, from `{model: {input, output, currency?, per?}}`. LoadError with every problem found."""
+    """Prices from `{model: {input, output, currency?, per?}}`. LoadError with all its problems."""
     if not isinstance(table, Mapping):
         raise LoadError(source, [Problem("a table of prices is an object: model -> {input, output}")])
     prices: dict[str, Price] = {}

@@ -1,8 +1,8 @@
-"""Which providers speak the OpenAI chat protocol, where, with what peculiarities, and with whose key.
+"""Providers that implement OpenAI's chat protocol: their base URLs, peculiarities and credentials.
 
-A workflow names a provider as `openai` or `langgenius/openai/openai`: the last part counts. Credentials come from the
-environment: `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`, the name in upper case, anything but letters and digits as
-`_`. A provider that nobody here knows is taken to speak the protocol as soon as its base URL is set.
+A workflow names a provider as `openai` or `langgenius/openai/openai`: the last part is its name. Credentials come from
+the environment: `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`, with the name in upper case, and `_` for anything but
+letters and digits. A provider that is not in the table is assumed to implement the protocol if its base URL is set.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _AZURE_API_VERSION = "2024-10-21"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider and what is special about it.
+    """A provider and its peculiarities.
 
-    `base_url`: None where it must be set; `key`: it wants one; `aliases`: other prefixes of its environment variables,
-    as its own documentation has them; `media`: the types of file it takes besides text.
-    `schema`, how an answer is bound to a JSON schema: native (`response_format` does it), object (it knows JSON mode
-    only, so the prompt tells the schema) or both (the prompt tells it, and `response_format` where that is taken).
-    `thinking`, how thinking is switched: flag (`enable_thinking` as it is), object (`thinking: {type}`) or template
-    (also as an argument of the chat template, which is where inference servers look).
-    `stream_usage`: it knows `stream_options`; `user`: it takes the end user's name.
+    `base_url`: None if it must be set; `key`: it needs one; `aliases`: other prefixes of its environment variables,
+    from its own documentation; `media`: the types of files that it accepts.
+    `schema`, how an answer is bound to a JSON schema: native (by `response_format`), object (it has JSON mode only, so
+    the schema is in the prompt) or both (in the prompt, and in `response_format` unless that is refused).
+    `thinking`, how thinking is enabled: flag (`enable_thinking`), object (`thinking: {type}`) or template (also as an
+    argument of the chat template, for inference servers).
+    `stream_usage`: it accepts `stream_options`; `user`: it accepts the end user's name.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Provider:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The beginnings of its environment variables' names, its own first."""
+        """The prefixes of its environment variables, the main one first."""
         return (re.sub(r"[^A-Z0-9]", "_", self.name.upper()), *self.aliases)
 
 
@@ -130,12 +130,12 @@ FOREIGN: Mapping[str, str] = {
     "watsonx": "IBM watsonx",
     "oci": "Oracle Cloud",
 }
-"""Providers with a protocol of their own; one can be reached through a gateway that speaks OpenAI's."""
+"""Providers with another protocol, which need a gateway that implements OpenAI's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to send a request, and what must never be told of it (`secrets`)."""
+    """Where to send a request, and the `secrets` that no message may contain."""
 
     provider: Provider
     base_url: str
@@ -144,7 +144,7 @@ class Endpoint:
     api_version: str = _AZURE_API_VERSION
 
     def url(self, model: str, task: str) -> str:
-        """The address of `chat/completions` or `completions` (`task`) for a model."""
+        """The URL of a task, such as `chat/completions`, for a model."""
         if self.provider.name != "azure_openai" or self.base_url.endswith("/openai/v1"):
             return f"{self.base_url}/{task}"
         base = self.base_url.removesuffix("/openai")
@@ -154,19 +154,19 @@ class Endpoint:
 
 
 def last_part(provider: str) -> str:
-    """The name that counts of `langgenius/openai/openai`."""
+    """The name of a provider such as `langgenius/openai/openai`."""
     return provider.strip().rstrip("/").rsplit("/", 1)[-1]
 
 
 def provider_of(name: str) -> Provider:
-    """The provider of that name; one that is not in the table is reached at its base URL alone."""
+    """The provider of that name; one that is not in the table only has the base URL that is set."""
     return PROVIDERS.get(name) or Provider(name, key=False)
 
 
 def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
-    """The endpoint of a provider (the last part of its name), as the environment has it.
+    """The endpoint of a provider (by the last part of its name), from the environment.
 
-    NodeError with kind ProviderTokenNotInitError, naming the variable to set, where something lacks or is malformed.
+    NodeError with kind ProviderTokenNotInitError, which names the variable to set, if one is missing or malformed.
     """
     provider = provider_of(name)
     keys = [f"{prefix}_API_KEY" for prefix in provider.prefixes]
@@ -179,9 +179,9 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
     if not base and not provider.base_url:
         missing.insert(0, bases[0])
     if missing:
-        raise NodeError(_lacks(provider, missing), NOT_INITIALIZED)
+        raise NodeError(_not_configured(provider, missing), NOT_INITIALIZED)
     if not (key.isascii() and key.isprintable()):
-        raise NodeError(f"{key_name} holds characters that no API key has.", NOT_INITIALIZED)
+        raise NodeError(f"{key_name} has characters that no API key has.", NOT_INITIALIZED)
     headers = {
         "api-key" if name == "azure_openai" else "Authorization": key if name == "azure_openai" else f"Bearer {key}"
     }
@@ -195,29 +195,29 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
 
 
 def configured(environ: Mapping[str, str], name: str) -> bool:
-    """Whether somebody set anything for this provider: a local one may have a default and yet not be there."""
+    """Whether anything is set for this provider: a local one has a default URL, but may not be running."""
     prefixes = provider_of(name).prefixes
     return bool(_first(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
 
 
 def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
-    """(name, value) of the first that is set; an empty one is not."""
+    """(name, value) of the first variable that is set and not empty."""
     return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 
 
-def _lacks(provider: Provider, missing: list[str]) -> str:
+def _not_configured(provider: Provider, missing: list[str]) -> str:
     name = provider.name
     if not name:
         return "provider_not_initialize: no model is chosen: the model's `provider` is empty."
     if name in FOREIGN:
         return (
-            f"provider_not_initialize: {FOREIGN[name]} ('{name}') does not speak the OpenAI chat protocol. Put a "
-            f"gateway that does before it and set {missing[0]}, or choose another provider for this node."
+            f"provider_not_initialize: {FOREIGN[name]} ('{name}') does not implement the OpenAI chat protocol. Use "
+            f"a gateway that does and set {missing[0]}, or choose another provider for this node."
         )
     if name not in PROVIDERS:
         return (
-            f"provider_not_initialize: model provider '{name}' is not known here. If it speaks the OpenAI chat "
-            f"protocol, set {missing[0]} (and {missing[0].removesuffix('_BASE_URL')}_API_KEY) in the environment."
+            f"provider_not_initialize: model provider '{name}' is not known here. If it implements the OpenAI "
+            f"chat protocol, set {missing[0]} (and {missing[0].removesuffix('_BASE_URL')}_API_KEY) in the environment."
         )
     return (
         f"provider_not_initialize: model provider '{name}' is not configured. "
@@ -226,7 +226,7 @@ def _lacks(provider: Provider, missing: list[str]) -> str:
 
 
 def _address(provider: Provider, name: str, base: str) -> str:
-    """A base URL as somebody wrote it, made whole: `/v1` where it has no path, without the endpoint's own path."""
+    """A base URL as set, normalized: with `/v1` if it has no path, and without the endpoint's path."""
     try:
         parts = urlsplit(base)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and base.isprintable()
@@ -240,6 +240,6 @@ def _address(provider: Provider, name: str, base: str) -> str:
 
 
 def _hidden(base: str) -> tuple[str, ...]:
-    """Name and password in a base URL."""
+    """The credentials in a base URL."""
     user_info = base.partition("://")[2].partition("/")[0].rpartition("@")[0]
     return (user_info, user_info.partition(":")[2]) if user_info else ()

@@ -1,4 +1,4 @@
-"""What is sent: a request of ours as the body that a provider takes."""
+"""The body of a request, in the form that a provider accepts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from headrace.values import File, Value, to_json
 _MAX_FILE = 50 * 1024 * 1024  # bytes; no provider takes more in a request
 _SCHEMA_NAME = "llm_response"
 
-# What models call the same thing. The first one set wins.
+# Names of the same parameter. The first one that is set is used.
 _MAX_TOKENS = ("max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
 # OpenAI's reasoning models refuse `max_tokens`.
 _COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5)(\b|-)", re.IGNORECASE)
 _RENAMING = frozenset({"openai", "azure_openai", "openai_api_compatible"})
-# Parameters that say something to Dify and nothing to a provider.
+# Parameters for Dify, not for the provider.
 _DIFY_ONLY = frozenset({"json_schema", "response_format", "stop", "enable_stream", "thinking", "enable_thinking"})
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
 async def build(request: ChatRequest, provider: Provider, files: Files | None) -> dict[str, Any]:
-    """The JSON body of a streaming request. NodeError where a parameter is malformed or a file is gone."""
+    """The JSON body of a streaming request. NodeError if a parameter is malformed or a file no longer exists."""
     body: dict[str, Any] = {"model": request.model, "stream": True}
     if provider.stream_usage:
         body["stream_options"] = {"include_usage": True}
@@ -41,7 +41,7 @@ async def build(request: ChatRequest, provider: Provider, files: Files | None) -
         _bind(body, messages, request.schema, provider)
     if request.tools:
         if request.mode == "completion":
-            raise NodeError("A model in completion mode takes no tools.", "InvokeBadRequestError")
+            raise NodeError("A model in completion mode does not support tools.", "InvokeBadRequestError")
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.mode == "completion":
         body["prompt"] = "\n\n".join(message.text for message in messages if message.text)
@@ -53,13 +53,13 @@ async def build(request: ChatRequest, provider: Provider, files: Files | None) -
             if message_body["content"] or "tool_calls" in message_body or "tool_call_id" in message_body
         ]
     if not body.get("messages") and not body.get("prompt"):
-        raise NodeError(f"Nothing to send: {provider.name} takes none of the prompt's parts.", "InvokeBadRequestError")
+        raise NodeError(f"Nothing to send: {provider.name} accepts no part of the prompt.", "InvokeBadRequestError")
     return body
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Prompts may hold what UTF-8 cannot (half a surrogate pair) and parameters what orjson does
-    not take (integers over 64 bits): then plain JSON escapes serve."""
+    """The body as JSON. Prompts may have lone surrogates, and parameters integers over 64 bits: orjson refuses both, so
+    then Python's encoder writes the body."""
     try:
         return orjson.dumps(body)
     except TypeError:
@@ -87,13 +87,13 @@ def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
 
 
 def _words(stop: Value) -> list[str]:
-    """Stop words: a list, or one alone."""
+    """Stop words from a list or a single one."""
     words = cast("list[Any]", stop) if isinstance(stop, list) else [stop]
     return [word for word in words if isinstance(word, str) and word]
 
 
 def _response_format(parameters: Mapping[str, Value]) -> Value:
-    """`response_format` as the protocol has it, from Dify's: a word, and the schema as text beside it."""
+    """`response_format` of the protocol, from Dify's: a name, and the schema as text in another parameter."""
     format_name = parameters.get("response_format")
     if not isinstance(format_name, str):
         return format_name
@@ -102,7 +102,7 @@ def _response_format(parameters: Mapping[str, Value]) -> Value:
             return {"type": "json_schema", "json_schema": _named(_schema_of(parameters.get("json_schema")))}
         case "json" | "json_object":
             return {"type": "json_object"}
-        case "xml" | "text":  # Dify offers XML for some models and asks for it in the prompt
+        case "xml" | "text":  # for some models Dify offers XML, which the prompt asks for
             return None if format_name.lower() == "xml" else {"type": "text"}
         case _:
             return {"type": format_name}
@@ -112,17 +112,19 @@ def _schema_of(value: Value) -> Mapping[str, Value]:
     try:
         schema: Value = orjson.loads(value) if isinstance(value, str) else value
     except orjson.JSONDecodeError as error:
-        raise NodeError(f"completion parameter json_schema is no JSON: {error}", "InvokeBadRequestError") from error
+        raise NodeError(
+            f"completion parameter json_schema is not valid JSON: {error}", "InvokeBadRequestError"
+        ) from error
     if not isinstance(schema, Mapping) or not schema:
         raise NodeError(
-            "completion parameter response_format is json_schema, but json_schema holds no JSON object.",
+            "completion parameter response_format is json_schema, but json_schema is not a JSON object.",
             "InvokeBadRequestError",
         )
     return cast("Mapping[str, Value]", schema)
 
 
 def _named(schema: Mapping[str, Value]) -> Mapping[str, Value]:
-    """The schema in the wrapping that the protocol wants; it may have it already."""
+    """The schema, wrapped as the protocol requires if it is not yet."""
     return schema if isinstance(schema.get("schema"), Mapping) else {"name": _SCHEMA_NAME, "schema": schema}
 
 
@@ -144,7 +146,7 @@ def _think(body: dict[str, Any], parameters: Mapping[str, Value], provider: Prov
 
 
 def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Value], provider: Provider) -> None:
-    """Binds the answer to a schema, as far as the provider can; what it may not know, the prompt says too."""
+    """Binds the answer to a schema as far as the provider supports it; otherwise the prompt states it as well."""
     shown = cast("Mapping[str, Value]", to_json(dict(schema)))
     native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": shown}}
     body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
@@ -173,7 +175,7 @@ def _tool(tool: FunctionTool) -> dict[str, Any]:
 
 
 async def _message(message: Message, provider: Provider, files: Files | None) -> dict[str, Any]:
-    """A message with its files; those of a kind that the provider does not take are left out, as Dify does."""
+    """A message with its files; types of files that the provider does not accept are left out, as in Dify."""
     parts = [
         part
         for file in message.files
@@ -214,7 +216,7 @@ async def _part(file: File, detail: str, files: Files | None) -> dict[str, Any] 
 
 
 async def _data_url(file: File, files: Files | None) -> str:
-    """The file in the request itself: a provider cannot fetch from a private network, and some never fetch."""
+    """The file inside the request: providers cannot fetch from a private network, and some never fetch."""
     if files is None:
         return file.remote_url or file.url or ""
     data = await files.read(file, _MAX_FILE)
@@ -222,7 +224,7 @@ async def _data_url(file: File, files: Files | None) -> str:
 
 
 def _sniffed(data: bytes, kind: str) -> str:
-    """The MIME type of a file that came without one."""
+    """The MIME type of a file without a declared one."""
     for start, mime in _MAGIC:
         if data.startswith(start):
             return mime

@@ -1,4 +1,4 @@
-"""What comes back: the events of a provider's stream, folded into pieces of an answer and what they cost."""
+"""The response: the events of a provider's stream as pieces of an answer, and its usage."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from headrace.ports.services import MOST_TOKENS, ChatChunk, ChatRequest, Usage, 
 
 
 class Answer:
-    """One answer as it grows. `finished`: the provider said why it ended; `begun`: something of it has come; `told`:
-    some of that was handed on, so it cannot be asked for again."""
+    """One answer as it arrives. `finished`: there is a finish reason; `started`: some of it has arrived; `passed_on`:
+    some text was passed on, so the call cannot be retried."""
 
     __slots__ = (
         "_calls",
@@ -25,7 +25,7 @@ class Answer:
         "_request",
         "_since",
         "_text",
-        "_told",
+        "_texts",
         "_usage",
         "finish_reason",
     )
@@ -36,7 +36,7 @@ class Answer:
         self._price = price
         self._first: float | None = None
         self._usage: Mapping[str, Any] | None = None
-        self._told: list[str] = []
+        self._texts: list[str] = []
         self._calls = Calls()
         self._text, self._reasoning = Mending(), Mending()
         self.finish_reason: str | None = None
@@ -46,21 +46,21 @@ class Answer:
         return self.finish_reason is not None
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         return self._first is not None
 
     @property
-    def told(self) -> bool:
-        return bool(self._told)
+    def passed_on(self) -> bool:
+        return bool(self._texts)
 
     def restart(self) -> None:
-        """It is asked for again: what came of its tool calls is forgotten."""
+        """The call is retried: parts of tool calls are dropped."""
         self._calls = Calls()
         self._text, self._reasoning = Mending(), Mending()
         self._first = None
 
-    def take(self, payload: Mapping[str, Any]) -> ChatChunk | None:
-        """One event of the stream, or a whole answer. Failure where it tells of an error."""
+    def add(self, payload: Mapping[str, Any]) -> ChatChunk | None:
+        """Adds an event of the stream, or a whole response. Failure if it is an error."""
         choices = payload.get("choices")
         if usage := payload.get("usage"):
             self._usage = usage
@@ -70,7 +70,7 @@ class Answer:
             return None
         choice: Mapping[str, Any] = choices[0]
         if choice.get("index"):
-            return None  # of several answers (`n`) the first is taken
+            return None  # of several answers (`n`), only the first is used
         delta: Mapping[str, Any] | None = choice.get("delta") or choice.get("message")
         if delta is None:
             text, reasoning = choice.get("text") or "", ""
@@ -79,7 +79,7 @@ class Answer:
                 self._call(delta, whole="delta" not in choice)
             text, reasoning = delta.get("content") or "", delta.get("reasoning_content") or delta.get("reasoning") or ""
             if text.__class__ is not str or reasoning.__class__ is not str:
-                text, reasoning = _told(text, reasoning)
+                text, reasoning = _texts_of(text, reasoning)
             if not text and not reasoning:
                 text = str(delta.get("refusal") or "")
         text, reasoning = self._text.feed(text), self._reasoning.feed(reasoning)
@@ -89,33 +89,32 @@ class Answer:
             if failure := in_stream(payload):
                 raise failure
             return None
-        self._begin()
-        self._told.append(text)
+        self._start()
+        self._texts.append(text)
         if reasoning:
-            self._told.append(reasoning)
+            self._texts.append(reasoning)
         return ChatChunk(text, reasoning)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         if self._first is None:
             self._first = time.perf_counter()
 
     def _call(self, delta: Mapping[str, Any], *, whole: bool) -> None:
-        self._calls.take(delta, whole=whole)
+        self._calls.add(delta, whole=whole)
         if self._calls:
-            self._begin()
+            self._start()
 
     def last(self) -> ChatChunk:
-        """Why the answer ended, the tools it asks for, and what it used: as the provider counts it, else by
-        estimate."""
+        """The last piece: finish reason, tool calls, and usage as reported or else estimated."""
         end = time.perf_counter()
         reported = self._usage or {}
         prompt, completion = _count(reported, "prompt_tokens"), _count(reported, "completion_tokens")
-        calls = self._calls.made()
+        calls = self._calls.calls()
         if prompt is None:
             prompt = sum(estimate_tokens(message.text) for message in self._request.messages)
             prompt += sum(estimate_tokens(f"{tool.description}{tool.parameters}") for tool in self._request.tools)
         if completion is None:
-            completion = estimate_tokens("".join(self._told))
+            completion = estimate_tokens("".join(self._texts))
             completion += sum(estimate_tokens(call.name + call.arguments) for call in calls)
         usage = Usage(
             prompt,
@@ -132,16 +131,16 @@ class Answer:
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    """A count of the provider's, as far as a client's or a database's integer holds it; None where it is not a number
-    of tokens: negative, text, NaN."""
+    """A reported count, clamped to what clients' and databases' integers hold; None if it is not a valid count:
+    negative, text, NaN."""
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
     return int(min(value, MOST_TOKENS))
 
 
-def _told(content: Any, reasoning: Any) -> tuple[str, str]:
-    """(text, reasoning) of content that comes in parts: text, and thinking which again has parts."""
+def _texts_of(content: Any, reasoning: Any) -> tuple[str, str]:
+    """(text, reasoning) of content in parts: text, and thinking, which again has parts."""
     if not isinstance(content, list):
         return _joined(content), _joined(reasoning)
     text, thought = "", _joined(reasoning)

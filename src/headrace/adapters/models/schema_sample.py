@@ -1,4 +1,4 @@
-"""Small values that a JSON schema allows: what the demo model answers where an answer is bound to one."""
+"""Small values that are valid for a JSON schema: the demo model's structured answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, cast
 from headrace.errors import NodeError
 from headrace.values import Value
 
-_DEEP = 8  # levels that are filled in whole; below, only what is required
+_DEEP = 8  # levels with all properties; below, only with required ones
 _DEEPEST = 32
-_MOST = 1000  # values in all; a schema that refers to itself could go on for ever
-_LONGEST = 10_000  # characters of a text
+_MOST = 1000  # values in all, because a schema may refer to itself
+_LONGEST = 10_000  # characters of a string
 
 _FORMATS = {
     "date": "2025-01-01",
@@ -25,28 +25,28 @@ _FORMATS = {
 }
 
 
-def fitting(schema: Mapping[str, Any]) -> Value:
-    """A small value that the schema allows, the same every time. NodeError where the schema is malformed."""
+def sample(schema: Mapping[str, Any]) -> Value:
+    """A small valid value, always the same. NodeError if the schema is malformed."""
     try:
-        return _Maker(schema).make(schema, "answer", 0)
+        return _Sampler(schema).make(schema, "answer", 0)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise NodeError(f"The JSON schema for the answer is malformed: {error}", "InvokeBadRequestError") from error
 
 
-class _Maker:
+class _Sampler:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._made = 0
+        self._count = 0
 
     def make(self, node: Any, name: str, depth: int) -> Value:
         """A value for a part of the schema; `name` is the property it is for."""
-        self._made += 1
-        if not isinstance(node, Mapping) or depth > _DEEPEST or self._made > _MOST:
+        self._count += 1
+        if not isinstance(node, Mapping) or depth > _DEEPEST or self._count > _MOST:
             return None
         schema = _resolved(cast("Mapping[str, Any]", node), self._root)
-        for certain in ("const", "default"):
-            if certain in schema:
-                return schema[certain]
+        for fixed in ("const", "default"):
+            if fixed in schema:
+                return schema[fixed]
         for listed in ("enum", "examples"):
             if choices := schema.get(listed):
                 return choices[0]
@@ -75,10 +75,10 @@ class _Maker:
     def _object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Value]:
         properties: Mapping[str, Any] = schema.get("properties") or {}
         required: Sequence[str] = schema.get("required") or ()
-        whole = depth < _DEEP and self._made < _MOST // 2
+        whole = depth < _DEEP and self._count < _MOST // 2
         names = properties if whole else [name for name in properties if name in required]
-        sample = {name: self.make(properties[name], name, depth + 1) for name in names}
-        return sample | {name: f"demo {name}" for name in required if name not in sample}
+        fields = {name: self.make(properties[name], name, depth + 1) for name in names}
+        return fields | {name: f"demo {name}" for name in required if name not in fields}
 
 
 def _text(schema: Mapping[str, Any], name: str) -> str:
@@ -102,7 +102,7 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema with its `$ref` (within the document) and `allOf` put in."""
+    """The schema with its `$ref` (within the document) and `allOf` resolved."""
     resolved: Mapping[str, Any] = schema
     for _ in range(_DEEPEST):
         reference = resolved.get("$ref")

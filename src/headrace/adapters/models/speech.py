@@ -1,4 +1,4 @@
-"""Speech through a provider's own API: OpenAI's `/audio/transcriptions` and `/audio/speech`, `resources.Speech`."""
+"""Speech through OpenAI's `/audio/transcriptions` and `/audio/speech`: implements `ports.services.Speech`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEECH_MODEL = "tts-1"
 VOICE = "alloy"
 
 _DEFAULTS = ("openai", "openai_api_compatible")
-_PIECE = 4096  # characters that OpenAI speaks at once
+_PIECE = 4096  # characters; OpenAI's limit for one request
 _MOST_PIECES = 32
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer
 _MP3 = "audio/mpeg"
@@ -31,11 +31,11 @@ _SENTENCE_END = re.compile(r"[\n。！？；]|[.!?;]\s")
 
 
 class SpeechClient:
-    """Speech, with the credentials in `environ` that `ModelClient` takes too.
+    """Speech, with the same credentials in `environ` as `ModelClient`.
 
-    `provider` is asked where a call names none; "" is openai or else openai_api_compatible, whichever has credentials.
-    `transcription_model` and `speech_model` likewise, for what that provider calls its models. Times in seconds:
-    `connect` to get a connection, `idle` until an answer begins and between two pieces of it.
+    `provider`, `transcription_model` and `speech_model` are the defaults; if `provider` is "", the default is openai or
+    openai_api_compatible, whichever has credentials. Times in seconds: `connect` to get a connection, `idle` until a
+    response begins and between two pieces of it.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SpeechClient:
         self._transport: Transport | None = None
 
     def missing(self, provider: str = "") -> str | None:
-        """What to set so that speech can be had of this provider, or of the default one; None where nothing lacks."""
+        """A message that says which setting of this or the default provider is missing; None if none is."""
         try:
             self._endpoint(provider)
         except NodeError as error:
@@ -67,7 +67,7 @@ class SpeechClient:
     async def transcribe(
         self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
     ) -> str:
-        """See `resources.Speech.transcribe`."""
+        """See `Speech.transcribe`."""
         endpoint = self._endpoint(provider)
         transport = self._open()
         from aiohttp import FormData
@@ -77,7 +77,7 @@ class SpeechClient:
         form.add_field("response_format", "json")
         mime_type = mime_type.partition(";")[0].strip().lower()
         mime_type = mime_type if _MIME_TYPE.fullmatch(mime_type) else _MP3
-        if not extension_of(filename):  # by which providers tell the format
+        if not extension_of(filename):  # by which providers detect the format
             filename = f"audio.{_ending(mime_type)}"
         form.add_field("file", audio, filename=filename, content_type=mime_type)
         name = endpoint.provider.name
@@ -86,11 +86,10 @@ class SpeechClient:
             raw, _ = await transport.whole("POST", name, url, endpoint.headers, form, max_size=_LARGEST)
             return _words(raw, name)
         except Failure as failure:
-            raise failure.told(endpoint.secrets) from None
+            raise failure.node_error(endpoint.secrets) from None
 
     async def speak(self, text: str, *, voice: str = "", provider: str = "", model: str = "") -> tuple[bytes, str]:
-        """See `resources.Speech.speak`. A long text is spoken in pieces, cut between sentences; MP3s may be put one
-        after another."""
+        """See `Speech.speak`. A long text is spoken in pieces, cut between sentences; MP3 files may be concatenated."""
         endpoint = self._endpoint(provider)
         pieces = _pieces(text)
         if not pieces:
@@ -111,7 +110,7 @@ class SpeechClient:
                 mime_type = _audio(raw, media_type, name)
                 spoken.append(raw)
         except Failure as failure:
-            raise failure.told(endpoint.secrets) from None
+            raise failure.node_error(endpoint.secrets) from None
         return b"".join(spoken), mime_type
 
     async def aclose(self) -> None:
@@ -127,7 +126,7 @@ class SpeechClient:
         if not name:
             raise NodeError(
                 "provider_not_initialize: speech has no provider. Set OPENAI_API_KEY, or for a server "
-                "that speaks OpenAI's audio protocol OPENAI_API_COMPATIBLE_BASE_URL, in the environment.",
+                "with OpenAI's audio protocol OPENAI_API_COMPATIBLE_BASE_URL, in the environment.",
                 NOT_INITIALIZED,
             )
         return resolve(self._environ, name)
@@ -141,7 +140,7 @@ class SpeechClient:
 
 
 def _ending(mime_type: str) -> str:
-    """The usual ending of an audio file's name: for nearly all formats the MIME type has it."""
+    """The usual extension of an audio file: nearly always the MIME type's subtype."""
     subtype = mime_type.rpartition("/")[2].removeprefix("x-")
     return "mp3" if subtype == "mpeg" else subtype
 
@@ -158,7 +157,7 @@ def _words(raw: bytes, who: str) -> str:
 
 
 def _audio(raw: bytes, content_type: str, who: str) -> str:
-    """The MIME type of what was spoken; Failure where it is not audio."""
+    """The MIME type of the speech; Failure if it is not audio."""
     if content_type == "application/json" or not raw:
         try:
             message = message_of(orjson.loads(raw))
@@ -169,7 +168,7 @@ def _audio(raw: bytes, content_type: str, who: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """The text in pieces short enough to be spoken, cut after a sentence where there is one, else at a space."""
+    """The text in pieces within the limit, cut after a sentence if possible, else at a space."""
     pieces: list[str] = []
     rest = text.strip()
     while len(rest) > _PIECE:

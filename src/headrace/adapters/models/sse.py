@@ -1,7 +1,7 @@
 """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as model providers send them.
 
-Every event is a JSON object in `data:`. What is met besides the standard, and taken: a JSON object without `data:`,
-events divided by a single newline, a JSON object over several data lines.
+Every event is a JSON object in `data:`. Some providers deviate from the standard, which is accepted: a JSON object
+without `data:`, events separated by a single newline, a JSON object over several data lines.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any, cast
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.content.python_json import load_json
 
-MAX_EVENT = 16 * 1024 * 1024  # bytes; an image in an answer may well take some
+MAX_EVENT = 16 * 1024 * 1024  # bytes; answers may contain images
 _SHOWN = 200
 
 
 class Events:
-    """Bytes in, cut anywhere; JSON objects out. `done`: the provider said [DONE]."""
+    """Parses bytes, split anywhere, into JSON objects. `done`: the provider sent [DONE]."""
 
     __slots__ = ("_cut", "_held", "_held_size", "_partial", "_size", "done")
 
     def __init__(self) -> None:
         self.done = False
-        self._partial: list[bytes] = []  # of a line whose end has not come
+        self._partial: list[bytes] = []  # a line whose end has not arrived
         self._size = 0
-        self._cut = False  # a carriage return ended the last chunk: a newline may belong to it
-        self._held: list[bytes] = []  # data lines that are no JSON by themselves
+        self._cut = False  # the last chunk ended with a carriage return: a newline may follow
+        self._held: list[bytes] = []  # data lines that are not JSON by themselves
         self._held_size = 0
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
-        """The events that are whole now. Failure if one is malformed or too large."""
+        """The events that are complete now. Failure if one is malformed or too large."""
         if b"\r" in chunk or self._cut:
             chunk = self._newlines(chunk)
         if b"\n" not in chunk:
@@ -55,7 +55,7 @@ class Events:
         return events
 
     def end(self) -> list[dict[str, Any]]:
-        """What the last bytes add up to, where no newline follows them."""
+        """The rest, if no newline follows it."""
         events = self.feed(b"\n") if self._partial else []
         if self._held:
             self._join(events)
@@ -101,7 +101,7 @@ class Events:
             events.append(cast("dict[str, Any]", value))
 
     def _hold(self, data: bytes) -> None:
-        """Keeps a data line until the event's others have come."""
+        """Keeps a data line until the event's others have arrived."""
         self._held.append(data)
         self._held_size += len(data)
         if self._held_size > MAX_EVENT:
@@ -115,7 +115,7 @@ class Events:
             value: Any = load_json(data, mended=False)
         except JSONDecodeError:
             shown = data[:_SHOWN].decode("utf-8", "replace").strip()
-            raise Failure(f"The provider sent an event that is no JSON: {shown}", CONNECTION) from None
+            raise Failure(f"The provider sent an event that is not valid JSON: {shown}", CONNECTION) from None
         if isinstance(value, dict):
             events.append(cast("dict[str, Any]", value))
 

@@ -1,12 +1,12 @@
-"""Calls of tools, gathered from the pieces in which they are streamed.
+"""Tool calls, assembled from the pieces in which they are streamed.
 
-A piece has an `index` that tells which call it belongs to, an `id` and a name mostly only where the call begins, and
-some of the text of its arguments. Providers take liberties with all of these; what is met, and understood:
+A piece has the `index` of its call, an `id` and a name (usually only in the call's first piece), and a part of the text
+of its arguments. Providers deviate from this in several ways, all of which are understood:
 
     no index, or 0 for every call        a piece with another id and a name begins a call
-    neither an index nor an id           another name does, or the same one after complete arguments
-    no id, or an empty one               the call gets one made up from its place
-    a new id with every piece            counts only where a name comes with it
+    neither an index nor an id           another name begins one, or the same name after complete arguments
+    no id, or an empty one               the call gets one from its position
+    a new id with every piece            is ignored without a name
     the name repeated with every piece   it is the same name, not more of it
     arguments as an object               they are its JSON text
     `function_call`                      the one call of the protocol before tools
@@ -24,7 +24,7 @@ from headrace.content.surrogates import mend_text
 from headrace.ports.services import ToolCall
 
 MAX_SIZE = 16 * 1024 * 1024  # characters of all calls of an answer
-_PIECE = 16  # what a piece counts at least, so that empty ones without end come to one
+_PIECE = 16  # added for every piece, so that a stream of empty pieces ends, too
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Call:
 
 
 class Calls:
-    """The calls of one answer as they grow."""
+    """The calls of one answer as they arrive."""
 
     __slots__ = ("_at", "_calls", "_size")
 
@@ -61,9 +61,9 @@ class Calls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def take(self, delta: Mapping[str, Any], *, whole: bool = False) -> None:
-        """The calls in a piece of an answer, or in a `whole` one: there every entry is a call of its own. TypeError
-        where they have not the shape of calls; Failure if they grow too large."""
+    def add(self, delta: Mapping[str, Any], *, whole: bool = False) -> None:
+        """Adds the calls in a piece of an answer, or in a `whole` one, where every entry is a call of its own.
+        TypeError if they do not have the structure of calls; Failure if they grow too large."""
         entries: Any = delta.get("tool_calls")
         if not entries and (old := delta.get("function_call")):
             entries = [{"index": 0, "function": old}]
@@ -77,8 +77,8 @@ class Calls:
             elif entry is not None:
                 raise TypeError("a tool call is not an object")
 
-    def made(self) -> tuple[ToolCall, ...]:
-        """The calls, in the order in which they began; such as hold nothing at all are left out."""
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The calls, in the order of their first pieces, without empty ones."""
         return tuple(
             ToolCall(call.id or f"call_{place}", call.name, call.text)
             for place, call in enumerate(self._calls)
@@ -98,7 +98,7 @@ class Calls:
         if self._size > MAX_SIZE:
             raise Failure(f"The provider sent tool calls of more than {MAX_SIZE} characters.", CONNECTION)
         index = entry.get("index")
-        call = None if whole else self._going_on(index if isinstance(index, int) else None, identity, name)
+        call = None if whole else self._continued(index if isinstance(index, int) else None, identity, name)
         if call is None:
             call = _Call()
             self._calls.append(call)
@@ -109,8 +109,8 @@ class Calls:
             call.name += name
         call.arguments.append(arguments)
 
-    def _going_on(self, index: int | None, identity: str, name: str) -> _Call | None:
-        """The call that a piece belongs to; None where it begins one."""
+    def _continued(self, index: int | None, identity: str, name: str) -> _Call | None:
+        """The call that a piece belongs to; None if it begins one."""
         call = self._at.get(index) if index is not None else self._calls[-1] if self._calls else None
         if call is None or not name or not call.name:
             return call
@@ -138,4 +138,4 @@ def _arguments(value: Any) -> str:
         case dict():
             return json.dumps(value, ensure_ascii=False)
         case _:
-            raise TypeError("a tool call's arguments are no text")
+            raise TypeError("a tool call's arguments are not text")

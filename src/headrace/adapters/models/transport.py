@@ -1,6 +1,6 @@
-"""HTTP to model providers: one pool of connections, streams of events, and every way a call can fail.
+"""HTTP to model providers: a pool of connections, streams of events, and the errors of calls.
 
-Imported on the first call only: aiohttp takes a tenth of a second to load.
+Imported on the first call only, because aiohttp takes a tenth of a second to load.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from headrace.content.python_json import load_json
 
 _ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 _ERROR_SECONDS = 10
-_WHOLE_BODY = 32 * 1024 * 1024  # bytes of an answer that does not come as a stream
-_AFTER_END = 5  # seconds: how long a provider may take to add the usage to an answer that has ended
-_DRAIN = 0.05  # seconds: how long the end of a stream may take, for the connection to be kept
+_WHOLE_BODY = 32 * 1024 * 1024  # bytes of a response that is not a stream
+_AFTER_END = 5  # seconds to wait for the usage after the end of an answer
+_DRAIN = 0.05  # seconds to wait for the end of a stream, so that the connection can be reused
 
 
 class Transport:
@@ -46,7 +46,7 @@ class Transport:
         )
 
     def post(self, who: str, url: str, headers: Mapping[str, str], body: bytes) -> Stream:
-        """Sends a JSON body; entered, it is the stream of the answer's events. `who` names the provider in errors."""
+        """Sends a JSON body; enter it for the stream of events. `who` names the provider in errors."""
         request_headers = {
             **headers,
             "Content-Type": "application/json",
@@ -55,7 +55,7 @@ class Transport:
         return self._send("POST", who, url, request_headers, body)
 
     def get(self, who: str, url: str, headers: Mapping[str, str]) -> Stream:
-        """Asks for what is there; entered, it is the answer."""
+        """Sends a GET request; enter it for the response."""
         return self._send("GET", who, url, headers, None)
 
     async def whole(
@@ -68,7 +68,7 @@ class Transport:
         *,
         max_size: int,
     ) -> tuple[bytes, str]:
-        """(body, content type) of a response that is not a stream. Failure where the call fails, or it is larger
+        """(body, content type) of a response that is not a stream. Failure if the call fails, or the body is larger
         than `max_size` bytes."""
         async with self._send(method, who, url, headers, body) as stream:
             return await stream.whole(max_size)
@@ -85,7 +85,7 @@ class Transport:
         await self._session.close()
 
     def _proxy(self, url: str) -> str | None:
-        """The proxy that the environment names for an address; none for this machine's own."""
+        """The proxy of the environment for a URL; none for this machine."""
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
         host = parts.hostname or ""
@@ -102,14 +102,14 @@ def _is_local(host: str) -> bool:
 
 
 def _bypassed(host: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY names the host: itself, a domain it is in, or `*`."""
+    """Whether NO_PROXY has the host, one of its domains, or `*`."""
     names = [name.strip().lstrip(".").partition(":")[0].lower() for name in no_proxy.split(",") if name.strip()]
     return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
 
 
 class Stream:
-    """The events of one answer, in batches as they arrive. Leaving the block closes the connection at once, unless the
-    answer has been read to its end. Failure where the call fails."""
+    """The events of one response, in batches as they arrive. Leaving the block closes the connection at once, unless
+    the response was read to its end. Failure if the call fails."""
 
     def __init__(self, who: str, host: str, request: Awaitable[aiohttp.ClientResponse], idle: float) -> None:
         self._who = who
@@ -120,7 +120,7 @@ class Stream:
         self._response: aiohttp.ClientResponse | None = None
         self._ended = False
         self._patience: float | None = None
-        self._dripping: float | None = None  # since when half a line has been there, of a stream
+        self._dripping: float | None = None  # since when a line of the stream has been incomplete
 
     async def __aenter__(self) -> Stream:
         try:
@@ -146,16 +146,16 @@ class Stream:
 
     @property
     def complete(self) -> bool:
-        """The provider marked the end: the stream was not just cut off."""
+        """The provider marked the end, so the stream was not cut off."""
         return self._events.done
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The answer's, whatever the case of their names; none before it came."""
+        """The response's headers, case-insensitive; none before it arrived."""
         return self._response.headers if self._response is not None else {}
 
     def close(self) -> None:
-        """Gives the connection back if all was read, else closes it."""
+        """Returns the connection to the pool if all was read, else closes it."""
         if self._response is not None:
             if self._response.content.is_eof():
                 self._response.release()
@@ -163,14 +163,14 @@ class Stream:
                 self._response.close()
 
     def hurry(self) -> None:
-        """The answer is over: what follows (its usage) is not waited for long."""
+        """The answer has ended: the rest (its usage) gets little time."""
         self._patience = _AFTER_END
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> list[dict[str, Any]]:
-        """The next events, as many as have come; an empty list where none is whole yet."""
+        """The events that have arrived; an empty list if none is complete yet."""
         response = self._response
         if response is None or self._ended or self._events.done:
             raise StopAsyncIteration
@@ -194,13 +194,13 @@ class Stream:
         if self._patience is not None:
             async with asyncio.timeout(self._patience):
                 return await response.content.readany()
-        if self._dripping is not None:  # a byte now and then is no progress
+        if self._dripping is not None:  # single bytes do not count as progress
             async with asyncio.timeout_at(self._dripping + self._idle):
                 return await response.content.readany()
         return await response.content.readany()
 
     async def _whole(self, response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
-        """An answer in one piece, from a provider that does not stream (or calls its stream JSON)."""
+        """A response in one piece, from a provider that does not stream (or labels its stream as JSON)."""
         body = await _read_up_to(response, _WHOLE_BODY, self._idle)
         if body.lstrip()[:5] == b"data:":
             return self._events.feed(body) + self._events.end()
@@ -209,7 +209,7 @@ class Stream:
         except JSONDecodeError:
             payload = None
         if not isinstance(payload, dict):
-            raise Failure(f"{self._who} sent an answer that is no JSON object.", CONNECTION)
+            raise Failure(f"{self._who} sent a response that is not a JSON object.", CONNECTION)
         self._events.done = True
         return [cast("dict[str, Any]", payload)]
 
@@ -222,7 +222,7 @@ class Stream:
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from None
         if len(body) > max_size:
-            raise Failure(f"{self._who} sent an answer of more than {max_size} bytes.", CONNECTION)
+            raise Failure(f"{self._who} sent a response of more than {max_size} bytes.", CONNECTION)
         return body, response.content_type
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Failure:
@@ -234,7 +234,7 @@ class Stream:
         return refused(self._who, response.status, response.reason or "", response.headers, body)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        """Reads the end of the body, which mostly has come with the last event: the connection can be used again."""
+        """Reads the end of the body (usually it came with the last event), so that the connection can be reused."""
         try:
             async with asyncio.timeout(_DRAIN):
                 while not response.content.at_eof():
@@ -243,7 +243,7 @@ class Stream:
             return
 
     def _failure(self, error: Exception) -> Failure:
-        """What went wrong on the way, in words that hold no header and no address but the host's."""
+        """The failure, with a message that has no headers, and of the URL only the host."""
         who = f"{self._who} ({self._host})"
         match error:
             case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
@@ -258,14 +258,14 @@ class Stream:
             case TimeoutError():
                 return Failure(f"{who} sent nothing for {self._idle:g} seconds.", CONNECTION)
             case aiohttp.InvalidURL() | ValueError():
-                return Failure(f"{who}: the request cannot be made: its base URL or key is malformed.", CONNECTION)
+                return Failure(f"{who}: the request cannot be sent: the base URL or key is malformed.", CONNECTION)
             case _:
                 return Failure(f"{who} closed the connection before the answer was complete.", CONNECTION, retry=True)
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, size: int, seconds: float) -> bytes:
-    """The body, or as much of it as `size` bytes. TimeoutError where it takes more than `seconds` and what its length
-    allows (`pace`)."""
+    """The body, up to `size` bytes. TimeoutError if it takes longer than `seconds` plus what its size allows
+    (`body_timeout`)."""
     body = bytearray()
     since = asyncio.get_running_loop().time()
     async with asyncio.timeout_at(last_moment(since, seconds, 0)) as timer:

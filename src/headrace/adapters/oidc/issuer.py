@@ -180,7 +180,7 @@ class Issuer:
         except orjson.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise HeadraceError(f"{url} is no JSON object")
+            raise HeadraceError(f"{url} is not a JSON object")
         return cast("dict[str, Any]", answer), seconds
 
     def _problem(self, url: str, *, keys: bool = False) -> str:

@@ -86,7 +86,7 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
             parse_constant=_no_number,
         )
     except (ValueError, RecursionError) as error:
-        raise Refused(f"its {what} is no JSON: {brief(str(error))}") from None
+        raise Refused(f"its {what} is not valid JSON: {brief(str(error))}") from None
     if not isinstance(document, dict):
         raise Refused(f"its {what} is not an object")
     return cast("dict[str, Any]", document)
