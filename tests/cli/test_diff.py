@@ -63,7 +63,7 @@ def test_a_long_value_is_cut(tmp_path: Path, invoke: Invoke):
     [
         (None, "cannot be read"),
         (b"", "the file is empty"),
-        (b"a: [", "no valid YAML"),
+        (b"a: [", "not valid YAML"),
         (b"- 1", "a list"),
         (b"\xff\xfe\x00", "UTF-8"),
         (b"hello: 1", "is it an app exported by Dify?"),

@@ -175,7 +175,7 @@ def test_bad_inputs_are_told_in_a_line(tmp_path: Path, invoke: Invoke, arguments
         (None, "cannot be read: No such file or directory"),
         (b"", "the file is empty"),
         (b"just words", "is it an app exported by Dify?"),
-        (b"a: [", "no valid YAML"),
+        (b"a: [", "not valid YAML"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )

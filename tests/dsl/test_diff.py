@@ -37,12 +37,12 @@ def node(old: Any, new: Any) -> list[Mapping[str, Any]]:
         Document({"workflow": {"graph": {"nodes": [{"id": "n", "data": {"type": "any", "f": value}}]}}})
         for value in (old, new)
     ]
-    changed = diff(*documents).tell()["nodes"]["changed"]  # pyright: ignore
+    changed = diff(*documents).to_json()["nodes"]["changed"]  # pyright: ignore
     return changed[0]["fields"] if changed else []
 
 
 def test_everything_that_can_differ():
-    told = diff(document("old.yml"), document("new.yml")).tell()
+    told = diff(document("old.yml"), document("new.yml")).to_json()
     assert told == json.loads((DATA / "diff" / "old-new.json").read_text("utf-8"))
 
 
@@ -58,7 +58,7 @@ def test_backwards_what_was_added_is_removed():
 def test_a_file_and_itself(file: Path):
     found = diff(*[read(file.read_text("utf-8"), "f")] * 2)
     assert not found
-    assert found.tell()["same"] is True
+    assert found.to_json()["same"] is True
 
 
 def test_layout_is_no_difference():

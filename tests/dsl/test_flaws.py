@@ -54,8 +54,8 @@ def problems(nodes: Nodes, edges: str, **workflow: Any) -> list[str]:
 
 def both(name: str, other: str, field: str = "outputs.0.variable", output: str = "x") -> str:
     return (
-        f"node '{name}', field '{field}': the output '{output}' is put out by '{other}' as well: "
-        "a run that reaches both has one value under that name"
+        f"node '{name}', field '{field}': the output '{output}' is also defined by '{other}': "
+        "a run that reaches both has only one value of that name"
     )
 
 
@@ -65,8 +65,8 @@ def test_two_ends_that_one_run_reaches():
 
 def test_an_end_that_names_an_output_twice():
     assert problems({"a": end("x", "y", "x")}, "s>a") == [
-        "node 'a', field 'outputs.2.variable': the output 'x' stands twice: "
-        "a run that reaches both has one value under that name"
+        "node 'a', field 'outputs.2.variable': the output 'x' is defined twice: "
+        "a run that reaches both has only one value of that name"
     ]
 
 

@@ -242,7 +242,7 @@ def test_a_completion_app_asks_with_the_input_that_is_named():
 
 def test_a_completion_app_that_names_none_says_so():
     [problem] = told("completion", pre_prompt="x", **BASES)
-    assert problem.message.startswith("`dataset_query_variable` does not say")
+    assert problem.message.startswith("`dataset_query_variable` is missing")
     assert (problem.fatal, ids(loaded("completion", pre_prompt="x", **BASES))) == (False, ["start", "llm", "answer"])
 
 
@@ -288,7 +288,7 @@ def test_features_are_as_written_or_as_usual():
 
 def test_moderation_is_named():
     [problem] = told(sensitive_word_avoidance={"enabled": True, "type": "keywords"})
-    assert problem.message == "what is said is not checked for sensitive words here"
+    assert problem.message == "messages are not checked for sensitive words here"
     assert (problem.field, problem.fatal) == ("sensitive_word_avoidance", False)
 
 
@@ -300,7 +300,7 @@ async def test_what_an_external_data_tool_would_find_is_asked_of_the_caller():
         {"enabled": False, "variable": "off", "type": "api", "config": {}},
     ]
     settings = {"pre_prompt": "{{weather}} {{news}} {{off}}", "user_input_form": form, "external_data_tools": tools}
-    assert [problem.message.split(": ")[1].split(" is")[0] for problem in told(**settings)] == ["'weather'", "'news'"]
+    assert [problem.message.split(": ")[1].split(" must")[0] for problem in told(**settings)] == ["'weather'", "'news'"]
     ran = await asked(loaded(**settings), inputs={"weather": "rain", "news": None})
     assert texts(ran)[0] == ("system", "rain  {off}")
 
@@ -348,7 +348,7 @@ def test_a_tool_that_nobody_switched_on_is_named():
     tool = {name: value for name, value in TOOL.items() if name != "enabled"}
     [problem] = told("agent-chat", agent_mode={"enabled": True, "tools": [tool]})
     assert (problem.message, problem.fatal) == (
-        "the tool 'search' is not switched on (`enabled: true`): left out",
+        "the tool 'search' is not enabled (`enabled: true`): it is ignored",
         False,
     )
 

@@ -128,19 +128,19 @@ def told(content: str | bytes, *, fatal: bool | None = None) -> list[str]:
 UNREADABLE = [
     ("", None, "the file is empty"),
     ("# nothing\n", None, "the file is empty"),
-    ("- 1\n", None, "the file holds a list, not a mapping: is it an app exported by Dify?"),
-    ("hello", None, "the file holds a single value, not a mapping: is it an app exported by Dify?"),
-    ("a: 1\n---\nb: 2\n", 2, "the file holds several documents ('---'): one is wanted"),
-    ("a: &x\n  b: *x\n", 2, "the alias '*x' stands inside what it stands for"),
-    ("a: &x [1]\n? [1, 2]\n: 3\n", 2, "a key is to be text, not a mapping or list"),
+    ("- 1\n", None, "the file contains a list, not a mapping: is it an app exported by Dify?"),
+    ("hello", None, "the file contains a single value, not a mapping: is it an app exported by Dify?"),
+    ("a: 1\n---\nb: 2\n", 2, "the file has several documents ('---'), but only one is allowed"),
+    ("a: &x\n  b: *x\n", 2, "the alias '*x' refers to itself"),
+    ("a: &x [1]\n? [1, 2]\n: 3\n", 2, "a key must be text, not a mapping or list"),
     ("a: !!python/object:os.system x\n", 1,
      "the YAML tag 'tag:yaml.org,2002:python/object:os.system' is not allowed here"),
     ("a: !!set {x}\n", 1, "the YAML tag 'tag:yaml.org,2002:set' is not allowed here"),
-    ("a: 1\nb: 2024-13-45\n", 2, "'2024-13-45' is no valid timestamp"),
+    ("a: 1\nb: 2024-13-45\n", 2, "'2024-13-45' is not a valid timestamp"),
     ("a: 1\n<<: 2\n", 2, "'<<' takes a mapping or a list of mappings"),
     (b"a: 1\nb: \xff\n", 2, "the file is not UTF-8: byte 8 is 0xff"),
     ("a: 1".encode("utf-16"), None, "the file is in UTF-16: save it as UTF-8"),
-    ("a: \ud800", 1, "the file has half a character (a lone surrogate)"),
+    ("a: \ud800", 1, "the file has a lone surrogate (half a character)"),
     ("x" * (10 * 1024 * 1024 + 1), None, "the file is larger than 10 MB"),
     (b"x" * (40 * 1024 * 1024 + 1), None, "the file is larger than 10 MB"),
     ("a:\n  b: " + "[" * 100_000, 2, "the file is nested more than 200 levels deep"),
@@ -167,9 +167,9 @@ def test_tabs_are_named() -> None:
 def test_a_bomb_of_aliases_is_refused_and_harmless_ones_are_not() -> None:
     levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     (problem,) = inspect(f"app: {{}}\na0: &a0 lol\n{levels}", REGISTRY)[1]
-    assert problem.message == "the file's aliases expand to far more than is written"
+    assert problem.message == "the file's aliases expand to too many values"
     text = f"app: {{}}\na: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 20)}]\n"
-    assert inspect(text, REGISTRY)[1][0].message == "the file's aliases expand to far more than is written"
+    assert inspect(text, REGISTRY)[1][0].message == "the file's aliases expand to too many values"
     flow = load(chain(node("end", "end", a=(shared := ["x"]), b=shared)), REGISTRY)
     assert flow.graph.nodes["end"].config["b"] == ["x"]
 
@@ -219,18 +219,18 @@ def test_every_version_loads(version: Any) -> None:
 
 BAD_APPS = [
     ({"version": "0.8.0"}, "version 0.8.0 is newer than 0.7.0, the newest known here: parts may not run", False),
-    ({"version": "next"}, "'next' is no version of a workflow file", False),
-    ({"kind": "rag_pipeline"}, "the file holds 'rag_pipeline', not an app", True),
+    ({"version": "next"}, "'next' is not a version of a workflow file", False),
+    ({"kind": "rag_pipeline"}, "the file contains 'rag_pipeline', not an app", True),
     ({"app": {"name": "n"}}, "the app's mode is missing", True),
-    ({"app": {"mode": "magic"}}, "'magic' is no mode of an app", True),
-    ({"app": {"mode": ["x"]}}, "['x'] is no mode of an app", True),
+    ({"app": {"mode": "magic"}}, "'magic' is not a mode of an app", True),
+    ({"app": {"mode": ["x"]}}, "['x'] is not a mode of an app", True),
     ({"app": {"mode": "channel"}}, "the app is of mode 'channel' (a channel), which Headrace does not run", True),
     ({"app": 3}, "there is no `app` section: is it an app exported by Dify?", True),
     ({"workflow": None}, "there is no `workflow` section", True),
     ({"workflow": {}}, "the workflow has no graph", True),
     ({"workflow": {"graph": {}}}, "`nodes` is missing", True),
-    ({"workflow": {"graph": {"nodes": {}}}}, "`nodes` is to be a list", True),
-    ({"workflow": {"graph": {"nodes": [node("s", "start")], "edges": 1}}}, "`edges` is to be a list", True),
+    ({"workflow": {"graph": {"nodes": {}}}}, "`nodes` must be a list", True),
+    ({"workflow": {"graph": {"nodes": [node("s", "start")], "edges": 1}}}, "`edges` must be a list", True),
 ]
 
 
@@ -266,10 +266,10 @@ def test_bad_environment_variables() -> None:
     variables = [1, {"value": 1}, {"name": "n", "value_type": "number", "value": "x"}, {"name": "n"}]
     text = chain(node("end", "end"), more={"environment_variables": variables})
     assert [(each.field, each.message) for each in inspect(text, REGISTRY)[1]] == [
-        ("environment_variables.0", "an environment variable is to be a mapping with a name"),
-        ("environment_variables.1", "an environment variable is to be a mapping with a name"),
-        ("environment_variables.2.value", "the environment variable 'n' is to be a number, not 'x'"),
-        ("environment_variables.3.name", "the environment variable 'n' stands twice"),
+        ("environment_variables.0", "an environment variable must be a mapping with a name"),
+        ("environment_variables.1", "an environment variable must be a mapping with a name"),
+        ("environment_variables.2.value", "the environment variable 'n' must be a number, not 'x'"),
+        ("environment_variables.3.name", "the environment variable 'n' is defined twice"),
     ]
 
 
@@ -280,35 +280,35 @@ GRAPHS = [
     ([node("a")], [], True, "field 'workflow.graph.nodes': there is no start node"),
     ([S, node("s2", "start")], [], True, "node 'S2': there is more than one start node: the first is in line 9"),
     ([S, node("a"), node("a")], [edge("start", "a")], True,
-     "node 'A', field 'id': the id 'a' is taken by the node in line 14"),
+     "node 'A', field 'id': the id 'a' is already used by the node in line 14"),
     ([S, {"data": {"type": "plain"}}], [], True, "line 14, field 'nodes.1.id': a node has no id"),
-    ([S, {"id": "x", "data": 3}], [], True, "node 'x', field 'data': a node's data is to be a mapping"),
+    ([S, {"id": "x", "data": 3}], [], True, "node 'x', field 'data': a node's data must be a mapping"),
     ([S, {"id": "x", "data": {}}], [], True, "node 'x', field 'type': the node has no type"),
     ([S, {"id": "x", "data": {"type": 3}}], [], True, "node 'x', field 'type': the node has a type that is not text"),
-    ([S, 7], [], True, "line 14, field 'nodes.1': a node is to be a mapping"),
-    ([S], [7], True, "line 15, field 'edges.0': an edge is to be a mapping"),
+    ([S, 7], [], True, "line 14, field 'nodes.1': a node must be a mapping"),
+    ([S], [7], True, "line 15, field 'edges.0': an edge must be a mapping"),
     ([S], [edge("start", "z")], True,
      "line 16, field 'edges.0.target': an edge leads to a node that does not exist: 'z'"),
     ([S], [edge("z", "start")], True,
      "line 15, field 'edges.0.source': an edge leads from a node that does not exist: 'z'"),
     ([S], [{"source": "start"}], True, "line 15, field 'edges.0.target': an edge has no target"),
     ([S, node("a"), node("b")], [edge("start", "a"), edge("a", "b"), edge("b", "a")], True,
-     "node 'A': the edges go round in a circle: 'A' -> 'B' -> 'A'"),
-    ([S], [edge("start", "start")], True, "node 'Start': the edges go round in a circle: 'Start' -> 'Start'"),
+     "node 'A': the edges form a cycle: 'A' -> 'B' -> 'A'"),
+    ([S], [edge("start", "start")], True, "node 'Start': the edges form a cycle: 'Start' -> 'Start'"),
     ([S, node("a"), node("b")], [edge("start", "a"), edge("b", "a")], False,
-     "node 'B': no edge leads here from the start: the node is left out"),
+     "node 'B': the node cannot be reached from the start: it is ignored"),
     ([S, node("a", "strange")], [edge("start", "a")], False,
      "node 'A', field 'type': nodes of type 'strange' are not run here"),
     ([S, node("a", "agent")], [edge("start", "a")], False,
      "node 'A', field 'type': nodes of type 'agent' are not run here"),
     ([S, node("a", "iteration", iterator_selector=["start", "q"])], [edge("start", "a")], True,
-     "node 'A': nothing begins what is inside this iteration"),
+     "node 'A': this iteration has no start node inside"),
     ([S, node("a[0]/b")], [], True,
      "node 'A[0]/B', field 'id': the id 'a[0]/b' has a ']/' in it"),
     ([node("t", "trigger-webhook")], [], False,
      "node 'T', field 'type': nodes of type 'trigger-webhook' are not run here"),
     ([S, node("c", "choice"), node("a")], [edge("start", "c"), edge("c", "a", "a"), edge("c", "a", "zz")], False,
-     "node 'C', field 'sourceHandle': an edge leaves by 'zz', which the node does not have: never taken"),
+     "node 'C', field 'sourceHandle': an edge leaves by the branch 'zz', which the node does not have"),
     ([S, node("a", text="{{#start.q#}} {{#gone.q#}} {{#sys.q#}}")], [edge("start", "a")], False,
      "node 'A', field 'text': 'gone.q' is read, but there is no node 'gone'"),
     ([S, node("a", list=[{"value_selector": ["gone", "q"]}])], [edge("start", "a")], False,
@@ -320,10 +320,10 @@ GRAPHS = [
     ([S, node("a", variable_selector=["conversation", "mood"])], [edge("start", "a")], False,
      "node 'A', field 'variable_selector': 'conversation.mood' is read, but no variable 'mood' is declared"),
     ([S, inside("gone", "a")], [edge("start", "a")], False,
-     "node 'A', field 'parentId': the node is said to be inside 'gone', which does not exist: taken as outside"),
-    ([S, inside("a", "a")], [], False, "node 'A': no edge leads here from the start: the node is left out"),
+     "node 'A', field 'parentId': the node's parent 'gone' does not exist: it is treated as outside"),
+    ([S, inside("a", "a")], [], False, "node 'A': the node cannot be reached from the start: it is ignored"),
     ([S, inside("a", "a")], [edge("start", "a")], False,
-     "node 'A', field 'parentId': the node is said to be inside 'A', but edges lead to it outside: it runs there"),
+     "node 'A', field 'parentId': the node's parent is 'A', but edges lead to it outside: it runs there"),
     ([S, node("a", amount="x")], [edge("start", "a")], True,
      "node 'A', field 'amount': Input should be a valid integer, unable to parse string as an integer"),
     ([S, node("a", amount=10)], [edge("start", "a")], True, "node 'A', field 'amount': is to be 9 at most"),
@@ -349,7 +349,7 @@ def test_the_line_of_a_field_is_the_field_s() -> None:
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     text = chain(node("a", amount="x"), node("b", inner={}), node("c", error_strategy="pray"), kind="tool", version="9")
-    assert told(text) == ["line 4, field 'kind': the file holds 'tool', not an app"]
+    assert told(text) == ["line 4, field 'kind': the file contains 'tool', not an app"]
     text = chain(node("a", amount="x"), node("b", inner={}), node("c", error_strategy="pray"), node("d", "odd"))
     assert [problem.node for problem in inspect(text, REGISTRY)[1]] == ["A", "B", "C", "D"]
     with pytest.raises(LoadError) as caught:
@@ -405,7 +405,7 @@ def test_conversation_variables_begin_with_what_is_of_their_type(kind: str, valu
     assert flow is not None
     blank = {"string": "", "number": 0, "object": {}, "boolean": False}.get(kind, [])
     assert flow.conversation[0].value == (blank if made is None else made)
-    wanted = [f"the conversation variable 'v' is to be of type {kind}: it begins without a value"]
+    wanted = [f"the conversation variable 'v' must be of type {kind}: it begins without a value"]
     assert [problem.message for problem in problems] == (wanted if made is None else [])
 
 
@@ -440,13 +440,13 @@ def test_default_values_have_their_type(kind: str, value: Any, made: Any) -> Non
 )  # fmt: skip
 def test_a_default_value_of_another_type_is_fatal(kind: str, value: Any) -> None:
     assert told(defaults(kind, value), fatal=True) == [
-        f"node 'A', field 'default_value.0.value': the value of 'k' is no {kind}"
+        f"node 'A', field 'default_value.0.value': the value of 'k' is not of type {kind}"
     ]
 
 
 def test_an_unknown_type_of_a_default_value_is_fatal() -> None:
     assert told(defaults("magic", 1)) == [
-        "node 'A', field 'default_value.0.type': 'magic' is no type of a default value"
+        "node 'A', field 'default_value.0.type': 'magic' is not a type of a default value"
     ]
 
 
@@ -468,10 +468,10 @@ def test_retries_are_in_seconds(config: Any, retry: Retry | None) -> None:
 def test_bad_retries() -> None:
     config = {"retry_enabled": True, "max_retries": -1, "retry_interval": "soon"}
     assert told(chain(node("a", retry_config=config))) == [
-        "node 'A', field 'retry_config.max_retries': is to be a number from 0 on",
-        "node 'A', field 'retry_config.retry_interval': is to be a number from 0 on",
+        "node 'A', field 'retry_config.max_retries': must be a number of at least 0",
+        "node 'A', field 'retry_config.retry_interval': must be a number of at least 0",
     ]
-    assert told(chain(node("a", retry_config=3))) == ["node 'A', field 'retry_config': is to be a mapping"]
+    assert told(chain(node("a", retry_config=3))) == ["node 'A', field 'retry_config': must be a mapping"]
 
 
 # ------------------------------------------------------------------------------------------------------- whatever

@@ -34,14 +34,14 @@ def marked(made: dict[str, Any], inside: str | None = None, **data: Any) -> dict
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({"inside": "it"}, "the node is said to be inside 'it', but edges lead to it outside: it runs there"),
+        ({"inside": "it"}, "the node's parent is 'it', but edges lead to it outside: it runs there"),
         (
             {"isInIteration": True, "iteration_id": "it"},
-            "the node is said to be inside 'it', but edges lead to it outside: it runs there",
+            "the node's parent is 'it', but edges lead to it outside: it runs there",
         ),
         (
             {"isInLoop": True, "loop_id": "gone"},
-            "the node is said to be inside 'gone', which does not exist: taken as outside",
+            "the node's parent 'gone' does not exist: it is treated as outside",
         ),
     ],
 )
@@ -61,14 +61,14 @@ async def test_a_node_that_was_copied_out_of_a_container_runs_outside(where: dic
 @pytest.mark.parametrize(
     ("kind", "where", "message"),
     [
-        ("iteration", {}, "edges lead here from inside 'it', but the node does not say that it is there: "
+        ("iteration", {}, "edges lead here from inside 'it', but the node has no such parent: "
          "it runs there"),
-        ("iteration", {"inside": "other"}, "the node is said to be inside 'other', but edges lead to it inside 'it': "
+        ("iteration", {"inside": "other"}, "the node's parent is 'other', but edges lead to it inside 'it': "
          "it runs there"),
-        ("iteration", {"inside": "gone"}, "the node is said to be inside 'gone', which does not exist: taken as "
+        ("iteration", {"inside": "gone"}, "the node's parent 'gone' does not exist: it is treated as "
          "inside 'it'"),
-        ("loop", {}, "edges lead here from inside 'it', but the node does not say that it is there: it runs there"),
-        ("loop", {"isInLoop": True, "loop_id": "other"}, "the node is said to be inside 'other', but edges lead to it "
+        ("loop", {}, "edges lead here from inside 'it', but the node has no such parent: it runs there"),
+        ("loop", {"isInLoop": True, "loop_id": "other"}, "the node's parent is 'other', but edges lead to it "
          "inside 'it': it runs there"),
     ],
 )  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_node_that_edges_lead_to_from_both_sides_is_where_it_says(inside: str 
     flow, problems = loaded(made, "start>first first>it it-start>in in>both first>both it>end")
     level = flow.graph if inside is None else flow.graph.bodies["it"].graph
     assert "both" in level.nodes
-    assert problems == [f"{left_out}: an edge leads across the border of a container, to 'both': left out"]
+    assert problems == [f"{left_out}: an edge crosses the border of a container, to 'both': it is ignored"]
 
 
 def test_what_an_edge_leads_to_out_of_a_container_only_is_inside():
@@ -125,8 +125,8 @@ def test_what_an_edge_leads_to_out_of_a_container_only_is_inside():
     assert set(flow.graph.bodies["it"].graph.nodes) == {"it-start", "in", "behind"}
     assert set(flow.graph.nodes) == {"start", "it", "end"}
     assert sorted(problems) == [
-        "behind: an edge leads across the border of a container, to 'end': left out",
-        "behind: edges lead here from inside 'it', but the node does not say that it is there: it runs there",
+        "behind: an edge crosses the border of a container, to 'end': it is ignored",
+        "behind: edges lead here from inside 'it', but the node has no such parent: it runs there",
     ]
 
 
@@ -147,8 +147,8 @@ def test_containers_that_say_they_are_inside_one_another_are_where_edges_lead():
     assert set(flow.graph.nodes) == {"start", "a", "end"}
     assert set(flow.graph.bodies["a"].graph.nodes) == {"a-start", "x", "b"}
     assert sorted(problems) == [
-        "a: the node is said to be inside 'b', but edges lead to it outside: it runs there",
-        "y: an edge leads across the border of a container, to 'a': left out",
+        "a: the node's parent is 'b', but edges lead to it outside: it runs there",
+        "y: an edge crosses the border of a container, to 'a': it is ignored",
     ]
 
 
@@ -162,7 +162,7 @@ def test_what_is_never_reached_is_told_once():
     ]
     _, problems = loaded(made, "start>it it-start>in it>end lost-start>x x>end lost>end")
     assert problems == [
-        f"{name}: no edge leads here from the start: the node is left out" for name in ("stray", "lost")
+        f"{name}: the node cannot be reached from the start: it is ignored" for name in ("stray", "lost")
     ]
 
 
@@ -176,8 +176,8 @@ def test_values_from_inside_a_container_are_told_of():
     ]
     _, problems = loaded(made, "start>it it-start>in it>lp lp-start>round lp>after after>end")
     assert problems == [
-        "round: 'in.r' is read, but is made inside the iteration 'it': outside it there is no value",
-        "after: 'round.r' is read, but is made inside the loop 'lp': outside it there is what the last round made",
+        "round: 'in.r' is read, but is set inside the iteration 'it': outside it there is no value",
+        "after: 'round.r' is read, but is set inside the loop 'lp': outside it there is the value of the last round",
     ]
 
 
@@ -189,7 +189,7 @@ def test_the_start_of_a_file_that_says_it_is_inside():
     assert flow is not None
     assert flow.graph.root == "start"
     assert [problem.message for problem in problems] == [
-        "the node is said to be inside 'it', but edges lead to it outside: it runs there"
+        "the node's parent is 'it', but edges lead to it outside: it runs there"
     ]
 
 

@@ -53,7 +53,7 @@ def test_a_packaged_workflow_runs_and_is_fine(tmp_path: Path, invoke: Invoke):
     plain = flow(tmp_path / "echo.yml", variables=[field("q", required=True)]).read_bytes()
     file = tmp_path / "echo.ifpkg"
     file.write_bytes(package(plain))
-    assert invoke("lint", file).stdout == f"{file}: fine\n"
+    assert invoke("lint", file).stdout == f"{file}: no problems\n"
     assert '"q": "hello"' in invoke("run", file, "-i", "q=hello").stdout
 
 
@@ -75,27 +75,27 @@ REFUSED = [
         archive({MANIFEST: b"format: dify.roster-agent\nformat_version: 1\n", "app.yaml": DSL}),
         "the package holds an agent (an app of mode 'agent'), which Headrace does not run",
     ),
-    (archive({MANIFEST: b"format: app_bundle\n"}), "packages of format 'app_bundle' are not known here"),
-    (package(format_version=2), "packages of format version 2 are not known here: 1 is"),
-    (package(apps=[]), f"{MANIFEST} is to name one app, with its path"),
-    (package(apps=[3]), f"{MANIFEST} is to name one app, with its path"),
-    (package(apps="app.yaml"), f"{MANIFEST} is to name one app, with its path"),
-    (package(apps=[{"path": "gone.yaml"}]), "the package has no members named 'gone.yaml': one is wanted"),
+    (archive({MANIFEST: b"format: app_bundle\n"}), "packages of format 'app_bundle' are not supported"),
+    (package(format_version=2), "packages of format version 2 are not supported, only 1"),
+    (package(apps=[]), f"{MANIFEST} must name one app, with its path"),
+    (package(apps=[3]), f"{MANIFEST} must name one app, with its path"),
+    (package(apps="app.yaml"), f"{MANIFEST} must name one app, with its path"),
+    (package(apps=[{"path": "gone.yaml"}]), "the package has no members named 'gone.yaml', not one"),
     (
         archive({MANIFEST: yaml.safe_dump(manifest()).encode(), "app.yaml": DAMAGED}),
         "the package is damaged: app.yaml is not what manifest.yaml says of it",
     ),
     (
         archive({"flow.yml": DSL}),
-        "is a ZIP archive without a manifest.yaml, so no app package of Dify's (.ifpkg): unpack it, and give flow.yml",
+        "is a ZIP archive without a manifest.yaml, so not an app package of Dify (.ifpkg): unpack it, and use flow.yml",
     ),
-    (archive({}), "is a ZIP archive without a manifest.yaml, so no app package of Dify's (.ifpkg)"),
-    (archive({MANIFEST: b"- 1\n"}), "the file holds a list, not a mapping"),
-    (archive({MANIFEST: b"a: ["}), "no valid YAML"),
+    (archive({}), "is a ZIP archive without a manifest.yaml, so not an app package of Dify (.ifpkg)"),
+    (archive({MANIFEST: b"- 1\n"}), "the file contains a list, not a mapping"),
+    (archive({MANIFEST: b"a: ["}), "not valid YAML"),
     (package(b"\xff"), "is not UTF-8 text (byte 0)"),
     (package(package()), "app.yaml in the package is an archive itself, not a workflow file"),
     (archive({MANIFEST: b"#" * 2_000_000}), "manifest.yaml in the package is larger than 1 MB"),
-    (archive({MANIFEST: b"a: 1"}, zipfile.ZIP_BZIP2), "is compressed in a way that is not known here"),
+    (archive({MANIFEST: b"a: 1"}, zipfile.ZIP_BZIP2), "is compressed by an unsupported method"),
     (package()[:40], "the package cannot be unpacked"),
 ]
 

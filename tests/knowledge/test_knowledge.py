@@ -373,4 +373,4 @@ async def test_a_server_that_is_not_there(server: Server) -> None:
 async def test_an_answer_that_never_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.adapters.knowledge._LARGEST", 1000)
     server.answer = {"records": [{"content": "x" * 2000}]}
-    assert "an answer of more than 1000 bytes" in await refused(server)
+    assert "a response of more than 1000 bytes" in await refused(server)

@@ -15,7 +15,7 @@ import orjson
 from headrace.cli.shared import FAILED
 
 if TYPE_CHECKING:
-    from headrace.dsl.diff import Change, Diff, Things
+    from headrace.dsl.diff import Change, Diff, ElementDiff
     from headrace.dsl.yaml_reader import Document
     from headrace.values import Value
 
@@ -40,7 +40,7 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 
     difference = compare(_read(old), _read(new), registry())
     if as_json:
-        click.echo(orjson.dumps(difference.tell(), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(difference.to_json(), option=orjson.OPT_INDENT_2))
     else:
         for line in _lines(difference):
             click.echo(_printable(line))
@@ -62,27 +62,27 @@ def _read(file: Path) -> Document:
 def _lines(difference: Diff) -> Iterator[str]:
     for change in difference.app:
         yield from _change(change)
-    yield from _things("node", difference.nodes)
+    yield from _elements("node", difference.nodes)
     for sign, links in (("+", difference.edges_added), ("-", difference.edges_removed)):
         for link in links:
             by = "" if link.handle == "source" else f" (by {link.handle})"
             yield f"{sign} edge {link.source} -> {link.target}{by}"
-    yield from _things("environment variable", difference.environment_variables)
-    yield from _things("conversation variable", difference.conversation_variables)
+    yield from _elements("environment variable", difference.environment_variables)
+    yield from _elements("conversation variable", difference.conversation_variables)
     for change in difference.features:
         yield from _change(change, of="features.")
 
 
-def _things(what: str, things: Things) -> Iterator[str]:
-    for sign, all_ in (("+", things.added), ("-", things.removed), ("~", things.changed)):
-        for thing in all_:
-            about = thing.about
+def _elements(what: str, elements: ElementDiff) -> Iterator[str]:
+    for sign, all_ in (("+", elements.added), ("-", elements.removed), ("~", elements.changed)):
+        for element in all_:
+            about = element.about
             if "name" in about:
                 name = about["name"]
             else:
                 name = f"{about['id']} '{about['title']}' ({about['type']})" if about["title"] else about["id"]
             yield f"{sign} {what} {name}"
-            for change in thing.fields:
+            for change in element.fields:
                 yield from _change(change, "    ")
 
 

@@ -1,3 +1,3 @@
-"""From a workflow file to a graph: the file as written (`source`), how its nodes hang together (`check`), what they do
-about failures (`handling`), and the workflow itself (`load`).
+"""From a workflow file to a graph: parsing (`yaml_reader`), nodes and edges (`check`, `scopes`), error handling
+(`error_handling`), and the workflow as a whole (`load`).
 """

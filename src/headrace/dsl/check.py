@@ -1,4 +1,4 @@
-"""Nodes and edges as a file has them, and what nodes read that is not there."""
+"""The nodes and edges of a file, and references to variables that do not exist."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ Report = Callable[[Problem], None]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A node as written. `cls` is its type, None if that is unknown here; `parent` the container that the file puts
-    it in."""
+    """A node as written. `cls` is its type, None if it is unknown; `parent` the container that the file states."""
 
     id: NodeId
     type: str
@@ -39,17 +38,17 @@ class Draft:
 
     @property
     def is_container(self) -> bool:
-        """Whether there is a graph inside."""
+        """Whether it has a graph inside."""
         return self.cls is not None and issubclass(self.cls, ContainerNode)
 
     @property
     def name(self) -> str:
-        """What a user knows it by."""
+        """Its name in messages."""
         return self.title or self.id
 
     @property
     def kind(self) -> str:
-        """What its type is called: Dify has two agent nodes of one type, and tells them apart by two more fields."""
+        """The name of its type in messages: Dify has two kinds of agent nodes with one type."""
         second = self.type == "agent" and self.data.get("agent_node_kind") == "dify_agent"
         return "agent (version 2)" if second else self.type
 
@@ -68,7 +67,7 @@ def mapping(value: Value) -> dict[str, Value] | None:
 
 
 def number_of(text: str) -> int | float | None:
-    """The finite number that a text is; None if it is none."""
+    """The finite number in a text; None if it is not one."""
     try:
         return int(text)
     except ValueError:
@@ -87,7 +86,7 @@ def excerpt(value: Value) -> str:
 
 
 def identifier(value: Value) -> str | None:
-    """A node's id or a handle: text; numbers and booleans that lost their quotes are text again; None for others."""
+    """A node's id or a handle: a text, or a number or boolean that lost its quotes; None for other values."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -100,14 +99,14 @@ def identifier(value: Value) -> str | None:
 def drafts(
     document: Document, nodes: list[Value], registry: Registry, report: Report
 ) -> tuple[dict[NodeId, Draft], set[NodeId]]:
-    """(nodes by id, ids of notes). Notes are what people wrote beside the graph; nobody runs them."""
-    found: dict[NodeId, Draft] = {}
+    """(nodes by id, ids of notes). Notes are comments beside the graph."""
+    drafts_by_id: dict[NodeId, Draft] = {}
     notes: set[NodeId] = set()
     for index, item in enumerate(nodes):
         line = document.line(nodes, index)
         node = mapping(item)
         if node is None:
-            report(Problem("a node is to be a mapping", field=f"nodes.{index}", line=line))
+            report(Problem("a node must be a mapping", field=f"nodes.{index}", line=line))
             continue
         data = mapping(node.get("data"))
         id_ = identifier(node.get("id"))
@@ -118,7 +117,7 @@ def drafts(
         if id_ is None:
             report(Problem("a node has no id", title or None, f"nodes.{index}.id", line))
         if data is None:
-            report(Problem("a node's data is to be a mapping", id_, "data", document.line(node, "data")))
+            report(Problem("a node's data must be a mapping", id_, "data", document.line(node, "data")))
             continue
         kind = data.get("type")
         if not isinstance(kind, str):
@@ -130,12 +129,14 @@ def drafts(
         if ROUND_END in id_:
             report(Problem(f"the id '{id_}' has a '{ROUND_END}' in it", title or id_, "id", line))
             continue
-        if id_ in found:
-            first = found[id_]
-            report(Problem(f"the id '{id_}' is taken by the node in line {first.line}", title or id_, "id", line))
+        if id_ in drafts_by_id:
+            first = drafts_by_id[id_]
+            report(
+                Problem(f"the id '{id_}' is already used by the node in line {first.line}", title or id_, "id", line)
+            )
             continue
-        found[id_] = Draft(id_, kind, title, data, line, _parent(node, data), registry.get(kind))
-    return found, notes
+        drafts_by_id[id_] = Draft(id_, kind, title, data, line, _parent(node, data), registry.get(kind))
+    return drafts_by_id, notes
 
 
 def _title(data: Mapping[str, Value] | None) -> str:
@@ -144,7 +145,7 @@ def _title(data: Mapping[str, Value] | None) -> str:
 
 
 def _parent(node: Mapping[str, Value], data: Mapping[str, Value]) -> NodeId | None:
-    """The container a node says it is in. A copy pulled out of one keeps its id, but says `isInIteration: false`."""
+    """The container that a node states. A copy outside keeps the container's id, but has `isInIteration: false`."""
     if parent := identifier(node.get("parentId")):
         return parent
     for flag, name in (("isInIteration", "iteration_id"), ("isInLoop", "loop_id")):
@@ -156,13 +157,13 @@ def _parent(node: Mapping[str, Value], data: Mapping[str, Value]) -> NodeId | No
 def links(
     document: Document, edges: list[Value], nodes: Mapping[NodeId, Draft], notes: set[NodeId], report: Report
 ) -> list[Link]:
-    """The edges between nodes; one that stands twice counts once."""
-    found: dict[Edge, Link] = {}
+    """The edges between nodes, without duplicates."""
+    links_by_edge: dict[Edge, Link] = {}
     for index, item in enumerate(edges):
         line = document.line(edges, index)
         edge = mapping(item)
         if edge is None:
-            report(Problem("an edge is to be a mapping", field=f"edges.{index}", line=line))
+            report(Problem("an edge must be a mapping", field=f"edges.{index}", line=line))
             continue
         ends: list[NodeId] = []
         for side, way in (("source", "from"), ("target", "to")):
@@ -176,14 +177,14 @@ def links(
             elif end in nodes:
                 ends.append(end)
         if len(ends) == 2:
-            made = Edge(ends[0], ends[1], identifier(edge.get("sourceHandle")) or SOURCE)
-            found.setdefault(made, Link(made, line))
-    return list(found.values())
+            link = Link(Edge(ends[0], ends[1], identifier(edge.get("sourceHandle")) or SOURCE), line)
+            links_by_edge.setdefault(link.edge, link)
+    return list(links_by_edge.values())
 
 
 def _reads_of_unknown(data: Mapping[str, Value]) -> Iterator[Read]:
-    """What the data of a node plainly reads whose type is unknown, or whose fields are wrong: `value_selector`,
-    `variable_selector` and `{{#a.b#}}` in text."""
+    """The evident references of a node with an unknown type or invalid fields: `value_selector`, `variable_selector`
+    and `{{#a.b#}}` in text."""
     stack: list[tuple[Any, tuple[str | int, ...]]] = [(data, ())]
     while stack:
         value, path = stack.pop()
@@ -213,8 +214,8 @@ def unread(
     mode: str,
     border: Callable[[Draft, NodeId], Draft | None],
 ) -> Iterator[Problem]:
-    """What a node reads that does not exist, or not where it reads it; `declared` are the names of the file's variables
-    by their scope, `border` the container around a node that a reader is outside of."""
+    """A node's references to variables that do not exist, or not where the node is. `declared` are the names of the
+    file's variables by scope; `border` returns the container around a node that a reader is outside of."""
     node = None if draft.cls is None else built.get(draft.id)
     reported: set[Selector] = set()
     for selector, path in _reads_of_unknown(draft.data) if node is None else node.reads():
@@ -225,15 +226,15 @@ def unread(
         if scope in nodes:
             missing = _hidden(border(draft, scope)) or _no_output(selector, nodes[scope], built.get(scope))
         else:
-            missing = _lack(selector, declared, mode)
+            missing = _undeclared(selector, declared, mode)
         if missing is not None:
             name, line = document.locate(draft.data, path)
             yield Problem(f"'{'.'.join(selector)}' is read, but {missing}", draft.name, name, line, fatal=False)
 
 
 def _no_output(selector: Selector, draft: Draft, node: Node[Config] | None) -> str | None:
-    """Why a node has no such output; None where it has, or may have: a failure that is handled has outputs of its own,
-    and what is inside a container reads more of it than its outputs."""
+    """Why a node has no such output; None if it has, or may have one: a handled failure has outputs of its own, and
+    nodes inside a container see more of it than its outputs."""
     schema = None if node is None else node.outputs_schema()
     handled = draft.data.get("error_strategy") not in (None, "", "none")
     if schema is None or handled or draft.is_container or len(selector) == 1:
@@ -244,15 +245,15 @@ def _no_output(selector: Selector, draft: Draft, node: Node[Config] | None) -> s
 
 
 def _hidden(container: Draft | None) -> str | None:
-    """What there is to say of a value that is read from outside the container that it is made in."""
+    """The problem of a value that is read from outside the container that produces it."""
     if container is None:
         return None
-    inside = f"is made inside the {container.type} '{container.name}': outside it"
-    return f"{inside} there is what the last round made" if container.traits.loop else f"{inside} there is no value"
+    inside = f"is set inside the {container.type} '{container.name}': outside it"
+    return f"{inside} there is the value of the last round" if container.traits.loop else f"{inside} there is no value"
 
 
-def _lack(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:
-    """Why there is nothing to read outside the nodes; None where there may be something."""
+def _undeclared(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:
+    """Why a variable that is not a node's output does not exist; None if it may."""
     scope, name = selector[0], selector[1] if len(selector) > 1 else ""
     if scope in declared:
         return None if name in declared[scope] else f"no variable '{name}' is declared"

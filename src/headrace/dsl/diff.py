@@ -1,7 +1,7 @@
-"""What differs between two workflow files: nodes and their fields, edges, variables, features.
+"""The differences between two workflow files: nodes and their fields, edges, variables, features.
 
-It looks at the values as they were written, so that files with unknown node types or with mistakes can be compared,
-too. Where things stand on the canvas, and notes beside the graph, are no difference. Secrets are never shown.
+The values are compared as written, so that files with unknown node types or mistakes can be compared, too. Positions on
+the canvas and notes beside the graph are not compared. Secrets are masked.
 """
 
 from __future__ import annotations
@@ -21,80 +21,80 @@ from headrace.values import Value
 
 Kind: TypeAlias = Literal["added", "removed", "changed"]
 
-_APART = ("graph", "features", "environment_variables", "conversation_variables")  # of `workflow`: told by themselves
+_APART = ("graph", "features", "environment_variables", "conversation_variables")  # of `workflow`: compared separately
 _SELECTED = frozenset({"selected"})  # in a node's data: who clicked on it last
 _SIZES = frozenset({"width", "height"})  # in a container's data; other nodes may mean something by them
-_NAMES = ("variable", "name", "key", "case_id", "id")  # by which items of a list are known again, the first that is fit
+_NAMES = ("variable", "name", "key", "case_id", "id")  # identify the items of a list: the first one that all items have
 _PLAIN = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One field that differs. `field` is a path: `model.name`, `variables[query].required`, `prompt_template[0].text`.
-    `before` means nothing where it was added, `after` where it was removed."""
+    `before` is unused if it was added, `after` if it was removed."""
 
     field: str
     kind: Kind
     before: Value = None
     after: Value = None
 
-    def tell(self) -> dict[str, Value]:
-        told: dict[str, Value] = {"field": self.field, "change": self.kind}
+    def to_json(self) -> dict[str, Value]:
+        change: dict[str, Value] = {"field": self.field, "change": self.kind}
         if self.kind != "added":
-            told["from"] = self.before
+            change["from"] = self.before
         if self.kind != "removed":
-            told["to"] = self.after
-        return told
+            change["to"] = self.after
+        return change
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """A node or a variable: `about` names it (id, title, type; or name). `fields` only where it changed."""
+class Element:
+    """A node or a variable: `about` identifies it (id, title, type; or name). `fields` only if it changed."""
 
     about: Mapping[str, str]
     fields: Sequence[Change] = ()
 
-    def tell(self) -> dict[str, Value]:
-        return {**self.about, **({"fields": [each.tell() for each in self.fields]} if self.fields else {})}
+    def to_json(self) -> dict[str, Value]:
+        return {**self.about, **({"fields": [change.to_json() for change in self.fields]} if self.fields else {})}
 
 
 @dataclass(frozen=True, slots=True)
-class Things:
-    """What came, what went, and what is another than it was."""
+class ElementDiff:
+    """The nodes, or variables, that were added, removed and changed."""
 
-    added: Sequence[Thing] = ()
-    removed: Sequence[Thing] = ()
-    changed: Sequence[Thing] = ()
+    added: Sequence[Element] = ()
+    removed: Sequence[Element] = ()
+    changed: Sequence[Element] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
 
-    def tell(self) -> dict[str, Value]:
+    def to_json(self) -> dict[str, Value]:
         parts = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
-        return {name: [each.tell() for each in things] for name, things in parts}
+        return {name: [element.to_json() for element in elements] for name, elements in parts}
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An edge, as far as it matters."""
+    """An edge without its id."""
 
     source: str
     handle: str
     target: str
 
-    def tell(self) -> dict[str, Value]:
+    def to_json(self) -> dict[str, Value]:
         return {"source": self.source, "source_handle": self.handle, "target": self.target}
 
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """All that differs. False if nothing does. `app` has whatever else the files say, with whole paths."""
+    """All differences; falsy if there are none. `app` has those of the rest of the file, with full paths."""
 
-    nodes: Things
+    nodes: ElementDiff
     edges_added: Sequence[Link]
     edges_removed: Sequence[Link]
-    environment_variables: Things
-    conversation_variables: Things
+    environment_variables: ElementDiff
+    conversation_variables: ElementDiff
     features: Sequence[Change]
     app: Sequence[Change]
 
@@ -102,46 +102,47 @@ class Diff:
         variables = self.environment_variables or self.conversation_variables
         return bool(self.nodes or self.edges_added or self.edges_removed or variables or self.features or self.app)
 
-    def tell(self) -> dict[str, Value]:
-        """As JSON has it."""
+    def to_json(self) -> dict[str, Value]:
         return {
             "same": not self,
-            "nodes": self.nodes.tell(),
+            "nodes": self.nodes.to_json(),
             "edges": {
-                "added": [each.tell() for each in self.edges_added],
-                "removed": [each.tell() for each in self.edges_removed],
+                "added": [link.to_json() for link in self.edges_added],
+                "removed": [link.to_json() for link in self.edges_removed],
             },
-            "environment_variables": self.environment_variables.tell(),
-            "conversation_variables": self.conversation_variables.tell(),
-            "features": [each.tell() for each in self.features],
-            "app": [each.tell() for each in self.app],
+            "environment_variables": self.environment_variables.to_json(),
+            "conversation_variables": self.conversation_variables.to_json(),
+            "features": [change.to_json() for change in self.features],
+            "app": [change.to_json() for change in self.app],
         }
 
 
 def diff(old: Document, new: Document, registry: Registry) -> Diff:
-    """What was done to `old` that made it `new`."""
+    """The changes from `old` to `new`."""
     containers = {name for name, cls in registry.items() if issubclass(cls, ContainerNode)}
     mask = mask_of(old.value, new.value)
     before, after = _File(old.value, containers), _File(new.value, containers)
-    links = before.links(), after.links()
+    old_links, new_links = before.links(), after.links()
+    environment = _compare(before.variables("environment_variables"), after.variables("environment_variables"))
+    conversation = _compare(before.variables("conversation_variables"), after.variables("conversation_variables"))
     return Diff(
-        _masked(_things(before.nodes(), after.nodes()), mask),
-        [each for each in links[1] if each not in links[0]],
-        [each for each in links[0] if each not in links[1]],
-        _masked(_things(before.variables("environment_variables"), after.variables("environment_variables")), mask),
-        _masked(_things(before.variables("conversation_variables"), after.variables("conversation_variables")), mask),
-        _hidden(_fields(before.features(), after.features(), ""), mask),
-        _hidden(_fields(before.rest(), after.rest(), ""), mask),
+        _masked(_compare(before.nodes(), after.nodes()), mask),
+        [link for link in new_links if link not in old_links],
+        [link for link in old_links if link not in new_links],
+        _masked(environment, mask),
+        _masked(conversation, mask),
+        _masked_changes(_fields(before.features(), after.features(), ""), mask),
+        _masked_changes(_fields(before.rest(), after.rest(), ""), mask),
     )
 
 
-# ------------------------------------------------------------------------------------------------- what a file holds
+# ---------------------------------------------------------------------------------------------- elements of a file
 
-_Known: TypeAlias = "dict[str, tuple[dict[str, str], dict[str, Value]]]"  # by its key: what names it, what it says
+_Elements: TypeAlias = "dict[str, tuple[dict[str, str], dict[str, Value]]]"  # (about, fields) by key
 
 
 class _File:
-    """A file's values, taken apart. What is not of the form it should be counts as not there."""
+    """The elements of a file. Values of a wrong type count as missing."""
 
     def __init__(self, value: dict[str, Value], containers: Collection[str]) -> None:
         self._value = value
@@ -149,8 +150,8 @@ class _File:
         self._workflow = mapping(value.get("workflow")) or {}
         self._graph = mapping(self._workflow.get("graph")) or {}
 
-    def nodes(self) -> _Known:
-        known: _Known = {}
+    def nodes(self) -> _Elements:
+        elements: _Elements = {}
         for index, node in enumerate(_mappings(self._graph.get("nodes"))):
             data = mapping(node.get("data")) or {}
             if node.get("type") == "custom-note" or data.get("type") == "":
@@ -158,14 +159,14 @@ class _File:
             id_ = identifier(node.get("id")) or f"(node {index + 1})"
             about = {"id": id_, "title": _text(data.get("title")), "type": _text(data.get("type"))}
             layout = _SELECTED | _SIZES if data.get("type") in self._containers else _SELECTED
-            said = {key: item for key, item in data.items() if key not in layout and not key.startswith("_")}
+            fields = {key: item for key, item in data.items() if key not in layout and not key.startswith("_")}
             if parent := node.get("parentId"):
-                said.setdefault("parentId", parent)
-            known[_free(id_, known)] = (about, said)
-        return known
+                fields.setdefault("parentId", parent)
+            elements[_unused(id_, elements)] = (about, fields)
+        return elements
 
     def links(self) -> dict[Link, None]:
-        """In the order of the file; one that stands twice counts once."""
+        """In the order of the file, without duplicates."""
         return {
             Link(
                 _text(identifier(edge.get("source"))),
@@ -175,13 +176,13 @@ class _File:
             for edge in _mappings(self._graph.get("edges"))
         }
 
-    def variables(self, kind: str) -> _Known:
-        known: _Known = {}
-        for each in _mappings(self._workflow.get(kind)):
-            name = _text(each.get("name"))
-            said = {key: item for key, item in each.items() if key not in ("id", "name", "selector")}
-            known[_free(name, known)] = ({"name": name}, said)
-        return known
+    def variables(self, kind: str) -> _Elements:
+        elements: _Elements = {}
+        for variable in _mappings(self._workflow.get(kind)):
+            name = _text(variable.get("name"))
+            fields = {key: item for key, item in variable.items() if key not in ("id", "name", "selector")}
+            elements[_unused(name, elements)] = ({"name": name}, fields)
+        return elements
 
     def features(self) -> dict[str, Value]:
         return mapping(self._workflow.get("features")) or {}
@@ -193,17 +194,18 @@ class _File:
 
 
 def _mappings(value: Value) -> list[dict[str, Value]]:
-    return [each for item in cast("list[Value]", value) if (each := mapping(item))] if isinstance(value, list) else []
+    items = cast("list[Value]", value) if isinstance(value, list) else []
+    return [entry for item in items if (entry := mapping(item))]
 
 
 def _text(value: Value) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
-def _free(name: str, known: _Known) -> str:
-    """A key that is not taken: of things with one name each is compared to its like in the order of the file."""
+def _unused(name: str, elements: _Elements) -> str:
+    """An unused key: elements of the same name are compared in the order of the file."""
     key, count = name, 1
-    while key in known:
+    while key in elements:
         count += 1
         key = f"{name}\0{count}"
     return key
@@ -212,26 +214,26 @@ def _free(name: str, known: _Known) -> str:
 # ------------------------------------------------------------------------------------------------------- comparing
 
 
-def _things(old: _Known, new: _Known) -> Things:
-    return Things(
-        [Thing(new[key][0]) for key in new if key not in old],
-        [Thing(old[key][0]) for key in old if key not in new],
+def _compare(old: _Elements, new: _Elements) -> ElementDiff:
+    return ElementDiff(
+        [Element(new[key][0]) for key in new if key not in old],
+        [Element(old[key][0]) for key in old if key not in new],
         [
-            Thing(new[key][0], fields)
+            Element(new[key][0], changes)
             for key in new
-            if key in old and (fields := _said_otherwise(old[key][1], new[key][1]))
+            if key in old and (changes := _changes(old[key][1], new[key][1]))
         ],
     )
 
 
-def _said_otherwise(old: dict[str, Value], new: dict[str, Value]) -> list[Change]:
-    """What differs in a node or a variable. Of a value that is or was a secret only that it differs is told."""
+def _changes(old: dict[str, Value], new: dict[str, Value]) -> list[Change]:
+    """The changes in a node or a variable, without the values of secrets."""
     secret = SECRET in (old.get("value_type"), new.get("value_type"))
     return [
-        replace(each, before=hidden(each.before), after=hidden(each.after))
-        if secret and re.match(r"value\b", each.field)
-        else each
-        for each in _fields(old, new, "")
+        replace(change, before=hidden(change.before), after=hidden(change.after))
+        if secret and re.match(r"value\b", change.field)
+        else change
+        for change in _fields(old, new, "")
     ]
 
 
@@ -258,19 +260,19 @@ def _mapping_fields(
 
 
 def _list_fields(old: list[Value], new: list[Value], path: str) -> Iterator[Change]:
-    if not any(isinstance(each, dict | list) for each in (*old, *new)):
+    if not any(isinstance(item, dict | list) for item in (*old, *new)):
         if len(old) != len(new) or not all(map(_equal, old, new)):
-            yield Change(path, "changed", old, new)  # a selector, a list of options: to be read as a whole
+            yield Change(path, "changed", old, new)  # a selector or a list of options, shown as a whole
         return
     name = next((name for name in _NAMES if _named(old, name) and _named(new, name)), None)
     if name is not None:
         before, after = _by_name(old, name), _by_name(new, name)
         yield from _mapping_fields(before, after, path, _item)
-        stood, stands = [key for key in before if key in after], [key for key in after if key in before]
-        if stood != stands:
-            yield Change(f"{path} (order)", "changed", cast("Value", stood), cast("Value", stands))
+        old_order, new_order = [key for key in before if key in after], [key for key in after if key in before]
+        if old_order != new_order:
+            yield Change(f"{path} (order)", "changed", cast("Value", old_order), cast("Value", new_order))
         return
-    # what the lists begin and end with alike stays out, so that an item put between is one change
+    # the common beginning and end are skipped, so that an inserted item is one change
     shorter = min(len(old), len(new))
     head = next((i for i in range(shorter) if not _same(old[i], new[i])), shorter)
     rest = shorter - head
@@ -286,24 +288,24 @@ def _list_fields(old: list[Value], new: list[Value], path: str) -> Iterator[Chan
 
 
 def _named(items: list[Value], name: str) -> bool:
-    """Whether every item has a name of this kind, and each another."""
-    names = [_text((mapping(each) or {}).get(name)) for each in items]
+    """Whether every item has a value of this key, and all are different."""
+    names = [_text((mapping(item) or {}).get(name)) for item in items]
     return all(names) and len(set(names)) == len(names)
 
 
 def _by_name(items: list[Value], name: str) -> dict[str, Value]:
-    return {_text(cast("dict[str, Value]", each)[name]): each for each in items}
+    return {_text(cast("dict[str, Value]", item)[name]): item for item in items}
 
 
 def _equal(old: Value, new: Value) -> bool:
-    """As JSON would see it: true is not 1, but 1.0 is; and a NaN is like another."""
+    """Equality in JSON: true is not 1, but 1.0 is; NaN equals NaN."""
     if isinstance(old, bool) or isinstance(new, bool):
         return old is new
     return old == new or (old != old and new != new)
 
 
 def _same(old: Value, new: Value) -> bool:
-    """Whether nothing below differs."""
+    """Deep equality."""
     if isinstance(old, dict) and isinstance(new, dict):
         before, after = cast("dict[str, Value]", old), cast("dict[str, Value]", new)
         return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in before)
@@ -323,20 +325,23 @@ def _item(path: str, key: str) -> str:
     return f"{path}[{key}]"
 
 
-# ---------------------------------------------------------------------------------------------------------- hiding
+# --------------------------------------------------------------------------------------------------------- masking
 
 
-def _hidden(changes: Iterator[Change] | Sequence[Change], mask: SecretMask) -> list[Change]:
+def _masked_changes(changes: Iterator[Change] | Sequence[Change], mask: SecretMask) -> list[Change]:
     return [
-        Change(mask.text(each.field), each.kind, mask.value(each.before), mask.value(each.after)) for each in changes
+        Change(mask.text(change.field), change.kind, mask.value(change.before), mask.value(change.after))
+        for change in changes
     ]
 
 
-def _masked(things: Things, mask: SecretMask) -> Things:
-    def told(all_: Sequence[Thing]) -> list[Thing]:
+def _masked(diff: ElementDiff, mask: SecretMask) -> ElementDiff:
+    def masked(elements: Sequence[Element]) -> list[Element]:
         return [
-            Thing({key: mask.text(name) for key, name in each.about.items()}, _hidden(each.fields, mask))
-            for each in all_
+            Element(
+                {key: mask.text(name) for key, name in element.about.items()}, _masked_changes(element.fields, mask)
+            )
+            for element in elements
         ]
 
-    return Things(told(things.added), told(things.removed), told(things.changed))
+    return ElementDiff(masked(diff.added), masked(diff.removed), masked(diff.changed))

@@ -1,4 +1,4 @@
-"""What a node's data says of its failures: retries, the error strategy, the values to go on with."""
+"""A node's error handling: retries, the error strategy, default values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _ITEMS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class Handling:
-    """Reads one node's `error_strategy`, `default_value` and `retry_config`, and reports what is wrong with them.
+class ErrorHandling:
+    """Reads a node's `error_strategy`, `default_value` and `retry_config`, and reports problems with them.
 
     `strategy`: None (a failure ends the run), fail-branch or default-value.
     """
@@ -40,7 +40,7 @@ class Handling:
         self._report = report
         self.strategy = self._strategy()
 
-    def _tell(self, message: str, *path: str | int) -> None:
+    def _report_at(self, message: str, *path: str | int) -> None:
         _, line = self._document.locate(self._draft.data, path)
         self._report(Problem(message, self._draft.name, ".".join(map(str, path)), line))
 
@@ -53,16 +53,16 @@ class Handling:
             case "default-value":
                 return DEFAULT_VALUE
             case other:
-                self._tell(f"{other!r} is no error strategy: fail-branch or default-value", "error_strategy")
+                self._report_at(f"{other!r} is not an error strategy (fail-branch, default-value)", "error_strategy")
                 return None
 
     def retry(self) -> Retry | None:
-        """How often a failed attempt is followed by another; None where it is not."""
+        """How often a failed attempt is repeated; None if it is not."""
         written = self._draft.data.get("retry_config")
         config = mapping(written)
         if config is None:
             if written is not None:
-                self._tell("is to be a mapping", "retry_config")
+                self._report_at("must be a mapping", "retry_config")
             return None
         if config.get("retry_enabled") not in (True, "true", 1):
             return None
@@ -77,38 +77,38 @@ class Handling:
         if value is None and not config.get(key):
             return 0
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
-            self._tell("is to be a number from 0 on", "retry_config", key)
+            self._report_at("must be a number of at least 0", "retry_config", key)
             return 0
         return value
 
     def defaults(self) -> dict[str, Value]:
-        """What a failed node is taken to have put out, by name; empty for other strategies."""
+        """The outputs of the node if it fails; empty for other strategies."""
         written = self._draft.data.get("default_value")
         if self.strategy != DEFAULT_VALUE or written is None:
             return {}
         if not isinstance(written, list):
-            self._tell("is to be a list", "default_value")
+            self._report_at("must be a list", "default_value")
             return {}
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for index, item in enumerate(cast("list[Value]", written)):
             entry = mapping(item)
             key = entry.get("key") if entry else None
             if entry is None or not isinstance(key, str) or not key:
-                self._tell("is to be a mapping with a key", "default_value", index)
+                self._report_at("must be a mapping with a key", "default_value", index)
                 continue
             kind = entry.get("type")
             try:
-                found[key] = _converted(kind, entry.get("value"))
+                values[key] = _converted(kind, entry.get("value"))
             except (ValueError, RecursionError):
-                self._tell(f"the value of '{key}' is no {kind}", "default_value", index, "value")
+                self._report_at(f"the value of '{key}' is not of type {kind}", "default_value", index, "value")
             except TypeError:
-                self._tell(f"{kind!r} is no type of a default value", "default_value", index, "type")
-        return found
+                self._report_at(f"{kind!r} is not a type of a default value", "default_value", index, "type")
+        return values
 
 
 def _converted(kind: Value, value: Value) -> Value:
-    """The value as its type has it; text is read as JSON, or as a number. ValueError if it cannot be, TypeError for
-    an unknown type."""
+    """The value as one of its type; text is parsed as JSON or as a number. ValueError if that fails, TypeError for an
+    unknown type."""
     if not isinstance(kind, str) or kind not in _KINDS:
         raise TypeError(kind)
     if isinstance(value, str) and kind == "number":
@@ -132,7 +132,7 @@ def _number(text: str) -> float | None:
 
 
 def _bounded(value: Value) -> bool:
-    """Whether it can be written as JSON: not too deep, and no infinite number in it."""
+    """Whether it can be stored as JSON: not too deep, and without infinite numbers."""
     level: list[Value] = [value]
     for _ in range(MAX_DEPTH):
         if any(isinstance(item, float) and not math.isfinite(item) for item in level):

@@ -1,7 +1,7 @@
-"""From a file exported by Dify to a workflow that can run, with every problem found on the way.
+"""Loads a file exported by Dify as a workflow that can run, and reports all its problems.
 
-Files of every DSL version up to `NEWEST` load, and newer ones as far as they are alike. What Headrace does not run (an
-unknown node type, an agent's tools) loads all the same and is named: only what no run could make sense of is fatal.
+Files of every DSL version up to `NEWEST` load, and newer ones as far as they are compatible. Something that Headrace
+does not run (an unknown node type, an agent's tools) is reported but not fatal, because other branches may run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from headrace.dsl import basic_apps
 from headrace.dsl.check import Draft, drafts, excerpt, links, mapping, number_of, unread
-from headrace.dsl.duplicate_outputs import doubled
-from headrace.dsl.error_handling import Handling
+from headrace.dsl.duplicate_outputs import duplicates
+from headrace.dsl.error_handling import ErrorHandling
 from headrace.dsl.scopes import Level, Levels
 from headrace.dsl.typed_values import blank, fitted
 from headrace.dsl.yaml_reader import Document, read
@@ -33,12 +33,12 @@ NOT_RUN: Mapping[str, str] = {
     "channel": "a channel",
     "rag-pipeline": "a pipeline that fills a knowledge base",
 }
-"""Modes of Dify's that no run here could make sense of, and what an app of each is."""
+"""Modes of Dify that Headrace does not run, with a description."""
 _SETTINGS = ("icon", "icon_background", "icon_type", "use_icon_as_answer_icon")
 
 
 def load(content: str | bytes, registry: Registry, source: str = "workflow") -> Flow:
-    """The workflow in a file. LoadError with all its fatal problems; `source` is how they call the file."""
+    """The workflow in a file. LoadError with all its fatal problems; `source` names the file in them."""
     flow, problems = inspect(content, registry, source)
     fatal = [problem for problem in problems if problem.fatal]
     if flow is None or fatal:
@@ -59,7 +59,7 @@ def inspect(content: str | bytes, registry: Registry, source: str = "workflow") 
 
 
 class _Loader:
-    """Goes through one document once, and keeps what it finds wrong."""
+    """Loads one document, and collects its problems."""
 
     def __init__(self, document: Document, registry: Registry) -> None:
         self._document = document
@@ -73,12 +73,12 @@ class _Loader:
         self.problems = list(document.problems)
 
     def flow(self) -> Flow | None:
-        """The workflow, as good as it gets: whoever calls looks at `problems` first."""
+        """The workflow; it is only usable if none of the `problems` is fatal."""
         if not self._is_app():
             return None
         app = mapping(self._file.get("app"))
         if app is None:
-            self._tell("there is no `app` section: is it an app exported by Dify?", self._file, "app")
+            self._report("there is no `app` section: is it an app exported by Dify?", self._file, "app")
             app = {}
         mode = self._app_mode = self._mode(app)
         settings = {key: app[key] for key in _SETTINGS if key in app}
@@ -90,17 +90,17 @@ class _Loader:
         name = _text(app.get("name")) or "Untitled"
         tools: Sequence[str] = ()
         if workflow is None and mode in basic_apps.MODES:
-            if made := basic_apps.converted(self._document, mode, self.problems.append):
-                self._document, workflow, tools = made.document, made.workflow, made.tools
+            if converted := basic_apps.convert(self._document, mode, self.problems.append):
+                self._document, workflow, tools = converted.document, converted.workflow, converted.tools
         elif workflow is None and mode not in NOT_RUN:
-            self._tell("there is no `workflow` section", self._file, "workflow")
+            self._report("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
             graph = None
         else:
             environment, secrets = self._environment(workflow)
             features = mapping(workflow.get("features")) or {}
             conversation = self._conversation(workflow)
-            self._declared = {"env": environment, "conversation": {each.name for each in conversation}}
+            self._declared = {"env": environment, "conversation": {variable.name for variable in conversation}}
             graph = self._graph(workflow)
         if tools:
             self._agent(app, name, tools)
@@ -109,7 +109,7 @@ class _Loader:
         description = _text(app.get("description"))
         return Flow(graph, self._nodes, name, mode, description, environment, secrets, features, settings, conversation)
 
-    def _tell(
+    def _report(
         self,
         message: str,
         holder: Value,
@@ -132,35 +132,35 @@ class _Loader:
             return False
         kind = file.get("kind")
         if kind not in (None, "", "app"):
-            self._tell(f"the file holds {excerpt(kind)}, not an app", file, "kind")
+            self._report(f"the file contains {excerpt(kind)}, not an app", file, "kind")
             return False
         version = file.get("version")
         if version not in (None, ""):
             numbers = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", _text(version))
             if numbers is None:
-                self._tell(f"{excerpt(version)} is no version of a workflow file", file, "version", fatal=False)
+                self._report(f"{excerpt(version)} is not a version of a workflow file", file, "version", fatal=False)
             elif tuple(int(part or 0) for part in numbers.groups()) > tuple(map(int, NEWEST.split("."))):
                 message = f"version {_text(version)} is newer than {NEWEST}, the newest known here: parts may not run"
-                self._tell(message, file, "version", fatal=False)
+                self._report(message, file, "version", fatal=False)
         return True
 
     def _mode(self, app: dict[str, Value]) -> str:
         mode = app.get("mode")
         if mode is None and app:
-            self._tell("the app's mode is missing", app, "mode", field="app.mode")
+            self._report("the app's mode is missing", app, "mode", field="app.mode")
         elif isinstance(mode, str) and mode in NOT_RUN:
-            self._tell(
+            self._report(
                 f"the app is of mode '{mode}' ({NOT_RUN[mode]}), which Headrace does not run",
                 app,
                 "mode",
                 field="app.mode",
             )
         elif app and not (isinstance(mode, str) and mode in MODES):
-            self._tell(f"{excerpt(mode)} is no mode of an app", app, "mode", field="app.mode")
+            self._report(f"{excerpt(mode)} is not a mode of an app", app, "mode", field="app.mode")
         return mode if isinstance(mode, str) else _WORKFLOW
 
     def _environment(self, workflow: dict[str, Value]) -> tuple[dict[str, Value], frozenset[str]]:
-        """(values by name, those to be masked)."""
+        """(values by name, the secret values)."""
         values: dict[str, Value] = {}
         secrets: set[str] = set()
         for index, item in enumerate(self._list(workflow, "environment_variables")):
@@ -168,11 +168,13 @@ class _Loader:
             entry = mapping(item)
             name = _text(entry.get("name")) if entry else ""
             if entry is None or not name:
-                message = "an environment variable is to be a mapping with a name"
-                self._tell(message, workflow["environment_variables"], index, field=field)
+                message = "an environment variable must be a mapping with a name"
+                self._report(message, workflow["environment_variables"], index, field=field)
                 continue
             if name in values:
-                self._tell(f"the environment variable '{name}' stands twice", entry, "name", field=f"{field}.name")
+                self._report(
+                    f"the environment variable '{name}' is defined twice", entry, "name", field=f"{field}.name"
+                )
             value = entry.get("value")
             match entry.get("value_type"):
                 case "secret":
@@ -181,8 +183,8 @@ class _Loader:
                 case "number" if isinstance(value, str) and value:
                     number = number_of(value)
                     if number is None:
-                        message = f"the environment variable '{name}' is to be a number, not {excerpt(value)}"
-                        self._tell(message, entry, "value", field=f"{field}.value")
+                        message = f"the environment variable '{name}' must be a number, not {excerpt(value)}"
+                        self._report(message, entry, "value", field=f"{field}.value")
                     value = number
                 case "string":
                     value = fitted(value, "string")[1]
@@ -193,46 +195,48 @@ class _Loader:
 
     def _conversation(self, workflow: dict[str, Value]) -> list[DeclaredVariable]:
         """The conversation variables, in the order of the file."""
-        found: dict[str, DeclaredVariable] = {}
+        variables: dict[str, DeclaredVariable] = {}
         for index, item in enumerate(self._list(workflow, "conversation_variables")):
             field = f"conversation_variables.{index}"
             entry = mapping(item)
             name = _text(entry.get("name")) if entry else ""
             if entry is None or not name:
-                message = "a conversation variable is to be a mapping with a name"
-                self._tell(message, workflow["conversation_variables"], index, field=field)
+                message = "a conversation variable must be a mapping with a name"
+                self._report(message, workflow["conversation_variables"], index, field=field)
                 continue
-            if name in found:
-                self._tell(f"the conversation variable '{name}' stands twice", entry, "name", field=f"{field}.name")
+            if name in variables:
+                self._report(
+                    f"the conversation variable '{name}' is defined twice", entry, "name", field=f"{field}.name"
+                )
             kind = _text(entry.get("value_type")) or "string"
             fits, value = fitted(entry.get("value", blank(kind)), kind)
             if not fits:
-                message = f"the conversation variable '{name}' is to be of type {kind}: it begins without a value"
-                self._tell(message, entry, "value", field=f"{field}.value", fatal=False)
+                message = f"the conversation variable '{name}' must be of type {kind}: it begins without a value"
+                self._report(message, entry, "value", field=f"{field}.value", fatal=False)
             id_ = _text(entry.get("id")) or name
-            found[name] = DeclaredVariable(id_, name, kind, _text(entry.get("description")), value)
-        return list(found.values())
+            variables[name] = DeclaredVariable(id_, name, kind, _text(entry.get("description")), value)
+        return list(variables.values())
 
     def _list(self, holder: dict[str, Value], key: str, *, wanted: bool = False) -> list[Value]:
         value = holder.get(key)
         if isinstance(value, list):
             return cast("list[Value]", value)
         if value is not None or wanted:
-            self._tell(f"`{key}` {'is missing' if value is None else 'is to be a list'}", holder, key)
+            self._report(f"`{key}` {'is missing' if value is None else 'must be a list'}", holder, key)
         return []
 
     def _agent(self, app: dict[str, Value], title: str, tools: Sequence[str]) -> None:
-        """Puts what is told of it in place of an agent's model: it would use tools."""
-        told = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
-        self._tell(f"mode {told} is not run here", app, "mode", field="app.mode", fatal=False)
-        self._nodes[basic_apps.MODEL] = UnknownNode(told, title)
+        """Replaces the model of an agent with tools by an unknown node."""
+        kind = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
+        self._report(f"mode {kind} is not run here", app, "mode", field="app.mode", fatal=False)
+        self._nodes[basic_apps.MODEL] = UnknownNode(kind, title)
 
     # ------------------------------------------------------------------------------------------------- the graph
 
     def _graph(self, workflow: dict[str, Value]) -> Graph | None:
         graph = mapping(workflow.get("graph"))
         if graph is None:
-            self._tell("the workflow has no graph", workflow, "graph", field="workflow.graph")
+            self._report("the workflow has no graph", workflow, "graph", field="workflow.graph")
             return None
         nodes = self._list(graph, "nodes", wanted=True)
         self._drafts, notes = drafts(self._document, nodes, self._registry, self.problems.append)
@@ -249,7 +253,7 @@ class _Loader:
         built = self._built(top, levels)
         self._check_reads(levels)
         if not any(problem.fatal for problem in self.problems):
-            self.problems += doubled(built, self._drafts, self._document)
+            self.problems += duplicates(built, self._drafts, self._document)
         return built
 
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
@@ -261,7 +265,7 @@ class _Loader:
             if node is None:
                 continue
             self._nodes[draft.id] = node
-            told: Handling = Handling(self._document, draft, self.problems.append)
+            handling = ErrorHandling(self._document, draft, self.problems.append)
             specs.append(
                 NodeSpec(
                     draft.id,
@@ -270,9 +274,9 @@ class _Loader:
                     draft.data,
                     parent,
                     branching=node.branching,
-                    retry=told.retry(),
-                    strategy=told.strategy,
-                    defaults=told.defaults(),
+                    retry=handling.retry(),
+                    strategy=handling.strategy,
+                    defaults=handling.defaults(),
                     assigns=frozenset(node.assigns()),
                     traits=node.traits,
                     metadata=node.metadata(),
@@ -285,7 +289,7 @@ class _Loader:
             if body is not None and isinstance(node, ContainerNode):
                 bodies[draft.id] = ContainerBody(self._built(body, levels, draft.id), node)
             elif isinstance(node, ContainerNode):
-                self._tell(f"nothing begins what is inside this {draft.type}", draft.data, node=draft.name)
+                self._report(f"this {draft.type} has no start node inside", draft.data, node=draft.name)
         self._handles(level, {spec.id: spec for spec in specs})
         edges = [link.edge for link in level.links]
         return Graph(specs, edges, level.root.id, cast("Mapping[NodeId, list[Piece]]", responses), bodies)
@@ -296,12 +300,12 @@ class _Loader:
             self.problems.extend(unread(draft, *known))
 
     def _node(self, draft: Draft) -> Node[Config] | None:
-        """The node as its type makes it, or what stands for an unknown one; None if its fields are not right."""
+        """The node, or an `Unknown` one if its type is unknown; None if its configuration is invalid."""
         self._visited.append(draft)
         cls = draft.cls
         if cls is None:
             message = f"nodes of type '{draft.kind}' are not run here"
-            self._tell(message, draft.data, "type", node=draft.name, fatal=False)
+            self._report(message, draft.data, "type", node=draft.name, fatal=False)
             return UnknownNode(draft.kind, draft.name)
         try:
             node = cls(cls.Config.model_validate(draft.data))
@@ -310,19 +314,19 @@ class _Loader:
                 self.problems.append(Problem(flaw, draft.name, where or None, line, fatal=False))
             return node
         except ValidationError as error:
-            told: set[tuple[str, str]] = set()
+            reported: set[tuple[str, str]] = set()
             for detail in error.errors(include_url=False, include_context=False, include_input=False):
                 field, line = self._document.locate(draft.data, detail["loc"])
                 message = _worded(detail["type"], detail["msg"])
-                if (field, message) not in told:
-                    told.add((field, message))
+                if (field, message) not in reported:
+                    reported.add((field, message))
                     self.problems.append(Problem(message, draft.name, field or None, line))
-        except (HeadraceError, ValueError) as error:  # what a node type says of a configuration as a whole
-            self._tell(str(error) or type(error).__name__, draft.data, node=draft.name)
+        except (HeadraceError, ValueError) as error:  # raised by a node type for the configuration as a whole
+            self._report(str(error) or type(error).__name__, draft.data, node=draft.name)
         return None
 
     def _handles(self, level: Level, specs: Mapping[NodeId, NodeSpec]) -> None:
-        """Names the edges that no run can take."""
+        """Reports the edges that no run can take."""
         for link in level.links:
             spec = specs.get(link.edge.source)
             if spec is None or isinstance(self._nodes[spec.id], UnknownNode):
@@ -332,7 +336,7 @@ class _Loader:
                 continue
             known = [*known, *([FAIL_BRANCH] if spec.strategy == FAIL_BRANCH else [])]
             if link.edge.handle not in known:
-                message = f"an edge leaves by '{link.edge.handle}', which the node does not have: never taken"
+                message = f"an edge leaves by the branch '{link.edge.handle}', which the node does not have"
                 name = self._drafts[spec.id].name
                 self.problems.append(Problem(message, name, "sourceHandle", link.line, fatal=False))
 
@@ -342,7 +346,7 @@ def _text(value: Value) -> str:
 
 
 def _worded(kind: str, message: str) -> str:
-    """A message of pydantic's as a user would want it."""
+    """A message of pydantic, for users."""
     if kind == "missing":
         return "is missing"
     return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -1,8 +1,8 @@
 """App packages (`.ifpkg`) of later versions of Dify: ZIP archives with the app's DSL in them.
 
-Facts: `manifest.yaml` names what the archive holds. Format `dify.app` holds a workflow, a chatflow or another app in
+`manifest.yaml` describes the content. Format `dify.app` holds a workflow, a chatflow or another app in
 `apps[0].path`, with its size and SHA-256, and the files and skills of the agents in its nodes under
-`agent_resources`; format `dify.roster-agent` holds an app of mode `agent`. Every member lies at the root.
+`agent_resources`; format `dify.roster-agent` holds an app of mode `agent`. All members are at the root.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAX_MEMBERS = 10_000
 _LONGEST_NAME = 60  # characters, in messages
 _SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive, and of an empty one
 SIGNATURE_LENGTH = 4
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that are unpacked no further than is asked for
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others cannot be unpacked in part
 _UNREADABLE = (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error)
-"""What `zipfile` raises of an archive that is damaged or encrypted."""
+"""The errors of `zipfile` for an archive that is damaged or encrypted."""
 
 
 def is_package(start: bytes) -> bool:
@@ -38,7 +38,7 @@ def is_package(start: bytes) -> bool:
 
 
 def text_of(content: bytes, source: str) -> str:
-    """A workflow file's text out of the file's bytes, an app package's included. LoadError where there is none."""
+    """The text of a workflow file, or of the one in an app package. LoadError if there is none."""
     if is_package(content):
         return packaged(io.BytesIO(content), source)
     try:
@@ -49,7 +49,7 @@ def text_of(content: bytes, source: str) -> str:
 
 
 def packaged(file: IO[bytes], source: str) -> str:
-    """The DSL of the app in a package. LoadError where it holds none that Headrace knows."""
+    """The DSL of the app in a package. LoadError if there is none that Headrace supports."""
     try:
         with zipfile.ZipFile(file) as archive:
             return _Package(archive, source).app()
@@ -62,7 +62,7 @@ def _refused(source: str, message: str, field: str | None = None) -> LoadError:
 
 
 def _shown(name: str) -> str:
-    """A member's name as messages have it: what a terminal or a log would take for more than a name is quoted."""
+    """A member's name in messages; quoted if it has characters that a terminal or a log would interpret."""
     return name if name.isprintable() and len(name) <= _LONGEST_NAME else excerpt(name)
 
 
@@ -90,39 +90,39 @@ class _Package:
         names = [member.filename for member in members]
         if MANIFEST not in names:
             flows = [name for name in names if name.endswith((".yml", ".yaml"))]
-            hint = f": unpack it, and give {_shown(flows[0])}" if flows else ""
-            message = f"is a ZIP archive without a {MANIFEST}, so no app package of Dify's (.ifpkg){hint}"
+            hint = f": unpack it, and use {_shown(flows[0])}" if flows else ""
+            message = f"is a ZIP archive without a {MANIFEST}, so not an app package of Dify (.ifpkg){hint}"
             raise self._refused(message)
         return read(self._member(MANIFEST, _MAX_MANIFEST), f"{self._source}, {MANIFEST}").value
 
     def _indexed(self, manifest: dict[str, Value]) -> tuple[str, int | None, str | None]:
-        """(path, size, SHA-256) of the app, as the manifest has them."""
+        """(path, size, SHA-256) of the app in the manifest."""
         kind, version = manifest.get("format"), manifest.get("format_version")
         if kind == _AGENT:
             message = "the package holds an agent (an app of mode 'agent'), which Headrace does not run"
             raise self._refused(message, "format")
         if kind != _APP:
-            raise self._refused(f"packages of format {excerpt(kind)} are not known here", "format")
+            raise self._refused(f"packages of format {excerpt(kind)} are not supported", "format")
         if version != _VERSION:
-            message = f"packages of format version {excerpt(version)} are not known here: {_VERSION} is"
+            message = f"packages of format version {excerpt(version)} are not supported, only {_VERSION}"
             raise self._refused(message, "format_version")
         apps = manifest.get("apps")
         entries = [mapping(entry) or {} for entry in cast("list[Value]", apps)] if isinstance(apps, list) else []
         entry = entries[0] if len(entries) == 1 else {}
         path = entry.get("path")
         if not isinstance(path, str):
-            raise self._refused(f"{MANIFEST} is to name one app, with its path", "apps")
+            raise self._refused(f"{MANIFEST} must name one app, with its path", "apps")
         size, digest = entry.get("size"), entry.get("sha256")
         return path, size if isinstance(size, int) else None, digest if isinstance(digest, str) else None
 
     def _member(self, path: str, limit: int) -> bytes:
         """A member's content; never more than `limit` bytes are unpacked."""
-        found = [member for member in self._archive.infolist() if member.filename == path]
-        if len(found) != 1:
-            raise self._refused(f"the package has {len(found) or 'no'} members named {excerpt(path)}: one is wanted")
-        if found[0].compress_type not in _COMPRESSIONS:
-            raise self._refused(f"{_shown(path)} in the package is compressed in a way that is not known here")
-        with self._archive.open(found[0]) as member:
+        members = [member for member in self._archive.infolist() if member.filename == path]
+        if len(members) != 1:
+            raise self._refused(f"the package has {len(members) or 'no'} members named {excerpt(path)}, not one")
+        if members[0].compress_type not in _COMPRESSIONS:
+            raise self._refused(f"{_shown(path)} in the package is compressed by an unsupported method")
+        with self._archive.open(members[0]) as member:
             content = member.read(limit + 1)
         if len(content) > limit:
             raise self._refused(f"{_shown(path)} in the package is larger than {limit // 1024 // 1024} MB")

@@ -1,4 +1,4 @@
-"""Workflow files as they may be shown: the values of secret environment variables are stars, wherever they stand."""
+"""Workflow files with the values of secret environment variables masked, wherever they occur."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SECRET = "secret"  # an environment variable's `value_type`
 
 
 def mask_of(*files: Mapping[str, Value]) -> SecretMask:
-    """Hides the secrets of all these files."""
+    """A mask for the secrets of all these files."""
     return SecretMask(str(entry["value"]) for file in files for entry in _secret_entries(file))
 
 
 def hidden(value: Value) -> Value:
-    """A secret variable's value as it may be shown; an empty one is told as it is."""
+    """A secret variable's value, masked unless it is empty."""
     return value if value in (None, "") else STARS
 
 
 def shown(content: str) -> tuple[str, bool]:
-    """(a file's content as it may be shown, whether something is hidden in it). LoadError where it cannot be read.
+    """(a file's masked content, whether anything is masked). LoadError if it cannot be read.
 
-    A content with secrets is written anew, without its comments: in a text as it was written, quotes and escapes can
-    spell a secret in too many ways.
+    Content with secrets is serialized again, without its comments, because quotes and escapes can spell a secret in
+    too many ways.
     """
     value = read(content, "content").value
     mask = mask_of(value)
@@ -45,7 +45,5 @@ def _secret_entries(file: Mapping[str, Value]) -> list[dict[str, Value]]:
     """The secret environment variables that have a value."""
     workflow = mapping(file.get("workflow")) or {}
     listed = workflow.get("environment_variables")
-    entries = [mapping(each) for each in cast("list[Value]", listed)] if isinstance(listed, list) else []
-    return [
-        each for each in entries if each and each.get("value_type") == SECRET and each.get("value") not in (None, "")
-    ]
+    entries = [mapping(item) or {} for item in cast("list[Value]", listed)] if isinstance(listed, list) else []
+    return [entry for entry in entries if entry.get("value_type") == SECRET and entry.get("value") not in (None, "")]

@@ -1,4 +1,4 @@
-"""Values that a file declares with a type, as of that type."""
+"""Values of declared types, as in a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BLANK: Mapping[str, Value] = {"string": "", "secret": "", "number": 0, "object"
 
 
 def blank(type_: str) -> Value:
-    """What a variable of a type has that nobody gave a value."""
+    """The value of a variable of a type without a value in the file."""
     return [] if type_.startswith("array") else _BLANK.get(type_)
 
 
 def fitted(value: Value, type_: str) -> tuple[bool, Value]:
-    """(fits, the value as one of the type): a scalar that lost its quotes is text again, and the text of a number, of
-    an object or a list is read; what fits in no way is blank, and null is none yet."""
+    """(whether it fits, the value as one of the type): a scalar that lost its quotes becomes text, and text is parsed
+    for a number, object or list. A value that does not fit is replaced by the blank one; null is allowed."""
     if value == "":
         return True, blank(type_)
     if value is None or is_of_type(value, type_):

@@ -1,7 +1,7 @@
-"""A workflow file as written: plain values, and the line of each of them.
+"""Parses a workflow file into plain values, with the line of each.
 
-YAML is read event by event, so that neither depth nor aliases can cost more than they should. What comes out is what
-Dify's own reader would see (YAML 1.1), but for two things: keys are always text, and dates are ISO text.
+YAML is parsed event by event, to limit depth and the expansion of aliases. The values are those of Dify's own parser
+(YAML 1.1), with two exceptions: keys are always text, and dates are ISO text.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from headrace.values import INTEGERS, Value
 
 MAX_CHARACTERS = 10 * 1024 * 1024
 MAX_DEPTH = 200  # levels of mappings and lists
-MAX_ALIASED = 1_000_000  # characters and values that aliases may add to what is written
-MAX_DUPLICATES = 100  # reported; whoever has more of them knows enough
+MAX_ALIASED = 1_000_000  # characters and values that aliases may add
+MAX_DUPLICATES = 100  # reported
 
 _YAML = "tag:yaml.org,2002:"
 _CONSTRUCTOR = SafeConstructor()
@@ -30,30 +30,30 @@ _BOOLEANS = cast("Mapping[str, bool]", SafeConstructor.bool_values)
 _PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
 Lines: TypeAlias = "tuple[int, dict[str, int] | list[int]]"
-"""Where a mapping or list begins, and where each of its keys or items stands; from 1."""
+"""The line where a mapping or list begins, and the lines of its keys or items; from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's values, and what is wrong with how they are written."""
+    """A file's values, and the problems of their notation."""
 
     value: dict[str, Value]
     problems: list[Problem] = field(default_factory=list[Problem])
     lines: Mapping[int, Lines] = field(default_factory=dict[int, Lines])  # by id() of the mapping or list in `value`
 
     def line(self, holder: Value, key: str | int | None = None) -> int | None:
-        """The line of a mapping or list in the document, or of a key or item in it; None if it is not from there."""
-        found = self.lines.get(id(holder))
-        if found is None:
+        """The line of a mapping or list in the document, or of a key or item in it; None if it is not part of it."""
+        lines = self.lines.get(id(holder))
+        if lines is None:
             return None
-        start, inside = found
+        start, inside = lines
         if isinstance(inside, dict):
             return inside.get(key, start) if isinstance(key, str) else start
         return inside[key] if isinstance(key, int) and 0 <= key < len(inside) else start
 
     def locate(self, holder: Value, path: tuple[str | int, ...]) -> tuple[str, int | None]:
-        """(field, line) at a path below `holder`. Steps that lead nowhere are passed over, unless they are the last:
-        a path may name a missing field, or a kind of value that stands in no file."""
+        """(field, line) at a path below `holder`. Steps that do not exist are skipped, unless they are the last one: a
+        path may name a missing field, or (in pydantic's paths) a type."""
         names: list[str] = []
         line = self.line(holder)
         for index, step in enumerate(path):
@@ -68,7 +68,7 @@ class Document:
 
 
 def read(content: str | bytes, source: str) -> Document:
-    """The one document in a file. LoadError if it cannot be read at all, or holds no mapping."""
+    """The one document in a file. LoadError if it cannot be parsed, or is not a mapping."""
     try:
         reader = _Reader(_decoded(content))
         value = reader.read()
@@ -78,12 +78,12 @@ def read(content: str | bytes, source: str) -> Document:
         raise LoadError(source, [Problem("the file is empty")])
     if not isinstance(value, dict):
         what = "a list" if isinstance(value, list) else "a single value"
-        raise LoadError(source, [Problem(f"the file holds {what}, not a mapping: is it an app exported by Dify?")])
+        raise LoadError(source, [Problem(f"the file contains {what}, not a mapping: is it an app exported by Dify?")])
     return Document(cast("dict[str, Value]", value), reader.problems, reader.lines)
 
 
 class _Unreadable(Exception):
-    """Ends the reading of a file."""
+    """Ends the parsing."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         self.problem = Problem(message, line=line)
@@ -99,7 +99,7 @@ def _decoded(content: str | bytes) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
-        raise _Unreadable("the file has half a character (a lone surrogate)", line) from error
+        raise _Unreadable("the file has a lone surrogate (half a character)", line) from error
     if text.lstrip().startswith("{") and "\\u" in text:
         text = _PAIR.sub(lambda pair: f"{pair[1]}\\U{_joined(pair[2], pair[3]):08x}", text)
     return text
@@ -122,8 +122,8 @@ def _joined(high: str, low: str) -> int:
     return 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
 
 
-class _Open:
-    """A mapping or list whose end has not been read yet."""
+class _Collection:
+    """A mapping or list whose end has not been parsed yet."""
 
     __slots__ = ("anchor", "inside", "key", "line", "merged", "value", "weight")
 
@@ -142,16 +142,16 @@ class _Open:
 
 
 class _Reader:
-    """Builds one document out of YAML events."""
+    """Builds a document from YAML events."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[Problem] = []
         self.lines: dict[int, Lines] = {}
         self._text = text
-        self._anchors: dict[str, tuple[Value, int] | None] = {}  # value and weight; None while it is still open
+        self._anchors: dict[str, tuple[Value, int] | None] = {}  # value and weight; None before its end
         self._aliased = 0
-        self._known: dict[str, Value] = {}  # short plain scalars by their text: most come again and again
-        self._stack: list[_Open] = []
+        self._known: dict[str, Value] = {}  # cache of short plain scalars by their text
+        self._stack: list[_Collection] = []
         self._root: Value = None
 
     def read(self) -> Value:
@@ -169,7 +169,9 @@ class _Reader:
                 case yaml.DocumentStartEvent():
                     documents += 1
                     if documents > 1:
-                        raise _Unreadable("the file holds several documents ('---'): one is wanted", _line(event))
+                        raise _Unreadable(
+                            "the file has several documents ('---'), but only one is allowed", _line(event)
+                        )
                 case _:
                     pass
         return self._root
@@ -182,9 +184,9 @@ class _Reader:
             parts = [part for part in (error.context, error.problem) if part]
             line = mark.line + 1 if mark else None
             tabs = " (YAML is indented by spaces, not tabs)" if line and self._indented_by_tabs(line) else ""
-            raise _Unreadable(f"no valid YAML: {', '.join(parts)}{tabs}", line) from error
+            raise _Unreadable(f"not valid YAML: {', '.join(parts)}{tabs}", line) from error
         except yaml.YAMLError as error:  # a character that YAML does not allow
-            raise _Unreadable(f"no valid YAML: {' '.join(str(error).split())}") from error
+            raise _Unreadable(f"not valid YAML: {' '.join(str(error).split())}") from error
 
     def _indented_by_tabs(self, line: int) -> bool:
         return any(re.match(r"\s*\t", text) for text in self._text.splitlines()[line - 1 : line])
@@ -194,7 +196,7 @@ class _Reader:
         line = _line(event)
         top = self._stack[-1] if self._stack else None
         if top and top.wants_key:
-            # `on:` and `1:` are the names they look like
+            # `on:` and `1:` are text as keys
             top.key = (text, line, text == "<<" and event.implicit[0])
             top.weight += len(text)
             if event.anchor:
@@ -215,9 +217,9 @@ class _Reader:
             return text
         kind = tag or next((tag for tag, form in _RESOLVERS.get(text[:1], ()) if form.match(text)), f"{_YAML}str")
         try:
-            value = _made(kind.removeprefix(_YAML), text)
+            value = _scalar_of(kind.removeprefix(_YAML), text)
         except (ValueError, OverflowError, KeyError, AttributeError) as error:
-            raise _Unreadable(f"{text[:40]!r} is no valid {kind.removeprefix(_YAML)}", line) from error
+            raise _Unreadable(f"{text[:40]!r} is not a valid {kind.removeprefix(_YAML)}", line) from error
         if value is NotImplemented:
             raise _Unreadable(f"the YAML tag {kind!r} is not allowed here", line)
         if tag is None and len(text) <= 32:
@@ -229,38 +231,38 @@ class _Reader:
         if len(self._stack) >= MAX_DEPTH:
             raise _Unreadable(f"the file is nested more than {MAX_DEPTH} levels deep", line)
         if self._stack and self._stack[-1].wants_key:
-            raise _Unreadable("a key is to be text, not a mapping or list", line)
+            raise _Unreadable("a key must be text, not a mapping or list", line)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", f"{_YAML}map" if mapping else f"{_YAML}seq"):
             raise _Unreadable(f"the YAML tag {event.tag!r} is not allowed here", line)
-        opened = _Open({} if mapping else [], event.anchor, line)
-        self.lines[id(opened.value)] = (line, opened.inside)
+        collection = _Collection({} if mapping else [], event.anchor, line)
+        self.lines[id(collection.value)] = (line, collection.inside)
         if event.anchor:
             self._anchors[event.anchor] = None
-        self._stack.append(opened)
+        self._stack.append(collection)
 
     def _end(self) -> None:
-        closed = self._stack.pop()
-        if closed.merged:
-            _merge(closed)
-        if closed.anchor:
-            self._anchors[closed.anchor] = (closed.value, closed.weight)
-        self._put(closed.value, closed.line, closed.weight)
+        collection = self._stack.pop()
+        if collection.merged:
+            _merge(collection)
+        if collection.anchor:
+            self._anchors[collection.anchor] = (collection.value, collection.weight)
+        self._put(collection.value, collection.line, collection.weight)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         name, line = cast("str", event.anchor), _line(event)
         if name not in self._anchors:
-            raise _Unreadable(f"the alias '*{name}' stands for nothing", line)
-        found = self._anchors[name]
-        if found is None:
-            raise _Unreadable(f"the alias '*{name}' stands inside what it stands for", line)
-        value, weight = found
+            raise _Unreadable(f"the alias '*{name}' is not defined", line)
+        anchored = self._anchors[name]
+        if anchored is None:
+            raise _Unreadable(f"the alias '*{name}' refers to itself", line)
+        value, weight = anchored
         self._aliased += weight
         if self._aliased > MAX_ALIASED:
-            raise _Unreadable("the file's aliases expand to far more than is written", line)
+            raise _Unreadable("the file's aliases expand to too many values", line)
         if self._stack and self._stack[-1].wants_key:
             if not isinstance(value, str):
-                raise _Unreadable("a key is to be text, not an alias of something else", line)
+                raise _Unreadable("a key must be text, not an alias of something else", line)
             self._stack[-1].key = (value, line, False)
             return
         self._put(value, line, weight)
@@ -282,14 +284,14 @@ class _Reader:
             return
         lines = cast("dict[str, int]", top.inside)
         if key in lines and len(self.problems) < MAX_DUPLICATES:
-            message = f"the key stands twice in one mapping, first in line {lines[key]}: the last one counts"
+            message = f"the key occurs twice in a mapping, first in line {lines[key]}: the last one is used"
             self.problems.append(Problem(message, field=key[:80], line=at, fatal=False))
         top.value[key] = value
         lines[key] = at
 
 
-def _made(kind: str, text: str) -> Value:
-    """A scalar of a kind; NotImplemented for kinds that no file should have."""
+def _scalar_of(kind: str, text: str) -> Value:
+    """A scalar of a YAML type; NotImplemented for types that are not allowed."""
     match kind:
         case "null":
             return None
@@ -308,10 +310,10 @@ def _made(kind: str, text: str) -> Value:
             return NotImplemented
 
 
-def _merge(closed: _Open) -> None:
-    """`<<: *base`: what the mapping does not say itself is taken from others, the first that has it."""
-    own, lines = cast("dict[str, Value]", closed.value), cast("dict[str, int]", closed.inside)
-    for value, line in closed.merged:
+def _merge(collection: _Collection) -> None:
+    """`<<: *base`: keys that the mapping does not have itself come from the first of the others that has them."""
+    own, lines = cast("dict[str, Value]", collection.value), cast("dict[str, int]", collection.inside)
+    for value, line in collection.merged:
         for other in cast("list[Value]", value) if isinstance(value, list) else [value]:
             if not isinstance(other, dict):
                 raise _Unreadable("'<<' takes a mapping or a list of mappings", line)

@@ -127,7 +127,7 @@ class VersionRoutes(Routes):
 
         def compare() -> dict[str, Value]:
             before, after = (read(version.content, f"version {version.number}") for version in (old, new))
-            return diff(before, after, self.api.apps.registry).tell()
+            return diff(before, after, self.api.apps.registry).to_json()
 
         return json_response({"from": old.id, "to": new.id, **await _loaded(compare)})
 
