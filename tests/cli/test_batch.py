@@ -94,7 +94,7 @@ def test_what_is_done_is_not_done_again_unless_asked(tmp_path: Path, invoke: Inv
         (tmp_path / "out").unlink()
         again = invoke("batch", file, asked, "-o", "out", *egress, "--concurrency", "1")
         assert again.exit_code == 0
-        assert again.stderr.startswith("The batch was run before: 2 of 2 lines are done.")
+        assert again.stderr.startswith("The batch is complete: 2 of 2 lines are done.")
         assert (tmp_path / "out").read_bytes() == first
         assert peer.hits == {"1": 1, "2": 1}
         assert invoke("batch", file, asked, "-o", "out", *egress, "--restart").exit_code == 0
@@ -174,7 +174,7 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
     [
         (["gone.yml", "in"], "gone.yml: cannot be read: No such file or directory"),
         (["echo.yml", "empty"], "empty: has no lines."),
-        (["echo.yml", "in", "-o", "./in"], "is the file of the lines"),
+        (["echo.yml", "in", "-o", "./in"], "is the input file"),
         (["echo.yml", "in", "--concurrency", "0"], "concurrency"),
         (["echo.yml", "in", "--rpm", "x"], "rpm"),
     ],

@@ -12,7 +12,7 @@ from tests.cli.flows import field, flow, llm
 def test_a_file_that_can_run(tmp_path: Path, invoke: Invoke):
     file = flow(tmp_path / "echo.yml", variables=[field("query")])
     done = invoke("lint", file)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{file}: fine\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{file}: no problems\n", "")
 
 
 def test_what_is_missing_here(tmp_path: Path, invoke: Invoke):
@@ -36,7 +36,7 @@ def test_what_cannot_be_loaded(tmp_path: Path, invoke: Invoke):
     bad.write_text(bad.read_text().replace("type: start", "type: llm"))
     done = invoke("lint", good, bad, tmp_path / "gone.yml", tmp_path, good)
     assert done.exit_code == 2
-    assert f"{good}: fine" in done.stdout
+    assert f"{good}: no problems" in done.stdout
     assert done.stdout.count("good.yml") == 1
     for file in (bad, tmp_path / "gone.yml", tmp_path):
         assert f"{file}: " in done.stdout

@@ -143,7 +143,7 @@ def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: In
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-i", "nmae=x"], "the workflow has no input 'nmae': it asks for name, obj"),
+        (["-i", "nmae=x"], "the workflow has no input 'nmae': it has name, obj"),
         (["-i", "name"], "-i name: must be NAME=VALUE"),
         (["-i", "name=a", "-i", "name=b"], "-i name: is given more than once"),
         (["-i", "obj={"], "-i obj: is of type json_object, so its value must be JSON"),

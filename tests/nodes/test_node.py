@@ -16,7 +16,7 @@ from pydantic import Field
 
 import headrace.node
 from headrace.cli.generating.outputs import output_fields
-from headrace.cli.lint import lacks
+from headrace.cli.lint import missing_requirements
 from headrace.dsl.load import inspect as inspect_file
 from headrace.errors import NodeError
 from headrace.node import SELECTOR, C, Config, ContainerNode, Context, Node, OutputType, Result, SelectorField
@@ -187,7 +187,8 @@ def test_lint_and_generate_use_what_a_third_party_says():
         ("Collect", "quotes.0.source", "'gone.x' is read, but there is no node 'gone'"),
         ("End", "outputs.1.value_selector", "'c.words' is read, but 'Collect' has no output 'words'"),
     ]
-    assert [(each.node, each.message) for each in lacks(flow, NOTHING)] == [("Collect", "set COLLECT_KEY")]
+    [missing] = missing_requirements(flow, NOTHING)
+    assert (missing.node, missing.message) == ("Collect", "set COLLECT_KEY")
     assert [(each.name, each.type) for each in output_fields(flow)] == [("a", "str"), ("b", "Any")]
 
 

@@ -3,6 +3,9 @@
 . "$(dirname "$0")/common.sh"
 : "${HEADRACE_API_KEY:?is the key of the app, which headrace serve prints}"
 
+call '200' 'Get the API'\''s name and version' \
+  --request GET "${HEADRACE_URL}/v1/"
+
 call '200' 'Get the app'\''s name and mode' \
   --request GET "${HEADRACE_URL}/v1/info" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
@@ -18,6 +21,3 @@ call '200' 'Get the icons of the app'\''s tools' \
 call '200' 'Get the app'\''s appearance' \
   --request GET "${HEADRACE_URL}/v1/site" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
-
-call '200' 'Get the API'\''s name and version' \
-  --request GET "${HEADRACE_URL}/v1/"

@@ -1,9 +1,4 @@
-"""The command line: `headrace serve | run | batch | lint | diff | generate | keys | apps |
-tools | db | packages`.
-
-Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot be
-loaded, 130 interrupted. Commands import what they need when they are called, so that `--help` answers at once.
-"""
+"""The command line. Commands import what they need when they are called, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -27,10 +22,10 @@ from headrace.cli.tools import tools
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="headrace %(version)s")
 def cli() -> None:
-    """Runs workflows exported from Dify, and answers them through Dify's own API.
+    """Runs workflows exported from Dify, and serves them through Dify's own API.
 
-    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 bad usage or a file that cannot
-    be loaded, 130 interrupted.
+    Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 bad usage or a file that
+    cannot be loaded, 130 interrupted.
     """
 
 

@@ -1,4 +1,4 @@
-"""`headrace apps`: the apps that are served. Works on a data folder while a server runs on it, and while none does."""
+"""`headrace apps`: the served apps. Works on a data folder with or without a running server."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def add(file: Path, data: Path | None) -> None:
     """
     from headrace.main import read_workflow
 
-    read_workflow(file)  # a mistyped name must not make a data folder
+    read_workflow(file)  # a mistyped name must not create a data folder
 
     async def work() -> None:
-        async with installation(data, make=True) as running:
+        async with installation(data, create=True) as running:
             served = await running.publish(file)
             key = await running.apps.working_key(served.app)
         shown = {

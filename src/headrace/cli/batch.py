@@ -52,7 +52,7 @@ _SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between progress reports, on a te
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     default="-",
     show_default=True,
-    help="Where the results go.",
+    help="File for the results.",
 )
 @click.option(
     "--concurrency",
@@ -90,7 +90,7 @@ def batch(
     which becomes OUTPUT once all are there.
 
     If the batch is interrupted, the same command continues it: the same workflow, the same lines, the same OUTPUT and
-    --user. Results are kept in the data folder, under batches, until that is deleted. So a finished batch is not run
+    --user. Results are kept in the data folder, under batches, until that is deleted, so a finished batch is not run
     again, except with --restart.
 
     Exits with 0 if every line succeeded, 1 if one failed, 2 if the file cannot be run, and 130 after Ctrl-C or
@@ -108,10 +108,10 @@ def batch(
         requests = stack.enter_context(tempfile.TemporaryFile())
         where = "-" if str(output) == "-" else os.path.realpath(output)
         if where == os.path.realpath(lines):
-            raise BadUsage(f"{output}: is the file of the lines")
-        name = str(uuid5(_BATCHES, "\n".join([digest(content), _take_in(lines, requests), where, user])))
-        database = stack.enter_context(_kept(settings.data / "batches", name, restart=restart))
-        # a database of its own: neither a server on this data folder nor another batch may drive these runs
+            raise BadUsage(f"{output}: is the input file")
+        name = str(uuid5(_BATCHES, "\n".join([digest(content), _copy(lines, requests), where, user])))
+        database = stack.enter_context(_locked_database(settings.data / "batches", name, restart=restart))
+        # a separate database, so that no server on this data folder and no other batch drives these runs
         own = settings.model_copy(update={"database_url": f"sqlite:///{database.absolute()}"})
         results = stack.enter_context(_results(output))
 
@@ -132,8 +132,8 @@ def batch(
 
 
 async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int:
-    """Does the work; Ctrl-C (or SIGTERM) cancels it, also where whoever started the process has it ignored (a script's
-    job in the background): what is done is kept, and the same command goes on from there."""
+    """Does the work; Ctrl-C (or SIGTERM) cancels it, even if the parent process made it ignored (as a shell script does
+    for its background jobs). The results so far are kept, and the same command continues from there."""
     task = asyncio.current_task()
     if sys.platform != "win32" and task is not None:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -141,7 +141,7 @@ async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int:
     return await work
 
 
-def _take_in(lines: Path, file: IO[bytes]) -> str:
+def _copy(lines: Path, file: IO[bytes]) -> str:
     """Copies the lines to a file, because stdin can be read only once and others may change; returns their digest."""
     with ExitStack() as stack:
         source = cast("IO[bytes]", sys.stdin.buffer) if str(lines) == "-" else stack.enter_context(lines.open("rb"))
@@ -151,11 +151,11 @@ def _take_in(lines: Path, file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _kept(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
+def _locked_database(folder: Path, name: str, *, restart: bool) -> Generator[Path]:
     """The database of a batch, locked. BadUsage if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / f"{name}.db"
-    # a lock that ends with the process, however that ends, on every system
+    # a lock that is released however the process ends, on every system
     with closing(sqlite3.connect(folder / f"{name}.lock", timeout=0, isolation_level=None)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
@@ -175,7 +175,7 @@ def _results(output: Path) -> Generator[IO[bytes]]:
     if str(output) == "-":
         yield sys.stdout.buffer
         return
-    if output.exists() and not output.is_file():  # a device, a pipe: not to be replaced
+    if output.exists() and not output.is_file():  # a device or a pipe, which must not be replaced
         with output.open("wb") as file:
             yield file
         return
@@ -190,7 +190,7 @@ def _results(output: Path) -> Generator[IO[bytes]]:
 async def _batch(
     running: Service, served: Served, name: str, requests: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
-    """The batch, new or continued; None where there are no lines."""
+    """The batch, new or continued; None if there are no lines."""
     from headrace.api.dify.message_requests import line_reader
     from headrace.batches import Spool, read_lines
     from headrace.conversations.messages import Chats
@@ -200,10 +200,10 @@ async def _batch(
     earlier = await batch_runner.batches.find_batch(name)
     if earlier is not None:
         done = (await batch_runner.lines.progress(earlier)).over
-        state = "was run before" if earlier.ended_at else "continues"
+        state = "is complete" if earlier.ended_at else "continues"
         say(f"The batch {state}: {done} of {earlier.total} lines are done. (--restart runs all of them again.)")
         return await batch_runner.set_pace(earlier, concurrency, rpm)
-    start_of(served.flow)  # BadUsage where it has none
+    start_of(served.flow)  # raises BadUsage if there is none
     end_user = await running.apps.end_user(served.app, user)
     resolve = partial(running.files.resolve, app=served.app.id)
     accept = line_reader(served, end_user, Chats(running.run_service), resolve)

@@ -1,4 +1,4 @@
-"""What `apps` and `keys` share: the data folder's catalog, opened beside a server that may be running on it."""
+"""Shared by `apps` and `keys`: the catalog of a data folder, on which a server may be running."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerator[Service]:
-    """What the data folder holds, without a worker. BadUsage where nothing is there, unless it is to be made."""
+async def installation(data: Path | None, *, create: bool = False) -> AsyncGenerator[Service]:
+    """The service of a data folder, without a worker. BadUsage if there is no folder, unless `create`."""
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
-    if not make and not settings.data.is_dir():
+    if not create and not settings.data.is_dir():
         raise BadUsage(f"{settings.data}: no such folder. Serve a file first, or name another folder with --data.")
 
     from headrace.main import service
@@ -31,7 +31,7 @@ async def installation(data: Path | None, *, make: bool = False) -> AsyncGenerat
 
 
 async def find_app(running: Service, named: str) -> App:
-    """The app that somebody means by its id, its file or its name. BadUsage where there is none, or more than one."""
+    """The app with this id, file or name. BadUsage if there is none, or more than one."""
     return choose(await running.apps.catalog.apps(), named)
 
 
@@ -52,5 +52,5 @@ def choose(apps: Sequence[App], named: str) -> App:
 
 
 def when(seconds: float) -> str:
-    """A time of day here, to the second."""
+    """A local time, to the second."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

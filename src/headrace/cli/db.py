@@ -1,4 +1,4 @@
-"""`headrace db`: the database and all that belongs to it. Works while a server runs on it, and while none does."""
+"""`headrace db`: the database and the stored files. Works with or without a running server."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Migrates, prunes, backs up and restores what an installation keeps.
+    """Migrates, prunes, backs up and restores an installation.
 
     All but `restore` work while a server runs on the same data folder.
     """
 
 
-def _settings(data: Path | None, *, there: bool = True) -> Settings:
+def _settings(data: Path | None, *, must_exist: bool = True) -> Settings:
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
-    if there and not settings.database_url and not settings.data.is_dir():
+    if must_exist and not settings.database_url and not settings.data.is_dir():
         raise BadUsage(f"{settings.data}: no such folder. Name another one with --data.")
     return settings
 
@@ -68,7 +68,7 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
 def adopt_secret(data: Path | None) -> None:
     """Replaces the database's secret, which is lost, with the one of this data folder.
 
-    A server does not start where they differ: callbacks, links and keys would be signed with another secret than
+    A server does not start if they differ: callbacks, links and keys would be signed with another secret than
     before. Signatures and links made with the lost secret are no longer valid; keys that were issued still are.
     """
     from headrace import backup
@@ -171,7 +171,7 @@ def prune(
 
 
 def _seconds(settings: Settings, older_than: float | None, statuses: tuple[str, ...]) -> Mapping[str, float]:
-    """How long runs are kept, in seconds, by status."""
+    """Retention in seconds by status."""
     if older_than is not None:
         return dict.fromkeys(statuses or FINAL, older_than)
     configured = settings.retention
@@ -218,7 +218,7 @@ def restore(file: Path, force: bool, data: Path | None) -> None:
     """
     from headrace import backup
 
-    settings = _settings(data, there=False)
+    settings = _settings(data, must_exist=False)
     packed = backup.restore(settings, file, force=force)
     click.echo(f"{settings.data}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
     if not packed.manifest.files:
@@ -230,7 +230,7 @@ def _count(files: int) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes, in words."""
+    """A number of bytes with a unit."""
     if count < 0:
         return "unknown"
     amount: Any = count

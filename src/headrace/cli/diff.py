@@ -1,4 +1,4 @@
-"""`headrace diff`: what differs between two workflow files."""
+"""`headrace diff`: the differences between two workflow files."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from headrace.values import Value
 
 _LONGEST = 100  # characters of a value that are shown in a line
-_LONGEST_TEXT = 50_000  # characters of texts that are compared line by line; longer ones are only said to differ
+_LONGEST_TEXT = 50_000  # characters of texts that are compared line by line
 
 
-@click.command(short_help="Tell how two workflow files differ.")
+@click.command(short_help="Compare two workflow files.")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object.")
 def diff(old: Path, new: Path, as_json: bool) -> None:
     """Compares two workflow files, and prints which nodes, fields, edges, variables and features differ.
 
-    Where nodes stand on the canvas, their sizes, and notes are no difference. Values of secrets are not shown. Files
-    need not be such as can run.
+    Positions and sizes on the canvas, and notes, are not compared. Values of secrets are not shown. The files need not
+    be runnable.
 
-    Exits with 0 if the files say the same; 1 if they differ; 2 if one cannot be loaded.
+    Exits with 0 if there are no differences; 1 if there are; 2 if a file cannot be loaded.
     """
     from headrace.dsl.diff import diff as compare
     from headrace.nodes import registry
@@ -105,7 +105,7 @@ def _change(change: Change, indent: str = "", of: str = "") -> Iterator[str]:
 
 
 def _text(old: str, new: str, indent: str) -> Iterator[str]:
-    """How two longer texts differ, line by line."""
+    """The differences between two texts, line by line."""
     if len(old) + len(new) > _LONGEST_TEXT:
         yield f"{indent}{len(old)} characters -> {len(new)} characters"
         return
@@ -120,6 +120,8 @@ def _shown(value: Value) -> str:
 
 
 def _printable(line: str) -> str:
-    """A line that leaves a terminal as it is: what steers terminals is spelled out."""
-    steering = (unicodedata.category(letter) == "Cc" and letter != "\t" for letter in line)
-    return "".join(f"\\x{ord(letter):02x}" if steers else letter for letter, steers in zip(line, steering, strict=True))
+    """The line with control characters escaped, so that it cannot control the terminal."""
+    return "".join(
+        f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" and letter != "\t" else letter
+        for letter in line
+    )

@@ -1,4 +1,4 @@
-"""A workflow's inputs, as somebody types them at a terminal."""
+"""A workflow's inputs on the command line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from headrace.nodes.start import Start
     from headrace.values import Value
 
-_AS_JSON = {"json_object", "checkbox", "file", "file-list"}  # and array[...]: what has no form of its own as text
+_AS_JSON = {"json_object", "checkbox", "file", "file-list"}  # and array[...]: types that are written as JSON
 _EXAMPLES: Mapping[str, Any] = {"number": 1, "checkbox": True, "json_object": {}, "file-list": []}
 
 
 def start_of(flow: Flow) -> Start:
-    """The node that a workflow starts with. BadUsage where it is none that takes inputs."""
+    """The start node. BadUsage if the workflow starts with a node of another type."""
     from headrace.nodes.start import Start
 
     start = flow.nodes[flow.graph.root]
@@ -34,17 +34,14 @@ def start_of(flow: Flow) -> Start:
 
 
 def declared(flow: Flow) -> dict[str, Mapping[str, Any]]:
-    """The inputs that the start node asks for, as the file has them, by name."""
+    """The fields of the start node's form by name, as in the file."""
     return {
         field["variable"]: {**field, "type": kind} for entry in start_of(flow).form() for kind, field in entry.items()
     }
 
 
 def example(flow: Flow) -> dict[str, Value]:
-    """Inputs to call the workflow with: for every required one a value that fits, as far as the file tells.
-
-    {} for a workflow that a trigger starts: nobody can call it.
-    """
+    """Example inputs: a valid value for every required one. {} for a workflow that starts with a trigger."""
     from headrace.nodes.start import Start
 
     if not isinstance(flow.nodes[flow.graph.root], Start):
@@ -65,7 +62,7 @@ def _example(variable: Mapping[str, Any]) -> Value:
 
 
 def whole(text: str) -> dict[str, Value]:
-    """The object that `--inputs` means: JSON, or @FILE with JSON in it, or @- for stdin. BadUsage where it is none."""
+    """The object of `--inputs`: JSON, @FILE with JSON, or @- for stdin. BadUsage if it is not a JSON object."""
     source = "--inputs"
     if text.startswith("@"):
         source = f"--inputs {text}"
@@ -91,7 +88,7 @@ def _check_depth(value: Value, source: str) -> None:
 
 
 def named(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
-    """(name, value) of each NAME=VALUE. BadUsage where one is none."""
+    """(name, value) of each NAME=VALUE. BadUsage if one has another form."""
     split = [pair.partition("=") for pair in pairs]
     for (name, equals, _), pair in zip(split, pairs, strict=True):
         if not equals or not name:
@@ -100,8 +97,8 @@ def named(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
 
 
 def typed(flow: Flow, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
-    """Inputs given one by one, as text. What has no form as text (objects, lists, checkboxes, files) is read as JSON;
-    all else is left to the start node's own checks. BadUsage where one is given twice or is not JSON."""
+    """Inputs of `-i`, as text. Objects, lists, checkboxes and files are parsed as JSON; the start node validates the
+    others. BadUsage if one is given twice or is not valid JSON."""
     variables = declared(flow)
     inputs: dict[str, Value] = {}
     for name, text in pairs:
@@ -120,9 +117,9 @@ def typed(flow: Flow, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
 
 
 def check_names(flow: Flow, names: Sequence[str]) -> None:
-    """BadUsage where an input is given that the workflow does not ask for: at a terminal that is a typing error."""
+    """Raises BadUsage for an input that the workflow does not have, because it is probably mistyped."""
     variables = declared(flow)
     for name in names:
         if name not in variables:
-            expected = f"it asks for {', '.join(variables)}" if variables else "it asks for none"
+            expected = f"it has {', '.join(variables)}" if variables else "it has none"
             raise BadUsage(f"the workflow has no input '{name}': {expected}")

@@ -1,4 +1,4 @@
-"""`headrace keys`: who may call what. Works on a data folder while a server runs on it, and while none does."""
+"""`headrace keys`: API keys. Works on a data folder with or without a running server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.ports import Audited, Key
     from headrace.values import Value
 
-_CLI = "cli"  # who did it, in the audit
+_CLI = "cli"  # the actor in the audit log
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 _LONGEST = 100 * 365 * 24 * 3600
 _PAGE = 1000
@@ -188,8 +188,8 @@ def _whole(seconds: float | None) -> int | None:
 @click.option("--overlap", type=Duration(), default="24h", help="How long the old key stays valid.  [default: 24h]")
 @data_option
 def rotate(key: str, overlap: float, data: Path | None) -> None:
-    """Creates a key with the permissions of KEY, and prints it. The old one stays valid for a while, so that its
-    clients can change over."""
+    """Creates a key with the permissions of KEY, and prints it. The old one stays valid for a while, so that clients
+    can switch."""
 
     async def work() -> str:
         async with installation(data) as running:
@@ -210,7 +210,7 @@ def rotate(key: str, overlap: float, data: Path | None) -> None:
 @click.argument("key")
 @data_option
 def revoke(key: str, data: Path | None) -> None:
-    """Revokes a KEY, given whole, by its id or by its beginning (as `keys list` shows it)."""
+    """Revokes a KEY, given in full, by its id or by its prefix (see `keys list`)."""
 
     async def work() -> None:
         async with installation(data) as running:
@@ -221,8 +221,8 @@ def revoke(key: str, data: Path | None) -> None:
     wait_for(work())
 
 
-@keys.command(short_help="Shows what was done to a workspace's keys.")
-@click.option("--workspace", metavar="NAME", help="Which one.  [HEADRACE_WORKSPACE; default: default]")
+@keys.command(short_help="Shows the audit log of a workspace's keys.")
+@click.option("--workspace", metavar="NAME", help="The workspace.  [HEADRACE_WORKSPACE; default: default]")
 @click.option("--limit", type=click.IntRange(1, _PAGE), default=50, help="How many entries.  [default: 50]")
 @json_option
 @data_option
@@ -256,7 +256,7 @@ def _entry(audited: Audited) -> dict[str, Value]:
 
 
 async def _find_key(running: Service, named: str) -> Key:
-    """The live key that is named by its id, its prefix or itself. BadUsage where none or several match."""
+    """The active key with this id, prefix or secret. BadUsage if none or several match."""
     from headrace.access.keys import digest
 
     named = named.rstrip("…")
@@ -269,5 +269,5 @@ async def _find_key(running: Service, named: str) -> Key:
     if live:
         these = ", ".join(key.id for key in live)
         raise BadUsage(f"{len(live)} keys begin with '{named}'; choose one by its id: {these}")
-    # what somebody took for a key is not repeated: it may be one
+    # the message does not repeat the argument, which may be a key
     raise BadUsage("that key is revoked already" if matching else "no such key (see `headrace keys list`)")

@@ -1,4 +1,4 @@
-"""`headrace packages`: installs what code nodes may import, ahead of the first start."""
+"""`headrace packages`: installs the packages for code nodes before the first start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.cli.shared import BadUsage, data_option, log_to_stderr, say, setti
 def packages(data: Path | None) -> None:
     """Installs the packages of HEADRACE_CODE_PACKAGES for Python code nodes, and prints their folder.
 
-    It takes uv. Nothing is done where they are there already; `serve`, `run` and `batch` do the same when they start.
+    It needs uv. If they are installed already, it does nothing. `serve`, `run` and `batch` do the same when they start.
     """
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
@@ -24,7 +24,7 @@ def packages(data: Path | None) -> None:
 
     environment = code_packages(settings)
     if environment is None:
-        raise BadUsage("HEADRACE_CODE_PACKAGES is not set: it names a requirements file.")
+        raise BadUsage("HEADRACE_CODE_PACKAGES is not set; it must be a requirements file.")
     installed = asyncio.run(environment.install())
-    say("Installed." if installed else "They were there already.")
+    say("Installed." if installed else "Already installed.")
     click.echo(environment.folder)

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the files that the run creates.  [HEADRACE_DATA; default: they are not kept]",
+    help="Folder for the files that the run creates.  [HEADRACE_DATA; default: a temporary one]",
 )
 @level_option
 def run(
@@ -85,8 +85,8 @@ def run(
     events of Dify's stream instead (workflow_started, node_started, text_chunk, node_finished, workflow_finished ...),
     one JSON object a line.
 
-    Exits with 0 if the run succeeded, 1 if it failed, 2 if the file or an input is not fit to run, and 130 after
-    Ctrl-C, which stops the run.
+    Exits with 0 if the run succeeded, 1 if it failed, 2 if the file or an input is invalid, and 130 after Ctrl-C,
+    which stops the run.
     """
     values = whole(inputs) if inputs is not None else {}
     arguments = named(pairs, "-i")
@@ -121,7 +121,7 @@ def run(
 async def _uploaded(
     running: Service, served: Served, uploads: Sequence[tuple[str, str]], values: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """The files of --file as the inputs that mean them. BadUsage where one cannot be read, or is not a file input."""
+    """Uploads the files of --file; returns the inputs. BadUsage if one cannot be read, or is not for a file input."""
     variables = declared(served.flow)
     inputs: dict[str, Value] = {}
     for name, path in uploads:
@@ -147,12 +147,12 @@ async def _uploaded(
 
 
 def _mapping(file: File) -> dict[str, Value]:
-    """What a caller of the API would send for an uploaded file."""
+    """The input for an uploaded file, as a client of the API sends it."""
     return {"type": file.type, "transfer_method": file.transfer_method, "upload_file_id": file.related_id}
 
 
 async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
-    """Runs, shows and tells; the exit code."""
+    """Runs the workflow and shows it; returns the exit code."""
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.json import encode
     from headrace.cli.screen import Quiet, screen
@@ -164,23 +164,23 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     ended: StreamEvent | None = None
     failures: list[Mapping[str, Any]] = []
     async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
-        frames = RunEvents(started.run, served.flow)
+        run_events = RunEvents(started.run, served.flow)
         with _Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 async for record in started.records:
-                    events = frames.feed(record)
+                    events = run_events.feed(record)
                     shown.show(record, events)
-                    for frame in events:
+                    for event in events:
                         if as_json:
-                            event = {"event": frame.event, "workflow_run_id": started.run, "task_id": frames.task}
-                            click.echo(encode({**event, "data": frame.data}))
-                        if frame.event in ("workflow_finished", "workflow_paused"):
-                            ended = frame
-                        elif frame.event == "node_finished" and frame.data["status"] == "failed":
-                            failures.append(frame.data)
+                            head = {"event": event.event, "workflow_run_id": started.run, "task_id": run_events.task}
+                            click.echo(encode({**head, "data": event.data}))
+                        if event.event in ("workflow_finished", "workflow_paused"):
+                            ended = event
+                        elif event.event == "node_finished" and event.data["status"] == "failed":
+                            failures.append(event.data)
             finally:
                 shown.close()
-    assert ended is not None  # the records of a run end with its end
+    assert ended is not None  # the last record of a run ends it
     if interrupts.seen:
         say("Stopped.")
         return INTERRUPTED
@@ -196,13 +196,13 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
 def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) -> str:
     """The message about a run that did not succeed: the error, and the node that failed, if one did.
 
-    `failures` are the nodes that failed, in order. The one that failed the run has its error, which begins with the
-    item's number in a parallel iteration; others may have failed in rounds that were passed over.
+    `failures` are the nodes that failed, in order. The run's error is that of the node that failed it, preceded by the
+    item's number in a parallel iteration; other failures may have been ignored by a container.
     """
     from headrace.cli.screen import brief
 
     if status == "paused":
-        return "the run waits for a person's answer, which cannot be given here"
+        return "the run waits for human input, which this command does not support"
     error = error or ""
     node = next(
         (failure for failure in reversed(failures) if failure["error"] and error.endswith(failure["error"])), None
@@ -214,7 +214,7 @@ def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) 
 
 
 def _pretty(outputs: bytes) -> str:
-    """Outputs for people and programs; escaped where stdout's encoding does not have their characters."""
+    """Indented JSON; escaped if stdout's encoding does not have all its characters."""
     value = json.loads(outputs)
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
@@ -225,7 +225,7 @@ def _pretty(outputs: bytes) -> str:
 
 
 class _Interrupts:
-    """While it is open, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to stop."""
+    """Inside, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to stop."""
 
     def __init__(self, run_service: RunService, run: str, user: str) -> None:
         self.seen = False

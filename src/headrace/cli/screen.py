@@ -1,6 +1,6 @@
-"""What somebody sees who waits for a run: a live line per node and the text as it comes, or plain lines.
+"""The progress of a run on stderr: on a terminal a live line for each node with its streamed text, else plain lines.
 
-Both go to stderr. `show` takes a record in, with the stream events (api/dify/run_events) that it made.
+`show` gets a record, and the stream events (api/dify/run_events) made from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from headrace.api.dify.run_events import StreamEvent
 
-TAIL = 8  # lines of growing text that are shown; all of it is, once its node has ended
+TAIL = 8  # lines shown of a streamed text, until its node has ended
 _ROUND = re.compile(r"\[\d+\](?=/)")
 _MARKS = {"succeeded": ("✓", "green"), "exception": ("!", "yellow"), "retry": ("↻", "yellow"), "failed": ("✗", "red")}
 
@@ -32,7 +32,7 @@ class Screen(Protocol):
 
 
 def screen() -> Screen:
-    """The screen that fits where stderr goes."""
+    """The screen for a terminal or another stderr."""
     if not sys.stderr.isatty():
         return Lines()
     from rich.console import Console
@@ -48,24 +48,24 @@ def _used(data: Mapping[str, Any]) -> str:
 
 
 def _label(data: Mapping[str, Any], path: str) -> str:
-    """What a node is called; inside containers with the rounds it is in, the outermost first."""
+    """A node's title, with its rounds inside containers, the outermost first."""
     rounds = "".join(_ROUND.findall(path))
     return f"{data['title'] or data['node_id']}{' ' if rounds else ''}{rounds}"
 
 
 def _path(event: Event) -> str:
-    """The path of the node that an event is about."""
+    """The path of an event's node."""
     return event.path if isinstance(event, NodeStarted | NodeRetried | NodeSucceeded | NodeFailed) else ""
 
 
 def brief(error: str) -> str:
-    """An error in one line: of the traceback of a code node's program, what was raised."""
+    """An error in one line; for a traceback, its last one."""
     lines = [line.strip() for line in error.strip().splitlines() if line.strip()] or [""]
     return lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
 
 
 class Lines:
-    """A line whenever a node starts or ends; no text, which the outputs have."""
+    """A line whenever a node starts or ends, without streamed text."""
 
     def show(self, record: Record, frames: Sequence[StreamEvent]) -> None:
         for event, data, _ in frames:
@@ -91,7 +91,7 @@ class Quiet:
 
 @dataclass(slots=True)
 class _Node:
-    """A node under way: what it is called, when it started, and what it has streamed."""
+    """An active node: its label, start time and streamed text."""
 
     label: str
     since: float
@@ -99,7 +99,7 @@ class _Node:
 
 
 class Live:
-    """Nodes that have ended are printed for good; those under way stay below, with a spinner and their text."""
+    """Nodes that have ended are printed; active ones stay below them, with a spinner and their text."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live as Region
@@ -107,7 +107,7 @@ class Live:
 
         self._console = console
         self._spinner = Spinner("dots", style="cyan")
-        self._running: dict[str, _Node] = {}  # by path: rounds that run at once have nodes of the same id
+        self._running: dict[str, _Node] = {}  # by path, because parallel rounds have nodes of the same id
         self._region = Region(
             get_renderable=self._render, console=console, refresh_per_second=12, transient=True, redirect_stdout=False
         )
@@ -173,4 +173,4 @@ class Live:
                 shown.extend(Text("  ") + line for line in wrapped[-TAIL:])
         if len(self._running) > rows:
             shown.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
-        return Group(*shown) if shown else Text()  # nothing at all would leave an empty line behind
+        return Group(*shown) if shown else Text()  # an empty group would leave an empty line behind

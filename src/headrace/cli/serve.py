@@ -1,4 +1,4 @@
-"""`headrace serve`: workflow files, served through Dify's API until the process is stopped."""
+"""`headrace serve`: serves workflow files through Dify's API until the process is stopped."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli.inputs import example
-from headrace.cli.lint import lacks
+from headrace.cli.lint import missing_requirements
 from headrace.cli.shared import (
     BadUsage,
     data_option,
     demo_option,
-    each_once,
     egress_option,
     level_option,
     say,
     settings_of,
+    unique_paths,
     workspace_option,
 )
 from headrace.errors import LoadError
@@ -71,9 +71,9 @@ def serve(
     """Serves workflow FILEs, and everything served before from the data folder, through Dify's API.
 
     A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
-    with Ctrl-C or SIGTERM: runs under way go on when it is started again.
+    with Ctrl-C or SIGTERM: active runs continue when it is started again.
     """
-    gc.disable()  # nothing that is loaded now is garbage; `server.serve` turns it on again
+    gc.disable()  # faster start; `server.serve` enables it again
     settings = settings_of(
         host=host,
         port=port,
@@ -104,14 +104,14 @@ def serve(
             say(_welcome(running, url, served))
 
     try:
-        until.run(serve_until_stopped(settings, each_once(files), ready_file, on_ready, scrubber))
+        until.run(serve_until_stopped(settings, unique_paths(files), ready_file, on_ready, scrubber))
     except LoadError as error:
         raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
 
 class _Until:
-    """Runs a server until a signal. The server itself listens for signals while it serves; before that they cancel
-    it, and after that (it raises them again once it has stopped) they have taken effect already."""
+    """Runs a server until a signal. While it serves, the server handles signals itself; before that they cancel it.
+    After that they are ignored, because the server raises them again once it has stopped."""
 
     def __init__(self) -> None:
         self.serving = False
@@ -146,7 +146,7 @@ def _log_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, 
     apps = [{"id": entry.app.id, "name": entry.app.name, "file": str(file)} for file, entry, _ in served]
     logger.info("Headrace is ready at %s", url, extra={"apps": apps})
     for file, entry, _ in served:
-        for problem in lacks(entry.flow, running.resources):
+        for problem in missing_requirements(entry.flow, running.resources):
             logger.warning("%s (%s): %s", entry.app.name, file, problem)
 
 
@@ -154,7 +154,7 @@ def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, st
     lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
     for file, entry, key in served:
         lines += ["", f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
-        lines += [f"    note  {problem}" for problem in lacks(entry.flow, running.resources)]
+        lines += [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]
     if not served:
         lines += ["", "  No workflows are served yet: name a file, or add one with `headrace apps add FILE`."]
     return "\n".join([*lines, ""])

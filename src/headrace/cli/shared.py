@@ -1,4 +1,4 @@
-"""What the commands share: options, settings, and how errors are reported."""
+"""Shared by the commands: options, settings, and error reporting."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CommandFailed(BadUsage):
 
 
 class Commands(click.Group):
-    """A group whose commands end in a line for each error, and never in a traceback."""
+    """A group whose commands print a line for each error, never a traceback."""
 
     group_class = click.Group
 
@@ -53,7 +53,7 @@ class Commands(click.Group):
         except HeadraceError as error:
             raise CommandFailed(str(error)) from error
         except BrokenPipeError:
-            raise  # whoever read our output has enough; click ends in silence
+            raise  # the reader closed the pipe; click exits silently
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise CommandFailed(f"{where}{error.strerror or error}") from error
@@ -63,7 +63,7 @@ class Commands(click.Group):
 
 
 def say(text: str = "") -> None:
-    """A line on stderr, for the user."""
+    """Prints a line on stderr."""
     click.echo(text, err=True)
 
 
@@ -108,7 +108,7 @@ def egress_option(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def settings_of(**flags: Any) -> Settings:
-    """The settings of the environment, overridden by the given flags. BadUsage where a value is not valid."""
+    """The settings of the environment, overridden by the flags. BadUsage if a value is invalid."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
@@ -134,7 +134,7 @@ def settings_of(**flags: Any) -> Settings:
 
 
 class _Brief(logging.Formatter):
-    """A line an entry; the stack of an exception only where somebody debugs."""
+    """A line for each entry; the traceback of an exception only at level DEBUG."""
 
     def formatException(self, ei: Any) -> str:
         return super().formatException(ei) if logging.getLogger().level <= logging.DEBUG else ""
@@ -144,8 +144,7 @@ class _Brief(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Logs of this process go to stderr, in brief, for a user at a terminal. `serve` logs by
-    `telemetry.logs.write_logs`."""
+    """Logs to stderr in a short form for a terminal. `serve` uses `telemetry.logs.write_logs` instead."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ScrubbingFormatter(_Brief("%(levelname)s: %(message)s"), Scrubber(secrets_in(os.environ))))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -156,7 +155,7 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-def each_once(files: Iterable[Path]) -> list[Path]:
+def unique_paths(files: Iterable[Path]) -> list[Path]:
     """The files in their order, without duplicates."""
     paths: dict[str, Path] = {}
     for file in files:

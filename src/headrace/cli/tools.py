@@ -116,7 +116,7 @@ async def _outputs(running: Service, reference: ToolReference, values: Mapping[s
     from headrace.kernel.variables import Variables
     from headrace.node import Context
     from headrace.nodes.tool import ToolConfig, ToolNode
-    from headrace.values import plain
+    from headrace.values import to_json
 
     config = ToolConfig.model_validate(
         {
@@ -140,7 +140,7 @@ async def _outputs(running: Service, reference: ToolReference, values: Mapping[s
         key=f"{run}/tool/0",
         new_id=new_id,
     )
-    return plain(dict((await ToolNode(config).run(context)).outputs))
+    return to_json(dict((await ToolNode(config).run(context)).outputs))
 
 
 async def _file(running: Service, value: str) -> Value:

@@ -1,4 +1,4 @@
-"""A typed Python module for one workflow: models of what it takes and puts out, and functions that call it."""
+"""A typed Python module for one workflow: models of its inputs and outputs, and functions that call it."""
 
 from headrace.cli.generating.module import MARK, form_of, module
 

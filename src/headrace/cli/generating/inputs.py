@@ -1,4 +1,4 @@
-"""What a workflow takes: the start node's form as a model, and objects with a schema as models within it."""
+"""A workflow's inputs: the start node's form as a model, with nested models for objects that have a schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.nodes.start import Input
 from headrace.values import Value
 
 FILE, INPUTS = "FileValue", "Inputs"
-_DEEPEST, _MOST = 8, 100  # levels of a schema, and models in all: what goes beyond is Any
+_DEEPEST, _MOST = 8, 100  # levels of a schema, and models in all; beyond that, the type is Any
 _PLAIN: Mapping[Value, str] = {
     "string": "str",
     "integer": "int",
@@ -19,25 +19,24 @@ _PLAIN: Mapping[Value, str] = {
     "null": "None",
     "object": "dict[str, Any]",
 }
-_ELSEWHERE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if"})
-"""What says more of a value than its type does."""
+_COMPLEX = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if"})
+"""Keywords that a type cannot express."""
 
 
 class Form:
-    """The models of a form, in the order in which Python can read them: `choices`, then `models`."""
+    """The models of a form, in order of definition: `choices`, then `models`."""
 
     def __init__(self, fields: Sequence[Input], reserved: frozenset[str]) -> None:
         self._taken = set(reserved)
         self.choices: list[Choice] = []
         self.models: list[Model] = []
-        wanted = {each.variable: each for each in fields}  # of two that bear one name, the last
-        names = self._names(wanted)
-        made = [self._field(field, names[wire]) for wire, field in wanted.items()]
-        self.required = any(each.default is None for each in made)
-        about = "What the workflow takes." if made else "The workflow takes no inputs."
-        # those that have to be given come first, as everywhere in Python
-        made.sort(key=lambda each: each.default is not None)
-        self.models.append(Model(INPUTS, about, "forbid", made))
+        by_name = {field.variable: field for field in fields}  # the last one of a name
+        names = self._names(by_name)
+        specs = [self._field(field, names[wire]) for wire, field in by_name.items()]
+        self.required = any(spec.default is None for spec in specs)
+        about = "The inputs of the workflow." if specs else "The workflow has no inputs."
+        specs.sort(key=lambda spec: spec.default is not None)  # required fields first
+        self.models.append(Model(INPUTS, about, "forbid", specs))
 
     def _names(self, wires: Mapping[str, Any]) -> dict[str, str]:
         names: dict[str, str] = {}
@@ -72,8 +71,8 @@ class Form:
             case "file-list":
                 return f"list[{FILE}]"
             case "json_object":
-                made = self._schema(field.json_schema, field.variable) if field.json_schema else "Any"
-                return made if made in {model.name for model in self.models} else "dict[str, Any]"
+                type_ = self._schema(field.json_schema, field.variable) if field.json_schema else "Any"
+                return type_ if type_ in {model.name for model in self.models} else "dict[str, Any]"
             case "external_data_tool":
                 return "Any"
 
@@ -84,18 +83,18 @@ class Form:
         return name
 
     def _schema(self, schema: Value, wire: str, depth: int = 0) -> str:
-        """The type that a JSON schema describes; Any where it says more than types can."""
-        if not isinstance(schema, dict) or depth > _DEEPEST or _ELSEWHERE & schema.keys():
+        """The type of a JSON schema; Any if no type can express it."""
+        if not isinstance(schema, dict) or depth > _DEEPEST or _COMPLEX & schema.keys():
             return "Any"
-        told = cast("dict[str, Value]", schema)
-        if "enum" in told or "const" in told:
-            values: list[Value] = told["enum"] if "enum" in told else [told["const"]]
-            plain = [each for each in values if isinstance(each, str | int)]
-            return self._choice(wire, plain) if plain and len(plain) == len(values) else "Any"
-        kinds = told.get("type", "object" if "properties" in told else None)
+        keywords = cast("dict[str, Value]", schema)
+        if "enum" in keywords or "const" in keywords:
+            values: list[Value] = keywords["enum"] if "enum" in keywords else [keywords["const"]]
+            literals = [value for value in values if isinstance(value, str | int)]
+            return self._choice(wire, literals) if literals and len(literals) == len(values) else "Any"
+        kinds = keywords.get("type", "object" if "properties" in keywords else None)
         if isinstance(kinds, list):
-            return union(self._typed(each, told, wire, depth) for each in cast("list[Value]", kinds)) or "Any"
-        return self._typed(kinds, told, wire, depth)
+            return union(self._typed(kind, keywords, wire, depth) for kind in cast("list[Value]", kinds)) or "Any"
+        return self._typed(kinds, keywords, wire, depth)
 
     def _typed(self, kind: Value, schema: Mapping[str, Value], wire: str, depth: int) -> str:
         if kind == "array":
@@ -112,13 +111,13 @@ class Form:
         names = self._names(properties)
         required: Sequence[Value] = cast("list[Value]", schema.get("required") or [])
         fields: list[FieldSpec] = []
-        for key, told in properties.items():
-            kind = self._schema(told, key, depth + 1)
+        for key, property_ in properties.items():
+            kind = self._schema(property_, key, depth + 1)
             default = None if key in required else "None"
-            about = cast("dict[str, Value]", told).get("description") if isinstance(told, dict) else None
+            about = cast("dict[str, Value]", property_).get("description") if isinstance(property_, dict) else None
             kind = kind if default is None else union([kind, "None"])
             fields.append(FieldSpec(names[key], key, kind, words(about) if isinstance(about, str) else "", default))
-        fields.sort(key=lambda each: each.default is not None)
+        fields.sort(key=lambda spec: spec.default is not None)
         about = schema.get("description")
         extra = "forbid" if schema.get("additionalProperties") is False else "allow"
         self.models.append(Model(name, words(about) if isinstance(about, str) else f"{name}.", extra, fields))
@@ -126,8 +125,8 @@ class Form:
 
 
 def _default(field: Input) -> str | None:
-    """Python's source of what a field is where nothing is given; None if the file says nothing, or nothing that will
-    do. Objects and files are left to the server."""
+    """The Python source of a field's default; None if the file has none that is valid. Those of objects and files are
+    left to the server."""
     value = field.default
     match field.type:
         case "text-input" | "paragraph" if isinstance(value, str) and value:

@@ -1,4 +1,4 @@
-"""The module, put together."""
+"""The source of the module."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STANDARD = ("collections.abc", "os", "typing")
 
 _FILE_VALUE = '''\
 def _file(value: Any) -> Any:
-    """A text is a file only where it is a URL; a path is given as `pathlib.Path`."""
+    """A string must be a URL; use `pathlib.Path` for a path."""
     if isinstance(value, str) and not value.startswith(("http://", "https://")):
         raise ValueError("must be a URL, bytes, a file object or a pathlib.Path")
     return value
@@ -48,7 +48,7 @@ FileValue = Annotated[
 
 _OUTPUT_FILE = '''\
 class OutputFile(BaseModel):
-    """A file that the workflow made, or was given. `url` is where it can be fetched."""
+    """A file of the workflow. It can be fetched at `url`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -63,8 +63,8 @@ class OutputFile(BaseModel):
     related_id: str | None = None'''
 
 _VALUES_OF = '''\
-def values_of(inputs: {given}) -> dict[str, Any]:
-    """The inputs by the names that the workflow gives them; those that are None are left out."""
+def values_of(inputs: {inputs_type}) -> dict[str, Any]:
+    """The inputs by their names in the workflow, without those that are None."""
     values: dict[str, Any] = {{}}
     {loop}for name, field in Inputs.model_fields.items():
     {indent}    value = getattr(inputs, name)
@@ -79,8 +79,8 @@ _OUTPUTS_OF = '''\
 def outputs_of(run: WorkflowRun | None) -> Outputs:
     """The outputs of a run that has ended.
 
-    RunFailedError if it failed or was stopped; pydantic's ValidationError where its
-    outputs are not of the types that the file says.
+    RunFailedError if it failed or was stopped; pydantic's ValidationError if its
+    outputs are not of the types in the file.
     """
     if run is None or not run.ended:
         raise ValueError("The run has not ended.")
@@ -89,30 +89,30 @@ def outputs_of(run: WorkflowRun | None) -> Outputs:
 _RUN = '''\
 {define} run{suffix}(
     client: {client},
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     workflow_id: str | None = None,
     user: str | None = None,{files}
     polling: PollingPlan | None = None,
 ) -> Outputs:
-    """Runs the workflow and waits for its end. Errors: as `outputs_of`, and the client's."""
-    done = {wait}client.run_and_wait(
+    """Runs the workflow and waits for its end. Errors: see `outputs_of` and the client."""
+    workflow_run = {wait}client.run_and_wait(
         values_of(inputs),
         workflow_id=workflow_id,
         user=user,{pass_files}
         polling=polling,
     )
-    return outputs_of(done)'''
+    return outputs_of(workflow_run)'''
 
 _STREAM = '''\
 def stream{suffix}(
     client: {client},
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     workflow_id: str | None = None,
     user: str | None = None,{files}
 ) -> {stream}:
-    """Runs the workflow and tells its events; after them, `outputs_of(stream.run)`."""
+    """Runs the workflow and streams its events; then call `outputs_of(stream.run)`."""
     return client.stream_workflow(
         values_of(inputs),
         workflow_id=workflow_id,
@@ -123,12 +123,12 @@ _SEND = '''\
 {define} send{suffix}(
     client: {client},
     query: str,
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     conversation_id: str | None = None,
     user: str | None = None,{files}
 ) -> Message:
-    """Sends a message and waits for the whole answer; without an id, it begins a chat."""
+    """Sends a message and waits for the answer; without an id, it starts a conversation."""
     return {wait}client.send_chat_message(
         query,
         inputs=values_of(inputs),
@@ -140,12 +140,12 @@ _STREAM_CHAT = '''\
 def stream{suffix}(
     client: {client},
     query: str,
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     conversation_id: str | None = None,
     user: str | None = None,{files}
 ) -> {stream}:
-    """Sends a message and tells the answer as it comes."""
+    """Sends a message and streams the answer."""
     return client.stream_chat_message(
         query,
         inputs=values_of(inputs),
@@ -156,11 +156,11 @@ def stream{suffix}(
 _COMPLETE = '''\
 {define} complete{suffix}(
     client: {client},
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     user: str | None = None,{files}
 ) -> Message:
-    """Has the app write, and waits for the whole text."""
+    """Creates a completion and waits for the whole text."""
     return {wait}client.create_completion(
         values_of(inputs),
         user=user,{pass_files}
@@ -169,55 +169,55 @@ _COMPLETE = '''\
 _STREAM_COMPLETION = '''\
 def stream{suffix}(
     client: {client},
-    inputs: {given},
+    inputs: {inputs_type},
     *,
     user: str | None = None,{files}
 ) -> {stream}:
-    """Has the app write, and tells the text as it comes."""
+    """Creates a completion and streams the text."""
     return client.stream_completion(
         values_of(inputs),
         user=user,{pass_files}
     )'''
 
 
-def module(flow: Flow, form: Sequence[Input], made_from: str, *, asynchronous: bool = False) -> str:
-    """The module's source: the same for the same file. `made_from`: how the file is called. With `asynchronous` each
-    function has a twin for AsyncClient."""
-    taken = Form(form, _RESERVED)
-    optional = not taken.required
-    given = "Inputs | None" if optional else "Inputs"
-    taken_files = _takes_files(flow)
-    told = output_fields(flow) if flow.mode == WORKFLOW else []
+def module(flow: Flow, form: Sequence[Input], source: str, *, asynchronous: bool = False) -> str:
+    """The module's source, always the same for a file. `source` is the file's name. With `asynchronous`, each function
+    has an async version for AsyncClient."""
+    models = Form(form, _RESERVED)
+    optional = not models.required
+    inputs_type = "Inputs | None" if optional else "Inputs"
+    has_files = _has_uploads(flow)
+    fields = output_fields(flow) if flow.mode == WORKFLOW else []
 
-    blocks = [choice.source() for choice in taken.choices]
-    if taken_files or any(inputs.FILE in field.type for model in taken.models for field in model.fields):
+    blocks = [choice.source() for choice in models.choices]
+    if has_files or any(inputs.FILE in field.type for model in models.models for field in model.fields):
         blocks.insert(0, _FILE_VALUE)
-    blocks += [model.source() for model in taken.models]
-    if any(outputs.FILE in field.type for field in told):
+    blocks += [model.source() for model in models.models]
+    if any(outputs.FILE in field.type for field in fields):
         blocks.append(_OUTPUT_FILE)
     if flow.mode == WORKFLOW:
-        about = "What the workflow puts out." if told else "The workflow puts nothing out."
-        blocks.append(Model("Outputs", about, "allow", told).source())
+        about = "The outputs of the workflow." if fields else "The workflow has no outputs."
+        blocks.append(Model("Outputs", about, "allow", fields).source())
     loop = ("if inputs is not None:\n        ", "    ") if optional else ("", "")
-    blocks.append(_VALUES_OF.format(given=given, loop=loop[0], indent=loop[1]))
+    blocks.append(_VALUES_OF.format(inputs_type=inputs_type, loop=loop[0], indent=loop[1]))
     if flow.mode == WORKFLOW:
         blocks.append(_OUTPUTS_OF)
-    for twin in (False, True) if asynchronous else (False,):
+    for is_async in (False, True) if asynchronous else (False,):
         blocks += [
-            each.format(
-                define="async def" if twin else "def",
-                suffix="_async" if twin else "",
-                client="AsyncClient" if twin else "Client",
-                stream="AsyncStream" if twin else "Stream",
-                wait="await " if twin else "",
-                given=f"{given} = None" if optional else given,
-                files="\n    files: Sequence[FileValue] | None = None," if taken_files else "",
-                pass_files="\n        files=files," if taken_files else "",
+            template.format(
+                define="async def" if is_async else "def",
+                suffix="_async" if is_async else "",
+                client="AsyncClient" if is_async else "Client",
+                stream="AsyncStream" if is_async else "Stream",
+                wait="await " if is_async else "",
+                inputs_type=f"{inputs_type} = None" if optional else inputs_type,
+                files="\n    files: Sequence[FileValue] | None = None," if has_files else "",
+                pass_files="\n        files=files," if has_files else "",
             )
-            for each in _functions(flow.mode)
+            for template in _functions(flow.mode)
         ]
     body = "\n\n\n".join(blocks)
-    head = docstring(_about(flow, made_from, asynchronous=asynchronous))
+    head = docstring(_about(flow, source, asynchronous=asynchronous))
     space = "\n\n\n" if body.startswith(("class ", "def ")) else "\n\n"
     return f"{head}\n\n{_imports(body)}{space}{body}\n"
 
@@ -228,24 +228,24 @@ def _functions(mode: str) -> Sequence[str]:
     return (_COMPLETE, _STREAM_COMPLETION) if mode == COMPLETION else (_SEND, _STREAM_CHAT)
 
 
-def _about(flow: Flow, made_from: str, *, asynchronous: bool) -> str:
+def _about(flow: Flow, source: str, *, asynchronous: bool) -> str:
     name, more = words(flow.name), words(flow.description)
     flag = " --async" if asynchronous else ""
-    made = f"{MARK} {words(made_from)}{flag}`: make it again rather than change it."
-    return f"{name}{f': {more}' if more else '.'}\n\n{made}"
+    note = f"{MARK} {words(source)}{flag}`: generate it again instead of editing it."
+    return f"{name}{f': {more}' if more else '.'}\n\n{note}"
 
 
 MARK = "Made by `headrace generate"
-"""What every module says of itself."""
+"""Marks a generated module, which may be replaced."""
 
 
-def _takes_files(flow: Flow) -> bool:
-    told = flow.features.get("file_upload")
-    return isinstance(told, dict) and bool(cast("dict[str, Any]", told).get("enabled"))
+def _has_uploads(flow: Flow) -> bool:
+    settings = flow.features.get("file_upload")
+    return isinstance(settings, dict) and bool(cast("dict[str, Any]", settings).get("enabled"))
 
 
 def _imports(body: str) -> str:
-    """The imports of all that is used; types of the SDK and pydantic after the standard library's."""
+    """The imports of the names that are used; the standard library first."""
     used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
     groups: list[list[str]] = [[], []]
     for source, names in _FROM.items():
@@ -260,6 +260,6 @@ def _imports(body: str) -> str:
 
 
 def form_of(flow: Flow) -> Sequence[Input] | None:
-    """The start node's form; None where something else begins the workflow."""
+    """The start node's form; None if the workflow starts with a node of another type."""
     node = flow.nodes[flow.graph.root]
     return node.config.variables if isinstance(node.config, StartConfig) else None

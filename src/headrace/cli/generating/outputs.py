@@ -1,4 +1,4 @@
-"""What a workflow puts out, and of what types: as its end nodes say, and the nodes that they take it from."""
+"""A workflow's outputs and their types, from its end nodes and the nodes that produce the values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.node import Flow, OutputType
 from headrace.values import Selector, kind
 
 FILE = "OutputFile"
-_DEEPEST = 50  # aggregators that take from aggregators
+_DEEPEST = 50  # levels of aggregators of aggregators
 _OBJECT = "dict[str, Any]"
 _NAMED: Mapping[str, str] = {
     "string": "str",
@@ -36,14 +36,14 @@ _SYSTEM: Mapping[str, str] = {
 
 
 def type_named(name: str) -> str:
-    """The Python type of what Dify calls string, number, array[object] ...; Any for any other name."""
+    """The Python type of Dify's string, number, array[object] ...; Any for other names."""
     if name.startswith("array[") and name.endswith("]"):
         return f"list[{_NAMED.get(name[6:-1], 'Any')}]"
     return _NAMED.get(name, "Any")
 
 
 def output_fields(flow: Flow) -> list[FieldSpec]:
-    """The outputs of all end nodes together. One that some run may lack, or have no value for, may be None."""
+    """The outputs of all end nodes. One that may be missing or null in some run may be None."""
     typing = _Typing(flow)
     ends = [spec.id for spec in flow.graph.nodes.values() if spec.traits.response == "outputs"]
     types_by_name: defaultdict[str, list[str]] = defaultdict(list)
@@ -63,7 +63,7 @@ def output_fields(flow: Flow) -> list[FieldSpec]:
 
 
 class _Typing:
-    """What is known of the values of a workflow's variables."""
+    """Infers the types of a workflow's variables."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
@@ -81,7 +81,7 @@ class _Typing:
 
     def _type(self, selector: Selector, depth: int) -> str:
         if selector not in self._types:
-            self._types[selector] = "Any"  # for one that is taken from itself
+            self._types[selector] = "Any"  # if it depends on itself
             if len(selector) == 2 and depth < _DEEPEST:
                 self._types[selector] = self._declared(*selector, depth=depth)
         return self._types[selector]
@@ -95,57 +95,57 @@ class _Typing:
         return "Any" if output is None else self.type_of(output, depth)
 
     def is_certain(self, output: OutputType, reader: NodeId, depth: int = 0) -> bool:
-        """Whether an output that comes from other variables has a value, and not null, whenever the reader runs."""
+        """Whether an output has a value other than null whenever the reader runs."""
         if output.nullable or not all(self._is_never_null(source, depth + 1) for source in output.sources):
             return False
-        return not output.sources or self._there(output.sources, reader)
+        return not output.sources or self._exists(output.sources, reader)
 
     def _is_never_null(self, selector: Selector, depth: int) -> bool:
         """Whether a variable that exists is never null."""
         if selector not in self._never_null:
-            self._never_null[selector] = False  # for one that is taken from itself
+            self._never_null[selector] = False  # if it depends on itself
             if len(selector) == 2 and depth < _DEEPEST:
                 scope, name = selector
                 output = self._schemas.get(scope, {}).get(name)
                 self._never_null[selector] = output is None or self.is_certain(output, scope, depth)
         return self._never_null[selector]
 
-    def _there(self, selectors: Iterable[Sequence[str]], reader: NodeId) -> bool:
-        """Whether one of the variables at least is there whenever the reader runs: every way from the graph's root to
-        the reader leads through a node that puts one out, or that is always followed by such a node."""
-        makers: set[NodeId] = set()
+    def _exists(self, selectors: Iterable[Sequence[str]], reader: NodeId) -> bool:
+        """Whether at least one of the variables exists whenever the reader runs: every path from the root to the reader
+        leads through a node that outputs one, or that is always followed by such a node."""
+        producers: set[NodeId] = set()
         for scope, name in (selector for selector in selectors if len(selector) == 2):
             if (scope == "sys" and name in _SYSTEM) or (scope == "env" and name in self._flow.environment):
                 return True
             spec = self._graph.nodes.get(scope)
             if spec is not None and spec.strategy != FAIL_BRANCH:
-                makers.add(scope)
-        leading = self._leading_to(makers & self._reached([reader], self._before))
+                producers.add(scope)
+        leading = self._leading_to(producers & self._reached([reader], self._before))
         return reader not in self._reached({self._graph.root} - leading, self._after, leading)
 
-    def _leading_to(self, makers: AbstractSet[NodeId]) -> AbstractSet[NodeId]:
-        """The nodes whose run makes sure that one of the makers runs, too."""
-        found: set[NodeId] = set()
+    def _leading_to(self, targets: AbstractSet[NodeId]) -> AbstractSet[NodeId]:
+        """The nodes that are always followed by one of the targets, and the targets."""
+        leading: set[NodeId] = set()
         for node in reversed(self._order):
             spec, edges = self._graph.nodes[node], self._graph.edges_from.get(node, ())
-            if node in makers:
-                found.add(node)
+            if node in targets:
+                leading.add(node)
             elif not (spec.branching or spec.strategy == FAIL_BRANCH):
-                found |= {node} if any(edge.target in found for edge in edges) else set()
+                leading |= {node} if any(edge.target in leading for edge in edges) else set()
             else:
                 own = self._flow.nodes[node].branches() if spec.branching else (SOURCE,)
                 failing = (FAIL_BRANCH,) if spec.strategy == FAIL_BRANCH else ()
                 handles = [] if own is None else [*own, *failing]
-                led = {edge.handle for edge in edges if edge.target in found}
-                found |= {node} if handles and led.issuperset(handles) else set()
-        return found
+                leading_handles = {edge.handle for edge in edges if edge.target in leading}
+                leading |= {node} if handles and leading_handles.issuperset(handles) else set()
+        return leading
 
     @cached_property
     def _order(self) -> Sequence[NodeId]:
-        """The nodes, each after those that lead to it."""
+        """The nodes in topological order."""
         waiting = dict(self._graph.in_degree)
         order = [node for node in self._graph.nodes if not waiting.get(node)]
-        for node in order:  # grows meanwhile
+        for node in order:  # which grows
             for edge in self._graph.edges_from.get(node, ()):
                 waiting[edge.target] -= 1
                 if not waiting[edge.target]:
@@ -170,10 +170,10 @@ class _Typing:
         without: AbstractSet[NodeId] = frozenset(),
     ) -> AbstractSet[NodeId]:
         reached = set(begin)
-        ways = [*reached]
-        while ways:
-            for node in steps.get(ways.pop(), ()):
+        stack = [*reached]
+        while stack:
+            for node in steps.get(stack.pop(), ()):
                 if node not in reached and node not in without:
                     reached.add(node)
-                    ways.append(node)
+                    stack.append(node)
         return reached

@@ -1,4 +1,4 @@
-"""Python source, piece by piece: names, literals and docstrings that nothing in a workflow file can break out of."""
+"""Python source: names, literals and docstrings, with the texts of a workflow file safely escaped."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.cells import cell_len
 WIDTH = 88
 _LONGEST_NAME = 40
 _USED = frozenset({"Any", "Literal", "Field", "bool", "dict", "float", "int", "list", "str"})
-"""What annotations are made of: a field of such a name would hide it from the fields after it."""
+"""Names in annotations, which a field of the same name would shadow."""
 
 
 def name_of(wire: str, taken: Iterable[str] = ()) -> str:
-    """A Python name for what a file calls by any text, unlike those that are taken. Names that Python and pydantic take
-    stay as they are, whatever their script."""
-    spelt = unicodedata.normalize("NFKC", wire)
-    name = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in spelt).lstrip("_")[:_LONGEST_NAME]
+    """A Python name for any name in a file, different from those that are taken. A valid name stays as it is, in any
+    script."""
+    normalized = unicodedata.normalize("NFKC", wire)
+    name = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in normalized).lstrip("_")[:_LONGEST_NAME]
     if not name.isidentifier():
         name = f"value_{name}".rstrip("_")
     if keyword.iskeyword(name) or name in _USED or hasattr(BaseModel, name):
@@ -36,15 +36,15 @@ def class_name_of(wire: str, taken: Iterable[str]) -> str:
 
 
 def _unlike(name: str, taken: Iterable[str]) -> str:
-    others, number, made = set(taken), 1, name
-    while made in others:
+    others, number, unique = set(taken), 1, name
+    while unique in others:
         number += 1
-        made = f"{name.rstrip('_')}_{number}"
-    return made
+        unique = f"{name.rstrip('_')}_{number}"
+    return unique
 
 
 def literal(value: str | float | None) -> str:
-    """A value as Python has it, quoted as formatters do."""
+    """A Python literal, quoted as formatters do."""
     if not isinstance(value, str):
         return repr(value)
     quote = "'" if value.count('"') > value.count("'") else '"'
@@ -52,15 +52,15 @@ def literal(value: str | float | None) -> str:
 
 
 def docstring(text: str, indent: str = "") -> str:
-    """A docstring: its first line alone, or paragraphs (parted by an empty line), wrapped."""
-    paragraphs = [_wrapped(each, WIDTH - len(indent)) for each in text.split("\n\n")]
-    lines = [line for lines in paragraphs for line in ([""], *([each] for each in lines)) for line in line][1:]
-    # neither three quotes within, nor one before those that end it
-    told = [re.sub(r'"{3,}|"$', lambda quotes: '\\"' * len(quotes[0]), _escaped(line)) for line in lines]
-    if len(told) == 1 and len(indent) + cell_len(told[0]) + 6 <= WIDTH:
-        return f'{indent}"""{told[0]}"""'
-    told = [line and indent + line for line in told]
-    return "\n".join([f'{indent}"""{told[0].removeprefix(indent)}', *told[1:], f'{indent}"""'])
+    """A docstring: one line, or wrapped paragraphs (separated by empty lines)."""
+    paragraphs = [_wrapped(paragraph, WIDTH - len(indent)) for paragraph in text.split("\n\n")]
+    lines = [line for paragraph in paragraphs for line in ("", *paragraph)][1:]
+    # no three quotes inside, and none before the closing ones
+    lines = [re.sub(r'"{3,}|"$', lambda quotes: '\\"' * len(quotes[0]), _escaped(line)) for line in lines]
+    if len(lines) == 1 and len(indent) + cell_len(lines[0]) + 6 <= WIDTH:
+        return f'{indent}"""{lines[0]}"""'
+    rest = [line and indent + line for line in lines[1:]]
+    return "\n".join([f'{indent}"""{lines[0]}', *rest, f'{indent}"""'])
 
 
 def words(text: str) -> str:
@@ -69,7 +69,7 @@ def words(text: str) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of so many columns; what has no spaces is broken anywhere."""
+    """The text in lines of `width` columns; long words are broken anywhere."""
     lines = [""]
     for word in text.split():
         line = f"{lines[-1]} {word}".strip()
@@ -85,24 +85,16 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_letter(each) for each in text)
+    return "".join(letter if letter.isprintable() and letter != "\\" else _escape(letter) for letter in text)
 
 
-def _letter(letter: str) -> str:
-    if letter == "\\":
-        return "\\\\"
-    if letter.isprintable():
-        return letter
-    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(letter) or _numbered(ord(letter))
-
-
-def _numbered(code: int) -> str:
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def union(types: Iterable[str]) -> str:
-    """The types as one, each once, None last."""
-    parts = dict.fromkeys(part for each in types for part in each.split(" | "))
+    """The union of types, without duplicates, None last."""
+    parts = dict.fromkeys(part for type_ in types for part in type_.split(" | "))
     if "Any" in parts:
         return "Any"
     ordered = [part for part in parts if part != "None"] + [part for part in parts if part == "None"]
@@ -117,8 +109,8 @@ class Choice:
     values: Sequence[str | float]
 
     def source(self) -> str:
-        told = ", ".join(literal(value) for value in self.values)
-        line = f"{self.name} = Literal[{told}]"
+        values = ", ".join(literal(value) for value in self.values)
+        line = f"{self.name} = Literal[{values}]"
         if cell_len(line) <= WIDTH:
             return line
         comma = "," if len(self.values) > 1 else ""
@@ -128,7 +120,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One field of a model. `default` is Python's source; None: the field has to be given."""
+    """A field of a model. `default` is Python source, None if the field is required."""
 
     name: str
     wire: str
@@ -150,7 +142,7 @@ class FieldSpec:
         else:
             line = f"{head} = Field({', '.join(arguments)})"
             if cell_len(line) > WIDTH:
-                listed = "".join(f"{indent * 2}{each},\n" for each in arguments)
+                listed = "".join(f"{indent * 2}{argument},\n" for argument in arguments)
                 line = f"{head} = Field(\n{listed}{indent})" if arguments else head
         return f"{line}\n{docstring(self.about, indent)}" if self.about else line
 
@@ -165,7 +157,7 @@ _CONFIG = """\
 
 @dataclass(frozen=True)
 class Model:
-    """A pydantic model. `extra`: what becomes of fields that it does not have."""
+    """A pydantic model; `extra` is the setting of that name."""
 
     name: str
     about: str
@@ -174,4 +166,4 @@ class Model:
 
     def source(self) -> str:
         head = f"class {self.name}(BaseModel):\n{docstring(self.about, '    ')}"
-        return "\n\n".join([head, _CONFIG.format(extra=literal(self.extra)), *(each.source() for each in self.fields)])
+        return "\n\n".join([head, _CONFIG.format(extra=literal(self.extra)), *(spec.source() for spec in self.fields)])
