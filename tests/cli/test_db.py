@@ -401,4 +401,4 @@ def test_a_backup_that_claims_to_be_larger_than_the_disk_is_refused(
         manifest = entry("manifest.json", size=len(backup["manifest.json"]))
         tar.addfile(manifest, io.BytesIO(backup["manifest.json"]))
         tar.fileobj.write(entry("headrace.db", size=2**60).tobuf(tarfile.GNU_FORMAT))  # pyright: ignore[reportOptionalMemberAccess]
-    assert "there is no room for headrace.db" in refused(invoke, tmp_path, "bad.tar")
+    assert "there is not enough space for headrace.db" in refused(invoke, tmp_path, "bad.tar")

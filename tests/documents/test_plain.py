@@ -164,10 +164,10 @@ async def test_a_book_is_its_chapters_in_reading_order() -> None:
     [
         (".json", b'{"a":', "it is not valid JSON"),
         (".json", b"[" * 100_000, "it nests too deeply"),
-        (".yaml", b"a: [1, 2", "it is no YAML"),
-        (".yaml", b"a: !!python/object/apply:os.system [ls]", "it is no YAML"),
+        (".yaml", b"a: [1, 2", "it is not valid YAML"),
+        (".yaml", b"a: !!python/object/apply:os.system [ls]", "it is not valid YAML"),
         (".yaml", b"[" * 50_000, "it nests too deeply"),
-        (".csv", b'a,"' + b"x" * 200_000, "it is no CSV"),
+        (".csv", b'a,"' + b"x" * 200_000, "it is not valid CSV"),
     ],
 )
 async def test_damaged_text_is_refused_with_its_reason(extension: str, data: bytes, why: str) -> None:

@@ -283,7 +283,7 @@ async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
     [
         ({}, ID, "Set HEADRACE_DIFY_URL and HEADRACE_DIFY_DATASET_KEY"),
         ({"dify_url": "http://x"}, ID, "set HEADRACE_DIFY_DATASET_KEY"),
-        ({"dify_url": "http://x", "dify_key": "k"}, HIDDEN, f"add '{HIDDEN}=ID' to HEADRACE_KNOWLEDGE_IDS"),
+        ({"dify_url": "http://x", "dify_key": "k"}, HIDDEN, f"Add '{HIDDEN}=ID' to HEADRACE_KNOWLEDGE_IDS"),
         ({"dify_url": "http://x", "dify_key": "k", "ids": ["a=external:b"]}, "a", "set HEADRACE_KNOWLEDGE_URL"),
     ],
 )

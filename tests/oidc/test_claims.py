@@ -160,7 +160,7 @@ def test_what_an_issuer_can_be(issuer: str):
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"oidc_audience": ""}, "HEADRACE_OIDC_AUDIENCE: say whom"),
+        ({"oidc_audience": ""}, "HEADRACE_OIDC_AUDIENCE: must be set"),
         ({"oidc_issuer": "http://id.example.com"}, "HEADRACE_OIDC_ISSUER: must begin with https://"),
         ({"oidc_issuer": "http://localhost.example.com"}, "HEADRACE_OIDC_ISSUER: must begin with https://"),
         ({"oidc_issuer": "id.example.com"}, "HEADRACE_OIDC_ISSUER: must be a URL"),

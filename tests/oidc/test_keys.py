@@ -241,9 +241,9 @@ async def test_closing_ends_what_is_under_way(issuer: Issuer):
 @pytest.mark.parametrize(
     ("about", "reason"),
     [
-        ({"issuer": "https://elsewhere.example"}, "it calls itself 'https://elsewhere.example'"),
-        ({"issuer": None}, "it calls itself None"),
-        ({"jwks_uri": None}, "it does not say where its keys are"),
+        ({"issuer": "https://elsewhere.example"}, "its name is 'https://elsewhere.example'"),
+        ({"issuer": None}, "its name is None"),
+        ({"jwks_uri": None}, "it has no URL of keys"),
         ({"jwks_uri": "http://keys.example/keys"}, "its jwks_uri must begin with https://"),
         ({"jwks_uri": "file:///etc/passwd"}, "its jwks_uri must be a URL"),
         ({"jwks_uri": "http://127.0.0.1:0/keys"}, "its jwks_uri must be a URL"),

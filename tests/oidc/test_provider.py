@@ -123,4 +123,4 @@ def test_a_start_without_an_audience_is_refused(tmp_path: Path):
     environ = {**os.environ, "HEADRACE_OIDC_ISSUER": "https://id.example.com"}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode != 0
-    assert ended.stderr == "Error: HEADRACE_OIDC_AUDIENCE: say whom the issuer's tokens must be for.\n"
+    assert ended.stderr == "Error: HEADRACE_OIDC_AUDIENCE: must be set to the audience of the issuer's tokens.\n"

@@ -1,12 +1,12 @@
 """A backup: one tar file of an installation's database, secret and stored files, with checksums.
 
-    manifest.json   first: what it is of, so that what cannot be restored is refused before it is unpacked
+    manifest.json   first, so that an incompatible backup is refused before it is unpacked
     headrace.db     the database, as it was at one moment
     secret          the installation's secret
     files/ab/ID     the stored files that the database knows
-    SHA256SUMS      last, as sha256sum writes it: an archive that was cut off has none
+    SHA256SUMS      last, in the format of sha256sum, so that a truncated archive has none
 
-An archive is not trusted: only these names are unpacked, only plain files, each once.
+An archive is not trusted: only regular files of these names are unpacked, each once.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ FORMAT = 1
 MANIFEST, DATABASE, SECRET, FILES, SUMS = "manifest.json", "headrace.db", "secret", "files", "SHA256SUMS"
 
 _FILE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
-_SMALL = {MANIFEST: 100_000, SECRET: 1000}  # bytes that these may have
+_SMALL = {MANIFEST: 100_000, SECRET: 1000}  # maximum sizes in bytes
 _PIECE = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup is of. `revision` is the database's schema; `created_at` in seconds since the epoch."""
+    """Describes a backup. `revision` is the database's schema; `created_at` in seconds since the epoch."""
 
     format: int
     headrace: str
@@ -54,8 +54,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What is in a backup: how many stored files, how many of those that were due were not there, and the bytes of all
-    before they were compressed."""
+    """The content of a backup: how many stored files it has, how many were missing, and its uncompressed size."""
 
     manifest: Manifest
     files: int
@@ -69,8 +68,8 @@ class Packed:
 def pack(
     target: Path, manifest: Manifest, database: Path, secret: Path | None, files: Iterable[tuple[str, Path]]
 ) -> Packed:
-    """Writes a backup, compressed if its name ends in .gz or .tgz: whole or not at all, and readable by its owner only.
-    A file (id, path) that is not there is passed over. HeadraceError where it cannot be written."""
+    """Writes a backup, compressed if its name ends in .gz or .tgz, as a whole or not at all, readable by its owner
+    only. A missing file (id, path) is skipped. HeadraceError if the backup cannot be written."""
     with (
         _written(target) as raw,
         _compressed(raw, target) as out,
@@ -113,7 +112,7 @@ def pack(
 
 
 class _Hashed:
-    """A file to read from that knows the checksum of what was read."""
+    """A file to read from, with the checksum of what was read."""
 
     def __init__(self, content: IO[bytes]) -> None:
         self._content = content
@@ -127,7 +126,7 @@ class _Hashed:
 
 @contextmanager
 def _written(target: Path) -> Generator[IO[bytes]]:
-    """A new file, which takes its name once it is whole and on the disk."""
+    """A new file, which gets its name once it is complete and on the disk."""
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
@@ -154,7 +153,7 @@ def _compressed(raw: IO[bytes], target: Path) -> Generator[IO[bytes]]:
 
 
 class _Plain(tarfile.TarInfo):
-    """A member that is a plain file: no link, no device, and no header that is as long as it likes."""
+    """A member that is a regular file: no link, no device, and no header of arbitrary length."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Plain:
@@ -165,9 +164,9 @@ class _Plain(tarfile.TarInfo):
 
 
 def unpack(source: Path, into: Path, accept: Callable[[Manifest], None]) -> Packed:
-    """Unpacks a backup into an empty folder, and checks that it is whole: all its checksums are right, and nothing else
-    is in it. `accept` may refuse what it is of by a HeadraceError. HeadraceError where it is no backup, is damaged, or
-    does not fit; then what is in the folder is worth nothing."""
+    """Unpacks a backup into an empty folder, and verifies it: all checksums match, and there is nothing else in it.
+    `accept` may refuse the manifest by a HeadraceError. HeadraceError if it is not a backup, damaged, or refused; then
+    the content of the folder is invalid."""
     try:
         with source.open("rb") as raw:
             gzipped = raw.read(2) == _GZIP
@@ -175,7 +174,7 @@ def unpack(source: Path, into: Path, accept: Callable[[Manifest], None]) -> Pack
             content = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if gzipped else raw
             with tarfile.open(fileobj=content, mode="r|", tarinfo=_Plain, encoding="utf-8") as tar:
                 packed = _unpack(tar, into, accept)
-                while content.read(_PIECE):  # the compression's own checksum is at its end
+                while content.read(_PIECE):  # gzip's own checksum is at the end
                     pass
             return packed
     except HeadraceError as error:
@@ -198,7 +197,7 @@ def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]
         if name == SUMS:
             _compare(content, digests)
             if tar.next() is not None:
-                raise HeadraceError("it goes on after its end")
+                raise HeadraceError("it has data after its end")
             assert manifest is not None
             if DATABASE not in digests:
                 raise HeadraceError("it has no database")
@@ -207,7 +206,7 @@ def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]
         if name in digests:
             raise HeadraceError(f"it has {name[:100]!r} twice")
         if name not in (MANIFEST, DATABASE, SECRET) and not _FILE.fullmatch(name):
-            raise HeadraceError(f"it has something that does not belong there ({name[:100]!r})")
+            raise HeadraceError(f"it has an unexpected file ({name[:100]!r})")
         if entry.size > _SMALL.get(name, entry.size):
             raise HeadraceError(f"its {name} is too large")
         path = into / name
@@ -221,13 +220,13 @@ def _unpack(tar: tarfile.TarFile, into: Path, accept: Callable[[Manifest], None]
 
 
 def _copy(content: IO[bytes], path: Path, entry: tarfile.TarInfo) -> str:
-    """Writes a member's content, readable by its owner only; its checksum."""
+    """Writes a member's content, readable by its owner only; returns the checksum."""
     digest = hashlib.sha256()
     try:
         for folder in (path.parent.parent, path.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
         if entry.size > shutil.disk_usage(path.parent).free:
-            raise HeadraceError(f"there is no room for {entry.name} ({entry.size} bytes) in {path.parent}")
+            raise HeadraceError(f"there is not enough space for {entry.name} ({entry.size} bytes) in {path.parent}")
         out = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
     except OSError as error:
         raise HeadraceError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -240,7 +239,7 @@ def _copy(content: IO[bytes], path: Path, entry: tarfile.TarInfo) -> str:
                 raise HeadraceError(f"{path} cannot be written: {error.strerror or error}") from error
         if out.tell() != entry.size:
             raise HeadraceError(f"it is cut off in {entry.name}")
-    # when a stored file was last used is to be known after this, too
+    # keeps the time when a stored file was last used
     os.utime(path, (time.time(), max(0.0, min(float(entry.mtime), time.time()))))
     return digest.hexdigest()
 
@@ -255,7 +254,7 @@ def _manifest(path: Path) -> Manifest:
         raise wrong
     values = cast("dict[str, Any]", document)
     if values.get("format") != FORMAT:
-        raise HeadraceError("another version of Headrace made it (its format is unknown)")
+        raise HeadraceError("it was made by another version of Headrace (its format is unknown)")
     types = {"format": int, "headrace": str, "revision": str, "created_at": int | float, "files": bool}
     if any(not isinstance(values.get(name), kind) for name, kind in types.items()):
         raise wrong
@@ -263,7 +262,7 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _compare(content: IO[bytes], digests: dict[str, str]) -> None:
-    """Whether the checksums are those of all that was unpacked, and of nothing else."""
+    """Raises HeadraceError unless the checksums match those of all unpacked files, and no others."""
     expected = dict(digests)
     while line := content.readline(300):
         digest, _, name = line.decode("utf-8", "replace").rstrip("\n").partition("  ")

@@ -1,11 +1,11 @@
-"""How long a body may take in all: who drips it, a byte before each time-out, is not waited for."""
+"""The time limit of a whole body, so that a peer cannot evade the idle time-out by sending single bytes."""
 
 from __future__ import annotations
 
-SLOWEST = 1024.0  # bytes a second: who is faster has time for as long a body as it likes
+SLOWEST = 1024.0  # bytes a second; a faster peer is not limited
 
 
 def last_moment(since: float, seconds: float, size: int) -> float:
-    """When a body that was begun at `since` has to have gone on, of which `size` bytes have come: it has `seconds`, and
-    the time that so much takes at the slowest. Times in seconds, by one clock."""
+    """The deadline of a body that began at `since`, after `size` bytes: `seconds`, plus the time that they may take at
+    the slowest rate. Times in seconds, by the same clock."""
     return since + seconds + size / SLOWEST

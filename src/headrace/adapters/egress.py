@@ -1,7 +1,7 @@
-"""Where requests may go: public addresses, and what the operator allows besides.
+"""Guards outgoing requests: they may go to public addresses, and to those that the operator allows.
 
-The rule is about addresses, not names: a name is resolved here, and only addresses that passed are connected to. So
-neither a name that points inside, nor one that changes its mind between check and connect, gets through.
+Addresses are checked, not names: a name is resolved here, and only checked addresses are connected to. So neither a
+name that resolves to a private address, nor one that resolves differently at the second time, gets through.
 
 `HEADRACE_EGRESS_ALLOW` is a comma-separated list of
 
@@ -32,11 +32,11 @@ from headrace.errors import HeadraceError
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""(host, port) -> its addresses; OSError where there are none."""
+"""(host, port) -> its addresses; OSError if there are none."""
 
 SETTING = "HEADRACE_EGRESS_ALLOW"
 
-# Listed rather than asked of `is_global`, whose answer differs between versions of Python.
+# A list, because `is_global` differs between versions of Python.
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(network)
     for network in (
@@ -44,7 +44,7 @@ _NOT_PUBLIC_4 = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",
-        "168.63.129.16/32",  # a cloud host's own services, behind an address that looks public
+        "168.63.129.16/32",  # internal services of a cloud at a public address
         "169.254.0.0/16",  # link-local, and the metadata service of most clouds
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -62,7 +62,7 @@ _GLOBAL_6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_6 = tuple(IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "3fff::/20"))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
-# What the C library takes for an IPv4 address: one to four numbers, each decimal, octal or hexadecimal.
+# IPv4 addresses as the C library accepts them: one to four numbers, decimal, octal or hexadecimal.
 _NUMBERS = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 _LABELS = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -74,13 +74,13 @@ class EgressRefused(Exception):
         shown = f"[{host}]" if ":" in host else host
         super().__init__(
             f"Requests to {shown}:{port} are refused, because its address is not public. "
-            f"If they are meant, add {shown}:{port} to {SETTING}."
+            f"To allow them, add {shown}:{port} to {SETTING}."
         )
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host of a URL spells, in any spelling that some system would connect to (decimal, octal,
-    hexadecimal, short, IPv4 in IPv6); None where it is a name."""
+    """The address in a URL's host, in any notation that some system would connect to (decimal, octal, hexadecimal,
+    short, IPv4 in IPv6); None if the host is a name."""
     host = host.strip("[]").rstrip(".")
     try:
         address = ip_address(host)
@@ -95,8 +95,8 @@ def literal(host: str) -> Address | None:
 
 
 def is_public(address: Address) -> bool:
-    """Whether anyone on the internet may be at this address. IPv6 addresses that carry an IPv4 one (mapped, 6to4,
-    NAT64) are as public as that."""
+    """Whether this is a public address. IPv6 addresses that contain an IPv4 one (mapped, 6to4, NAT64) are public if
+    that is."""
     address = _unmapped(address)
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_4)
@@ -118,7 +118,7 @@ def _name(host: str) -> str:
 
 
 class Hosts:
-    """A list of hosts, as in `HEADRACE_EGRESS_ALLOW`. HeadraceError, naming `setting`, where an entry is not valid."""
+    """A list of hosts, as in `HEADRACE_EGRESS_ALLOW`. HeadraceError, which names `setting`, if an entry is invalid."""
 
     def __init__(self, entries: Sequence[str], setting: str = SETTING) -> None:
         self._setting = setting
@@ -142,7 +142,7 @@ class Hosts:
                 self._networks.append((ip_network(address), port))
                 return
             name = _name(host).encode("idna").decode()
-        except ValueError as error:  # also what the idna codec raises
+        except ValueError as error:  # also raised by the idna codec
             raise HeadraceError(
                 f"{self._setting}: '{entry}' is not a valid host, host:port or CIDR ({error})."
             ) from None
@@ -151,19 +151,19 @@ class Hosts:
         self._names.add((name, port))
 
     def names(self, host: str, port: int) -> bool:
-        """Whether the list has that host by its name."""
+        """Whether the list has the host by name."""
         name = _name(host)
         return self._all or (name, None) in self._names or (name, port) in self._names
 
     def names_port(self, host: str, port: int) -> bool:
-        """Whether an entry has that host, by its name or as an address, with just this port."""
+        """Whether an entry has the host, by name or address, with exactly this port."""
         address = literal(host)
         if address is None:
             return (_name(host), port) in self._names
         return any(allowed_port == port and address in network for network, allowed_port in self._networks)
 
     def cover(self, host: str, port: int, address: Address) -> bool:
-        """Whether the list has that host by its name, or by this address of it."""
+        """Whether the list has the host by name, or by this address."""
         if self.names(host, port):
             return True
         address = _unmapped(address)
@@ -174,7 +174,7 @@ class Hosts:
 
 
 class Egress:
-    """The guard. `allow`: entries as in `HEADRACE_EGRESS_ALLOW`; HeadraceError where one cannot be understood."""
+    """The guard. `allow`: entries as in `HEADRACE_EGRESS_ALLOW`; HeadraceError if one is invalid."""
 
     def __init__(self, allow: Sequence[str] = (), resolve: Resolve | None = None) -> None:
         self._allowed = Hosts(allow)
@@ -182,13 +182,12 @@ class Egress:
         self._pool: ThreadPoolExecutor | None = None
 
     def permits(self, host: str, port: int, address: Address) -> bool:
-        """Whether a connection to this address may be made, when a URL names that host and port."""
+        """Whether a connection to this address is allowed for a URL with this host and port."""
         return is_public(address) or self._allowed.cover(host, port, address)
 
     async def addresses(self, host: str, port: int) -> list[Address]:
-        """The host's addresses that may be connected to. EgressRefused where it has others only; OSError where it
-        has none."""
-        local = _name(host) == "localhost" or _name(host).endswith(".localhost")  # never a question for name servers
+        """The host's allowed addresses. EgressRefused if it only has others; OSError if it has none."""
+        local = _name(host) == "localhost" or _name(host).endswith(".localhost")  # never resolved by name servers
         addresses = [ip_address(text) for text in await self._resolve("localhost" if local else host, port)]
         permitted = [address for address in addresses if self.permits(host, port, address)]
         if addresses and not permitted:
@@ -196,7 +195,7 @@ class Egress:
         return permitted
 
     async def _ask_system(self, host: str, port: int) -> list[str]:
-        # Threads of its own: a name server that does not answer must not hold up the process's other work in threads.
+        # A separate pool: a name server that does not answer must not block the default one.
         self._pool = self._pool or ThreadPoolExecutor(8, thread_name_prefix="headrace-dns")
         infos = await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -210,7 +209,7 @@ class Egress:
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
-    """(host, port) of an entry; ValueError where the port is none."""
+    """(host, port) of an entry; ValueError if the port is invalid."""
     if entry.startswith("["):
         host, bracket, rest = entry[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):

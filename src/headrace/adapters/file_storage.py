@@ -1,6 +1,6 @@
-"""Where the bytes of stored files are: a folder, a file each, under its id.
+"""Stores the content of files in a folder, each under its id.
 
-A file's modification time is when it was last begun to be used (its content never changes): see `ports.BlobStore`.
+The modification time is the time of the last use (the content never changes): see `ports.BlobStore`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PARTIAL = re.compile(r"\.[0-9a-f-]{36}\.[0-9a-f]{8}")
 
 
 class FileBlobStore:
-    """Implements `ports.BlobStore`. `folder` is made when first written to."""
+    """Implements `ports.BlobStore`. `folder` is created by the first write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,7 +29,7 @@ class FileBlobStore:
         return self.folder / file[:2] / f".{file}.aside"
 
     def write(self, file: str, data: bytes) -> None:
-        """All of it or nothing, and on the disk before it is spoken of."""
+        """Writes atomically; the data is on the disk when this returns."""
         path = self.path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -44,7 +44,7 @@ class FileBlobStore:
             raise
 
     async def touch(self, file: str) -> bool:
-        """Says that a file is about to be used. False where there is none."""
+        """Records that a file is about to be used. False if it does not exist."""
         return await asyncio.to_thread(self._touch, file)
 
     def _touch(self, file: str) -> bool:
@@ -52,7 +52,7 @@ class FileBlobStore:
             os.utime(self.path(file))
         except FileNotFoundError:
             return False
-        except OSError:  # somebody else's, or on a disk that is not to be written to: then nobody deletes it either
+        except OSError:  # of another owner, or on a read-only disk: then it is not deleted either
             return self.path(file).is_file()
         return True
 
@@ -71,8 +71,8 @@ class FileBlobStore:
         try:
             path.replace(aside)
         except FileNotFoundError:
-            return True  # its bytes are gone already, or set aside by one who did not come to an end with it
-        # whoever touched it did so before it went, or finds none
+            return True  # it was deleted already, or set aside by a process that did not finish
+        # a use of the file came before this, or does not find it
         if _used(aside, since):
             aside.replace(path)
             return False
@@ -85,7 +85,7 @@ class FileBlobStore:
         try:
             self._aside(file).replace(self.path(file))
         except FileNotFoundError:
-            return  # somebody else has
+            return  # another process did it
 
     async def remove(self, file: str) -> int:
         return await asyncio.to_thread(_remove, self._aside(file))
@@ -131,11 +131,11 @@ def _used(path: Path, since: float) -> bool:
 
 
 def _changed(entry: os.DirEntry[str]) -> float:
-    """When an entry came to have its name, at the earliest."""
+    """The earliest time at which an entry got its name."""
     try:
         return entry.stat(follow_symlinks=False).st_ctime
     except FileNotFoundError:
-        return float("inf")  # gone meanwhile
+        return float("inf")  # deleted meanwhile
 
 
 def _remove(path: Path) -> int:

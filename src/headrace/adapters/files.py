@@ -1,7 +1,7 @@
-"""Files: bytes in a folder, what is known of them in the catalog, and URLs that prove themselves.
+"""Files: content in a folder, metadata in the catalog, and signed URLs.
 
-A file's URL carries a signature of its id, so whoever holds the URL may fetch the file, and nobody can make one up.
-By default a signature is good for ever: runs outlive requests, and their outputs are polled long after they ended.
+A file's URL has a signature of its id, so anyone who has the URL may fetch the file, and nobody can forge one. By
+default a signature does not expire, because the outputs of runs may be fetched long after they ended.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UPLOAD_LIMITS: Mapping[str, int] = {
     "video": 100 * _MB,
     "custom": 15 * _MB,
 }
-"""How large an upload of each type of file may be, in bytes; what `/v1/parameters` tells."""
+"""The maximum size of an upload by type of file, in bytes; part of `/v1/parameters`."""
 
 _ASK_SECONDS = 5.0
 _MAX_NAME = 200
@@ -50,16 +50,16 @@ _MISMATCH = "Detected file type does not match the specified type. Please verify
 
 
 def limit_for(extension: str) -> int:
-    """How many bytes an upload with this extension (with or without its dot) may have."""
+    """The maximum size in bytes of an upload with this extension (with or without its dot)."""
     return UPLOAD_LIMITS[kind_of(f".{extension.lstrip('.')}", "")]
 
 
 class FileStore:
-    """Implements `resources.Files`.
+    """Implements `ports.services.Files`.
 
-    `folder` holds the bytes (made when first written to); `secret` signs URLs; `public_url` is where clients reach
-    this server (a function where it is known late); `clock` gives seconds since the epoch; `lifetime` is how many
-    seconds a signed URL is good for, None for ever.
+    `folder` has the content; `secret` signs URLs; `public_url` is the base URL of this server for clients (or a
+    function that returns it); `clock` returns seconds since the epoch; `lifetime` is how many seconds a signed URL is
+    valid, None for ever.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class FileStore:
         app: str | None = None,
         owner: str | None = None,
     ) -> File:
-        """See `resources.Files`. An upload (`local_file`) keeps its name, cut to 200 characters; InvalidParam where
-        it has characters that no file system likes. Without a name a file gets a random one that fits its type."""
+        """See `Files.save`. An upload (`local_file`) keeps its name, cut to 200 characters; InvalidParam if it has
+        characters that file systems do not allow. Without a name a file gets a random one with the usual extension."""
         if transfer_method == "local_file" and _BAD_IN_NAMES.search(filename):
             raise InvalidParam("Filename contains invalid characters")
         mime_type = essence(mime_type)
-        if not (mime_type and mime_type.isascii() and mime_type.isprintable()):  # it is to be told in a header
+        if not (mime_type and mime_type.isascii() and mime_type.isprintable()):  # it is sent in a header
             mime_type = guess_type(filename) or "application/octet-stream"
         filename = filename.encode("utf-8", "replace").decode()
         filename = filename or f"{uuid.uuid4().hex}{guess_extension(mime_type) or '.bin'}"
@@ -124,7 +124,7 @@ class FileStore:
         return self._signed(file, now)
 
     async def open(self, file_id: str) -> tuple[StoredFile, Path]:
-        """What is known of a stored file, with fresh URLs, and where its bytes are. NotFound where there is none."""
+        """(a stored file with new URLs, the path of its content). NotFound if there is none."""
         stored = await self._find(file_id)
         path = self.blobs.path(stored.id) if stored else None
         if stored is None or path is None or not await asyncio.to_thread(path.is_file):
@@ -132,7 +132,7 @@ class FileStore:
         return replace(stored, file=self._signed(stored.file, stored.created_at)), path
 
     async def read(self, file: File, max_size: int = 100 * _MB) -> bytes:
-        """See `resources.Files`."""
+        """See `Files.read`."""
         key = file.related_id or self._own(file.remote_url or file.url)
         if key is not None:
             stored = await self._find(key)
@@ -159,14 +159,14 @@ class FileStore:
         return await self._catalog.find_file(str(uuid.UUID(key))) if _is_uuid(key) else None
 
     async def _use(self, key: str) -> StoredFile | None:
-        """As `_find`, of one that a run is about to use: from now on it is not one that nobody uses."""
+        """Like `_find`, for a run that is going to use the file, which is recorded."""
         stored = await self._find(key)
         return stored if stored and await self.blobs.touch(stored.id) else None
 
     # ------------------------------------------------------------------------------------------------ signing
 
     def verify(self, file_id: str, timestamp: str, nonce: str, sign: str) -> bool:
-        """Whether a URL with these parameters was made here, and is not too old (see `lifetime`)."""
+        """Whether a URL with these parameters was signed here, and has not expired (see `lifetime`)."""
         if not hmac.compare_digest(self._sign(file_id, timestamp, nonce).encode(), sign.encode("utf-8", "replace")):
             return False
         return self._lifetime is None or self._clock() - int(timestamp) <= self._lifetime
@@ -185,7 +185,7 @@ class FileStore:
         return f"{self._base()}/files/{key}/file-preview?{urlencode(query)}"
 
     def _signed(self, file: File, created_at: float) -> File:
-        """The file with URLs that are good from now on. An upload's `remote_url` is the one it had at first."""
+        """The file with new URLs. An upload's `remote_url` has the time of the upload."""
         url = self._url(file, self._clock())
         remote = None if file.transfer_method == "tool_file" else self._url(file, created_at)
         return replace(file, remote_url=remote, url=url)
@@ -195,7 +195,7 @@ class FileStore:
         return base.rstrip("/")
 
     def _own(self, url: str | None) -> str | None:
-        """The id of the stored file that a URL of ours names and proves; None for any other URL."""
+        """The id of the stored file in a validly signed URL of this server; None for other URLs."""
         if not url or not url.startswith(f"{self._base()}/files/"):
             return None
         match = _OWN_PATH.fullmatch(url[len(self._base()) :].partition("?")[0])
@@ -208,7 +208,7 @@ class FileStore:
     # ---------------------------------------------------------------------------------------------- resolving
 
     async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
-        """See `resources.Files`. With `app`, another app's files are as unknown as those that do not exist."""
+        """See `Files.resolve`. With `app`, other apps' files count as unknown."""
         method = mapping.get("transfer_method")
         if not method:
             raise InvalidParam("transfer_method is required in file mapping")
@@ -244,14 +244,14 @@ class FileStore:
         return replace(file, type=_checked(file.type, file_type))
 
     async def _remote(self, url: str, file_type: str | None) -> File:
-        if (own := self._own(url)) and (stored := await self._use(own)):  # no need to call ourselves
+        if (own := self._own(url)) and (stored := await self._use(own)):  # no request to this server itself
             file = replace(stored.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
             return replace(file, type=_checked(file.type, file_type))
         if not url.startswith(("http://", "https://")):
             raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
         try:
             filename = basename(urlsplit(url).path)
-        except ValueError as error:  # half a pair of brackets around the host, say
+        except ValueError as error:  # such as an unclosed bracket around the host
             raise InvalidParam(f"Invalid file url: {url[:200]} ({error})") from None
         mime_type = guess_type(filename)
         size = -1
@@ -284,8 +284,8 @@ class FileStore:
         )
 
     async def _ask(self, url: str) -> HttpResponse | None:
-        """What the server of a remote file says of it; None where the guard forbids to ask (the file may still be of
-        use to a model that fetches it by itself). InvalidParam where it cannot be reached."""
+        """The response of a remote file's server to HEAD; None if egress to it is refused (a model may still fetch the
+        file itself). InvalidParam if it cannot be reached."""
         request = HttpRequest("HEAD", url, connect_timeout=_ASK_SECONDS, read_timeout=_ASK_SECONDS, max_size=_MB)
         try:
             async with asyncio.timeout(_ASK_SECONDS):
@@ -299,7 +299,7 @@ class FileStore:
 
 
 def _checked(detected: str, declared: str | None) -> str:
-    """The type to go by: what the caller says, as long as the file is of that type; custom takes what it is."""
+    """The detected type. InvalidParam if another one is declared, except custom."""
     if declared and declared not in (detected, "custom"):
         raise InvalidParam(_MISMATCH)
     return detected

@@ -1,6 +1,6 @@
-"""HTTP to the outside: one pooled client, guarded by `egress`, that keeps to a request's limits.
+"""HTTP to the outside: a pooled client, guarded by `egress`, that enforces a request's limits.
 
-The library underneath is loaded at the first request, so that a server without any starts faster.
+Its library is loaded by the first request, so that a server starts faster.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ USER_AGENT = "Headrace/0.1"
 
 
 class HttpClient:
-    """Implements `resources.Http`.
+    """Implements `ports.services.Http`.
 
-    `allow`: see `egress`. `resolve` stands in for the system's name resolution. `user_agent` is what requests say
-    that do not say it themselves. Belongs to the event loop of its first request; `aclose` ends its connections.
-    Settings for proxies in the environment are not heeded: a proxy would resolve names behind the guard's back.
+    `allow`: see `egress`. `resolve` replaces the system's name resolution. `user_agent` is the default for requests
+    without that header. It belongs to the event loop of its first request; `aclose` closes its connections. Proxy
+    settings in the environment are ignored, because a proxy would resolve names without the guard.
     """
 
     def __init__(
@@ -36,23 +36,23 @@ class HttpClient:
         self._session: Session | None = None
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """See `resources.Http`. Follows up to 10 redirects as browsers do; each is checked again, and loses what may
-        be a credential when it leads to another origin."""
+        """See `Http.send`. Follows up to 10 redirects as browsers do; each is checked again, and headers that may have
+        credentials are not sent to another origin."""
         hop = first_hop(request, self._user_agent)
         if self._session is None:
             from headrace.adapters.http_session import Session
 
             self._session = Session(self._egress)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._session.send(hop, request)
-            location = location_of(answer) if request.follow_redirects else None
+            response = await self._session.send(hop, request)
+            location = location_of(response) if request.follow_redirects else None
             if location is None:
-                return answer
+                return response
             try:
-                url = urljoin(answer.url, location)
+                url = urljoin(response.url, location)
             except ValueError as error:
                 raise failed(f"Redirected to an invalid URL {location[:200]!r}: {error}", "InvalidURLError") from None
-            hop = next_hop(hop, answer.status, url, self._session.origin(answer.url), self._session.origin(url))
+            hop = next_hop(hop, response.status, url, self._session.origin(response.url), self._session.origin(url))
         raise failed(f"More than {MAX_REDIRECTS} redirects, the last one to {hop.url}")
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""What is sent at each hop of a request: its first form, and what a redirect makes of it."""
+"""The requests of a chain of redirects."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# Framing is the client's own business: a wrong length would make one request look like two.
+# Framing is left to the client: a wrong length would make one request look like two.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _BODY_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
-# A workflow may carry its key in any header: all that may be one stay with the origin they were meant for.
+# A workflow may send its key in any header: those that may have one are only sent to the first origin.
 _SECRET = re.compile(r"auth|cookie|token|secret|session|signature|credential|passw|api-?_?key", re.IGNORECASE)
 
 
 def failed(message: str, kind: str = "HttpRequestNodeError") -> NodeError:
-    """What a node is told of a request that came to nothing."""
+    """The error of a failed request."""
     return NodeError(message, kind)
 
 
@@ -40,15 +40,15 @@ class Hop:
     body: bytes
 
 
-def location_of(answer: HttpResponse) -> str | None:
-    """Where a redirect leads, as its server wrote it; None for any other answer."""
-    if answer.status not in REDIRECTS:
+def location_of(response: HttpResponse) -> str | None:
+    """The location of a redirect as written; None for other responses."""
+    if response.status not in REDIRECTS:
         return None
-    return next((value for name, value in answer.headers if name.lower() == "location" and value), None)
+    return next((value for name, value in response.headers if name.lower() == "location" and value), None)
 
 
 def first_hop(request: HttpRequest, user_agent: str) -> Hop:
-    """The request as it is sent first: its body made, defaults added. NodeError for a header that none may be."""
+    """The first request, with its body and default headers. NodeError for an invalid header."""
     for name, value in request.headers:
         if not _TOKEN.fullmatch(name):
             raise failed(f"Illegal header name {name!r}")
@@ -68,7 +68,7 @@ def first_hop(request: HttpRequest, user_agent: str) -> Hop:
 
 
 def next_hop(hop: Hop, status: int, url: str, before: Origin, after: Origin) -> Hop:
-    """The next request, by the rules of the Fetch standard that every client follows."""
+    """The next request, by the rules of the Fetch standard."""
     headers = list(hop.headers)
     same_host_secured = before == ("http", after[1], 80) and after == ("https", before[1], 443)
     if before != after:
@@ -99,5 +99,5 @@ def multipart(parts: Sequence[Part], boundary: str) -> bytes:
 
 
 def _quoted(name: str) -> str:
-    """As HTML forms write names: quotes and line ends percent-encoded."""
+    """A name as HTML forms encode it: quotes and line ends percent-encoded."""
     return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A").replace("\x00", "%00")

@@ -1,4 +1,4 @@
-"""The part of the HTTP client that knows aiohttp: connections, time-outs, sizes, and what its errors mean."""
+"""The part of the HTTP client that uses aiohttp: connections, time-outs, limits, and errors."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ Phase = Literal["connect", "write", "read"]
 
 _CHUNK = 64 * 1024
 _MAX_HEADER = 64 * 1024
-_SOON = 2.0  # seconds within which a body that may be cut off is to come
-# Everything that may stand in a path or query is left as it is written (signed URLs depend on it); the rest, and a
-# percent sign that begins no escape, is percent-encoded.
+_SOON = 2.0  # seconds for a body that may be cut off
+# Characters that are allowed in a path or query are left as written (signed URLs depend on it); others, and percent
+# signs that do not begin an escape, are percent-encoded.
 _TO_ENCODE = re.compile(r"[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
 
 
 class Watch:
-    """The time-outs of one request, on one timer: each step of progress sets it anew, but never beyond what a body may
-    take in all."""
+    """The time-outs of one request, on one timer: every progress extends it, up to the limit of the whole body."""
 
     def __init__(self, request: HttpRequest, timer: asyncio.Timeout) -> None:
         self.phase: Phase = "connect"
         self._timer = timer
         self._since = 0.0  # when the phase began
         self._size = 0  # bytes of its body so far
-        self._dripped = False  # the timer is set to what the body may take in all
+        self._dripped = False  # the timer is set to the limit of the whole body
         self.seconds: dict[Phase, float] = {
             "connect": request.connect_timeout,
             "write": request.write_timeout,
@@ -53,7 +52,7 @@ class Watch:
         self._set(self._since)
 
     def progress(self, size: int) -> None:
-        """So many bytes more have come, or gone."""
+        """More bytes were received or sent."""
         self._size += size
         self._set(asyncio.get_running_loop().time())
 
@@ -69,17 +68,17 @@ class Watch:
             case "connect":
                 return failed(f"timed out: no connection to {host} within {seconds}")
             case "write" if self._dripped:
-                return failed(f"timed out: {host} took the request too slowly to wait longer than {seconds} for it")
+                return failed(f"timed out: {host} accepted the request too slowly, for longer than {seconds}")
             case "read" if self._dripped:
-                return failed(f"timed out: the answer of {host} came too slowly to wait longer than {seconds} for it")
+                return failed(f"timed out: {host} sent its response too slowly, for longer than {seconds}")
             case "write":
-                return failed(f"timed out: {host} took nothing of the request for {seconds}")
+                return failed(f"timed out: {host} accepted nothing of the request for {seconds}")
             case "read":
-                return failed(f"timed out: nothing came from {host} for {seconds}")
+                return failed(f"timed out: {host} sent nothing for {seconds}")
 
 
 class _Body:
-    """A large body, handed out in pieces so that a slow receiver is noticed. May be iterated again."""
+    """A large body, sent in pieces so that a slow receiver is noticed. It may be iterated again."""
 
     def __init__(self, content: bytes, watch: Watch) -> None:
         self._content = content
@@ -94,7 +93,7 @@ class _Body:
 
 
 class _Resolver(AbstractResolver):
-    """Tells aiohttp only addresses that passed the guard."""
+    """Resolves to addresses that passed the guard."""
 
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
@@ -115,7 +114,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """There is nothing to close."""
 
 
 async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
@@ -124,7 +123,7 @@ async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, 
 
 
 class Session:
-    """One pool of connections. Sends single requests; redirects are the caller's."""
+    """A pool of connections. Sends single requests; the caller follows redirects."""
 
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
@@ -144,7 +143,7 @@ class Session:
         await self._session.close()
 
     async def send(self, hop: Hop, limits: HttpRequest) -> HttpResponse:
-        """Sends one request. The body of a redirect that is to be followed is not read."""
+        """Sends one request. The body of a redirect is not read if it will be followed."""
         url = self._target(hop.url)
         host = f"{url.host}:{url.port}"
         timer = asyncio.timeout(None)
@@ -156,13 +155,13 @@ class Session:
         except EgressRefused as error:
             raise failed(str(error), "EgressRefused") from None
         except TimeoutError as error:
-            # not expired: the system's own, ETIMEDOUT
+            # if it has not expired, this is the system's ETIMEDOUT
             raise (watch.error(host) if timer.expired() else failed(_words(error))) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failed(_words(error)) from error
 
     def origin(self, url: str) -> Origin:
-        """As it would be connected to: nobody else's reading of a URL counts."""
+        """The origin by the same parsing that is used to connect."""
         target = self._target(url)
         return target.scheme, target.raw_host or "", target.port or 0
 
@@ -194,7 +193,7 @@ class Session:
             return HttpResponse(response.status, heads, body, str(url))
 
     def _target(self, text: str) -> URL:
-        """The URL to connect to, its host checked as far as it can be without resolving it."""
+        """The URL to connect to, its host checked as far as possible without resolving it."""
         if any(ord(char) < 32 or ord(char) == 127 for char in text):
             raise failed(f"Invalid URL {text!r}: it has control characters", "InvalidURLError")
         try:
@@ -205,7 +204,7 @@ class Session:
         if url.scheme not in ("http", "https"):
             raise failed(f"Invalid URL {text!r}: it should start with http:// or https://", "InvalidURLError")
         if not host or not port:
-            raise failed(f"Invalid URL {text!r}: it names no host", "InvalidURLError")
+            raise failed(f"Invalid URL {text!r}: it has no host", "InvalidURLError")
         address = literal(host)
         if address is not None:
             if not self._egress.permits(host, port, address):
@@ -224,7 +223,7 @@ class Session:
 
 
 async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpRequest, watch: Watch) -> bytes:
-    """The body, unpacked; a length that lies, or what a packed body grows to, goes no further than `max_size`."""
+    """The decompressed body. NodeError if it is larger than `max_size`, whatever its declared length."""
     max_size = limits.max_size
     if limits.cut_off:
         return await _beginning(response, max_size)
@@ -242,7 +241,7 @@ async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpReque
 
 
 async def _beginning(response: aiohttp.ClientResponse, max_size: int) -> bytes:
-    """As much of the body as comes soon and has room. Where it breaks off does not matter: the status is known."""
+    """The beginning of the body, as far as it arrives soon and fits; only the status matters."""
     body = bytearray()
     try:
         async with asyncio.timeout(_SOON):
@@ -254,7 +253,7 @@ async def _beginning(response: aiohttp.ClientResponse, max_size: int) -> bytes:
                 return bytes(body)
     except (TimeoutError, aiohttp.ClientError, OSError):
         pass
-    response.close()  # the rest is not waited for
+    response.close()  # without waiting for the rest
     return bytes(body[:max_size])
 
 
@@ -284,7 +283,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, in the words of the system where it has some."""
+    """The error's message, if possible the system's."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return str(error.certificate_error)
@@ -293,9 +292,9 @@ def _words(error: Exception) -> str:
         case aiohttp.ServerDisconnectedError():
             return "Server disconnected without sending a response."
         case aiohttp.ClientPayloadError():
-            return f"The answer ended before it was complete, or could not be unpacked: {error}"
+            return f"The response ended before it was complete, or could not be decompressed: {error}"
         case aiohttp.ClientResponseError():
-            return f"The answer is no HTTP: {error.message}"
+            return f"The response is not valid HTTP: {error.message}"
         case OSError():
             return _of_system(error)
         case _:

@@ -1,4 +1,4 @@
-"""The installation's secret: what callbacks and links are signed with, and apps' own keys are made from."""
+"""The installation's secret, which signs callbacks and links, and from which apps' own keys are derived."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["SECRET", "check_secret", "fingerprint", "installation_secret"]
 
 
 def fingerprint(secret: bytes) -> str:
-    """What tells a secret from another one without giving it away."""
+    """Identifies a secret without revealing it."""
     return hmac.digest(secret, b"the installation's secret", "sha256").hex()
 
 
 def check_secret(recorded: str, secret: bytes, file: Path) -> None:
-    """`known` is the fingerprint that the database has. HeadraceError where it is of another secret: another process
-    on the database would sign callbacks and links, and make keys, with that one."""
+    """Raises HeadraceError if the fingerprint recorded in the database is of another secret, with which other processes
+    sign callbacks and links, and derive keys."""
     if recorded != fingerprint(secret):
         raise HeadraceError(
             f"{file} is not the secret of this database: it was first served from another data folder. Copy the file "
@@ -32,7 +32,7 @@ def check_secret(recorded: str, secret: bytes, file: Path) -> None:
 
 
 def installation_secret(folder: Path) -> bytes:
-    """The installation's secret: made once, readable by its owner only."""
+    """The installation's secret; it is created once, readable by its owner only."""
     path = folder / SECRET
     try:
         return bytes.fromhex(path.read_text().strip())
@@ -40,7 +40,7 @@ def installation_secret(folder: Path) -> bytes:
         pass
     secret = secrets.token_bytes(32)
     with contextlib.suppress(FileExistsError):
-        # another process may start at this very moment: whoever is first makes it, both read it
+        # another process may start at the same time: the first one creates it, both read it
         partial = path.with_name(f"secret.{os.getpid()}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -1,13 +1,13 @@
-"""Knowledge bases elsewhere: `resources.Knowledge` over HTTP.
+"""Remote knowledge bases: implements `ports.services.Knowledge` over HTTP.
 
-Two kinds of server can be set, and a knowledge base is asked of one of them:
+There are two kinds of servers:
 
-    dify      a real Dify: `POST {dify_url}/v1/datasets/{id}/retrieve`, with a key for its knowledge bases
-    external  any server of Dify's external knowledge API: `POST {url}/retrieval`
+    dify      a Dify: `POST {dify_url}/v1/datasets/{id}/retrieve`, with a key for its knowledge bases
+    external  a server of Dify's external knowledge API: `POST {url}/retrieval`
 
-The ids in a workflow file are those of the Dify that it comes from (which hides them when it exports a file).
-`HEADRACE_KNOWLEDGE_IDS` says which they are elsewhere: comma-separated `id in the file=id`, and where both servers are
-set `id in the file=dify:id` or `=external:id`. What it does not name is asked of the external server if there is one.
+The ids in a workflow file are those of the Dify that exported it (which hides them in the file).
+`HEADRACE_KNOWLEDGE_IDS` maps them to other ids: comma-separated `id in the file=id`, or with both servers
+`id in the file=dify:id` or `=external:id`. Other ids are for the external server if there is one.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
     from headrace.adapters.models.transport import Transport
 
 ERROR = "KnowledgeRetrievalNodeError"
-_LONGEST_QUERY = 250  # characters; a Dify refuses more
-_LARGEST = 32 * 1024 * 1024  # bytes of an answer
-_REMEMBERED = 300  # seconds that what a Dify says of a knowledge base is good for
+_LONGEST_QUERY = 250  # characters; Dify's limit
+_LARGEST = 32 * 1024 * 1024  # bytes of a response
+_REMEMBERED = 300  # seconds for which settings of a knowledge base are cached
 _SERVERS = ("dify", "external")
 
 
 @dataclass(frozen=True, slots=True)
 class _Dataset:
-    """What a Dify says of a knowledge base: its name, and how it is searched unless somebody says otherwise."""
+    """A Dify's settings of a knowledge base: its name, and the default retrieval settings."""
 
     name: str
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 class KnowledgeClient:
-    """Implements `resources.Knowledge`.
+    """Implements `ports.services.Knowledge`.
 
-    `dify_url` with `dify_key` and `url` with `key` are the two servers, "" where there is none; `ids` says where a
-    knowledge base of a file is (see the module). `environ` has the proxies. `seconds`: how long an answer may take.
-    Connects when first needed. HeadraceError where a URL or `ids` is malformed.
+    `dify_url` with `dify_key` and `url` with `key` are the two servers, "" for none; `ids` maps the ids of files (see
+    the module). `environ` has the proxies. `seconds` is the time limit of a query. HeadraceError if a URL or `ids` is
+    malformed.
     """
 
     def __init__(
@@ -81,35 +81,35 @@ class KnowledgeClient:
         self._known: dict[str, tuple[float, _Dataset]] = {}
 
     def missing(self, dataset: str) -> str | None:
-        """What to set so that this knowledge base can be asked, in words; None where nothing lacks."""
-        server, there = self._place(dataset)
+        """See `Knowledge.missing`."""
+        server, remote_id = self._place(dataset)
         if server == "external":
             return None if self._external else f"Knowledge base '{dataset}': set HEADRACE_KNOWLEDGE_URL."
         if not self._dify:
             return (
-                f"Knowledge base '{dataset}': nothing says where it is. Set HEADRACE_DIFY_URL and "
+                f"Knowledge base '{dataset}': no server is configured. Set HEADRACE_DIFY_URL and "
                 "HEADRACE_DIFY_DATASET_KEY (a Dify's), or HEADRACE_KNOWLEDGE_URL (an external knowledge API)."
             )
         if not self._dify_key:
             return f"Knowledge base '{dataset}': set HEADRACE_DIFY_DATASET_KEY."
-        if not _is_uuid(there):
+        if not _is_uuid(remote_id):
             return (
                 f"Knowledge base '{dataset}': Dify hides the ids of knowledge bases when it exports a file. "
-                f"Say which it is: add '{dataset}=ID' to HEADRACE_KNOWLEDGE_IDS."
+                f"Add '{dataset}=ID' to HEADRACE_KNOWLEDGE_IDS."
             )
         return None
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
-        """See `resources.Knowledge.retrieve`; the error names the knowledge base, and the status of the answer."""
-        async with self._asking(retrieval.dataset) as (server, there):
+        """See `Knowledge.retrieve`; the error names the knowledge base, and the status of the response."""
+        async with self._call_to(retrieval.dataset) as (server, remote_id):
             if server == "external":
-                return await self._ask_external(retrieval, there)
-            return await self._ask_dify(retrieval, there)
+                return await self._retrieve_external(retrieval, remote_id)
+            return await self._retrieve_dify(retrieval, remote_id)
 
     async def fields(self, dataset: str) -> Sequence[str]:
-        """See `resources.Knowledge.fields`. The external knowledge API and old Difys have no way to say it: none."""
-        async with self._asking(dataset) as (server, there):
-            return [] if server == "external" else await self._fields(there)
+        """See `Knowledge.fields`. The external knowledge API and old versions of Dify do not list them."""
+        async with self._call_to(dataset) as (server, remote_id):
+            return [] if server == "external" else await self._fields(remote_id)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -118,8 +118,8 @@ class KnowledgeClient:
             await transport.aclose()
 
     @asynccontextmanager
-    async def _asking(self, dataset: str) -> AsyncGenerator[tuple[str, str]]:
-        """(dify or external, the id there), for as long as an answer may take; what goes wrong names the dataset."""
+    async def _call_to(self, dataset: str) -> AsyncGenerator[tuple[str, str]]:
+        """(dify or external, the id there), within the time limit; errors name the dataset."""
         if missing := self.missing(dataset):
             raise NodeError(missing, ERROR)
         try:
@@ -134,17 +134,17 @@ class KnowledgeClient:
 
     def _place(self, dataset: str) -> tuple[str, str]:
         """(dify or external, the id there)."""
-        there = self._ids.get(dataset, dataset)
-        server, colon, rest = there.partition(":")
+        remote_id = self._ids.get(dataset, dataset)
+        server, colon, rest = remote_id.partition(":")
         if colon and server in _SERVERS:
             return server, rest
-        return ("external" if self._external else "dify"), there
+        return ("external" if self._external else "dify"), remote_id
 
     # -------------------------------------------------------------------------------------------------- external
 
-    async def _ask_external(self, retrieval: Retrieval, there: str) -> list[Passage]:
+    async def _retrieve_external(self, retrieval: Retrieval, remote_id: str) -> list[Passage]:
         body: dict[str, Value] = {
-            "knowledge_id": there,
+            "knowledge_id": remote_id,
             "query": retrieval.query,
             "retrieval_setting": {
                 "top_k": retrieval.top_k,
@@ -160,8 +160,8 @@ class KnowledgeClient:
 
     # ------------------------------------------------------------------------------------------------------ dify
 
-    async def _ask_dify(self, retrieval: Retrieval, there: str) -> list[Passage]:
-        dataset = await self._dataset(there)
+    async def _retrieve_dify(self, retrieval: Retrieval, remote_id: str) -> list[Passage]:
+        dataset = await self._dataset(remote_id)
         threshold = retrieval.score_threshold
         model: dict[str, Value] = {
             "search_method": "semantic_search",
@@ -175,32 +175,34 @@ class KnowledgeClient:
         if retrieval.conditions:
             model["metadata_filtering_conditions"] = retrieval.conditions
         body = {"query": retrieval.query[:_LONGEST_QUERY], "retrieval_model": model}
-        url = f"{self._dify}/v1/datasets/{quote(there, safe='')}/retrieve"
+        url = f"{self._dify}/v1/datasets/{quote(remote_id, safe='')}/retrieve"
         answer = await self._call("POST", url, self._dify_key, body)
-        return [_dify_passage(record, there, dataset.name) for record in _records(answer)]
+        return [_dify_passage(record, remote_id, dataset.name) for record in _records(answer)]
 
-    async def _dataset(self, there: str) -> _Dataset:
+    async def _dataset(self, remote_id: str) -> _Dataset:
         """What the Dify says of a knowledge base. Old ones do not say it: then its id is its name."""
-        at, dataset = self._known.get(there, (0.0, None))
+        at, dataset = self._known.get(remote_id, (0.0, None))
         if dataset is not None and time.monotonic() - at < _REMEMBERED:
             return dataset
         try:
-            body = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}", self._dify_key)
+            body = await self._call("GET", f"{self._dify}/v1/datasets/{quote(remote_id, safe='')}", self._dify_key)
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
-            return _Dataset(there)
+            return _Dataset(remote_id)
         settings = body.get("retrieval_model_dict")
         own: dict[str, Any] = settings if _is_object(settings) else {}
         setting_names = ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights")
         chosen = {name: own[name] for name in setting_names if own.get(name) is not None}
-        dataset = _Dataset(str(body.get("name") or there), chosen)
-        self._known[there] = (time.monotonic(), dataset)
+        dataset = _Dataset(str(body.get("name") or remote_id), chosen)
+        self._known[remote_id] = (time.monotonic(), dataset)
         return dataset
 
-    async def _fields(self, there: str) -> list[str]:
+    async def _fields(self, remote_id: str) -> list[str]:
         try:
-            body = await self._call("GET", f"{self._dify}/v1/datasets/{quote(there, safe='')}/metadata", self._dify_key)
+            body = await self._call(
+                "GET", f"{self._dify}/v1/datasets/{quote(remote_id, safe='')}/metadata", self._dify_key
+            )
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
@@ -335,10 +337,10 @@ def _header(name: str, key: str) -> str:
 
 def _pair(entry: str) -> tuple[str, str]:
     """(id in the file, id elsewhere); the former may end in `=`, as a hidden id does."""
-    here, equals, there = (part.strip() for part in entry.rpartition("="))
-    if not (here and equals and re.sub(r"^(dify|external):", "", there)):
+    here, equals, remote_id = (part.strip() for part in entry.rpartition("="))
+    if not (here and equals and re.sub(r"^(dify|external):", "", remote_id)):
         raise HeadraceError(f"HEADRACE_KNOWLEDGE_IDS: '{entry}' is not 'id in the file=id'.")
-    return here, there
+    return here, remote_id
 
 
 def _is_uuid(text: str) -> bool:

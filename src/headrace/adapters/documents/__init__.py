@@ -1,4 +1,4 @@
-"""The text of documents, whatever their format, within bounds that no document can leave."""
+"""Extracts the text of documents of many formats, within fixed limits."""
 
 from headrace.adapters.documents.reader import DocumentReader
 

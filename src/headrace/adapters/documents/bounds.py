@@ -1,4 +1,4 @@
-"""What reading a document may cost: characters, cells, seconds; and archives that are no bombs."""
+"""Limits for reading a document: characters, cells, seconds; and protection against ZIP bombs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def too_slow(seconds: float) -> str:
 
 
 class Budget:
-    """What is left to spend on one document. Unreadable as soon as it is used up.
+    """The remaining budget of one document. Raises Unreadable once it is used up.
 
     `characters` of text, `cells` of tables, `seconds` from now on.
     """
@@ -43,7 +43,7 @@ class Budget:
             raise Unreadable(too_slow(self._seconds))
 
     def text(self, text: str) -> str:
-        """The text, once it is counted."""
+        """Counts the text, and returns it."""
         self._characters -= len(text)
         if self._characters < 0:
             raise Unreadable(f"its text is longer than {self._most_characters:,} characters")
@@ -57,11 +57,11 @@ class Budget:
 
 
 def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
-    """A ZIP archive that is safe to read: its size unpacked is bounded, `most_xml` bytes of it may be XML, and no XML
-    in it declares entities. Unreadable where it is none."""
+    """A ZIP archive that is safe to read: its uncompressed size is limited, at most `most_xml` bytes are XML, and no
+    XML declares entities. Unreadable if it is not."""
     if data.startswith(_OLE):
         raise Unreadable("it is encrypted, or in the binary format of Office 97")
-    if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # before all of them become objects
+    if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # before they become objects
         raise Unreadable(f"it has more than {_MOST_ENTRIES:,} parts")
     try:
         zipped = zipfile.ZipFile(io.BytesIO(data))
@@ -70,7 +70,7 @@ def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
     entries = zipped.infolist()
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unreadable("it is encrypted")
-    # what is read of an entry is never more than its told size
+    # zipfile never reads more of an entry than its declared size
     if sum(entry.file_size for entry in entries) > _LARGEST_ARCHIVE:
         raise Unreadable(f"it is larger than {_LARGEST_ARCHIVE // _MB} MB unpacked")
     marked = [entry for entry in entries if entry.filename.lower().endswith((".xml", ".rels", ".opf"))]
@@ -87,7 +87,7 @@ def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
 def _refuse_entities(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     tail = b""
     for chunk in _chunks(zipped, entry):
-        window = (tail + chunk).replace(b"\0", b"")  # UTF-16 is ASCII with NULs between
+        window = (tail + chunk).replace(b"\0", b"")  # ASCII in UTF-16 has NULs in between
         if _ENTITY in window:
             raise Unreadable("its XML declares entities")
         tail = chunk[-2 * len(_ENTITY) :]

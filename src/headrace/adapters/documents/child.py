@@ -1,4 +1,4 @@
-"""The process that reads one document: its bytes come in, `+text` or `-what is wrong` goes out."""
+"""The process that reads one document: it gets its bytes, and writes `+text` or `-error`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def _confine(memory: int, seconds: float) -> None:
-    """No more memory and CPU than that, where the system can see to it."""
+    """Limits memory and CPU time, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows

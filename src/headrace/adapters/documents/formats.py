@@ -1,4 +1,4 @@
-"""Which formats there are, by extension and by MIME type."""
+"""The formats of documents by extension and MIME type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNSUPPORTED = "UnsupportedFileTypeError"
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`complex`: what a small document of it may cost is not bounded by its size."""
+    """`complex`: even a small document may be expensive to read."""
 
     name: str
     read: Callable[[bytes, Budget], str]
@@ -32,12 +32,12 @@ def _format(name: str, read: Callable[[bytes, Budget], str], extensions: str, *,
 _TEXT = _format(
     "text",
     plain.text,
-    # what a reader of the source sees; HTML, XML and subtitles too, as in Dify
+    # the source, also of HTML, XML and subtitles, as in Dify
     "txt text md mdx markdown html htm xml log srt vtt rst tex tsv jsonl ndjson ini cfg conf toml env "
     "c h cc cpp cxx c++ hpp cs py js mjs ts jsx tsx vue java php rb go rs swift kt scala sh bash bat ps1 sql r m "
     "pl lua vim asm s css scss less sass",
 )
-# what is WebVTT by its MIME type alone
+# WebVTT by MIME type only
 _VTT = _format("VTT", plain.vtt, "")
 ARTICLE = _format("web page", article, "", complex=True)
 _FORMATS = (
@@ -47,7 +47,7 @@ _FORMATS = (
     _format("YAML", plain.yaml_text, "yaml yml", complex=True),
     _format("CSV", plain.csv_text, "csv"),
     _format("properties", plain.properties, "properties"),
-    # a message in parts, in parts, in parts takes the square of their depth
+    # nested multipart messages take quadratic time
     _format("EML", plain.eml, "eml", complex=True),
     _format("EPUB", plain.epub, "epub", complex=True),
     _format("PDF", pdf, "pdf", complex=True),
@@ -56,15 +56,15 @@ _FORMATS = (
     _format("PPTX", office.pptx, "pptx", complex=True),
     ARTICLE,
 )
-FORMATS = {each.name: each for each in _FORMATS}
-_BY_EXTENSION = {extension: each for each in _FORMATS for extension in each.extensions}
+FORMATS = {format_.name: format_ for format_ in _FORMATS}
+_BY_EXTENSION = {extension: format_ for format_ in _FORMATS for extension in format_.extensions}
 _OLD = {"doc": "docx", "xls": "xlsx", "ppt": "pptx", "msg": "eml"}
-"""Formats that are not read, and what to save such a document as."""
+"""Unsupported formats, and those to convert them to."""
 
 
 def format_of(extension: str, mime_type: str | None) -> Format:
-    """The format that the extension tells, or else the MIME type; what either says is text is read as text. NodeError
-    with kind UnsupportedFileTypeError."""
+    """The format by extension, else by MIME type; text if either is a type of text. NodeError with kind
+    UnsupportedFileTypeError."""
     extension = extension.lower().removeprefix(".")
     mime_type = essence(mime_type or "")
     if extension in _BY_EXTENSION:
@@ -92,7 +92,7 @@ def _not_read(kind: str, better: str) -> NodeError:
 
 
 def read(document_format: Format, data: bytes, budget: Budget) -> str:
-    """The document's text. Unreadable where it cannot be read, whatever the reason."""
+    """The document's text. Unreadable if it cannot be read, for whatever reason."""
     try:
         return document_format.read(data, budget)
     except Unreadable:
@@ -105,5 +105,5 @@ def read(document_format: Format, data: bytes, budget: Budget) -> str:
         raise Unreadable("it nests too deeply") from None
     except MemoryError:
         raise Unreadable(TOO_MUCH_MEMORY) from None
-    except Exception as error:  # the libraries raise whatever a damaged document makes them stumble over
+    except Exception as error:  # for a damaged document, the libraries may raise anything
         raise Unreadable(f"it is damaged, or of another format ({type(error).__name__}: {error})") from error

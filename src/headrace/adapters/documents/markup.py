@@ -1,4 +1,4 @@
-"""The text of HTML, in one pass: no input makes it look twice at the same place."""
+"""The text of HTML, in one pass and so in linear time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from headrace.adapters.documents.bounds import Budget
 
 _NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9:-]*+)")
-# to the end of a tag; a `>` in a quoted value does not end it
+# the rest of a tag; a `>` in a quoted value does not end it
 _REST = re.compile(r"""(?:=\s*+(?:"[^"]*+"|'[^']*+')|[^>])*+>""")
 _UNSEEN = ("script", "style", "head", "template", "title")
 _CLOSING = {name: re.compile(rf"</{name}\b", re.IGNORECASE) for name in _UNSEEN}
@@ -24,7 +24,7 @@ _SPACE = re.compile(r"[^\S\n]+")
 
 
 def html_text(markup: str, budget: Budget) -> str:
-    """What a reader sees of it: one line a block, no empty ones."""
+    """The visible text: one line for each block, without empty ones."""
     parts: list[str] = []
     at = 0
     while (tag := markup.find("<", at)) >= 0:
@@ -52,5 +52,5 @@ def html_text(markup: str, budget: Budget) -> str:
 
 
 def _plain(text: str, budget: Budget) -> str:
-    """Text between tags, where a line break is only a space."""
+    """Text between tags, in which a line break is a space."""
     return budget.text(" ".join(html.unescape(text).split("\n"))) if text else ""

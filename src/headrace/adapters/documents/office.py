@@ -1,4 +1,4 @@
-"""Office documents: docx, xlsx, pptx. Their libraries are the extra `documents`, loaded when first needed."""
+"""Office documents: docx, xlsx, pptx. Their libraries (the extra `documents`) are imported when needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def docx(data: bytes, budget: Budget) -> str:
 
 
 def _straightened(zipped: zipfile.ZipFile, data: bytes) -> bytes:
-    """The archive with slashes in its names: some programs write backslashes, and then nothing is found."""
+    """The archive with slashes in its names, because some programs write backslashes."""
     if not any("\\" in name.orig_filename for name in zipped.infolist()):
         return data
     repaired = io.BytesIO()
@@ -51,7 +51,7 @@ def _straightened(zipped: zipfile.ZipFile, data: bytes) -> bytes:
 
 
 def _docx_table(block: Table, budget: Budget) -> str:
-    """The table as Markdown, "" if there is nothing in it. A cell that covers several is told in each of them."""
+    """The table as Markdown, "" if it is empty. A merged cell is repeated."""
     rows: list[list[str]] = []
     for cells in _docx_rows(block):
         budget.cells(len(cells))
@@ -81,7 +81,7 @@ def _docx_rows(block: Table) -> Iterator[list[str]]:
 
 
 def xlsx(data: bytes, budget: Budget) -> str:
-    """Every sheet with something in it as a Markdown table, headed by its first row."""
+    """Every non-empty sheet as a Markdown table with its first row as the header."""
     from openpyxl import load_workbook
 
     archive(data, _MOST_STREAM).close()
@@ -94,7 +94,7 @@ def xlsx(data: bytes, budget: Budget) -> str:
 
 
 def _sheet(sheet: Any, budget: Budget) -> str:
-    sheet.reset_dimensions()  # what the file says of its size need not be true
+    sheet.reset_dimensions()  # the declared size may be wrong
     rows: list[list[str]] = []
     for values in cast("Iterable[tuple[Any, ...]]", sheet.iter_rows(values_only=True)):
         budget.cells(len(values) + 1)
@@ -120,7 +120,7 @@ def _cell(value: Any) -> str:
 
 
 def pptx(data: bytes, budget: Budget) -> str:
-    """Slide by slide: the texts and tables in it, then its notes."""
+    """The texts and tables of each slide, then its notes."""
     from pptx import Presentation
 
     archive(data, _MOST_TREE).close()

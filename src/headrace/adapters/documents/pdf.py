@@ -1,4 +1,4 @@
-"""PDF, read with PDFium. Its library is in the extra `documents`, loaded when first needed."""
+"""PDF, read with PDFium. Its library (in the extra `documents`) is imported when needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_PAGES = 20_000
 
 
 def pdf(data: bytes, budget: Budget) -> str:
-    """The text of its pages. A page that is only a picture has none: nothing is recognised."""
+    """The text of the pages, without OCR."""
     import pypdfium2
 
     try:

@@ -1,4 +1,4 @@
-"""Formats that the standard library (and PyYAML) reads: text, JSON, YAML, CSV, properties, WebVTT, mail, EPUB."""
+"""Formats that only need the standard library and PyYAML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from headrace.adapters.documents.tables import row as table_row
 from headrace.content.encodings import decode
 
 _MB = 1024 * 1024
-_MOST_STRUCTURED = 20 * _MB  # bytes of JSON or YAML: objects take a multiple of it in memory
+_MOST_STRUCTURED = 20 * _MB  # bytes of JSON or YAML, which take a multiple of that in memory
 _DEEPEST = 200  # levels of YAML
 _MOST_XML = 100 * _MB
 _MOST_MERGED = 100_000  # pairs that YAML's merge keys may add up to
@@ -33,7 +33,7 @@ def text(data: bytes, budget: Budget) -> str:
 
 
 def json_text(data: bytes, budget: Budget) -> str:
-    """Indented by two, as Dify shows it."""
+    """Indented by two, as in Dify."""
     _bound(data)
     try:
         value: Any = json.loads(decode(data))
@@ -44,21 +44,21 @@ def json_text(data: bytes, budget: Budget) -> str:
 
 
 def yaml_text(data: bytes, budget: Budget) -> str:
-    """Written anew, as Dify shows it: without comments, every document of the file."""
+    """All documents of the file, serialized again without comments, as in Dify."""
     _bound(data)
     output = _Written(budget)
     source = decode(data)
     try:
         _refuse_depth(source, budget)
-        documents = yaml.load_all(source, _YamlLoader)  # a safe loader, see below
+        documents = yaml.load_all(source, _YamlLoader)  # a safe loader
         yaml.dump_all(documents, output, Dumper=yaml.SafeDumper, allow_unicode=True, sort_keys=False)
     except yaml.YAMLError as error:
-        raise Unreadable(f"it is no YAML ({' '.join(str(error).split())})") from None
+        raise Unreadable(f"it is not valid YAML ({' '.join(str(error).split())})") from None
     return output.getvalue()
 
 
 def _refuse_depth(source: str, budget: Budget) -> None:
-    """Of what nests deeply LibYAML makes a recursion, and a search that takes the square of the depth."""
+    """LibYAML needs recursion, and quadratic time, for deep nesting."""
     depth = 0
     for event in yaml.parse(source, yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -80,7 +80,7 @@ class _Written(io.StringIO):
 
 
 class _YamlLoader(yaml.CSafeLoader):
-    """Merge keys that multiply (`<<: [*a, *a, ...]`, level by level) are refused before they fill the memory."""
+    """Refuses merge keys that multiply (`<<: [*a, *a, ...]`, level by level) before they exhaust the memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
@@ -113,12 +113,12 @@ def csv_text(data: bytes, budget: Budget) -> str:
             if len(lines) == 1:
                 lines.append(budget.text(table_row(["-" * max(len(cell), 1) for cell in shown]) + "\n"))
     except csv.Error as error:
-        raise Unreadable(f"it is no CSV ({error})") from None
+        raise Unreadable(f"it is not valid CSV ({error})") from None
     return "".join(lines)
 
 
 def properties(data: bytes, budget: Budget) -> str:
-    """`key: value`, whatever was between them."""
+    """`key: value`, whatever the separator was."""
     return "\n".join(budget.text(_property(line.strip())) for line in decode(data).splitlines())
 
 
@@ -137,7 +137,7 @@ _TAG = re.compile(r"<[^<>]*+>")
 
 
 def vtt(data: bytes, budget: Budget) -> str:
-    """One line an utterance: the speaker and the words in quotes. What a speaker says in a row is one utterance."""
+    """A line for each utterance: the speaker, and the words in quotes. Consecutive cues of a speaker are joined."""
     lines = decode(data).splitlines()
     if not lines or not lines[0].lstrip("\ufeff").startswith("WEBVTT"):
         raise Unreadable("it does not begin with WEBVTT")

@@ -1,4 +1,4 @@
-"""The way from a document to its text."""
+"""Extracts the text of documents."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MOST_CELLS = 2_000_000
 MOST_SECONDS = 60.0
 MOST_MEMORY = 1024 * 1024 * 1024  # bytes of address space
 _SMALL = 1024 * 1024  # bytes
-_OUT_OF_CPU = getattr(signal, "SIGXCPU", 0)  # none on Windows, where nothing limits it
-_GRACE = 5.0  # seconds that a process may take to start and end
+_OUT_OF_CPU = getattr(signal, "SIGXCPU", 0)  # does not exist on Windows
+_GRACE = 5.0  # seconds for a process to start and end
 _AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 class DocumentReader:
-    """Implements `resources.Documents`, within `characters` of text, `cells` of tables, `seconds` and `memory` (bytes).
+    """Implements `ports.services.Documents`, within `characters` of text, `cells` of tables, `seconds` and `memory`
+    (bytes).
 
-    Formats that can cost more than their size tells (PDF, Office, EPUB, mail), and whatever is large, are read in a
-    process of their own, one a document, which is killed when it takes too long or nobody waits for it any more: a PDF
-    of a few megabytes can fill all memory there is. Starting it takes some 0.2 s. The rest is read in a thread.
-    Nothing that a document refers to is fetched.
+    Complex formats (PDF, Office, EPUB, mail) and large documents are read in a separate process, which is killed when
+    it takes too long or the caller is cancelled, because a PDF of a few megabytes can exhaust the memory. Starting it
+    takes about 0.2 s. Others are read in a thread. References in a document are not fetched.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class DocumentReader:
         self._cells = cells
         self._seconds = seconds
         self._memory = memory
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def text(self, data: bytes, *, extension: str, mime_type: str | None) -> str:
-        """See `resources.Documents.text`. The extension counts; the MIME type, where nobody knows the extension."""
-        from headrace.adapters.documents.formats import format_of  # readers that most servers never need
+        """See `Documents.text`. The MIME type is only used if the extension is unknown."""
+        from headrace.adapters.documents.formats import format_of  # imported late, as most servers never need it
 
         return await self._read(format_of(extension, mime_type), data)
 
     async def article(self, data: bytes, *, charset: str = "") -> str:
-        """See `resources.Documents.article`."""
+        """See `Documents.article`."""
         from headrace.adapters.documents.formats import ARTICLE
 
         return await self._read(ARTICLE, decode(data, charset).encode("utf-8", "replace"))
@@ -67,19 +67,19 @@ class DocumentReader:
 
         try:
             if document_format.complex or len(data) > _SMALL:
-                async with self._places:
-                    return await self._apart(document_format, data)
+                async with self._slots:
+                    return await self._in_process(document_format, data)
             budget = Budget(characters=self._characters, cells=self._cells, seconds=self._seconds)
             return await asyncio.to_thread(read, document_format, data, budget)
         except Unreadable as error:
             raise NodeError(f"Failed to extract text from {document_format.name}: {error}", FAILED) from error
 
-    async def _apart(self, document_format: Format, data: bytes) -> str:
-        """Reads in a process that knows nothing of ours: not its environment, which has secrets."""
+    async def _in_process(self, document_format: Format, data: bytes) -> str:
+        """Reads in a process without this one's environment, which has secrets."""
         limits = (self._characters, self._cells, self._seconds, self._memory)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # the current folder holds no modules of ours
+            "-P",  # does not import from the current folder
             "-m",
             "headrace.adapters.documents.child",
             document_format.name,
@@ -109,6 +109,6 @@ class DocumentReader:
 
 
 def _environment() -> dict[str, str]:
-    """What a Python needs to start."""
+    """The variables that Python needs to start."""
     variables = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
     return {**variables, "MALLOC_ARENA_MAX": "1", "PYTHONUTF8": "1"}

@@ -1,8 +1,8 @@
 """Single sign-on: bearer tokens (JWTs) of an OpenID Connect issuer, as `ports.Identity`.
 
-A token is read strictly (`token`), its claims are checked and turned into a principal (`claims`), and its signature is
-verified with a key that the issuer publishes (`keys`, `issuer`): never with one that the token brings or points to, and
-never by an algorithm that the key is not for.
+A token is parsed strictly (`token`), its claims are validated and turned into a principal (`claims`), and its signature
+is verified with a key that the issuer publishes (`keys`, `issuer`): never with one that the token contains or refers
+to, and never by an algorithm that the key is not for.
 """
 
 from headrace.adapters.oidc.claims import OidcOptions

@@ -1,4 +1,4 @@
-"""What a token says: whether it is for us, here and now, and whom it stands for."""
+"""The claims of a token: whether it is valid here and now, and which principal it identifies."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PERMISSIONS = frozenset({"run", "read", "manage"})
 EVERY_APP = "*"
 _LONGEST_SUBJECT = 255  # characters; OpenID Connect allows no more
 _LATEST = 2**53  # seconds since the epoch: beyond, numbers are not exact
-_ELSEWHERE = ("cnf", "events")  # of tokens that need a proof beside them, and of those that tell of something
+_UNSUPPORTED = ("cnf", "events")  # claims of tokens that need further proof, or are not for authentication
 
 
 @dataclass(frozen=True, slots=True)
 class OidcOptions:
-    """Whose tokens are believed, and what their claims mean.
+    """The accepted issuer, and the meaning of claims.
 
-    `issuer` is compared as it is, down to its last slash. A token is for us if one of `audiences` is in its `aud`.
-    Claims are named by a path (`realm_access.roles`): `workspace_claim` (a text or a list, of which the first counts;
-    "": every token is of `workspace`), `permission_claims` (texts of words, or lists) and `apps_claim` (ids of apps,
-    `*` for all; "": every token may call all). `workspace` is that of a token without the claim, "" refuses it.
-    `permissions` says what values mean, as `VALUE=run` or `VALUE=run+read`; `default_permissions` are every token's.
-    `leeway`: seconds that clocks may differ by. `allow_http`: the issuer may be reached unencrypted on other machines.
+    `issuer` is compared exactly, including a trailing slash. One of `audiences` must be in the token's `aud`. Claims
+    are named by a path (`realm_access.roles`): `workspace_claim` (a text, or a list whose first item is used; "": every
+    token is of `workspace`), `permission_claims` (texts of words, or lists) and `apps_claim` (ids of apps, `*` for all;
+    "": every token may call all). `workspace` is for tokens without the claim; "" refuses them. `permissions` maps
+    values, as `VALUE=run` or `VALUE=run+read`; every token has `default_permissions`. `leeway`: tolerated difference of
+    clocks in seconds. `allow_http`: the issuer may be reached without TLS on other machines.
     """
 
     issuer: str
@@ -45,11 +45,11 @@ class OidcOptions:
 
 
 class Claims:
-    """Reads claims as the options say. HeadraceError where those make no sense."""
+    """Validates and maps claims. HeadraceError if the options are invalid."""
 
     def __init__(self, options: OidcOptions) -> None:
         if not options.audiences:
-            raise HeadraceError("HEADRACE_OIDC_AUDIENCE: say whom the issuer's tokens must be for.")
+            raise HeadraceError("HEADRACE_OIDC_AUDIENCE: must be set to the audience of the issuer's tokens.")
         if not (options.workspace_claim or options.workspace):
             raise HeadraceError("HEADRACE_OIDC_WORKSPACE_CLAIM or HEADRACE_OIDC_WORKSPACE: one must be set.")
         self._options = options
@@ -58,15 +58,15 @@ class Claims:
         self._default = _permissions("HEADRACE_OIDC_DEFAULT_PERMISSIONS", options.default_permissions)
 
     def check(self, claims: Mapping[str, Any], now: float) -> float:
-        """Until when (seconds since the epoch) a token with these claims is good. Refused where it is not now."""
+        """When a token with these claims expires (seconds since the epoch). Refused if it is not valid now."""
         options = self._options
         if claims.get("iss") != options.issuer:
             raise Refused(f"its issuer is {brief(claims.get('iss'))}")
         if not self._audiences.intersection(_audience(claims.get("aud"))):
             raise Refused(f"it is for {brief(claims.get('aud'))}")
-        for name in _ELSEWHERE:
+        for name in _UNSUPPORTED:
             if name in claims:
-                raise Refused(f"a token with the claim {name} is not good by itself")
+                raise Refused(f"tokens with the claim {name} are not supported")
         expires = _time(claims, "exp")
         if expires is None:
             raise Refused("it does not say when it expires")
@@ -75,14 +75,14 @@ class Claims:
         for name in ("nbf", "iat"):
             begins = _time(claims, name)
             if begins is not None and now < begins - options.leeway:
-                raise Refused(f"it is not good yet: its {name} is {begins - now:.0f} seconds from now")
+                raise Refused(f"it is not valid yet: its {name} is {begins - now:.0f} seconds from now")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
-            raise Refused("it does not say whom it stands for (sub)")
+            raise Refused("it has no valid subject (sub)")
         return expires + options.leeway
 
     def principal(self, claims: Mapping[str, Any]) -> Principal:
-        """Whom checked claims stand for. Refused where they name no workspace."""
+        """The principal of valid claims. Refused if they have no valid workspace."""
         permissions = set(self._default)
         for path in self._options.permission_claims:
             for value in _values(_at(claims, path)):
@@ -124,7 +124,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
 
 
 def _at(claims: Any, path: str) -> Any:
-    """What is at a path; names may have dots themselves, as URLs have. None where there is nothing."""
+    """The value at a path, whose names may contain dots, like URLs; None if there is none."""
     if not isinstance(claims, dict):
         return None
     inside = cast("dict[str, Any]", claims)
@@ -139,7 +139,7 @@ def _at(claims: Any, path: str) -> Any:
 
 
 def _values(value: Any) -> list[str]:
-    """The texts of a list; of a text, itself and its words."""
+    """The texts in a list; for a text, itself and its words."""
     if isinstance(value, str):
         return [value, *value.split()]
     return [entry for entry in cast("list[Any]", value) if isinstance(entry, str)] if isinstance(value, list) else []
@@ -150,11 +150,11 @@ def _ids(values: Iterable[str]) -> Iterable[str]:
         try:
             yield str(UUID(value))
         except ValueError:
-            continue  # no app has such an id
+            continue  # not an app's id
 
 
 def _meaning(entries: Sequence[str]) -> dict[str, frozenset[str]]:
-    """What `VALUE=run+read` and so on say; a value may be there more than once, and have an `=` itself."""
+    """Parses `VALUE=run+read`; a value may occur more than once, and contain `=`."""
     meanings: dict[str, frozenset[str]] = {}
     for entry in entries:
         value, equals, names = (part.strip() for part in entry.rpartition("="))

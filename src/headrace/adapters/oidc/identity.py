@@ -1,4 +1,4 @@
-"""Whom a bearer token stands for: `ports.Identity`."""
+"""Verifies bearer tokens: implements `ports.Identity`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Known(NamedTuple):
 class OidcIdentity:
     """Implements `ports.Identity` for the tokens of one issuer.
 
-    A token that was verified is remembered until it expires, or the issuer's keys change. `clock` gives seconds since
-    the epoch, `monotonic` those of a clock that nobody sets. HeadraceError where the options make no sense, or what the
-    extra `oidc` brings is not installed. The issuer need not be there yet.
+    A verified token is cached until it expires, or the issuer's keys change. `clock` returns seconds since the epoch,
+    `monotonic` those of a monotonic clock. HeadraceError if the options are invalid, or the extra `oidc` is not
+    installed. The issuer need not be reachable yet.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class OidcIdentity:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        _see_installed()
+        _check_installed()
         if not options.algorithms or (set(options.algorithms) - set(ALGORITHMS)):
             raise HeadraceError(f"HEADRACE_OIDC_ALGORITHMS: name some of {', '.join(ALGORITHMS)}.")
         self._algorithms = frozenset(options.algorithms)
@@ -55,10 +55,10 @@ class OidcIdentity:
         )
         self._clock = clock
         self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by the token's digest
-        self._by = Keys()  # what those were verified with
+        self._by = Keys()  # with which they were verified
 
     async def principal(self, token: str) -> Principal:
-        """See `ports.Identity`; 503 `service_unavailable` where the issuer's keys cannot be had."""
+        """See `ports.Identity`; 503 `service_unavailable` if the issuer's keys are not available."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         try:
             cached = self._known.get(digest)
@@ -69,7 +69,7 @@ class OidcIdentity:
                     return cached.principal
             cached = await self._verified(token)
         except Refused as refused:
-            # one message for all: whoever tries tokens learns nothing from it
+            # the same message for all, so that attackers learn nothing from it
             logger.info("a bearer token was refused: %s", refused)
             raise Unauthorized(INVALID) from None
         if self._issuer.keys is not self._by:
@@ -84,7 +84,7 @@ class OidcIdentity:
         token = read(text)
         if token.alg not in self._algorithms:
             raise Refused(f"its algorithm is {brief(token.alg)}")
-        # what is not for us is not worth a look at the issuer; none of this is believed before the signature is
+        # tokens for others need no request to the issuer; the claims are not trusted before the signature is verified
         until = self._claims.check(token.claims, self._clock())
         if not await self._issuer.has(token.kid, token.alg, lambda key: key.verifies(token.signed, token.signature)):
             raise Refused(f"no key {brief(token.kid)} of the issuer for {token.alg} verifies it")
@@ -95,7 +95,7 @@ class OidcIdentity:
         await self._issuer.aclose()
 
 
-def _see_installed() -> None:
+def _check_installed() -> None:
     try:
         for name in ("cryptography", "jwt.api_jwk"):
             importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer over HTTP: where its keys are, and what they are now."""
+"""The keys of an OpenID Connect issuer, fetched over HTTP."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST, SHORTEST = 3600.0, 60.0  # seconds that an answer is good for, whatever it says itself
-USUAL = 600.0  # the same, where it says nothing
-GRACE = 3600.0  # seconds that known keys go on for where the issuer does not answer
-ASKED_AGAIN = 10.0  # seconds between two looks for a key that is not known
-_SLOWEST = 10.0  # seconds between two tries while the issuer does not answer; the first come sooner
-_LARGEST = 256 * 1024  # bytes of an answer
-_SHOWN = 300  # characters of what went wrong
+LONGEST, SHORTEST = 3600.0, 60.0  # bounds of the time for which a response is fresh, in seconds
+USUAL = 600.0  # the same, without Cache-Control
+GRACE = 3600.0  # seconds for which known keys stay valid if the issuer does not respond
+ASKED_AGAIN = 10.0  # seconds between two requests for unknown keys
+_SLOWEST = 10.0  # seconds between two attempts while the issuer does not respond; the first ones are sooner
+_LARGEST = 256 * 1024  # bytes of a response
+_SHOWN = 300  # characters of an error
 _CONNECT, _SECONDS = 3.0, 8.0
 _WHO = "the OpenID Connect issuer"
 _DISCOVERY = "/.well-known/openid-configuration"
 
 
 class Unreachable(RequestError):
-    """503: the issuer does not answer, so whether a token is good cannot be told."""
+    """503: the issuer does not respond, so a token cannot be verified."""
 
     def __init__(self) -> None:
         message = "The identity provider cannot be reached. Please try again."
@@ -45,11 +45,11 @@ class Unreachable(RequestError):
 
 
 class Issuer:
-    """Knows the issuer's keys. They are fetched when first needed, again once they are no longer fresh, and when a
-    token needs one that is not among them. `keys` is another object whenever they have changed.
+    """The issuer's keys. They are fetched when needed, again once they are no longer fresh, and when a token needs an
+    unknown one. `keys` is a new object whenever they have changed.
 
-    `algorithms` are those that keys are wanted for; `clock` is monotonic, in seconds; `environ` has the proxies.
-    HeadraceError where the URL is none that an issuer can have.
+    `algorithms` are those of the keys to use; `clock` is monotonic, in seconds; `environ` has the proxies.
+    HeadraceError if the URL is invalid.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Issuer:
         self._transport: Transport | None = None
 
     async def freshen(self) -> None:
-        """Sees to it that `keys` are the issuer's. Unreachable where they cannot be had."""
+        """Fetches `keys` if they are not fresh. Unreachable if there are none."""
         now = self._clock()
         if now < self._fresh:
             return
@@ -84,22 +84,22 @@ class Issuer:
         if self._fetching or now >= self._tried + wait:
             fetching = self._fetch()
             if not self._failures or now >= self._usable:
-                # otherwise it failed before, and who has a good token need not wait for it to fail again
+                # after a failure, callers with a valid token do not wait while it is tried again
                 await asyncio.shield(fetching)
         if self._clock() >= self._usable:
             self.keys = Keys()
             raise Unreachable
 
     async def has(self, kid: str | None, alg: str, verifies: Callable[[Key], bool]) -> bool:
-        """Whether one of the keys that a token's header can mean verifies it. Unreachable where the issuer cannot be
-        asked."""
+        """Whether one of the keys that match a token's header verifies it. Unreachable if the issuer does not
+        respond."""
         await self.freshen()
         candidates = self.keys.matching(kid, alg)
         if any(map(verifies, candidates)):
             return True
         if candidates and kid is not None:
             return False
-        # a new key, or one that somebody made up: not worth asking more often than now and then
+        # a new key, or an invented one: requests for it are limited
         now = self._clock()
         if self._fetching is None and now < self._asked + ASKED_AGAIN:
             verified = False
@@ -123,7 +123,7 @@ class Issuer:
     # ---------------------------------------------------------------------------------------------------- fetching
 
     def _fetch(self) -> asyncio.Task[None]:
-        """The fetching of the keys that is under way, begun if there is none. It raises nothing."""
+        """The task that fetches the keys, started if there is none. It does not raise."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._update(), name="keys of the issuer")
             self._fetching.add_done_callback(self._fetched)
@@ -136,11 +136,11 @@ class Issuer:
         self._tried = self._clock()
         try:
             async with asyncio.timeout(_SECONDS):
-                keys, seconds = await self._ask()
+                keys, seconds = await self._get_keys()
         except (HeadraceError, Failure, TimeoutError) as error:
             self._failures += 1
             self._place_fresh = float("-inf")  # they may have moved
-            reason = str(error) or f"no answer within {_SECONDS:g} seconds"
+            reason = str(error) or f"no response within {_SECONDS:g} seconds"
             logger.warning("the keys of %s cannot be fetched: %s", self._url, reason[:_SHOWN])
             return
         if keys.digest != self.keys.digest:
@@ -151,15 +151,15 @@ class Issuer:
         self._fresh = self._clock() + seconds
         self._usable = self._fresh + GRACE
 
-    async def _ask(self) -> tuple[Keys, float]:
+    async def _get_keys(self) -> tuple[Keys, float]:
         """(the keys, for how many seconds they are fresh)."""
         if self._clock() >= self._place_fresh:
             about, seconds = await self._get(self._url.rstrip("/") + _DISCOVERY)
             if about.get("issuer") != self._url:
-                raise HeadraceError(f"it calls itself {brief(about.get('issuer'))}: the setting must be just that")
+                raise HeadraceError(f"its name is {brief(about.get('issuer'))}: the setting must be exactly that")
             place = about.get("jwks_uri")
             if not isinstance(place, str):
-                raise HeadraceError("it does not say where its keys are (jwks_uri)")
+                raise HeadraceError("it has no URL of keys (jwks_uri)")
             if problem := self._problem(place, keys=True):
                 raise HeadraceError(f"its jwks_uri {problem}")
             self._place, self._place_fresh = place, self._clock() + seconds
@@ -167,7 +167,7 @@ class Issuer:
         return keys_of(answer, self._algorithms), seconds
 
     async def _get(self, url: str) -> tuple[dict[str, Any], float]:
-        """(the object that the issuer answers with, for how many seconds it is fresh)."""
+        """(the JSON object of the response, for how many seconds it is fresh)."""
         if self._transport is None:
             from headrace.adapters.models.transport import Transport
 
@@ -184,7 +184,7 @@ class Issuer:
         return cast("dict[str, Any]", answer), seconds
 
     def _problem(self, url: str, *, keys: bool = False) -> str:
-        """What is wrong with a URL, in words; "" if nothing is."""
+        """The problem of a URL; "" if it is valid."""
         try:
             parts = urlsplit(url)
             host = parts.hostname if parts.port != 0 else None
@@ -194,12 +194,12 @@ class Issuer:
         if parts.scheme not in ("http", "https") or not host or odd or not url.isprintable() or " " in url:
             return "must be a URL such as https://id.example.com/realms/main"
         if parts.scheme == "http" and not (self._allow_http or _is_loopback(host)):
-            return "must begin with https:// (or set HEADRACE_OIDC_ALLOW_HTTP, where the network is trusted)"
+            return "must begin with https:// (or set HEADRACE_OIDC_ALLOW_HTTP if the network is trusted)"
         return ""
 
 
 def fresh_seconds(cache_control: str) -> float:
-    """For how long an answer is fresh, by its Cache-Control."""
+    """For how long a response is fresh, by its Cache-Control."""
     header = cache_control.lower()
     if re.search(r"\bno-(store|cache)\b", header):
         return SHORTEST

@@ -1,4 +1,4 @@
-"""The keys that an issuer publishes (a JSON Web Key Set), each with what it may verify."""
+"""The keys that an issuer publishes (a JSON Web Key Set)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
     "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-"""Every algorithm there may be, with the type and the curve of its keys. All are asymmetric: what is published cannot
-sign."""
+"""The supported algorithms, with the type and the curve of their keys. All are asymmetric, so that published keys
+cannot sign."""
 
 _PUBLIC: Mapping[str, tuple[str, ...]] = {
     "RSA": ("kty", "n", "e"),
@@ -47,31 +47,31 @@ class Key:
     jwk: PyJWK
 
     def verifies(self, signed: bytes, signature: bytes) -> bool:
-        """Whether the signature was made of these bytes with the other half of this key."""
+        """Whether the signature of these bytes was made with this key's private part."""
         return self.jwk.Algorithm.verify(signed, self.jwk.key, signature)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """An issuer's keys at some moment. `digest` tells two sets apart."""
+    """An issuer's keys. `digest` identifies the set."""
 
     keys: Sequence[Key] = ()
     digest: str = ""
 
     def matching(self, kid: str | None, alg: str) -> list[Key]:
-        """The keys that a token's header can mean. A token that names none means the only one there is."""
-        fitting = [key for key in self.keys if key.alg == alg]
+        """The keys that match a token's header. A token without a key id matches if there is only one key."""
+        candidates = [key for key in self.keys if key.alg == alg]
         if kid is None:
-            return fitting if len(fitting) == 1 else []
-        return [key for key in fitting if key.kid == kid]
+            return candidates if len(candidates) == 1 else []
+        return [key for key in candidates if key.kid == kid]
 
 
 def keys_of(answer: Mapping[str, Any], allowed: Collection[str]) -> Keys:
-    """The keys of a set that can verify signatures of the allowed algorithms; what else is in it is left out.
-    HeadraceError where it is no set of keys."""
+    """The keys of a set that can verify signatures of the allowed algorithms. HeadraceError if it is not a set of
+    keys."""
     listed = answer.get("keys")
     if not isinstance(listed, list):
-        raise HeadraceError("the issuer's answer has no list of keys")
+        raise HeadraceError("the issuer's response has no list of keys")
     keys: list[Key] = []
     for jwk in cast("list[Any]", listed)[:_MOST]:
         if isinstance(jwk, dict):
@@ -81,7 +81,7 @@ def keys_of(answer: Mapping[str, Any], allowed: Collection[str]) -> Keys:
 
 
 def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
-    """One for each algorithm that a published key is for: the one it names, else all that fit its type."""
+    """A published key for each of its algorithms: the one that it names, else all of its type."""
     kid, kind, curve, named = (jwk.get(name) for name in ("kid", "kty", "crv", "alg"))
     if not (kid is None or (isinstance(kid, str) and len(kid) <= _LONGEST_ID)):
         return []
@@ -93,9 +93,9 @@ def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
         if alg in allowed and type_ == kind and on in (None, curve) and named in (None, alg)
     ]
     if algorithms and "d" in jwk:
-        logger.warning("the issuer's key %s is not used: its private half is published too", brief(kid))
+        logger.warning("the issuer's key %s is not used: its private part is published, too", brief(kid))
         return []
-    return [Key(kid, alg, key) for alg in algorithms if (key := _made(jwk, kid, alg)) is not None]
+    return [Key(kid, alg, key) for alg in algorithms if (key := _parsed(jwk, kid, alg)) is not None]
 
 
 def _operations(jwk: Mapping[str, Any]) -> Collection[Any]:
@@ -103,8 +103,8 @@ def _operations(jwk: Mapping[str, Any]) -> Collection[Any]:
     return cast("list[Any]", operations) if isinstance(operations, list) else ()
 
 
-def _made(jwk: Mapping[str, Any], kid: str | None, alg: str) -> PyJWK | None:
-    """The key, from its public members alone; None where it is malformed or weak."""
+def _parsed(jwk: Mapping[str, Any], kid: str | None, alg: str) -> PyJWK | None:
+    """The key, from its public members only; None if it is malformed or weak."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from jwt import PyJWK
     from jwt.exceptions import PyJWTError

@@ -1,6 +1,6 @@
-"""A JSON Web Token in its compact form, taken apart. Whatever could be read in two ways is refused.
+"""Parses a JSON Web Token in its compact form. Anything ambiguous is refused.
 
-Nothing here says that a token is genuine: its signature is verified in `identity`.
+The signature is verified in `identity`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, NoReturn, cast
 from headrace.errors import HeadraceError
 
 LARGEST = 8 * 1024  # characters of a token
-_LONGEST_NUMBER = 20  # digits: no time and no count has more
+_LONGEST_NUMBER = 20  # digits; enough for every time and count
 _PART = re.compile(r"[A-Za-z0-9_-]+")
-_TYPES = frozenset({"", "jwt", "at+jwt"})  # of tokens that are borne; others have the same form and another purpose
+_TYPES = frozenset({"", "jwt", "at+jwt"})  # of bearer tokens; tokens of other types are for other purposes
 
 
 class Refused(HeadraceError):
-    """Why a token is not believed: for the log, never for the caller."""
+    """Why a token is refused, for the log only, not for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`signed` is what `signature` is of; `alg` and `kid` are the header's, the latter None where it names no key."""
+    """`signature` is that of `signed`; `alg` and `kid` are from the header, `kid` is None if it has none."""
 
     alg: str
     kid: str | None
@@ -37,7 +37,7 @@ class Token:
 
 
 def read(text: str) -> Token:
-    """A token's parts. Refused where it is none, or one that is not for us to understand."""
+    """Parses a token. Refused if it is invalid or unsupported."""
     if len(text) > LARGEST:
         raise Refused(f"it is longer than {LARGEST} characters")
     parts = text.split(".")
@@ -52,7 +52,7 @@ def read(text: str) -> Token:
         raise Refused(f"it is of another type: {brief(kind)}")
     alg, kid = header.get("alg"), header.get("kid")
     if not isinstance(alg, str):
-        raise Refused("its header names no algorithm")
+        raise Refused("its header has no algorithm")
     if kid is not None and not isinstance(kid, str):
         raise Refused("its key id is not a string")
     signed = text[: text.rindex(".")].encode("ascii")
@@ -60,24 +60,24 @@ def read(text: str) -> Token:
 
 
 def brief(value: object) -> str:
-    """A stranger's value, fit for one line of a log."""
+    """An untrusted value, on one line of a log."""
     shown = ascii(value)
     return shown if len(shown) <= 100 else f"{shown[:100]}..."
 
 
 def _decoded(part: str) -> bytes:
-    """A part's bytes, which have just one spelling: no padding, no stray bits at the end."""
+    """Decodes a part, whose encoding must be canonical: no padding, no stray bits at the end."""
     if not _PART.fullmatch(part) or len(part) % 4 == 1:
         raise Refused("a part of it is not base64url")
     raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
-        raise Refused("a part of it is spelled in an unusual way")
+        raise Refused("a part of it is not canonical base64url")
     return raw
 
 
 def _object(raw: bytes, what: str) -> dict[str, Any]:
     try:
-        # bytes would be taken for UTF-16 where they look like it
+        # given bytes, json would also accept UTF-16
         document: Any = json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_unique,
@@ -95,7 +95,7 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     object_ = dict(pairs)
     if len(object_) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return object_
 
 
