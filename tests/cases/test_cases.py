@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.adapters.sandbox.node_program import of_the_extra
+from headrace.adapters.sandbox.node_program import bundled
 from tests.cases.peer import Peer
 from tests.cli.conftest import Invoke, invoke  # noqa: F401
 from tests.conformance.compare import differs
@@ -93,7 +93,7 @@ def check_outputs(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> No
 
 
 def requires(case: Mapping[str, Any]) -> None:
-    if case.get("needs") == "node" and shutil.which("node") is None and of_the_extra() is None:
+    if case.get("needs") == "node" and shutil.which("node") is None and bundled() is None:
         pytest.skip("NOT TESTED: there is no Node.js on this machine, and no headrace[node]")
 
 

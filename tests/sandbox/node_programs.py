@@ -17,10 +17,10 @@ def program(where: str) -> NodeProgram:
     """Skips the test where there is none."""
     if sys.platform != "linux":
         pytest.skip("Node.js is confined on Linux only")
-    path = shutil.which("node") if where == "path" else node_program.of_the_extra()
+    path = shutil.which("node") if where == "path" else node_program.bundled()
     if path is None:
         pytest.skip(f"NOT TESTED: there is no Node.js ({where}); install Node.js 20 or later, or headrace[node]")
-    found = node_program.asked(path)
+    found = node_program.inspect(path)
     if found.major < node_program.OLDEST:
         pytest.skip(f"NOT TESTED: {path} is Node.js {found.version}")
     return found

@@ -111,7 +111,7 @@ async def test_sleepers_of_one_app_do_not_keep_another_waiting() -> None:
         await sandbox.start()
         apps = ["greedy", "as greedy", "no better"]
         sleepers = [asyncio.create_task(sandbox.run("python3", sleep, {}, 60, app)) for app in apps for _ in range(8)]
-        await eventually_async(lambda: sandbox._slots.held >= 4)
+        await eventually_async(lambda: sandbox._slots.used >= 4)
         for a in range(10):
             async with asyncio.timeout(30):  # the sleepers take a minute
                 assert await sandbox.run("python3", CODE, {"a": a}, 20, "small") == {"r": a + 1}
@@ -119,7 +119,7 @@ async def test_sleepers_of_one_app_do_not_keep_another_waiting() -> None:
         for task in sleepers:
             task.cancel()
         await asyncio.gather(*sleepers, return_exceptions=True)
-        assert sandbox._slots.held == 0
+        assert sandbox._slots.used == 0
     finally:
         await sandbox.aclose()
 

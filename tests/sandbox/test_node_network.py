@@ -10,13 +10,13 @@ import pytest_asyncio
 from headrace.adapters.sandbox import LocalSandbox
 from headrace.adapters.sandbox.egress_proxy import EgressProxy
 from headrace.adapters.sandbox.node import NodePool
-from headrace.adapters.sandbox.node_program import NETWORK, NodeProgram, NoNode, asked, find_node, of_the_extra
+from headrace.adapters.sandbox.node_program import NETWORK, NodeProgram, NoNode, bundled, find_node, inspect
 from headrace.errors import NodeError
 from tests.sandbox import node_programs
 
 
 def new_enough() -> NodeProgram:
-    for found in (find_node, lambda: asked(of_the_extra() or "absent")):
+    for found in (find_node, lambda: inspect(bundled() or "absent")):
         try:
             program = found()
         except (NoNode, OSError):

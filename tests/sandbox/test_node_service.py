@@ -276,13 +276,13 @@ def test_the_program_behind_a_shim_is_found(monkeypatch: pytest.MonkeyPatch, tmp
     assert node_program.find_node() == real
 
 
-def test_without_one_on_the_path_it_is_the_one_of_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_one_on_the_path_it_is_the_one_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     extra = node_programs.program("extra")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert node_program.find_node() == extra
     shim(tmp_path, "echo /usr/bin/node; echo 18.19.0")  # too old
     assert node_program.find_node() == extra
-    monkeypatch.setattr(node_program, "of_the_extra", lambda: None)
+    monkeypatch.setattr(node_program, "bundled", lambda: None)
     with pytest.raises(node_program.NoNode, match=r"does not say|18\.19\.0, which is too old"):
         node_program.find_node()
     shim(tmp_path, "exit 3")

@@ -214,10 +214,10 @@ async def test_the_command_installs_them(
     result = await asyncio.to_thread(invoke, "packages", "--data", tmp_path)
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: HEADRACE_CODE_PACKAGES is not set: it names a requirements file.\n",
+        "Error: HEADRACE_CODE_PACKAGES is not set; it must be a requirements file.\n",
     )
     environ = {"HEADRACE_CODE_PACKAGES": str(requirements), "PATH": os.environ["PATH"]}
-    for said in ("Installed.\n", "They were there already.\n"):
+    for said in ("Installed.\n", "Already installed.\n"):
         result = await asyncio.to_thread(invoke, "packages", "--data", tmp_path, **environ)
         assert (result.exit_code, result.stderr) == (0, said)
         folder = Path(result.stdout.strip())

@@ -104,9 +104,9 @@ async def test_what_prints_a_result_does_not_forge_one(sandbox: RemoteSandbox) -
     [
         (lambda: web.Response(status=401, text="Unauthorized"), "API key"),
         (lambda: web.Response(status=503), "HTTP status 503"),
-        (lambda: web.Response(text="<html>"), "not answer in its own form"),
-        (lambda: web.json_response([]), "not answer in its own form"),
-        (lambda: web.json_response({"code": 0, "data": 5}), "not answer in its own form"),
+        (lambda: web.Response(text="<html>"), "not that of a sandbox service"),
+        (lambda: web.json_response([]), "not that of a sandbox service"),
+        (lambda: web.json_response({"code": 0, "data": 5}), "not that of a sandbox service"),
         (lambda: web.json_response({"code": -400, "message": "queue is full", "data": None}), "queue is full"),
         (lambda: web.json_response({"code": 0, "message": "", "data": None}), "without a result"),
         (lambda: web.json_response({"code": 0, "message": "", "data": {"stdout": "", "error": "killed"}}), "killed"),
@@ -123,7 +123,7 @@ async def test_a_service_in_trouble_is_told_of(
 
 async def test_a_service_that_is_not_there() -> None:
     sandbox = RemoteSandbox("http://127.0.0.1:9", "key")
-    with pytest.raises(NodeError, match=r"http://127\.0\.0\.1:9/v1/sandbox/run did not answer"):
+    with pytest.raises(NodeError, match=r"http://127\.0\.0\.1:9/v1/sandbox/run did not respond"):
         await sandbox.run("python3", "def main():\n    return {}", {}, 5)
     await sandbox.aclose()
     await sandbox.aclose()

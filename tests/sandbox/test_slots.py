@@ -60,7 +60,7 @@ async def test_one_app_alone_gets_half_and_another_comes_in_at_once() -> None:
     await crowd.start(B, 40)
     assert crowd.running[B] <= crowd.running[A] <= 8
     await crowd.end_all()
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
 
 
 async def test_five_apps_that_sleep_let_a_sixth_in() -> None:
@@ -73,19 +73,19 @@ async def test_five_apps_that_sleep_let_a_sixth_in() -> None:
         assert crowd.running[small] == 1
         await crowd.end(small)
     await crowd.end_all()
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
 
 
 async def test_a_workspace_of_many_apps_lets_another_workspace_in() -> None:
     crowd = Crowd(Slots(4))
     for app in range(100):
         await crowd.start(Owner("many", str(app)), 2)
-    assert crowd.slots.held <= 16
+    assert crowd.slots.used <= 16
     other = Owner("other", "a")
     await crowd.start(other)
     assert crowd.running[other] == 1
     await crowd.end_all()
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
 
 
 async def test_those_who_wait_are_served_by_workspace_then_app_then_age() -> None:
@@ -113,7 +113,7 @@ async def test_one_that_gives_up_leaves_nothing_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await crowd.tasks.pop(1)
     await crowd.end_all()
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
 
 
 async def test_one_that_is_cancelled_in_the_moment_of_its_turn_gives_it_on() -> None:
@@ -129,7 +129,7 @@ async def test_one_that_is_cancelled_in_the_moment_of_its_turn_gives_it_on() -> 
     await asyncio.gather(crowd.tasks.pop(1), return_exceptions=True)
     assert crowd.running[C] == 1
     await crowd.end_all()
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
 
 
 async def test_many_that_are_cancelled_at_once_give_everything_back() -> None:
@@ -139,7 +139,7 @@ async def test_many_that_are_cancelled_at_once_give_everything_back() -> None:
     for task in crowd.tasks:
         task.cancel()
     await asyncio.gather(*crowd.tasks, return_exceptions=True)
-    assert crowd.slots.held == 0
+    assert crowd.slots.used == 0
     crowd.tasks.clear()
     crowd.running.clear()
     await crowd.start(A)

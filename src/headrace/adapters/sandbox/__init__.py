@@ -1,7 +1,6 @@
-"""Where users' code runs: `open_sandbox` gives what `resources.Sandbox` promises.
+"""Sandboxes for users' code: `open_sandbox` returns a `ports.services.Sandbox`.
 
-What is here is imported when it is asked for: the processes that programs run in are of this package too, and need none
-of it.
+Names are imported lazily, because the processes that run programs import this package, too, and need none of them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
 
 def open_sandbox(url: str | None = None, key: str | None = None) -> LocalSandbox | RemoteSandbox:
-    """The dify-sandbox service at `url`, if one is given, else the sandbox of this machine. Starts nothing yet."""
+    """The dify-sandbox service at `url`, else the sandbox of this machine. It does not start anything yet."""
     from headrace.adapters.sandbox.local import LocalSandbox
     from headrace.adapters.sandbox.remote import DEFAULT_KEY, RemoteSandbox
 

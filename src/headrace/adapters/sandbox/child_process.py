@@ -1,4 +1,4 @@
-"""The Python processes that the service starts, and which start those that run people's code."""
+"""Starts the Python processes of the sandbox, which start those that run users' code."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from importlib import import_module
 import_module(sys.argv[3]).main(int(sys.argv[1]))
 """
 _ENVIRONMENT = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
-_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters do not start without; those who run code do not get it
+_NEEDED = ("LD_LIBRARY_PATH",)  # some interpreters need it to start; processes that run code do not get it
 _ROOT = Path(__file__).resolve().parents[3]
 
 
 def spawn(module: str, descriptor: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Starts `main(descriptor)` of a module of this package, with nothing of the service's but that descriptor."""
+    """Starts `main(descriptor)` of a module of this package; it inherits nothing but that descriptor."""
     return subprocess.Popen(
         [sys.executable, "-I", "-B", "-c", BOOT, str(descriptor), str(_ROOT), f"{__package__}.{module}"],
         stdin=subprocess.DEVNULL,
@@ -29,12 +29,12 @@ def spawn(module: str, descriptor: int, environment: Mapping[str, str] | None = 
         env=_ENVIRONMENT | dict(environment or {}) | {name: os.environ[name] for name in _NEEDED if name in os.environ},
         cwd="/",
         pass_fds=[descriptor],
-        start_new_session=True,  # a Ctrl-C at the terminal is for the service
+        start_new_session=True,  # so that Ctrl-C only reaches the service
     )
 
 
 def has_died(process: subprocess.Popen[bytes]) -> bool:
-    """Blocks for a moment: the children of a process hear of its death before anybody else."""
+    """Whether it has ended. Blocks briefly, because its children may notice its end first."""
     try:
         process.wait(0.05)
     except subprocess.TimeoutExpired:

@@ -1,16 +1,16 @@
-"""Confinement of the calling process, from the inside, by what Linux offers to everyone: rlimits, Landlock, seccomp.
+"""Confines the calling process with unprivileged features of Linux: rlimits, Landlock, seccomp.
 
-`Lock.put_on` cannot be undone. After it the process may compute, allocate up to a limit, sleep, start a few threads,
-read and write the descriptors that it already has, and open for reading what `readable` says. The kernel refuses
-everything else: other files, the names and sizes of files, sockets to anywhere, other processes, signals, new programs,
-new executable memory.
+`Lock.put_on` cannot be undone. Then the process may compute, allocate memory up to a limit, sleep, start a few threads,
+use the descriptors that it already has, and open the files in `readable` for reading. The kernel refuses everything
+else: other files, names and sizes of files, network connections, other processes, signals, new programs, new
+executable memory.
 
-seccomp is an allow-list. Files are opened only where Landlock is a second wall: it says which. Without Landlock nothing
-is opened at all.
+The seccomp filter is an allow-list. It only allows files to be opened if Landlock restricts which; without Landlock no
+file can be opened.
 
-Two things are let through for packages: code that is mapped from a file which nobody here can write to (extension
-modules), and, where the C library looks at an open descriptor by a call that could also be given a name (glibc 2.33 to
-2.38), that call. For `egress` a process may have sockets, but every connection of theirs is the supervisor's to make.
+Two exceptions are for packages: mapping executable code from a file that is read-only here (extension modules), and
+newfstatat if the C library uses it to inspect open descriptors (glibc 2.33 to 2.38). With `egress` a process may create
+sockets, but only the supervisor connects them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from headrace.adapters.sandbox.seccomp import (
 )
 
 NOBODY = 65534
-THREADS_UNCOUNTED = 1024  # of a user's in all, where nobody counts a process's own
+THREADS_UNCOUNTED = 1024  # of a user in all, if the threads of a process are not counted
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _CAPABILITY_VERSION, _LAST_CAPABILITY = 0x20080522, 63
@@ -64,7 +64,7 @@ symlink symlinkat truncate umount2 unlink unlinkat unshare utime utimensat utime
 
 _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _FIONBIO, _AF_UNIX, _SOCK_STREAM = 2, 4, 0x20, 0x5421, 1, 1
 _AT_EMPTY_PATH, _MSG_FASTOPEN = 0x1000, 0x20000000
-# Flags of open: of writing in any way, and O_PATH, whose descriptors Landlock does not look at.
+# Flags of open for any kind of writing, and O_PATH, whose descriptors Landlock does not check.
 _NOT_READING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | 0o20000000 | 0o10000000
 
 
@@ -75,10 +75,10 @@ def _rules(*, reads: bool, asks: bool, packages: bool, egress: bool) -> dict[str
         "mmap": if_any(2, _PROT_EXEC, REFUSE, ALLOW),
         "mprotect": if_any(2, _PROT_EXEC, REFUSE, ALLOW),
         "clone": if_any(0, CLONE_THREAD, thread, REFUSE),
-        "clone3": error(errno.ENOSYS),  # its flags are out of sight: clone instead
+        "clone3": error(errno.ENOSYS),  # its flags cannot be checked; the C library falls back to clone
         "ioctl": if_one_of(1, [_FIONBIO], ALLOW, REFUSE),
         "socketpair": if_one_of(0, [_AF_UNIX], stream, REFUSE),
-        "sendto": if_null(4, if_any(3, _MSG_FASTOPEN, REFUSE, ALLOW), REFUSE),  # only where it is connected to
+        "sendto": if_null(4, if_any(3, _MSG_FASTOPEN, REFUSE, ALLOW), REFUSE),  # only on a connected socket
         "sendmsg": SEND_HOME if asks else REFUSE,
         **dict.fromkeys(_ALLOWED.split(), ALLOW),
     }
@@ -102,7 +102,7 @@ def _rules(*, reads: bool, asks: bool, packages: bool, egress: bool) -> dict[str
 
 
 def _fstat_is_fstat() -> bool:
-    """Whether the C library looks at a descriptor by fstat, rather than by newfstatat with an empty name."""
+    """Whether the C library inspects descriptors by fstat, not by newfstatat with an empty name."""
     name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "other 0").split()[:2]
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     return name != "glibc" or not (2, 33) <= numbers < (2, 39)
@@ -112,10 +112,10 @@ def _fstat_is_fstat() -> bool:
 
 
 class Lock:
-    """A confinement made ready once, put on in a few tens of microseconds. Unconfined where there can be none.
+    """A confinement, prepared once and applied in some tens of microseconds. Unconfined if that is not possible.
 
-    `readable`: paths and Landlock's rights to them. `reads`: whether they can be opened, which takes Landlock.
-    `asks`: whether threads are counted by a supervisor, and there may be `egress`.
+    `readable`: paths and Landlock's rights to them. `reads`: whether they can be opened, which needs Landlock. `asks`:
+    whether a supervisor counts threads and allows `egress`.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class Lock:
         self._ruleset = Ruleset(readable)
         self.reads = self._ruleset.exists
         self.asks = asks
-        self._dumpable = egress  # the supervisor looks at its descriptors
+        self._dumpable = egress  # the supervisor inspects its descriptors
         self._filter = Filter(_rules(reads=self.reads, asks=asks, packages=packages, egress=egress))
 
     @property
     def ruleset(self) -> int:
-        """The descriptor that has to be there when the lock is put on; -1: none."""
+        """The descriptor that is needed to put on the lock; -1 for none."""
         return self._ruleset.descriptor
 
     def put_on(self, *, memory: int, cpu_seconds: int, open_files: int, ruleset: int, home: socket.socket) -> None:
-        """Confines this process for good. `memory` is in bytes of address space; `ruleset` is where that descriptor is
-        by now; `home` is the socket that the filter's listener is sent through, and is closed."""
+        """Confines this process permanently. `memory` is in bytes of address space; `ruleset` is the current number of
+        that descriptor; the filter's listener is sent through the socket `home`, which is closed."""
         limit(
             {
                 resource.RLIMIT_AS: memory,
@@ -151,7 +151,7 @@ class Lock:
         )
         if not self.asks:
             limit({resource.RLIMIT_NPROC: THREADS_UNCOUNTED})
-        # nobody else who runs as nobody may look inside; where the user is the service's own, its supervisor has to
+        # other processes of the user nobody must not inspect it; with the service's own user, the supervisor must
         _prctl(_PR_SET_DUMPABLE, int(self._dumpable or os.geteuid() != NOBODY))
         die_with_parent()
         no_new_privileges()
@@ -166,8 +166,8 @@ class Lock:
 
 
 def drop_privileges(*, to_nobody: bool) -> None:
-    """Gives up what root can do, where this is root: by becoming nobody, or where nobody may not read what has to be
-    read, by giving up every capability."""
+    """If this is root, becomes the user nobody; or if that user may not read the required files, drops all
+    capabilities."""
     if os.geteuid() != 0:
         return
     if to_nobody:
@@ -175,21 +175,21 @@ def drop_privileges(*, to_nobody: bool) -> None:
         return
     for capability in range(_LAST_CAPABILITY + 1):
         if _LIBC.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), None, None, None):
-            break  # the kernel knows no more of them
+            break  # the kernel has no more of them
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     if _LIBC.capset(header, (ctypes.c_uint32 * 6)()):
-        raise Unconfined(f"root's capabilities cannot be given up: {os.strerror(ctypes.get_errno())}")
+        raise Unconfined(f"root's capabilities cannot be dropped: {os.strerror(ctypes.get_errno())}")
 
 
 def refuse_effects() -> None:
-    """From now on this process and its children start no program and change no file."""
+    """Prevents this process and its children from starting programs and changing files."""
     opening = {"open": if_any(1, _NOT_READING, REFUSE, ALLOW), "openat": if_any(2, _NOT_READING, REFUSE, ALLOW)}
     no_new_privileges()
     Filter({**dict.fromkeys(_EFFECTS.split(), REFUSE), **opening}, others=ALLOW).install()
 
 
 def limit(limits: Mapping[int, int]) -> None:
-    """Sets rlimits, soft and hard, but none above the hard one there is."""
+    """Sets soft and hard rlimits, but none above the current hard limit."""
     for what, most in limits.items():
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -197,7 +197,7 @@ def limit(limits: Mapping[int, int]) -> None:
 
 
 def become_nobody() -> None:
-    """Gives root up, where this is root."""
+    """Changes the user from root to nobody."""
     if os.geteuid() != 0:
         return
     try:
@@ -205,18 +205,18 @@ def become_nobody() -> None:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError as refused:
-        # in a user namespace that has no such user; the filter refuses all that being root is good for
+        # a user namespace may not have this user; the filter refuses everything that needs root
         if refused.errno not in (errno.EINVAL, errno.EPERM):
             raise
 
 
 def die_with_parent() -> None:
-    """This process is killed when its parent's thread ends. A change of user takes that off again."""
+    """This process is killed when its parent's thread ends. A change of user resets that."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def no_new_privileges() -> None:
-    """What Landlock and seccomp ask for of those who are not root."""
+    """Required by Landlock and seccomp without root."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 

@@ -1,12 +1,12 @@
-"""The one place that confined programs are connected to: a proxy for HTTP on loopback, inside the service.
+"""An HTTP proxy on loopback inside the service, the only destination of confined programs.
 
-A program may connect to what HEADRACE_CODE_EGRESS lists, as far as http-request may go there (`adapters.egress`). The
-name is resolved here, and the connection goes to an address that passed. TLS is between the program and the host, in a
-tunnel (CONNECT); plain HTTP is passed on, one request a connection. A tunnel leads to the ports of HTTP, and to others
-only where the list names them with the host: what is said in it cannot be seen.
+A program may connect to the hosts of HEADRACE_CODE_EGRESS, if http-request may, too (`adapters.egress`). Names are
+resolved here, and only checked addresses are connected to. TLS is between the program and the host, in a tunnel
+(CONNECT); plain HTTP is forwarded, one request per connection. A tunnel, whose content cannot be seen, may lead to the
+ports of HTTP, and to others only if the list has them with the host.
 
-Every connection begins with a token that only the supervisors of confined processes know (`supervisor`): for anybody
-else on this machine the proxy is closed.
+Every connection begins with a token that only the supervisors of confined processes know (`supervisor`), so that no
+other process on this machine can use the proxy.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from urllib.parse import urlsplit
 from headrace.adapters.egress import Egress, EgressRefused, Hosts, literal
 
 SETTING = "HEADRACE_CODE_EGRESS"
-PROXY = "http://127.0.0.1:9"  # how programs know it: every connection of theirs leads here, whatever the address
+PROXY = "http://127.0.0.1:9"  # the URL for programs; every connection leads to the proxy, whatever the address
 _TOKEN = 16  # bytes
 _LONGEST_HEAD = 64 * 1024
 _HEAD_SECONDS, _CONNECT_SECONDS, _IDLE_SECONDS = 30, 20, 30
 _TUNNELS = (80, 443)
 _MOST = 512  # connections at once
-_OF_THE_HOP = {b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"upgrade"}
+_HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"upgrade"}
 
 
-# Where distributions keep the authorities that everybody trusts.
+# The certificate authorities of various distributions.
 _CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -43,7 +43,7 @@ _CERTIFICATES = (
 
 
 def certificates_here() -> str | None:
-    """The file of the authorities that this service trusts: SSL_CERT_FILE, or the system's."""
+    """The file of trusted certificate authorities: SSL_CERT_FILE, or the system's."""
     for path in (os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile, *_CERTIFICATES):
         if path and os.path.isfile(path):
             return os.path.realpath(path)
@@ -60,11 +60,11 @@ class _Refused(Exception):
 class _Target:
     host: str
     port: int
-    head: bytes  # what is passed on of the request; nothing of one for a tunnel
+    head: bytes  # the forwarded head of the request; empty for a tunnel
 
 
 class EgressProxy:
-    """`hosts` as in HEADRACE_CODE_EGRESS, `allow` as in HEADRACE_EGRESS_ALLOW; HeadraceError where one is not valid."""
+    """`hosts` as in HEADRACE_CODE_EGRESS, `allow` as in HEADRACE_EGRESS_ALLOW; HeadraceError if one is invalid."""
 
     def __init__(self, hosts: Sequence[str], allow: Sequence[str] = (), egress: Egress | None = None) -> None:
         self._hosts = Hosts(hosts, SETTING)
@@ -75,7 +75,7 @@ class EgressProxy:
         self._connections = 0
 
     async def start(self) -> tuple[str, int, str]:
-        """Listens, if it does not yet. (host, port, token in hexadecimal)."""
+        """Starts to listen, unless it does already. Returns (host, port, token in hexadecimal)."""
         async with self._starting:
             if self._server is None:
                 self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LONGEST_HEAD)
@@ -115,7 +115,7 @@ class EgressProxy:
             with contextlib.suppress(OSError):
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # it went away, or took its time: nobody is there to hear of it
+            pass  # the peer is gone or too slow, so there is nobody to report it to
         finally:
             self._connections -= 1
             writer.close()
@@ -123,14 +123,12 @@ class EgressProxy:
     async def _connect(self, target: _Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = target.host, target.port
         address = literal(host)
-        # what is not listed is not even resolved: a question to a name server carries a name out
+        # other names are not even resolved, because a DNS query could leak data
         if not (self._hosts.names(host, port) if address is None else self._hosts.cover(host, port, address)):
-            raise _Refused(
-                "403 Forbidden", f"Code may not connect to {host}:{port}. If it is meant to, add it to {SETTING}."
-            )
+            raise _Refused("403 Forbidden", f"Code may not connect to {host}:{port}. To allow it, add it to {SETTING}.")
         if not target.head and port not in _TUNNELS and not self._hosts.names_port(host, port):
             raise _Refused(
-                "403 Forbidden", f"Code has HTTP only. If port {port} is meant, add {host}:{port} to {SETTING}."
+                "403 Forbidden", f"Code may only use HTTP. To allow port {port}, add {host}:{port} to {SETTING}."
             )
         try:
             addresses = await self._egress.addresses(host, port)
@@ -145,12 +143,12 @@ class EgressProxy:
                     return await asyncio.open_connection(str(address), port)
             except OSError as error:  # TimeoutError is one
                 why = error
-        reason = str(why) or "it does not answer"
+        reason = str(why) or "it does not respond"
         raise _Refused("502 Bad Gateway", f"{host}:{port} cannot be connected to: {reason}")
 
 
 def _target(request: bytes) -> _Target:
-    """Where a request is for. _Refused where it is none for a proxy."""
+    """The target of a request. _Refused if it is not a request for a proxy."""
     first, *lines = request[:-4].split(b"\r\n")
     try:
         method, url, version = first.decode("ascii").split(" ")
@@ -164,11 +162,11 @@ def _target(request: bytes) -> _Target:
         if not host:
             raise ValueError
     except ValueError:
-        raise _Refused("400 Bad Request", "Code has HTTP and HTTPS only, through a proxy.") from None
+        raise _Refused("400 Bad Request", "Code may only use HTTP and HTTPS, through a proxy.") from None
     if method == "CONNECT":
         return _Target(host, port, b"")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = [line for line in lines if line.partition(b":")[0].strip().lower() not in _OF_THE_HOP]
+    headers = [line for line in lines if line.partition(b":")[0].strip().lower() not in _HOP_BY_HOP]
     head = b"\r\n".join([f"{method} {path} {version}".encode(), *headers, b"Connection: close"])
     return _Target(host, port, head + b"\r\n\r\n")
 
@@ -176,7 +174,7 @@ def _target(request: bytes) -> _Target:
 async def _between(
     mine: asyncio.StreamReader, theirs: asyncio.StreamWriter, answer: asyncio.StreamReader, back: asyncio.StreamWriter
 ) -> None:
-    """Both directions, until both have ended; a program that has gone gives the other side a while."""
+    """Copies both directions until both have ended; once the program's has, the other one has limited time."""
     sending = asyncio.create_task(_pump(mine, theirs))
     receiving = asyncio.create_task(_pump(answer, back))
     try:

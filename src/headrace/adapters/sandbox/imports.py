@@ -1,4 +1,4 @@
-"""What a Python program imports, read from its text: what lacks before it can run is known without running it."""
+"""The imports of a Python program, from its source, so that missing packages are known without running it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-# Modules of the standard library that do nothing without a network. Those in HTTP reach it through a proxy.
+# Modules of the standard library that need the network. HTTP_MODULES can use a proxy.
 HTTP_MODULES = frozenset({"http.client", "urllib.request", "xmlrpc.client"})
 NETWORK_MODULES = HTTP_MODULES | frozenset(
     {
@@ -24,13 +24,13 @@ NETWORK_MODULES = HTTP_MODULES | frozenset(
     }
 )
 NETWORK_PACKAGES = frozenset({"aiohttp", "httpx", "requests", "urllib3"})
-"""The most frequent packages of other people's that are for the network."""
+"""Popular packages for the network."""
 
 
 @dataclass(frozen=True)
 class Imports:
-    """`modules`: every module that is imported, with its dots, also where that is tried only. `needed`: the first part
-    of those that the program cannot do without. Both in the order of the text."""
+    """`modules`: all imported modules with their full names, also those in a `try`. `needed`: the top-level names of
+    those that are required. Both in the order of the source."""
 
     modules: dict[str, None] = field(default_factory=dict[str, None])
     needed: dict[str, None] = field(default_factory=dict[str, None])
@@ -38,10 +38,10 @@ class Imports:
 
 @lru_cache(1024)
 def imports(code: str) -> Imports:
-    """Nothing where the text is not Python: running it says so."""
+    """Empty if the source is not valid Python, which fails when it is run."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an unknown escape in a string: the author's own business
+            warnings.simplefilter("ignore")  # such as unknown escapes in strings
             tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         return Imports()
@@ -55,7 +55,7 @@ def imports(code: str) -> Imports:
                 names = [alias.name for alias in node.names]
                 tops = names
             case ast.ImportFrom(module=str(module), level=0):
-                # `from urllib import request` is a module, too
+                # `request` in `from urllib import request` is a module
                 names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
                 tops = [module]
             case ast.Try():

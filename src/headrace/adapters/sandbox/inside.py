@@ -1,6 +1,6 @@
-"""What a confined process does: one Python or JavaScript program, or one template. Runs nowhere else.
+"""Runs a Python or JavaScript program or a template, inside a confined process only.
 
-Nothing here is a wall: whoever wrote the code may change any of it under its own feet. The kernel keeps it in.
+Nothing here is a security boundary, because the code can change it. The kernel confines it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_ERROR = 20_000  # characters of an error's text
 
 
 class CodeFailed(Exception):
-    """The text tells why, as its author is to see it."""
+    """The message is for the code's author."""
 
 
 class _Nowhere(io.TextIOBase):
-    """What a program prints; a workflow has no place for it."""
+    """Discards what a program prints."""
 
     def writable(self) -> bool:
         return True
@@ -42,7 +42,7 @@ class _Nowhere(io.TextIOBase):
 
 
 def run_python(code: str, inputs: Mapping[str, Any]) -> str:
-    """JSON of what the program's `main` returns."""
+    """The result of the program's `main` as JSON."""
     sys.stdout = sys.stderr = _Nowhere()
     sys.stdin = io.StringIO()
     module = types.ModuleType("__main__")
@@ -53,19 +53,19 @@ def run_python(code: str, inputs: Mapping[str, Any]) -> str:
         exec(compile(code, FILENAME, "exec", dont_inherit=True), module.__dict__)
         if "main" not in module.__dict__:
             raise NameError("name 'main' is not defined")
-        # Dify's own lines below the author's import these, and many an author relies on it without knowing
+        # Dify's code after the author's imports these, and some programs rely on that
         module.__dict__.update(json=json, b64decode=base64.b64decode)
         return json.dumps(module.__dict__["main"](**inputs))
     except BaseException as error:
-        raise CodeFailed(_told(error)) from None
+        raise CodeFailed(_traceback(error)) from None
 
 
-def _told(error: BaseException) -> str:
-    """A traceback that begins where the author's code does."""
+def _traceback(error: BaseException) -> str:
+    """A traceback that begins in the author's code."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != FILENAME:
         frames = frames.tb_next
-    # where none is the author's (json.dumps of what main returned), the last line says enough
+    # without a frame of the author's (in json.dumps of the result), the last line is enough
     text = "".join(traceback.format_exception(type(error), error, frames, limit=40))
     text = text if text.startswith("Traceback") else f"Traceback (most recent call last):\n{text}"
     return text.replace(os.path.dirname(os.__file__) + os.sep, "")[-MAX_ERROR:]
@@ -75,7 +75,7 @@ def _told(error: BaseException) -> str:
 
 
 def run_javascript(code: str, inputs: Mapping[str, Any], memory: int) -> str:
-    """JSON of what the program's `main` returns, or its promise comes to."""
+    """The result of the program's `main`, or of its promise, as JSON."""
     try:
         return quickjs.run(code, inputs, memory)
     except quickjs.ScriptFailed as error:
@@ -89,14 +89,14 @@ def render(template: str, inputs: Mapping[str, Any], most: int) -> str:
     try:
         return templates.render(templates.environment().from_string(template), inputs, most)
     except BaseException as error:
-        raise CodeFailed(templates.told(error)) from None
+        raise CodeFailed(templates.describe(error)) from None
 
 
 # ---------------------------------------------------------------------------------------------------------- the job
 
 
 def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
-    """(sign, text) of the answer: `R` for a result, `E` for an error."""
+    """(sign, text): `R` for a result, `E` for an error."""
     runs: dict[str, Callable[[], str]] = {
         "python3": lambda: run_python(job["code"], job["inputs"]),
         "javascript": lambda: run_javascript(job["code"], job["inputs"], memory // 2),
@@ -111,7 +111,7 @@ def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
     except CodeFailed as error:
         return b"E", str(error).encode("utf-8", "backslashreplace")
     except MemoryError:
-        return b"E", b"MemoryError: the code used more memory than it may"
+        return b"E", b"MemoryError: the code exceeded its memory limit"
     return b"R", encoded
 
 
@@ -119,15 +119,15 @@ def work(job: Mapping[str, Any], memory: int) -> tuple[bytes, bytes]:
 
 
 def wake() -> None:
-    """After the fork: chance is new in every process. Python's own modules see to themselves."""
+    """Reseeds random numbers after the fork; Python's own modules do so themselves."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
 
 
 def escapes(threads: int | None) -> str:
-    """What a confined process gets through to though it must not, in words; nothing, if all is well. Of its own threads
-    it may start fewer than `threads`, where they are counted."""
+    """Forbidden actions that a confined process was able to do; "" if there are none. It must not be able to start
+    `threads` threads, if they are counted."""
     attempts: dict[str, Callable[[], object]] = {
         "read a file": lambda: os.open("/etc/passwd", os.O_RDONLY),
         "write a file": lambda: os.open(os.__file__, os.O_WRONLY),

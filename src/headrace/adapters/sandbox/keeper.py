@@ -1,4 +1,4 @@
-"""The service's side of the process that starts confined Nodes (`node_keeper`)."""
+"""The service's side of the process that starts confined Node.js processes (`node_keeper`)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ START_SECONDS = 30.0
 
 
 class Keeper:
-    """The running keeper. `found` is what its trial says: version, supervised, landlock."""
+    """The running keeper. `trial` is the result of its trial: version, supervised, landlock, network."""
 
     def __init__(
         self, find: Callable[[], NodeProgram], leave_out: str = "", guard: tuple[str, int, str] | None = None
     ) -> None:
-        """Blocks for half a second: finds Node.js, starts the keeper, waits for its trial. NoNode, NoConfinement."""
+        """Finds Node.js, starts the keeper and waits for its trial; blocks for half a second. NoNode, NoConfinement."""
         if sys.platform != "linux":
             raise NoConfinement(f"Node.js cannot be confined on {sys.platform}")
         program = find()
@@ -45,13 +45,13 @@ class Keeper:
             verdict = ""
         if not verdict.startswith("ok"):
             self.close()
-            why = verdict or "the process that prepares it did not get ready"
+            why = verdict or "the process that prepares it did not become ready"
             raise NoConfinement(f"Node.js {program.version} cannot be confined here: {why}")
         self.control.setblocking(False)
-        self.found: dict[str, Any] = json.loads(verdict[2:])
+        self.trial: dict[str, Any] = json.loads(verdict[2:])
 
     def start_node(self, number: int, memory: int, processor_seconds: int) -> socket.socket:
-        """Our end of the socket of a Node that begins to start. OSError where the keeper is gone or does not listen."""
+        """Our end of the socket of a Node.js that starts. OSError if the keeper has ended or does not respond."""
         mine, theirs = socket.socketpair()
         try:
             order = ORDER.pack(b"F", number, memory, processor_seconds)
@@ -68,10 +68,10 @@ class Keeper:
         try:
             self.control.send(ORDER.pack(b"K", number, 0, 0))
         except OSError:
-            return  # the keeper is gone, and all its Nodes with it
+            return  # the keeper has ended, and so have its children
 
     def close(self) -> None:
-        """Ends it, and with it every Node."""
+        """Ends it and all its children."""
         self.control.close()
         self.process.kill()
         self.process.wait()

@@ -1,6 +1,6 @@
-"""Landlock: what a process and all it starts may reach of files and the network. A second wall beside seccomp.
+"""Landlock: restricts access to files and the network, for a process and its children. A second wall beside seccomp.
 
-A ruleset is made once, where paths can be looked up, and put on by every child that inherits its descriptor.
+A ruleset is created once, where paths can be looked up, and put on by every child that inherits its descriptor.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ EXECUTE, READ_FILE, READ_FOLDER = 1, 4, 8
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same on every architecture
 _VERSION, _PATH_BENEATH = 1, 1
-_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # by ABI: how many rights over files it knows; 16 from the fifth
+_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # number of file rights by ABI; 16 from the fifth
 _NET_RIGHTS, _SCOPES = 0b11, 0b11  # bind and connect; abstract sockets and signals
 
 
 class Ruleset:
-    """Denies all that this kernel's Landlock can, but for `paths`: (path, rights), where a folder stands for its tree.
+    """Denies everything that this kernel's Landlock can, except `paths`: (path, rights), for a folder including its
+    tree.
 
-    Paths that do not exist are left out. `exists`: whether the kernel has Landlock; without, `put_on` does nothing.
+    Paths that do not exist are ignored. `exists`: whether the kernel has Landlock; without it, `put_on` does nothing.
     """
 
     def __init__(self, paths: Iterable[tuple[str, int]] = ()) -> None:
@@ -54,7 +55,7 @@ class Ruleset:
             os.close(place)
 
     def put_on(self, descriptor: int | None = None) -> None:
-        """On the calling thread, for good; no_new_privs must be set. `descriptor`: where the ruleset is by now."""
+        """Restricts the calling thread permanently; no_new_privs must be set. `descriptor`: its current number."""
         if self.exists and self._call(_RESTRICT, self.descriptor if descriptor is None else descriptor, 0):
             raise self._refused()
 

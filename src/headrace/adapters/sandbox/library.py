@@ -1,7 +1,7 @@
-"""What a confined program may read: the standard library, time zones, and the packages that the operator lists.
+"""The files that a confined program may read: the standard library, time zones, and the operator's packages.
 
-The kernel says where files may be opened (`landlock`), but a confined process may not look at files by their names.
-Importing does that all the time; so it is answered from a table that is made before the confinement.
+The kernel allows them to be opened (`landlock`), but a confined process may not inspect files by name. Imports do that
+often, so such calls are answered from a table that is built before the confinement.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from headrace.adapters.sandbox.landlock import READ_FILE, READ_FOLDER
 _NOT_STANDARD = ("site-packages", "dist-packages")
 _NOT_LISTED = {"__pycache__", "test", *_NOT_STANDARD}
 _ZONES = "/usr/share/zoneinfo"
-# where the libraries are that extension modules of packages are linked with
+# shared libraries that extension modules of packages may need
 _LIBRARIES = ("/lib/*-linux-gnu", "/usr/lib/*-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib/*-linux-gnu")
 _SINGLE_LIBRARIES = ("/lib", "/usr/lib", "/usr/local/lib")
 
 
 class Library:
-    """The standard library of this interpreter, the packages in a folder, if there are any, and single files."""
+    """The standard library of this interpreter, a folder of packages, if any, and single files."""
 
     def __init__(self, packages: str | None = None, files: Sequence[str] = ()) -> None:
         paths = sysconfig.get_paths()
@@ -36,11 +36,11 @@ class Library:
 
     @property
     def folders(self) -> list[str]:
-        """The folders that modules are imported from, and below which everything is known."""
+        """The folders that modules are imported from, all of whose files are in the table."""
         return [*self._standard, *([self._packages] if self._packages else []), _ZONES]
 
     def readable(self) -> Iterator[tuple[str, int]]:
-        """Paths and Landlock's rights to them. What is installed beside the standard library is not among them."""
+        """Paths and Landlock's rights to them, without the packages installed beside the standard library."""
         for folder in self._standard:
             for entry in os.scandir(folder):
                 if entry.name not in _NOT_STANDARD:
@@ -58,12 +58,12 @@ class Library:
                     yield path, _right(path)
 
     def open_to_others(self) -> bool:
-        """Whether every user of the system may read it, as far as its folders tell."""
+        """Whether every user of the system may read it, by the modes of its folders."""
         folders = [*self._standard, *([self._packages] if self._packages else [])]
         return all(_open_to_others(folder) for folder in folders)
 
     def use(self) -> None:
-        """From now on modules come from these folders alone, and what they hold is known without looking."""
+        """Restricts imports to these folders, and answers calls about their files from the table."""
         folders = {os.path.join(folder, name) for folder in self._standard for name in ("", "lib-dynload")}
         folders = {folder.rstrip("/") for folder in folders}
         sys.path[:] = [path for path in sys.path if path in folders]
@@ -92,7 +92,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 class _Files:
-    """What the folders hold: files and folders by path, and the names in each folder."""
+    """The files and folders by path, and the names in each folder."""
 
     def __init__(self, folders: Iterable[str], single: Iterable[str]) -> None:
         self.folders = tuple(folders)
@@ -107,7 +107,7 @@ class _Files:
                 self._known[folder] = os.stat(folder)
                 entries = [entry for entry in os.scandir(folder) if entry.name not in _NOT_LISTED]
             except OSError:
-                continue  # not installed here
+                continue  # does not exist here
             names = self._names[folder] = list[str]()
             for entry in entries:
                 try:
@@ -116,11 +116,11 @@ class _Files:
                     else:
                         self._known[entry.path] = entry.stat()
                 except OSError:
-                    continue  # a link to nowhere
+                    continue  # a broken link
                 names.append(entry.name)
 
     def stat(self, path: Any) -> os.stat_result | None:
-        """None where it is not for this table to know; FileNotFoundError where there is no such file."""
+        """None if the path is outside the folders; FileNotFoundError if there is no such file."""
         text = self._of_ours(path)
         if text is None:
             return None
@@ -129,7 +129,7 @@ class _Files:
         return self._known[text]
 
     def names(self, path: Any) -> list[str] | None:
-        """The names in a folder; None where it is not for this table to know."""
+        """The names in a folder; None if it is outside the folders."""
         text = self._of_ours(path)
         return None if text is None else self._names.get(text)
 
@@ -137,7 +137,7 @@ class _Files:
         try:
             text = os.fspath(path)
         except TypeError:
-            return None  # a descriptor, or nothing that has a name
+            return None  # a descriptor, or not a path
         if not isinstance(text, str):
             return None
         if text not in self._known:
@@ -146,7 +146,7 @@ class _Files:
 
 
 class _Entry:
-    """As `os.DirEntry`."""
+    """Like `os.DirEntry`."""
 
     def __init__(self, folder: str, name: str) -> None:
         self.name = name
@@ -172,7 +172,7 @@ class _Entry:
 
 
 class _Scan:
-    """As what `os.scandir` returns."""
+    """Like the result of `os.scandir`."""
 
     def __init__(self, folder: str, names: Iterable[str]) -> None:
         self._entries = iter([_Entry(folder, name) for name in names])
@@ -194,7 +194,7 @@ class _Scan:
 
 
 def _answer_from(files: _Files) -> None:
-    """Has `os`, and the import system with it, know these files. A convenience: the wall is the kernel's."""
+    """Patches `os` and the import system to use these files. It is for convenience only: the kernel protects files."""
 
     def looking(real: Any) -> Any:
         def look(path: Any, *, dir_fd: int | None = None, **how: Any) -> os.stat_result:

@@ -1,4 +1,4 @@
-"""The sandbox that Headrace brings: every program runs confined, or not at all."""
+"""The built-in sandbox: every program runs confined, or not at all."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from headrace.errors import NodeError
 from headrace.values import Value, to_json
 
 FAILED = "CodeExecutionError"
-NO_OBJECT = "WorkflowNodeError"  # Dify finds it out only once the code has run, and names the failure as any other
+NO_OBJECT = "WorkflowNodeError"  # Dify detects it after the code has run, and uses the general name of failures
 LANGUAGES = ("python3", "javascript")
 MOST_RENDERED = 2_000_000  # characters
-_COMPILED_AT_ONCE = 2_000  # a longer template is made ready in a thread
+_COMPILED_AT_ONCE = 2_000  # characters; longer templates are compiled in a thread
 _KEPT_WITH_PACKAGES = 2
 
 _ELSEWHERE = (
@@ -42,13 +42,13 @@ _NOT_OPENED = re.compile(r"^PermissionError: .*\.py'\n\Z", re.MULTILINE)
 
 
 class LocalSandbox:
-    """`resources.Sandbox` on this machine. Nothing is started before it is needed.
+    """Implements `ports.services.Sandbox` on this machine. Processes are started when needed.
 
-    Python runs in a confined CPython; JavaScript in a confined Node.js where there is one, else in a confined QuickJS,
-    which says what it lacks; templates in this process where their work is bounded, else in a confined one. `memory` is
-    in bytes a job, `longest` the seconds that any may take, `concurrent` how many jobs run at once, shared by workspace
-    (`workspace_of` knows an app's) and app. `packages` are what programs may import besides the standard library,
-    `egress` is how they come to the network.
+    Python runs in a confined CPython; JavaScript in a confined Node.js if there is one, else in a confined QuickJS,
+    whose errors name what it does not support; templates in this process if their work is bounded, else in a confined
+    one. `memory` in bytes and `longest` in seconds are the limits of a job; `concurrent` jobs run at once, shared
+    fairly by workspace (`workspace_of` returns an app's) and app. Programs may import `packages` besides the standard
+    library, and use the network through `egress`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LocalSandbox:
     async def run(
         self, language: str, code: str, inputs: Mapping[str, Value], seconds: float, app: str = ""
     ) -> Mapping[str, Any]:
-        """See `resources.Sandbox.run`."""
+        """See `Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         arguments: dict[str, Any] = to_json(dict(inputs))
@@ -90,7 +90,7 @@ class LocalSandbox:
             raise NodeError(f"{error}\n{await self._node.lacking()}", FAILED) from None
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
-        """See `resources.Sandbox.render`."""
+        """See `Sandbox.render`."""
         arguments: dict[str, Any] = to_json(dict(inputs))
         if (text := await render_here(template, arguments)) is not None:
             return text
@@ -98,8 +98,8 @@ class LocalSandbox:
         return mend_text(await self._confined(job, seconds, app))
 
     def missing(self, language: str, code: str) -> str | None:
-        """See `resources.Sandbox.missing`: packages that the code imports and that are not installed, what it uses of
-        Node.js where there is none, and that it is for a network where it has none."""
+        """See `Sandbox.missing`: imported packages that are not installed, features of Node.js if there is none, and
+        the use of a network that is not allowed."""
         if language == "javascript":
             return self._missing_of_javascript(code)
         if language != "python3":
@@ -119,8 +119,8 @@ class LocalSandbox:
             listed = " and ".join(f"'{name}'" for name in network)
             if self._egress is None:
                 problems.append(
-                    f"the code imports {listed} for the network, which code has only where HEADRACE_CODE_EGRESS lists "
-                    "hosts, or in a sandbox service (HEADRACE_SANDBOX_URL)."
+                    f"the code imports {listed} for the network, which is only available with HEADRACE_CODE_EGRESS, "
+                    "or in a sandbox service (HEADRACE_SANDBOX_URL)."
                 )
             else:
                 problems.append(f"the code imports {listed}, but HEADRACE_CODE_EGRESS permits HTTP requests only.")
@@ -137,13 +137,13 @@ class LocalSandbox:
         return None
 
     def _network_hint(self, code: str, error: str) -> str:
-        """What to add to the error of a JavaScript program that lacks the network."""
+        """A hint for the error of a JavaScript program that has no network."""
         network = node_scan.network_features(code) if _NOT_CONNECTED.search(error) else ()
         why = self._node.network_lacking if network else None
         return f"\nThe code uses {', '.join(network)} for the network, {why}" if why else ""
 
     def _has(self, module: str) -> bool:
-        """Whether a confined process has it: what is installed beside Headrace is not there, but for Jinja."""
+        """Whether a confined process can import it: of the packages installed with Headrace, only Jinja."""
         if module in sys.stdlib_module_names or module in _BROUGHT:
             return True
         return self._packages is not None and module in self._packages.modules
@@ -154,11 +154,11 @@ class LocalSandbox:
         return module in NETWORK_PACKAGES and self._has(module) and self._egress is None
 
     async def start(self) -> None:
-        """Makes the confined processes ready before the first of them is needed. NodeError where there can be none."""
+        """Starts the confined processes before they are needed. NodeError if they cannot be confined."""
         await self._confined({"language": "jinja2", "code": "", "inputs": {}}, 20, "")
 
     async def aclose(self) -> None:
-        """Ends everything that runs."""
+        """Ends all processes."""
         await self._node.aclose()
         for workers in (self._plain, self._packed):
             if workers is not None:
@@ -198,7 +198,7 @@ class LocalSandbox:
                 return (await workers.run(job, seconds)).decode("utf-8", "surrogatepass")
         except NoConfinement as error:
             raise NodeError(
-                f"Code cannot be confined on this system ({error}), and Headrace runs none unconfined. "
+                f"Code cannot be confined on this system ({error}), and Headrace does not run it unconfined. "
                 "Run it on Linux, or set HEADRACE_SANDBOX_URL to a sandbox service.",
                 FAILED,
             ) from None
@@ -210,7 +210,7 @@ class LocalSandbox:
                 hint = _NOT_AHEAD
             raise NodeError(f"{error}{hint}", FAILED) from None
         except UnicodeDecodeError:
-            raise NodeError("The code's process did not answer in UTF-8.", FAILED) from None
+            raise NodeError("The code's process did not write UTF-8.", FAILED) from None
 
     async def _workspace(self, app: str) -> str:
         if self._workspace_of is None or not app:
@@ -222,7 +222,7 @@ class LocalSandbox:
         return self._workspaces[app]
 
     def _workers(self, job: Mapping[str, Any]) -> Workers:
-        """Where a job runs. A wrong choice costs an import, never an answer: both can import the same."""
+        """The workers for a job. Both can import the same; one of them has imported the packages already."""
         if self._packed is None or job["language"] != "python3":
             return self._plain
         return self._packed if any(map(self._is_packed, imports(job["code"]).modules)) else self._plain
@@ -233,7 +233,7 @@ class LocalSandbox:
 
 
 async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
-    """The template rendered in this process, or None where it is not known to be quick and harmless."""
+    """Renders the template in this process; None if it is not known to be safe and fast."""
     if len(template) > _COMPILED_AT_ONCE:
         ready = await asyncio.to_thread(templates.plan, template)
     else:
@@ -249,12 +249,12 @@ async def render_here(template: str, inputs: dict[str, Any]) -> str | None:
     except templates.Slow:
         templates.remember_slow(template, weight)
         return None
-    except Exception as error:  # whatever a template's author may cause: it is the template that failed
-        raise NodeError(templates.told(error), FAILED) from None
+    except Exception as error:  # a template may raise anything
+        raise NodeError(templates.describe(error), FAILED) from None
 
 
 def result_of(text: str) -> dict[str, Any]:
-    """The object that `main` returned. NodeError if it is none."""
+    """The object that `main` returned. NodeError if it is not an object."""
     try:
         result: object = load_json(text)
     except ValueError:

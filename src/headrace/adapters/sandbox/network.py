@@ -1,6 +1,6 @@
-"""How programs in a confined process come to the network: every connection leads to the guard, which is a proxy.
+"""The network of confined programs: every connection leads to the guard, which is a proxy.
 
-A convenience for them, not a wall: whatever they do instead, they are connected to the guard (`supervisor`).
+This is for convenience, not for security: the supervisor connects every socket to the guard (`supervisor`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _LONGEST_HEAD = 65536
 
 
 def use_proxy(url: str, certificates: str) -> None:
-    """Has libraries use the proxy: by its variables, and where they connect by themselves, by a tunnel; and trust the
-    authorities in a file."""
+    """Makes libraries use the proxy, by environment variables or, if they create connections, by a tunnel; and trust
+    the certificate authorities in a file."""
     if certificates:
         os.environ["SSL_CERT_FILE"] = certificates
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -43,7 +43,7 @@ def use_proxy(url: str, certificates: str) -> None:
 
 
 def trust_environment() -> None:
-    """aiohttp looks for proxies only where it is told to."""
+    """Makes aiohttp use the proxies of the environment, which is not its default."""
     aiohttp = sys.modules.get("aiohttp")
     if aiohttp is None:
         return
@@ -61,9 +61,9 @@ def _tunnel(connection: socket.socket, host: str, port: int) -> None:
     connection.sendall(f"CONNECT {name}:{port} HTTP/1.1\r\nHost: {name}:{port}\r\n\r\n".encode())
     head = bytearray()
     while not head.endswith(b"\r\n\r\n"):
-        byte = connection.recv(1)  # what comes behind the head is the other side's
+        byte = connection.recv(1)  # what follows the head belongs to the caller
         if not byte or len(head) > _LONGEST_HEAD:
-            raise ConnectionResetError(errno.ECONNRESET, "The connection was closed before it was made")
+            raise ConnectionResetError(errno.ECONNRESET, "The connection was closed before it was established")
         head += byte
     status = head.split(b" ", 2)[1:2]
     if status != [b"200"]:

@@ -1,4 +1,4 @@
-"""JavaScript in real Node.js: one confined process a call, started ahead by a keeper (`node_keeper`)."""
+"""JavaScript in Node.js: a confined process for each call, started in advance by a keeper (`node_keeper`)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, TimedOut,
 
 logger = logging.getLogger(__name__)
 
-WAITING, WAITING_BUSY = 2, 4  # Nodes kept ready; after a call in the last BUSY_SECONDS
+WAITING, WAITING_BUSY = 2, 4  # processes kept ready; the latter after a call in the last BUSY_SECONDS
 BUSY_SECONDS = 60.0
-_PROCESSOR_SECONDS = 600  # of a Node's threads together, from its start; wall time is watched from here
+_PROCESSOR_SECONDS = 600  # of all threads of a process; wall time is limited by the pool
 ELSEWHERE = "Run Headrace on Linux with Landlock, or set HEADRACE_SANDBOX_URL to a sandbox service."
-_ATTEMPTS = 20  # at a job that no Node has begun
+_ATTEMPTS = 20  # to start a job
 _DIED = "The code ended without an answer: it used too much memory, crashed Node.js, or ended it."
 
 
 class _KeeperDied(Exception):
-    """Not the code's fault: the process that starts Nodes was killed. `begun`: the program may have been, too."""
+    """The keeper was killed, which is not the code's fault. `started`: the program may have been running."""
 
-    def __init__(self, *, begun: bool = False) -> None:
+    def __init__(self, *, started: bool = False) -> None:
         super().__init__()
-        self.begun = begun
+        self.started = started
 
 
 class _Waiting(NamedTuple):
-    """A Node that is ready for its only job."""
+    """A process that is ready for its only job."""
 
     number: int
     connection: socket.socket
@@ -46,9 +46,9 @@ class _Waiting(NamedTuple):
 
 
 class NodePool:
-    """Runs JavaScript, each program in a Node of its own. `memory` and `answer` (the longest result) in bytes.
+    """Runs JavaScript, each program in its own process. `memory` and `answer` (the longest result) in bytes.
 
-    Nothing is started before the first call. `egress` is how programs come to the network. `find` says which Node.js;
+    Nothing is started before the first call. Programs use the network through `egress`. `find` returns Node.js;
     `leave_out` is for tests, see `node_wire.NodePlan`.
     """
 
@@ -74,17 +74,17 @@ class NodePool:
         self._closed = False
 
     async def lacking(self) -> str | None:
-        """Why no Node.js runs here, and what to do; None if one does. Starts the keeper."""
+        """Why Node.js is not available, and what to do; None if it is. Starts the keeper."""
         if self._lacking is None:
             try:
                 await self._keeper()
             except (NoNode, NoConfinement) as error:
                 self._lacking = _advice(error)
-                logger.warning("JavaScript runs without Node.js, which it lacks much of: %s", self._lacking)
+                logger.warning("JavaScript runs without Node.js, so many features are missing: %s", self._lacking)
         return self._lacking
 
     def lacking_now(self) -> str | None:
-        """As `lacking`, without an event loop and without leaving anything running; blocks for about half a second."""
+        """Like `lacking`, but without an event loop and without starting anything; blocks for about half a second."""
         if self._lacking is None and self._opened() is None:
             try:
                 self._make().close()
@@ -94,35 +94,32 @@ class NodePool:
 
     @property
     def network_lacking(self) -> str | None:
-        """Why programs have no network, in words that go on a sentence; None if they have. Blocks for a moment where
-        Node.js was not started yet."""
+        """Why programs have no network, as a relative clause; None if they have. Blocks briefly if Node.js has not been
+        started yet."""
         if self._egress is None:
-            return (
-                "which code has only where HEADRACE_CODE_EGRESS lists hosts, or in a sandbox service "
-                "(HEADRACE_SANDBOX_URL)."
-            )
+            return "which is only available with HEADRACE_CODE_EGRESS, or in a sandbox service (HEADRACE_SANDBOX_URL)."
         keeper = self._opened()
-        if keeper is not None and keeper.found["network"]:
+        if keeper is not None and keeper.trial["network"]:
             return None
         try:
-            version = keeper.found["version"] if keeper is not None else self._find().version
+            version = keeper.trial["version"] if keeper is not None else self._find().version
         except NoNode as error:
             return f"which needs Node.js {NETWORK}: {_advice(error)}"
         if int(version.partition(".")[0]) < NETWORK:
             return f"which needs Node.js {NETWORK}; here is {version}."
-        return "but this kernel lets nobody supervise a program's connections." if keeper is not None else None
+        return "but this kernel does not support supervising a program's connections." if keeper is not None else None
 
     async def run(self, code: str, inputs: Mapping[str, Any], seconds: float) -> str:
-        """JSON of what the program's `main` returns, or its promise comes to. The process is gone, or about to be, when
-        this returns, however it returns. WorkerFailed."""
+        """The result of the program's `main`, or of its promise, as JSON. The process is killed when this returns or
+        raises. WorkerFailed."""
         job = json.dumps({"code": code, "inputs": json.dumps(inputs), "most": self._answer}).encode()
         try:
             return (await self._once(job, seconds)).decode("utf-8", "replace")
         except _KeeperDied as died:
-            if died.begun and self._egress is not None:
+            if died.started and self._egress is not None:
                 raise WorkerFailed(_DIED) from None
             try:
-                # a confined program leaves no trace without the network, so it may as well run again
+                # without the network a confined program has no effects, so it can run again
                 return (await self._once(job, seconds)).decode("utf-8", "replace")
             except _KeeperDied:
                 raise WorkerFailed(_DIED) from None
@@ -133,30 +130,30 @@ class NodePool:
             node = self._take(keeper, seconds) or await self._start(keeper, seconds)
             try:
                 async with asyncio.timeout(seconds):
-                    if await self._begins(node.connection, job):
-                        return await self._answered(node.connection)
+                    if await self._send(node.connection, job):
+                        return await self._result(node.connection)
             except TimeoutError:
                 raise TimedOut(f"The code ran longer than {seconds:g} seconds and was stopped.") from None
             except EOFError:
                 if await asyncio.to_thread(has_died, keeper.process):
                     self._forget(keeper)
-                    raise _KeeperDied(begun=True) from None
+                    raise _KeeperDied(started=True) from None
                 raise WorkerFailed(_DIED) from None
             finally:
                 self._end(keeper, node)
                 self._called = asyncio.get_running_loop().time()
                 self._refill()
-        raise WorkerFailed("The code was not begun: the processes that wait for it die.")
+        raise WorkerFailed("The code was not started, because the processes for it end.")
 
-    async def _begins(self, connection: socket.socket, job: bytes) -> bool:
-        """Gives a Node its job. False: it was gone before it looked at it."""
+    async def _send(self, connection: socket.socket, job: bytes) -> bool:
+        """Sends a process its job. False if it had ended before."""
         try:
             await asyncio.get_running_loop().sock_sendall(connection, SIZE.pack(len(job)) + job)
             return await _exactly(connection, 1) == b"b"
         except (EOFError, ConnectionError):
             return False
 
-    async def _answered(self, connection: socket.socket) -> bytes:
+    async def _result(self, connection: socket.socket) -> bytes:
         try:
             sign, answer = await self._framed(connection)
         except ConnectionError:
@@ -172,7 +169,7 @@ class NodePool:
             raise WorkerFailed(f"The result is larger than {self._answer} bytes, or is not one.")
         return sign, await _exactly(connection, size)
 
-    # ------------------------------------------------------------------------------------------ Nodes that wait
+    # ---------------------------------------------------------------------------------------- processes that wait
 
     def _take(self, keeper: Keeper, seconds: float) -> _Waiting | None:
         while self._waiting:
@@ -183,7 +180,7 @@ class NodePool:
         return None
 
     async def _start(self, keeper: Keeper, seconds: float) -> _Waiting:
-        """A Node that is ready. _KeeperDied; WorkerFailed where it does not get ready."""
+        """A process that is ready. _KeeperDied; WorkerFailed if it does not become ready."""
         processor_seconds = max(_PROCESSOR_SECONDS, int(2 * seconds))
         number = next(self._numbers)
         try:
@@ -200,13 +197,13 @@ class NodePool:
                 (size,) = SIZE.unpack(await _exactly(connection, SIZE.size))
                 why = (await _exactly(connection, min(size, 4096))).decode("utf-8", "replace")
         except TimeoutError:
-            why = "it did not get ready"
+            why = "it did not become ready"
         except (EOFError, ConnectionError):
             why = "it ended while it started, for want of memory or of processes"
         except BaseException:
             self._end(keeper, node)
             raise
-        # without its keeper a Node may end before it is ready, or say that a pipe is broken
+        # without its keeper a process may end before it is ready, or report a broken pipe
         if await asyncio.to_thread(has_died, keeper.process):
             self._forget(keeper)
             connection.close()
@@ -227,13 +224,13 @@ class NodePool:
         return WAITING_BUSY if busy else WAITING
 
     async def _fill(self) -> None:
-        """One after another, so as not to take the processor from those who run."""
+        """One after another, to leave the processor to running programs."""
         try:
             keeper = await self._keeper()
             while len(self._waiting) < self._wanted() and not self._closed:
                 self._waiting.append(await self._start(keeper, 0))
         except (_KeeperDied, WorkerFailed, NoNode):
-            return  # the next call meets the same, and says it
+            return  # the next call fails the same way, and reports it
         if self._trimming is None:
             self._trimming = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._trim)
 
@@ -257,19 +254,19 @@ class NodePool:
             self._forget(keeper)
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(self._told)
-        # a caller that is cancelled leaves it to the others
+            self._opening.add_done_callback(self._on_opened)
+        # shielded, because other callers may wait for it, too
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Keeper:
         guard = await self._egress.start() if self._egress is not None else None
         return await asyncio.to_thread(self._make, guard)
 
-    def _told(self, opening: asyncio.Task[Keeper]) -> None:
+    def _on_opened(self, opening: asyncio.Task[Keeper]) -> None:
         if opening.cancelled() or opening.exception() is not None:
             self._opening = None
             return
-        trial = opening.result().found
+        trial = opening.result().trial
         logger.info("JavaScript runs in Node.js %s, confined (%s).", trial["version"], _walls(trial))
 
     def _opened(self) -> Keeper | None:
@@ -278,7 +275,7 @@ class NodePool:
         return opening.result() if opening is not None and done else None
 
     def _forget(self, keeper: Keeper) -> None:
-        """It is dead, or does not listen: the next job starts another."""
+        """It has ended or does not respond: the next job starts another."""
         if self._opened() is keeper:
             self._opening = None
             self._drop_waiting()
@@ -289,7 +286,7 @@ class NodePool:
             self._waiting.pop().connection.close()
 
     async def aclose(self) -> None:
-        """Ends the keeper, and with it every Node."""
+        """Ends the keeper and all its processes."""
         self._closed = True
         if self._trimming is not None:
             self._trimming.cancel()
@@ -310,8 +307,8 @@ def _advice(error: NoNode | NoConfinement) -> str:
 def _walls(trial: Mapping[str, Any]) -> str:
     if not trial["supervised"]:
         why = trial["unsupervised"]
-        return f"by Landlock alone: names and sizes of files can be seen, threads are not counted; {why}"
-    return "by a supervised filter and Landlock" if trial["landlock"] else "by a supervised filter alone"
+        return f"by Landlock only: names and sizes of files are visible, threads are not counted; {why}"
+    return "by a supervised filter and Landlock" if trial["landlock"] else "by a supervised filter only"
 
 
 def _lives(connection: socket.socket) -> bool:

@@ -1,21 +1,21 @@
-"""The process that starts confined Nodes, answers for them (`supervisor`) and buries them; it runs no program itself.
+"""The process that starts confined Node.js processes ("Nodes"), supervises and reaps them; it runs no programs itself.
 
-`python -I -B -c ... main(fd)`, with no environment. On the descriptor (a socket that keeps messages apart):
+`python -I -B -c ... main(fd)`, without an environment. Messages on the descriptor (a SEQPACKET socket):
 
-    the `NodePlan` as JSON              first of all
-    F + number + sizes, with a socket   starts a Node, whose descriptor 3 that socket becomes
+    the `NodePlan` as JSON              the first message
+    F + number + sizes, with a socket   starts a Node, which gets the socket as descriptor 3
     K + number                          kills that Node
-    end of file                         the parent is gone: so is everyone here
+    end of file                         the parent has ended, so this process and its children end
 
-Once it is ready it says `ok` and JSON of what it found out, or why there can be no confined Node. On a Node's socket:
+Once it is ready it sends `ok` and the result of the trial as JSON, or why Nodes cannot be confined. On a Node's socket:
 
     from the Node    r: ready, waiting. X, size, text: it could not be confined
     to the Node      size, {"code", "inputs": JSON text, "most"}
-    from the Node    b: it has read its job, and begins
+    from the Node    b: it has read its job, and starts
     from the Node    R or E, size, text: JSON of the result, or an error; then it ends
 
-A Node is confined before it begins: its filter of system calls lets it load itself, and from the moment it says that
-it is ready it opens, looks at and executes nothing. Landlock, as a second wall, lets it read its program and libraries.
+A Node is confined before it starts: its filter allows the system calls to load itself, and once it has reported that it
+is ready it cannot open, inspect or execute files. Landlock, as a second wall, lets it read its program and libraries.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ pipe2 getrandom membarrier rseq arch_prctl pkey_alloc pkey_mprotect pkey_free mm
 """
 _NETWORK = "getpeername getsockname getsockopt setsockopt shutdown"
 _START = "execve execveat access faccessat faccessat2 stat lstat newfstatat statx readlink readlinkat getdents64"
-# of writing in any way, and O_PATH, whose descriptors Landlock does not look at
+# flags for any kind of writing, and O_PATH, whose descriptors Landlock does not check
 _NOT_READING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | 0o20000000 | 0o10000000
 _FIONBIO, _FIOCLEX, _FD_CLOEXEC_COPY = 0x5421, 0x5451, 1030
 
@@ -67,12 +67,12 @@ _ENVIRONMENT = {
     "UV_USE_IO_URING": "0",
     "OPENSSL_CONF": "/dev/null",  # a refused openssl.cnf is fatal, an empty one is not
 }
-_OUTLET, _PROGRAM, _RULES = 3, 197, 198  # descriptors of a Node before it begins; after that only the first
+_OUTLET, _PROGRAM, _RULES = 3, 197, 198  # descriptors of a Node before it starts; then only the first
 
 
 def rules(*, supervised: bool, network: bool = False) -> dict[str, Rule]:
-    """What a Node may call. Without a supervisor, what only its start needs stays allowed, for Landlock to deny.
-    With the network it may have sockets, but every connection of theirs is the supervisor's to make."""
+    """The system calls of a Node. Without a supervisor, those that only its start needs stay allowed, and Landlock
+    denies them. With the network it may create sockets, but only the supervisor connects them."""
     start = ASK if supervised else ALLOW
     stream = seccomp.if_one_of(1, [socket.SOCK_STREAM], ALLOW, REFUSE, mask=0xF)
     sockets: dict[str, Rule] = {
@@ -86,7 +86,7 @@ def rules(*, supervised: bool, network: bool = False) -> dict[str, Rule]:
         **dict.fromkeys(_START.split(), start),
         "openat": seccomp.if_any(2, _NOT_READING, REFUSE, start),
         "clone": seccomp.if_any(0, CLONE_THREAD, start, REFUSE),
-        "clone3": seccomp.error(errno.ENOSYS),  # its flags are out of sight: clone instead
+        "clone3": seccomp.error(errno.ENOSYS),  # its flags cannot be checked; the C library falls back to clone
         "ioctl": seccomp.if_one_of(1, [_FIONBIO, _FIOCLEX], ALLOW, REFUSE),
         "fcntl": seccomp.if_one_of(1, [fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, _FD_CLOEXEC_COPY], ALLOW, REFUSE),
         "prlimit64": seccomp.if_null(2, ALLOW, REFUSE),  # reading
@@ -96,7 +96,7 @@ def rules(*, supervised: bool, network: bool = False) -> dict[str, Rule]:
 
 
 class Starter:
-    """Starts Nodes behind one set of walls."""
+    """Starts Nodes with one configuration of the walls."""
 
     def __init__(
         self, node: str, *, supervised: bool = True, walled: bool = True, guard: Guard | None = None, proxy: str = ""
@@ -110,8 +110,8 @@ class Starter:
         self._ruleset = landlock.Ruleset(_readable(node)) if walled else None
         self.walled = self._ruleset is not None and self._ruleset.exists
         if not supervised and not self.walled:
-            raise Unconfined("there is no Landlock here, and no supervisor either")
-        # by descriptor: the user a Node runs as need not be able to reach it by name
+            raise Unconfined("there is neither Landlock nor a supervisor")
+        # by descriptor, because a Node's user may have no access to the path
         self._program = os.open(node, os.O_PATH | os.O_CLOEXEC)
         boot = Path(__file__).with_name("node_boot.js").read_text().replace("%SUPERVISED%", str(supervised))
         self._arguments = ("-e", boot)
@@ -153,7 +153,7 @@ class Starter:
                 }
             )
             confine.become_nobody()
-            confine.die_with_parent()  # after the change of user, which takes it off
+            confine.die_with_parent()  # after the change of user, which resets it
             confine.no_new_privileges()
             if self._ruleset is not None and self.walled:
                 self._ruleset.put_on(_RULES)
@@ -170,13 +170,13 @@ class Starter:
             os._exit(1)
 
     def _arrange(self, outlet: socket.socket, theirs: socket.socket) -> socket.socket:
-        """Every descriptor in its place, and no other left."""
+        """Moves the descriptors to their numbers, and closes all others."""
         null = os.open("/dev/null", os.O_RDWR)
         targets = {0: null, 1: null, 2: null, _OUTLET: outlet.fileno(), _PROGRAM: self._program}
         if self._ruleset is not None and self.walled:
             targets[_RULES] = self._ruleset.descriptor
         targets[seccomp.HOME] = theirs.fileno()
-        # out of each other's way first
+        # first to high numbers, so that none overwrites another
         copies = {place: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 256) for place, source in targets.items()}
         for place, copy in copies.items():
             os.dup2(copy, place, inheritable=place <= _OUTLET)
@@ -188,13 +188,13 @@ class Starter:
 
 
 def _proxied(proxy: str) -> dict[str, str]:
-    """What has Node.js, from 24 on, use a proxy."""
+    """The variables that make Node.js, from version 24, use a proxy."""
     urls = {name: proxy for word in ("HTTP_PROXY", "HTTPS_PROXY") for name in (word, word.lower())}
     return {"NODE_USE_ENV_PROXY": "1", "NO_PROXY": "", "no_proxy": "", **urls}
 
 
 def _readable(node: str) -> list[tuple[str, int]]:
-    """What a Node reads while it starts: itself, its libraries, and what names them."""
+    """The files that a Node reads while it starts: itself, its libraries, and their index."""
     listed = subprocess.run(["ldd", node], capture_output=True, text=True, check=False, env={"PATH": os.defpath})
     libraries = {os.path.realpath(path) for path in re.findall(r"/\S+", listed.stdout)}
     executable = landlock.EXECUTE | landlock.READ_FILE
@@ -208,7 +208,7 @@ def _readable(node: str) -> list[tuple[str, int]]:
 
 
 def trial(starter: Starter) -> dict[str, Any]:
-    """Starts one Node, lets it attack, and measures it. Unconfined where it does not start, or an attack succeeds."""
+    """Starts a Node, runs attacks in it, and measures it. Unconfined if it does not start, or an attack succeeds."""
     mine, theirs = socket.socketpair()
     pid = starter.start(theirs, data=None, heap=128, cpu_seconds=30)
     theirs.close()
@@ -247,7 +247,7 @@ def trial(starter: Starter) -> dict[str, Any]:
 
 
 class _Talk:
-    """A Node's socket, read while the supervisor answers for it."""
+    """Reads a Node's socket while the supervisor answers its system calls."""
 
     def __init__(self, supervisor: Supervisor, connection: socket.socket) -> None:
         self._supervisor, self._connection = supervisor, connection
@@ -259,7 +259,7 @@ class _Talk:
             remaining = self._end - time.monotonic()
             ready, _, _ = select.select([self._supervisor, self._connection], [], [], max(0, remaining))
             if not ready:
-                raise Unconfined("a confined Node.js does not answer")
+                raise Unconfined("a confined Node.js does not respond")
             if self._supervisor in ready:
                 self._supervisor.attend()
             if self._connection in ready:
@@ -271,13 +271,13 @@ class _Talk:
 
 
 def _data(pid: int) -> int:
-    """VmData of a process in bytes: what RLIMIT_DATA counts. Node.js 24 reserves half a gigabyte of it at its start."""
+    """VmData of a process in bytes, which RLIMIT_DATA limits. Node.js 24 reserves half a gigabyte when it starts."""
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData"))
 
 
 def prepare(plan: NodePlan) -> tuple[Starter, dict[str, Any]]:
-    """The strongest walls there are, tried, and what was found out. Unconfined."""
+    """(the starter with the strongest walls that work, the result of its trial). Unconfined."""
     reason = ""
     guard = Guard(plan.guard[0], plan.guard[1], bytes.fromhex(plan.guard[2])) if plan.guard else None
     walled = plan.leave_out != "landlock"
@@ -286,7 +286,7 @@ def prepare(plan: NodePlan) -> tuple[Starter, dict[str, Any]]:
             starter = Starter(plan.node, supervised=supervised, walled=walled, guard=guard, proxy=plan.proxy)
             return starter, trial(starter) | {"unsupervised": reason}
         except (Unconfined, OSError) as error:
-            reason = reason or str(error)  # of the first: what would be best
+            reason = reason or str(error)  # of the strongest configuration
     raise Unconfined(reason)
 
 
@@ -297,12 +297,12 @@ def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     os.environ.clear()
     try:
-        starter, found = prepare(NodePlan(**json.loads(control.recv(1 << 16))))
+        starter, result = prepare(NodePlan(**json.loads(control.recv(1 << 16))))
     except (Unconfined, OSError, ValueError) as error:
         control.send(str(error).encode()[:4000])
         return
-    control.send(b"ok" + json.dumps(found).encode())
-    _serve(control, starter, found["data"])
+    control.send(b"ok" + json.dumps(result).encode())
+    _serve(control, starter, result["data"])
 
 
 def _serve(control: socket.socket, starter: Starter, data: int) -> None:
@@ -316,30 +316,30 @@ def _serve(control: socket.socket, starter: Starter, data: int) -> None:
         ready, _, _ = select.select([control, woken, starter.supervisor], [], [])
         if woken in ready:
             os.read(woken, 4096)
-            _bury(children)
+            _reap(children)
         if starter.supervisor in ready:
             starter.supervisor.attend()
         if control in ready:
             message, descriptors, _, _ = socket.recv_fds(control, 256, 1, socket.MSG_CMSG_CLOEXEC)
             if not message:
                 os._exit(0)
-            _obey(message, descriptors, children, starter, data)
+            _handle(message, descriptors, children, starter, data)
 
 
-def _obey(message: bytes, descriptors: list[int], children: dict[int, int], starter: Starter, data: int) -> None:
+def _handle(message: bytes, descriptors: list[int], children: dict[int, int], starter: Starter, data: int) -> None:
     order, number, memory, cpu_seconds = ORDER.unpack(message)
     if order == b"K":
         if number in children:
             os.kill(children[number], signal.SIGKILL)
         return
     with socket.socket(fileno=descriptors[0]) as outlet, contextlib.suppress(OSError):
-        # where no process can be made, the closed socket says so
+        # if no process can be started, the closed socket shows it
         children[number] = starter.start(
             outlet, data=data + memory * 7 // 8, heap=max(16, memory * 7 // 16 // MEGABYTE), cpu_seconds=cpu_seconds
         )
 
 
-def _bury(children: dict[int, int]) -> None:
+def _reap(children: dict[int, int]) -> None:
     while children:
         pid, _ = os.waitpid(-1, os.WNOHANG)
         if not pid:

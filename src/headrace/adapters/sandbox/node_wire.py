@@ -1,4 +1,4 @@
-"""What crosses between a service and the process that starts its Nodes; see `node_keeper`."""
+"""The protocol between the service and the process that starts its Nodes; see `node_keeper`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SIZE = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class NodePlan:
-    """What a keeper is started with: the path of Node.js; `guard` (host, port, token in hexadecimal), where every
-    connection of its Nodes leads, and `proxy`, the URL that they know it by: without, there are none. `leave_out`, for
+    """The configuration of a keeper: the path of Node.js; `guard` (host, port, token in hexadecimal), to which every
+    connection of its Nodes leads, and `proxy`, its URL for them (without these, there is no network). `leave_out`, for
     tests: "listener" or "landlock"."""
 
     node: str

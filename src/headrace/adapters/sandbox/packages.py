@@ -1,8 +1,8 @@
-"""The packages that programs may import: an environment that uv makes of a requirements file, once.
+"""The packages that programs may import: an environment that uv creates once from a requirements file.
 
-It is a folder of its own, named by a hash of the file (and those it includes), the Python version and the machine. So a
-changed file makes another environment, and what is being used is never changed. It holds compiled bytecode, as the
-programs cannot write any.
+It is a folder, named by a hash of the file (and those that it includes), the Python version and the machine. So a
+changed file makes another environment, and one that is in use never changes. It has compiled bytecode, because programs
+cannot write any.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MODULE = re.compile(r"[^\W\d]\w*")
 
 
 class Packages:
-    """The environment of a requirements file, below the folder `environments`. HeadraceError where the file cannot be
+    """The environment of a requirements file, in the folder `environments`. HeadraceError if the file cannot be
     read."""
 
     def __init__(self, requirements: Path, environments: Path) -> None:
@@ -41,23 +41,23 @@ class Packages:
 
     @property
     def installed(self) -> bool:
-        """Whether the environment has been made."""
+        """Whether the environment exists."""
         return self.folder.is_dir()
 
     @cached_property
     def modules(self) -> frozenset[str]:
-        """What can be imported of it; nothing before it is made."""
+        """The modules that can be imported; empty if it does not exist yet."""
         return frozenset(_modules(self.folder, None))
 
     @cached_property
     def preloaded(self) -> tuple[str, ...]:
-        """Modules of those packages that the file lists by name."""
+        """The modules of the packages that the file lists by name."""
         names = {_normal(name) for name in _NAME.findall(self._requirements.read_text("utf-8"))}
         return tuple(sorted(_modules(self.folder, names)))
 
     async def install(self) -> bool:
-        """Makes the environment, if it is not there. Whether it was made. HeadraceError where uv is not there, or
-        cannot install what the file lists; the text ends in what uv says."""
+        """Creates the environment, if it does not exist. Returns whether it was created. HeadraceError, with uv's
+        message, if uv is missing or cannot install the packages."""
         if self.installed:
             return False
         self.folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Packages:
         try:
             environment.rename(self.folder)
         except OSError:
-            if not self.installed:  # else another process was faster
+            if not self.installed:  # otherwise another process was faster
                 raise
 
     async def _install(self, folder: Path) -> None:
@@ -111,9 +111,7 @@ def _uv() -> list[str]:
         return [path]
     if importlib.util.find_spec("uv") is not None:
         return [sys.executable, "-m", "uv"]
-    raise HeadraceError(
-        f"{SETTING} needs uv to install packages, and it is not here: `pip install uv`, or put it on PATH."
-    )
+    raise HeadraceError(f"{SETTING} needs uv to install packages: `pip install uv`, or put it on the PATH.")
 
 
 def _key(requirements: Path) -> str:
@@ -139,7 +137,7 @@ def _normal(name: str) -> str:
 
 
 def _modules(folder: Path, packages: set[str] | None) -> set[str]:
-    """The modules that packages (their normalized names; None: all) bring."""
+    """The modules of packages (by normalized names; None for all)."""
     modules: set[str] = set()
     if not folder.is_dir():
         return modules

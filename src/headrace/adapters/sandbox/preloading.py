@@ -1,4 +1,4 @@
-"""What a zygote imports, so that its children need not."""
+"""Modules that a zygote imports, so that its children need not."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ struct sys textwrap threading time timeit traceback types typing unicodedata url
 uuid warnings weakref xml.dom.minidom xml.etree.ElementTree zlib zoneinfo
 """
 _OURS = ("_quickjs", "jinja2.constants", "jinja2.debug")
-# Extension modules that are for tests of Python, or reach for a terminal, a display or a sound card.
+# Extension modules for Python's tests, or that need a terminal, a display or a sound card.
 _NOT_LOADED = ("_test", "_xxtest", "xx", "_ctypes_test", "_tkinter", "_curses", "readline", "ossaudiodev", "nis")
 
 
 def standard(*, everything: bool) -> None:
-    """Modules of the standard library that programs use, and all that are not written in Python: those cannot be
-    loaded in a confined process. `everything`: also what is read from files beside modules."""
+    """Imports modules of the standard library that programs use, and all extension modules, which cannot be loaded in a
+    confined process. `everything`: also data that is read from files."""
     _load([*_MODULES.split(), *_OURS, *_extensions()])
     if everything:
         _load(f"encodings.{module.name}" for module in pkgutil.iter_modules(encodings.__path__))
         _keep_time_zones()
     templates.environment().from_string("{{ 1 }}").render()
-    # found out by writing, else: libraries ask for its name, and do without when writing there fails
+    # set here, because it would be determined by writing; libraries ask for it and handle failing writes
     tempfile.tempdir = "/tmp"
     time.tzset()
     time.localtime()
 
 
 def packages(modules: tuple[str, ...]) -> None:
-    """Modules of the operator's packages. From then on this process and its children start no program and write no
-    file: importing runs what others have written."""
+    """Imports modules of the operator's packages. First this process and its children lose the ability to start
+    programs and write files, because imports run third-party code."""
     refuse_effects()
     _load(modules)
 
 
 def _load(modules: Iterable[str]) -> None:
     for name in modules:
-        # what lacks here lacks again, and the program's author hears of it, where it is used
+        # an import that fails here fails again, and is reported, where it is used
         with contextlib.suppress(Exception):
             importlib.import_module(name)
 
@@ -70,7 +70,7 @@ def _extensions() -> list[str]:
 
 
 def _keep_time_zones() -> None:
-    """Time zones from memory: `zoneinfo` reads a file for each when first asked."""
+    """Loads all time zones into memory, because `zoneinfo` reads a file for each on first use."""
     import zoneinfo
     from zoneinfo import _common  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownVariableType]
 

@@ -1,8 +1,8 @@
-"""JavaScript where there is no Node.js: QuickJS knows the language alone.
+"""JavaScript without Node.js: QuickJS, which only has the language itself.
 
-Dify runs Node.js. What a program would get otherwise here, or not at all, raises and says so: what is Node's own
-(`Buffer`, `URL`, timers, `require` ...), `Intl`, and all that depends on a locale. How the engines word their own
-errors differs, too.
+Dify runs Node.js. Features that would be missing or different here raise an error that says so: those of Node.js
+(`Buffer`, `URL`, timers, `require` ...), `Intl`, and everything that depends on a locale. The wording of errors
+differs, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 NEEDS_NODE = "needs Node.js"
 
-# Of Node.js 20, beyond the language: `Object.getOwnPropertyNames(globalThis)`, and what CommonJS puts beside it.
+# Globals of Node.js 20 beyond the language: `Object.getOwnPropertyNames(globalThis)`, and those of CommonJS.
 _GLOBALS = """
 AbortController AbortSignal Blob BroadcastChannel Buffer ByteLengthQueuingStrategy CompressionStream
 CountQueuingStrategy Crypto CryptoKey CustomEvent DecompressionStream Event EventTarget File FormData Headers Intl
@@ -35,7 +35,7 @@ LOCALE_METHODS: dict[str, tuple[str, ...]] = {
     "toLocaleTimeString": ("Date",),
     "localeCompare": ("String",),
 }
-LOCALE_CASES = ("toLocaleLowerCase", "toLocaleUpperCase")  # where they are given one
+LOCALE_CASES = ("toLocaleLowerCase", "toLocaleUpperCase")  # with a locale as an argument
 
 _PRELUDE = """
 (() => {
@@ -93,12 +93,12 @@ _CALL = """
 
 
 class ScriptFailed(Exception):
-    """The text says why, as the program's author is to see it."""
+    """The message is for the program's author."""
 
 
 def run(code: str, inputs: Mapping[str, Any], memory: int) -> str:
-    """JSON of what the program's `main` returns, or its promise comes to. Memory in bytes. ScriptFailed."""
-    # the package around it starts a thread when imported, and a process with threads should not fork
+    """The result of the program's `main`, or of its promise, as JSON. Memory in bytes. ScriptFailed."""
+    # importing the package `quickjs` would start a thread, and a process with threads should not fork
     context = importlib.import_module("_quickjs").Context()
     context.set_memory_limit(memory)
     context.set_max_stack_size(1024 * 1024)
@@ -127,6 +127,6 @@ def _prelude() -> str:
 
 
 def _shown(text: str) -> str:
-    if text == "null":  # out of memory, and none left for an error object
+    if text == "null":  # out of memory even for an error object
         return "InternalError: out of memory"
     return text.replace("<input>", "main.js").strip()

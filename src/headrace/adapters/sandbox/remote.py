@@ -1,4 +1,4 @@
-"""A dify-sandbox service that somebody runs already: it takes programs over HTTP and answers with what they print."""
+"""A dify-sandbox service: it runs programs sent by HTTP, and returns their output."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import aiohttp
 
 DEFAULT_KEY = "dify-sandbox"
-_LONGEST = 64 * 1024 * 1024  # bytes of an answer
+_LONGEST = 64 * 1024 * 1024  # bytes of a response
 
-# What surrounds the author's program, which comes first so that its line numbers are true. It may use the names that
-# Dify's own lines import there.
+# Code after the author's program, which comes first to keep its line numbers. Programs may use the names that Dify's
+# own code imports.
 _PYTHON = """
 
 import base64 as _base64, json as _json
 import json
 from base64 import b64decode
-_given = _json.loads(_base64.b64decode('{inputs}').decode('utf-8'))
-print('{mark}' + _json.dumps(main(**_given)) + '{mark}')
+_inputs = _json.loads(_base64.b64decode('{inputs}').decode('utf-8'))
+print('{mark}' + _json.dumps(main(**_inputs)) + '{mark}')
 """
 _JAVASCRIPT = """
 
@@ -42,7 +42,7 @@ def main(template, inputs):
 
 
 class RemoteSandbox:
-    """`resources.Sandbox` by a dify-sandbox service at `url`. Connects when first needed."""
+    """Implements `ports.services.Sandbox` by a dify-sandbox service at `url`."""
 
     def __init__(self, url: str, key: str = DEFAULT_KEY) -> None:
         self._url = url.rstrip("/") + "/v1/sandbox/run"
@@ -52,21 +52,21 @@ class RemoteSandbox:
     async def run(
         self, language: str, code: str, inputs: Mapping[str, Value], seconds: float, app: str = ""
     ) -> Mapping[str, Any]:
-        """See `resources.Sandbox.run`."""
+        """See `Sandbox.run`."""
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         wrapper = _PYTHON if language == "python3" else _JAVASCRIPT
-        mark = f"<<{secrets.token_hex(16)}>>"  # nothing that a program prints by accident
+        mark = f"<<{secrets.token_hex(16)}>>"  # which no program prints by accident
         arguments = base64.b64encode(json.dumps(to_json(dict(inputs))).encode()).decode()
         program = code + wrapper.replace("{inputs}", arguments).replace("{mark}", mark)
-        printed = await self._ask("python3" if language == "python3" else "nodejs", program, seconds)
+        printed = await self._post("python3" if language == "python3" else "nodejs", program, seconds)
         parts = printed.split(mark)
         if len(parts) < 3:
             raise NodeError("The code ended without a result.", FAILED)
         return result_of(parts[-2])
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
-        """See `resources.Sandbox.render`."""
+        """See `Sandbox.render`."""
         arguments: dict[str, Any] = to_json(dict(inputs))
         if (text := await render_here(template, arguments)) is not None:
             return text
@@ -77,19 +77,19 @@ class RemoteSandbox:
         return text
 
     def missing(self, language: str, code: str) -> str | None:
-        """None: what the service has installed is its own affair."""
+        """None, because the packages of the service are unknown."""
         return None
 
     async def start(self) -> None:
-        """Nothing to be made ready."""
+        """There is nothing to start."""
 
     async def aclose(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    async def _ask(self, language: str, code: str, seconds: float) -> str:
-        """What the program prints. NodeError: the service cannot be reached, refuses, or tells of an error."""
+    async def _post(self, language: str, code: str, seconds: float) -> str:
+        """The program's output. NodeError if the service cannot be reached, refuses, or reports an error."""
         import aiohttp
 
         if self._session is None:
@@ -104,21 +104,21 @@ class RemoteSandbox:
                 raw = await _whole(response.content) if status == 200 else b""
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             why = str(error) or type(error).__name__
-            raise NodeError(f"The sandbox service at {self._url} did not answer: {why}", FAILED) from None
+            raise NodeError(f"The sandbox service at {self._url} did not respond: {why}", FAILED) from None
         if status == 401:
             raise NodeError("The sandbox service refused its API key; set HEADRACE_SANDBOX_API_KEY.", FAILED)
         if status != 200:
-            raise NodeError(f"The sandbox service answered with HTTP status {status}.", FAILED)
+            raise NodeError(f"The sandbox service responded with HTTP status {status}.", FAILED)
         return _printed(raw)
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """The answer, piece by piece as it comes. ValueError where it is too long."""
+    """The response's body. ValueError if it is too long."""
     body = bytearray()
     async for piece in content.iter_any():
         body += piece
         if len(body) > _LONGEST:
-            raise ValueError(f"an answer of more than {_LONGEST} bytes")
+            raise ValueError(f"a response of more than {_LONGEST} bytes")
     return bytes(body)
 
 
@@ -128,7 +128,7 @@ def _printed(raw: bytes) -> str:
         code, message, data = answer["code"], answer.get("message"), cast("dict[str, Any]", answer.get("data") or {})
         error, printed = data.get("error"), data.get("stdout")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise NodeError("The sandbox service did not answer in its own form.", FAILED) from None
+        raise NodeError("The response is not that of a sandbox service.", FAILED) from None
     if code != 0:
         raise NodeError(f"The sandbox service refused the code: {message}", FAILED)
     if error:

@@ -1,21 +1,21 @@
-"""Filters of system calls (seccomp): an allow-list, put together from rules, that the calling process puts on itself.
+"""Filters of system calls (seccomp): an allow-list of rules that the calling process puts on itself.
 
-A rule is one call's verdict, or a decision over its arguments that ends in verdicts:
+A rule is the verdict for a call, or a decision by its arguments that ends in verdicts:
 
     ALLOW     the call is made
-    REFUSE    it fails with EPERM; so does every call without a rule, unless the filter says otherwise
-    ASK       the call waits, and the supervisor that holds the filter's listener decides (`supervisor`)
+    REFUSE    it fails with EPERM, like every call without a rule, unless the filter says otherwise
+    ASK       the call waits, and the supervisor that has the filter's listener decides (`supervisor`)
 
     Filter({"read": ALLOW, "clone": if_any(0, CLONE_THREAD, ASK, REFUSE)})
 
-The kernel looks at numbers only, never at what an address points to: a rule can tell flags, descriptors and null
-pointers apart, not paths or network addresses. Of an argument the lower 32 bits are compared, which is what the kernel
-itself takes of flags and descriptors; `if_null` compares all 64.
+The kernel only checks numbers, never the memory that they point to: a rule can distinguish flags, descriptors and null
+pointers, but not paths or network addresses. The lower 32 bits of an argument are compared, which are all that the
+kernel uses of flags and descriptors; `if_null` compares all 64.
 
-`Filter.install` is for filters that do not ask. `Filter.install_asking(home)` puts one on and sends its listener
-through the socket `home`, which must be descriptor `HOME` (see `at_home`): by then `sendmsg` is under the filter, so
-that the filter has to allow it there: `"sendmsg": SEND_HOME`. Nothing in this process can answer for itself afterwards:
-it closes both. Where the supervisor dies, every call that asks fails with ENOSYS.
+`Filter.install` is for filters without ASK. `Filter.install_asking(home)` installs one and sends its listener through
+the socket `home`, which must be descriptor `HOME` (see `at_home`): the filter applies to that `sendmsg` already, so it
+must allow it by `"sendmsg": SEND_HOME`. Both are closed then, so that the process cannot answer its own calls. If the
+supervisor ends, every call with ASK fails with ENOSYS.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from headrace.adapters.sandbox.system_calls import ARCHITECTURES, number
 
 
 class Unconfined(RuntimeError):
-    """This system does not let a process be confined; the text says what lacks."""
+    """This system does not support the confinement; the message says why."""
 
 
 Rule = tuple[tuple[int, int, int, int], ...]  # instructions: code, jump if true, jump if false, operand
 
 CLONE_THREAD = 0x10000
-HOME = 199  # above every RLIMIT_NOFILE in use here, so that nothing can take this number once it is closed
+HOME = 199  # above every RLIMIT_NOFILE in use here, so that the number cannot be reused once it is closed
 
-NO_LISTENER = "the kernel refused a filter of system calls that asks"  # how that error begins
+NO_LISTENER = "the kernel refused a supervised filter of system calls"  # the beginning of that error
 _NO_FILTER = "the kernel refused a filter of system calls"
 _LD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _KILL, _USER_NOTIF, _ERRNO, _ALLOW = 0x80000000, 0x7FC00000, 0x00050000, 0x7FFF0000
 _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
-_X32 = 0x40000000  # from here on numbers are those of x86_64's third kind of program
+_X32 = 0x40000000  # numbers from here on are of the x32 ABI
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _LONGEST_JUMP = 255
 
@@ -71,7 +71,7 @@ def if_any(argument: int, bits: int, then: Rule, otherwise: Rule) -> Rule:
 
 
 def if_one_of(argument: int, values: Iterable[int], then: Rule, otherwise: Rule, mask: int = 0xFFFFFFFF) -> Rule:
-    """`then` if the argument, of which only `mask` counts, is one of the values."""
+    """`then` if the argument, masked by `mask`, is one of the values."""
     numbers = tuple(values)
     jumps = tuple((_JEQ, len(numbers) - 1 - at + len(otherwise), 0, value) for at, value in enumerate(numbers))
     return (_load(argument), (_AND, 0, 0, mask), *jumps, *otherwise, *then)
@@ -97,25 +97,25 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """A filter, made ready once; calls that this architecture has not are left out. Unconfined where none is known.
+    """A filter, assembled once, without calls that this architecture does not have. Unconfined if it is not supported.
 
-    `others` is the verdict on calls without a rule."""
+    `others` is the verdict for calls without a rule."""
 
     def __init__(self, rules: Mapping[str, Rule], others: Rule = REFUSE) -> None:
         machine = platform.machine()
         if sys.platform != "linux" or machine not in ARCHITECTURES:
-            raise Unconfined(f"no confinement is known for {sys.platform} on {machine}")
+            raise Unconfined(f"confinement is not supported for {sys.platform} on {machine}")
         text = _assembled(rules, machine, others)
         self._program = _Program(len(text) // 8, text)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._seccomp = ctypes.c_long(number("seccomp", machine) or 0)
 
     def install(self) -> None:
-        """On the calling thread and all it starts, for good; no_new_privs must be set. Unconfined if refused."""
+        """Installs it permanently on the calling thread and its children; no_new_privs must be set. Unconfined."""
         self._install(0)
 
     def install_asking(self, home: socket.socket) -> None:
-        """As `install`; sends the listener through `home` (`at_home`) and closes both in this process."""
+        """Like `install`; sends the listener through `home` (`at_home`) and closes both in this process."""
         if home.fileno() != HOME:
             raise ValueError(f"the socket home is descriptor {home.fileno()}, not {HOME}")
         listener = self._install(_NEW_LISTENER)
@@ -135,7 +135,7 @@ class Filter:
 
 
 def at_home(connection: socket.socket) -> socket.socket:
-    """The socket under the descriptor `HOME`, closed on exec; `connection` itself is closed. Before RLIMIT_NOFILE."""
+    """The socket as descriptor `HOME`, closed on exec; `connection` is closed. To be called before RLIMIT_NOFILE."""
     os.dup2(connection.fileno(), HOME, inheritable=False)
     connection.close()
     return socket.socket(fileno=HOME)

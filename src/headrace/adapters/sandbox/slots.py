@@ -1,9 +1,8 @@
-"""How many confined programs run at once, and whose: no app and no workspace can use all of it up.
+"""Limits how many confined programs run at once, fairly: no app and no workspace can use all slots.
 
-An app takes a slot only while it holds fewer than are free, so that one alone gets half of them, two a third each.
-Those that wait are served in turn: by workspace, then by app, then by age. Where many apps have taken every slot, an
-app that holds none still gets one, above the number (`most` in all), and a workspace may take of these no more than it
-leaves to others.
+An app gets a slot only if it has fewer than are free, so that one alone gets half of them, two a third each. Waiting
+programs are served in turn: by workspace, then by app, then by age. If all slots are taken, an app without a slot still
+gets an extra one (up to `most` in all), and a workspace may take at most as many extra slots as it leaves to others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 
 class Owner(NamedTuple):
-    """Whose program it is."""
+    """The owner of a program."""
 
     workspace: str = ""
     app: str = ""
@@ -26,23 +25,23 @@ _Waiting = OrderedDict[Owner, deque[asyncio.Future[None]]]
 
 
 class Slots:
-    """`count` slots, and up to `most` (four times as many) for apps that hold none."""
+    """`count` slots, and with extra ones up to `most` (by default four times as many) for apps without a slot."""
 
     def __init__(self, count: int, most: int | None = None) -> None:
         self._count = count
         self._most = most or 4 * count
-        self._held: Counter[Owner] = Counter()
-        self._extra: Counter[str] = Counter()  # by workspace: slots above the number
+        self._used: Counter[Owner] = Counter()
+        self._extra: Counter[str] = Counter()  # extra slots by workspace
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
 
     @property
-    def held(self) -> int:
+    def used(self) -> int:
         """How many programs run."""
-        return self._held.total()
+        return self._used.total()
 
     @asynccontextmanager
     async def slot(self, owner: Owner) -> AsyncGenerator[None]:
-        """Waits for a slot, and holds it."""
+        """Waits for a slot, and releases it in the end."""
         if not self._admit(owner):
             await self._turn(owner)
         try:
@@ -58,7 +57,7 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release(owner)  # it came in the same moment
+                self._release(owner)  # the slot was assigned at the same moment
             else:
                 self._forget(owner, turn)
             raise
@@ -73,17 +72,17 @@ class Slots:
 
     def _admit(self, owner: Owner) -> bool:
         if owner in self._waiting.get(owner.workspace, ()):
-            return False  # behind those of its own who came before
+            return False  # the owner's other programs wait already
         return self._take(owner)
 
     def _take(self, owner: Owner) -> bool:
-        free = self._count - (self.held - self._extra.total())
-        if self._held[owner] < free:
-            self._held[owner] += 1
+        free = self._count - (self.used - self._extra.total())
+        if self._used[owner] < free:
+            self._used[owner] += 1
             return True
         spare = self._most - self._count - self._extra.total()
-        if not self._held[owner] and self._extra[owner.workspace] < spare:
-            self._held[owner] += 1
+        if not self._used[owner] and self._extra[owner.workspace] < spare:
+            self._used[owner] += 1
             self._extra[owner.workspace] += 1
             return True
         return False
@@ -94,23 +93,23 @@ class Slots:
             pass
 
     def _give_back(self, owner: Owner) -> None:
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
-        # which of a workspace's slots is the one above the number does not matter: the first to come back
+        self._used[owner] -= 1
+        if not self._used[owner]:
+            del self._used[owner]
+        # any of a workspace's slots may count as the extra one: the first that is returned does
         if self._extra[owner.workspace]:
             self._extra[owner.workspace] -= 1
             if not self._extra[owner.workspace]:
                 del self._extra[owner.workspace]
 
     def _next(self) -> bool:
-        """Gives one of those who wait a slot. Whether there was one who may have it."""
+        """Gives a slot to the next waiting program that may have it. Returns whether there was one."""
         for workspace, apps in self._waiting.items():
             for owner, turns in apps.items():
                 if not self._take(owner):
                     continue
                 turn = next((turn for turn in turns if not turn.done()), None)
-                if turn is None:  # all of them were cancelled in this moment, and go by themselves
+                if turn is None:  # all of them were cancelled at this moment, and remove themselves
                     self._give_back(owner)
                     continue
                 turns.remove(turn)

@@ -1,24 +1,22 @@
-"""Answers for every confined process whose filter asks (`seccomp.ASK`), in one poll loop that never waits.
+"""Answers the system calls of confined processes whose filter asks (`seccomp.ASK`), in a poll loop without blocking.
 
     supervisor = Supervisor()
-    watch = supervisor.expect(home, Policy(threads=16))    # `home`: our end of the socket the listener comes through
+    watch = supervisor.expect(home, Policy(threads=16))    # `home`: our end of the socket for the listener
     while True:
         select.select([control, supervisor], [], [])       # it has a fileno()
         supervisor.attend()
 
-What it answers:
+The answers:
 
-    getpriority   The process says that it is ready (`READY`): whatever only its start needs is refused from now on. It
-                  gets 20 (nice 0), which shows it that it was heard.
-    clone         Continues while fewer than `Policy.threads` live in the process; else EAGAIN. A filter lets only
-                  threads ask.
-    connect       With `Policy.guard`: the process gets a socket that is connected to the guard in place of its own
-                  (SECCOMP_IOCTL_NOTIF_ADDFD), after the guard was sent its token. The address it asked for is not read,
-                  so that there is nothing to change between look and use. Without: EPERM.
-    all others    Continue until the process is ready, EPERM after. Nothing hostile may run before it is: letting a call
-                  continue is no check of what its pointers point to.
+    getpriority   The process reports that it is ready (`READY`): calls that only its start needs are refused from now
+    on. The result is 20 (nice 0), by which it recognizes the answer. clone         Continues if the process has fewer
+    than `Policy.threads` threads; else EAGAIN. Filters only ask for threads. connect       With `Policy.guard`: the
+    process's socket is replaced by one that is connected to the guard (SECCOMP_IOCTL_NOTIF_ADDFD), after the token was
+    sent. The requested address is not read, so it cannot be changed between check and use. Without: EPERM. others
+    Continue until the process is ready, then EPERM. No hostile code may run before, because continuing a call does not
+    check the memory that its pointers refer to.
 
-A call that cannot be answered (an error here, a dead supervisor) is not made. One supervisor serves one thread.
+A call that cannot be answered (an error here, or the supervisor has ended) is not made. A supervisor is for one thread.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _NICE_0 = 20  # as the bare call has it: 20 - nice
 
 @dataclass(frozen=True)
 class Guard:
-    """Where every connection of a confined process leads: a proxy on loopback that expects the token first."""
+    """The destination of all connections of a confined process: a proxy on loopback that expects the token first."""
 
     host: str
     port: int
@@ -56,7 +54,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Policy:
-    """`threads`: how many may live at once, the first included. `on_ready` hears once that the process is."""
+    """`threads`: the maximum at once, including the first. `on_ready` is called once, when the process is ready."""
 
     threads: int = 1
     guard: Guard | None = None
@@ -64,17 +62,17 @@ class Policy:
 
 
 class Watch:
-    """One process's listener, from when it is expected to the process's end."""
+    """A process's listener, from its announcement to the end of the process."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.listener = -1
         self.ready = False
-        self.started = 0  # threads that were let
+        self.started = 0  # threads that were allowed
 
 
 class _Dial:
-    """A connection to the guard on its way to a process."""
+    """A connection to the guard that is being established for a process."""
 
     def __init__(self, watch: Watch, request: int, thread: int, theirs: int) -> None:
         assert watch.policy.guard is not None
@@ -102,11 +100,11 @@ class Supervisor:
         self._names = {number(name, machine): name for name in names} if machine in ARCHITECTURES else {}
 
     def fileno(self) -> int:
-        """Readable while somebody waits for an answer."""
+        """Readable while a call waits for an answer."""
         return self._poll.fileno()
 
     def expect(self, home: socket.socket, policy: Policy) -> Watch:
-        """Takes the listener that will come through `home`, and answers for it from then on. Owns `home`."""
+        """Receives the listener through `home`, which it owns, and answers its calls from then on."""
         home.setblocking(False)
         watch = Watch(policy)
         self._expected[home.fileno()] = (home, watch)
@@ -114,7 +112,7 @@ class Supervisor:
         return watch
 
     def attend(self) -> None:
-        """Answers all who wait now."""
+        """Answers all waiting calls."""
         for descriptor, events in self._poll.poll(0):
             if descriptor in self._expected:
                 self._receive(descriptor)
@@ -126,7 +124,7 @@ class Supervisor:
                     self._drop(watch)
 
     def close(self) -> None:
-        """From now on every call that asks fails."""
+        """From now on all calls that ask fail."""
         for home, _ in self._expected.values():
             home.close()
         for watch in list(self._watches.values()):
@@ -143,7 +141,7 @@ class Supervisor:
                 _, descriptors, _, _ = socket.recv_fds(home, 1, 1, socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 return
-        if descriptors:  # else it died before it was confined
+        if descriptors:  # otherwise it ended before it was confined
             watch.listener = descriptors[0]
             self._watches[watch.listener] = watch
             self._poll.register(watch.listener, select.EPOLLIN)
@@ -159,12 +157,12 @@ class Supervisor:
         watch.listener = -1
 
     def _answer(self, watch: Watch) -> bool:
-        """One request. False: nothing more can come through this listener."""
+        """Answers one request. False if the listener is closed."""
         buffer = bytearray(_REQUEST.size)
         try:
             _ioctl(watch.listener, _RECEIVE, buffer)
         except OSError as error:
-            return error.errno == errno.ENOENT  # the thread that asked is gone
+            return error.errno == errno.ENOENT  # the calling thread has ended
         request, thread, _, call, _, _, *arguments = _REQUEST.unpack(buffer)
         value, code, flags = 0, -errno.EPERM, 0
         match self._names.get(call):
@@ -199,7 +197,7 @@ class Supervisor:
         try:
             _ioctl(watch.listener, _SEND, _RESPONSE.pack(request, value, code, flags))
         except OSError as error:
-            if error.errno != errno.ENOENT:  # ENOENT: the thread that asked is gone
+            if error.errno != errno.ENOENT:  # ENOENT: the calling thread has ended
                 self._drop(watch)
 
     # -------------------------------------------------------------------------------------------- the guard
@@ -210,7 +208,7 @@ class Supervisor:
         try:
             if not code:
                 if dial.connection.send(dial.guard.token) != len(dial.guard.token):
-                    raise ConnectionError(errno.ECONNABORTED, "the guard does not take the token")
+                    raise ConnectionError(errno.ECONNABORTED, "the guard does not accept the token")
                 dial.connection.setblocking(dial.blocking)
                 new = _NEW_DESCRIPTOR.pack(dial.request, _SET_THEIRS, descriptor, dial.theirs, os.O_CLOEXEC)
                 _ioctl(dial.watch.listener, _ADD_DESCRIPTOR, new)
@@ -220,13 +218,13 @@ class Supervisor:
         self._respond(dial.watch, dial.request, code=-code)
 
     def _hang_up(self, descriptor: int) -> None:
-        """Our own copy of the connection."""
+        """Closes our copy of the connection."""
         self._poll.unregister(descriptor)
         self._dials.pop(descriptor).connection.close()
 
 
 def _ioctl(listener: int, request: int, argument: bytes | bytearray) -> None:
-    """As `fcntl.ioctl`, begun again where a signal (a child's end) interrupts it."""
+    """Like `fcntl.ioctl`, repeated if a signal (a child's end) interrupts it."""
     while True:
         try:
             fcntl.ioctl(listener, request, argument)
@@ -236,7 +234,7 @@ def _ioctl(listener: int, request: int, argument: bytes | bytearray) -> None:
 
 
 def _threads(thread: int) -> int | None:
-    """How many threads live in a thread's process; None where /proc is hidden."""
+    """The number of threads of a thread's process; None if /proc is hidden."""
     try:
         with open(f"/proc/{thread}/status") as file:
             return next((int(line.split()[1]) for line in file if line.startswith("Threads:")), None)
@@ -245,8 +243,8 @@ def _threads(thread: int) -> int | None:
 
 
 def _blocks(thread: int, descriptor: int) -> bool:
-    """Whether the process's descriptor blocks: the one in its place has to. Where that may not be looked at (another
-    user's process), it is taken not to, as those of event loops and of Python's sockets with a time limit do not."""
+    """Whether the process's descriptor is blocking, as its replacement must be. If that cannot be read (another user's
+    process), it counts as non-blocking, like those of event loops and of Python's sockets with a time-out."""
     try:
         with open(f"/proc/{thread}/fdinfo/{descriptor}") as file:
             flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))

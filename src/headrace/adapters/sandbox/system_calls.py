@@ -163,5 +163,5 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 
 
 def number(name: str, machine: str) -> int | None:
-    """The number of a call on a machine of `ARCHITECTURES`; KeyError where either is unknown."""
+    """The number of a call on a machine of `ARCHITECTURES`; KeyError if either is unknown."""
     return NUMBERS[name][ARCHITECTURES[machine][1]]

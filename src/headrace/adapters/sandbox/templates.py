@@ -1,9 +1,8 @@
-"""Jinja2 templates: which of them may render in this process, and how.
+"""Jinja2 templates, some of which may be rendered in this process.
 
-`plan` reads a template's syntax tree. What it finds safe is compiled once and renders here, on copies of the inputs;
-everything else is for a confined process. Safe means that the work is bounded before it begins: no calls but of a few
-methods, no operators that multiply, one loop deep, and a deadline that is looked at on every turn of a loop and after
-every piece of output.
+`plan` checks a template's syntax tree. A safe one is compiled once and rendered here, with copies of the inputs; others
+are for a confined process. Safe means that the work is bounded in advance: only calls of a few methods, no operators
+that multiply, no nested loops, and a deadline that is checked in every iteration and after every piece of output.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
-LONGEST = 16_000  # characters of a template that renders here
+LONGEST = 16_000  # characters of a template that is rendered here
 MOST_WORK = 300_000  # the inputs' size times the cost of the template's operations
-SECONDS = 0.005  # after so long a render here is given up, and begun again in a confined process
+SECONDS = 0.005  # limit of a render here; then it is repeated in a confined process
 
 
 def _words(text: str) -> frozenset[str]:
@@ -38,7 +37,7 @@ _FILTERS = _words(
     "reject rejectattr reverse round safe select selectattr sort string sum title tojson trim truncate "
     "unique upper urlencode wordcount map"
 )
-# What multiplies its input by its arguments is told them in the template, and they are small.
+# Filters that multiply their input by their arguments, which must be small constants.
 _CONSTANT = _words("join tojson round truncate map default d sum select selectattr reject rejectattr")
 _MAPPED = _words("upper lower trim string int float length title capitalize")
 _TESTS = _words(
@@ -55,11 +54,11 @@ _SHORT = 100
 
 
 class Slow(Exception):
-    """A render took longer than it may here."""
+    """A render exceeded the time limit here."""
 
 
 _REMEMBERED = 512  # templates
-_slow: OrderedDict[str, int] = OrderedDict()  # source -> the smallest inputs that it was too slow with
+_slow: OrderedDict[str, int] = OrderedDict()  # source -> the smallest weight of inputs for which it was too slow
 
 
 def was_slow(source: str, weight: int) -> bool:
@@ -68,7 +67,7 @@ def was_slow(source: str, weight: int) -> bool:
 
 
 def remember_slow(source: str, weight: int) -> None:
-    """Has such inputs go to a confined process from the start."""
+    """Records it, so that such inputs are rendered in a confined process from the start."""
     _slow[source] = min(weight, _slow.get(source, weight))
     _slow.move_to_end(source)
     if len(_slow) > _REMEMBERED:
@@ -76,7 +75,7 @@ def remember_slow(source: str, weight: int) -> None:
 
 
 class TooLong(Exception):
-    """The text grew beyond what it may be."""
+    """The text exceeded its limit."""
 
 
 _deadline: ContextVar[float | None] = ContextVar("template_deadline", default=None)
@@ -92,7 +91,7 @@ def _paced(iterable: Iterable[Any]) -> Iterator[Any]:
 
 @lru_cache(1)
 def environment() -> SandboxedEnvironment:
-    """As Dify's: the defaults of Jinja2; sandboxed, also where the process is confined."""
+    """The defaults of Jinja2, as in Dify; sandboxed, even in a confined process."""
     from jinja2.sandbox import SandboxedEnvironment
 
     jinja = SandboxedEnvironment(autoescape=False, cache_size=0)
@@ -101,7 +100,7 @@ def environment() -> SandboxedEnvironment:
 
 
 def render(template: Template, inputs: Mapping[str, Any], most: int, seconds: float | None = None) -> str:
-    """The text. TooLong beyond `most` characters; Slow after `seconds`, where given; else what Jinja2 raises."""
+    """The text. TooLong beyond `most` characters; Slow after `seconds`, if given; and the errors of Jinja2."""
     deadline = None if seconds is None else time.monotonic() + seconds
     token = _deadline.set(deadline)
     try:
@@ -118,8 +117,8 @@ def render(template: Template, inputs: Mapping[str, Any], most: int, seconds: fl
         _deadline.reset(token)
 
 
-def told(error: BaseException) -> str:
-    """A template's error for its author: what, and in which line."""
+def describe(error: BaseException) -> str:
+    """A template's error for its author, with the line."""
     if isinstance(error, TooLong):
         return str(error)
     line = getattr(error, "lineno", None)
@@ -137,7 +136,7 @@ def told(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A template that may render in this process, and what its operations cost."""
+    """A template that may be rendered in this process, and the cost of its operations."""
 
     template: Template
     cost: int
@@ -145,7 +144,7 @@ class Here:
 
 @lru_cache(512)
 def plan(source: str) -> Here | None:
-    """The template made ready, if it may render here; None where it is for a confined process, or is malformed."""
+    """The compiled template, if it may be rendered here; None if it needs a confined process, or is malformed."""
     from jinja2 import TemplateSyntaxError, nodes
 
     if len(source) > LONGEST:
@@ -168,7 +167,7 @@ class _Gate:
         self._nodes = nodes
 
     def admit(self, tree: nodes.Template) -> int | None:
-        """What the template's operations cost, or None if it may not render here."""
+        """The cost of the template's operations; None if it may not be rendered here."""
         cost = 0
         waiting: list[tuple[Any, int]] = [(tree, 0)]
         while waiting:
@@ -207,7 +206,7 @@ class _Gate:
             case "map" if node.args:
                 return 1 if node.args[0].value in _MAPPED and not node.kwargs else None
             case "tojson" if any(inner.name == "tojson" for inner in node.find_all(self._nodes.Filter)):
-                return None  # quotes in quotes: each doubles the text
+                return None  # nested quoting doubles the text each time
             case "join":
                 return 1 + max((len(str(value.value)) for value in arguments), default=0)
             case name:
@@ -223,7 +222,7 @@ class _Gate:
 
 
 def weight(inputs: object, most: int) -> int:
-    """How large the inputs are, in characters and entries; counting ends a little above `most`."""
+    """The size of the inputs in characters and entries; counting stops a little above `most`."""
     total, waiting = 0, [inputs]
     while waiting and total <= most:
         value = waiting.pop()

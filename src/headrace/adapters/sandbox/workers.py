@@ -1,4 +1,5 @@
-"""Confined processes, one a job, forked ahead by a warm one (`zygote`) that is started when it is first needed."""
+"""Confined processes, one for each job, forked in advance by a warm process (`zygote`), which is started when
+needed."""
 
 from __future__ import annotations
 
@@ -21,29 +22,29 @@ logger = logging.getLogger(__name__)
 MEGABYTE = 1024 * 1024
 START_SECONDS = 60.0
 KEPT = 4  # processes that wait for a job
-_ATTEMPTS = 20  # at a job that nobody has begun
-# libraries that would start a thread for each processor, in a process that is forked from
+_ATTEMPTS = 20  # to start a job
+# libraries that would start threads in the zygote, which forks
 _ONE_THREAD: dict[str, str] = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class WorkerFailed(Exception):
-    """A job came to no result; the text says why, as the code's author is to see it."""
+    """A job failed; the message is for the code's author."""
 
 
 class TimedOut(WorkerFailed):
-    """A job took longer than it may."""
+    """A job exceeded its time limit."""
 
 
 class NoConfinement(WorkerFailed):
     """This system cannot confine a process."""
 
 
-class _NotBegun(Exception):
-    """The process was gone before it looked at the job."""
+class _NotStarted(Exception):
+    """The process ended before it read the job."""
 
 
 class _ZygoteDied(WorkerFailed):
-    """Not the code's fault: the process that jobs are forked from was killed."""
+    """The zygote was killed, which is not the code's fault."""
 
 
 _DIED = "The code ended without an answer: it used too much memory, crashed the interpreter, or ended it."
@@ -57,7 +58,7 @@ class _Child:
 
 @dataclass
 class _Zygote:
-    """The process, and the children of it that wait for a job. `ordered`: how many more it has been asked for."""
+    """The process, and its children that wait for a job. `ordered`: how many more were requested."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
@@ -67,15 +68,15 @@ class _Zygote:
     ordered: int = 0
 
     def order(self, kept: int) -> None:
-        """Asks for as many children as there are too few, for those who wait and for `kept` to be ready besides."""
+        """Requests enough children for the waiting jobs, and `kept` more that are ready."""
         for _ in range(len(self.takers) + kept - len(self.ready) - self.ordered):
             self.control.send(CHILD.pack(b"F", 0))
             self.ordered += 1
 
 
 class Workers:
-    """Runs jobs in confined processes. `plan` says what they can do, when the first is needed; `kept` is how many wait
-    for a job, `answer` the most bytes of a result."""
+    """Runs jobs in confined processes. `plan` returns their configuration, once it is needed; `kept` processes wait for
+    jobs; `answer` is the maximum size of a result in bytes."""
 
     def __init__(self, plan: Callable[[], Awaitable[Plan]], *, kept: int = KEPT, answer: int = 10 * MEGABYTE) -> None:
         self._make_plan = plan
@@ -88,26 +89,26 @@ class Workers:
 
     @property
     def reads(self) -> bool:
-        """Whether a confined process can import what is not loaded yet; true until it is known."""
+        """Whether a confined process can import modules that are not loaded yet; true if unknown."""
         return self._zygote is None or self._zygote.reads
 
     async def run(self, job: Mapping[str, Any], seconds: float) -> bytes:
-        """What the job answers, raw. The process is gone when this returns, however it returns."""
+        """The raw result. The process is killed when this returns or raises."""
         again = True
         for _ in range(_ATTEMPTS):
             try:
                 return await self._once(job, seconds)
-            except _NotBegun:
+            except _NotStarted:
                 continue
             except _ZygoteDied:
-                # a confined program leaves no trace, so it may as well run again; but for one that has the network
+                # without the network a confined program has no effects, so it can run again
                 if not again or self._network:
                     raise
                 again = False
-        raise WorkerFailed("The code was not begun: the processes that wait for it die.")
+        raise WorkerFailed("The code was not started, because the processes for it end.")
 
     async def start(self) -> None:
-        """Makes a process ready. NoConfinement where there can be none."""
+        """Starts a process in advance. NoConfinement if that is not possible."""
         zygote = await self._started()
         if not zygote.ready:
             zygote.ready.append(await self._take(zygote))
@@ -138,7 +139,7 @@ class Workers:
             zygote.order(0)
         except OSError:
             self._forget(zygote)
-            raise _NotBegun from None
+            raise _NotStarted from None
         try:
             return await turn
         except asyncio.CancelledError:
@@ -149,12 +150,12 @@ class Workers:
             raise
 
     def _end(self, zygote: _Zygote, child: _Child) -> None:
-        """Ends a child that has had its job, and has another made in its place."""
+        """Ends a child after its job, and requests a replacement."""
         try:
             zygote.control.send(CHILD.pack(b"K", child.number))
             zygote.order(self._kept)
         except OSError:
-            return  # the zygote is gone, and all its children with it
+            return  # the zygote has ended, and so have its children
 
     async def _converse(self, connection: socket.socket, job: Mapping[str, Any]) -> bytes:
         loop = asyncio.get_running_loop()
@@ -165,7 +166,7 @@ class Workers:
                 await loop.sock_sendall(connection, SIZE.pack(len(body)) + body)
                 sign = await self._exactly(connection, 1)
         except (EOFError, ConnectionError):
-            raise _NotBegun from None
+            raise _NotStarted from None
         try:
             if sign == BEGUN:
                 sign = await self._exactly(connection, 1)
@@ -206,7 +207,7 @@ class Workers:
 
     async def _start(self) -> _Zygote:
         if sys.platform != "linux":
-            raise NoConfinement(f"no confinement is known for {sys.platform}")
+            raise NoConfinement(f"confinement is not supported on {sys.platform}")
         plan = await self._make_plan()
         self._network = plan.guard is not None
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -227,7 +228,7 @@ class Workers:
                     answer = json.loads(raw)
                     verdict = str(answer["verdict"])
         except TimeoutError:
-            verdict = "the process that prepares it did not get ready"
+            verdict = "the process that prepares it did not become ready"
         except ConnectionError:
             pass
         finally:
@@ -241,16 +242,16 @@ class Workers:
 
     def _known(self, zygote: _Zygote, *, asks: bool) -> _Zygote:
         if not zygote.reads:
-            logger.warning("This kernel has no Landlock: code nodes have those modules only that are loaded ahead.")
+            logger.warning("This kernel has no Landlock: code nodes can only import preloaded modules.")
         if not asks:
-            lacking = ", and have no network" if self._network else ""
-            logger.warning("This kernel lets no filter ask: the threads of code nodes are not counted%s.", lacking)
+            also = ", and they have no network" if self._network else ""
+            logger.warning("This kernel has no supervised filters: threads of code nodes are not counted%s.", also)
         asyncio.get_running_loop().add_reader(zygote.control, self._receive, zygote)
         zygote.order(self._kept)
         return zygote
 
     def _receive(self, zygote: _Zygote) -> None:
-        """A child that the zygote has made, or the zygote's end."""
+        """Receives a child from the zygote, or notices its end."""
         try:
             message, descriptors, _, _ = socket.recv_fds(zygote.control, CHILD.size, 1)
         except BlockingIOError:
@@ -265,8 +266,8 @@ class Workers:
             zygote.takers.popleft()
         if not descriptors:
             if zygote.takers:
-                lacking = "No process can be started for the code: the system has no more of them, or of files."
-                zygote.takers.popleft().set_exception(WorkerFailed(lacking))
+                message = "No process can be started for the code: the system's limit of processes or files is reached."
+                zygote.takers.popleft().set_exception(WorkerFailed(message))
             return
         connection = socket.socket(fileno=descriptors[0])
         connection.setblocking(False)
@@ -277,14 +278,14 @@ class Workers:
             zygote.ready.append(child)
 
     def _forget(self, zygote: _Zygote) -> None:
-        """It is dead, or does not listen: the next job starts another."""
+        """It has ended or does not respond: the next job starts another."""
         if self._zygote is zygote:
             self._zygote = None
         if zygote.control.fileno() >= 0:
-            self._let_go(zygote)
+            self._kill(zygote)
             zygote.process.wait()
 
-    def _let_go(self, zygote: _Zygote) -> None:
+    def _kill(self, zygote: _Zygote) -> None:
         asyncio.get_running_loop().remove_reader(zygote.control)
         zygote.control.close()
         zygote.process.kill()
@@ -293,14 +294,14 @@ class Workers:
         zygote.ready.clear()
         for turn in zygote.takers:
             if not turn.done():
-                turn.set_exception(_NotBegun())
+                turn.set_exception(_NotStarted())
         zygote.takers.clear()
 
     async def aclose(self) -> None:
-        """Ends the zygote, and with it every process that still runs."""
+        """Ends the zygote and all its children."""
         async with self._starting:
             self._closed = True
             zygote, self._zygote = self._zygote, None
             if zygote is not None:
-                self._let_go(zygote)
+                self._kill(zygote)
                 await asyncio.to_thread(zygote.process.wait)

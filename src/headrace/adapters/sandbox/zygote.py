@@ -1,22 +1,22 @@
-"""The process that confined processes are forked from: it has imported what programs use, and runs none itself.
+"""The process from which confined processes are forked: it has imported common modules, and runs no programs itself.
 
-`python -I -c ... main(fd)`, with no environment. On the descriptor (a socket that keeps messages apart):
+`python -I -c ... main(fd)`, without an environment. Messages on the descriptor (a SEQPACKET socket):
 
-    to here     the `Plan` as JSON, first of all
-    to here     F + 0       forks a child; it is confined at once, and waits for its job
+    received    the `Plan` as JSON, the first message
+    received    F + 0       forks a child, which is confined at once, and waits for its job
                 K + number  kills that child
-    from here   `ok` and what children can do, or why there can be no confinement, once it is ready
-                C + number, with a socket: a child; E + 0: there can be no more
-    end of file             the parent is gone: so is everyone here
+    sent        `ok` and the abilities of children, or why they cannot be confined, once it is ready
+                C + number, with a socket: a child; E + 0: no more can be started
+    end of file             the parent has ended, so this process and its children end
 
-On a child's socket, sizes as four bytes:
+On a child's socket, with sizes of four bytes:
 
     from the child   +, once it is confined, or X, size, text: it could not be
     to the child     size, {"language", "code", "inputs", "most"}
-    from the child   B, when it has read its job and begins
+    from the child   B, when it has read its job and starts
     from the child   R or E, size, text (JSON of the result, rendered text, or an error)
 
-Nothing of a job is looked at before its process is confined. See `confine` for what that means.
+A job is not parsed before its process is confined (see `confine`).
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = connection.recv(min(size - len(data), 1 << 20))
         if not piece:
-            os._exit(0)  # nobody is there any more
+            os._exit(0)  # the service has closed the connection
         data += piece
     return bytes(data)
 
 
 def _address_space() -> int:
-    """Bytes that this process has reserved already: every child begins with as many."""
+    """The address space of this process in bytes, which every child starts with."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
 class Zygote:
-    """Forks children and answers what their filters ask."""
+    """Forks children and supervises them."""
 
     def __init__(self, control: socket.socket, plan: Plan, lock: Lock) -> None:
         self._control = control
@@ -157,7 +157,7 @@ class Zygote:
             except (Unconfined, OSError, ValueError) as error:
                 text = str(error).encode()
                 sign = UNCONFINED + SIZE.pack(len(text)) + text
-            if os.getppid() != parent:  # it died before its death could be this one's
+            if os.getppid() != parent:  # the parent ended before die_with_parent took effect
                 os._exit(0)
             connection.sendall(sign)
             if trial:
@@ -173,7 +173,7 @@ class Zygote:
             os._exit(0)
 
     def trial(self) -> str:
-        """`ok`, or why a process cannot be confined here: what it got through to, or what the kernel refused."""
+        """`ok`, or why a process cannot be confined here: which attack succeeded, or what the kernel refused."""
         _, connection = self.fork(trial=True)
         deadline = time.monotonic() + 15
         answer = b""
@@ -208,11 +208,11 @@ def _guard(plan: Plan) -> Guard | None:
 
 
 def _child_ended(_signal: int, _frame: object) -> None:
-    """The wake-up descriptor wakes the loop."""
+    """Does nothing; the wake-up descriptor wakes the loop."""
 
 
 def _alone(connection: socket.socket, away: socket.socket, ruleset: int) -> tuple[socket.socket, socket.socket]:
-    """The child's two sockets, on 3 and `HOME`; of what it inherited beside them it keeps the ruleset only, on 4."""
+    """The child's two sockets as descriptors 3 and `HOME`; the ruleset becomes 4, and all others are closed."""
     answers = _above(connection.detach())
     rules = _above(ruleset) if ruleset >= 0 else -1
     home = at_home(away)
@@ -227,7 +227,7 @@ def _alone(connection: socket.socket, away: socket.socket, ruleset: int) -> tupl
 
 
 def _above(descriptor: int) -> int:
-    """A copy whose number is none of those that are given away."""
+    """A copy with a number above those in use here."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HOME + 1)
 
 
@@ -237,9 +237,9 @@ def main(descriptor: int) -> None:
     plan = Plan(**json.loads(control.recv(1 << 16)))
     zygote = None
     try:
-        zygote = _prepared(control, plan)
+        zygote = _prepare(control, plan)
         verdict = zygote.trial()
-        if verdict.startswith(NO_LISTENER):  # an old kernel, or something above us has a listener already
+        if verdict.startswith(NO_LISTENER):  # an old kernel, or a listener of an outer filter
             zygote.lock = Lock(_library(plan).readable(), packages=plan.packages is not None, asks=False)
             verdict = zygote.trial()
     except (Unconfined, ImportError) as error:
@@ -254,8 +254,8 @@ def main(descriptor: int) -> None:
     zygote.serve()
 
 
-def _prepared(control: socket.socket, plan: Plan) -> Zygote:
-    """Everything that needs files and privileges, while there are any."""
+def _prepare(control: socket.socket, plan: Plan) -> Zygote:
+    """Does everything that needs files and privileges, before they are dropped."""
     library = _library(plan)
     lock = Lock(library.readable(), packages=plan.packages is not None, egress=plan.guard is not None)
     preloading.standard(everything=not lock.reads)

@@ -1,4 +1,4 @@
-"""What crosses between a service and the processes it confines; see `zygote`."""
+"""The protocol between the service and the zygote; see `zygote`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ READY, BEGUN, RESULT, ERROR, UNCONFINED = b"+", b"B", b"R", b"E", b"X"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a zygote is started with. Memory in bytes a child, `cpu_seconds` of all a child's threads together.
+    """The configuration of a zygote. `memory` of a child in bytes, `cpu_seconds` of all its threads.
 
     `packages` is a folder of packages that children may import, `preloaded` are modules of it that the zygote imports
-    for them. `guard` (host, port, token in hexadecimal) is where every connection of theirs leads: without, there are
-    none. `proxy` is the URL that they know it by, `certificates` the file of the authorities that they trust.
+    for them. Every connection of theirs leads to `guard` (host, port, token in hexadecimal); without it, there is no
+    network. `proxy` is its URL for them, `certificates` the file of trusted certificate authorities.
     """
 
     memory: int
