@@ -25,7 +25,7 @@ import { toFinishedEvent } from './workflow-requests.js';
 import { Runs } from './runs.js';
 import { EventStream } from './streams.js';
 import type { ResponseStream } from './http-request.js';
-import type { Call } from './transport.js';
+import type { Call } from './call.js';
 
 export interface CompletionRequest extends UserOptions {
   inputs?: Readonly<Record<string, unknown>> | undefined;

@@ -11,32 +11,16 @@ import {
   parseRetryAfter,
   formatSeconds,
 } from './errors.js';
+import { formatQuery, serialize } from './call.js';
 import { HttpRequest, failureKindOf, toStream } from './http-request.js';
 import type { HttpResponse, ResponseStream } from './http-request.js';
 import { environment } from './platform.js';
 import { attachResponse } from './responses.js';
 import { SharedTask } from './shared-task.js';
 import { DIFY_CLOUD, VERSION, mergeHeaders, checkNumber, resolveRoots, sleep } from './options.js';
-import type { Form } from './multipart.js';
-import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
-import type { CallOptions, ChangedOptions, ClientOptions, Logger } from './options.js';
-
-export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
-
-export interface Call extends CallOptions {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  /** The path after the server's root, such as `/v1/info`. */
-  readonly path: string;
-  readonly query?: Query;
-  /** Sent as JSON. */
-  readonly json?: unknown;
-  readonly form?: Form;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** `unsent`: retried only if it certainly did not reach the server, or was rate limited. */
-  readonly repeat: 'always' | 'unsent';
-  /** Whether an error status is not to be thrown as an error, but returned to the caller. */
-  readonly accept?: (status: number, headers: AnswerHeaders) => boolean;
-}
+import type { Call } from './call.js';
+import type { Fetch, FetchAnswer, FetchInit } from './fetch.js';
+import type { ChangedOptions, ClientOptions, Logger } from './options.js';
 
 /** The header of every response of Headrace's asynchronous API. */
 export const API_VERSION_HEADER = 'headrace-api-version';
@@ -288,16 +272,6 @@ function withoutUndefined(options: ChangedOptions): ChangedOptions {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
-/** A request's body. UsageError if it cannot be JSON: a cycle, a BigInt. */
-function serialize(json: unknown): string {
-  try {
-    return JSON.stringify(json);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`The request cannot be serialized as JSON: ${reason}`, { cause });
-  }
-}
-
 /** Whether a response is HTML or JSON, such as a proxy's login page: it is certainly not an event stream. */
 function isDocument({ headers }: FetchAnswer): boolean {
   return /html|json/i.test((headers.get('content-type') ?? '').split(';')[0] ?? '');
@@ -359,14 +333,4 @@ export function parseObject<T>(response: HttpResponse): T {
     requestId: getRequestId(response.headers),
     body: response.text,
   });
-}
-
-function formatQuery(query: Query | undefined): string {
-  const params = new URLSearchParams();
-  for (const [name, value] of Object.entries(query ?? {})) {
-    if (value === undefined || value === null) continue;
-    for (const item of Array.isArray(value) ? (value as readonly string[]) : [value]) params.append(name, String(item));
-  }
-  const text = params.toString();
-  return text ? `?${text}` : '';
 }

@@ -12,7 +12,7 @@ import type { RawEvent } from './event-reader.js';
 import type { CreateRunRequest, RunRequest, WaitOptions } from './requests.js';
 import { EventStream } from './streams.js';
 import { parseObject } from './transport.js';
-import type { Call } from './transport.js';
+import type { Call } from './call.js';
 
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
 const LONG_POLL = 20; // seconds for which Headrace may hold a request until the run ends
