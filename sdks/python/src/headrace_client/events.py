@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError as PydanticError
 
-from headrace_client.models import Id, ResponseModel
+from headrace_client.errors import HeadraceError, RunFailedError, ServerError
+from headrace_client.models import CreatedRun
+from headrace_client.response_model import Id, ResponseModel
+from headrace_client.wire import parse_model
 
 
 class _Event(ResponseModel):
@@ -283,3 +286,19 @@ def parse_event(payload: Mapping[str, Any]) -> Event:
         # the payload does not match the known schema: pass on all fields rather than none
         fields = {name: value for name, value in payload.items() if not name.startswith("_")}
         return UnknownEvent.model_construct(_fields_set=set(fields), **fields)
+
+
+def to_created_run(event: Event) -> CreatedRun:
+    """The run of a stream's first event."""
+    data: Any = event.get("data")
+    payload = {"workflow_run_id": event.workflow_run_id, "task_id": event.task_id, "status": "running"}
+    created_at = data.get("created_at") if isinstance(data, ResponseModel) else None
+    return parse_model(CreatedRun, payload if created_at is None else {**payload, "created_at": created_at})
+
+
+def to_error(event: Event) -> HeadraceError:
+    """The exception for an `error` event."""
+    status, code = event.get("status"), event.get("code")
+    kind = RunFailedError if event.workflow_run_id else ServerError
+    message = str(event.get("message") or "The run ended with an error.")
+    return kind(message, status=status, code=code, run_id=event.workflow_run_id, task_id=event.task_id)

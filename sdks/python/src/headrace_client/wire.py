@@ -30,7 +30,7 @@ from headrace_client.errors import (
     UsageError,
     ValidationError,
 )
-from headrace_client.models import Payload, ResponseModel, request_id
+from headrace_client.response_model import Payload, ResponseModel, request_id
 
 _M = TypeVar("_M", bound=ResponseModel)
 
@@ -262,3 +262,12 @@ def is_permanent(error: httpx.TransportError) -> bool:
 def format_seconds(number: float) -> str:
     """A duration for a message: `1 second`, `2.5 seconds`."""
     return f"{number:g} second{'' if number == 1 else 's'}"
+
+
+def normalize_run(payload: Mapping[str, Any]) -> Payload:
+    """A run of any server in one form: Dify's blocking response has its fields under `data`, where they also stay."""
+    data: Any = payload.get("data")
+    flat: dict[str, Any] = {**cast("dict[str, Any]", data), **payload} if isinstance(data, dict) else dict(payload)
+    run_id = flat.get("workflow_run_id") or flat.get("id")
+    response = payload.response if isinstance(payload, Payload) else None
+    return Payload({**flat, "id": run_id, "workflow_run_id": run_id}, response)

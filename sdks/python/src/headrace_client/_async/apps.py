@@ -14,11 +14,11 @@ from headrace_client.models import (
     AppSite,
     Health,
     HumanInputForm,
-    Payload,
     Result,
     Retrieved,
     UploadedFile,
 )
+from headrace_client.response_model import Payload
 from headrace_client.wire import is_json, parse_model, parse_object
 
 

@@ -24,9 +24,17 @@ from headrace_client.file_inputs import (
     parse_variables,
     to_file,
 )
-from headrace_client.models import AppParameters, UploadedFile, WorkflowRun, normalize_run
+from headrace_client.models import AppParameters, UploadedFile, WorkflowRun
 from headrace_client.options import PollingPlan
-from headrace_client.wire import API_VERSION_HEADER, is_inconclusive, is_json, is_stream, parse_model, parse_object
+from headrace_client.wire import (
+    API_VERSION_HEADER,
+    is_inconclusive,
+    is_json,
+    is_stream,
+    normalize_run,
+    parse_model,
+    parse_object,
+)
 
 _T = TypeVar("_T")
 

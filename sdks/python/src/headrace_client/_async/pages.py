@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from headrace_client.models import Page
+from headrace_client.response_model import Page
 
 _T = TypeVar("_T")
 

@@ -18,27 +18,15 @@ from headrace_client.errors import (
     APIConnectionError,
     APITimeoutError,
     HeadraceError,
-    RunFailedError,
-    ServerError,
     UsageError,
     WaitTimeoutError,
 )
 from headrace_client.event_reader import WORKFLOW_ENDS, EventReader
-from headrace_client.events import Event
-from headrace_client.models import (
-    CreatedRun,
-    NodeExecution,
-    Page,
-    Payload,
-    ResponseModel,
-    Result,
-    StoppedRun,
-    WorkflowLog,
-    WorkflowRun,
-    normalize_run,
-)
+from headrace_client.events import to_created_run, to_error
+from headrace_client.models import CreatedRun, NodeExecution, Result, StoppedRun, WorkflowLog, WorkflowRun
 from headrace_client.options import PollingPlan
-from headrace_client.wire import format_seconds, parse_model, parse_object
+from headrace_client.response_model import Page, Payload, ResponseModel
+from headrace_client.wire import format_seconds, normalize_run, parse_model, parse_object
 
 _BLOCKING_TIMEOUT = 300.0  # default seconds of a blocking call
 _LONG_POLL = 20.0  # seconds for which Headrace may hold a request until the run ends
@@ -99,9 +87,9 @@ class AsyncRuns(AsyncResource):
                 for event in reader.feed(chunk):
                     if event.workflow_run_id:
                         self._session.add_new_run(event.workflow_run_id)
-                        return _to_created_run(event)
+                        return to_created_run(event)
                     if event.event == "error":
-                        raise _to_error(event)
+                        raise to_error(event)
         except (httpx.RequestError, ValueError) as error:
             raise APIConnectionError(f"The stream broke before it named the run: {error}") from error
         finally:
@@ -164,7 +152,7 @@ class AsyncRuns(AsyncResource):
         async with self._stream(request, plan) as stream:
             async for event in stream:
                 if event.event == "error":
-                    raise _to_error(event)
+                    raise to_error(event)
                 if stream.run is None and self._transport.clock() >= deadline:
                     raise _wait_timeout(stream.run_id, "running", plan)
             run = stream.run
@@ -344,22 +332,6 @@ def _check_no_extra(extra: Mapping[str, str]) -> None:
     """UsageError if there is a field that this server does not support."""
     if extra:
         raise UsageError(f"{next(iter(extra))} needs Headrace's asynchronous API, and a workflow_id that exists there.")
-
-
-def _to_created_run(event: Event) -> CreatedRun:
-    """The run of a stream's first event."""
-    data: Any = event.get("data")
-    payload = {"workflow_run_id": event.workflow_run_id, "task_id": event.task_id, "status": "running"}
-    created_at = data.get("created_at") if isinstance(data, ResponseModel) else None
-    return parse_model(CreatedRun, payload if created_at is None else {**payload, "created_at": created_at})
-
-
-def _to_error(event: Event) -> HeadraceError:
-    """The exception for an `error` event."""
-    status, code = event.get("status"), event.get("code")
-    kind = RunFailedError if event.workflow_run_id else ServerError
-    message = str(event.get("message") or "The run ended with an error.")
-    return kind(message, status=status, code=code, run_id=event.workflow_run_id, task_id=event.task_id)
 
 
 def _wait_timeout(run_id: str | None, status: str | None, plan: PollingPlan) -> WaitTimeoutError:

@@ -11,8 +11,9 @@ import httpx
 from headrace_client.errors import APIConnectionError, HeadraceError, StreamInterruptedError
 from headrace_client.event_reader import EventReader
 from headrace_client.events import Event
-from headrace_client.models import WorkflowRun, normalize_run, request_id
-from headrace_client.wire import connection_error, parse_model
+from headrace_client.models import WorkflowRun
+from headrace_client.response_model import request_id
+from headrace_client.wire import connection_error, normalize_run, parse_model
 
 _RESUME_DELAY = 1.0  # seconds, doubled after each connection without an event
 _MAX_EMPTY_CONNECTIONS = 4  # in a row

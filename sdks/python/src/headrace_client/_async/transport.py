@@ -14,8 +14,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from headrace_client._async import compat
 from headrace_client.errors import APITimeoutError, HeadraceError, UsageError
-from headrace_client.models import Payload, request_id
 from headrace_client.options import RetryPolicy, merge_headers
+from headrace_client.response_model import Payload, request_id
 from headrace_client.wire import (
     API_VERSION_HEADER,
     VERSION,

@@ -20,13 +20,12 @@ from headrace_client.models import (
     ConversationVariable,
     Feedback,
     Message,
-    Page,
     PastMessage,
-    Payload,
     Result,
     SuggestedQuestions,
     Transcript,
 )
+from headrace_client.response_model import Page, Payload
 from headrace_client.wire import parse_model, parse_object
 
 _BLOCKING_TIMEOUT = 300.0
