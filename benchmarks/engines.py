@@ -1,4 +1,4 @@
-"""The engine alone: what a trivial node costs, beside LangGraph, Burr and graphon."""
+"""The engine alone: the cost of a trivial node, compared with LangGraph, Burr and graphon."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarks.table import Row, Target
 CONTESTANTS = HERE / "contestants"
 MEMORY, SQLITE, FULL_SYNC = "Headrace", "Headrace, SQLite", "Headrace, full sync"
 PEERS = ("graphon", "LangGraph", "Burr")
-SAVING_PEERS = ("LangGraph", "Burr")  # graphon leaves keeping its state to whoever embeds it
+SAVING_PEERS = ("LangGraph", "Burr")  # graphon leaves its state to the application that embeds it
 GROUP = "Engine: trivial nodes, ms a node"
 
 
 class Contestant:
-    """A process that runs graphs when asked (see contestants/contest.py)."""
+    """A process that runs graphs on request (see contestants/contest.py)."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -36,7 +36,7 @@ class Contestant:
         return machine.resident_mb(self._process.pid)
 
     def ask(self, shape: str, nodes: int, times: int) -> list[float]:
-        """Milliseconds a node of each run. Missing where it has no such shape."""
+        """Milliseconds a node of each run. Raises Missing if it does not support the shape."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"shape": shape, "nodes": nodes, "times": times}) + "\n")
         self._process.stdin.flush()
@@ -94,17 +94,17 @@ def measure(quick: bool) -> list[Row]:
         inside = {shape: _rounds(ours, shape, 2000, 2, 5) for shape in ("rounds", "waiting_rounds")}
         kept = _left_behind(here[SQLITE])
         long = {name: statistics.median(_alternating(here[name], 3 if quick else 7)) for name in (MEMORY, SQLITE)}
-        versions = {name: f"{name} {each.version}" for name, each in here.items() if name in PEERS}
+        versions = {name: f"{name} {peer.version}" for name, peer in here.items() if name in PEERS}
 
     rows: list[Row] = []
     for shape, what in (("chain", "chain of 100"), ("fan_out", "fan-out of 100")):
-        found = figures[shape]
-        beside = {versions.get(name, name): found.get(name) or gone.get(name, "-") for name in PEERS}
-        rows.append(Row(GROUP, f"{what}, in memory", found[MEMORY], "ms", Target(0.05), beside))
+        medians = figures[shape]
+        beside = {versions.get(name, name): medians.get(name) or gone.get(name, "-") for name in PEERS}
+        rows.append(Row(GROUP, f"{what}, in memory", medians[MEMORY], "ms", Target(0.05), beside))
         saving = {name: f"{name}, SQLite" for name in SAVING_PEERS}
-        beside = {name: found.get(each) or gone.get(each, "-") for name, each in saving.items()}
-        beside["Headrace with full sync"] = found[FULL_SYNC]
-        rows.append(Row(GROUP, f"{what}, SQLite", found[SQLITE], "ms", Target(0.10), beside))
+        beside = {name: medians.get(stored) or gone.get(stored, "-") for name, stored in saving.items()}
+        beside["Headrace with full sync"] = medians[FULL_SYNC]
+        rows.append(Row(GROUP, f"{what}, SQLite", medians[SQLITE], "ms", Target(0.10), beside))
     rows.append(
         Row(
             GROUP,
@@ -117,11 +117,11 @@ def measure(quick: bool) -> list[Row]:
         )
     )
     for shape, what in (("rounds", ""), ("waiting_rounds", " that wait a turn")):
-        found = inside[shape]
-        told = f"parallel iteration over 1,000 items, a node of the 2 inside{what}"
-        rows.append(Row(GROUP, f"{told}, in memory", found[MEMORY], "ms", Target(0.15)))
-        beside = {"Headrace with full sync": found[FULL_SYNC]}
-        rows.append(Row(GROUP, f"{told}, SQLite", found[SQLITE], "ms", Target(0.15), beside))
+        medians = inside[shape]
+        what_runs = f"parallel iteration over 1,000 items, a node of the 2 inside{what}"
+        rows.append(Row(GROUP, f"{what_runs}, in memory", medians[MEMORY], "ms", Target(0.15)))
+        beside = {"Headrace with full sync": medians[FULL_SYNC]}
+        rows.append(Row(GROUP, f"{what_runs}, SQLite", medians[SQLITE], "ms", Target(0.15), beside))
     what = "memory (RSS) that an iteration over 50,000 items takes beyond one over 1,000, SQLite"
     rows.append(Row(GROUP, what, kept, "MB", Target(50), note="includes its items and results"))
     what = "a node of a 10,000-node chain, relative to one of a 100-node chain"
@@ -137,35 +137,35 @@ def _peer(which: str, folder: str) -> Iterator[Contestant]:
         python = environment(".venv-peers-graphon", "peers-graphon-requirements.txt", python_for_graphon())
     else:
         python = environment(".venv-peers", "peers-requirements.txt", sys.executable)
-    with contestant(python, f"with_{name.lower()}.py", *(("sqlite", folder) if saving else ())) as each:
-        yield each
+    with contestant(python, f"with_{name.lower()}.py", *(("sqlite", folder) if saving else ())) as peer:
+        yield peer
 
 
 def _rounds(contestants: dict[str, Contestant], shape: str, nodes: int, rounds: int, times: int) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
     able: dict[str, Contestant] = {}
-    for name, each in contestants.items():
+    for name, peer in contestants.items():
         with suppress(Missing):
-            each.ask(shape, nodes, 2)  # warm
-            able[name] = each
+            peer.ask(shape, nodes, 2)  # warm
+            able[name] = peer
     for _ in range(rounds):
-        for name, each in able.items():
-            found[name] += each.ask(shape, nodes, times)
-    return {name: statistics.median(found[name]) for name in able}
+        for name, peer in able.items():
+            figures[name] += peer.ask(shape, nodes, times)
+    return {name: statistics.median(figures[name]) for name in able}
 
 
-def _left_behind(each: Contestant) -> float:
-    """Megabytes by which the process is larger after many rounds than after few."""
-    each.ask("rounds", 2000, 3)
-    before = each.memory
-    each.ask("rounds", 100_000, 1)
-    return each.memory - before
+def _left_behind(engine: Contestant) -> float:
+    """The growth of the process in MB from an iteration of few rounds to one of many."""
+    engine.ask("rounds", 2000, 3)
+    before = engine.memory
+    engine.ask("rounds", 100_000, 1)
+    return engine.memory - before
 
 
-def _alternating(each: Contestant, rounds: int) -> Iterator[float]:
+def _alternating(engine: Contestant, rounds: int) -> Iterator[float]:
     """How many times a node of the long chain costs that of a short one, measured right before and after."""
-    each.ask("chain", 10_000, 1)
+    engine.ask("chain", 10_000, 1)
     for _ in range(rounds):
-        before = each.ask("chain", 100, 20)
-        (long,) = each.ask("chain", 10_000, 1)
-        yield long / statistics.median(before + each.ask("chain", 100, 20))
+        before = engine.ask("chain", 100, 20)
+        (long,) = engine.ask("chain", 10_000, 1)
+        yield long / statistics.median(before + engine.ask("chain", 100, 20))

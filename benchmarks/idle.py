@@ -1,7 +1,7 @@
-"""What it takes to be there: time until ready, memory while nothing happens, time to import.
+"""The idle service: time until ready, memory, time to import.
 
-Python's bytecode is kept in a folder of the benchmark's own: the first start, which compiles, is told apart from those
-that follow, wherever the packages were installed and whatever Python is told about bytecode.
+The benchmark has a bytecode cache of its own, so that only the first start compiles, wherever the packages are
+installed and however Python is configured.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _measure(rounds: int, environ: dict[str, str]) -> list[Row]:
     for _ in range(rounds):
         with serving("start_end.yml", environ) as served:
             ready.append(served.ready)
-            time.sleep(0.5)  # what it does right after it is ready counts too
+            time.sleep(0.5)  # includes what it does right after it is ready
             memory.append(resident_mb(served.pid))
         nothing.append(_seconds(environ, "-c", "pass"))
         imported.append(_seconds(environ, "-c", "import headrace"))

@@ -40,17 +40,17 @@ def _processor() -> str:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that came from it."""
+    """A process and its descendants."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found
+    members = [pid]
+    for member in members:
+        members += [child for child, parent in parents.items() if parent == member]
+    return members
 
 
 def resident_mb(pid: int) -> float:
-    """What a process and its children hold in memory, in MB (10^6 bytes); pages that they share count in each."""
+    """The resident memory of a process and its children, in MB (10^6 bytes); shared pages count in each of them."""
     pids = ",".join(map(str, family(pid)))
     listed = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False).stdout
     return sum(int(line) for line in listed.split()) * 1024 / 1e6

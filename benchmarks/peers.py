@@ -1,4 +1,4 @@
-"""The peers' environments: made by uv on the first run, under benchmarks/ (git ignores them)."""
+"""The virtual environments of the peers, created by uv under benchmarks/ on the first run (git ignores them)."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SECONDS = 900.0  # for an environment to be made
-UV = os.environ.get("UV", "uv")  # where `uv run` was called by its path, it says so
+SECONDS = 900.0  # to create an environment
+UV = os.environ.get("UV", "uv")  # `uv run` sets it to its own path
 
 
 class Missing(Exception):
-    """A peer cannot be had here; says why, in a few words."""
+    """A peer is not available here; the message says why, in a few words."""
 
 
 def environment(name: str, requirements: str, python: str) -> Path:
-    """The Python of an environment with these requirements, made where it lacks. `python` as uv takes it."""
+    """The interpreter of an environment with these requirements, created if needed. `python` is in uv's syntax."""
     folder = HERE / name
     wanted = (HERE / requirements).read_text()
-    stamp = folder / "requirements.made"
-    made = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if made.exists() and stamp.exists() and stamp.read_text() == wanted:
-        return made
+    stamp = folder / "requirements.installed"
+    interpreter = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if interpreter.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return interpreter
     print(f"Making {folder.name} ...", file=sys.stderr)
     _uv("venv", "--quiet", "--clear", "--no-project", "--python", python, str(folder))
     _uv("pip", "install", "--quiet", "--python", str(folder), "-r", str(HERE / requirements))
     stamp.write_text(wanted)
-    return made
+    return interpreter
 
 
 def python_for_graphon() -> str:
-    """A Python that graphon runs on: one that uv finds or may fetch, or one that pyenv has. Missing otherwise."""
+    """A Python that graphon runs on: uv's (downloaded if necessary) or pyenv's. Raises Missing if there is none."""
     for version in ("3.12", "3.13"):
-        found = _said(UV, "python", "find", "--no-project", "--no-python-downloads", version)
+        found = _output_of(UV, "python", "find", "--no-project", "--no-python-downloads", version)
         if found:
             return found
-    for version in _said("pyenv", "versions", "--bare").split():
-        prefix = _said("pyenv", "prefix", version) if version.startswith(("3.12.", "3.13.")) else ""
+    for version in _output_of("pyenv", "versions", "--bare").split():
+        prefix = _output_of("pyenv", "prefix", version) if version.startswith(("3.12.", "3.13.")) else ""
         if prefix:
             return str(Path(prefix) / "bin" / "python")
     try:
@@ -49,7 +49,7 @@ def python_for_graphon() -> str:
 
 
 def _uv(*arguments: str) -> None:
-    # the environments are the benchmark's own, whatever environment this runs in
+    # independent of the environment that this runs in
     environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
         done = subprocess.run([UV, *arguments], env=environ, capture_output=True, text=True, timeout=SECONDS)
@@ -62,7 +62,7 @@ def _uv(*arguments: str) -> None:
         raise Missing("could not be installed")
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (FileNotFoundError, subprocess.TimeoutExpired):

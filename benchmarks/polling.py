@@ -1,4 +1,4 @@
-"""The asynchronous API: what a thousand pollers cost, and how soon whoever waits hears of a run's end."""
+"""The asynchronous API: the cost of a thousand pollers, and how soon a waiting client learns that a run has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS, CONNECTIONS, WAITING = 1_000, 100, 50
 
 
 def measure(quick: bool) -> list[Row]:
-    """Polls queued runs (all but one of a service that does one at a time); the wait is timed on running ones."""
+    """Polls queued runs (the service executes one at a time); waits are timed on running ones."""
     seconds = 4 if quick else 10
     with helper_process("others.py") as (port, _):
         where = f"http://127.0.0.1:{port}/slow/120"
@@ -50,10 +50,10 @@ def _session(port: int, headers: dict[str, str]) -> aiohttp.ClientSession:
 
 async def _submit(session: aiohttp.ClientSession, served: Served, many: int) -> list[str]:
     async def one() -> str:
-        asked = {"inputs": {"query": "hello"}, "user": "benchmark"}
-        async with session.post(f"/api/v1/workflows/{served.app}/run", json=asked) as answer:
-            told: dict[str, Any] = await answer.json()
-            return told["workflow_run_id"]
+        body = {"inputs": {"query": "hello"}, "user": "benchmark"}
+        async with session.post(f"/api/v1/workflows/{served.app}/run", json=body) as reply:
+            response: dict[str, Any] = await reply.json()
+            return response["workflow_run_id"]
 
     return await asyncio.gather(*(one() for _ in range(many)))
 
@@ -66,9 +66,9 @@ async def _polled(served: Served, seconds: int) -> float:
             async with session.get(f"/api/v1/workflow-runs/{runs[number]}") as answer:
                 status = (await answer.json())["status"]
             if status not in ("queued", "running"):
-                raise RuntimeError(f"a run that waits is told to be {status}")
+                raise RuntimeError(f"a queued run has the status {status}")
 
-        await asyncio.gather(*(poll(number) for number in range(RUNS)))  # the first look at each is not counted
+        await asyncio.gather(*(poll(number) for number in range(RUNS)))  # the first poll of each run is not counted
         return await _cost(served.pid, poll, seconds)
 
 
@@ -83,16 +83,16 @@ async def _bare(port: int, pid: int, seconds: int) -> float:
 
 
 async def _cost(pid: int, ask: Any, seconds: int) -> float:
-    """How much of a core a process takes while each of the thousand is asked for once a second, in percent."""
+    """The share of a core, in percent, that a process uses while each of the thousand runs is polled once a second."""
 
-    async def each(number: int, begin: float) -> None:
+    async def poll_one(number: int, begin: float) -> None:
         for second in range(seconds):
             due = begin + second + number / RUNS
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await ask(number)
 
     before, begin = _processor_seconds(pid), time.monotonic()
-    await asyncio.gather(*(each(number, begin) for number in range(RUNS)))
+    await asyncio.gather(*(poll_one(number, begin) for number in range(RUNS)))
     return 100 * (_processor_seconds(pid) - before) / (time.monotonic() - begin)
 
 
@@ -102,11 +102,11 @@ async def _waited(served: Served) -> list[float]:
 
         async def wait(run: str) -> float:
             async with session.get(f"/api/v1/workflow-runs/{run}?wait=30") as answer:
-                told = await answer.json()
-            return time.time() - told["finished_at"]
+                run_response = await answer.json()
+            return time.time() - run_response["finished_at"]
 
         waiting = [asyncio.create_task(wait(run)) for run in runs]
-        await asyncio.sleep(0.5)  # all of them hang before the first run ends
+        await asyncio.sleep(0.5)  # all of them wait before the first run ends
         for run in runs:
             async with session.post(f"/api/v1/workflow-runs/{run}/stop") as answer:
                 await answer.read()

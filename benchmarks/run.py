@@ -1,6 +1,6 @@
 """Measures Headrace beside its peers: `uv run python benchmarks/run.py [NAME...] [--quick] [--write]`.
 
-Prints a table: each figure beside its target and beside what its peers took in the same run. A target that is missed
+Prints a table: each figure with its target and the figures of its peers from the same run. A target that is missed
 is named MISSED and ends nothing; only a benchmark that does not work makes this exit 1.
 """
 

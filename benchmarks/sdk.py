@@ -24,7 +24,7 @@ GROUP = "Python SDK: one process, compared with bare httpx on the same server"
 CALLS, ROUNDS = 200, 7
 STREAMS, TOKENS, STREAM_ROUNDS = 100, 200, 6
 MOST = Target(1.3)
-ENOUGH = Target(15_000, more=True)  # what a stream of the server is to reach; the SDK must not be what holds it up
+ENOUGH = Target(15_000, more=True)  # the target of the server; the SDK must not be slower
 _TOKEN = " token"
 
 
@@ -92,7 +92,7 @@ async def _streamed(served: Served, rounds: int) -> tuple[float, float, float]:
         began = time.perf_counter()
         counts = await asyncio.gather(*(work() for _ in range(STREAMS)))
         if set(counts) != {TOKENS}:
-            raise RuntimeError(f"a stream told {min(counts)} of {TOKENS} tokens")
+            raise RuntimeError(f"a stream had {min(counts)} of {TOKENS} tokens")
         return sum(counts) / (time.perf_counter() - began)
 
     limits = httpx.Limits(max_connections=None)

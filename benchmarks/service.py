@@ -1,4 +1,4 @@
-"""Headrace as users run it, and the processes around it: started, asked, ended."""
+"""Starts and stops Headrace, as users run it, and the processes around it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Served:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
-    def runs_told(self) -> int:
+    def logged_runs(self) -> int:
         """How many runs the app's log has."""
         url = f"http://127.0.0.1:{self.port}/v1/workflows/logs?limit=1"
         with urllib.request.urlopen(urllib.request.Request(url, headers=self.headers), timeout=30) as answer:
@@ -46,7 +46,7 @@ class Served:
 
 @contextmanager
 def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str) -> Iterator[Served]:
-    """Serves flows/`flow` from a new data folder, with SQLite as it comes. `replaced`: NAME in the file -> text."""
+    """Serves flows/`flow` from a new data folder with SQLite. `replaced`: NAME -> text in the file."""
     with tempfile.TemporaryDirectory() as folder:
         text = (FLOWS / flow).read_text()
         for name, value in replaced.items():
@@ -67,9 +67,9 @@ def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str
                         raise RuntimeError(f"Headrace did not start:\n{log.read()[-3000:]}")
                     time.sleep(0.001)
                 elapsed = time.perf_counter() - began
-                told = json.loads(ready.read_text())
-                port = int(told["url"].rsplit(":", 1)[1])
-                app = told["apps"][0]
+                announced = json.loads(ready.read_text())
+                port = int(announced["url"].rsplit(":", 1)[1])
+                app = announced["apps"][0]
                 yield Served(port, app["app_id"], app["key"], process.pid, elapsed)
             finally:
                 end(process)
@@ -117,7 +117,7 @@ class Load:
         self._process.stdin.flush()
 
     def finish(self) -> dict[str, Any]:
-        """What came of the job. RuntimeError unless every answer was right."""
+        """The result of the job. RuntimeError unless every response was as expected."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -125,7 +125,7 @@ class Load:
         result = json.loads(line)
         if result["wrong"] or result["unanswered"]:
             raise RuntimeError(
-                f"{result['wrong']} answers were wrong and {result['unanswered']} never came: {result['example']}"
+                f"{result['wrong']} responses were wrong and {result['unanswered']} never came: {result['example']}"
             )
         return result
 
@@ -149,6 +149,6 @@ def load() -> Iterator[Load]:
 
 
 def call(served: Served, inputs: Mapping[str, Any], mode: str = "blocking") -> dict[str, Any]:
-    """The part of a job that says whom to ask for what."""
+    """The address and the request of a job."""
     body = json.dumps({"inputs": inputs, "response_mode": mode, "user": "benchmark"})
     return {"port": served.port, "path": "/v1/workflows/run", "headers": served.headers, "body": body}

@@ -1,4 +1,4 @@
-"""The whole service: start -> end over HTTP, blocking, with SQLite, beside a bare FastAPI answer of the same size."""
+"""The whole service: start -> end over HTTP, blocking, with SQLite, compared with FastAPI sending as many bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def measure(quick: bool) -> list[Row]:
     with load() as ask, serving("start_end.yml") as served:
         job = {**call(served, {"query": "hello"}), "expect": '"status":"succeeded"', "seconds": SECONDS}
         warm = ask(**job, connections=64, requests=2_000)
-        asked = 2_000
+        requested = 2_000
         with helper("bare_fastapi.py", str(warm["body"])) as port:
             peer = {**job, "port": port, "path": "/run", "headers": {"Content-Type": "application/json"}}
             ask(**peer, connections=64, requests=len(warm["latencies"]))
@@ -28,11 +28,11 @@ def measure(quick: bool) -> list[Row]:
                 for connections, requests in ((64, many), (1, few)):
                     ours[connections].append(ask(**job, connections=connections, requests=requests))
                     bare[connections].append(ask(**peer, connections=connections, requests=requests))
-                    asked += requests
-        if (told := served.runs_told()) != asked:
-            raise RuntimeError(f"{asked} runs were answered, and {told} are in the log")
-    p99 = 1000 * statistics.median(_quantile(each["latencies"], 0.99) for each in ours[64])
-    p99_one = 1000 * statistics.median(_quantile(each["latencies"], 0.99) for each in ours[1])
+                    requested += requests
+        if (logged := served.logged_runs()) != requested:
+            raise RuntimeError(f"{requested} runs were answered, and {logged} are in the log")
+    p99 = 1000 * statistics.median(_quantile(result["latencies"], 0.99) for result in ours[64])
+    p99_one = 1000 * statistics.median(_quantile(result["latencies"], 0.99) for result in ours[1])
     return [
         Row(
             GROUP,
@@ -56,11 +56,11 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _throughput(results: Sequence[dict[str, Any]]) -> float:
-    return statistics.median(len(each["latencies"]) / each["elapsed"] for each in results)
+    return statistics.median(len(result["latencies"]) / result["elapsed"] for result in results)
 
 
 def _p50(results: Sequence[dict[str, Any]]) -> float:
-    return 1000 * statistics.median(statistics.median(each["latencies"]) for each in results)
+    return 1000 * statistics.median(statistics.median(result["latencies"]) for result in results)
 
 
 def _quantile(values: Sequence[float], at: float) -> float:

@@ -1,4 +1,4 @@
-"""A hundred models streaming through one process, and how much later than the model the first token is told."""
+"""A hundred models streaming through one process, and the delay of the first token compared with the model's own."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def measure(quick: bool) -> list[Row]:
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         direct_rate, rate = [], []
         with serving("model.yml", environ, MODEL_NAME=f"{tokens}-0") as served:
-            told = _told(call(served, {"query": "hello"}, "streaming"))
+            ours = _through_headrace(call(served, {"query": "hello"}, "streaming"))
             direct = _direct(port, f"{tokens}-0")
-            ask(**told, connections=20, requests=40)
+            ask(**ours, connections=20, requests=40)
             for _ in range(rounds):
                 direct_rate.append(_rate(ask(**direct, connections=STREAMS, requests=STREAMS), tokens))
-                rate.append(_rate(ask(**told, connections=STREAMS, requests=STREAMS), tokens))
+                rate.append(_rate(ask(**ours, connections=STREAMS, requests=STREAMS), tokens))
         first_direct, first = [], []
         with serving("model.yml", environ, MODEL_NAME="5-2") as served:
-            told = _told(call(served, {"query": "hello"}, "streaming"))
+            ours = _through_headrace(call(served, {"query": "hello"}, "streaming"))
             direct = _direct(port, "5-2")
-            ask(**told, connections=1, requests=50)
+            ask(**ours, connections=1, requests=50)
             for _ in range(rounds):
                 first_direct += ask(**direct, connections=1, requests=firsts)["firsts"]
-                first += ask(**told, connections=1, requests=firsts)["firsts"]
+                first += ask(**ours, connections=1, requests=firsts)["firsts"]
     first_ms, direct_ms = 1000 * statistics.median(first), 1000 * statistics.median(first_direct)
     return [
         Row(
@@ -56,8 +56,8 @@ def measure(quick: bool) -> list[Row]:
     ]
 
 
-def _told(job: dict[str, Any]) -> dict[str, Any]:
-    """Asks Headrace: every run must succeed, and tokens count only where they are told as they come."""
+def _through_headrace(job: dict[str, Any]) -> dict[str, Any]:
+    """A job for Headrace: every run must succeed, and only tokens that are streamed count."""
     return {
         **job,
         "seconds": SECONDS,

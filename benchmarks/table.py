@@ -1,4 +1,4 @@
-"""What is measured, as rows of a table: each figure beside its target and beside its peers of the same run."""
+"""The rows of the result table: each figure with its target and the figures of its peers from the same run."""
 
 from __future__ import annotations
 

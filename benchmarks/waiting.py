@@ -1,4 +1,4 @@
-"""A thousand runs at once that each wait for somebody else: how long they take, and how much memory."""
+"""A thousand concurrent runs that wait for an HTTP service: how long they take, and how much memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def measure(quick: bool) -> list[Row]:
             peak = _Peak(served.pid)
             result = ask.finish()
             most = peak.stop()
-            if (told := served.runs_told()) != RUNS + 5:
-                raise RuntimeError(f"{RUNS + 5} runs were answered, and {told} are in the log")
+            if (logged := served.logged_runs()) != RUNS + 5:
+                raise RuntimeError(f"{RUNS + 5} runs were answered, and {logged} are in the log")
     first = min(result["latencies"])
     return [
         Row(

@@ -1,8 +1,8 @@
-"""What every contestant of the engine benchmark is: a process that runs graphs when it is asked to.
+"""The protocol of the contestants of the engine benchmark: processes that run graphs on request.
 
-Asked on stdin, a line of JSON each: {"shape": "chain" | "fan_out", "nodes": N, "times": K}. Answers on stdout, a line
-each: {"ms": [milliseconds a node, of each of the K runs]}, or {"skipped": why}. Its first line says who it is:
-{"name": ..., "version": ...}. While it is not asked it waits, so that contestants can take turns.
+Requests are lines of JSON on stdin: {"shape": "chain" | "fan_out", "nodes": N, "times": K}. Responses are lines on
+stdout: {"ms": [milliseconds per node, for each of the K runs]}, or {"skipped": reason}. The first line identifies the
+contestant: {"name": ..., "version": ...}. Between requests it waits, so that contestants can take turns.
 
 A shape has N trivial nodes. A chain is just these, one after the other; a fan-out has a node before and one after them.
 Graphs are built before the clock starts. Only a run is timed, and each must have run all its nodes.
@@ -36,8 +36,8 @@ def size(shape: str, nodes: int) -> int:
 
 
 def database() -> sqlite3.Connection | None:
-    """Where a peer is to keep its state: `sqlite FOLDER` on the command line; None for nowhere. It is set as Headrace
-    sets its own."""
+    """The database for a peer's state, from `sqlite FOLDER` on the command line (None without it). Its settings are
+    those of Headrace's own database."""
     if len(sys.argv) < 3:
         return None
     connection = sqlite3.connect(Path(sys.argv[2]) / f"{Path(sys.argv[0]).stem}.db", check_same_thread=False)
@@ -47,14 +47,14 @@ def database() -> sqlite3.Connection | None:
 
 
 def compete(name: str, version: str, build: Build) -> None:
-    """Answers until stdin ends."""
+    """Serves requests until stdin ends."""
     out = sys.stdout
     sys.stdout = sys.stderr  # a contestant that prints must not break the conversation
     print(json.dumps({"name": name, "version": version}), file=out, flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         try:
-            answer = {"ms": _measure(build, asked["shape"], asked["nodes"], asked["times"])}
+            answer = {"ms": _measure(build, request["shape"], request["nodes"], request["times"])}
         except Skipped as reason:
             answer = {"skipped": str(reason)}
         print(json.dumps(answer), file=out, flush=True)

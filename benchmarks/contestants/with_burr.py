@@ -37,7 +37,7 @@ class Wide(MapActions):
         return state.update(ran=0)
 
     def reduce(self, state: State, states: Generator[State, None, None]) -> State:
-        return state.update(ran=state["ran"] + sum(each["ran"] for each in states))
+        return state.update(ran=state["ran"] + sum(result["ran"] for result in states))
 
     @property
     def reads(self) -> list[str]:
@@ -71,8 +71,8 @@ def build(shape: str, nodes: int) -> Callable[[], Run]:
             .with_entrypoint(names[0])
             .with_state(text="", ran=0)
         )
-        made = (builder.with_state_persister(persister) if persister else builder).build()
-        return lambda: made.run(halt_after=[names[-1]])[2]["ran"]
+        application = (builder.with_state_persister(persister) if persister else builder).build()
+        return lambda: application.run(halt_after=[names[-1]])[2]["ran"]
 
     return prepare
 

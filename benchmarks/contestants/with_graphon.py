@@ -1,5 +1,5 @@
 """graphon, the engine that Dify extracted from itself: a graph of one trivial node type, five worker threads (its
-default). An engine and its graph run once, so both are made anew for each run, before the clock starts."""
+default). An engine and its graph run once, so both are created for each run, before the clock starts."""
 
 from __future__ import annotations
 

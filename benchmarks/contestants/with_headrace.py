@@ -71,13 +71,13 @@ def rounds(kind: type[Trivial], items: int) -> Flow:
         "begin",
     )
     iteration = Iteration(config)
-    made: dict[str, Node[Config]] = {"items": Items(items), "a": kind(Config()), "b": kind(Config())}
-    made["it"] = cast("Node[Config]", iteration)
+    by_id: dict[str, Node[Config]] = {"items": Items(items), "a": kind(Config()), "b": kind(Config())}
+    by_id["it"] = cast("Node[Config]", iteration)
     top = [NodeSpec("items", "trivial"), NodeSpec("it", "iteration")]
     graph = Graph(
         top, [Edge("items", "it")], "items", {"it": [("it", "output")]}, {"it": ContainerBody(inside, iteration)}
     )
-    return Flow(graph, made, "benchmark", "workflow")
+    return Flow(graph, by_id, "benchmark", "workflow")
 
 
 def flow(shape: str, nodes: int) -> Flow:
@@ -86,14 +86,14 @@ def flow(shape: str, nodes: int) -> Flow:
         return rounds(Waiting if shape.startswith("waiting") else Trivial, nodes // 2)
     names = [f"n{i}" for i in range(nodes)]
     kind = Waiting if shape.startswith("waiting") else Trivial
-    made: dict[str, Node[Config]] = {name: kind(Config()) for name in names}
+    by_id: dict[str, Node[Config]] = {name: kind(Config()) for name in names}
     if shape == "chain":
         edges = [Edge(before, after) for before, after in pairwise(names)]
     else:
-        made = {"start": Trivial(Config()), **made, "join": Trivial(Config())}
+        by_id = {"start": Trivial(Config()), **by_id, "join": Trivial(Config())}
         edges = [Edge("start", name) for name in names] + [Edge(name, "join") for name in names]
-    graph = Graph([NodeSpec(name, node.type, name) for name, node in made.items()], edges, next(iter(made)))
-    return Flow(graph, made, "benchmark", "workflow")
+    graph = Graph([NodeSpec(name, node.type, name) for name, node in by_id.items()], edges, next(iter(by_id)))
+    return Flow(graph, by_id, "benchmark", "workflow")
 
 
 def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[str, int], Callable[[], Run]]:
@@ -101,13 +101,13 @@ def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[s
     world = EngineEnvironment(journal, LocalBus(), nothing, Limits(max_steps=1_000_000))
 
     def build(shape: str, nodes: int) -> Callable[[], Run]:
-        made = flow(shape, nodes)
+        workflow = flow(shape, nodes)
 
         async def once() -> int:
             run = str(uuid.uuid4())
             record = Record(run, 1, world.clock(), RunQueued("app", "version", str(uuid.uuid4()), "user", {}, {}))
             queued = journal.append([record])  # not waited for: the run's end is written after it
-            state = await Driver(run, made, world).drive([record])
+            state = await Driver(run, workflow, world).drive([record])
             await queued
             if state.ended is None or state.ended.status != "succeeded":
                 return -1

@@ -1,16 +1,16 @@
-"""The load generator: HTTP/1.1 over raw sockets, kept alive, each connection asking again once it is answered.
+"""The load generator: HTTP/1.1 over raw sockets, kept alive; each connection sends its next request after a response.
 
-A process of its own, so that the service measured has its event loop to itself. Reads one job as a line of JSON from
-stdin, writes what came of it as a line to stdout, and so on until stdin ends. A job:
+A process of its own, so that the measured service has its event loop to itself. Reads jobs as lines of JSON from stdin
+until it ends, and writes the result of each as a line to stdout. A job:
 
     {"port", "path", "headers": {...}, "body": text, "connections": N, "requests": N in all, "seconds": at most,
-     "expect": text that each answer must hold, "first": text whose arrival is timed (""; none)}
+     "expect": text that each response must contain, "first": text whose arrival is timed (""; none)}
 
-What came of it, times in seconds:
+A result, times in seconds:
 
-    {"elapsed", "latencies": [...], "firsts": [...], "wrong": how many answers were not 200 or lacked what was expected,
-     "example": one of those, "unanswered", "body": bytes of the last answer's body, "counted": how often the job's
-     "count" (see `count`) was in the answers}
+    {"elapsed", "latencies": [...], "firsts": [...], "wrong": how many responses were not 200 or not as expected,
+     "example": one of those, "unanswered", "body": bytes of the last response's body, "counted": how often the job's
+     "count" (see `count`) was in the responses}
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 
 
 class Connection(asyncio.Protocol):
-    """Asks, takes in the whole answer, asks again."""
+    """Sends a request, reads the whole response, and repeats."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
         self.parts: list[bytes] = []
         self.began = 0.0
         self.first: float | None = None
-        self.needed = 0  # bytes that the answer still lacks; below 0: not known
+        self.needed = 0  # bytes of the response still to come; below 0: unknown
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -117,7 +117,7 @@ class Job:
         self.done = done
 
     def take(self) -> bool:
-        """Whether there is one more to ask."""
+        """Whether there is another request to send."""
         if self.to_ask == 0:
             return False
         self.to_ask -= 1
@@ -182,15 +182,15 @@ async def perform(given: dict[str, Any]) -> dict[str, Any]:
         "example": job.example,
         "unanswered": job.unanswered,
         "body": job.body,
-        "counted": sum(count(each, given["count"]) for each in job.streams) if "count" in given else 0,
+        "counted": sum(count(stream, given["count"]) for stream in job.streams) if "count" in given else 0,
     }
 
 
 def count(answer: bytes, what: dict[str, str]) -> int:
-    """How often `what["text"]` is in those server-sent events of a chunked answer that hold `what["event"]`."""
+    """How often `what["text"]` is in those server-sent events of a chunked response that contain `what["event"]`."""
     body = _dechunked(answer)
     event, text = what["event"].encode(), what["text"].encode()
-    return sum(each.count(text) for each in body.split(b"\n\n") if event in each)
+    return sum(part.count(text) for part in body.split(b"\n\n") if event in part)
 
 
 def _dechunked(answer: bytes) -> bytes:

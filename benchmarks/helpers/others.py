@@ -1,7 +1,7 @@
-"""What flows call: a model that speaks the OpenAI chat protocol, and a service that takes its time. Prints its port.
+"""The services that flows call: a model with the OpenAI chat protocol, and a slow HTTP service. Prints its port.
 
-POST /v1/chat/completions streams; the model's name says what: "TOKENS-EVERY_MS", "500-0" being 500 tokens as fast as
-they can be sent, each as an event of its own. GET /slow/SECONDS answers after that long.
+POST /v1/chat/completions streams; the model's name is "TOKENS-EVERY_MS": "500-0" sends 500 tokens as fast as possible,
+each as an event of its own. GET /slow/SECONDS responds after that time.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 writer.write(SLOW)
             else:
                 at = head.index(b"content-length:") + 15
-                asked = json.loads(await reader.readexactly(int(head[at : head.index(b"\r\n", at)])))
-                await _stream(writer, *map(int, asked["model"].split("-")))
+                request = json.loads(await reader.readexactly(int(head[at : head.index(b"\r\n", at)])))
+                await _stream(writer, *map(int, request["model"].split("-")))
     except (ConnectionError, asyncio.IncompleteReadError):
         pass  # the client has gone
     finally:
