@@ -166,7 +166,7 @@ async def test_cancelling_a_call_stops_its_run(server: Serving, mode: str) -> No
                 await gate.reached.wait()
                 scope.cancel()
         await gate.cancelled.wait()
-    (run,) = (await server.store.list_runs(RunFilter(app=app.served.app.id)))[1]
+    (run,) = (await server.store.runs.list_runs(RunFilter(app=app.served.app.id)))[1]
     events = [record.event async for record in server.run_service.follow(run.run)]
     by = "client disconnected" if mode == STATELESS else "client cancelled"
     assert StopRequested(by) in events
@@ -187,7 +187,7 @@ async def test_a_run_that_fails_or_is_stopped_is_an_error_for_the_model(server: 
     async with connected(waiting) as client:
         calling = asyncio.create_task(client.call_tool("tiny"))
         await gate.reached.wait()
-        (run,) = (await server.store.list_runs(RunFilter(app=waiting.served.app.id)))[1]
+        (run,) = (await server.store.runs.list_runs(RunFilter(app=waiting.served.app.id)))[1]
         await server.run_service.stop(run.run, "somebody")
         assert texts(await calling) == ["The run was stopped."]
     async with connected(asking) as client:
@@ -210,7 +210,7 @@ async def test_wrong_arguments_are_for_the_model_and_unknown_tools_are_not(serve
             await client.call_tool("nothing", {})
         with pytest.raises(MCPError, match="Invalid cursor"):
             await client.list_tools(cursor="2")
-    assert (await server.store.list_runs(RunFilter(app=app.served.app.id)))[0] == 0
+    assert (await server.store.runs.list_runs(RunFilter(app=app.served.app.id)))[0] == 0
 
 
 async def test_the_schema_of_every_type_of_input(server: Serving) -> None:

@@ -38,7 +38,7 @@ _DEFINITIONS = ("$defs", "definitions")
 
 
 def tool_spec(tool: Tool) -> ToolSpec:
-    """A tool of a server. One whose schema names no parameters takes any."""
+    """A tool of a server. One whose schema does not say which parameters there are takes any."""
     schema = cast("Mapping[str, Value]", tool.input_schema)
     properties = cast("Mapping[str, Any]", schema.get("properties") or {})
     required = cast("Sequence[str]", schema.get("required") or ())
@@ -52,7 +52,7 @@ def tool_spec(tool: Tool) -> ToolSpec:
         tool.description or "",
         parameters,
         tool.output_schema,
-        open=not properties and schema.get("additionalProperties") is not False,
+        open="properties" not in schema and schema.get("additionalProperties") is not False,
     )
 
 
