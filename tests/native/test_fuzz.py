@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from headrace.adapters.files import limit_for
 from headrace.api.app import ApiOptions, create_app
+from headrace.api.native import NativeServices
 from headrace.api.openapi import document
 from headrace.main import service
 from headrace.settings import Settings
 from tests.cli.flows import field, flow
 from tests.native.calling import Caller
 from tests.native.fuzzing import Asked, asked, operations, wrong
-from tests.native.world import services_of
 
 EXAMPLES = 400
 PATIENCE = 0.3  # seconds after which whoever follows a run hangs up
@@ -50,7 +50,8 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         key = await running.apps.working_key(served.app)
         foreign = await running.publish(other)
         options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
-        app = create_app(running.apps, running.run_service, running.files, options, services_of(running))
+        services = NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner)
+        app = create_app(running.apps, running.run_service, running.files, options, services)
         call = Caller(app, key)
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
         runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]
