@@ -1,4 +1,4 @@
-"""What is done to an installation as a whole: `headrace db`. Puts the parts together, as `main` does for serving."""
+"""Operations on an installation as a whole: `headrace db`. Connects the parts, as `main` does for serving."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from headrace import __version__
@@ -24,27 +23,19 @@ from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql import snapshot as databases
 from headrace.stores.sql.schema import REVISIONS
-from headrace.stores.sql.snapshot import Standing
+from headrace.stores.sql.snapshot import DatabaseStatus
 
 _STAGING = ".restoring-"
-_HARMLESS = frozenset({"lost+found"})  # what a new file system has in it
+_HARMLESS = frozenset({"lost+found"})  # in the root of a new file system
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Bytes of the database (-1: nobody knows) and of the stored files."""
-
-    database: int
-    files: int
-
-
-def standing(settings: Settings, *, count: bool = True) -> Standing:
-    """How the database stands, without changing it. StoreError where it cannot be read, or is of a newer version."""
-    return databases.standing(settings.database, count=count)
+def database_status(settings: Settings, *, count: bool = True) -> DatabaseStatus:
+    """Schema and size of the database. StoreError if it cannot be read, or is of a newer version."""
+    return databases.database_status(settings.database, count=count)
 
 
 def file_bytes(settings: Settings) -> int:
-    """How much room the stored files take."""
+    """The total size of the stored files."""
     total = 0
     for folder, _, names in os.walk(settings.data / archive.FILES):
         for name in names:
@@ -53,16 +44,16 @@ def file_bytes(settings: Settings) -> int:
     return total
 
 
-async def upgrade(settings: Settings) -> Standing:
-    """Migrates the database; how it stood before."""
-    before = standing(settings, count=False)
+async def upgrade(settings: Settings) -> DatabaseStatus:
+    """Migrates the database. Returns its schema and size before."""
+    before = database_status(settings, count=False)
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     await storage.aclose()
     return before
 
 
 async def adopt_secret(settings: Settings) -> None:
-    """Makes the secret of the data folder the database's, whatever it was."""
+    """Makes the secret of the data folder the database's, whatever that was."""
     secret = installation_secret(settings.data)
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
@@ -73,7 +64,7 @@ async def adopt_secret(settings: Settings) -> None:
 
 @asynccontextmanager
 async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGenerator[tuple[Retention, Pruner]]:
-    """Deletion of what is older than that, by status."""
+    """Deletes runs that are older than so many seconds, by status."""
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
         yield Retention(storage.pruner, FileBlobStore(settings.data / archive.FILES), seconds), storage.pruner
@@ -85,9 +76,9 @@ async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGe
 
 
 def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool = False) -> Packed:
-    """Writes a backup of the data folder, while servers go on. HeadraceError says why it cannot be."""
+    """Writes a backup of the data folder, while servers are running. HeadraceError if it cannot be written."""
     source = _sqlite(settings, "back it up", "and copy the folder {data}, which has the stored files and the secret")
-    before = standing(settings, count=False)
+    before = database_status(settings, count=False)
     if before.revision is None:
         raise HeadraceError(f"{source}: there is nothing to back up")
     if not force and target.exists():
@@ -96,7 +87,7 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
         raise HeadraceError(f"{target.parent}: no such folder")
     blobs = FileBlobStore(settings.data / archive.FILES)
     secret = settings.data / archive.SECRET
-    # beside the archive: there is room where that is to go, or there is none for it either
+    # beside the archive: without space for it there is none for the archive either
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         copy = Path(folder) / archive.DATABASE
         databases.snapshot(settings.database, copy)
@@ -107,17 +98,17 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
 
 
 def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
-    """Puts a backup into the data folder: all of it, or nothing changes. HeadraceError says why it cannot be."""
+    """Restores a backup into the data folder: all of it, or nothing changes. HeadraceError if it cannot be restored."""
     data = settings.data
     if settings.database_url:
         _sqlite(settings, "restore it", "and copy the stored files and the secret back to {data}")
         raise HeadraceError("HEADRACE_DATABASE_URL names a database elsewhere; unset it to restore into a data folder")
     if not source.is_file():
         raise HeadraceError(f"{source}: no such file")
-    made = not data.exists()
-    if not made and (there := sorted({each.name for each in data.iterdir()} - _HARMLESS)):
+    new = not data.exists()
+    if not new and (existing := sorted({path.name for path in data.iterdir()} - _HARMLESS)):
         if not force:
-            shown = ", ".join(there[:5]) + (", ..." if len(there) > 5 else "")
+            shown = ", ".join(existing[:5]) + (", ..." if len(existing) > 5 else "")
             raise HeadraceError(f"{data} is not empty ({shown}); say --force to replace the installation in it")
         database = data / archive.DATABASE
         if database.exists() and databases.in_use(database):
@@ -133,10 +124,10 @@ def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
             if revision != packed.manifest.revision:
                 raise HeadraceError(f"{source} cannot be restored: its database is not what its manifest says")
             if os.name == "posix":
-                os.sync()  # what is to be spoken of is on the disk
+                os.sync()  # all of it is on the disk before it is in use
             _exchange(data, staged, replaced)
     except BaseException:
-        if made:
+        if new:
             shutil.rmtree(data, ignore_errors=True)
         raise
     return packed
@@ -151,8 +142,8 @@ def _accept(manifest: Manifest) -> None:
 
 
 def _exchange(data: Path, staged: Path, replaced: Path) -> None:
-    """Puts what is new in the place of what is old; where that fails, the old back in its place. The database comes
-    last: without it a folder is none that a server finds anything in."""
+    """Replaces the old files with the new ones; if that fails, the old ones are put back. The database is moved last: a
+    server finds nothing in a folder without it."""
     new = (archive.SECRET, archive.FILES, archive.DATABASE)
     old = [archive.DATABASE, f"{archive.DATABASE}-wal", f"{archive.DATABASE}-shm", archive.FILES, archive.SECRET]
     moved: list[tuple[Path, Path]] = []
@@ -169,10 +160,10 @@ def _exchange(data: Path, staged: Path, replaced: Path) -> None:
 
 
 def _sqlite(settings: Settings, to_do: str, besides: str) -> Path:
-    """The database's file. HeadraceError with what to do instead where it is PostgreSQL."""
+    """The database's file. HeadraceError with the commands to use instead if it is PostgreSQL."""
     file = databases.file_of(settings.database)
     if file is None:
-        dump, load = databases.backed_up_by(settings.database)
+        dump, load = databases.backup_commands(settings.database)
         command = dump if to_do.startswith("back") else load
         raise HeadraceError(
             f"The database is PostgreSQL: {to_do} with `{command}`, {besides.format(data=settings.data)}."

@@ -17,7 +17,7 @@ from headrace.kernel.events import RunEnded, RunPaused, RunQueued, RunResumed, R
 from headrace.ports import Batch, BatchLine
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
-from headrace.stores.sql.statements import Call
+from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued, whole
 
 BATCH = Batch("b1", "a1", "v1", "ada", 10_000, 1000.5)
@@ -280,7 +280,7 @@ async def test_memory_forgets_the_oldest_batches_that_are_over() -> None:
         ("running", "ix_batches_running"),
         ("of_app", "ix_batches_app_created_at"),
         ("batch_lines", "batch=? AND number>?"),
-        ("claim_answer", "ix_answers_created_at"),
+        ("claim_key", "ix_answers_created_at"),
     ],
 )
 async def test_what_is_asked_often_is_found_by_an_index(store: SqlStorage, asking: str, index: str) -> None:

@@ -21,7 +21,7 @@ from headrace.ports.services import Turn
 from headrace.stores.encoding import decode_value
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage, journal
-from headrace.stores.sql.statements import Call
+from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued
 from tests.contracts.talking import CONVERSATION, answered, assigning, said, variable
 

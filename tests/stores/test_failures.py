@@ -17,7 +17,7 @@ from headrace.errors import SequenceConflict, StoreError, Unauthorized
 from headrace.kernel.events import NodeStarted, NodeSucceeded, RunEnded, RunStarted, StopRequested
 from headrace.ports import RunFilter
 from headrace.stores.sql import SqlStorage, database
-from headrace.stores.sql.statements import Call
+from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued, whole
 
 

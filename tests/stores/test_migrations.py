@@ -21,7 +21,7 @@ import headrace.stores.sql
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
 from headrace.ports import Audited, Conversation, IdempotencyRecord, Key, RunFilter
-from headrace.stores.sql import SqlStorage, database
+from headrace.stores.sql import SqlStorage, migrations
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
 
@@ -44,7 +44,7 @@ def _schema(file: Path) -> list[tuple[str, ...]]:
 def _migrated(file: Path) -> None:
     engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
-        database.upgrade(connection)
+        migrations.upgrade(connection)
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
     assert differences == []
 
@@ -224,8 +224,8 @@ async def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        ("nonsense", "is no database URL"),
-        ("", "is no database URL"),
+        ("nonsense", "is not a database URL"),
+        ("", "is not a database URL"),
         ("sqlite://", "SQLite needs a file"),
         ("sqlite:///:memory:", "SQLite needs a file"),
         ("sqlite:///file:x?mode=memory&uri=true", "SQLite needs a file"),

@@ -35,7 +35,7 @@ from headrace.kernel.events import (
 )
 from headrace.stores.encoding import decode
 from headrace.stores.sql import SqlStorage
-from headrace.stores.sql.database import upgrade
+from headrace.stores.sql.migrations import upgrade
 from headrace.values import File, Variable
 
 JOURNALS = Path(__file__).parents[1] / "data" / "journals"

@@ -386,15 +386,15 @@ def test_how_long_is_said_in_days_for_all_or_by_status() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0", "'0' is no number of days"),
-        ("-1", "'-1' is no number of days"),
-        ("nan", "'nan' is no number of days"),
-        ("1e9", "'1e9' is no number of days"),
-        ("soon", "'soon' is no number of days"),
-        ("30,", "'' is no number of days"),
-        ("30,40", "says twice how long runs are kept"),
-        ("failed=1,failed=2", "says twice how long runs are kept that failed"),
-        ("running=1", "'running' is no status that runs end with"),
+        ("0", "'0' is not a number of days"),
+        ("-1", "'-1' is not a number of days"),
+        ("nan", "'nan' is not a number of days"),
+        ("1e9", "'1e9' is not a number of days"),
+        ("soon", "'soon' is not a number of days"),
+        ("30,", "'' is not a number of days"),
+        ("30,40", "retention is given twice"),
+        ("failed=1,failed=2", "retention of failed runs is given twice"),
+        ("running=1", "'running' is not a final status"),
     ],
 )
 def test_other_periods_are_refused(text: str, message: str) -> None:

@@ -18,7 +18,7 @@ from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunStarted
 from headrace.stores.sql import SqlStorage, database
 from headrace.stores.sql.failures import is_duplicate, is_transient
-from headrace.stores.sql.statements import Call
+from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued
 
 

@@ -52,11 +52,11 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
     from headrace import backup
 
     settings = _settings(data)
-    before = backup.standing(settings, count=False)
-    if not before.due:
+    before = backup.database_status(settings, count=False)
+    if not before.pending:
         click.echo(f"The schema is {before.newest}: it is up to date.")
     elif check:
-        click.echo(f"The schema is {before.revision or 'not there yet'}; pending: {', '.join(before.due)}.")
+        click.echo(f"The schema is {before.revision or 'not there yet'}; pending: {', '.join(before.pending)}.")
         ctx.exit(FAILED)
     else:
         wait_for(backup.upgrade(settings))
@@ -86,7 +86,7 @@ def info(as_json: bool, data: Path | None) -> None:
     from headrace import backup
 
     settings = _settings(data)
-    status = backup.standing(settings)
+    status = backup.database_status(settings)
     stored = backup.file_bytes(settings)
     if as_json:
         shown = {

@@ -1,8 +1,8 @@
-"""The doors to storage and to other processes, as protocols. Each has one contract suite that every implementation
-passes (`tests/contracts`).
+"""The protocols of storage and of communication between processes. Each has one contract suite that every
+implementation passes (`tests/contracts`).
 
-Only the journal and the catalog must be right; the queue and the bus need only be fast: what they lose, the journal
-brings back.
+Only the journal and the catalog must be right; the queue and the bus need only be fast: the journal restores what they
+lose.
 """
 
 from headrace.ports.async_api import (

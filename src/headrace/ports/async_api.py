@@ -1,4 +1,4 @@
-"""What the asynchronous API remembers: first answers, callbacks, batches."""
+"""The data of the asynchronous API: idempotency records, callbacks, batches."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from headrace.kernel.events import RunId
 from headrace.values import Value
 
 CALLBACK, BATCH = "callback ", "batch "
-"""How the claims begin that go on with the id of a callback or a batch (`Claims`)."""
+"""Prefixes of the claims of callbacks and batches, before their id (`Claims`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """The first answer to a request that came with an Idempotency-Key; `status` is None while it is being made."""
+    """The response to the first request with an Idempotency-Key; `status` is None until it is complete."""
 
     app: str
     key: str
-    digest: str  # of the request: another one under the same key is a conflict
+    digest: str  # of the request: another request with the same key is a conflict
     created_at: float
     status: int | None = None
     body: bytes = b""
 
 
 class IdempotencyStore(Protocol):
-    """First answers, kept so that a repeated request gets the same."""
+    """Keeps responses, so that a repeated request gets the same one."""
 
     async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
-        """None: the caller is the first, and is to `complete` or `release` it. Else what the first one left.
-        One made before `expired` counts as if it were not there."""
+        """None: the caller is the first, and must `complete` or `release` the key. Otherwise the record of the first
+        one. A record from before `expired` does not count."""
         ...
 
     async def complete(self, app: str, key: str, status: int, body: bytes) -> None: ...
 
     async def release(self, app: str, key: str) -> None:
-        """There is no answer to keep: the next caller is the first again."""
+        """Gives up a key without a response: the next caller is the first again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A message to a run's `callback_url`: that it ended or paused. Its id is the same at every try.
+    """A message to a run's `callback_url` that the run has ended or paused. Its id is the same in every attempt.
 
-    `status` is pending, delivered or failed; `next_at` is when it is tried next (None: not any more).
+    `status` is pending, delivered or failed; `next_at` is the time of the next attempt, None if there is none.
     """
 
     id: str
@@ -52,26 +52,26 @@ class Callback:
     run: str
     url: str
     event: str  # run.succeeded, run.partial-succeeded, run.failed, run.stopped, run.paused
-    seq: int  # of the record that it tells
+    seq: int  # of the record that it reports
     created_at: float
     status: str = "pending"
     attempts: int = 0
     next_at: float | None = None
-    last_status: int | None = None  # HTTP status of the last try
+    last_status: int | None = None  # HTTP status of the last attempt
     last_error: str | None = None
     delivered_at: float | None = None
 
 
 class Callbacks(Protocol):
-    """Messages to be delivered. One comes into being in the transaction that ends or pauses its run (`callback_of`)."""
+    """Callbacks to be delivered. They are added in the transaction that ends or pauses their run (`callback_of`)."""
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
-        """Pending ones whose `next_at` has come and that no worker has claimed (`CALLBACK` and its id), the longest
-        due first."""
+        """Pending ones whose `next_at` has come and that no worker has claimed (`CALLBACK` and the id), in order of
+        `next_at`."""
         ...
 
     async def save_callback(self, callback: Callback) -> None:
-        """Replaces the one of the same id."""
+        """Replaces the one with the same id."""
         ...
 
     async def find_callback(self, callback: str) -> Callback | None: ...
@@ -83,8 +83,8 @@ class Callbacks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Many runs of one version, asked for at once. `status` is running, stopped or ended; `key` is the id of the
-    principal who asked, where its plan counts."""
+    """Many runs of one version, requested together. `status` is running, stopped or ended; `key` is the id of the
+    caller's principal, if its plan applies."""
 
     id: str
     app: str
@@ -93,7 +93,7 @@ class Batch:
     total: int
     created_at: float
     concurrency: int = 10
-    rpm: int | None = None  # runs begun a minute, at most
+    rpm: int | None = None  # runs started a minute, at most
     status: str = "running"
     ended_at: float | None = None
     key: str | None = None
@@ -101,8 +101,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """One line of a batch, from 0: the inputs of one run; of apps that answer messages also the query, and the
-    conversation that it goes on with, if any. `error` says why it could not become one."""
+    """One line of a batch, counted from 0: the inputs of one run; for apps that answer messages also the query and the
+    conversation that it continues, if any. `error` says why the line is invalid."""
 
     index: int
     inputs: Mapping[str, Value]
@@ -112,7 +112,7 @@ class BatchLine:
 
 
 class Batches(Protocol):
-    """Batches and their lines. Which run does a line follows from the batch's id and the line's index alone."""
+    """Batches and their lines. The id of a line's run follows from the batch's id and the line's index alone."""
 
     async def add_batch(self, batch: Batch, lines: Sequence[BatchLine]) -> None: ...
     async def save_batch(self, batch: Batch) -> None: ...

@@ -1,4 +1,4 @@
-"""What need only be fast: what it loses, the journal brings back."""
+"""Queue and bus need only be fast: the journal restores what they lose."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from headrace.kernel.events import Record, RunId
 
 
 class Queue(Protocol):
-    """Runs waiting for a worker. A message is a hint: lost or doubled, no run is."""
+    """Runs waiting for a worker. A message is a hint: no run is lost or doubled with it."""
 
     async def put(self, run: RunId) -> None: ...
 
     def claim(self, worker: str) -> AbstractAsyncContextManager[RunId]:
-        """Waits for a run; holds its lease (renewed) until the block ends. A block left by an exception, or a worker
-        that dies, gives the run back."""
+        """Waits for a run; holds its lease (renewed) until the block ends. If the block raises, or the worker dies, the
+        run is released."""
         ...
 
 
 class Bus(Protocol):
-    """Records told to whoever follows a run, as they happen."""
+    """Delivers records to the followers of a run, as they happen."""
 
     def publish(self, records: Sequence[Record]) -> None: ...
 
     def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
-        """All records published for the run from the moment the block is entered, as many at a time as there are."""
+        """All records published for the run after the block is entered, as many at a time as there are."""
         ...

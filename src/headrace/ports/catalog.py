@@ -1,4 +1,4 @@
-"""What is served, and to whom."""
+"""Apps, their versions and keys, end users and files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Protocol
 from headrace.values import File, Value
 
 WORKSPACE = "default"
-"""The workspace that everything is in where nobody speaks of workspaces."""
+"""The workspace of everything that names none."""
 
 WORKSPACE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-"""What a workspace may be called."""
+"""The valid names of workspaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: a key, or somebody whom an identity provider vouches for.
+    """The caller: a key, or an identity that an identity provider has authenticated.
 
-    `id` is the key's, or the issuer's name for the caller; `permissions` are of run, read and manage; `apps` are those
-    it may call, None for all of the workspace; `app` is the one that an app's own key opens.
+    `id` is the key's, or the issuer's name for the caller; `permissions` are among run, read and manage; `apps` are
+    those it may call, None for all of the workspace; `app` is the one that an app's own key belongs to.
     """
 
     id: str
@@ -31,10 +31,10 @@ class Principal:
 
 
 class Identity(Protocol):
-    """An identity provider: bearer tokens that are no keys of ours."""
+    """An identity provider: bearer tokens that are not Headrace's own keys."""
 
     async def principal(self, token: str) -> Principal:
-        """Whom a token stands for. Unauthorized where it is not valid here and now."""
+        """The principal of a token. Unauthorized if the token is not valid here and now."""
         ...
 
 
@@ -55,7 +55,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One content of an app's file: what Dify calls a workflow id. `number` counts an app's versions from 1."""
+    """One content of an app's file, with what Dify calls a workflow id. `number` counts an app's versions from 1."""
 
     id: str
     app: str
@@ -67,15 +67,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key, as far as it may be known again: only its hash is stored. `app` is the one that it opens; without it,
-    it is a workspace's key, for `apps` (None: all of the workspace). `permissions` are of run, read and manage;
-    `replaced_by` is the id of the key that it was rotated to, `used_at` when it last opened something, within a minute
-    or so."""
+    """An API key, of which only the hash is stored. `app` is the one that it belongs to; None for a workspace's key,
+    for `apps` (None: all of the workspace). `permissions` are among run, read and manage; `replaced_by` is the id of
+    the key that it was rotated to, `used_at` the time of its last use, within a minute or so."""
 
     id: str
     app: str | None
     digest: str  # sha256 of the key, hex
-    prefix: str  # its first characters, to tell it from others
+    prefix: str  # its first characters, to recognize it by
     created_at: float
     revoked_at: float | None = None
     workspace: str = WORKSPACE
@@ -87,14 +86,14 @@ class Key:
     used_at: float | None = None
 
     def live(self, now: float) -> bool:
-        """Whether it opens anything."""
+        """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Something that was done to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id,
-    `cli`, or `headrace` for keys that come with an app; `key` is the id of the key that it was done to."""
+    """A change to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id, `cli`, or
+    `headrace` for keys that come with an app; `key` is the id of the changed key."""
 
     id: str
     workspace: str
@@ -107,7 +106,7 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class EndUser:
-    """Somebody in whose name an app is called; `session` is the `user` of the calls."""
+    """The person for whom an app is called; `session` is the `user` of the calls."""
 
     id: str
     app: str
@@ -118,7 +117,7 @@ class EndUser:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What is known of a stored file; its bytes are elsewhere."""
+    """A stored file without its bytes, which are in a BlobStore."""
 
     id: str
     file: File
@@ -128,10 +127,10 @@ class StoredFile:
 
 
 class Catalog(Protocol):
-    """What is served, to whom, and the files that came in."""
+    """What is served, to whom, and the stored files."""
 
     async def apps(self, workspace: str | None = None) -> list[App]:
-        """Oldest first; None: those of every workspace."""
+        """Oldest first; those of every workspace if None."""
         ...
 
     async def app(self, app: str) -> App | None: ...
@@ -152,44 +151,44 @@ class Catalog(Protocol):
     async def add_version(self, version: Version) -> None: ...
 
     async def keys(self, app: str | None = None) -> list[Key]:
-        """The keys that open just this app, or all keys of every workspace; oldest first."""
+        """The keys of this app, or all keys of every workspace; oldest first."""
         ...
 
     async def keys_of_workspace(
         self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
     ) -> list[Key]:
-        """Newest first, those that come after the key of this (created_at, id)."""
+        """Newest first, after the key with this (created_at, id)."""
         ...
 
     async def key_of(self, digest: str) -> Key | None: ...
 
     async def find_key(self, key: str) -> Key | None:
-        """By its id, as it is this very moment."""
+        """By its id, never from a cache."""
         ...
 
     async def add_key(self, key: Key, audited: Audited | None = None) -> None:
-        """Adds; one with the same digest is left as it is, and then nothing is audited."""
+        """Adds a key, unless there is one with the same digest; then nothing is audited."""
         ...
 
     async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
-        """Adds `new`, and lets the key of an id end at `until`, or when it would have anyway. False, and nothing is
-        done, if there is none that is neither revoked, expired (at `audited.at`) nor replaced already."""
+        """Adds `new`, and lets the key expire at `until`, unless it expires earlier. False, and nothing is done, if it
+        is unknown, revoked, expired (at `audited.at`) or replaced already."""
         ...
 
     async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
-        """By id. False, and nothing is audited, if there is none that is not revoked already."""
+        """By id. False, and nothing is audited, if it is unknown or revoked already."""
         ...
 
     async def touch_key(self, key: str, at: float) -> None:
-        """That a key, by id, has opened something."""
+        """Records the use of a key, by id."""
         ...
 
     async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
-        """What was done to a workspace's keys, newest first, from after the entry of this (at, id)."""
+        """The changes to a workspace's keys, newest first, after the entry with this (at, id)."""
         ...
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
-        """The end user of that name, made if new; two callers at once get the same one."""
+        """The end user with this `session`, created if new; two callers at once get the same one."""
         ...
 
     async def find_end_user(self, end_user: str) -> EndUser | None: ...

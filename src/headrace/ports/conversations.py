@@ -1,4 +1,4 @@
-"""What is said in chats, and what people think of it."""
+"""Conversations with their messages and variables, feedback, and annotations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.values import File, Value
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of an end user with an app. What was said in it are its runs; see `Message`."""
+    """A conversation of an end user with an app. Its messages are runs; see `Message`."""
 
     id: str
     app: str
@@ -42,7 +42,7 @@ class ConversationVariable:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What an end user thinks of an exchange; `rating` is like or dislike."""
+    """An end user's rating of a message: like or dislike."""
 
     id: str
     app: str
@@ -58,9 +58,9 @@ class Feedback:
 class Message:
     """A message of a chat or completion app and its answer: a run, as lists show it. Its id is the run's.
 
-    A projection of the journal: it comes into being with a RunQueued whose `system` has a `query`, and takes its
-    answer and files from the RunEnded (`outputs` answer and files). `number` counts a conversation's exchanges from 1;
-    a retry has that of the first, and no other two have the same (0 is none).
+    A projection of the journal: it is created by a RunQueued whose `system` has a `query`, and takes its answer and
+    files from the RunEnded (`outputs` answer and files). `number` counts a conversation's messages from 1; a retry has
+    that of the first run, and no other two have the same (0 is none).
     """
 
     id: RunId
@@ -81,7 +81,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An answer written by a person, given instead of the app's to the questions it fits."""
+    """An answer written by a person, which replaces the app's for matching questions."""
 
     id: str
     app: str
@@ -92,13 +92,13 @@ class Annotation:
 
 
 class Conversations(Protocol):
-    """Conversations and what belongs to them. Exchanges and the variables that runs assign (`NodeSucceeded.assigned`
-    under `conversation`) are written in the transaction that appends the event."""
+    """Conversations and what belongs to them. Messages, and the variables that runs assign (`NodeSucceeded.assigned`
+    under `conversation`), are written in the transaction that appends the event."""
 
     async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None: ...
 
     async def save_conversation(self, conversation: Conversation) -> bool:
-        """Replaces the one of the same id, unless it was deleted. False where there is none to replace."""
+        """Replaces the one with the same id, unless it was deleted. False if there is none to replace."""
         ...
 
     async def find_conversation(self, conversation: str) -> Conversation | None:
@@ -108,22 +108,22 @@ class Conversations(Protocol):
     async def conversations(
         self, app: str, end_user: str, *, after: str | None = None, limit: int = 20, order: str = "-updated_at"
     ) -> tuple[list[Conversation], bool]:
-        """(those that are not deleted, whether there are more), from the one that follows `after` in the order:
-        created_at or updated_at, with a minus newest first."""
+        """(those that are not deleted, whether there are more), after the one with the id `after`. The order is
+        created_at or updated_at, newest first with a minus."""
         ...
 
     async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
-        """Oldest first, those made together in the order they were given."""
+        """Oldest first; those added together keep their order."""
         ...
 
     async def save_conversation_variable(self, variable: ConversationVariable) -> None:
-        """Replaces the one of the same id, or adds."""
+        """Adds, or replaces the one with the same id."""
         ...
 
     async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
     ) -> tuple[list[Message], bool]:
-        """(the newest that came before one, newest first; whether there are older ones)."""
+        """(the newest messages before one, newest first; whether there are older ones)."""
         ...
 
     async def find_message(self, message: RunId) -> Message | None: ...
@@ -133,11 +133,11 @@ class Conversations(Protocol):
         ...
 
     async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
-        """The newest that came before a run and have an answer, oldest first (`resources.History`)."""
+        """The newest before a run that have an answer, oldest first (`resources.History`)."""
         ...
 
     async def save_feedback(self, feedback: Feedback) -> None:
-        """Adds, or replaces what the same end user thought of the same message."""
+        """Adds, or replaces the same end user's feedback on the same message."""
         ...
 
     async def remove_feedback(self, message: RunId, end_user: str) -> None: ...
@@ -150,7 +150,7 @@ class Conversations(Protocol):
     async def annotations(
         self, app: str, keyword: str = "", page: int = 1, limit: int = 20
     ) -> tuple[int, list[Annotation]]:
-        """(how many there are in all whose question or answer has the keyword, the page asked for), newest first."""
+        """(how many have the keyword in their question or answer, the requested page), newest first."""
         ...
 
     async def find_annotation(self, annotation: str) -> Annotation | None: ...
@@ -162,7 +162,7 @@ class Conversations(Protocol):
     async def remove_annotation(self, annotation: str) -> bool: ...
 
     async def annotation_reply(self, app: str) -> Mapping[str, Value] | None:
-        """The app's setting of annotation reply as last put; None: it is off."""
+        """The app's setting of annotation reply; None if it is off."""
         ...
 
     async def save_annotation_reply(self, app: str, setting: Mapping[str, Value] | None) -> None: ...

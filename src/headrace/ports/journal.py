@@ -1,4 +1,4 @@
-"""What has happened: every run's events, the list of runs, and who goes on with which."""
+"""Every run's events, the list of runs, and which worker drives which run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Journal(Protocol):
     """Every run's durable events, in order. (run, seq) is written once: a second writer gets SequenceConflict."""
 
     def append(self, records: Sequence[Record]) -> Awaitable[None]:
-        """Begins to write records of one run, numbered on from its last; appends take effect in the order of calls.
+        """Begins to write records of one run, numbered from its last; appends take effect in the order of calls.
 
-        The awaitable is done once they are as safe as the store makes them; nothing outside the process may learn of
-        them before that. Raises SequenceConflict (from the awaitable) if a number is taken, an event's or that of a
-        message in its conversation (`Message`): then none of these records is written.
+        The awaitable is done once they are as safe as the store makes them; nothing outside the process may see them
+        before. Raises SequenceConflict (from the awaitable) if an event's number is taken, or that of a message in its
+        conversation (`Message`): then none of these records is written.
         """
         ...
 
@@ -26,16 +26,15 @@ class Journal(Protocol):
         ...
 
     async def changed(self) -> bool:
-        """Whether anything may have been written since the last call, by whatever process. Cheap; true where it is not
-        known."""
+        """Whether any process may have written anything since the last call. Cheap; true if unknown."""
         ...
 
     async def probe(self) -> None:
-        """Writes something that nobody reads. StoreError where nothing can be written."""
+        """Tests whether the store can be written, by writing to it. StoreError if not."""
         ...
 
     async def unfinished(self) -> list[RunId]:
-        """Runs without a RunEnded (and not paused), oldest first, whoever goes on with them."""
+        """Runs without a RunEnded that are not paused, oldest first, of every worker."""
         ...
 
     async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
@@ -47,8 +46,8 @@ class Leases(Protocol):
     """Which worker on a database drives which run.
 
     A run belongs to the worker that accepted it (RunQueued) or acquired it (RunStarted, RunResumed), from the append of
-    that event on. Runs accepted by a process without a worker, paused or released runs, and runs of a dead worker
-    belong to nobody.
+    that event on. Runs accepted by a process without a worker, paused or released runs, and runs of a dead worker have
+    no owner.
     """
 
     @property
@@ -57,17 +56,17 @@ class Leases(Protocol):
         ...
 
     async def heartbeat(self) -> bool:
-        """Shows that this worker is alive: once before it can own runs, and then every few seconds. Whether another
-        one was found dead."""
+        """Shows that this worker is alive: once before it can own runs, and then every few seconds. Returns whether
+        another worker was found dead."""
         ...
 
     async def orphaned(self) -> list[RunId]:
-        """The unfinished runs (see `Journal.unfinished`) that belong to nobody or to this worker, oldest first: what a
-        reconciler puts back into the queue."""
+        """The unfinished runs (see `Journal.unfinished`) without an owner or of this worker, oldest first: what a
+        reconciler returns to the queue."""
         ...
 
     async def acquire(self, run: RunId) -> bool:
-        """Makes a run that belongs to nobody this worker's. False if it is another's: one of two callers gets it."""
+        """Makes this worker the owner of a run without one. False if it has another: one of two callers gets it."""
         ...
 
     async def release(self, keep: Collection[RunId] = ()) -> None:
@@ -82,8 +81,8 @@ class Claims(Protocol):
     """
 
     async def claim(self, names: Collection[str]) -> set[str]:
-        """Claims the names that no other worker has. Returns those that are this worker's then: one of two callers
-        gets each."""
+        """Claims the names that no other worker has. Returns those that are this worker's afterwards: one of two
+        callers gets a name."""
         ...
 
     async def release(self, names: Collection[str]) -> None:
@@ -120,28 +119,28 @@ class RunFilter:
     before: float | None = None
     after: float | None = None
     session: str | None = None
-    keyword: str | None = None  # found in the inputs or outputs, or a run's id
+    keyword: str | None = None  # in the inputs or outputs, or the run's id
     page: int = 1
     limit: int = 20
     version: str | None = None
     source: str | None = None
-    older: tuple[float, RunId] | None = None  # (created_at, id) of a run: those that come after it in the list
-    counted: bool = True  # False: how many there are in all is not asked for, and may be told wrong
+    older: tuple[float, RunId] | None = None  # (created_at, id) of a run: those after it in the list
+    counted: bool = True  # False: the total is not needed, and may be wrong
 
 
 class Runs(Protocol):
-    """Lists of runs: a projection of the journal, kept by the store that keeps the journal."""
+    """Lists of runs: a projection of the journal, written by the store of the journal."""
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
-        """(how many there are in all, the page asked for), newest first."""
+        """(the total, the requested page), newest first."""
         ...
 
     async def find_run(self, run: RunId) -> ListedRun | None: ...
 
     async def find_task(self, task: str) -> RunId | None:
-        """The run that a task id names."""
+        """The run with a task id."""
         ...
 
     async def count_runs(self, source: str) -> Mapping[str, int]:
-        """How many runs of a source (`RunQueued.source`) there are of each status."""
+        """How many runs of a source (`RunQueued.source`) there are, by status."""
         ...

@@ -1,4 +1,4 @@
-"""What is kept, and for how long."""
+"""Deletion of old runs and unused files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.kernel.events import RunId
 
 
 class Pruned(NamedTuple):
-    """How many of each were deleted, or would be."""
+    """How many rows and files were deleted, or would be."""
 
     runs: int = 0
     events: int = 0
@@ -23,75 +23,73 @@ class Pruned(NamedTuple):
     file_bytes: int = 0
 
     def plus(self, other: Pruned) -> Pruned:
-        return Pruned(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Pruned(*(count + more for count, more in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The moment at which a search for unused files began: what was written before it is found by the search."""
+    """The moment at which a search for unused files began: the search covers what was written before."""
 
     at: float
     open: frozenset[RunId]  # runs that had not ended then, and may write more
 
 
 class Pruner(Protocol):
-    """Deleting what nobody needs any more, a little at a time: what else is written does not wait for it.
+    """Deletes what is no longer needed, a little at a time: other writes do not wait for it.
 
-    Whoever gives up a generator, or is killed, leaves nothing half deleted but what the next one takes away. With
-    `dry_run` nothing is deleted, and the same is told.
+    If a generator is closed early, or its process killed, the next one deletes what is left. With `dry_run` nothing is
+    deleted, and the same is returned.
     """
 
     def prune(
         self, ended_before: Mapping[str, float], all_before: float | None = None, *, dry_run: bool = False
     ) -> AsyncGenerator[tuple[Sequence[RunId], Pruned]]:
         """Deletes the runs that ended with a status before its time, with their events, messages, feedbacks and
-        callbacks; yields which, and how much of each. Those with callbacks to be delivered stay until they are.
+        callbacks; yields their ids and the counts. Runs with pending callbacks stay until those are delivered.
 
-        Besides, batches that ended before `all_before`, with their lines, and conversations that have no messages any
-        more and in which nothing has happened since then. Runs of a batch stay as long as the batch.
+        Also batches that ended before `all_before`, with their lines, and conversations without messages in which
+        nothing has happened since then. Runs of a batch stay as long as the batch.
         """
         ...
 
     async def snapshot(self) -> Snapshot: ...
 
     async def old_files(self, added_before: float) -> list[str]:
-        """The ids of stored files from before a time."""
+        """The ids of the files stored before a time."""
         ...
 
     async def known_files(self, ids: Collection[str]) -> set[str]:
-        """Those of these files that there are."""
+        """Those of these files that exist."""
         ...
 
     async def referenced(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
-        """Those of these files that anything speaks of, in whatever way, but for these runs."""
+        """Those of these files whose id is stored anywhere, except in the runs `without`."""
         ...
 
     async def referenced_since(self, ids: Collection[str], since: Snapshot) -> set[str]:
-        """Those of these files that runs have come to speak of since a search for them began."""
+        """Those of these files that runs may have come to use since a search began."""
         ...
 
     async def remove_files(self, ids: Collection[str]) -> None: ...
 
     async def shrink(self) -> int:
-        """Gives the room of what was deleted back to the file system, where the database can while it is used; how
-        many bytes."""
+        """Returns free space to the file system, if the database can do so while it is in use; how many bytes."""
         ...
 
     async def vacuum(self) -> None:
-        """Writes the database anew, without gaps. It cannot be written to meanwhile."""
+        """Rewrites the database without free space. It cannot be written to meanwhile."""
         ...
 
 
 class BlobStore(Protocol):
-    """Where the bytes of stored files are. A file that is about to be used is touched first, so that of a file that is
-    set aside nobody has just begun to make use."""
+    """The bytes of stored files. A file is touched before it is used, so that no file in use is set aside."""
 
     async def idle(self, files: Sequence[str], since: float) -> list[str]:
-        """Those that were not used since a time, and those of which there is nothing."""
+        """Those that were not used since a time, or have no bytes."""
         ...
 
     async def set_aside(self, file: str, since: float) -> bool:
-        """Makes a file one that there is not. False, and it stays, if it was used since a time."""
+        """Hides a file, as if it did not exist. False, and it stays, if it was used since a time."""
         ...
 
     async def put_back(self, file: str) -> None: ...
@@ -103,5 +101,5 @@ class BlobStore(Protocol):
     async def size(self, file: str) -> int: ...
 
     async def left_over(self, before: float) -> list[str]:
-        """Files set aside before a time, by one who did not come to an end with it; what else such leave is deleted."""
+        """Files set aside before a time, by a process that did not finish; its other temporary files are deleted."""
         ...

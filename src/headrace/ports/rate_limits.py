@@ -1,4 +1,4 @@
-"""Counting what plans allow, for every process on a database."""
+"""Token buckets and slots, shared by every process on a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headrace.kernel.events import RunId
 
 
 class Bucket(NamedTuple):
-    """A token bucket: `rate` tokens a second flow into it, until there are `capacity`."""
+    """A token bucket: `rate` tokens a second are added to it, up to `capacity`."""
 
     name: str
     capacity: float
@@ -17,7 +17,7 @@ class Bucket(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Whether a token could be taken, how many are left, and otherwise in how many seconds one can be."""
+    """Whether a token was taken, how many are left, and if none was, in how many seconds one can be."""
 
     taken: bool
     left: float
@@ -32,16 +32,16 @@ class Slot(NamedTuple):
 
 
 class Buckets(Protocol):
-    """Token buckets, and room for runs, that hold for every process on the same database."""
+    """Token buckets, and slots of runs, shared by every process on the same database."""
 
     async def take(self, buckets: Sequence[Bucket], now: float) -> list[Taken]:
-        """Takes one token of each, or of none where one of them is empty; tells of each, in order."""
+        """Takes one token of each, or none if one of them is empty; the results in order."""
         ...
 
     async def admit(
         self, run: RunId, buckets: Sequence[Bucket], slots: Sequence[Slot], now: float, *, known: bool = False
     ) -> list[Taken]:
-        """As `take`, and takes a place of each slot too, or of none: tells of the buckets, then of the slots. A run
-        has its places from now until it ends; while it is paused they are free for others, and if it does not come to
-        be, after a minute. `known`: where there is a run of this id already, nothing is taken, and [] told."""
+        """As `take`, and takes a place in each slot too, or nothing: the results of the buckets, then of the slots. A
+        run has its places until it ends; while it is paused they are free for others, and if it is not written to the
+        journal, after a minute. `known`: if the run exists already, nothing is taken, and [] returned."""
         ...

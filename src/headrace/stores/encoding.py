@@ -1,9 +1,9 @@
 """Events as bytes, and back.
 
 Nearly every event is plain JSON: an array of its fields. What JSON lacks (files, variables, NaN, integers beyond 64
-bits, keys that are no strings, half surrogate pairs) makes the second form: a `~`, then JSON in which an object with
-the key `$` says what it stands for. Data that looks like such an object is wrapped too, so nothing that a workflow
-handles can be mistaken for something else.
+bits, keys that are not strings, half surrogate pairs) needs the second form: a `~`, then JSON in which an object with
+the key `$` names what it stands for. Data that looks like such an object is wrapped too, so no value of a workflow is
+ever mistaken for one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, cast
 import orjson
 
 from headrace.errors import StoreError
-from headrace.kernel.events import EVENTS, Event, Record, RunPaused, pack, unpack
+from headrace.kernel.events import EVENTS, Record, RunPaused, unpack
 from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
 
 Row = tuple[str, int, float, str, bytes]
@@ -28,34 +28,30 @@ _TAGGED = b"~"
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def encode(event: Event) -> bytes:
-    """The event's fields as bytes; `decode` needs the name of its type besides."""
-    return encode_value(pack(event))
-
-
 def encode_value(value: Value) -> bytes:
-    """Any value as bytes. What is not a value that a workflow can hold at all is kept as its text.
+    """Any value as bytes. An object that is not a value of workflows is stored as its text.
 
-    ValueError where it is nested more than 300 levels deep.
+    ValueError if it is nested more than 300 levels deep.
     """
     try:
         body = orjson.dumps(value, option=_STRICT)
     except TypeError:
         return _tagged(value)
-    # orjson writes NaN and the infinities as null, which they are not
-    nulls = body.count(b"null")
-    if nulls and nulls > _top_nones(value) and not _finite(value):
-        return _tagged(value)
+    # orjson writes NaN and the infinities as null, too. The fields of an event that are None need no closer look
+    if nulls := body.count(b"null"):
+        fields = cast("list[Value]", value) if isinstance(value, list) else []
+        if nulls > fields.count(None) and not _is_finite(value):
+            return _tagged(value)
     return body
 
 
 def decode_value(body: bytes) -> Value:
-    """What `encode_value` encoded; tuples have become lists. ValueError where the bytes are damaged."""
-    return _revived(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
+    """The value that was encoded; tuples have become lists. ValueError if the bytes are damaged."""
+    return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
 
 
 def decode(row: Row) -> Record:
-    """The record again. StoreError where it is damaged, or of a newer version."""
+    """The record of a row. StoreError if it is damaged, or of a newer version."""
     run, seq, at, name, body = row
     if name not in EVENTS:
         raise StoreError(
@@ -74,33 +70,29 @@ def decode(row: Row) -> Record:
 
 
 def clean(text: str) -> str:
-    """Text that every database takes: NULs and half surrogate pairs are written out."""
+    """Text that every database accepts: NULs and half surrogate pairs are escaped."""
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def _top_nones(value: Value) -> int:
-    return sum(item is None for item in cast("list[Value]", value)) if isinstance(value, list) else 0
-
-
-def _finite(value: Value) -> bool:
+def _is_finite(value: Value) -> bool:
     match value:
         case float():
             return math.isfinite(value)
         case dict():
-            return all(_finite(item) for item in cast("dict[str, Value]", value).values())
+            return all(_is_finite(item) for item in cast("dict[str, Value]", value).values())
         case list() | tuple():
-            return all(_finite(item) for item in cast("list[Value]", value))
+            return all(_is_finite(item) for item in cast("list[Value]", value))
         case _:
             return True
 
 
 def _tagged(value: Value) -> bytes:
-    return _TAGGED + json.dumps(_marked(value, DEEPEST), separators=(",", ":")).encode()
+    return _TAGGED + json.dumps(_tag(value, DEEPEST), separators=(",", ":")).encode()
 
 
-def _marked(value: Value, room: int) -> Value:
+def _tag(value: Value, room: int) -> Value:
     if not room:
         raise ValueError(TOO_DEEP)
     room -= 1
@@ -110,45 +102,48 @@ def _marked(value: Value, room: int) -> Value:
         case str():
             return str(value)
         case int():
-            # more digits than Python would turn into a decimal text are no problem in hex
+            # hex has no limit on digits, unlike the decimal texts of Python
             return int(value) if value.bit_length() <= 64 else {_TAG: "int", "v": hex(value)}
         case File():
-            return {_TAG: "file", "v": {name: _marked(item, room) for name, item in asdict(value).items()}}
+            return {_TAG: "file", "v": {name: _tag(item, room) for name, item in asdict(value).items()}}
         case Variable():
-            return {_TAG: "variable", "v": [_marked(value.value, room), _marked(value.selector, room), value.id]}
+            return {_TAG: "variable", "v": [_tag(value.value, room), _tag(value.selector, room), value.id]}
         case Mapping():
             items = cast("Mapping[Any, Value]", value)
             if _TAG not in items and all(isinstance(key, str) for key in items):
-                return {str(key): _marked(item, room) for key, item in items.items()}
-            return {_TAG: "object", "v": [[_marked(key, room), _marked(item, room)] for key, item in items.items()]}
+                return {str(key): _tag(item, room) for key, item in items.items()}
+            return {
+                _TAG: "object",
+                "v": [[_tag(key, room), _tag(item, room)] for key, item in items.items()],
+            }
         case list() | tuple():
-            return [_marked(item, room) for item in cast("list[Value]", value)]
+            return [_tag(item, room) for item in cast("list[Value]", value)]
         case _:
             return str(cast("object", value))
 
 
-def _revived(value: Value) -> Value:
+def _untagged(value: Value) -> Value:
     match value:
         case dict():
-            items = cast("dict[str, Value]", value)
-            return _untagged(items) if _TAG in items else {key: _revived(item) for key, item in items.items()}
+            fields = cast("dict[str, Value]", value)
+            return _object(fields) if _TAG in fields else {key: _untagged(item) for key, item in fields.items()}
         case list():
-            return [_revived(item) for item in cast("list[Value]", value)]
+            return [_untagged(item) for item in cast("list[Value]", value)]
         case _:
             return value
 
 
-def _untagged(items: dict[str, Value]) -> Value:
-    held = items["v"]
-    match items[_TAG]:
+def _object(fields: dict[str, Value]) -> Value:
+    content = fields["v"]
+    match fields[_TAG]:
         case "int":
-            return int(held, 16)
+            return int(content, 16)
         case "file":
-            return File(**{name: _revived(item) for name, item in held.items()})
+            return File(**{name: _untagged(item) for name, item in content.items()})
         case "variable":
-            inner, selector, name = held
-            return Variable(_revived(inner), tuple(_revived(selector)), name)
+            inner, selector, name = content
+            return Variable(_untagged(inner), tuple(_untagged(selector)), name)
         case "object":
-            return {_revived(key): _revived(item) for key, item in held}
+            return {_untagged(key): _untagged(item) for key, item in content}
         case unknown:
             raise ValueError(f"unknown tag {unknown!r}")

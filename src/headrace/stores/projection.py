@@ -1,13 +1,13 @@
-"""What follows from a run's events besides them: its line in the list of runs, the callbacks that it owes, its exchange
-of a conversation, and what it assigns to the conversation's variables.
+"""What is derived from a run's events: its row in the list of runs, its callbacks, its message in a conversation, and
+the values it assigns to the conversation's variables.
 
-Every store uses these, so that all say the same.
+Every store uses these functions, so that all derive the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
@@ -29,14 +29,16 @@ from headrace.stores.encoding import clean
 from headrace.times import duration
 from headrace.values import File, Value, files_in, json_default
 
-SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, that keywords are looked for in
+_SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, in which keywords are found
 _INTEGER, _BIG_INTEGER = 2**31 - 1, 2**63 - 1  # the highest numbers that the columns take
 CONVERSATION = "conversation"  # the scope of a conversation's variables
+_LISTED = tuple(field.name for field in fields(ListedRun))
 
 
 @dataclass(slots=True)
 class RunRow:
-    """A run as lists show it. `inputs` and `outputs` are only what keywords are looked for in."""
+    """A run as lists show it. `inputs` and `outputs` are the texts in which keywords are found; `owner` is the worker
+    that drives it."""
 
     run: str
     task: str
@@ -59,8 +61,8 @@ class RunRow:
     started_at: float | None = None
 
     @classmethod
-    def of(cls, record: Record, event: RunQueued) -> RunRow:
-        """The line of a run just asked for. It counts as running: a run waits for a worker only for moments."""
+    def of(cls, record: Record, event: RunQueued, worker: str | None = None) -> RunRow:
+        """The row of a new run, queued by `worker`. It counts as running: a run waits for a worker only briefly."""
         return cls(
             run=record.run,
             task=event.task,
@@ -70,68 +72,47 @@ class RunRow:
             source=event.source,
             end_user=event.end_user,
             session=event.user,
-            inputs=searched(event.inputs),
+            inputs=_searched(event.inputs),
             created_at=record.at,
+            owner=worker,
         )
 
-    def apply(self, record: Record) -> bool:
-        """Takes one more event in; whether what lists show has changed."""
-        before = self.status
-        self.status = status_after(before, record.event)
+    def apply(self, record: Record, worker: str | None = None) -> bool:
+        """Applies the run's next event, appended by `worker`. Whether the row has changed."""
+        before = self.status, self.owner
+        self.status = status_after(self.status, record.event)
         match record.event:
             case RunEnded() as event:
-                self.outputs = searched(event.outputs)
+                self.outputs = _searched(event.outputs)
                 self.error = event.error
                 self.tokens = min(event.tokens, _BIG_INTEGER)
                 self.steps = min(event.steps, _INTEGER)
                 self.exceptions = min(event.exceptions, _INTEGER)
                 self.finished_at = record.at
                 self.elapsed = duration(self.created_at if self.started_at is None else self.started_at, record.at)
+                self.owner = None
                 return True
             case RunStarted():
                 self.started_at = record.at
+                self.owner = worker
+            case RunResumed():
+                self.owner = worker
+            case RunPaused():
+                self.owner = None
             case _:
                 pass
-        return self.status != before
-
-    def pass_on(self, event: Event, worker: str | None) -> bool:
-        """Takes in whose the run is after an event that `worker` appends; whether that has changed."""
-        match event:
-            case RunQueued() | RunStarted() | RunResumed():
-                owner = worker
-            case RunPaused() | RunEnded():
-                owner = None
-            case _:
-                return False
-        changed = owner != self.owner
-        self.owner = owner
-        return changed
+        return (self.status, self.owner) != before
 
     @property
     def unfinished(self) -> bool:
         return self.finished_at is None and self.status != PAUSED
 
     def listed(self) -> ListedRun:
-        return ListedRun(
-            run=self.run,
-            app=self.app,
-            version=self.version,
-            status=self.status,
-            source=self.source,
-            end_user=self.end_user,
-            session=self.session,
-            error=self.error,
-            elapsed=self.elapsed,
-            tokens=self.tokens,
-            steps=self.steps,
-            exceptions=self.exceptions,
-            created_at=self.created_at,
-            finished_at=self.finished_at,
-        )
+        return ListedRun(**{name: getattr(self, name) for name in _LISTED})
 
 
 def callback_of(queued: RunQueued, record: Record) -> Callback | None:
-    """The message that a record makes due, where the run was asked for with a callback and ends or pauses with it.
+    """The callback that a record makes due, if the run has a callback URL and ends or pauses with this record.
 
     Its id follows from the run and the record's number alone, so the same record never makes two.
     """
@@ -159,12 +140,12 @@ def callback_of(queued: RunQueued, record: Record) -> Callback | None:
 def _namespace(run: RunId) -> UUID:
     try:
         return UUID(run)
-    except ValueError:  # a run may be named otherwise; ending it must not fail for that
+    except ValueError:  # a run's id may be another text; that must not keep it from ending
         return uuid5(NAMESPACE_OID, run.encode("utf-8", "backslashreplace").decode())
 
 
 def exchange_of(record: Record, event: RunQueued) -> Message | None:
-    """The exchange that a run just asked for is; None where nobody said anything (`query`), as in a workflow's run."""
+    """The message that a new run answers; None if it has no query, as a workflow's run."""
     query, number = event.system.get("query"), event.system.get("dialogue_count")
     if not isinstance(query, str):
         return None
@@ -183,7 +164,7 @@ def exchange_of(record: Record, event: RunQueued) -> Message | None:
 
 
 def exchange_after(exchange: Message, event: Event, status: str) -> Message:
-    """The exchange after an event that changed its run's status to this one (`RunRow.apply`)."""
+    """The message after an event that changed its run's status to this one (`RunRow.apply`)."""
     if not isinstance(event, RunEnded):
         return replace(exchange, status=status)
     answer = event.outputs.get("answer") if event.response_text is None else event.response_text
@@ -202,7 +183,7 @@ def _files(values: Mapping[str, Value]) -> tuple[File, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A value that a run gave to a variable of its conversation."""
+    """A value that a run assigned to a variable of its conversation."""
 
     name: str
     value: Value
@@ -212,22 +193,22 @@ class Assignment:
 def assignments(records: Sequence[Record]) -> list[Assignment]:
     """What the records of one append assign to variables of the run's conversation, in order.
 
-    A retry begins with a copy of what the run before it had done. That was assigned then, and may be out of date.
+    A retry begins with a copy of the failed run's records. Their values were assigned then, and may be out of date.
     """
-    found: list[Assignment] = []
+    assigned: list[Assignment] = []
     for record in records:
         event = record.event
         if isinstance(event, NodeSucceeded):
             if event.assigned:
                 values = event.assigned.get(CONVERSATION, {})
-                found += [Assignment(name, value, record.at) for name, value in values.items()]
+                assigned += [Assignment(name, value, record.at) for name, value in values.items()]
         elif isinstance(event, RunQueued) and event.retry_of is not None:
             return []
-    return found
+    return assigned
 
 
 def order_of(order: str) -> tuple[str, bool]:
-    """(field, whether the newest come first) of an order that conversations are listed in. ValueError for any other."""
+    """(field, newest first) of an order in which conversations are listed. ValueError for any other."""
     field = order.removeprefix("-")
     if field not in ("created_at", "updated_at"):
         raise ValueError(f"Conversations are listed by created_at or updated_at, not by {order!r}.")
@@ -235,7 +216,8 @@ def order_of(order: str) -> tuple[str, bool]:
 
 
 def check_numbers(records: Sequence[Record]) -> tuple[RunId, int]:
-    """(run, first number). ValueError where records are not of one run, numbered without gaps: a caller's defect."""
+    """(run, first number). ValueError if the records are not of one run with consecutive numbers, which is a bug of the
+    caller."""
     run, first = records[0].run, records[0].seq
     if first is None or first < 1:
         raise ValueError(f"run {run}: a record without a number cannot be journaled: {records[0].event!r:.200}")
@@ -245,17 +227,17 @@ def check_numbers(records: Sequence[Record]) -> tuple[RunId, int]:
     return run, first
 
 
-def searched(values: Mapping[str, Value]) -> str:
-    """What keywords are looked for in: the values one after another, texts as they are and all else as JSON."""
-    found: list[str] = []
-    room = SEARCHED
+def _searched(values: Mapping[str, Value]) -> str:
+    """The text in which keywords are found: the values in order, texts as they are and all others as JSON."""
+    texts: list[str] = []
+    room = _SEARCHED
     for value in values.values():
         if room <= 0:
             break
-        text = value[:room] if isinstance(value, str) else _json(value)[:room]
-        found.append(text)
+        text = (value if isinstance(value, str) else _json(value))[:room]
+        texts.append(text)
         room -= len(text) + 1
-    return "\n".join(found)
+    return "\n".join(texts)
 
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -264,5 +246,5 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 def _json(value: Value) -> str:
     try:
         return orjson.dumps(value, default=json_default, option=_OPTIONS).decode()
-    except TypeError:  # integers beyond 64 bits, half surrogate pairs, hundreds of levels: nobody searches for these
+    except TypeError:  # integers beyond 64 bits, half surrogate pairs, hundreds of levels: not worth a search
         return ""

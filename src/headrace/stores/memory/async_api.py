@@ -1,53 +1,47 @@
-"""What the asynchronous API remembers, in memory."""
+"""Idempotency records, callbacks and batches in memory."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from headrace.kernel.events import RunId
 from headrace.ports import Batch, BatchLine, Callback, IdempotencyRecord
 
-FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is forgotten
+FORGOTTEN = 24 * 3600.0  # seconds after which an expired response is deleted
 
 
 class MemoryIdempotency:
     """Implements IdempotencyStore."""
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], IdempotencyRecord] = {}  # oldest first
+        self._records: dict[tuple[str, str], IdempotencyRecord] = {}  # oldest first
 
     async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
-        known = self._answers.get((app, key))
+        known = self._records.get((app, key))
         if known is not None and known.created_at >= expired:
             return known
-        self._answers.pop((app, key), None)
-        self._forget_answers(expired - FORGOTTEN)
-        self._answers[app, key] = IdempotencyRecord(app, key, digest, at)
+        self._records.pop((app, key), None)
+        old = takewhile(lambda item: item[1].created_at < expired - FORGOTTEN, self._records.items())
+        for name in [name for name, _ in old]:
+            del self._records[name]
+        self._records[app, key] = IdempotencyRecord(app, key, digest, at)
         return None
 
-    def _forget_answers(self, before: float) -> None:
-        old: list[tuple[str, str]] = []
-        for name, answer in self._answers.items():
-            if answer.created_at >= before:
-                break
-            old.append(name)
-        for name in old:
-            del self._answers[name]
-
     async def complete(self, app: str, key: str, status: int, body: bytes) -> None:
-        known = self._answers.get((app, key))
+        known = self._records.get((app, key))
         if known is not None and known.status is None:
-            self._answers[app, key] = replace(known, status=status, body=body)
+            self._records[app, key] = replace(known, status=status, body=body)
 
     async def release(self, app: str, key: str) -> None:
-        known = self._answers.get((app, key))
+        known = self._records.get((app, key))
         if known is not None and known.status is None:
-            del self._answers[app, key]
+            del self._records[app, key]
 
     def remove_of(self, app: str) -> None:
-        self._answers = {name: answer for name, answer in self._answers.items() if answer.app != app}
+        self._records = {name: record for name, record in self._records.items() if record.app != app}
 
 
 class MemoryCallbacks:
@@ -66,16 +60,13 @@ class MemoryCallbacks:
         self._pending[callback.id] = None
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
-        due: list[tuple[float, str]] = []
-        for name in self._pending:
-            next_at = self._callbacks[name].next_at
-            if next_at is not None and next_at <= now:
-                due.append((next_at, name))
-        return [self._callbacks[name] for _, name in sorted(due)[: max(0, limit)]]
+        pending = [(self._callbacks[name].next_at, name) for name in self._pending]
+        due = sorted((at, name) for at, name in pending if at is not None and at <= now)
+        return [self._callbacks[name] for _, name in due[: max(0, limit)]]
 
     async def save_callback(self, callback: Callback) -> None:
         if callback.id not in self._callbacks:
-            return  # removed with its app while it was being delivered
+            return  # removed with its app during the delivery
         self._callbacks[callback.id] = callback
         self._pending.pop(callback.id, None)
         self._settled.pop(callback.id, None)
@@ -118,18 +109,18 @@ class MemoryBatches:
 
     async def save_batch(self, batch: Batch) -> None:
         if batch.id not in self._batches:
-            return  # removed with its app while it went on
+            return  # removed with its app in the meantime
         self._batches[batch.id] = batch
         over = sorted(
-            (each for each in self._batches.values() if each.status != "running"),
-            key=lambda each: (each.ended_at or 0.0, each.created_at),
+            (batch for batch in self._batches.values() if batch.status != "running"),
+            key=lambda batch: (batch.ended_at or 0.0, batch.created_at),
         )
-        room = self._keep - sum(len(self._lines[each.id]) for each in over)
-        for each in over[:-1]:  # the last one stays, however large
+        room = self._keep - sum(len(self._lines[batch.id]) for batch in over)
+        for old in over[:-1]:  # the last one stays, however large
             if room >= 0:
                 break
-            room += len(self._lines[each.id])
-            self._remove_batch(each.id)
+            room += len(self._lines[old.id])
+            self._remove_batch(old.id)
 
     async def find_batch(self, batch: str) -> Batch | None:
         return self._batches.get(batch)
@@ -152,5 +143,5 @@ class MemoryBatches:
         del self._lines[batch]
 
     def remove_of(self, app: str) -> None:
-        for batch in [each.id for each in self._batches.values() if each.app == app]:
-            self._remove_batch(batch)
+        for batch in [batch for batch in self._batches.values() if batch.app == app]:
+            self._remove_batch(batch.id)

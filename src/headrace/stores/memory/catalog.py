@@ -10,7 +10,7 @@ from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Ve
 
 
 class MemoryCatalog:
-    """Implements Catalog. `owned`: called with the id of an app that is removed, for what else belongs to it."""
+    """Implements Catalog. `owned` is called with the id of a removed app, to remove what else belongs to it."""
 
     def __init__(self, owned: Sequence[Callable[[str], None]] = ()) -> None:
         self._owned = owned
@@ -23,15 +23,15 @@ class MemoryCatalog:
         self._files: dict[str, StoredFile] = {}
 
     async def apps(self, workspace: str | None = None) -> list[App]:
-        found = [app for app in self._apps.values() if workspace is None or app.workspace == workspace]
-        return sorted(found, key=lambda app: (app.created_at, app.id))
+        apps = [app for app in self._apps.values() if workspace is None or app.workspace == workspace]
+        return sorted(apps, key=_place)
 
     async def app(self, app: str) -> App | None:
         return self._apps.get(app)
 
     async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
-        found = (app for app in self._apps.values() if (app.source, app.workspace) == (source, workspace))
-        return next(found, None)
+        matching = (app for app in self._apps.values() if (app.source, app.workspace) == (source, workspace))
+        return next(matching, None)
 
     async def save_app(self, app: App) -> None:
         self._apps[app.id] = app
@@ -46,8 +46,8 @@ class MemoryCatalog:
         return True
 
     async def versions(self, app: str) -> list[Version]:
-        found = [version for version in self._versions.values() if version.app == app]
-        return sorted(found, key=lambda version: version.number, reverse=True)
+        versions = [version for version in self._versions.values() if version.app == app]
+        return sorted(versions, key=lambda version: version.number, reverse=True)
 
     async def version(self, version: str) -> Version | None:
         return self._versions.get(version)
@@ -56,24 +56,20 @@ class MemoryCatalog:
         self._versions.setdefault(version.id, version)
 
     async def keys(self, app: str | None = None) -> list[Key]:
-        found = [key for key in self._keys.values() if app is None or key.app == app]
-        return sorted(found, key=lambda key: (key.created_at, key.id))
+        return sorted((key for key in self._keys.values() if app is None or key.app == app), key=_place)
 
     async def keys_of_workspace(
         self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
     ) -> list[Key]:
-        found = [
-            key
-            for key in self._keys.values()
-            if key.workspace == workspace and (older is None or (key.created_at, key.id) < older)
-        ]
-        return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)[: max(0, limit)]
+        keys = (key for key in self._keys.values() if key.workspace == workspace)
+        page = sorted((key for key in keys if older is None or _place(key) < older), key=_place, reverse=True)
+        return page[: max(0, limit)]
 
     async def key_of(self, digest: str) -> Key | None:
         return self._keys.get(digest)
 
     async def find_key(self, key: str) -> Key | None:
-        return next((each for each in self._keys.values() if each.id == key), None)
+        return next((known for known in self._keys.values() if known.id == key), None)
 
     async def add_key(self, key: Key, audited: Audited | None = None) -> None:
         if self._keys.setdefault(key.digest, key) is key:
@@ -106,12 +102,9 @@ class MemoryCatalog:
             self._audit.append(audited)
 
     async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
-        found = [
-            each
-            for each in self._audit
-            if each.workspace == workspace and (older is None or (each.at, each.id) < older)
-        ]
-        return sorted(found, key=lambda each: (each.at, each.id), reverse=True)[: max(0, limit)]
+        entries = [(entry.at, entry.id, entry) for entry in self._audit if entry.workspace == workspace]
+        page = sorted((at, name, entry) for at, name, entry in entries if older is None or (at, name) < older)
+        return [entry for _, _, entry in reversed(page)][: max(0, limit)]
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
         known = self._end_users.get((app, session))
@@ -128,3 +121,7 @@ class MemoryCatalog:
 
     async def find_file(self, file: str) -> StoredFile | None:
         return self._files.get(file)
+
+
+def _place(item: App | Key) -> tuple[float, str]:
+    return item.created_at, item.id

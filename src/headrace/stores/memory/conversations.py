@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import nlargest, nsmallest
+from itertools import islice
 from math import inf
 from typing import TypeVar
 
@@ -15,10 +16,10 @@ from headrace.ports.services import Turn
 from headrace.stores.projection import Assignment, exchange_after, exchange_of, order_of
 from headrace.values import Value
 
-T = TypeVar("T")
+T = TypeVar("T", Annotation, Feedback)
 
 Place = tuple[int, float, RunId]
-"""Where an exchange stands in its conversation: its number, when it began, its id."""
+"""Where a message stands in its conversation: its number, when it began, its id."""
 
 
 class MemoryConversations:
@@ -39,7 +40,7 @@ class MemoryConversations:
     # ------------------------------------------------------------------------------------------- from the journal
 
     def is_numbered(self, record: Record) -> bool:
-        """Whether the message that begins with this record has a number that another one of its conversation has."""
+        """Whether another message of its conversation has the number of the one that begins with this record."""
         event = record.event
         if not isinstance(event, RunQueued) or event.conversation not in self._places:
             return False
@@ -78,10 +79,11 @@ class MemoryConversations:
             self._conversations[conversation] = replace(known, updated_at=at)
 
     def assign(self, conversation: str, assignments: Sequence[Assignment]) -> None:
-        ids = {self._variables[each].name: each for each in self._variables_of.get(conversation, ())}
-        for each in assignments:
-            if known := ids.get(each.name):
-                self._variables[known] = replace(self._variables[known], value=each.value, updated_at=each.at)
+        variables = [self._variables[name] for name in self._variables_of.get(conversation, ())]
+        ids = {variable.name: variable.id for variable in variables}
+        for assigned in assignments:
+            if known := ids.get(assigned.name):
+                self._variables[known] = replace(self._variables[known], value=assigned.value, updated_at=assigned.at)
 
     def forget(self, run: RunId) -> None:
         self._feedbacks.pop(run, None)
@@ -124,18 +126,18 @@ class MemoryConversations:
             return getattr(conversation, by), conversation.id
 
         ids = self._of_end_users.get((app, end_user), {})
-        found = [each for each in map(self._conversations.__getitem__, ids) if not each.deleted]
+        listed = [known for known in map(self._conversations.__getitem__, ids) if not known.deleted]
         if after is not None:
             if after not in ids:
                 return [], False
             start = place(self._conversations[after])
-            found = [each for each in found if (place(each) < start if newest_first else place(each) > start)]
+            listed = [known for known in listed if (place(known) < start if newest_first else place(known) > start)]
         limit = max(0, limit)
-        return (nlargest if newest_first else nsmallest)(limit, found, key=place), len(found) > limit
+        return (nlargest if newest_first else nsmallest)(limit, listed, key=place), len(listed) > limit
 
     async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
-        found = [self._variables[each] for each in self._variables_of.get(conversation, ())]
-        return sorted(found, key=lambda variable: variable.created_at)
+        variables = [self._variables[name] for name in self._variables_of.get(conversation, ())]
+        return sorted(variables, key=lambda variable: variable.created_at)
 
     async def save_conversation_variable(self, variable: ConversationVariable) -> None:
         known = self._variables.get(variable.id)
@@ -144,7 +146,7 @@ class MemoryConversations:
         self._variables[variable.id] = variable
         self._variables_of.setdefault(variable.conversation, {})[variable.id] = None
 
-    # ------------------------------------------------------------------------------------------------- exchanges
+    # -------------------------------------------------------------------------------------------------- messages
 
     async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
@@ -171,14 +173,10 @@ class MemoryConversations:
         return min(running)[2] if running else None
 
     async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
-        found: list[Turn] = []
-        for _, _, run in reversed(self._older(conversation, before)):
-            if len(found) >= limit:
-                break
-            exchange = self._exchanges[run]
-            if exchange.answer:
-                found.append(Turn(exchange.query, exchange.answer, exchange.files))
-        return found[::-1]
+        exchanges = (self._exchanges[run] for _, _, run in reversed(self._older(conversation, before)))
+        answered = (exchange for exchange in exchanges if exchange.answer)
+        newest = islice(answered, max(0, min(limit, len(self._exchanges))))
+        return [Turn(exchange.query, exchange.answer, exchange.files) for exchange in newest][::-1]
 
     # ------------------------------------------------------------------------------------------------- feedbacks
 
@@ -189,13 +187,12 @@ class MemoryConversations:
         self._feedbacks.get(message, {}).pop(end_user, None)
 
     async def feedback_of(self, messages: Sequence[RunId], end_user: str) -> Mapping[RunId, Feedback]:
-        found = ((message, self._feedbacks.get(message, {}).get(end_user)) for message in messages)
-        return {message: feedback for message, feedback in found if feedback is not None}
+        feedbacks = ((message, self._feedbacks.get(message, {}).get(end_user)) for message in messages)
+        return {message: feedback for message, feedback in feedbacks if feedback is not None}
 
     async def feedbacks(self, app: str, page: int = 1, limit: int = 20) -> list[Feedback]:
-        found = [each for of in self._feedbacks.values() for each in of.values() if each.app == app]
-        found.sort(key=lambda feedback: (feedback.created_at, feedback.id), reverse=True)
-        return _page(found, page, limit)
+        all_ = (feedback for of_message in self._feedbacks.values() for feedback in of_message.values())
+        return _page([feedback for feedback in all_ if feedback.app == app], page, limit)
 
     # ----------------------------------------------------------------------------------------------- annotations
 
@@ -203,13 +200,13 @@ class MemoryConversations:
         self, app: str, keyword: str = "", page: int = 1, limit: int = 20
     ) -> tuple[int, list[Annotation]]:
         keyword = keyword.lower()
-        found = [
-            each
-            for each in self._annotations.values()
-            if each.app == app and (keyword in each.question.lower() or keyword in each.answer.lower())
+        annotations = [
+            annotation
+            for annotation in self._annotations.values()
+            if annotation.app == app
+            and (keyword in annotation.question.lower() or keyword in annotation.answer.lower())
         ]
-        found.sort(key=lambda annotation: (annotation.created_at, annotation.id), reverse=True)
-        return len(found), _page(found, page, limit)
+        return len(annotations), _page(annotations, page, limit)
 
     async def find_annotation(self, annotation: str) -> Annotation | None:
         return self._annotations.get(annotation)
@@ -231,13 +228,15 @@ class MemoryConversations:
 
     def remove_of(self, app: str) -> None:
         self._replies.pop(app, None)
-        self._annotations = {name: each for name, each in self._annotations.items() if each.app != app}
+        self._annotations = {name: known for name, known in self._annotations.items() if known.app != app}
 
 
 def _place(exchange: Message) -> Place:
     return exchange.number, exchange.created_at, exchange.id
 
 
-def _page(found: Sequence[T], page: int, limit: int) -> list[T]:
+def _page(items: Sequence[T], page: int, limit: int) -> list[T]:
+    """A page of the newest items, counted from 1."""
     start = max(0, page - 1) * max(0, limit)
-    return list(found[start : start + max(0, limit)])
+    newest = sorted(items, key=lambda item: (item.created_at, item.id), reverse=True)
+    return newest[start : start + max(0, limit)]

@@ -16,8 +16,8 @@ from headrace.values import DEEPEST, TOO_DEEP, nests_deeper
 
 
 class MemoryJournal:
-    """Implements Journal and Runs. What runs do to `callbacks` and `conversations` is written there. Of the runs that
-    have ended only the last `keep` are kept, with their messages."""
+    """Implements Journal and Runs, and writes to `callbacks` and `conversations` what follows from events. Of the runs
+    that have ended only the last `keep` are kept, with their messages."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class MemoryJournal:
         self._keep = keep
         self._records: dict[RunId, list[Record]] = {}
         self._rows: dict[RunId, RunRow] = {}
-        self._open: dict[RunId, None] = {}  # what has not ended, oldest first
+        self._open: dict[RunId, None] = {}  # unfinished and paused runs, oldest first
         self._ended: OrderedDict[RunId, None] = OrderedDict()  # oldest first
         self._tasks: dict[str, RunId] = {}
-        self._refused: set[RunId] = set()  # whose appends fail until the caller can know that one did
+        self._conflicts: set[RunId] = set()  # runs whose appends fail until the caller can know that one did
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
@@ -41,12 +41,12 @@ class MemoryJournal:
         if records:
             run, first = check_numbers(records)
             if any(nests_deeper(pack(record.event), DEEPEST) for record in records):
-                raise ValueError(TOO_DEEP)  # as every other store
+                raise ValueError(TOO_DEEP)  # as in every other store
             known = self._records.get(run)
-            late = first != (len(known) if known else 0) + 1
-            if late or run in self._refused or self.conversations.is_numbered(records[0]):
-                self._refused.add(run)
-                loop.call_soon(self._refuse, done, SequenceConflict(run, first))
+            conflict = first != (len(known) if known else 0) + 1
+            if conflict or run in self._conflicts or self.conversations.is_numbered(records[0]):
+                self._conflicts.add(run)
+                loop.call_soon(self._fail, done, SequenceConflict(run, first))
                 return done
             if known is None:
                 self._records[run] = list(records)
@@ -61,8 +61,8 @@ class MemoryJournal:
         done.set_result(None)
         return done
 
-    def _refuse(self, done: asyncio.Future[None], conflict: SequenceConflict) -> None:
-        self._refused.discard(conflict.run)
+    def _fail(self, done: asyncio.Future[None], conflict: SequenceConflict) -> None:
+        self._conflicts.discard(conflict.run)
         if not done.done():
             done.set_exception(conflict)
 
@@ -105,7 +105,7 @@ class MemoryJournal:
         """It can be written as long as there is memory."""
 
     async def changed(self) -> bool:
-        return False  # there is nobody else
+        return False  # there is no other process
 
     async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
         return {run: len(records) for run in of if (records := self._records.get(run))}
@@ -118,10 +118,10 @@ class MemoryJournal:
         return self._rows.get(run)
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
-        found = [row for row in self._rows.values() if _shows(which, row)]
-        found.sort(key=lambda row: (row.created_at, row.run), reverse=True)
+        rows = [row for row in self._rows.values() if _matches(which, row)]
+        rows.sort(key=lambda row: (row.created_at, row.run), reverse=True)
         start = max(0, which.page - 1) * which.limit
-        return len(found), [row.listed() for row in found[start : start + max(0, which.limit)]]
+        return len(rows), [row.listed() for row in rows[start : start + max(0, which.limit)]]
 
     async def find_run(self, run: RunId) -> ListedRun | None:
         row = self._rows.get(run)
@@ -134,22 +134,15 @@ class MemoryJournal:
         return Counter(row.status for row in self._rows.values() if row.source == source)
 
 
-def _shows(which: RunFilter, row: RunRow) -> bool:
-    if row.app != which.app or (which.status is not None and row.status != which.status):
-        return False
-    if which.before is not None and row.created_at > which.before:
-        return False
-    if which.after is not None and row.created_at < which.after:
-        return False
-    if which.session is not None and row.session != which.session:
-        return False
-    if which.version is not None and row.version != which.version:
-        return False
-    if which.source is not None and row.source != which.source:
-        return False
-    if which.older is not None and (row.created_at, row.run) >= which.older:
-        return False
-    if not which.keyword:
-        return True
-    keyword = which.keyword.lower()
-    return any(keyword in text.lower() for text in (row.inputs, row.outputs, row.run))
+def _matches(which: RunFilter, row: RunRow) -> bool:
+    keyword = (which.keyword or "").lower()
+    return (
+        all(
+            (wanted := getattr(which, name)) is None or getattr(row, name) == wanted
+            for name in ("app", "status", "session", "version", "source")
+        )
+        and (which.before is None or row.created_at <= which.before)
+        and (which.after is None or row.created_at >= which.after)
+        and (which.older is None or (row.created_at, row.run) < which.older)
+        and (not keyword or any(keyword in text.lower() for text in (row.inputs, row.outputs, row.run)))
+    )

@@ -1,4 +1,4 @@
-"""Leases and claims where there is no other process."""
+"""Leases and claims without other processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headrace.ports import Journal
 
 
 class MemoryLeases:
-    """Implements Leases: every unfinished run is this worker's own."""
+    """Implements Leases: every unfinished run belongs to this worker."""
 
     shared = False
 
@@ -26,14 +26,14 @@ class MemoryLeases:
         return run in await self._journal.unfinished()
 
     async def release(self, keep: Collection[RunId] = ()) -> None:
-        """There is nobody else to take them."""
+        """No other worker could acquire them."""
 
 
 class MemoryClaims:
-    """Implements Claims: there is nobody else to claim anything."""
+    """Implements Claims: no other worker claims anything."""
 
     async def claim(self, names: Collection[str]) -> set[str]:
         return set(names)
 
     async def release(self, names: Collection[str]) -> None:
-        """Nothing was taken from anybody."""
+        """No other worker could claim them."""

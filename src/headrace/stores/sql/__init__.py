@@ -42,7 +42,7 @@ class SqlStorage(Storage):
         """
         database = await asyncio.to_thread(connect, url, full_sync=full_sync)
         work = JournalWork()
-        writer = Writer(database.engine, database.name, work, database.health)
+        writer = Writer(database, work)
         leases = SqlLeases(database, writer, work)
         return cls(
             journal=SqlJournal(database, writer),

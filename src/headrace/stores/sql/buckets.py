@@ -1,8 +1,8 @@
 """Token buckets and slots in a database.
 
-What is asked for while the writer is busy is settled together, in few statements however many ask; and in one
-transaction, so that no two processes take the same token. SQLite lets one process write at a time; PostgreSQL locks
-the buckets' rows, always in the order of their names.
+Requests that arrive while the writer is busy are settled together, in few statements however many they are; and in one
+transaction, so that no two processes take the same token. SQLite lets one process write at a time; PostgreSQL locks the
+buckets' rows, always in the order of their names.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from headrace.ports import Bucket, Slot, Taken
 from headrace.stores.encoding import clean
 from headrace.stores.memory.buckets import BEGUN_SECONDS, Ask, Level, settle
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.statements import Call, SqlRepository, Statements
-from headrace.stores.sql.writer import Writer
+from headrace.stores.sql.repository import SqlRepository
+from headrace.stores.sql.writer import BulkInsert, Call, Writer
 
 _MOST = 200  # names in one statement
-_SWEEP = 1000  # places of runs that may have ended, kept for each slot before they are looked through
+_SWEEP = 1000  # rows of a slot whose runs may have ended, before those are removed
 
 _LEVELS = "SELECT name, tokens, at FROM buckets WHERE name IN ({}) ORDER BY name"
 _KNOWN = "SELECT run FROM runs WHERE run IN ({})"
@@ -42,7 +42,7 @@ _NEVER_BEGUN = (
 
 
 class SqlBuckets(SqlRepository):
-    """Buckets."""
+    """Implements Buckets."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         super().__init__(database, writer)
@@ -50,14 +50,14 @@ class SqlBuckets(SqlRepository):
         self._round: _Round | None = None
 
     async def take(self, buckets: Sequence[Bucket], now: float) -> list[Taken]:
-        return await self._ask(Ask(buckets, now))
+        return await self._settle(Ask(buckets, now))
 
     async def admit(
         self, run: RunId, buckets: Sequence[Bucket], slots: Sequence[Slot], now: float, *, known: bool = False
     ) -> list[Taken]:
-        return await self._ask(Ask(buckets, now, clean(run), slots, known))
+        return await self._settle(Ask(buckets, now, clean(run), slots, known))
 
-    async def _ask(self, ask: Ask) -> list[Taken]:
+    async def _settle(self, ask: Ask) -> list[Taken]:
         round_ = self._round
         place = round_.join(ask) if round_ is not None else None
         if round_ is None or place is None:
@@ -65,13 +65,13 @@ class SqlBuckets(SqlRepository):
             place = round_.join(ask)
             assert place is not None
             round_.settled = self._writer.submit(Call(round_.write, self._database.name))
-            # whoever asked may be gone when it fails
+            # all its callers may be cancelled when it fails
             round_.settled.add_done_callback(lambda done: done.cancelled() or done.exception())
         return (await asyncio.shield(round_.settled))[place]
 
 
 class _Round:
-    """What is settled together: all that is asked for until the writer comes to it."""
+    """The requests that are settled together: all until the writer comes to them."""
 
     settled: asyncio.Future[list[list[Taken]]]
 
@@ -82,7 +82,7 @@ class _Round:
         self._lock = threading.Lock()
 
     def join(self, ask: Ask) -> int | None:
-        """The ask's place; None where it comes too late."""
+        """The request's place; None if it is too late."""
         with self._lock:
             if self._closed or (self._asks and self.settled.done()):
                 return None
@@ -96,63 +96,63 @@ class _Round:
 
 
 class BucketWork:
-    """Settles asks, in a transaction. Used by the writer's thread alone."""
+    """Settles requests, in a transaction. Used by the writer's thread alone."""
 
     def __init__(self) -> None:
-        self._buckets = Statements(
+        self._buckets = BulkInsert(
             "buckets",
             ("name", "tokens", "at"),
             "ON CONFLICT (name) DO UPDATE SET tokens = excluded.tokens, at = excluded.at",
         )
-        self._new = Statements("buckets", ("name", "tokens", "at"), "ON CONFLICT DO NOTHING")
-        self._places = Statements("slots", ("name", "run", "at"), "ON CONFLICT DO NOTHING")
-        self._left: dict[str, int] = {}  # by slot, how many were left when it was looked through last
+        self._new = BulkInsert("buckets", ("name", "tokens", "at"), "ON CONFLICT DO NOTHING")
+        self._slots = BulkInsert("slots", ("name", "run", "at"), "ON CONFLICT DO NOTHING")
+        self._left: dict[str, int] = {}  # by slot, how many runs were left when ended ones were removed last
 
     def settle(self, connection: Connection, asks: Sequence[Ask]) -> list[list[Taken]]:
         levels = self._levels(connection, asks)
         counts = self._counts(connection, asks)
-        asked = [ask.run for ask in asks if ask.known and ask.run is not None]
-        there = {row[0] for row in _each(connection, _KNOWN, asked)}
-        told: list[list[Taken]] = []
-        taken: set[str] = set()
-        places: list[tuple[str, str, float]] = []
+        may_exist = [ask.run for ask in asks if ask.known and ask.run is not None]
+        existing = {row[0] for row in _rows(connection, _KNOWN, may_exist)}
+        results: list[list[Taken]] = []
+        changed: set[str] = set()
+        admitted: list[tuple[str, str, float]] = []
         for ask in asks:
-            if ask.known and ask.run in there:
-                told.append([])
+            if ask.known and ask.run in existing:
+                results.append([])
                 continue
-            all_, each = settle(ask, levels, counts)
-            told.append(each)
-            if all_:
-                taken.update(bucket.name for bucket in ask.buckets)
+            taken, result = settle(ask, levels, counts)
+            results.append(result)
+            if taken:
+                changed.update(bucket.name for bucket in ask.buckets)
                 if ask.run is not None:
-                    places += [(clean(slot.name), ask.run, ask.now) for slot in ask.slots]
-                    there.add(ask.run)
-        if taken:
-            self._buckets.execute(connection, [(clean(name), *levels[name]) for name in sorted(taken)])
-        if places:
-            self._places.execute(connection, places)
-        return told
+                    admitted += [(clean(slot.name), ask.run, ask.now) for slot in ask.slots]
+                    existing.add(ask.run)
+        if changed:
+            self._buckets.execute(connection, [(clean(name), *levels[name]) for name in sorted(changed)])
+        if admitted:
+            self._slots.execute(connection, admitted)
+        return results
 
     def _levels(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Level]:
-        """How much is in the buckets, whose rows nobody else changes until the transaction ends. Slots have such a row
-        too, to be locked by."""
-        fresh: dict[str, Level] = {}
+        """The buckets' levels, whose rows no other process changes until the transaction ends. Slots have such a row
+        too, as a lock."""
+        new: dict[str, Level] = {}
         for ask in asks:
             for bucket in ask.buckets:
-                fresh[bucket.name] = Level(bucket.capacity, ask.now)
+                new[bucket.name] = Level(bucket.capacity, ask.now)
             for slot in ask.slots:
-                fresh[slot.name] = Level(0.0, ask.now)
-        names = {clean(name): name for name in sorted(fresh)}
+                new[slot.name] = Level(0.0, ask.now)
+        names = {clean(name): name for name in sorted(new)}
         lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""
-        found = {names[row[0]]: Level(row[1], row[2]) for row in _each(connection, _LEVELS + lock, list(names))}
-        missing = [name for name in names if names[name] not in found]
+        levels = {names[row[0]]: Level(row[1], row[2]) for row in _rows(connection, _LEVELS + lock, list(names))}
+        missing = [name for name in names if names[name] not in levels]
         if missing:
-            self._new.execute(connection, [(name, *fresh[names[name]]) for name in missing])
-            found |= {names[row[0]]: Level(row[1], row[2]) for row in _each(connection, _LEVELS + lock, missing)}
-        return found
+            self._new.execute(connection, [(name, *new[names[name]]) for name in missing])
+            levels |= {names[row[0]]: Level(row[1], row[2]) for row in _rows(connection, _LEVELS + lock, missing)}
+        return levels
 
     def _counts(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, int]:
-        """How many runs hold a place of each slot: at most, where there is room for all that ask."""
+        """How many runs occupy each slot; maybe too many, as long as there is room for all that ask."""
         wanted: dict[str, int] = {}
         limits: dict[str, int] = {}
         for ask in asks:
@@ -162,29 +162,29 @@ class BucketWork:
         if not wanted:
             return {}
         names = {clean(name): name for name in wanted}
-        counts = dict.fromkeys(wanted, 0) | {names[row[0]]: row[1] for row in _each(connection, _COUNT, list(names))}
+        counts = dict.fromkeys(wanted, 0) | {names[row[0]]: row[1] for row in _rows(connection, _COUNT, list(names))}
         tight = {
             name
             for name, count in counts.items()
             if count + wanted[name] > min(limits[name], 2 * self._left.get(name, 0) + _SWEEP)
         }
         if tight:
-            swept = [name for name in names if names[name] in tight]
+            cleaned = [name for name in names if names[name] in tight]
             before = min(ask.now for ask in asks) - BEGUN_SECONDS
-            list(_each(connection, _ENDED, swept))
-            list(_each(connection, _NEVER_BEGUN, swept, before))
+            list(_rows(connection, _ENDED, cleaned))
+            list(_rows(connection, _NEVER_BEGUN, cleaned, before))
             counts |= dict.fromkeys(tight, 0)
-            counts |= {names[row[0]]: row[1] for row in _each(connection, _COUNT_OPEN, swept)}
+            counts |= {names[row[0]]: row[1] for row in _rows(connection, _COUNT_OPEN, cleaned)}
             self._left.update((name, counts[name]) for name in tight)
         return counts
 
 
-def _each(connection: Connection, statement: str, names: Sequence[str], *more: Any) -> Iterator[Any]:
-    """The rows of a statement for so many names, a part of them at a time."""
+def _rows(connection: Connection, statement: str, names: Sequence[str], *more: Any) -> Iterator[Any]:
+    """The rows of a statement that takes names, some of them at a time."""
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     for start in range(0, len(names), _MOST):
-        some = names[start : start + _MOST]
-        made = statement.format(", ".join([mark] * len(some))).format(mark)
-        result = connection.exec_driver_sql(made, (*some, *more))
+        part = names[start : start + _MOST]
+        filled = statement.format(", ".join([mark] * len(part))).format(mark)
+        result = connection.exec_driver_sql(filled, (*part, *more))
         if result.returns_rows:
             yield from result

@@ -12,6 +12,7 @@ from sqlalchemy.engine import RowMapping
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.sql.batches import SqlBatches
+from headrace.stores.sql.repository import SqlRepository, add, decoded, values_of
 from headrace.stores.sql.schema import (
     PENDING,
     annotation_replies,
@@ -26,7 +27,6 @@ from headrace.stores.sql.schema import (
     keys,
     versions,
 )
-from headrace.stores.sql.statements import SqlRepository, add, put
 
 
 class SqlCatalog(SqlRepository):
@@ -38,30 +38,19 @@ class SqlCatalog(SqlRepository):
         statement = select(apps).order_by(apps.c.created_at, apps.c.id)
         if workspace is not None:
             statement = statement.where(apps.c.workspace == clean(workspace))
-        return [_app(row) for row in await self._database.rows(statement)]
+        return [App(**decoded(row, "settings")) for row in await self._database.rows(statement)]
 
     async def app(self, app: str) -> App | None:
         row = await self._database.row(select(apps).where(apps.c.id == clean(app)))
-        return _app(row) if row else None
+        return App(**decoded(row, "settings")) if row else None
 
     async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
-        ours = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
-        row = await self._database.row(ours.order_by(apps.c.created_at, apps.c.id))
-        return _app(row) if row else None
+        statement = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
+        row = await self._database.row(statement.order_by(apps.c.created_at, apps.c.id))
+        return App(**decoded(row, "settings")) if row else None
 
     async def save_app(self, app: App) -> None:
-        values = {
-            "id": app.id,
-            "name": app.name,
-            "mode": app.mode,
-            "source": app.source,
-            "version": app.version,
-            "description": app.description,
-            "created_at": app.created_at,
-            "settings": encode_value(dict(app.settings)),
-            "workspace": app.workspace,
-        }
-        await self._write(lambda connection: put(connection, apps, values))
+        await self._put(apps, values_of(app, "settings"))
 
     async def remove_app(self, app: str) -> bool:
         """See `Catalog.remove_app`; its pending callbacks and its batches are removed too."""
@@ -69,12 +58,9 @@ class SqlCatalog(SqlRepository):
         removed_batches = await batch_store.batches(app)
 
         def work(connection: Connection) -> bool:
-            connection.execute(delete(keys).where(keys.c.app == app))
-            connection.execute(delete(versions).where(versions.c.app == app))
-            for table in (answers, app_annotations, annotation_replies):
+            for table in (keys, versions, answers, app_annotations, annotation_replies, batches):
                 connection.execute(delete(table).where(table.c.app == app))
             connection.execute(delete(callbacks).where(callbacks.c.app == app, text(PENDING)))
-            connection.execute(delete(batches).where(batches.c.app == app))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0
 
         removed = await self._write(work)
@@ -125,12 +111,12 @@ class SqlCatalog(SqlRepository):
             known = connection.execute(select(keys.c.id).where(keys.c.digest == clean(key.digest))).first()
             add(connection, keys, _key_row(key))
             if audited is not None and known is None:
-                add(connection, audit, _audited_row(audited))
+                add(connection, audit, values_of(audited, "about"))
 
         await self._write(work)
 
     async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
-        at, ends = audited.at, keys.c.expires_at
+        ends = keys.c.expires_at
         sooner = case((and_(ends.is_not(None), ends < until), ends), else_=until)
         statement = (
             update(keys)
@@ -138,7 +124,7 @@ class SqlCatalog(SqlRepository):
                 keys.c.id == clean(key),
                 keys.c.revoked_at.is_(None),
                 keys.c.replaced_by.is_(None),
-                or_(ends.is_(None), ends > at),
+                or_(ends.is_(None), ends > audited.at),
             )
             .values(expires_at=sooner, replaced_by=clean(new.id))
         )
@@ -147,7 +133,7 @@ class SqlCatalog(SqlRepository):
             if connection.execute(statement).rowcount == 0:
                 return False
             add(connection, keys, _key_row(new))
-            add(connection, audit, _audited_row(audited))
+            add(connection, audit, values_of(audited, "about"))
             return True
 
         return await self._write(work)
@@ -159,34 +145,33 @@ class SqlCatalog(SqlRepository):
             if connection.execute(statement).rowcount == 0:
                 return False
             if audited is not None:
-                add(connection, audit, _audited_row(audited))
+                add(connection, audit, values_of(audited, "about"))
             return True
 
         return await self._write(work)
 
     async def touch_key(self, key: str, at: float) -> None:
-        statement = update(keys).where(keys.c.id == clean(key)).values(used_at=at)
-        await self._write(lambda connection: connection.execute(statement))
+        await self._execute(update(keys).where(keys.c.id == clean(key)).values(used_at=at))
 
     async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
         statement = select(audit).where(audit.c.workspace == clean(workspace)).limit(max(0, limit))
         if older is not None:
             statement = statement.where(tuple_(audit.c.at, audit.c.id) < tuple_(older[0], clean(older[1])))
         newest = statement.order_by(audit.c.at.desc(), audit.c.id.desc())
-        return [Audited(**{**row, "about": decode_value(row["about"])}) for row in await self._database.rows(newest)]
+        return [Audited(**decoded(row, "about")) for row in await self._database.rows(newest)]
 
     # ------------------------------------------------------------------------------------------------- end users
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
         app, name = clean(app), clean(session)
-        found = select(end_users).where(end_users.c.app == app, end_users.c.session == name)
-        row = await self._database.row(found)
+        statement = select(end_users).where(end_users.c.app == app, end_users.c.session == name)
+        row = await self._database.row(statement)
         if row is None:
             new = EndUser(str(uuid4()), app, name, at, at)
 
             def work(connection: Connection) -> RowMapping:
                 add(connection, end_users, asdict(new))
-                return connection.execute(found).mappings().one()
+                return connection.execute(statement).mappings().one()
 
             row = await self._write(work)
         return EndUser(**row)
@@ -198,40 +183,25 @@ class SqlCatalog(SqlRepository):
     # ----------------------------------------------------------------------------------------------------- files
 
     async def add_file(self, stored: StoredFile) -> None:
-        values = {
-            "id": stored.id,
-            "app": stored.app,
-            "owner": stored.owner,
-            "created_at": stored.created_at,
-            "file": encode_value(stored.file),
-        }
-        await self._write(lambda connection: add(connection, files, values))
+        await self._write(lambda connection: add(connection, files, values_of(stored, "file")))
 
     async def find_file(self, file: str) -> StoredFile | None:
         row = await self._database.row(select(files).where(files.c.id == clean(file)))
-        return StoredFile(**{**row, "file": decode_value(row["file"])}) if row else None
-
-
-def _app(row: RowMapping) -> App:
-    return App(**{**row, "settings": decode_value(row["settings"])})
+        return StoredFile(**decoded(row, "file")) if row else None
 
 
 def _key(row: RowMapping) -> Key:
     named: bytes | None = row["apps"]
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "permissions": frozenset(row["permissions"].split()),
         "apps": None if named is None else frozenset(cast("list[str]", decode_value(named))),
     }
-    return Key(**{**row, **told})
+    return Key(**{**row, **values})
 
 
 def _key_row(key: Key) -> dict[str, Any]:
     return {
-        **asdict(key),
+        **values_of(key),
         "permissions": " ".join(sorted(key.permissions)),
         "apps": None if key.apps is None else encode_value(sorted(key.apps)),
     }
-
-
-def _audited_row(audited: Audited) -> dict[str, Any]:
-    return {**asdict(audited), "about": encode_value(dict(audited.about))}

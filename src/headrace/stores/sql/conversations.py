@@ -14,6 +14,7 @@ from headrace.ports import Annotation, Conversation, ConversationVariable, Feedb
 from headrace.ports.services import Turn
 from headrace.stores.encoding import clean, decode_value, encode_value
 from headrace.stores.projection import order_of
+from headrace.stores.sql.repository import SqlRepository, cleaned, decoded, inserting, put, values_of
 from headrace.stores.sql.schema import (
     LISTED,
     PLACE,
@@ -25,22 +26,22 @@ from headrace.stores.sql.schema import (
     exchanges,
     feedbacks,
 )
-from headrace.stores.sql.statements import SqlRepository, cleaned, inserting, put
 from headrace.values import Value
 
-_MOST = 2**31 - 1  # rows that a statement may be asked for
-_ASKED = 500  # messages asked for in one statement
+_MOST = 2**31 - 1  # the highest limit of a statement
+_NAMED = 500  # messages in one statement
+_VARIABLE = tuple(field.name for field in fields(ConversationVariable))
 
 
 class SqlConversations(SqlRepository):
-    """Conversations."""
+    """Implements Conversations."""
 
     # --------------------------------------------------------------------------------------------- conversations
 
     async def add_conversation(self, conversation: Conversation, variables: Sequence[ConversationVariable]) -> None:
-        """See `Conversations`; one of the same id stays as it is, with its variables."""
-        values = cleaned(_conversation_values(conversation))
-        rows = [_variable_values(variable, number) for number, variable in enumerate(variables)]
+        """See `Conversations`; one with the same id stays as it is, with its variables."""
+        values = cleaned(values_of(conversation, "inputs"))
+        rows = [{**values_of(variable, "value"), "number": number} for number, variable in enumerate(variables)]
 
         def work(connection: Connection) -> None:
             insert = inserting(connection, conversations).on_conflict_do_nothing().returning(conversations.c.id)
@@ -51,38 +52,37 @@ class SqlConversations(SqlRepository):
         await self._write(work)
 
     async def save_conversation(self, conversation: Conversation) -> bool:
-        values = cleaned(_conversation_values(conversation))
+        values = cleaned(values_of(conversation, "inputs"))
         statement = update(conversations).where(conversations.c.id == values["id"], text(LISTED)).values(values)
-        return bool(await self._write(lambda connection: connection.execute(statement).rowcount))
+        return await self._execute(statement) > 0
 
     async def find_conversation(self, conversation: str) -> Conversation | None:
         row = await self._database.row(select(conversations).where(conversations.c.id == clean(conversation)))
-        return _conversation(row) if row else None
+        return Conversation(**decoded(row, "inputs")) if row else None
 
     async def conversations(
         self, app: str, end_user: str, *, after: str | None = None, limit: int = 20, order: str = "-updated_at"
     ) -> tuple[list[Conversation], bool]:
         """See `Conversations`; nothing comes after one that is unknown, or another end user's. ValueError for an
-        order that there is not."""
+        unknown order."""
         field, newest_first = order_of(order)
         of = (conversations.c.app == clean(app), conversations.c.end_user == clean(end_user))
         place = (conversations.c[field], conversations.c.id)
-        # so said, the index can be used
-        statement = select(conversations).where(*of, text(LISTED))
-        statement = statement.order_by(*((each.desc() for each in place) if newest_first else place))
+        # in these words, so that the index can be used
+        listed = select(conversations).where(*of, text(LISTED))
+        listed = listed.order_by(*((column.desc() for column in place) if newest_first else place))
 
         def work(connection: Connection) -> tuple[list[RowMapping], bool]:
-            asked = statement
+            page = listed
             if after is not None:
                 start = connection.execute(select(*place).where(*of, conversations.c.id == clean(after))).first()
                 if start is None:
                     return [], False
-                here = tuple_(*place)
-                asked = asked.where(here < tuple(start) if newest_first else here > tuple(start))
-            return _page(connection, asked, limit)
+                page = page.where(tuple_(*place) < tuple(start) if newest_first else tuple_(*place) > tuple(start))
+            return _page(connection, page, limit)
 
         rows, more = await self._database.run(work)
-        return [_conversation(row) for row in rows], more
+        return [Conversation(**decoded(row, "inputs")) for row in rows], more
 
     async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
         variables = conversation_variables.c
@@ -91,11 +91,12 @@ class SqlConversations(SqlRepository):
             .where(variables.conversation == clean(conversation))
             .order_by(variables.created_at, variables.number, variables.id)
         )
-        return [_variable(row) for row in await self._database.rows(statement)]
+        rows = [decoded(row, "value") for row in await self._database.rows(statement)]
+        return [ConversationVariable(**{name: row[name] for name in _VARIABLE}) for row in rows]
 
     async def save_conversation_variable(self, variable: ConversationVariable) -> None:
         variables = conversation_variables.c
-        values = _variable_values(variable, 0)
+        values = values_of(variable, "value")
         last = select(func.max(variables.number)).where(variables.conversation == clean(variable.conversation))
 
         def work(connection: Connection) -> None:
@@ -105,7 +106,7 @@ class SqlConversations(SqlRepository):
 
         await self._write(work)
 
-    # ------------------------------------------------------------------------------------------------- exchanges
+    # -------------------------------------------------------------------------------------------------- messages
 
     async def messages(
         self, conversation: str, *, before: RunId | None = None, limit: int = 20
@@ -113,15 +114,15 @@ class SqlConversations(SqlRepository):
         """See `Conversations`; nothing comes before one that is unknown, or of another conversation."""
 
         def work(connection: Connection) -> tuple[list[RowMapping], bool]:
-            asked = _older(connection, conversation, before)
-            return ([], False) if asked is None else _page(connection, asked, limit)
+            older = _older(connection, conversation, before)
+            return ([], False) if older is None else _page(connection, older, limit)
 
         rows, more = await self._database.run(work)
-        return [_exchange(row) for row in rows], more
+        return [_message(row) for row in rows], more
 
     async def find_message(self, message: RunId) -> Message | None:
         row = await self._database.row(select(exchanges).where(exchanges.c.id == clean(message)))
-        return _exchange(row) if row else None
+        return _message(row) if row else None
 
     async def next_message(self, conversation: str) -> RunId | None:
         of = exchanges.c.conversation == clean(conversation)
@@ -130,8 +131,8 @@ class SqlConversations(SqlRepository):
 
     async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
         def work(connection: Connection) -> list[RowMapping]:
-            asked = _older(connection, conversation, before)
-            return [] if asked is None else _page(connection, asked.where(exchanges.c.answer != ""), limit)[0]
+            older = _older(connection, conversation, before)
+            return [] if older is None else _page(connection, older.where(exchanges.c.answer != ""), limit)[0]
 
         rows = await self._database.run(work)
         return [Turn(row["query"], row["answer"], tuple(decode_value(row["files"]))) for row in reversed(rows)]
@@ -139,21 +140,20 @@ class SqlConversations(SqlRepository):
     # ------------------------------------------------------------------------------------------------- feedbacks
 
     async def save_feedback(self, feedback: Feedback) -> None:
-        await self._write(lambda connection: put(connection, feedbacks, asdict(feedback)))
+        await self._put(feedbacks, asdict(feedback))
 
     async def remove_feedback(self, message: RunId, end_user: str) -> None:
-        theirs = (feedbacks.c.message == clean(message), feedbacks.c.end_user == clean(end_user))
-        statement = delete(feedbacks).where(*theirs)
-        await self._write(lambda connection: connection.execute(statement).rowcount)
+        key = (feedbacks.c.message == clean(message), feedbacks.c.end_user == clean(end_user))
+        await self._execute(delete(feedbacks).where(*key))
 
     async def feedback_of(self, messages: Sequence[RunId], end_user: str) -> Mapping[RunId, Feedback]:
         ids = [clean(message) for message in messages]
-        parts = [ids[start : start + _ASKED] for start in range(0, len(ids), _ASKED)]
+        parts = [ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED)]
         statement = select(feedbacks).where(feedbacks.c.end_user == clean(end_user))
 
         def work(connection: Connection) -> list[Feedback]:
-            found = (connection.execute(statement.where(feedbacks.c.message.in_(part))).mappings() for part in parts)
-            return [Feedback(**row) for rows in found for row in rows]
+            pages = (connection.execute(statement.where(feedbacks.c.message.in_(part))).mappings() for part in parts)
+            return [Feedback(**row) for page in pages for row in page]
 
         return {feedback.message: feedback for feedback in await self._database.run(work)}
 
@@ -175,12 +175,12 @@ class SqlConversations(SqlRepository):
         if keyword:
             texts = (notes.question, notes.answer)
             wanted.append(or_(*(column.icontains(clean(keyword), autoescape=True) for column in texts)))
-        asked = select(app_annotations).where(*wanted).order_by(notes.created_at.desc(), notes.id.desc())
-        counted = select(func.count()).select_from(app_annotations).where(*wanted)
+        newest = select(app_annotations).where(*wanted).order_by(notes.created_at.desc(), notes.id.desc())
+        total = select(func.count()).select_from(app_annotations).where(*wanted)
 
         def work(connection: Connection) -> tuple[int, list[Annotation]]:
-            found = [Annotation(**row) for row in connection.execute(_numbered(asked, page, limit)).mappings()]
-            return connection.execute(counted).scalar_one(), found
+            rows = connection.execute(_numbered(newest, page, limit)).mappings()
+            return connection.execute(total).scalar_one(), [Annotation(**row) for row in rows]
 
         return await self._database.run(work)
 
@@ -189,11 +189,10 @@ class SqlConversations(SqlRepository):
         return Annotation(**row) if row else None
 
     async def save_annotation(self, annotation: Annotation) -> None:
-        await self._write(lambda connection: put(connection, app_annotations, asdict(annotation)))
+        await self._put(app_annotations, asdict(annotation))
 
     async def remove_annotation(self, annotation: str) -> bool:
-        statement = delete(app_annotations).where(app_annotations.c.id == clean(annotation))
-        return await self._write(lambda connection: connection.execute(statement).rowcount > 0)
+        return await self._execute(delete(app_annotations).where(app_annotations.c.id == clean(annotation))) > 0
 
     async def annotation_reply(self, app: str) -> Mapping[str, Value] | None:
         row = await self._database.row(select(annotation_replies).where(annotation_replies.c.app == clean(app)))
@@ -201,11 +200,9 @@ class SqlConversations(SqlRepository):
 
     async def save_annotation_reply(self, app: str, setting: Mapping[str, Value] | None) -> None:
         if setting is None:
-            statement = delete(annotation_replies).where(annotation_replies.c.app == clean(app))
-            await self._write(lambda connection: connection.execute(statement).rowcount)
+            await self._execute(delete(annotation_replies).where(annotation_replies.c.app == clean(app)))
         else:
-            values = {"app": app, "setting": encode_value(dict(setting))}
-            await self._write(lambda connection: put(connection, annotation_replies, values))
+            await self._put(annotation_replies, {"app": app, "setting": encode_value(setting)})
 
 
 # --------------------------------------------------------------------------------------------------------- pages
@@ -225,45 +222,16 @@ def _numbered(statement: Select[Any], page: int, limit: int) -> Select[Any]:
 
 
 def _older(connection: Connection, conversation: str, before: RunId | None) -> Select[Any] | None:
-    """The exchanges of a conversation, newest first: all, or those before one. None where that one is not in it."""
+    """The messages of a conversation, newest first: all, or those before one. None if that one is not in it."""
     of = exchanges.c.conversation == clean(conversation)
-    older = select(exchanges).where(of).order_by(*(each.desc() for each in PLACE))
+    older = select(exchanges).where(of).order_by(*(column.desc() for column in PLACE))
     if before is None:
         return older
     start = connection.execute(select(*PLACE).where(of, exchanges.c.id == clean(before))).first()
     return None if start is None else older.where(tuple_(*PLACE) < tuple(start))
 
 
-# ---------------------------------------------------------------------------------------------------------- rows
-
-_VARIABLE = tuple(field.name for field in fields(ConversationVariable))
-
-
-def _conversation_values(conversation: Conversation) -> dict[str, Any]:
-    return {**_shallow(conversation), "inputs": encode_value(dict(conversation.inputs))}
-
-
-def _conversation(row: RowMapping) -> Conversation:
-    return Conversation(**{**row, "inputs": decode_value(row["inputs"])})
-
-
-def _variable_values(variable: ConversationVariable, number: int) -> dict[str, Any]:
-    return {**_shallow(variable), "value": encode_value(variable.value), "number": number}
-
-
-def _variable(row: RowMapping) -> ConversationVariable:
-    return ConversationVariable(**{**{name: row[name] for name in _VARIABLE}, "value": decode_value(row["value"])})
-
-
-def _exchange(row: RowMapping) -> Message:
-    parts: dict[str, Any] = {
-        "inputs": decode_value(row["inputs"]),
-        "files": tuple(decode_value(row["files"])),
-        "answer_files": tuple(decode_value(row["answer_files"])),
-    }
-    return Message(**{**row, **parts})
-
-
-def _shallow(row: Conversation | ConversationVariable) -> dict[str, Any]:
-    """A row's values as they are: `asdict` would take files among them apart."""
-    return {field.name: getattr(row, field.name) for field in fields(row)}
+def _message(row: RowMapping) -> Message:
+    values = decoded(row, "inputs", "files", "answer_files")
+    values |= {name: tuple(values[name]) for name in ("files", "answer_files")}
+    return Message(**values)

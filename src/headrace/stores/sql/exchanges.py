@@ -1,4 +1,7 @@
-"""What runs do to conversations, written in the journal's own transactions (`JournalWork`)."""
+"""What runs do to conversations, written in the journal's own transactions (`JournalWork`).
+
+A row of `exchanges` is a message with its answer (`Message`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from headrace.ports import Message
 from headrace.stores.encoding import clean, encode_value
 from headrace.stores.projection import Assignment, exchange_after, exchange_of
 from headrace.stores.sql.schema import conversation_variables, conversations, exchanges
-from headrace.stores.sql.statements import Statements
+from headrace.stores.sql.writer import BulkInsert
 
 _COLUMNS = tuple(column.name for column in exchanges.columns)
 # bound under names that no column has: in an UPDATE, SQLAlchemy keeps those for itself
@@ -22,7 +25,8 @@ _MOVE = update(conversations).where(
     conversations.c.id == bindparam("conversation_id"), conversations.c.updated_at < bindparam("before")
 )
 _ASSIGN = update(conversation_variables).where(
-    conversation_variables.c.conversation == bindparam("of"), conversation_variables.c.name == bindparam("named")
+    conversation_variables.c.conversation == bindparam("conversation_id"),
+    conversation_variables.c.name == bindparam("variable"),
 )
 
 
@@ -40,64 +44,75 @@ class Assigned:
 
 
 class ExchangeWork:
-    """Gathers what the appends of a transaction change, and writes it in few statements. Without any of it there is
-    none. Used by the writer's thread alone."""
+    """Collects what the appends of a transaction change, and writes it in few statements. Used by the writer's thread
+    alone."""
 
     def __init__(self) -> None:
-        self._insert = Statements("exchanges", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
+        self.pending = False  # there is something to write
+        self._insert = BulkInsert("exchanges", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
         self._new: dict[RunId, Message] = {}
         self._changed: dict[RunId, Message] = {}
         self._moved: dict[str, float] = {}  # by conversation
         self._assigned: dict[tuple[str, str], Assigned] = {}  # by conversation and name
 
     def clear(self) -> None:
-        """Forgets what a transaction that failed has left."""
-        self._new.clear()
-        self._changed.clear()
-        self._moved.clear()
-        self._assigned.clear()
+        self.pending = False
+        for collected in (self._new, self._changed, self._moved, self._assigned):
+            collected.clear()
 
     def begin(self, record: Record, queued: RunQueued) -> Message | None:
-        """A run was asked for. Returns its exchange, as far as it has to be known until the run ends."""
+        """A run is queued. Returns its message, as far as it is needed until the run ends."""
         exchange = exchange_of(record, queued)
         if exchange is None:
             return None
-        self._new[record.run] = exchange
-        return light(exchange)
+        self._new[record.run], self.pending = exchange, True
+        return without_query(exchange)
 
     def change(self, exchange: Message, record: Record, status: str) -> None:
-        """The status of an exchange's run has become this one."""
-        run = exchange.id
+        """The status of a message's run has become this one."""
+        run, self.pending = exchange.id, True
         if run in self._new:
             self._new[run] = exchange_after(self._new[run], record.event, status)
         else:
             self._changed[run] = exchange_after(exchange, record.event, status)
 
     def move(self, conversation: str, at: float) -> None:
-        self._moved[conversation] = max(at, self._moved.get(conversation, at))
+        """Something has happened in a conversation."""
+        self._moved[conversation], self.pending = max(at, self._moved.get(conversation, at)), True
 
     def assign(self, conversation: str, assigned: Sequence[Assigned]) -> None:
-        for each in assigned:
-            self._assigned[conversation, each.name] = each
+        self.pending = True
+        for assignment in assigned:
+            self._assigned[conversation, assignment.name] = assignment
 
     def write(self, connection: Connection) -> None:
-        """Writes what there is. Numbers and rows of conversations are taken in the order of their ids: two processes
-        that want the same ones are never in each other's way for good."""
+        """Numbers and rows of conversations are taken in the order of their ids, so that two processes that want the
+        same ones cannot deadlock."""
         if self._new:
-            self._insert.execute(connection, [_values(exchange) for exchange in sorted(self._new.values(), key=_place)])
+            new = sorted(self._new.values(), key=lambda exchange: (exchange.conversation or "", exchange.number))
+            self._insert.execute(connection, [_values(exchange) for exchange in new])
         if self._changed:
-            connection.execute(_CHANGE, [_changed(exchange) for exchange in self._changed.values()])
+            connection.execute(_CHANGE, [_changes(exchange) for exchange in self._changed.values()])
         if self._moved:
             moved = sorted((clean(conversation), at) for conversation, at in self._moved.items())
             rows = [{"conversation_id": name, "before": at, "updated_at": at} for name, at in moved]
             connection.execute(_MOVE, rows)
         if self._assigned:
-            connection.execute(_ASSIGN, [_assigned(*each) for each in sorted(self._assigned.items(), key=_key)])
+            rows = [
+                {
+                    "conversation_id": clean(conversation),
+                    "variable": name,
+                    "value": assigned.value,
+                    "updated_at": assigned.at,
+                }
+                for (conversation, name), assigned in sorted(self._assigned.items(), key=lambda item: item[0])
+            ]
+            connection.execute(_ASSIGN, rows)
         self.clear()
 
 
-def light(exchange: Message) -> Message:
-    """Without what was said: that is written once, and never changes."""
+def without_query(exchange: Message) -> Message:
+    """A message without what the user said, which is written once and never changes."""
     return replace(exchange, inputs={}, query="", files=())
 
 
@@ -109,7 +124,7 @@ def _values(exchange: Message) -> tuple[Any, ...]:
     return tuple([clean(value) if isinstance(value, str) else value for value in row.values()])
 
 
-def _changed(exchange: Message) -> dict[str, Any]:
+def _changes(exchange: Message) -> dict[str, Any]:
     return {
         "run": clean(exchange.id),
         "status": clean(exchange.status),
@@ -117,15 +132,3 @@ def _changed(exchange: Message) -> dict[str, Any]:
         "answer_files": encode_value(list(exchange.answer_files)),
         "error": exchange.error,
     }
-
-
-def _assigned(place: tuple[str, str], each: Assigned) -> dict[str, Any]:
-    return {"of": clean(place[0]), "named": each.name, "value": each.value, "updated_at": each.at}
-
-
-def _place(exchange: Message) -> tuple[str, int]:
-    return exchange.conversation or "", exchange.number
-
-
-def _key(item: tuple[tuple[str, str], Assigned]) -> tuple[str, str]:
-    return item[0]

@@ -1,7 +1,7 @@
-"""What kind of failure a database reports: one of the database, which may pass, or one of what was asked, which stays.
+"""Whether a failure is of the database, and transient, or of the statement, and permanent.
 
-The caller of a write that may pass tries again; the same write with a value that no column takes would fail for ever.
-What is not known to pass counts as permanent: a run that asks a paid model must not be repeated for a guess.
+The caller of a write tries again after a transient failure; a write with a value that no column accepts would fail for
+ever. An unknown failure counts as permanent: a run that calls a paid model must not be repeated on a guess.
 
 Sources: SQLite's result codes (sqlite.org/rescode.html), PostgreSQL's SQLSTATE classes (its manual, appendix A).
 """
@@ -48,10 +48,10 @@ _POSTGRESQL_UNIQUE = "23505"
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may succeed later, without anybody changing what was asked."""
+    """Whether the same statement may succeed later."""
     if isinstance(error, StoreError):
         return error.transient
-    if isinstance(error, TimeoutError):  # no connection of the pool came free
+    if isinstance(error, TimeoutError):  # no connection of the pool became free
         return True
     if isinstance(error, DBAPIError):
         cause = error.orig if isinstance(error.orig, BaseException) else error
@@ -59,7 +59,7 @@ def is_transient(error: BaseException) -> bool:
             return True
         if (known := _by_code(cause)) is not None:
             return known
-        # no code: a connection that could not be made has none
+        # no code: a connection that failed has none
         return isinstance(error, OperationalError | InternalError) or _is_interface(error)
     if isinstance(error, sqlite3.Error):
         return _by_code(error) or False
@@ -67,13 +67,13 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _is_interface(error: DBAPIError) -> bool:
-    """Whether the driver itself failed, other than by a value that it does not take (which is an error of that name
-    in Python's sqlite3)."""
+    """Whether the driver itself failed, and not because of a value that it does not accept (which is an error of the
+    same name in Python's sqlite3)."""
     return isinstance(error, InterfaceError) and not isinstance(error.orig, sqlite3.Error)
 
 
 def _by_code(error: BaseException) -> bool | None:
-    """By what the database itself says; None where it says nothing."""
+    """By the database's own code; None if there is none."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         if not isinstance(code, int):
@@ -91,7 +91,7 @@ def _state(error: object) -> str | None:
 
 
 def is_duplicate(error: BaseException) -> bool:
-    """Whether a row of the same key is there already: the one violation of integrity that another writer causes."""
+    """Whether a row with the same key exists: the one violation of integrity that another writer causes."""
     cause = error.orig if isinstance(error, IntegrityError) else error
     if isinstance(cause, sqlite3.IntegrityError):
         return cause.sqlite_errorcode in _SQLITE_UNIQUE
@@ -99,19 +99,19 @@ def is_duplicate(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What the database itself said, without statement and parameters (they hold users' data)."""
+    """The database's own message, without statement and parameters (which contain users' data)."""
     if isinstance(error, SQLAlchemyError):
         return str(getattr(error, "orig", None) or error).strip()
     return f"{type(error).__name__}: {error}"
 
 
 def write_error(name: str, error: Exception) -> Exception:
-    """What a caller receives: errors on purpose as they are, all else as a StoreError. `name` is the database's."""
+    """What a caller receives: Headrace's own errors as they are, others as a StoreError. `name` is the database's."""
     return error if isinstance(error, HeadraceError) else _failure(f"{name} cannot be written", error)
 
 
 def read_error(name: str, error: Exception) -> StoreError:
-    """As `write_error`, of what was to be read."""
+    """As `write_error`, for a read."""
     return _failure(f"{name} cannot be read", error)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import IdempotencyRecord
 from headrace.stores.encoding import clean
+from headrace.stores.sql.repository import SqlRepository, inserting
 from headrace.stores.sql.schema import answers
-from headrace.stores.sql.statements import SqlRepository, inserting
 
-FORGOTTEN = 24 * 3600.0  # seconds past the moment when an answer stops to count, after which it is deleted
+FORGOTTEN = 24 * 3600.0  # seconds after which an expired response is deleted
 
 
 class SqlIdempotency(SqlRepository):
-    """Implements IdempotencyStore. Of two processes that claim a key at once, the primary key lets one win."""
+    """Implements IdempotencyStore. If two processes claim a key at once, the primary key lets one win."""
 
     async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
         app, key = clean(app), clean(key)
@@ -38,14 +36,12 @@ class SqlIdempotency(SqlRepository):
         return IdempotencyRecord(**row) if row else None
 
     async def complete(self, app: str, key: str, status: int, body: bytes) -> None:
-        keep = update(answers).where(*_open(app, key)).values(status=status, body=body)
-        await self._write(lambda connection: connection.execute(keep).rowcount)
+        await self._execute(update(answers).where(*_incomplete(app, key)).values(status=status, body=body))
 
     async def release(self, app: str, key: str) -> None:
-        release = delete(answers).where(*_open(app, key))
-        await self._write(lambda connection: connection.execute(release).rowcount)
+        await self._execute(delete(answers).where(*_incomplete(app, key)))
 
 
-def _open(app: str, key: str) -> Any:
-    """Of a kept answer nothing changes any more."""
+def _incomplete(app: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    """A complete one never changes."""
     return (answers.c.app == clean(app), answers.c.key == clean(key), answers.c.status.is_(None))

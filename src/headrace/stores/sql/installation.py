@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from headrace.stores.sql.repository import SqlRepository, add
 from headrace.stores.sql.schema import installation
-from headrace.stores.sql.statements import SqlRepository, add, put
 
 
 class SqlInstallation(SqlRepository):
     """What all processes on one database share besides the data."""
 
     async def fact(self, name: str, value: str) -> str:
-        """The fact of that name; where there is none yet, it is this value from now on."""
-
+        """The value of a fact; if there is none yet, it is this value from now on."""
         statement = select(installation.c.value).where(installation.c.name == name)
         if (row := await self._database.row(statement)) is not None:
             return str(row["value"])
@@ -25,4 +24,4 @@ class SqlInstallation(SqlRepository):
         return await self._write(work)
 
     async def change_fact(self, name: str, value: str) -> None:
-        await self._write(lambda connection: put(connection, installation, {"name": name, "value": value}))
+        await self._put(installation, {"name": name, "value": value})

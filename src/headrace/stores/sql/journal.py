@@ -1,4 +1,4 @@
-"""The journal in a database."""
+"""The journal in a database, and the rows of runs and callbacks that its events change."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
+    NodeSucceeded,
     Record,
     RunEnded,
     RunId,
@@ -21,48 +22,54 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
     StopRequested,
+    pack,
 )
+from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback, Message
-from headrace.stores.encoding import Row, clean, decode, encode
+from headrace.stores.encoding import Row, clean, decode, encode_value
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
-from headrace.stores.sql.exchanges import Assigned, ExchangeWork, light
+from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
 from headrace.stores.sql.failures import is_duplicate, write_error
-from headrace.stores.sql.schema import callbacks, events, installation, runs
-from headrace.stores.sql.statements import Call, SqlRepository, Statements, put
+from headrace.stores.sql.repository import SqlRepository
+from headrace.stores.sql.schema import UNFINISHED, callbacks, events, installation, runs
+from headrace.stores.sql.writer import BulkInsert, Call
 
-_LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})
+_LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})  # they may change a RunRow
 _LAST = 2**31 - 1  # the highest number that the column takes
 _NAMED = 500  # runs in one statement
 _PROBED = "probed_at"
-_ACTIVE = 20_000  # runs whose last number and line are kept at hand; one that is not costs a query
+_ACTIVE = 20_000  # runs whose last number and row are kept in memory; any other costs a query
+
+_RUN = tuple(column.name for column in runs.columns)
+_CALLBACK = tuple(column.name for column in callbacks.columns)
+_UPDATE_RUN = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}"
+    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at", "owner")
+)
 
 
 @dataclass(slots=True)
 class Append:
-    """Records of one run to be written, those of them that change its line in the list of runs, and what they assign
-    to variables of its conversation."""
+    """Records of one run to be written, those of them that change its row, and what they assign to variables of its
+    conversation. `key` is the run's id, `name` the database's."""
 
-    run: RunId
+    key: RunId
     first: int
     rows: list[Row]
     listed: list[Record]
     assigned: list[Assigned]
-    name: str  # of the database
+    name: str
 
-    @property
-    def key(self) -> str:
-        return self.run
-
-    def refused(self, error: Exception) -> Exception:
+    def failure(self, error: Exception) -> Exception:
         if isinstance(error, SequenceConflict) or is_duplicate(error):
-            return SequenceConflict(self.run, self.first)
+            return SequenceConflict(self.key, self.first)
         return write_error(self.name, error)
 
 
 @dataclass(slots=True)
 class _Active:
-    """A run being written: its last number, its line (None before RunQueued), what it was asked for with where there
-    is a callback, and the exchange that it is of which conversation."""
+    """A run that is being written: its last number, its row (None before RunQueued), its request if it has a callback,
+    and its message of which conversation."""
 
     last: int
     row: RunRow | None
@@ -76,50 +83,52 @@ class JournalWork:
     """Writes appends and calls. Used by the writer's thread alone."""
 
     def __init__(self) -> None:
-        self.owner: str | None = None  # of the runs that are begun or taken up here; None: anybody may have them
+        self.owner: str | None = None  # the worker that owns the runs started here; None: any worker may take them
         self._active: OrderedDict[RunId, _Active] = OrderedDict()
-        self._touched: dict[RunId, _Active] = {}
-        self._events = Statements("events", ("run", "seq", "at", "type", "body"))
-        self._runs = Statements("runs", _COLUMNS, _UPSERT)
-        self._callbacks = Statements("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
+        self._touched: dict[RunId, _Active] = {}  # by this transaction
+        self._events = BulkInsert("events", ("run", "seq", "at", "type", "body"))
+        self._runs = BulkInsert("runs", _RUN, _UPDATE_RUN)
+        self._callbacks = BulkInsert("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
         self._exchanges = ExchangeWork()
 
     def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
         rows: list[Row] = []
-        lines: dict[RunId, RunRow] = {}
+        changed: dict[RunId, RunRow] = {}
         due: list[Callback] = []
-        refused: set[RunId] = set()
-        self._exchanges.clear()
+        conflicts: set[RunId] = set()
         for job in jobs:
             if isinstance(job, Call):
-                self._exchanges.write(connection)  # a call may replace what was changed before it, and not be undone
+                # a call may replace what an append before it has changed, and must not be undone
+                self._exchanges.write(connection)
                 results.append(job.work(connection))
                 continue
-            active = self._at_hand(connection, job)
-            if job.first != active.last + 1 or job.run in refused:
-                refused.add(job.run)
-                results.append(SequenceConflict(job.run, job.first))
+            active = self._active_run(connection, job)
+            if job.first != active.last + 1 or job.key in conflicts:
+                conflicts.add(job.key)
+                results.append(SequenceConflict(job.key, job.first))
                 continue
             active.last += len(job.rows)
             rows += job.rows
             for record in job.listed:
-                self._list(active, record, lines)
+                self._project(active, record, changed)
                 if active.queued and (callback := callback_of(active.queued, record)):
                     due.append(callback)
             if job.assigned and active.conversation is not None:
                 self._exchanges.assign(active.conversation, job.assigned)
             results.append(None)
         self._events.execute(connection, rows)
-        self._runs.execute(connection, [_values(row, _COLUMNS) for row in lines.values()])
+        if changed:
+            self._runs.execute(connection, [_values(row, _RUN) for row in changed.values()])
         if due:
             self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
-        self._exchanges.write(connection)
+        if self._exchanges.pending:
+            self._exchanges.write(connection)
         return results
 
     def committed(self) -> None:
         for run, active in self._touched.items():
-            if active.ended or (active.row and active.row.status == "paused"):
+            if active.ended or (active.row and active.row.status == PAUSED):
                 self._active.pop(run, None)
                 continue
             if active.row:
@@ -135,94 +144,106 @@ class JournalWork:
         for run in self._touched:
             self._active.pop(run, None)
         self._touched.clear()
+        self._exchanges.clear()
 
     def release(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
-        """Makes the runs of an owner that have not ended nobody's, but for those to keep."""
-        mine = connection.execute(select(runs.c.run).where(runs.c.finished_at.is_(None), runs.c.owner == owner))
-        given = [run for (run,) in mine if run not in keep]
-        for start in range(0, len(given), _NAMED):
-            some = runs.c.run.in_(given[start : start + _NAMED])
-            connection.execute(update(runs).where(some, runs.c.owner == owner).values(owner=None))
-        for known in (self._active, self._touched):  # what is at hand must not be ahead of the database
+        """Releases the unfinished runs of an owner, except those to keep."""
+        owned = connection.execute(select(runs.c.run).where(runs.c.finished_at.is_(None), runs.c.owner == owner))
+        released = [run for (run,) in owned if run not in keep]
+        for start in range(0, len(released), _NAMED):
+            part = runs.c.run.in_(released[start : start + _NAMED])
+            connection.execute(update(runs).where(part, runs.c.owner == owner).values(owner=None))
+        for known in (self._active, self._touched):  # what is in memory must not be ahead of the database
             for run, active in known.items():
                 if active.row and run not in keep:
                     active.row.owner = None
 
-    def _at_hand(self, connection: Connection, job: Append) -> _Active:
-        active = self._touched.get(job.run)
+    def _active_run(self, connection: Connection, job: Append) -> _Active:
+        active = self._touched.get(job.key)
         if active is None:
-            active = self._active.get(job.run)
+            active = self._active.get(job.key)
             if active is None and job.first == 1:
-                # a first event needs no look: if there is one already, the primary key says so
+                # a first event needs no query: if there is one already, the primary key says so
                 active = _Active(0, None)
-            elif active is None or job.first > active.last + 1:  # behind, where another process wrote
-                active = _load(connection, job.run)
-            self._touched[job.run] = active
+            elif active is None or job.first > active.last + 1:  # another process has written to it
+                active = _load(connection, job.key)
+            self._touched[job.key] = active
         return active
 
-    def _list(self, active: _Active, record: Record, lines: dict[RunId, RunRow]) -> None:
+    def _project(self, active: _Active, record: Record, changed: dict[RunId, RunRow]) -> None:
+        """Applies a record to its run's row, and to its message and conversation if it has any."""
         event = record.event
         if isinstance(event, RunQueued):
-            active.row = lines[record.run] = RunRow.of(record, event)
-            active.row.pass_on(event, self.owner)
-            active.queued = _calling(event)
-            active.exchange = self._exchanges.begin(record, event)
+            active.row = changed[record.run] = RunRow.of(record, event, self.owner)
             active.conversation = event.conversation
-        elif active.row:
-            if active.row.pass_on(event, self.owner):
-                lines[record.run] = active.row
-            if active.row.apply(record):
-                lines[record.run] = active.row
-                if active.exchange:
-                    self._exchanges.change(active.exchange, record, active.row.status)
-        active.ended = active.ended or isinstance(event, RunEnded)
+            if event.callback is not None:
+                active.queued = _callback_request(event)
+            if "query" in event.system:
+                active.exchange = self._exchanges.begin(record, event)
+        elif active.row and active.row.apply(record, self.owner):
+            changed[record.run] = active.row
+            if active.exchange:
+                self._exchanges.change(active.exchange, record, active.row.status)
+        if isinstance(event, RunEnded):
+            active.ended = True
         if active.conversation is not None and isinstance(event, RunQueued | RunEnded):
             self._exchanges.move(active.conversation, record.at)
 
 
 def _load(connection: Connection, run: RunId) -> _Active:
     started = func.min(case((events.c.type == RunStarted.__name__, events.c.at)))
-    found = connection.execute(select(func.max(events.c.seq), started).where(events.c.run == run)).one()
-    line = connection.execute(select(runs).where(runs.c.run == run)).mappings().first()
-    row = RunRow(**line, started_at=found[1]) if line else None
-    active = _Active(found[0] or 0, row)
+    last, started_at = connection.execute(select(func.max(events.c.seq), started).where(events.c.run == run)).one()
+    row = connection.execute(select(runs).where(runs.c.run == run)).mappings().first()
+    active = _Active(last or 0, RunRow(**row, started_at=started_at) if row else None)
     first = connection.execute(
         select(events).where(events.c.run == run, events.c.seq == 1, events.c.type == RunQueued.__name__)
     ).first()
     if first is not None and isinstance(queued := (record := decode(tuple(first))).event, RunQueued):
-        active.queued = _calling(queued)
-        active.exchange = light(exchange) if (exchange := exchange_of(record, queued)) else None
+        active.queued = None if queued.callback is None else _callback_request(queued)
+        active.exchange = without_query(exchange) if (exchange := exchange_of(record, queued)) else None
         active.conversation = queued.conversation
     return active
 
 
-def _calling(queued: RunQueued) -> RunQueued | None:
-    """What has to be known of a run until it ends, to call back: nothing, mostly."""
-    return replace(queued, inputs={}, system={}) if queued.callback is not None else None
+def _callback_request(queued: RunQueued) -> RunQueued:
+    """A run's request as far as it is needed until the run ends, to call back."""
+    return replace(queued, inputs={}, system={})
+
+
+def _values(row: object, names: Sequence[str]) -> tuple[Any, ...]:
+    values = [getattr(row, name) for name in names]
+    return tuple([clean(value) if isinstance(value, str) else value for value in values])
 
 
 class SqlJournal(SqlRepository):
     """Implements Journal."""
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
-        """See `Journal.append`. Also SequenceConflict where the number before the first is not written. StoreError: the
-        database is locked, full or gone; nothing of these records is written. ValueError: a value is nested too
-        deeply, or the records are not of one run with numbers that follow on."""
+        """See `Journal.append`. Also SequenceConflict if the number before the first is not written. StoreError: the
+        database is locked, full or gone; none of these records is written. ValueError: a value is nested too deeply, or
+        the records are not of one run with consecutive numbers."""
         if not records:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             done.set_result(None)
             return done
         run, first = check_numbers(records)
-        # encoded here and now, so that what becomes of the values later does not matter
-        rows = [
-            (run, seq, at, type(event).__name__, encode(event)) for seq, (_, _, at, event) in enumerate(records, first)
-        ]
-        listed = [record for record in records if type(record.event) in _LISTED]
-        assigned = [Assigned.of(each) for each in assignments(records)]
+        rows: list[Row] = []
+        listed: list[Record] = []
+        assigns = False
+        for seq, record in enumerate(records, first):
+            event = record.event
+            kind = type(event)
+            # encoded here and now, so that it does not matter if the values change later
+            rows.append((run, seq, record.at, kind.__name__, encode_value(pack(event))))
+            if kind in _LISTED:
+                listed.append(record)
+            elif isinstance(event, NodeSucceeded) and event.assigned:
+                assigns = True
+        assigned = [Assigned.of(assignment) for assignment in assignments(records)] if assigns else []
         return self._writer.submit(Append(run, first, rows, listed, assigned, self._database.name))
 
     async def read(self, run: RunId, after: int = 0) -> list[Record]:
-        """See `Journal.read`. StoreError where a record is damaged or of a newer version."""
+        """See `Journal.read`. StoreError if a record is damaged or of a newer version."""
         later = events.c.seq > min(after, _LAST)
         statement = select(events).where(events.c.run == clean(run), later).order_by(events.c.seq)
 
@@ -235,39 +256,22 @@ class SqlJournal(SqlRepository):
         return await self._database.changed()
 
     async def unfinished(self) -> list[RunId]:
-        open_ = (runs.c.finished_at.is_(None), runs.c.status != "paused")
-        found = await self._database.rows(select(runs.c.run).where(*open_).order_by(runs.c.created_at))
-        return [row["run"] for row in found]
+        rows = await self._database.rows(select(runs.c.run).where(*UNFINISHED).order_by(runs.c.created_at))
+        return [row["run"] for row in rows]
 
     async def probe(self) -> None:
-        """See `Journal.probe`; fails at once while the database is known to be away."""
+        """See `Journal.probe`; fails at once while the database is known to be unavailable."""
         if (problem := self._database.health.problem) is not None:
             raise StoreError(problem, reason=problem)
-        values = {"name": _PROBED, "value": f"{time.time():.3f}"}
-        await self._write(lambda connection: put(connection, installation, values))
+        await self._put(installation, {"name": _PROBED, "value": f"{time.time():.3f}"})
 
     async def last_sequences(self, of: Collection[RunId]) -> Mapping[RunId, int]:
-        named = [clean(run) for run in of]
-        parts = [named[start : start + _NAMED] for start in range(0, len(named), _NAMED)]
+        ids = [clean(run) for run in of]
+        parts = [ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED)]
         statement = select(events.c.run, func.max(events.c.seq)).group_by(events.c.run)
 
         def work(connection: Connection) -> dict[RunId, int]:
-            found = (connection.execute(statement.where(events.c.run.in_(part))) for part in parts)
-            return {row[0]: row[1] for rows in found for row in rows}
+            pages = (connection.execute(statement.where(events.c.run.in_(part))) for part in parts)
+            return {row[0]: row[1] for page in pages for row in page}
 
         return await self._database.run(work)
-
-
-# ----------------------------------------------------------------------------------------------------------- lines
-
-_COLUMNS = tuple(column.name for column in runs.columns)
-_CALLBACK = tuple(column.name for column in callbacks.columns)
-_UPSERT = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}"
-    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at", "owner")
-)
-
-
-def _values(row: object, names: Sequence[str]) -> tuple[Any, ...]:
-    values = (getattr(row, name) for name in names)
-    return tuple([clean(value) if isinstance(value, str) else value for value in values])

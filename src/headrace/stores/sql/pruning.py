@@ -1,7 +1,7 @@
-"""Keeping in a database: what is deleted once nobody needs it.
+"""Pruning of a database: deletes what is no longer needed.
 
 Everything goes a little at a time, so that the journal's appends never wait long for it, and each part whole or not at
-all: whoever is cut off begins again, and finds less to do.
+all: whatever is interrupted begins again, and finds less to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from headrace.kernel.events import RunId
 from headrace.ports import Pruned, Snapshot
 from headrace.stores.encoding import clean
 from headrace.stores.sql.batches import MOST
-from headrace.stores.sql.file_references import MENTIONING, scan
+from headrace.stores.sql.file_references import REFERENCING, scan
+from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import (
     PENDING,
     batch_lines,
@@ -30,13 +31,12 @@ from headrace.stores.sql.schema import (
     files,
     runs,
 )
-from headrace.stores.sql.statements import SqlRepository
 
 _RUNS, _STEPS = 100, 1000  # runs deleted in one transaction, and nodes that they have started, about
 _ROWS = 500  # rows of anything else
 _SKEW = 300.0  # seconds by which another host's clock may be behind
-_PAGES = 200  # given back to the file system in one transaction
-_IN_ONE = 500  # values in one statement
+_PAGES = 200  # returned to the file system in one transaction
+_NAMED = 500  # ids in one statement
 
 _OF_A_RUN = {
     "events": events.c.run,
@@ -48,7 +48,7 @@ _OF_A_RUN = {
 
 
 class SqlPruner(SqlRepository):
-    """Keeping."""
+    """Implements Pruner."""
 
     # --------------------------------------------------------------------------------------------------- pruning
 
@@ -56,31 +56,34 @@ class SqlPruner(SqlRepository):
         self, ended_before: Mapping[str, float], all_before: float | None = None, *, dry_run: bool = False
     ) -> AsyncGenerator[tuple[Sequence[RunId], Pruned]]:
         conditions = _prunable(ended_before, all_before)
-        if all_before is not None:  # a batch goes before its runs, or they would seem to be still to come
-            async for found in self._old(_ended_batches(all_before)):
-                for batch in () if dry_run else found:
+        if all_before is not None:  # a batch goes before its runs, or its lines would seem not to have begun
+            async for ids in self._pages(select(batches.c.id).where(batches.c.ended_at < all_before)):
+                for batch in () if dry_run else ids:
                     await self._remove_batch(batch)
-                yield (), Pruned(batches=len(found))
-        async for found in self._old_runs(ended_before, conditions):
+                yield (), Pruned(batches=len(ids))
+        async for ids in self._old_runs(ended_before, conditions):
             if dry_run:
-                yield found, await self._database.run(lambda connection, found=found: _count(connection, found))
+                yield ids, await self._database.run(lambda connection, ids=ids: _count(connection, ids))
             else:
-                yield await self._write(lambda connection, found=found: _delete(connection, found, conditions))
+                yield await self._write(lambda connection, ids=ids: _delete_runs(connection, ids, conditions))
         if all_before is not None:
             empty = _empty_conversations(all_before, conditions if dry_run else None)
-            async for found in self._old(select(conversations.c.id).where(*empty)):
+            async for ids in self._pages(select(conversations.c.id).where(*empty)):
                 if dry_run:
-                    yield (), Pruned(conversations=len(found))
+                    yield (), Pruned(conversations=len(ids))
                 else:
-                    yield (), await self._write(lambda connection, found=found: _forget(connection, found, empty))
+                    yield (
+                        (),
+                        await self._write(lambda connection, ids=ids: _delete_conversations(connection, ids, empty)),
+                    )
 
-    async def _old(self, statement: Select[str]) -> AsyncGenerator[Sequence[str]]:
-        """The ids that a statement finds, some at a time, while they are being deleted or not."""
+    async def _pages(self, statement: Select[str]) -> AsyncGenerator[Sequence[str]]:
+        """The ids that a statement selects, some at a time, whether they are deleted meanwhile or not."""
         key = statement.selected_columns[0]
         last = ""
-        while found := await self._database.rows(statement.where(key > last).order_by(key).limit(_ROWS)):
-            yield [row["id"] for row in found]
-            last = found[-1]["id"]
+        while rows := await self._database.rows(statement.where(key > last).order_by(key).limit(_ROWS)):
+            yield [row["id"] for row in rows]
+            last = rows[-1]["id"]
 
     async def _old_runs(
         self, ended_before: Mapping[str, float], conditions: Sequence[ColumnElement[bool]]
@@ -89,71 +92,66 @@ class SqlPruner(SqlRepository):
         app: str | None = ""
         while (app := await self._next_app(app)) is not None:
             place: tuple[float, str] | None = None
-            while found := await self._database.rows(_page(app, latest, place, conditions)):
-                some = _few([(row["run"], row["steps"]) for row in found])
+            while rows := await self._database.rows(_page(app, latest, place, conditions)):
+                some = _few([(row["run"], row["steps"]) for row in rows])
                 yield some
-                place = (found[len(some) - 1]["created_at"], some[-1])
+                place = (rows[len(some) - 1]["created_at"], some[-1])
 
     async def _next_app(self, after: str) -> str | None:
-        """The apps that have runs, one after the other: each costs a look at the index."""
+        """The next app that has runs, in the order of ids, found in the index."""
         row = await self._database.row(select(func.min(runs.c.app).label("app")).where(runs.c.app > after))
         return row["app"] if row else None
 
     async def _remove_batch(self, batch: str) -> None:
-        """Its lines first: what is cut off can be found again."""
+        """Its lines first: if it is interrupted, the batch is found again."""
         some = select(batch_lines.c.number).where(batch_lines.c.batch == batch).limit(MOST)
         lines = delete(batch_lines).where(batch_lines.c.batch == batch, batch_lines.c.number.in_(some))
-        while await self._write(lambda connection: connection.execute(lines).rowcount):
+        while await self._execute(lines):
             pass
-        itself = delete(batches).where(batches.c.id == batch)
-        await self._write(lambda connection: connection.execute(itself).rowcount)
+        await self._execute(delete(batches).where(batches.c.id == batch))
 
     # ----------------------------------------------------------------------------------------------------- files
 
     async def snapshot(self) -> Snapshot:
         at = time.time()
-        open_ = await self._database.rows(select(runs.c.run).where(runs.c.finished_at.is_(None)))
-        return Snapshot(at, frozenset(row["run"] for row in open_))
+        unfinished = await self._database.rows(select(runs.c.run).where(runs.c.finished_at.is_(None)))
+        return Snapshot(at, frozenset(row["run"] for row in unfinished))
 
     async def old_files(self, added_before: float) -> list[str]:
-        found = await self._database.rows(select(files.c.id).where(files.c.created_at < added_before))
-        return [row["id"] for row in found]
+        rows = await self._database.rows(select(files.c.id).where(files.c.created_at < added_before))
+        return [row["id"] for row in rows]
 
     async def known_files(self, ids: Collection[str]) -> set[str]:
-        found: set[str] = set()
-        for some in _parts([clean(each) for each in ids]):
-            found.update(row["id"] for row in await self._database.rows(select(files.c.id).where(files.c.id.in_(some))))
-        return found
+        known: set[str] = set()
+        for part in _parts([clean(file) for file in ids]):
+            known.update(row["id"] for row in await self._database.rows(select(files.c.id).where(files.c.id.in_(part))))
+        return known
 
     async def referenced(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
-        wanted, passed = set(ids), frozenset(without)
-        found: set[str] = set()
-        # first what runs may change while this goes on: see `referenced_since`
-        for table in sorted(MENTIONING, key=lambda table: table is events):
-            if not wanted:
+        unreferenced, excluded = set(ids), frozenset(without)
+        # events last: for those that are written meanwhile, see `referenced_since`
+        for table in sorted(REFERENCING, key=lambda table: table is events):
+            if not unreferenced:
                 break
-            async for some in scan(self._database, table, wanted, passed):
-                found |= some
-                wanted -= some
-        return found
+            async for some in scan(self._database, table, unreferenced, excluded):
+                unreferenced -= some
+        return set(ids) - unreferenced
 
     async def referenced_since(self, ids: Collection[str], since: Snapshot) -> set[str]:
-        wanted = set(ids)
-        fresh = set(since.open)
+        recent = set(since.open)
         app: str | None = ""
         while (app := await self._next_app(app)) is not None:
             later = select(runs.c.run).where(runs.c.app == app, runs.c.created_at >= since.at - _SKEW)
-            fresh.update(row["run"] for row in await self._database.rows(later))
-        found: set[str] = set()
-        for some in _parts(sorted(fresh)):
-            async for these in scan(self._database, events, wanted, only=events.c.run.in_(some)):
-                found |= these
-        return found
+            recent.update(row["run"] for row in await self._database.rows(later))
+        referenced: set[str] = set()
+        for part in _parts(sorted(recent)):
+            async for some in scan(self._database, events, set(ids), only=events.c.run.in_(part)):
+                referenced |= some
+        return referenced
 
     async def remove_files(self, ids: Collection[str]) -> None:
-        for some in _parts([*ids]):
-            statement = delete(files).where(files.c.id.in_(some))
-            await self._write(lambda connection, statement=statement: connection.execute(statement).rowcount)
+        for part in _parts([*ids]):
+            await self._execute(delete(files).where(files.c.id.in_(part)))
 
     # ----------------------------------------------------------------------------------------------------- space
 
@@ -161,11 +159,11 @@ class SqlPruner(SqlRepository):
         if self._database.engine.dialect.name != "sqlite":
             return 0
         size = await self._pragma("page_size")
-        free = began = await self._pragma("freelist_count")
+        free = free_before = await self._pragma("freelist_count")
         incremental = await self._pragma("auto_vacuum") == 2
 
         def work(connection: Connection) -> None:
-            # the driver takes the one step that a statement without columns should need: here that is one page
+            # the driver executes one step of a statement without columns: here that is one page
             for _ in range(min(free, _PAGES)):
                 connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
 
@@ -174,7 +172,7 @@ class SqlPruner(SqlRepository):
             before, free = free, await self._pragma("freelist_count")
             if free >= before:
                 break
-        return (began - free) * size
+        return (free_before - free) * size
 
     async def _pragma(self, name: str) -> int:
         def work(connection: Connection) -> int:
@@ -192,8 +190,8 @@ class SqlPruner(SqlRepository):
 
 
 def _prunable(ended_before: Mapping[str, float], all_before: float | None) -> tuple[ColumnElement[bool], ...]:
-    """Runs that may go. The batch runner counts an open batch's runs, and its results are those of its runs: they go
-    after the batch. Callbacks that are still to be delivered tell of their runs."""
+    """Runs that may be deleted. An open batch counts its runs, and its results are theirs: they go after the batch.
+    Pending callbacks need their runs."""
     ended = (and_(runs.c.status == clean(status), runs.c.finished_at < at) for status, at in ended_before.items())
     kept = select(literal("batch:").op("||")(batches.c.id))
     if all_before is not None:
@@ -202,23 +200,19 @@ def _prunable(ended_before: Mapping[str, float], all_before: float | None) -> tu
     return (or_(literal(False), *ended), runs.c.source.not_in(kept), ~pending.exists())
 
 
-def _ended_batches(before: float) -> Select[str]:
-    return select(batches.c.id).where(batches.c.ended_at < before)
-
-
-def _empty_conversations(before: float, going: Sequence[ColumnElement[bool]] | None) -> Sequence[ColumnElement[bool]]:
-    """Those that have no messages, or none but those of the runs that are `going`, and in which nothing has happened
-    since a time."""
-    staying = select(exchanges.c.id).where(exchanges.c.conversation == conversations.c.id)
-    if going is not None:
-        staying = staying.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *going).exists())
-    return (conversations.c.updated_at < before, ~staying.exists())
+def _empty_conversations(before: float, pruned: Sequence[ColumnElement[bool]] | None) -> Sequence[ColumnElement[bool]]:
+    """Those in which nothing has happened since a time and that have no messages, or only those of runs that would be
+    `pruned`."""
+    kept = select(exchanges.c.id).where(exchanges.c.conversation == conversations.c.id)
+    if pruned is not None:
+        kept = kept.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *pruned).exists())
+    return (conversations.c.updated_at < before, ~kept.exists())
 
 
 def _page(
     app: str, latest: float, after: tuple[float, str] | None, conditions: Sequence[ColumnElement[bool]]
 ) -> Select[Any]:
-    """The oldest of an app's runs that may go, after the one at a place."""
+    """The oldest of an app's runs that may be deleted, after the one at a place."""
     place = [runs.c.created_at, runs.c.run]
     page = select(*place, runs.c.steps).where(runs.c.app == app, runs.c.created_at < latest, *conditions)
     if after is not None:
@@ -227,42 +221,45 @@ def _page(
     return page.order_by(*place).limit(_RUNS)
 
 
-def _few(found: Sequence[tuple[RunId, int]]) -> list[RunId]:
-    """As many of the first as are deleted in a moment."""
+def _few(candidates: Sequence[tuple[RunId, int]]) -> list[RunId]:
+    """As many of the first (run, steps) as can be deleted quickly."""
     some: list[RunId] = []
     steps = 0
-    for run, more in found:
-        steps += more
+    for run, run_steps in candidates:
+        steps += run_steps
         if some and steps > _STEPS:
             break
         some.append(run)
     return some
 
 
-def _delete(
-    connection: Connection, some: Sequence[RunId], conditions: Sequence[ColumnElement[bool]]
+def _delete_runs(
+    connection: Connection, ids: Sequence[RunId], conditions: Sequence[ColumnElement[bool]]
 ) -> tuple[Sequence[RunId], Pruned]:
-    # looked at again: since they were found another process may have deleted them, or sent a callback again
-    still = select(runs.c.run).where(runs.c.run.in_(some), *conditions).with_for_update(skip_locked=True)
-    gone = list(connection.execute(still).scalars())
-    counts = {name: connection.execute(delete(of.table).where(of.in_(gone))).rowcount for name, of in _OF_A_RUN.items()}
-    return gone, Pruned(**counts)
-
-
-def _forget(connection: Connection, some: Sequence[str], empty: Sequence[ColumnElement[bool]]) -> Pruned:
-    itself = delete(conversations).where(conversations.c.id.in_(some), *empty).returning(conversations.c.id)
-    gone = list(connection.execute(itself).scalars())
-    connection.execute(delete(conversation_variables).where(conversation_variables.c.conversation.in_(gone)))
-    return Pruned(conversations=len(gone))
-
-
-def _count(connection: Connection, some: Sequence[RunId]) -> Pruned:
-    counted = {
-        name: connection.execute(select(func.count()).select_from(of.table).where(of.in_(some))).scalar_one()
-        for name, of in _OF_A_RUN.items()
+    # once more: another process may have deleted them in the meantime, or resent a callback
+    still = select(runs.c.run).where(runs.c.run.in_(ids), *conditions).with_for_update(skip_locked=True)
+    deleted = list(connection.execute(still).scalars())
+    counts = {
+        name: connection.execute(delete(column.table).where(column.in_(deleted))).rowcount
+        for name, column in _OF_A_RUN.items()
     }
-    return Pruned(**counted)
+    return deleted, Pruned(**counts)
 
 
-def _parts(values: Sequence[str]) -> list[Sequence[str]]:
-    return [values[start : start + _IN_ONE] for start in range(0, len(values), _IN_ONE)]
+def _delete_conversations(connection: Connection, ids: Sequence[str], empty: Sequence[ColumnElement[bool]]) -> Pruned:
+    statement = delete(conversations).where(conversations.c.id.in_(ids), *empty).returning(conversations.c.id)
+    deleted = list(connection.execute(statement).scalars())
+    connection.execute(delete(conversation_variables).where(conversation_variables.c.conversation.in_(deleted)))
+    return Pruned(conversations=len(deleted))
+
+
+def _count(connection: Connection, ids: Sequence[RunId]) -> Pruned:
+    counts = {
+        name: connection.execute(select(func.count()).select_from(column.table).where(column.in_(ids))).scalar_one()
+        for name, column in _OF_A_RUN.items()
+    }
+    return Pruned(**counts)
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED)]

@@ -1,9 +1,9 @@
-"""The tables, one schema for SQLite and PostgreSQL. Times are seconds since the epoch.
-
-A change here needs a migration (`migrations/versions`) and its name at the end of REVISIONS.
-"""
+"""The tables, one schema for SQLite and PostgreSQL. Times are seconds since the epoch. A change here needs a migration
+(`migrations/versions`) and its name at the end of REVISIONS."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -21,10 +21,17 @@ from sqlalchemy import (
     text,
 )
 
+# every migration, in order; here so that opening a database at the newest one need not import Alembic
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
-"""Every migration, in order; here so that opening a database at the newest one need not import Alembic."""
+BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
+PENDING, RUNNING, LISTED = "status = 'pending'", "status = 'running'", "NOT deleted"  # as partial indexes are defined
 metadata = MetaData()
+
+
+def _partial_index(name: str, condition: str, *columns: Column[Any], unique: bool = False) -> None:
+    Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
+
 
 events = Table(
     "events",
@@ -60,14 +67,13 @@ runs = Table(
 )
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
-# the reconciler asks every few seconds which runs are unfinished: they are few among all
-Index(
-    "ix_runs_open",
-    runs.c.created_at,
-    sqlite_where=runs.c.finished_at.is_(None),
-    postgresql_where=runs.c.finished_at.is_(None),
-)
-# `began` tells a process from a later one with the same id
+# the reconciler looks for unfinished runs every few seconds: they are few among all
+_partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
+# the API itself makes nearly all runs, and they should not pay for the index that counts a batch's runs
+SERVICE = "service-api"
+_partial_index("ix_runs_source", f"source <> '{SERVICE}'", runs.c.source, runs.c.status)
+UNFINISHED = (runs.c.finished_at.is_(None), runs.c.status != "paused")
+# `began` distinguishes a process from a later one with the same id
 workers = Table(
     "workers",
     metadata,
@@ -78,7 +84,7 @@ workers = Table(
     Column("began", String),
 )
 
-# what a background loop is at work on: nobody else's as long as its owner is among the workers
+# what a background loop works on: no other worker's as long as its owner is among the workers
 claims = Table(
     "claims",
     metadata,
@@ -86,18 +92,12 @@ claims = Table(
     Column("owner", String, nullable=False),
 )
 
-# facts of all processes on the database
 installation = Table(
     "installation",
     metadata,
     Column("name", String, primary_key=True),
     Column("value", Text, nullable=False),
 )
-
-# nearly every run comes from the API itself: what counts a batch's runs shall cost those nothing
-SERVICE = "service-api"
-COUNTED = f"source <> '{SERVICE}'"
-Index("ix_runs_source", runs.c.source, runs.c.status, sqlite_where=text(COUNTED), postgresql_where=text(COUNTED))
 
 apps = Table(
     "apps",
@@ -207,9 +207,8 @@ callbacks = Table(
     Column("delivered_at", Double),
 )
 Index("ix_callbacks_run", callbacks.c.run, callbacks.c.seq)
-# the webhook sender asks every moment which are due: they are few among all
-PENDING = "status = 'pending'"
-Index("ix_callbacks_due", callbacks.c.next_at, sqlite_where=text(PENDING), postgresql_where=text(PENDING))
+# the webhook sender looks for due ones all the time: they are few among all
+_partial_index("ix_callbacks_due", PENDING, callbacks.c.next_at)
 
 batches = Table(
     "batches",
@@ -227,9 +226,7 @@ batches = Table(
     Column("key", String),
 )
 Index("ix_batches_app_created_at", batches.c.app, batches.c.created_at)
-# which ones to go on with, at start
-RUNNING = "status = 'running'"
-Index("ix_batches_running", batches.c.created_at, sqlite_where=text(RUNNING), postgresql_where=text(RUNNING))
+_partial_index("ix_batches_running", RUNNING, batches.c.created_at)
 
 batch_lines = Table(
     "batch_lines",
@@ -256,24 +253,16 @@ conversations = Table(
     Column("deleted", Boolean, nullable=False),
 )
 # an end user's are listed in either order, from any place in it
-LISTED = "NOT deleted"
 for order in (conversations.c.created_at, conversations.c.updated_at):
-    Index(
-        f"ix_conversations_{order.name}",
-        conversations.c.app,
-        conversations.c.end_user,
-        order,
-        conversations.c.id,
-        sqlite_where=text(LISTED),
-        postgresql_where=text(LISTED),
-    )
+    place = (conversations.c.app, conversations.c.end_user, order, conversations.c.id)
+    _partial_index(f"ix_conversations_{order.name}", LISTED, *place)
 
 conversation_variables = Table(
     "conversation_variables",
     metadata,
     Column("id", String, primary_key=True),
     Column("conversation", String, nullable=False),
-    Column("number", Integer, nullable=False),  # those made together keep their order
+    Column("number", Integer, nullable=False),  # variables added together keep their order
     Column("name", Text, nullable=False),
     Column("type", String, nullable=False),
     Column("description", Text, nullable=False),
@@ -301,29 +290,14 @@ exchanges = Table(
     Column("error", Text),
     Column("retry_of", String),
 )
+# the order of the exchanges of a conversation
 PLACE = (exchanges.c.number, exchanges.c.created_at, exchanges.c.id)
-"""What puts the exchanges of a conversation in order."""
 Index("ix_exchanges_place", exchanges.c.conversation, *PLACE)
-# of two processes that give the same number, one comes second
-NUMBERED = "number > 0 AND retry_of IS NULL"
-Index(
-    "ix_exchanges_number",
-    exchanges.c.conversation,
-    exchanges.c.number,
-    unique=True,
-    sqlite_where=text(NUMBERED),
-    postgresql_where=text(NUMBERED),
-)
-# asked before and after every run of a conversation: which one is to run. With the status in it, SQLite prefers it to
-# the one above
-Index(
-    "ix_exchanges_running",
-    exchanges.c.conversation,
-    exchanges.c.status,
-    *PLACE,
-    sqlite_where=text(RUNNING),
-    postgresql_where=text(RUNNING),
-)
+# if two processes give the same number, the second one fails
+numbered = (exchanges.c.conversation, exchanges.c.number)
+_partial_index("ix_exchanges_number", "number > 0 AND retry_of IS NULL", *numbered, unique=True)
+# which one may run, before and after every run of a conversation. With the status, SQLite prefers it to the one above
+_partial_index("ix_exchanges_running", RUNNING, exchanges.c.conversation, exchanges.c.status, *PLACE)
 
 feedbacks = Table(
     "feedbacks",
@@ -365,7 +339,7 @@ buckets = Table(
     Column("tokens", Double, nullable=False),
     Column("at", Double, nullable=False),
 )
-# runs that hold a place of a slot; those that have ended are removed when it gets full
+# runs that occupy a slot; ended ones are removed when it gets full
 slots = Table(
     "slots",
     metadata,

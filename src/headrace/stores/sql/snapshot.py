@@ -1,4 +1,4 @@
-"""A database as a whole: which schema it has, what is in it, and a copy of it as it is at one moment."""
+"""A database as a whole: its schema, its size, and a copy of it at one moment."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
-from headrace.stores.sql.database import engine_of, revision_of
+from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import reason
+from headrace.stores.sql.migrations import revision_of
 from headrace.stores.sql.schema import REVISIONS, metadata
 
 _PAGES = 2048  # copied at once
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a database stands. `revision` is None where it has no tables yet; `size` is in bytes, -1 where nobody knows;
+class DatabaseStatus:
+    """Schema and size of a database. `revision` is None if it has no tables yet; `size` is in bytes, -1 if unknown;
     `rows` are counted by table."""
 
     revision: str | None
@@ -31,25 +32,25 @@ class Standing:
     rows: Mapping[str, int]
 
     @property
-    def due(self) -> list[str]:
-        """The migrations that are still to be done, in order."""
+    def pending(self) -> list[str]:
+        """The pending migrations, in order."""
         return [*REVISIONS[0 if self.revision is None else REVISIONS.index(self.revision) + 1 :]]
 
 
 def file_of(url: str) -> Path | None:
-    """The file of an SQLite database; None for another one."""
+    """The file of an SQLite database; None for another database."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
     return Path(parsed.database.removeprefix("file:"))
 
 
-def standing(url: str, *, count: bool = True) -> Standing:
-    """How the database of a URL stands, without changing anything about it. StoreError where it cannot be read, or is
-    of a newer version."""
+def database_status(url: str, *, count: bool = True) -> DatabaseStatus:
+    """Schema and size of the database at a URL, which is not changed. StoreError if it cannot be read, or is of a newer
+    version."""
     file = file_of(url)
     if file is not None and not file.is_file():
-        return Standing(None, REVISIONS[-1], 0, {})
+        return DatabaseStatus(None, REVISIONS[-1], 0, {})
     with _connected(url) as connection:
         revision = revision_of(connection, _name(connection.engine))
         there = set(inspect(connection).get_table_names()) if count else set[str]()
@@ -61,28 +62,28 @@ def standing(url: str, *, count: bool = True) -> Standing:
         if connection.dialect.name == "postgresql":
             size = int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
         else:
-            size = sum(each.stat().st_size for each in sqlite_files(file)) if file is not None else -1
-        return Standing(revision, REVISIONS[-1], size, rows)
+            size = sum(part.stat().st_size for part in sqlite_files(file)) if file is not None else -1
+        return DatabaseStatus(revision, REVISIONS[-1], size, rows)
 
 
 def sqlite_files(file: Path) -> list[Path]:
-    """An SQLite database's files that there are: itself, and what it keeps beside it."""
-    return [each for end in ("", "-wal", "-shm") if (each := file.with_name(file.name + end)).is_file()]
+    """The existing files of an SQLite database: the file itself, and those beside it."""
+    return [part for end in ("", "-wal", "-shm") if (part := file.with_name(file.name + end)).is_file()]
 
 
 def snapshot(url: str, target: Path) -> None:
-    """Copies an SQLite database, as it is at this moment, while others go on writing to it.
+    """Copies an SQLite database as it is at this moment, while others continue to write to it.
 
-    One read transaction spans the whole copy: without it every write of another process would start it anew. Who was at
-    work then is left out: in the copy every run that has not ended is anybody's.
-    StoreError where either cannot be read or written; `target` may then be left in part.
+    One read transaction spans the whole copy: without it every write of another process would restart it. The workers
+    are left out: in the copy every unfinished run can be acquired.
+    StoreError if either cannot be read or written; `target` may then be incomplete.
     """
     with _connected(url) as connection:
         source = connection.connection.driver_connection
         assert isinstance(source, sqlite3.Connection)
         try:
             with closing(sqlite3.connect(target)) as copy:
-                copy.execute("PRAGMA synchronous=OFF")  # whoever wants it synced does so
+                copy.execute("PRAGMA synchronous=OFF")  # the caller syncs it if necessary
                 source.execute("BEGIN")
                 source.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 try:
@@ -92,19 +93,19 @@ def snapshot(url: str, target: Path) -> None:
                 if copy.execute("SELECT 1 FROM sqlite_master WHERE name = 'workers'").fetchone():
                     copy.execute("DELETE FROM workers")
                     copy.commit()
-                # one file, which needs none beside it; it becomes what it was when it is opened by a store
+                # one file without others beside it; a store that opens it switches back to WAL
                 copy.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.Error as error:
             raise StoreError(f"{_name(connection.engine)} cannot be copied: {error}") from error
 
 
 def checked(file: Path) -> tuple[str | None, set[str]]:
-    """(its revision, the ids of the stored files it knows) of an SQLite database that nobody uses. StoreError where it
-    is damaged or of a newer version."""
+    """(revision, ids of the stored files) of an SQLite database that is not in use. StoreError if it is damaged or of a
+    newer version."""
     with _connected(f"sqlite:///{file}") as connection:
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if found != "ok":
-            raise StoreError(f"the database is damaged: {found}")
+        result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if result != "ok":
+            raise StoreError(f"the database is damaged: {result}")
         revision = revision_of(connection, file.name)
         known = set(connection.execute(select(metadata.tables["files"].c.id)).scalars()) if revision else set[str]()
         connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
@@ -112,7 +113,7 @@ def checked(file: Path) -> tuple[str | None, set[str]]:
 
 
 def in_use(file: Path) -> bool:
-    """Whether another process has an SQLite database open. One that nobody has is left without files beside it."""
+    """Whether another process has an SQLite database open. If not, the files beside it are removed."""
     try:
         with closing(sqlite3.connect(file, timeout=0)) as connection:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -120,16 +121,16 @@ def in_use(file: Path) -> bool:
     except sqlite3.OperationalError as error:
         return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     except sqlite3.DatabaseError:
-        return False  # it is no database at all
+        return False  # it is not a database at all
     return False
 
 
-def backed_up_by(url: str) -> tuple[str, str]:
-    """The commands that copy a PostgreSQL database and bring the copy back. Passwords are not repeated."""
-    where = make_url(url)._replace(drivername="postgresql", password=None).render_as_string()
+def backup_commands(url: str) -> tuple[str, str]:
+    """The commands that dump and restore a PostgreSQL database, without its password."""
+    target = make_url(url)._replace(drivername="postgresql", password=None).render_as_string()
     return (
-        f"pg_dump --format=custom --file=headrace.dump '{where}'",
-        f"pg_restore --clean --if-exists --dbname='{where}' headrace.dump",
+        f"pg_dump --format=custom --file=headrace.dump '{target}'",
+        f"pg_restore --clean --if-exists --dbname='{target}' headrace.dump",
     )
 
 

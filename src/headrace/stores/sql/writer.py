@@ -1,8 +1,8 @@
-"""The one thread that writes: whatever waits is committed together.
+"""The one thread that writes: all jobs that are queued are committed together.
 
-Appends of all runs that came in while the last commit was under way go into one transaction, in few statements of many
-rows: SQLite gives Python's lock away in each, and a busy event loop is slow to give it back. If the transaction fails,
-what was in it is tried again one by one, so that a conflict or a bad value fails alone.
+Appends of all runs that arrive during one commit go into the next transaction, in few statements of many rows: SQLite
+releases Python's lock in each, and a busy event loop is slow to return it. If the transaction fails, its jobs are tried
+again one by one, so that a conflict or a bad value fails alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
-from headrace.stores.sql.database import begin
-from headrace.stores.sql.failures import is_transient, reason
-from headrace.stores.sql.health import Health
+from headrace.stores.sql.database import Database
+from headrace.stores.sql.failures import is_transient, reason, write_error
+from headrace.stores.sql.schema import BEGIN
 
 MOST = 1000  # jobs in one transaction
+_NARROW, _WIDEST = 16, 256  # rows in one statement
 
 
 class Job(Protocol):
@@ -30,20 +32,32 @@ class Job(Protocol):
 
     @property
     def key(self) -> str | None:
-        """Jobs with the same key stand on one another: where one fails, so do those that were enqueued before its
-        caller could know."""
+        """Jobs with the same key depend on each other: if one fails, so do those that were queued before its caller
+        could know."""
         ...
 
-    def refused(self, error: Exception) -> Exception:
-        """What the caller is told where the database refused this job alone, or one of the same key before it."""
+    def failure(self, error: Exception) -> Exception:
+        """What the caller receives if the database rejects this job, or an earlier one with the same key."""
         ...
+
+
+@dataclass(slots=True)
+class Call:
+    """A job of any kind. `name` is the database's, for errors."""
+
+    work: Callable[[Connection], object]
+    name: str
+    key: None = None
+
+    def failure(self, error: Exception) -> Exception:
+        return write_error(self.name, error)
 
 
 class Work(Protocol):
     """What a Writer does with jobs: `write` is called within a transaction, then one of the others."""
 
     def write(self, connection: Connection, jobs: list[Any]) -> list[object]:
-        """Writes the jobs, all or none, and returns their results: an Exception where a job fails without harm to
+        """Writes the jobs, all or none, and returns their results: an Exception for a job that fails without harm to
         the others."""
         ...
 
@@ -59,30 +73,30 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class _Told:
-    """The caller knows that a job with this key has failed: what comes from here on is meant."""
+class _Acknowledged:
+    """The caller knows that a job with this key has failed: its next jobs no longer depend on it."""
 
     key: str
 
 
 class Writer:
-    """Runs `work` in a thread of its own; belongs to the event loop that it is made in."""
+    """Runs `work` in a thread of its own; belongs to the event loop that it is created in."""
 
-    def __init__(self, engine: Engine, name: str, work: Work, health: Health) -> None:
-        self._engine = engine
-        self._name = name
-        self._health = health
+    def __init__(self, database: Database, work: Work) -> None:
+        self._engine = database.engine
+        self._name = database.name
+        self._health = database.health
         self._work = work
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Entry | _Told | None] = SimpleQueue()  # None closes
+        self._queue: SimpleQueue[_Entry | _Acknowledged | None] = SimpleQueue()  # None closes
         self._closed = False
         self._connection: Connection | None = None
-        self._broken: dict[str, Exception] = {}  # by key, until its caller is told
+        self._broken: dict[str, Exception] = {}  # by key, until it is acknowledged
         self._thread = threading.Thread(target=self._serve, name="headrace-write", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> asyncio.Future[Any]:
-        """Enqueues a job; jobs are written in the order of calls. The future is done once it is committed."""
+        """Queues a job; jobs are written in the order of calls. The future is done once it is committed."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             future.set_exception(StoreError(f"{self._name} is closed."))
@@ -91,21 +105,21 @@ class Writer:
         return future
 
     async def aclose(self) -> None:
-        """Writes what waits, and ends the thread."""
+        """Writes what is queued, and ends the thread."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _resolve(self, batch: list[_Entry]) -> None:
-        for entry in batch:
+    def _resolve(self, entries: list[_Entry]) -> None:
+        for entry in entries:
             result, future = entry.result, entry.future
             if isinstance(result, Exception):
                 if entry.job.key is not None:
-                    self._queue.put(_Told(entry.job.key))
+                    self._queue.put(_Acknowledged(entry.job.key))
                 if not future.done():
                     future.set_exception(result)
-            elif not future.done():  # else given up by its caller
+            elif not future.done():  # it may have been cancelled
                 future.set_result(result)
 
     # ------------------------------------------------------------------------------------------ in the thread
@@ -113,92 +127,82 @@ class Writer:
     def _serve(self) -> None:
         more = True
         while more:
-            batch, stop = self._next()
-            if batch:
-                self._commit(batch)
+            entries, end = self._next()
+            if entries:
+                self._commit(entries)
                 try:
-                    self._loop.call_soon_threadsafe(self._resolve, batch)
-                except RuntimeError:  # the loop is closed: nobody is left to be told
+                    self._loop.call_soon_threadsafe(self._resolve, entries)
+                except RuntimeError:  # the loop is closed, and with it all callers are gone
                     self._closed = True
-            if isinstance(stop, _Told):
-                self._broken.pop(stop.key, None)
-            more = stop is not None
+            if isinstance(end, _Acknowledged):
+                self._broken.pop(end.key, None)
+            more = end is not None
         if self._connection is not None:
             self._connection.close()
 
-    def _next(self) -> tuple[list[_Entry], _Entry | _Told | None]:
-        """What waits (waiting for the first), and what ended it: the last entry of it, a word, or None to close."""
+    def _next(self) -> tuple[list[_Entry], _Entry | _Acknowledged | None]:
+        """What is queued (waits for the first), and what ended it: the last entry, an acknowledgement, or None."""
         entry = self._queue.get()
-        batch: list[_Entry] = []
+        entries: list[_Entry] = []
         while isinstance(entry, _Entry):
-            batch.append(entry)
-            if len(batch) == MOST:
+            entries.append(entry)
+            if len(entries) == MOST:
                 break
             try:
                 entry = self._queue.get_nowait()
             except Empty:
                 break
-        return batch, entry
+        return entries, entry
 
-    def _commit(self, batch: list[_Entry]) -> None:
-        """Writes all in one transaction; one by one where that fails."""
-        going = [entry for entry in batch if not self._behind(entry)]
-        if not going:
-            return
-        error = self._begin()
-        if error is None:
-            error = self._try(going)
-            if error is not None and len(going) > 1:
-                for entry in going:
-                    self._commit([entry])
+    def _commit(self, entries: list[_Entry]) -> None:
+        """Writes all in one transaction; one by one if that fails."""
+        if self._broken:
+            entries = [entry for entry in entries if not self._depends_on_failure(entry)]
+            if not entries:
                 return
-        if error is not None and is_transient(error):
-            self._health.failed("written", reason(error))
-        for entry in going:
-            if error is not None:
-                entry.result = entry.job.refused(error)
-            if isinstance(entry.result, Exception) and entry.job.key is not None:
-                self._broken[entry.job.key] = entry.result
-
-    def _behind(self, entry: _Entry) -> bool:
-        """Whether the job stands on one that failed; then it fails too."""
-        error = self._broken.get(entry.job.key) if entry.job.key is not None else None
-        if error is None:
-            return False
-        entry.result = entry.job.refused(error)
-        return True
-
-    def _begin(self) -> Exception | None:
-        """Begins a transaction, or returns why it cannot: locked for too long, or the connection is gone."""
+        began, changes, results, failure = False, None, list[object](), None
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
-            begin(self._connection)
-        except Exception as error:  # whatever it is, it is told to whoever waits for it
-            self._roll_back()
-            return error
-        return None
-
-    def _try(self, going: list[_Entry]) -> Exception | None:
-        """Writes all in the transaction begun and notes their results; or none, and returns why."""
-        assert self._connection is not None
-        before = self._changes() if self._health.problem else None
-        try:
-            results = self._work.write(self._connection, [entry.job for entry in going])
+            self._connection.exec_driver_sql(BEGIN[self._engine.dialect.name])
+            began = True
+            if self._health.problem is not None:
+                changes = self._changes()
+            results = self._work.write(self._connection, [entry.job for entry in entries])
             self._connection.exec_driver_sql("COMMIT")
-        except Exception as error:  # as above
+        except Exception as error:  # whatever it is, the callers receive it
             self._work.rolled_back()
             self._roll_back()
-            return error
-        self._work.committed()
-        if before is None or self._changes() != before:  # to commit nothing takes no room
-            self._health.succeeded("written")
-        for entry, result in zip(going, results, strict=True):
+            failure = error
+        if failure is None:
+            self._work.committed()
+            # an empty commit succeeds on a full disk, too
+            if self._health.problem is not None and (changes is None or self._changes() != changes):
+                self._health.succeeded("written")
+        elif began and len(entries) > 1:
+            for entry in entries:
+                self._commit([entry])
+            return
+        else:
+            # locked for too long, the connection is gone, or the job itself is at fault
+            if is_transient(failure):
+                self._health.failed("written", reason(failure))
+            results = [entry.job.failure(failure) for entry in entries]
+        for entry, result in zip(entries, results, strict=True):
             entry.result = result
-        return None
+            if isinstance(result, Exception) and entry.job.key is not None:
+                self._broken[entry.job.key] = result
+
+    def _depends_on_failure(self, entry: _Entry) -> bool:
+        """Whether an earlier job with the same key failed; then this one fails too."""
+        error = self._broken.get(entry.job.key) if entry.job.key is not None else None
+        if error is None:
+            return False
+        entry.result = entry.job.failure(error)
+        return True
 
     def _changes(self) -> int | None:
-        """How many rows SQLite has changed on this connection; None of another database."""
+        """How many rows SQLite has changed on this connection; None for another database."""
         connection = self._connection.connection.driver_connection if self._connection is not None else None
         return connection.total_changes if isinstance(connection, sqlite3.Connection) else None
 
@@ -209,8 +213,34 @@ class Writer:
         try:
             connection.exec_driver_sql("ROLLBACK")
         except SQLAlchemyError:
-            # nothing to roll back (none was begun, or SQLite has done it on a full disk), or the connection is gone:
-            # a new one is in order either way
+            # there is no transaction (none began, or SQLite rolled it back on a full disk), or the connection is gone:
+            # a new one is right either way
             self._connection = None
             connection.invalidate()
             connection.close()
+
+
+class BulkInsert:
+    """INSERTs of many rows, whose text is kept by width. Wide ones are powers of two, so that the driver keeps all of
+    them prepared."""
+
+    def __init__(self, table: str, columns: Sequence[str], tail: str = "") -> None:
+        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        self._columns = len(columns)
+        self._tail = tail
+        self._statements: dict[int, str] = {}  # by width
+
+    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        start = 0
+        while start < len(rows):
+            left = len(rows) - start
+            width = left if left <= _NARROW else min(_WIDEST, 1 << left.bit_length() - 1)
+            values = tuple([value for row in rows[start : start + width] for value in row])
+            connection.exec_driver_sql(self._statements.get(width) or self._statement(connection, width), values)
+            start += width
+
+    def _statement(self, connection: Connection, width: int) -> str:
+        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        row = f"({', '.join([mark] * self._columns)})"
+        statement = self._statements[width] = f"{self._head}{', '.join([row] * width)} {self._tail}".rstrip()
+        return statement
