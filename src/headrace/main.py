@@ -1,4 +1,4 @@
-"""The composition root: the one place that knows every part and puts them together."""
+"""The composition root: the one place that knows every part and connects them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LARGEST_FILE = 10 * 1024 * 1024  # bytes of a workflow file
 
 @dataclass
 class Service:
-    """Headrace, put together. `public_url` may be set once the address is known."""
+    """The parts of a running Headrace. `public_url` may be set once the address is known."""
 
     settings: Settings
     apps: Apps
@@ -81,24 +81,24 @@ class Service:
         return self.worker.is_idle
 
     async def publish(self, file: Path) -> Served:
-        """Serves a workflow file under its path. LoadError where it cannot be."""
+        """Serves a workflow file under its path. LoadError if it cannot be loaded."""
         return await self.apps.publish(source_of(file), read_workflow(file), self.settings.workspace)
 
 
 def source_of(file: Path) -> str:
-    """Under what a file is known: its absolute path."""
+    """The `App.source` of a file: its absolute path."""
     return os.path.abspath(file)
 
 
 def read_workflow(file: Path) -> str:
-    """The text of a workflow file, or of the one in an app package (`.ifpkg`). LoadError where it cannot be read, is
-    not UTF-8, or is too large to be one."""
+    """The text of a workflow file, or of the one in an app package (`.ifpkg`). LoadError if it cannot be read, is not
+    UTF-8, or is too large."""
     try:
-        with file.open("rb") as opened:
-            start = opened.read(SIGNATURE_LENGTH)
+        with file.open("rb") as stream:
+            start = stream.read(SIGNATURE_LENGTH)
             if is_package(start):
-                return packaged(opened if opened.seekable() else BytesIO(start + opened.read()), str(file))
-            content = start + opened.read(LARGEST_FILE)
+                return packaged(stream if stream.seekable() else BytesIO(start + stream.read()), str(file))
+            content = start + stream.read(LARGEST_FILE)
     except OSError as error:
         raise LoadError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from error
     if len(content) > LARGEST_FILE:
@@ -117,12 +117,12 @@ async def service(
     telemetry: Telemetry | None = None,
     identity: OidcIdentity | None = None,
 ) -> AsyncGenerator[Service]:
-    """A running Headrace: with a worker if `work`, and nothing kept on disk but files if `memory`; plans hold if
-    `limited`. `telemetry` hears of what it does, `identity` knows bearer tokens that are no keys; both are closed with
-    it."""
-    file = _plans(settings.plans) if limited and settings.plans is not None else None
+    """A running Headrace: with a worker if `work`, with nothing on disk except files if `memory`, with the plans'
+    limits if `limited`. `telemetry` observes it, `identity` authenticates bearer tokens that are not keys; both are
+    closed with it."""
+    plans = _plans(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # secrets stand in it in clear
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains secrets in plain text
         secret = installation_secret(settings.data)
         if telemetry:
             stack.push_async_callback(telemetry.aclose)
@@ -201,7 +201,7 @@ async def service(
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
         queue = LocalQueue()
-        limiter = Limiter(file, storage.buckets) if file is not None else None
+        limiter = Limiter(plans, storage.buckets) if plans is not None else None
         run_service = RunService(apps, environment, queue, storage, settings.max_active_requests, limiter)
         webhook_sender = WebhookSender(
             run_service,
@@ -240,8 +240,7 @@ async def service(
 
 
 def code_packages(settings: Settings) -> Packages | None:
-    """The packages that code nodes may import; None where none are listed. HeadraceError where the file cannot be
-    read."""
+    """The packages that code nodes may import; None if none are listed. HeadraceError if the file cannot be read."""
     if settings.code_packages is None:
         return None
     return Packages(settings.code_packages, settings.data / "code-packages")
@@ -263,8 +262,8 @@ def _local_sandbox(
 
 
 def identity_of(settings: Settings) -> OidcIdentity | None:
-    """The OpenID Connect issuer whose tokens are taken; None without one. HeadraceError where the settings make no
-    sense, or what it needs is not installed."""
+    """The OpenID Connect issuer whose tokens are accepted; None without one. HeadraceError if the settings are not
+    valid, or a package is missing."""
     if not settings.oidc_issuer:
         return None
     from headrace.adapters.oidc import OidcIdentity, OidcOptions  # takes 0.1 s to import

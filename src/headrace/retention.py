@@ -1,7 +1,7 @@
-"""How long runs are kept, and the deletion of what is older.
+"""How long runs are kept, and the deletion of older ones.
 
-A run goes some days after it ended, with all that is its own: events, message, feedbacks, callbacks. Then goes what is
-left of batches and conversations, and last the stored files that nothing speaks of any more.
+A run is deleted some days after it ended, with its events, message, feedbacks and callbacks. Then batches and
+conversations without runs are deleted, and last the stored files that nothing refers to any more.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from headrace.ports import BlobStore, Claims, Pruned, Pruner
 
 logger = logging.getLogger(__name__)
 
-"""How runs end."""
-
 DAY = 24 * 3600.0
 _LONGEST = 36_500.0  # days
-_FRESH = DAY  # seconds that a file may lie unused, however short the time that runs are kept
-_LEFT_OVER = 3600.0  # seconds after which nobody is at work on a file any more
+_FRESH = DAY  # seconds that an unused file is kept, however short the time for runs
+_LEFT_OVER = 3600.0  # seconds after which no process works on a file any more
 _TOGETHER = 500  # files deleted at once
 
 _CLAIM = "retention"
 FIRST_SECONDS, EVERY_SECONDS = 60.0, 3600.0
-FILES_EVERY = 24  # times that runs are looked for: the search for files reads all that is kept
+FILES_EVERY = 24  # prunings of runs: the search for files reads the whole database
 
 
 def days_kept(text: str) -> dict[str, float]:
-    """How many days runs of each status are kept, of a text such as "30", "succeeded=7,failed=90" or "30,failed=90";
-    {} of "" and "off": for ever, as are statuses that it does not name. ValueError where it says something else."""
+    """How many days runs are kept, by status, from a text such as "30", "succeeded=7,failed=90" or "30,failed=90"; {}
+    for "" and "off". Statuses that it does not name are kept for ever. ValueError if it is not valid."""
     kept: dict[str, float] = {}
     named: dict[str, float] = {}
     if text.strip().lower() in ("", "off"):
@@ -48,24 +46,23 @@ def days_kept(text: str) -> dict[str, float]:
         except ValueError:
             days = -1.0
         if not (isfinite(days) and 0 < days <= _LONGEST):
-            raise ValueError(f"'{number.strip()[:50]}' is no number of days")
+            raise ValueError(f"'{number.strip()[:50]}' is not a number of days")
         if not equals:
             if kept:
-                raise ValueError("says twice how long runs are kept")
+                raise ValueError("retention is given twice")
             kept = dict.fromkeys(FINAL, days)
         elif status not in FINAL:
-            raise ValueError(f"'{status[:50]}' is no status that runs end with; those are {', '.join(FINAL)}")
+            raise ValueError(f"'{status[:50]}' is not a final status; those are {', '.join(FINAL)}")
         elif status in named:
-            raise ValueError(f"says twice how long runs are kept that {status}")
+            raise ValueError(f"retention of {status} runs is given twice")
         else:
             named[status] = days
     return kept | named
 
 
 class Retention:
-    """Deletes what is older than `seconds`, by the status that runs end with; others are kept. `pause` is for how many
-    seconds it rests after each step, so that others come to their turn. Of several processes with the same `claims` one
-    runs it, until it ends."""
+    """Deletes what is older than `seconds`, by the final status of runs; others are kept. After each step it pauses for
+    `pause` seconds. Of several processes with the same `claims` one runs it, until it ends."""
 
     def __init__(
         self,
@@ -90,7 +87,7 @@ class Retention:
 
     async def _prune_hourly(self) -> None:
         if self._claims is not None and not await self._claims.claim([_CLAIM]):
-            return  # another process does it
+            return  # another process runs it
         files, self._hours = self._hours % FILES_EVERY == 0, self._hours + 1
         pruned = await self.prune(files=files)
         if any(pruned):
@@ -98,7 +95,7 @@ class Retention:
         await self._pruner.shrink()
 
     async def prune(self, *, dry_run: bool = False, files: bool = True) -> Pruned:
-        """Deletes all that is old enough, or only says what would go. Returns how much of each."""
+        """Deletes all that is old enough, or only counts it. Returns the counts."""
         total = Pruned()
         async with aclosing(self.steps(dry_run=dry_run, files=files)) as steps:
             async for step in steps:
@@ -106,57 +103,58 @@ class Retention:
         return total
 
     async def steps(self, *, dry_run: bool = False, files: bool = True) -> AsyncGenerator[Pruned]:
-        """As `prune`, a step at a time. To give it up midway is safe."""
+        """As `prune`, a step at a time. It can safely be closed early."""
         if not self._seconds:
             return
         now = self._clock()
         ended_before = {status: now - seconds for status, seconds in self._seconds.items()}
-        gone: set[RunId] = set()  # only needed where they stay
+        pruned_runs: set[RunId] = set()  # of a dry run
 
         all_before = min(ended_before.values()) if ended_before.keys() >= set(FINAL) else None
         async for runs, pruned in self._pruner.prune(ended_before, all_before, dry_run=dry_run):
             if dry_run:
-                gone.update(runs)
-            yield await self._rested(pruned)
+                pruned_runs.update(runs)
+            yield await self._after_pause(pruned)
         if files:
-            async for pruned in self._prune_files(min(max(ended_before.values()), now - _FRESH), gone, dry_run):
-                yield await self._rested(pruned)
+            before = min(max(ended_before.values()), now - _FRESH)
+            async for pruned in self._prune_files(before, pruned_runs, dry_run):
+                yield await self._after_pause(pruned)
 
-    async def _rested(self, pruned: Pruned) -> Pruned:
+    async def _after_pause(self, pruned: Pruned) -> Pruned:
         if self._pause:
             await asyncio.sleep(self._pause)
         return pruned
 
     # ----------------------------------------------------------------------------------------------------- files
 
-    async def _prune_files(self, before: float, gone: set[RunId], dry_run: bool) -> AsyncGenerator[Pruned]:
-        """Deletes files from before a time that nobody has used since, and that nothing speaks of.
+    async def _prune_files(self, before: float, without: set[RunId], dry_run: bool) -> AsyncGenerator[Pruned]:
+        """Deletes files from before a time that have not been used since, and that nothing refers to.
 
-        Runs go on meanwhile. One that takes up an old file touches it first; one that has a file from elsewhere (a
-        variable of its conversation, say) was there when the search began, or came after it: those are looked through
-        once more, when what is found has been set aside.
+        Runs continue meanwhile. One that uses an old file touches it first; one that has a file from elsewhere (such as
+        a variable of its conversation) was unfinished when the search began, or came after it: those are searched once
+        more, after the files have been set aside.
         """
         if not dry_run:
-            await self._tidy()
+            await self._finish_interrupted()
         snapshot = await self._pruner.snapshot()
         old = await self._blobs.idle(await self._pruner.old_files(before), before)
-        unused = sorted(set(old) - await self._pruner.referenced(old, gone)) if old else []
+        unused = sorted(set(old) - await self._pruner.referenced(old, without)) if old else []
         for start in range(0, len(unused), _TOGETHER):
             some = unused[start : start + _TOGETHER]
             if dry_run:
                 yield Pruned(files=len(some), file_bytes=sum([await self._blobs.size(file) for file in some]))
                 continue
             aside = [file for file in some if await self._blobs.set_aside(file, before)]
-            wanted = await self._pruner.referenced_since(aside, snapshot)
-            for file in wanted:
+            used = await self._pruner.referenced_since(aside, snapshot)
+            for file in used:
                 await self._blobs.put_back(file)
-            rest = [file for file in aside if file not in wanted]
+            rest = [file for file in aside if file not in used]
             await self._pruner.remove_files(rest)
             freed = sum([await self._blobs.remove(file) for file in rest])
             yield Pruned(files=len(rest), file_bytes=freed)
 
-    async def _tidy(self) -> None:
-        """Ends what another one has begun and not come to an end with."""
+    async def _finish_interrupted(self) -> None:
+        """Finishes the deletions that another process has begun and not finished."""
         left = await self._blobs.left_over(self._clock() - _LEFT_OVER)
         known = await self._pruner.known_files(left)
         for file in left:

@@ -19,7 +19,7 @@ _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Settings(BaseSettings):
-    """What an installation is told. Sizes in bytes, times in seconds."""
+    """The settings of an installation. Sizes in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
@@ -31,20 +31,25 @@ class Settings(BaseSettings):
     full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
-    public_url: str = Field("", description="Where callers reach this server, for the links in answers")
-    root_path: str = Field("", description="Path that a proxy has before ours, such as /api; empty: the public URL's")
+    public_url: str = Field("", description="URL at which callers reach this server, for links in responses")
+    root_path: str = Field("", description="Path prefix of a proxy, such as /api; empty: the path of the public URL")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
-        ["127.0.0.1", "::1"], description="Addresses or CIDRs whose X-Forwarded headers are believed; *: everybody's"
+        ["127.0.0.1", "::1"],
+        description="Proxies (addresses or CIDRs) whose X-Forwarded headers are trusted; * for all",
     )
     tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
-    tls_key: Path | None = Field(None, description="PEM file of its key; unset: it is in the certificate's file")
-    tls_key_password: str = Field("", description="What the key's file is encrypted with")
-    tls_client_ca: Path | None = Field(None, description="PEM file of the authorities that sign callers' certificates")
-    tls_client_required: bool = Field(True, description="Callers without a certificate are refused, if there are any")
-    max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, uploads of files aside")
+    tls_key: Path | None = Field(None, description="PEM file of its key; unset: the key is in the certificate's file")
+    tls_key_password: str = Field("", description="Password of the key's file")
+    tls_client_ca: Path | None = Field(None, description="PEM file of the authorities that sign client certificates")
+    tls_client_required: bool = Field(
+        True, description="Clients without a certificate are rejected, if authorities are set"
+    )
+    max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
-    keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may lie idle; longer than a proxy's")
-    drain_seconds: float = Field(10, ge=0, description="How long runs and streams may go on after SIGTERM")
+    keep_alive_seconds: float = Field(
+        75, gt=0, description="How long a connection may be idle; longer than a proxy's own limit"
+    )
+    drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
@@ -55,18 +60,20 @@ class Settings(BaseSettings):
     code_egress: Annotated[list[str], NoDecode] = Field(
         [],
         description="Hosts, host:port or CIDRs that code nodes may make HTTP requests to, where http-request may; "
-        "*: all of those; empty: none",
+        "*: all of these; empty: none",
     )
     egress_allow: Annotated[list[str], NoDecode] = Field(
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
-    user_agent: str = Field("python-httpx/0.27.2", description="How http-request introduces itself: as Dify 1.12 does")
-    dify_url: str = Field("", description="A Dify whose knowledge bases knowledge-retrieval asks")
+    user_agent: str = Field(
+        "python-httpx/0.27.2", description="User-Agent of http-request; the default is that of Dify 1.12"
+    )
+    dify_url: str = Field("", description="A Dify whose knowledge bases knowledge-retrieval searches")
     dify_dataset_key: str = Field("", description="Its key for knowledge bases")
     knowledge_url: str = Field("", description="A server of Dify's external knowledge API, without /retrieval")
     knowledge_api_key: str = Field("", description="Its key")
     knowledge_ids: Annotated[list[str], NoDecode] = Field(
-        [], description="Where a file's knowledge bases are: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
+        [], description="Ids of the knowledge bases that files name: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
     )
     mcp_servers: Path | None = Field(
         None, description="A file of MCP servers (`mcpServers`), whose tools workflows call; see tools.md"
@@ -76,58 +83,62 @@ class Settings(BaseSettings):
         description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",
     )
     summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages for the tool webscraper")
-    speech_provider: str = Field("", description="Whose speech API is used; empty: openai or openai_api_compatible")
-    transcription_model: str = Field("", description="Its model that understands speech; empty: whisper-1")
-    speech_model: str = Field("", description="Its model that speaks; empty: tts-1")
+    speech_provider: str = Field("", description="Provider of speech models; empty: openai or openai_api_compatible")
+    transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")
+    speech_model: str = Field("", description="Its text-to-speech model; empty: tts-1")
     demo_model: bool = Field(False, description="Models without credentials answer from the built-in demo provider")
     prices: Path | None = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")
     max_seconds: float = Field(1200, gt=0, description="How long a run may take")
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
-    max_active_requests: int = Field(0, ge=0, description="Callers that may wait for one app at once; 0: any number")
-    plans: Path | None = Field(None, description="A YAML or JSON file: what workspaces, apps and keys may ask for")
+    max_active_requests: int = Field(
+        0, ge=0, description="Concurrent requests that may wait for one app; 0: any number"
+    )
+    plans: Path | None = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     retention_days: str = Field(
         "",
-        description="How many days runs are kept after they end: 30, or by status as failed=90, or 30,failed=90; "
+        description="How many days runs are kept after they end: 30, or by status as in failed=90 or 30,failed=90; "
         "empty: for ever",
     )
-    file_url_seconds: float | None = Field(None, description="How long a file's link works; unset: as long as the file")
-    ping_seconds: float = Field(10, gt=0, description="A silent stream says so this often")
+    file_url_seconds: float | None = Field(
+        None, description="How long a file's link is valid; unset: as long as the file"
+    )
+    ping_seconds: float = Field(10, gt=0, description="Seconds between pings of a silent stream")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["json", "console"] = Field("console", description="How `serve` logs: json or console")
-    access_log: bool = Field(False, description="A line of log for each request")
-    metrics: str = Field("on", description="Prometheus metrics at /metrics: on, off, or a token that must be borne")
-    otel_endpoint: str = Field(
-        "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT is heeded as well"
+    access_log: bool = Field(False, description="Log every request")
+    metrics: str = Field(
+        "on", description="Prometheus metrics at /metrics: on, off, or a bearer token that is required"
     )
-    oidc_issuer: str = Field("", description="An OpenID Connect issuer whose bearer tokens open what is served")
-    oidc_audience: Annotated[list[str], NoDecode] = Field([], description="Whom its tokens must be for: any of these")
-    oidc_workspace_claim: str = Field("", description="Claim that names a token's workspace; empty: all are in one")
+    otel_endpoint: str = Field(
+        "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT works as well"
+    )
+    oidc_issuer: str = Field("", description="An OpenID Connect issuer whose bearer tokens are accepted")
+    oidc_audience: Annotated[list[str], NoDecode] = Field([], description="Audiences of its tokens: any of these")
+    oidc_workspace_claim: str = Field("", description="Claim with a token's workspace; empty: all have the same one")
     oidc_workspace: str = Field(
         "",
         pattern=rf"^$|{WORKSPACE_NAME}",
-        description="Workspace of tokens without that claim; empty: they are refused, or HEADRACE_WORKSPACE if no "
+        description="Workspace of tokens without that claim; empty: they are rejected, or HEADRACE_WORKSPACE if no "
         "claim is set",
     )
     oidc_permissions_claim: Annotated[list[str], NoDecode] = Field(
         ["scope", "scp", "roles", "permissions"],
-        description="Claims that permissions come from; dots lead inwards, as in realm_access.roles",
+        description="Claims with permissions; dots separate nested names, as in realm_access.roles",
     )
     oidc_permissions: Annotated[list[str], NoDecode] = Field(
         ["headrace.run=run", "headrace.read=read", "headrace.manage=manage"],
-        description="What their values permit: VALUE=run, also VALUE=run+read+manage",
+        description="Permissions of their values: VALUE=run, also VALUE=run+read+manage",
     )
-    oidc_default_permissions: Annotated[list[str], NoDecode] = Field(
-        [], description="Permissions of every valid token, whatever it claims"
-    )
-    oidc_apps_claim: str = Field("", description="Claim with the ids of the apps a token opens, * for all; empty: all")
+    oidc_default_permissions: Annotated[list[str], NoDecode] = Field([], description="Permissions of every valid token")
+    oidc_apps_claim: str = Field("", description="Claim with the ids of a token's apps, * for all; empty: all")
     oidc_algorithms: Annotated[list[str], NoDecode] = Field(
-        ["RS256", "PS256", "ES256", "EdDSA"], description="Signature algorithms that are accepted"
+        ["RS256", "PS256", "ES256", "EdDSA"], description="Accepted signature algorithms"
     )
-    oidc_leeway: float = Field(30, ge=0, le=600, description="Seconds that the issuer's clock may differ by")
-    oidc_allow_http: bool = Field(False, description="The issuer may be reached without TLS on other machines too")
+    oidc_leeway: float = Field(30, ge=0, le=600, description="Seconds by which the issuer's clock may differ")
+    oidc_allow_http: bool = Field(False, description="Allow an issuer on another machine without TLS")
 
     @field_validator(
         "code_egress",
@@ -149,13 +160,13 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: list[str]) -> list[str]:
-        for each in value:
-            parts = urlsplit(each.replace("*", ""))
-            # compared as browsers write them: with a path behind the host, or a * in it, one would never be met
-            if each not in ("*", "null") and (
-                not (parts.scheme and parts.netloc) or each != f"{parts.scheme}://{parts.netloc.lower()}"
+        for origin in value:
+            parts = urlsplit(origin.replace("*", ""))
+            # as browsers write them: an origin with a path after the host, or a * in it, would never match
+            if origin not in ("*", "null") and (
+                not (parts.scheme and parts.netloc) or origin != f"{parts.scheme}://{parts.netloc.lower()}"
             ):
-                raise ValueError(f"{each!r} is no origin, such as https://example.com, and not *")
+                raise ValueError(f"{origin!r} is not a valid origin; expected https://example.com or *")
         return value
 
     @field_validator("public_url")
@@ -182,21 +193,21 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: list[str]) -> list[str]:
-        for each in value if value != ["*"] else []:
+        for network in value if value != ["*"] else []:
             try:
-                ip_network(each)
+                ip_network(network)
             except ValueError as error:
-                raise ValueError(f"{each} is neither an address nor a CIDR ({error})") from None
+                raise ValueError(f"{network} is neither an address nor a CIDR ({error})") from None
         return value
 
     @property
     def root(self) -> str:
-        """What callers put before our paths: "", or a path without a slash at its end."""
+        """The prefix of all paths: "", or a path without a slash at its end."""
         return self.root_path or urlsplit(self.public_url).path
 
     @property
     def retention(self) -> dict[str, float]:
-        """How many seconds runs are kept, by the status they end with; for ever where there is none."""
+        """How many seconds runs are kept, by final status; for ever without one."""
         return {status: days * DAY for status, days in days_kept(self.retention_days).items()}
 
     @property

@@ -155,7 +155,7 @@ def test_prune_has_to_know_how_old(data: Path, invoke: Invoke):
     assert "keeps failed forever" in result.stderr
     assert invoke("db", "prune", "--older-than", "soon").exit_code == 2
     result = invoke("db", "prune", HEADRACE_RETENTION_DAYS="soon")
-    assert (result.exit_code, "'soon' is no number of days" in result.stderr) == (2, True)
+    assert (result.exit_code, "'soon' is not a number of days" in result.stderr) == (2, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- backups

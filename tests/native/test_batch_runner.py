@@ -195,7 +195,7 @@ async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixt
     await store.batches.add_batch(kept, texts(3))
     async with working(where), dispatching(where, store) as batch_runner:
         assert (await over(batch_runner)).status == "stopped"
-    assert "cannot go on: Workflow not found" in caplog.text
+    assert "cannot continue: Workflow not found" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- under way

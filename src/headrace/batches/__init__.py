@@ -1,4 +1,4 @@
-"""Batches: many runs of one version, asked for at once, begun a few at a time, told in order."""
+"""Batches: many runs of one version, submitted together, started a few at a time, returned in order."""
 
 from headrace.batches.jsonl import Accept, Line, Spool, read_lines
 from headrace.batches.progress import BatchProgress, LineResult, Progress, run_of, source_of

@@ -1,5 +1,5 @@
-"""The lines of a batch as they come in: JSON Lines, each `{"inputs": {...}}`, and of apps that answer messages also
-with `query` and `conversation_id`."""
+"""The lines of an incoming batch: JSON Lines, one `{"inputs": {...}}` each, for apps that answer messages also with
+`query` and `conversation_id`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
 
 class Line(NamedTuple):
-    """What a line asks for, checked: a run's inputs, and the message that it answers."""
+    """The checked fields of a line: a run's inputs, and the message that it answers."""
 
     inputs: Mapping[str, Value]
     query: str | None = None
@@ -27,63 +27,57 @@ class Line(NamedTuple):
 
 
 Accept = Callable[[Mapping[str, Value]], Awaitable[Line]]
-"""Checks the fields of a line; raises RequestError for such as will not do."""
+"""Checks the fields of a line; raises RequestError if they are not valid."""
 
 _FIELDS = ("inputs", "query", "conversation_id")
-_AT_ONCE = 50  # lines checked at once: to check a file's URL takes a request
+_CONCURRENT = 50  # lines checked at once: checking a file's URL takes a request
 _BOM = b"\xef\xbb\xbf"
 
 
 async def read_lines(raw: Iterable[bytes], accept: Accept) -> AsyncGenerator[BatchLine]:
-    """The lines, numbered from 0; blank ones do not count. One that is not fit to become a run says why."""
+    """The lines, numbered from 0 without blank ones. An invalid line has its error."""
 
     async def line(index: int, text: bytes) -> BatchLine:
         try:
             accepted = await accept(_fields(text))
             return BatchLine(index, accepted.inputs, None, accepted.query, accepted.conversation)
-        except RequestError as error:
-            return BatchLine(index, {}, str(error))
-        except _Unfit as error:
+        except (RequestError, _InvalidLine) as error:
             return BatchLine(index, {}, str(error))
 
-    stripped = (text.strip() for text in _unmarked(raw))
+    stripped = (text.strip() for text in _without_bom(raw))
     numbered = enumerate(text for text in stripped if text)
-    while some := list(itertools.islice(numbered, _AT_ONCE)):
-        for each in await asyncio.gather(*(line(index, text) for index, text in some)):
-            yield each
+    while some := list(itertools.islice(numbered, _CONCURRENT)):
+        for checked in await asyncio.gather(*(line(index, text) for index, text in some)):
+            yield checked
 
 
-class _Unfit(Exception):
-    """A line is not of the form that lines have."""
+class _InvalidLine(Exception):
+    """A line does not have the form of a line."""
 
 
-def _unmarked(raw: Iterable[bytes]) -> Iterable[bytes]:
-    """Without the mark that some editors begin a UTF-8 file with."""
-    lines = iter(raw)
-    for first in lines:
-        yield first.removeprefix(_BOM)
-        break
-    yield from lines
+def _without_bom(raw: Iterable[bytes]) -> Iterable[bytes]:
+    """Without the byte order mark with which some editors begin a UTF-8 file."""
+    for index, line in enumerate(raw):
+        yield line if index else line.removeprefix(_BOM)
 
 
 def _fields(text: bytes) -> dict[str, Value]:
     try:
         parsed: Any = load_json(text)
     except JSONDecodeError as error:
-        raise _Unfit(f"The line is not JSON: {error}") from None
+        raise _InvalidLine(f"The line is not JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise _Unfit('The line must be a JSON object: {"inputs": {...}}')
+        raise _InvalidLine('The line must be a JSON object: {"inputs": {...}}')
     line = cast("dict[str, Value]", parsed)
     if unknown := [name for name in line if name not in _FIELDS]:
-        raise _Unfit(f"{unknown[0]:.50}: unknown field; a line has {', '.join(_FIELDS)}")
+        raise _InvalidLine(f"{unknown[0]:.50}: unknown field; a line has {', '.join(_FIELDS)}")
     if text.count(b"{") + text.count(b"[") > DEEPEST_INPUT and nests_deeper(line, DEEPEST_INPUT):
-        raise _Unfit(f"The line is nested more than {DEEPEST_INPUT} levels deep.")
+        raise _InvalidLine(f"The line is nested more than {DEEPEST_INPUT} levels deep.")
     return line
 
 
 class Spool(Sequence[BatchLine]):
-    """Lines kept in a file, which is read and written by this process alone, so that it does not matter how many there
-    are."""
+    """Lines in a temporary file of this process, for any number of them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -91,7 +85,7 @@ class Spool(Sequence[BatchLine]):
 
     def append(self, line: BatchLine) -> None:
         self._file.seek(0, io.SEEK_END)
-        # pickle, because there may be files among the inputs
+        # pickle, because inputs may contain files
         self._file.write(pickle.dumps(line, pickle.HIGHEST_PROTOCOL))
         self._ends.append(self._file.tell())
 
@@ -104,7 +98,7 @@ class Spool(Sequence[BatchLine]):
     def __getitem__(self, index: slice) -> list[BatchLine]: ...
     def __getitem__(self, index: int | slice) -> BatchLine | list[BatchLine]:
         if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         at = range(len(self))[index]
         self._file.seek(self._ends[at])
         return pickle.loads(self._file.read(self._ends[at + 1] - self._ends[at]))

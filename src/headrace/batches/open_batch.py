@@ -1,4 +1,4 @@
-"""A batch that this process works at."""
+"""A batch that this process works on."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from headrace.ports import Batch
 
 
 class OpenBatch:
-    """A batch that this process works at. Of the lines below `begun` those are over that are not in `underway`."""
+    """A batch that this process works on. The lines below `started` that are not `in_progress` are over."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.begun = 0
-        self.underway: set[int] = set()
-        self.room: set[int] = set()  # of those under way: all but the paused ones
-        self.unsafe: dict[int, None] = {}  # those whose runs are not known to be in the journal, in order
+        self.started = 0
+        self.in_progress: set[int] = set()
+        self.active: set[int] = set()  # of those in progress: all but the paused ones
+        self.unconfirmed: dict[int, None] = {}  # those whose runs are not known to be in the journal, in order
         self.stopping = False
         self.task: asyncio.Task[None]
-        self._news = asyncio.Event()
+        self._change = asyncio.Event()
 
     def stop(self) -> None:
         self.stopping = True
-        self.tell()
+        self.changed()
 
-    def tell(self) -> None:
-        """Something has changed."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def changed(self) -> None:
+        """Wakes all that wait for a change."""
+        change, self._change = self._change, asyncio.Event()
+        change.set()
 
     def is_over(self, index: int) -> bool:
-        return index < self.begun and index not in self.underway
+        return index < self.started and index not in self.in_progress
 
     async def until(self, reached: Callable[[], bool]) -> None:
         while not reached():
-            await self._news.wait()
+            await self._change.wait()

@@ -1,10 +1,10 @@
-"""What is known of a batch from outside: how far it is, and what became of each line, in order."""
+"""The progress of a batch, and the results of its lines in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -17,7 +17,7 @@ from headrace.values import Value
 
 NEVER_BEGUN = "The batch was stopped before this line was begun."
 _PAGE = 200  # lines in memory at once
-_AT_ONCE = 8  # results read at once: others want to read, too
+_CONCURRENT = 8  # results read at once, to leave readers to others
 
 
 def run_of(batch: str, index: int) -> RunId:
@@ -40,8 +40,8 @@ async def pages(batches: Batches, batch: str) -> AsyncIterator[list[BatchLine]]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many lines of a batch stand how; together they are all. `queued` ones have not been begun; a line that could
-    not become a run is `failed`, one that was never begun because the batch was stopped is `stopped`."""
+    """How many lines of a batch have which status; their sum is all lines. `queued` ones have not been started; an
+    invalid line is `failed`, one that was never started because the batch was stopped is `stopped`."""
 
     queued: int = 0
     running: int = 0
@@ -58,8 +58,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """What became of a line. `run` is None where it has none; `elapsed` (seconds) and `tokens` where it has not ended.
-    Secrets are masked."""
+    """The result of a line. `run` is None if it has none; `elapsed` (seconds) and `tokens` until it has ended. Secrets
+    are masked."""
 
     index: int
     run: RunId | None
@@ -68,14 +68,14 @@ class LineResult:
     error: str | None = None
     elapsed: float | None = None
     tokens: int | None = None
-    message: Mapping[str, Value] | None = None  # the answer and where it belongs, of an app that answers messages
+    message: Mapping[str, Value] | None = None  # the answer and its conversation, of an app that answers messages
 
     @property
     def over(self) -> bool:
         return self.status in FINAL
 
     def wire(self) -> dict[str, Value]:
-        """As the API, and `headrace batch`, tell it."""
+        """The body of the API and of `headrace batch`."""
         return {
             "index": self.index,
             "workflow_run_id": self.run,
@@ -89,18 +89,18 @@ class LineResult:
 
 
 class BatchProgress:
-    """Tells of batches, whoever works at them."""
+    """Reports on batches, whichever process works on them."""
 
     def __init__(self, run_service: RunService, batches: Batches) -> None:
         self._run_service = run_service
         self._batches = batches
-        self._refused: dict[str, int] = {}  # by batch: lines that cannot become runs
+        self._invalid: dict[str, int] = {}  # by batch: how many lines
 
     async def progress(self, batch: Batch) -> Progress:
-        """How far a batch is."""
-        refused = await self._count_refused(batch)
+        """How many lines of a batch have which status."""
+        invalid = await self._count_invalid(batch)
         runs = Counter(await self._run_service.runs.count_runs(source_of(batch.id)))
-        waiting = max(0, batch.total - refused - runs.total())
+        waiting = max(0, batch.total - invalid - runs.total())
         stopped = batch.status == "stopped"
         return Progress(
             queued=0 if stopped else waiting,
@@ -108,27 +108,27 @@ class BatchProgress:
             paused=runs["paused"],
             succeeded=runs["succeeded"],
             partial_succeeded=runs["partial-succeeded"],
-            failed=runs["failed"] + refused,
+            failed=runs["failed"] + invalid,
             stopped=runs["stopped"] + (waiting if stopped else 0),
         )
 
-    async def _count_refused(self, batch: Batch) -> int:
+    async def _count_invalid(self, batch: Batch) -> int:
         """Lines do not change, so they are counted once."""
-        known = self._refused.get(batch.id)
+        known = self._invalid.get(batch.id)
         if known is None:
             known = 0
             async for lines in pages(self._batches, batch.id):
                 known += sum(line.error is not None for line in lines)
-            self._refused[batch.id] = known
+            self._invalid[batch.id] = known
         return known
 
     async def results(
         self, batch: Batch, until_over: Callable[[int], Awaitable[int]] | None = None
     ) -> AsyncGenerator[LineResult]:
-        """What became of each line, in order; with `until_over`, of each once it is over. That waits until the line of
-        an index may be, and returns the index up to which lines may be (not with it).
+        """The results of the lines in order; with `until_over`, each once its line is over. That waits until the line
+        with an index may be over, and returns the index before which lines may be.
 
-        NotFound or LoadError where the batch's version is gone: its secrets are not known then.
+        NotFound or LoadError if the batch's version is gone: its secrets are unknown then.
         """
         mask = SecretMask((await self._run_service.apps.flow(batch.app, batch.version)).secrets)
         async for lines in pages(self._batches, batch.id):
@@ -136,17 +136,15 @@ class BatchProgress:
             at = 0
             while at < len(lines):
                 over = await until_over(lines[at].index) if until_over else lines[-1].index + 1
-                some = [line for line in lines[at : at + _AT_ONCE] if line.index < over]
-                for line, found in zip(some, await self._results(batch, some, mask), strict=True):
-                    while until_over and not found.over and batch.ended_at is None:
+                some = [line for line in lines[at : at + _CONCURRENT] if line.index < over]
+                results = await asyncio.gather(*(self._result(batch, line, mask) for line in some))
+                for line, result in zip(some, results, strict=True):
+                    while until_over and not result.over and batch.ended_at is None:
                         await until_over(line.index)
                         batch = await self._batches.find_batch(batch.id) or batch
-                        found = await self._result(batch, line, mask)
-                    yield found
+                        result = await self._result(batch, line, mask)
+                    yield result
                 at += len(some)
-
-    async def _results(self, batch: Batch, lines: Sequence[BatchLine], mask: SecretMask) -> list[LineResult]:
-        return await asyncio.gather(*(self._result(batch, line, mask) for line in lines))
 
     async def _result(self, batch: Batch, line: BatchLine, mask: SecretMask) -> LineResult:
         if line.error is not None:
@@ -175,7 +173,7 @@ class BatchProgress:
 
 
 def _message(run: RunLifecycle, ended: RunEnded | None = None) -> Mapping[str, Value] | None:
-    """The answer of a run to a message, and the conversation that it belongs to; None for other runs."""
+    """The answer of a run to a message, and its conversation; None for other runs."""
     if run.queued is None or "query" not in run.queued.system:
         return None
     answer = ended.outputs.get("answer") or "" if ended else None

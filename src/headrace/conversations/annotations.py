@@ -1,6 +1,6 @@
-"""Annotation reply: a question that a person has answered gets that answer, and no model is asked.
+"""Annotation reply: a question that a person has answered gets that answer, without a model.
 
-Dify compares questions by embeddings. Here a question fits an annotation that says the same, whatever its case,
+Dify compares questions by embeddings. Here a question matches an annotation with the same words, whatever its case,
 spacing and punctuation.
 """
 
@@ -19,52 +19,54 @@ from weakref import WeakValueDictionary
 from headrace.ports import Annotation, Conversations
 
 _PAGE = 500  # annotations read at once
-_FRESH = 1.0  # seconds after which what another process may have written is read again
-_APPS = 100  # whose questions are kept at hand
-# What sets sentences, and says nothing: not `#`, `+`, `%` and their like, which tell C# from C, nor a number's sign.
+_FRESH = 1.0  # seconds after which annotations are read again, for other processes may write them
+_APPS = 100  # whose questions are kept in memory
+# Punctuation without meaning: not `#`, `+`, `%` and the like, which distinguish C# from C, nor a number's sign.
 _PUNCTUATION = re.compile(r"""[.,;:!?'"`´‘’‚“”„«»‹›()\[\]{}<>…·、。「」『』【】〈〉《》¿¡_]|[-‐‑‒–—―](?!\d)""")
 
 
 class _Questions(NamedTuple):
-    """An app's questions as they are compared, each with the newest annotation of it; `at` on the monotonic clock."""
+    """An app's normalized questions with the newest annotation of each; `at` on the monotonic clock."""
 
     at: float
     annotations: Mapping[str, str]
 
 
 class Annotations:
-    """The annotations of apps, as they answer and as they are written. Within this process no hit is lost, and no
-    change overwritten by one."""
+    """Matches and changes the annotations of apps. Within this process no hit is lost, and no change overwritten by
+    one."""
 
     def __init__(self, conversations: Conversations) -> None:
         self._conversations = conversations
         self._writing = asyncio.Lock()
-        self._questions: OrderedDict[str, _Questions] = OrderedDict()  # by app: a message costs no look at all of them
+        self._questions: OrderedDict[str, _Questions] = (
+            OrderedDict()
+        )  # by app, so that a message need not read all of them
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by app
         self._changes = 0
 
     async def answer(self, app: str, query: str) -> Annotation | None:
-        """The annotation that answers a query, its hit counted; None where annotation reply is off or none fits. What
-        another process has written is known within a second."""
+        """The annotation that answers a query, its hit counted; None if annotation reply is off or none matches.
+        Changes by another process are noticed within a second."""
         if await self._conversations.annotation_reply(app) is None:
             return None
         wanted = normalized(query)
-        found = (await self._asked(app)).get(wanted)
-        if found is None:
+        matching = (await self._questions_of(app)).get(wanted)
+        if matching is None:
             return None
         async with self._writing:
-            latest = await self._conversations.find_annotation(found)
+            latest = await self._conversations.find_annotation(matching)
             if latest is None or normalized(latest.question) != wanted:
                 return None
             hit = replace(latest, hits=latest.hits + 1)
             await self._conversations.save_annotation(hit)
         return hit
 
-    async def _asked(self, app: str) -> Mapping[str, str]:
+    async def _questions_of(self, app: str) -> Mapping[str, str]:
         known = self._fresh(app)
         if known is None:
             lock = self._reading.setdefault(app, asyncio.Lock())
-            async with lock:  # whoever waits for it has no need to read them once more
+            async with lock:  # the next one need not read them again
                 known = self._fresh(app) or await self._read(app)
         return known.annotations
 
@@ -76,36 +78,36 @@ class Annotations:
         changes, page, at = self._changes, 1, time.monotonic()
         annotations: dict[str, str] = {}
         while True:
-            _, found = await self._conversations.annotations(app, page=page, limit=_PAGE)
-            for annotation in found:  # the newest come first
+            _, some = await self._conversations.annotations(app, page=page, limit=_PAGE)
+            for annotation in some:  # the newest come first
                 annotations.setdefault(normalized(annotation.question), annotation.id)
-            if len(found) < _PAGE:
+            if len(some) < _PAGE:
                 break
             page += 1
-        read = _Questions(at, annotations)
-        if changes == self._changes:  # else they may be out of date already
-            self._questions[app] = read
+        questions = _Questions(at, annotations)
+        if changes == self._changes:  # otherwise they may be out of date already
+            self._questions[app] = questions
             self._questions.move_to_end(app)
             if len(self._questions) > _APPS:
                 self._questions.popitem(last=False)
-        return read
+        return questions
 
     def _changed(self, app: str) -> None:
         self._changes += 1
         self._questions.pop(app, None)
 
     async def add(self, annotation: Annotation) -> None:
-        """Keeps a new annotation."""
+        """Adds an annotation."""
         await self._conversations.save_annotation(annotation)
         self._changed(annotation.app)
 
     async def find(self, app: str, annotation: str) -> Annotation | None:
-        """An app's annotation; None where it has none of that id."""
-        found = await self._conversations.find_annotation(annotation)
-        return found if found is not None and found.app == app else None
+        """An app's annotation; None if it has none with this id."""
+        known = await self._conversations.find_annotation(annotation)
+        return known if known is not None and known.app == app else None
 
     async def change(self, app: str, annotation: str, question: str, answer: str) -> Annotation | None:
-        """Rewrites an app's annotation; None where it has none of that id."""
+        """Rewrites an app's annotation; None if it has none with this id."""
         async with self._writing:
             known = await self.find(app, annotation)
             if known is None:
@@ -116,7 +118,7 @@ class Annotations:
         return changed
 
     async def remove(self, app: str, annotation: str) -> bool:
-        """False where the app has none of that id."""
+        """False if the app has none with this id."""
         async with self._writing:
             known = await self.find(app, annotation)
             removed = known is not None and await self._conversations.remove_annotation(annotation)
@@ -125,7 +127,6 @@ class Annotations:
 
 
 def normalized(question: str) -> str:
-    """What of a question is compared. One of nothing but punctuation stands for itself."""
+    """A question as it is compared. One that is only punctuation is compared as it is."""
     text = unicodedata.normalize("NFKC", question).casefold()
-    said = " ".join(_PUNCTUATION.sub(" ", text).split())
-    return said or text.strip()
+    return " ".join(_PUNCTUATION.sub(" ", text).split()) or text.strip()

@@ -1,7 +1,7 @@
 """Messages of chat and completion apps: which conversation they belong to, and the runs that answer them.
 
-A message is a run, and a conversation is a view of its runs. So all that is done here is to find or begin the
-conversation, and to make of a checked submission one that says to which it belongs.
+A message is a run, and a conversation is a view of its runs. So this only finds or begins the conversation, and adds it
+to a checked submission.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMPLETION = "completion"
 MESSAGES = CHATS | {COMPLETION}
 """Modes of apps that answer messages."""
 BASIC = frozenset({"chat", AGENT, COMPLETION})
-"""Modes of apps whose files need no graph: of these only the answer is told, not how it came about."""
+"""Modes of apps whose files need no graph: their streams have only the answer, not the nodes."""
 UNNAMED = "New conversation"
 ANNOTATION = "annotation_id"
 """In a run's `system`: the annotation that was the answer."""
@@ -37,7 +37,7 @@ _PLACEHOLDER = re.compile(r"\{\{([a-zA-Z_][a-zA-Z0-9_]{0,29}|#histories#|#query#
 _MARK = re.compile(r"<\|.*?\|>")
 
 Annotated = Callable[[str, str], Awaitable[Annotation | None]]
-"""(app's id, query) -> the annotation that answers it, where annotation reply is on and one fits."""
+"""(app's id, query) -> the annotation that answers it, if annotation reply is on and one matches."""
 
 
 class Chats:
@@ -48,11 +48,11 @@ class Chats:
         self.annotated = annotated
 
     async def find(self, app: str, end_user: str, conversation: str) -> Conversation:
-        """An end user's conversation with an app. NotFound where there is none of that id, or it was deleted."""
-        found = await self.run_service.conversations.find_conversation(conversation)
-        if found is None or found.deleted or found.app != app or found.end_user != end_user:
+        """An end user's conversation with an app. NotFound if there is none with this id, or it was deleted."""
+        known = await self.run_service.conversations.find_conversation(conversation)
+        if known is None or known.deleted or known.app != app or known.end_user != end_user:
             raise NotFound("Conversation Not Exists.")
-        return found
+        return known
 
     async def message(
         self,
@@ -62,29 +62,29 @@ class Chats:
         named: bool = True,
         run: RunId | None = None,
     ) -> Submission:
-        """A checked submission with a query and an end user, as the next message of a conversation: of a new one where
-        none is given, called after the query if it is to be `named`. One that an annotation fits has its answer.
+        """A checked submission with a query and an end user, as the next message of a conversation, or of a new one,
+        which is named after the query if `named`. A message that an annotation matches gets its answer.
 
-        `run`: the id that the message's run is to have. A new conversation's id follows from it, so that a message
-        that is submitted again begins no second one."""
+        `run`: the id that the message's run will have. A new conversation's id follows from it, so that a message that
+        is submitted again begins no second one."""
         assert submission.query is not None
         assert submission.end_user is not None
         if conversation is None:
             new = self._new_conversation(submission, run, named=named)
-            said = replace(submission, conversation=new.conversation.id, new_conversation=new)
+            message = replace(submission, conversation=new.conversation.id, new_conversation=new)
         else:
-            await self._go_on(conversation, submission.served.flow)
-            said = replace(submission, conversation=conversation.id)
+            await self._continue(conversation, submission.served.flow)
+            message = replace(submission, conversation=conversation.id)
         annotation = await self.annotated(submission.served.app.id, submission.query) if self.annotated else None
         if annotation is None:
-            return said
+            return message
         system = {**submission.system, ANNOTATION: annotation.id}
-        return replace(said, system=system, answer={"answer": annotation.answer, "files": []})
+        return replace(message, system=system, answer={"answer": annotation.answer, "files": []})
 
     def _new_conversation(self, submission: Submission, run: RunId | None, *, named: bool) -> NewConversation:
         served, now = submission.served, self.run_service.environment.clock()
         assert submission.end_user is not None
-        made = Conversation(
+        conversation = Conversation(
             str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
             served.app.id,
             submission.end_user.id,
@@ -94,41 +94,43 @@ class Chats:
             now,
             now,
         )
-        return NewConversation(made, [_variable(made.id, declared, now) for declared in served.flow.conversation])
+        variables = [_variable(conversation.id, declared, now) for declared in served.flow.conversation]
+        return NewConversation(conversation, variables)
 
-    async def _go_on(self, conversation: Conversation, flow: Flow) -> None:
-        """A conversation is used again, maybe with a version of the app that declares other variables than before."""
+    async def _continue(self, conversation: Conversation, flow: Flow) -> None:
+        """Adds the variables that the app's version declares, and the version before did not."""
         conversations, now = self.run_service.conversations, self.run_service.environment.clock()
         if not flow.conversation:
             return
-        known = {each.name for each in await conversations.conversation_variables(conversation.id)}
+        known = {variable.name for variable in await conversations.conversation_variables(conversation.id)}
         for declared in flow.conversation:
             if declared.name not in known:
                 await conversations.save_conversation_variable(_variable(conversation.id, declared, now))
 
 
 def _variable(conversation: str, declared: DeclaredVariable, now: float) -> ConversationVariable:
-    """A declared variable as a new conversation has it. Its id follows from the name: two processes make the same."""
-    made = str(uuid.uuid5(uuid.UUID(conversation), declared.name))
+    """A declared variable of a new conversation. Its id follows from the name, so that it is the same in two
+    processes."""
+    id_ = str(uuid.uuid5(uuid.UUID(conversation), declared.name))
     return ConversationVariable(
-        made, conversation, declared.name, declared.type, declared.description, declared.value, now, now
+        id_, conversation, declared.name, declared.type, declared.description, declared.value, now, now
     )
 
 
 def title_of(query: str) -> str:
-    """What a conversation is called that began with this query: the query itself, shortened. (Dify asks a model, and
-    does the same where it gets no answer.)"""
+    """The name of a conversation that began with this query: the query itself, shortened. (Dify asks a model, and does
+    the same if that fails.)"""
     title = " ".join(query.split())
     return f"{title[: _LONGEST_TITLE - 3]}..." if len(title) > _LONGEST_TITLE else title or UNNAMED
 
 
 def introduction(flow: Flow, inputs: Mapping[str, Value]) -> str:
-    """The app's opening statement, with `{{name}}` replaced by the input of that name; empty where it has none."""
+    """The app's opening statement, with `{{name}}` replaced by the input of that name; empty if it has none."""
     statement = flow.features.get("opening_statement")
 
     def replaced(match: re.Match[str]) -> str:
         name = match[1]
-        # a placeholder that stays, in the statement or in an input, loses a pair of braces: so it is not filled later
+        # a placeholder that remains, in the statement or an input, loses a pair of braces, so it is not filled later
         return _PLACEHOLDER.sub(r"{\1}", values.text(inputs[name]) if name in inputs else match[0])
 
     return _MARK.sub("", _PLACEHOLDER.sub(replaced, statement)) if isinstance(statement, str) else ""

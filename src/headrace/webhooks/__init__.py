@@ -1,4 +1,4 @@
-"""Callbacks: whoever asked for it is told that a run ended or paused. `docs/callbacks.md` is what receivers go by."""
+"""Callbacks: signed POST requests when a run ends or pauses. `docs/callbacks.md` is for their receivers."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Delivers callbacks: tells whoever asked for it that a run ended or paused.
+"""Delivers callbacks: signed POST requests when a run ends or pauses.
 
-A callback comes into being in the transaction that ends its run, so a crash loses none. It is delivered at least once,
-under one id however often it is tried (`webhook-id`).
+A callback is added in the transaction that ends its run, so a crash loses none. It is delivered at least once, under
+one id however often it is tried (`webhook-id`). Of several processes on one database one sends it: it claims what is
+due before it sends it.
 
-Of several processes on one database one sends each: it claims what is due before it sends it.
-
-Receivers do not hold each other up: each has a few tries under way at once and a queue of its own. What is too much for
-its queue is put off in the store, for about as long as the receiver seems to need for what comes before.
+Receivers do not delay each other: each has a few attempts at once and a queue of its own. What does not fit into its
+queue is postponed in the store, for about as long as the receiver seems to need for what comes before.
 """
 
 from __future__ import annotations
@@ -29,33 +28,33 @@ from headrace.webhooks.payload import message, signature, signing_secret
 
 logger = logging.getLogger(__name__)
 
-_PAGE = 200  # callbacks asked of the store at once
+_PAGE = 200  # callbacks read from the store at once
 _GATHER_SECONDS = 0.02  # runs often end together
-_LINE_SECONDS = 0.25  # how often the store is asked while callbacks are put off
-_LONGEST_LINE = 300.0  # seconds that one is put off at most: a slow receiver may have become quick
-_LONGEST_PAUSE = 60.0  # seconds between tries to write down what became of a callback
+_POSTPONED_SECONDS = 0.25  # how often the store is polled while callbacks are postponed
+_LONGEST_POSTPONED = 300.0  # seconds: a slow receiver may have become faster
+_LONGEST_PAUSE = 60.0  # seconds between attempts to save the result of an attempt
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 15.0
-_TRY_SECONDS = 45.0  # for one try in all: the head of an answer may drip
-_ANSWER = 16 * 1024  # bytes of an answer that are read
-_HOPELESS = frozenset({"EgressRefused", "InvalidURLError"})  # trying again would not change it
+_ATTEMPT_SECONDS = 45.0  # for one attempt in all: a response may arrive byte by byte
+_RESPONSE = 16 * 1024  # bytes of a response that are read
+_PERMANENT = frozenset({"EgressRefused", "InvalidURLError"})  # errors that a retry would not change
 _GONE = 410
 
 
 @dataclass(slots=True)
 class _Receiver:
-    """A host that callbacks go to. `held`: those of them in its queue; `room`: for tries under way; `seconds`: how long
-    a try takes, as far as is known; `line_until`: when those that were put off will have had their turn, if so."""
+    """A host that receives callbacks. `queued`: those in its queue; `room`: for attempts; `seconds`: the average
+    duration of an attempt; `busy_until`: when the postponed ones will have been sent."""
 
     room: asyncio.Semaphore
-    held: int = 0
+    queued: int = 0
     seconds: float = 0.05
-    line_until: float = 0.0
+    busy_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How a try went. `error` is None where it was delivered; `final`: it is not to be tried again."""
+    """The result of an attempt. `error` is None if the callback was delivered; `final`: it is not tried again."""
 
     status: int | None = None
     error: str | None = None
@@ -63,10 +62,10 @@ class _Outcome:
 
 
 class WebhookSender:
-    """Delivers the callbacks that are due. `run` goes on until it is cancelled.
+    """Delivers the callbacks that are due. `run` continues until it is cancelled.
 
-    `secret` is the installation's own: the apps' signing secrets are derived from it. `watch` is told of every callback
-    that was tried, as it stands then.
+    `secret` is the installation's own: the apps' signing secrets are derived from it. `watch` is called with every
+    callback after an attempt.
     """
 
     def __init__(
@@ -87,32 +86,30 @@ class WebhookSender:
         self._watch = watch
         self._clock = run_service.environment.clock
         self._claims = claims
-        self._unclaimed: set[str] = set()  # claims that are to be released
+        self._unclaimed: set[str] = set()  # claims to be released
         self._room = asyncio.Semaphore(self._policy.concurrency)
         self._receivers: dict[str, _Receiver] = {}
-        self._held: dict[str, asyncio.Task[None]] = {}  # by the callback's id
-        self._wanted: set[str] = set()  # of those held: to be sent again unless they are delivered now
-        self._line_until = 0.0
-        self._looking = Periodic(
-            "looking for due callbacks", self._look, self._policy.poll_seconds, delay=_GATHER_SECONDS
+        self._deliveries: dict[str, asyncio.Task[None]] = {}  # by the callback's id
+        self._to_resend: set[str] = set()  # of these: to be sent again unless they are delivered now
+        self._postponed_until = 0.0
+        self._polling = Periodic(
+            "looking for due callbacks", self._poll, self._policy.poll_seconds, delay=_GATHER_SECONDS
         )
 
-    # ------------------------------------------------------------------------------------------------------ outside
-
     def signing_secret(self, app: str) -> str:
-        """What the callbacks of an app's runs are signed with, always the same: see `message.signing_secret`."""
+        """The secret of an app's callbacks, always the same: see `payload.signing_secret`."""
         return signing_secret(self._secret, app)
 
     def wake(self) -> None:
-        """Says that something may be due: a run with a callback has ended or paused."""
-        self._looking.wake()
+        """Something may be due: a run with a callback has ended or paused."""
+        self._polling.wake()
 
     async def resend(self, callback: Callback) -> Callback:
-        """Makes a callback due now, whatever became of it, with all its tries before it again. One that is being tried
-        at this very moment is due again only if that comes to nothing."""
+        """Makes a callback due now, whatever its status, with all its attempts again. One that is being tried at this
+        moment is due again only if that fails."""
         again = self._due(callback)
-        if callback.status == "pending" and callback.id in self._held:
-            self._wanted.add(callback.id)
+        if callback.status == "pending" and callback.id in self._deliveries:
+            self._to_resend.add(callback.id)
         else:
             await self.callbacks.save_callback(again)
             self.wake()
@@ -122,52 +119,53 @@ class WebhookSender:
         return replace(callback, status="pending", attempts=0, next_at=self._clock(), delivered_at=None)
 
     async def run(self) -> None:
-        """Delivers until cancelled. Tries then under way are made again by whoever delivers next."""
+        """Delivers until cancelled. Attempts that are interrupted are repeated by the next process."""
         try:
-            await self._looking.run()
+            await self._polling.run()
         finally:
-            await cancel(*self._held.values())
+            await cancel(*self._deliveries.values())
 
-    async def _look(self) -> float | None:
-        """Starts what is due. Returns when to look again."""
-        if await self._take_up():
+    # ------------------------------------------------------------------------------------------------------ polling
+
+    async def _poll(self) -> float | None:
+        """Starts what is due. Returns when to poll again."""
+        if await self._start_due():
             return 0.0
-        return min(_LINE_SECONDS, self._policy.poll_seconds) if self._line_until > self._clock() else None
+        postponed = self._postponed_until > self._clock()
+        return min(_POSTPONED_SECONDS, self._policy.poll_seconds) if postponed else None
 
-    # ----------------------------------------------------------------------------------------------------- taking up
-
-    async def _take_up(self) -> bool:
-        """Holds what is due. True if there may be more of it."""
+    async def _start_due(self) -> bool:
+        """Starts or postpones what is due. True if there may be more of it."""
         await self._release()
         now = self._clock()
-        before = set(self._held)  # still due; and what ends while the store is asked may be told as it was
+        before = set(self._deliveries)  # still due in the store, even if their attempt ends during the query
         due = await self.callbacks.due_callbacks(now, len(before) + _PAGE)
-        fresh = [callback for callback in due if callback.id not in before and callback.id not in self._held]
-        claimed = await self._claims.claim([_claim(callback) for callback in fresh])
-        put_off: list[Callback] = []
-        for callback in fresh:
+        new = [callback for callback in due if callback.id not in before and callback.id not in self._deliveries]
+        claimed = await self._claims.claim([_claim(callback) for callback in new])
+        postponed: list[Callback] = []
+        for callback in new:
             if _claim(callback) not in claimed:
                 continue
             receiver = self._receiver(callback.url)
-            if receiver.held < self._policy.backlog:
-                self._hold(callback, receiver)
+            if receiver.queued < self._policy.backlog:
+                self._start(callback, receiver)
             else:
-                put_off.append(replace(callback, next_at=self._turn(receiver, now)))
+                postponed.append(replace(callback, next_at=self._postponed_to(receiver, now)))
         try:
-            await asyncio.gather(*map(self._put_off, put_off))
+            await asyncio.gather(*map(self._postpone, postponed))
         finally:
-            self._unclaimed.update(map(_claim, put_off))
+            self._unclaimed.update(map(_claim, postponed))
             await self._release()
-        return len(fresh) >= _PAGE
+        return len(new) >= _PAGE
 
-    async def _put_off(self, callback: Callback) -> None:
-        # another process may have delivered it between the look and the claim
-        found = await self.callbacks.find_callback(callback.id)
-        if found is not None and found.status == "pending" and found.attempts == callback.attempts:
+    async def _postpone(self, callback: Callback) -> None:
+        # another process may have delivered it between the query and the claim
+        stored = await self.callbacks.find_callback(callback.id)
+        if stored is not None and stored.status == "pending" and stored.attempts == callback.attempts:
             await self.callbacks.save_callback(callback)
 
     async def _release(self) -> None:
-        """Gives back what is not worked at any more; later where the store is away."""
+        """Releases the claims of ended deliveries; later if the store is unavailable."""
         if not self._unclaimed:
             return
         names = set(self._unclaimed)
@@ -178,34 +176,34 @@ class WebhookSender:
         else:
             self._unclaimed -= names
 
-    def _turn(self, receiver: _Receiver, now: float) -> float:
-        """When a callback for which there is no room in the queue will have its turn."""
-        each = receiver.seconds / self._policy.per_receiver
-        receiver.line_until = max(receiver.line_until, now + receiver.held * each) + each
-        turn = min(receiver.line_until, now + _LONGEST_LINE)
-        self._line_until = max(self._line_until, turn)
-        return turn
+    def _postponed_to(self, receiver: _Receiver, now: float) -> float:
+        """When a callback that does not fit into the queue will be due."""
+        seconds = receiver.seconds / self._policy.per_receiver
+        receiver.busy_until = max(receiver.busy_until, now + receiver.queued * seconds) + seconds
+        at = min(receiver.busy_until, now + _LONGEST_POSTPONED)
+        self._postponed_until = max(self._postponed_until, at)
+        return at
 
     def _receiver(self, url: str) -> _Receiver:
-        name = _host(url)
-        found = self._receivers.get(name)
-        if found is None:
-            found = self._receivers[name] = _Receiver(asyncio.Semaphore(self._policy.per_receiver))
-        return found
+        host = _host(url)
+        receiver = self._receivers.get(host)
+        if receiver is None:
+            receiver = self._receivers[host] = _Receiver(asyncio.Semaphore(self._policy.per_receiver))
+        return receiver
 
-    def _hold(self, callback: Callback, receiver: _Receiver) -> None:
-        receiver.held += 1
+    def _start(self, callback: Callback, receiver: _Receiver) -> None:
+        receiver.queued += 1
         task = asyncio.create_task(self._deliver(callback, receiver), name=f"callback {callback.id}")
-        self._held[callback.id] = task
-        task.add_done_callback(_report)
+        self._deliveries[callback.id] = task
+        task.add_done_callback(_log_failure)
 
     # ---------------------------------------------------------------------------------------------------- delivering
 
-    async def _deliver(self, held: Callback, receiver: _Receiver) -> None:
-        """Tries a callback once, and notes how it went."""
+    async def _deliver(self, queued: Callback, receiver: _Receiver) -> None:
+        """Tries a callback once, and saves the result."""
         try:
             async with receiver.room, self._room:
-                callback = await self.callbacks.find_callback(held.id)  # as it stands now: it may have waited for long
+                callback = await self.callbacks.find_callback(queued.id)  # it may have changed while it was queued
                 if callback is None or callback.status != "pending" or callback.next_at is None:
                     return
                 if callback.next_at > self._clock():
@@ -214,31 +212,31 @@ class WebhookSender:
                 outcome = await self._try(callback)
                 receiver.seconds += 0.2 * (time.monotonic() - began - receiver.seconds)
             callback = self._after(callback, outcome)
-            await self._note(callback)
-            while callback.status != "delivered" and callback.id in self._wanted:
-                self._wanted.discard(callback.id)
+            await self._save(callback)
+            while callback.status != "delivered" and callback.id in self._to_resend:
+                self._to_resend.discard(callback.id)
                 callback = self._due(callback)
-                await self._note(callback)
+                await self._save(callback)
         finally:
-            self._unclaimed.add(_claim(held))
-            self._wanted.discard(held.id)
-            del self._held[held.id]
-            receiver.held -= 1
-            if not receiver.held:
-                del self._receivers[_host(held.url)]
+            self._unclaimed.add(_claim(queued))
+            self._to_resend.discard(queued.id)
+            del self._deliveries[queued.id]
+            receiver.queued -= 1
+            if not receiver.queued:
+                del self._receivers[_host(queued.url)]
 
     def _after(self, callback: Callback, outcome: _Outcome) -> Callback:
-        """The callback after a try."""
+        """The callback after an attempt."""
         now, attempts = self._clock(), callback.attempts + 1
-        told = replace(callback, attempts=attempts, last_status=outcome.status, last_error=outcome.error, next_at=None)
+        tried = replace(callback, attempts=attempts, last_status=outcome.status, last_error=outcome.error, next_at=None)
         if outcome.error is None:
-            return replace(told, status="delivered", delivered_at=now)
+            return replace(tried, status="delivered", delivered_at=now)
         if outcome.final or attempts > len(self._policy.back_off):
-            return replace(told, status="failed")
-        return replace(told, next_at=now + self._policy.spread(self._policy.back_off[attempts - 1]))
+            return replace(tried, status="failed")
+        return replace(tried, next_at=now + self._policy.spread(self._policy.back_off[attempts - 1]))
 
-    async def _note(self, callback: Callback) -> None:
-        """Writes down what became of a try; until that is done it is not made again."""
+    async def _save(self, callback: Callback) -> None:
+        """Saves the result of an attempt; until that succeeds there is no other attempt."""
         failures = 0
         while True:
             try:
@@ -262,12 +260,12 @@ class WebhookSender:
                 return _Outcome(error="the run, or its app, is gone", final=True)
             body = message(callback, view)
         except StoreError:
-            raise  # no try at all: it is made once the store can be read
-        except HeadraceError as error:  # its secrets are not known, so nothing of it may be told
+            raise  # not an attempt: it is made once the store can be read
+        except HeadraceError as error:  # its secrets are unknown, so they cannot be masked
             return _Outcome(error=f"the run's workflow cannot be loaded: {error}")
         except Exception as error:
             # a bug, which must neither end the loop nor be retried without a pause; the log has the traceback
-            logger.exception("callback %s of run %s cannot be made", callback.id, callback.run)
+            logger.exception("callback %s of run %s cannot be built", callback.id, callback.run)
             return _Outcome(error=f"the message cannot be made: {type(error).__name__}")
         return await self._post(callback, body)
 
@@ -287,36 +285,36 @@ class WebhookSender:
             body,
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
-            max_size=_ANSWER,
+            max_size=_RESPONSE,
             cut_off=True,
             follow_redirects=False,
         )
         try:
-            async with asyncio.timeout(_TRY_SECONDS):
-                answer = await self._http.send(request)
+            async with asyncio.timeout(_ATTEMPT_SECONDS):
+                response = await self._http.send(request)
         except NodeError as error:
-            return _Outcome(error=str(error), final=error.kind in _HOPELESS)
+            return _Outcome(error=str(error), final=error.kind in _PERMANENT)
         except TimeoutError:
-            return _Outcome(error=f"timed out: no whole answer within {_TRY_SECONDS:g} s")
-        if 200 <= answer.status < 300:
-            return _Outcome(answer.status)
-        return _Outcome(answer.status, f"the receiver answered {answer.status}", answer.status == _GONE)
+            return _Outcome(error=f"timed out: no whole answer within {_ATTEMPT_SECONDS:g} s")
+        if 200 <= response.status < 300:
+            return _Outcome(response.status)
+        return _Outcome(response.status, f"the receiver answered {response.status}", response.status == _GONE)
 
 
 def _claim(callback: Callback) -> str:
     return f"{CALLBACK}{callback.id}"
 
 
-def _report(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         if isinstance(error, StoreError):
-            logger.log(error.level, "%s was put off: %s", task.get_name(), error)
+            logger.log(error.level, "%s was postponed: %s", task.get_name(), error)
         else:
-            logger.error("%s was put off: %s", task.get_name(), error, exc_info=error)
+            logger.error("%s was postponed: %s", task.get_name(), error, exc_info=error)
 
 
 def _host(url: str) -> str:
-    """Whom a URL leads to, as far as callbacks may hold each other up."""
+    """The receiver of a URL, for its queue."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2].lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""How fast callbacks are delivered, and how often they are tried."""
+"""How fast callbacks are delivered, and how often they are retried."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)  # seconds from a failed try to the next
+BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)  # seconds from a failed attempt to the next
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
     """How callbacks are retried and throttled. Times are in seconds.
 
-    `back_off`: how long after each failed try the next one comes; after the last there is none. `jitter`: by which
-    share of that it may come earlier or later. `poll_seconds`: how often the store is asked for what is due.
-    `concurrency`: tries under way at once, `per_receiver` of them to one host. `backlog`: callbacks of one receiver
-    that are held ready.
+    `back_off`: after each failed attempt, the time until the next one; after the last there is none. `jitter`: by which
+    share that time varies. `poll_seconds`: how often the store is asked for due callbacks. `concurrency`: attempts at
+    once, `per_receiver` of them to one host. `backlog`: queued callbacks of one receiver.
     """
 
     back_off: Sequence[float] = BACK_OFF
@@ -27,5 +26,5 @@ class DeliveryPolicy:
     backlog: int = 200
 
     def spread(self, seconds: float) -> float:
-        """About that long."""
+        """The time with jitter."""
         return seconds * random.uniform(1 - self.jitter, 1 + self.jitter)

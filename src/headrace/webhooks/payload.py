@@ -1,4 +1,4 @@
-"""What a callback says, and how it is signed: as Standard Webhooks have it."""
+"""The body of a callback, and its signature according to Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SECRET_PREFIX = "whsec_"
 
 
 def signing_secret(secret: bytes, app: str) -> str:
-    """What the callbacks of an app's runs are signed with: `whsec_` and 32 bytes in base64. `secret` is the
+    """The secret that signs the callbacks of an app's runs: `whsec_` and 32 bytes in base64. `secret` is the
     installation's own."""
-    made = hmac.new(secret, f"callbacks of {app}".encode(), hashlib.sha256).digest()
-    return SECRET_PREFIX + base64.b64encode(made).decode()
+    derived = hmac.new(secret, f"callbacks of {app}".encode(), hashlib.sha256).digest()
+    return SECRET_PREFIX + base64.b64encode(derived).decode()
 
 
 def signature(secret: str, name: str, at: int, body: bytes) -> str:
@@ -35,14 +35,14 @@ def signature(secret: str, name: str, at: int, body: bytes) -> str:
 
 
 def message(callback: Callback, view: RunView) -> bytes:
-    """What a callback tells, as JSON: the same at every try, whatever the run has done since."""
+    """The JSON body of a callback: the same in every attempt, whatever the run has done since."""
     known = [record for record in view.records if record.seq is not None and record.seq <= callback.seq]
     at = datetime.fromtimestamp(callback.created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return _json({"type": callback.event, "timestamp": at, "data": _data(known, view)})
 
 
 def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
-    """The run as it stood with the last of these records, under the names of GET /workflow-runs/{id}."""
+    """The run as it was after these records, with the names of GET /workflow-runs/{id}."""
     summary = RunSummary(view.served.flow.graph)
     for record in known:
         summary.apply(record)
@@ -69,7 +69,7 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
 
 
 def _message(run: RunId, queued: RunQueued, ended: RunEnded | None) -> dict[str, Value]:
-    """What is told beside of a run that answers a message."""
+    """The further fields of a run that answers a message."""
     if "query" not in queued.system:
         return {}
     answer = ended.outputs.get("answer") if ended else None
@@ -78,10 +78,10 @@ def _message(run: RunId, queued: RunQueued, ended: RunEnded | None) -> dict[str,
 
 def _json(value: Mapping[str, Value]) -> bytes:
     """Compact JSON; numbers that JSON does not have (NaN, Infinity) are null."""
-    shown = to_json(dict(value))
+    body = to_json(dict(value))
     try:
-        text = json.dumps(shown, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(body, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     except ValueError:
-        finite = json.loads(json.dumps(shown), parse_constant=lambda _: None)
+        finite = json.loads(json.dumps(body), parse_constant=lambda _: None)
         text = json.dumps(finite, separators=(",", ":"), ensure_ascii=False)
     return mend_text(text).encode()
