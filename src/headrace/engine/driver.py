@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from headrace.engine.attempts import (
     MAX_RECOVERIES,
@@ -39,7 +40,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Path
+from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
@@ -231,7 +232,7 @@ class Driver:
     def _record(self, *events: Event) -> None:
         """Numbers and applies events, after any streamed text; `_write` appends them to the journal."""
         now = self.environment.clock()
-        for event in (*self._streams.drain(), *events):
+        for event in (*self._streams.drain(), *events) if self._streams.outputs else events:
             record = Record(self.run, self.state.seq + 1, now, event)
             try:
                 self.state.apply(record)
@@ -299,16 +300,8 @@ class Driver:
         return not (instance.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
 
     def _context(self, path: Path) -> Context:
-        queued = self.state.queued
-        assert queued is not None
-        running = self.state.running[path]
+        queued, running = self.state.request, self.state.running[path]
         instance, id_ = self.state.node_at(path)
-        streamed, has_reasoning = instance.graph.streamed_selectors, id_ in instance.graph.reasoning_nodes
-
-        def emit(name: str, text: str) -> None:
-            if ((id_, name) in streamed or (has_reasoning and name == REASONING)) and not self.state.ended:
-                self._publish_live(self._streams.append(path, name, text))
-
         return Context(
             run=self.run,
             app=queued.app,
@@ -318,7 +311,7 @@ class Driver:
             inputs=queued.inputs,
             resources=self.environment.resources,
             limits=self.environment.limits,
-            emit=emit,
+            emit=partial(self._emit, path, instance.graph, id_),
             key=f"{self.run}/{path}/{running.failures}",
             new_id=self.environment.new_id,
             types=self.flow.types,
@@ -331,6 +324,12 @@ class Driver:
         self._record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
+
+    def _emit(self, path: Path, graph: Graph, node: NodeId, name: str, text: str) -> None:
+        """Streams text of a node, if it is part of a response."""
+        streamed = node in graph.reasoning_nodes if name == REASONING else (node, name) in graph.streamed_selectors
+        if streamed and not self.state.ended:
+            self._publish_live(self._streams.append(path, name, text))
 
     def _publish_live(self, delta: Delta | None) -> None:
         """Publishes text at once, and journals it soon."""

@@ -37,7 +37,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, is_top_level, split
+from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
 from headrace.kernel.response import RunOutputs
 from headrace.kernel.summary import RunSummary
 from headrace.kernel.variables import Variables
@@ -75,7 +75,7 @@ class State(RunSummary):
 
     def node_at(self, path: Path) -> tuple[GraphInstance, NodeId]:
         """The graph instance that a path is in, and the id of its node there."""
-        if is_top_level(path):
+        if path in self.graph.nodes:
             return self._root, path
         round_, node = split(path)
         return self._instances[round_], node
