@@ -29,8 +29,3 @@ def times(**moments: float | None) -> dict[str, Value]:
     """Times (seconds since the epoch) in whole seconds by name, and in milliseconds by NAME_ms."""
     whole: dict[str, Value] = {name: None if at is None else whole_seconds(at) for name, at in moments.items()}
     return whole | {f"{name}_ms": None if at is None else int(at * 1000) for name, at in moments.items()}
-
-
-def duration(since: float, until: float) -> float:
-    """Seconds between two moments, to the microsecond; never negative, though clocks may be set back."""
-    return round(max(0.0, until - since), 6)

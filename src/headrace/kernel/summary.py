@@ -32,7 +32,6 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.graph import Graph, Path, is_top_level
-from headrace.times import duration
 from headrace.values import Value
 
 QUEUED: Final = "queued"
@@ -140,6 +139,11 @@ class UsageTotal:
             "total_price": None if self.mixed else format(self.price, "f"),
             "currency": None if self.mixed else self.currency or "USD",
         }
+
+
+def duration(since: float, until: float) -> float:
+    """Seconds between two moments, to the microsecond; never negative, though clocks may be set back."""
+    return round(max(0.0, until - since), 6)
 
 
 RUN_EVENTS = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})

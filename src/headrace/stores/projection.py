@@ -23,10 +23,9 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.summary import PAUSED, RUNNING, status_after
+from headrace.kernel.summary import PAUSED, RUNNING, duration, status_after
 from headrace.ports import Callback, ListedRun, Message
 from headrace.stores.encoding import clean
-from headrace.times import duration
 from headrace.values import File, Value, files_in, json_default
 
 _SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, in which keywords are found

@@ -21,8 +21,8 @@ from headrace.api.dify.schemas.events import (
 )
 from headrace.kernel.events import NodeFailed, NodeStarted, NodeSucceeded, Record, RoundStarted
 from headrace.kernel.graph import Graph, NodeSpec, Path, rounds
+from headrace.kernel.summary import duration
 from headrace.kernel.trace import NodeTrace
-from headrace.times import duration
 from headrace.values import Value
 
 ContainerEvent = tuple[str, Mapping[str, Value]]

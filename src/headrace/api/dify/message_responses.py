@@ -17,11 +17,10 @@ from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
 from headrace.kernel.secrets import SecretMask
-from headrace.kernel.summary import ENDED_WELL
+from headrace.kernel.summary import ENDED_WELL, duration
 from headrace.node import Flow
 from headrace.ports import Feedback, Message
 from headrace.runs.service import RunService
-from headrace.times import duration
 from headrace.values import File, to_json
 
 _STATUSES = {"failed": "error", "paused": "paused"}

@@ -51,10 +51,9 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import is_top_level
 from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
-from headrace.kernel.summary import RunLifecycle, RunSummary, node_status
+from headrace.kernel.summary import RunLifecycle, RunSummary, duration, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
-from headrace.times import duration
 from headrace.values import Value, files_in
 
 _RECOVERED = RunResumed(recovered=True)

@@ -16,10 +16,10 @@ from headrace.kernel.events import (
     RunEnded,
 )
 from headrace.kernel.graph import Graph, Path
-from headrace.kernel.summary import RUNNING, STOPPED, RunSummary, UsageTotal, node_status
+from headrace.kernel.summary import RUNNING, STOPPED, RunSummary, UsageTotal, duration, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.runs.service import RunView
-from headrace.times import duration, milliseconds, whole_seconds
+from headrace.times import milliseconds, whole_seconds
 
 
 def executions(view: RunView) -> list[NodeExecution]:
