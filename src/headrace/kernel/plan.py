@@ -2,7 +2,8 @@
 
 The driver calls `plan` again after every event; calling it twice returns the same steps. `Start` is the only step with
 an effect outside of the run; all others are events to append. Containers start, run their rounds and end by events
-alone."""
+alone.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The five operations of a run: submit, follow, get, stop, resume.
 
 Every dialect of the API uses these. A run never depends on the connection that submitted it. The secrets of the
-workflow are masked in all results."""
+workflow are masked in all results.
+"""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.ports import Callback
 from headrace.runs.service import RunService
 from headrace.settings import Settings
-from headrace.telemetry.metrics import Metrics
+from headrace.telemetry.metrics import Metrics, MetricsRoute, RequestTelemetry
 from headrace.telemetry.run_tracker import RunTracker
 from headrace.telemetry.scrubbing import Scrubber
-from headrace.telemetry.web import MetricsRoute, RequestTelemetry
 
 if TYPE_CHECKING:
     from headrace.telemetry.spans import Spans
