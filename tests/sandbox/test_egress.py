@@ -231,7 +231,7 @@ async def test_a_socket_leads_to_the_proxy_wherever_it_is_connected_to(connected
     code = (
         "import socket\ndef main(port):\n    with socket.create_connection(('127.0.0.1', port)) as s:\n        pass\n"
     )
-    with pytest.raises(NodeError, match=r"HEADRACE_EGRESS_ALLOW|HTTP only"):
+    with pytest.raises(NodeError, match=r"HEADRACE_EGRESS_ALLOW|only use HTTP"):
         await connected.run("python3", code, {"port": 1}, 20)
     raw = (
         "import socket\n"

@@ -232,7 +232,7 @@ async def test_the_log_says_what_runs_and_behind_what(caplog: pytest.LogCaptureF
     first, second, third = (record.getMessage() for record in caplog.records)
     assert "JavaScript runs in Node.js" in first
     assert "supervised" in first
-    assert "Landlock alone" in second
+    assert "Landlock only" in second
     assert "no Node.js on the PATH" in third
 
 

@@ -231,7 +231,7 @@ def test_it_works_on_uvloop() -> None:
 async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = LocalSandbox()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(NodeError, match=r"cannot be confined.*none unconfined.*HEADRACE_SANDBOX_URL") as failed:
+    with pytest.raises(NodeError, match=r"cannot be confined.*not run it unconfined.*HEADRACE_SANDBOX_URL") as failed:
         await sandbox.run("python3", CODE, {"a": 1}, 5)
     assert failed.value.kind == "CodeExecutionError"
     monkeypatch.undo()
