@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from uuid import UUID
 
 _AT_ONCE = 256
 _VARIANT = "89ab"
@@ -17,6 +18,14 @@ def new_id() -> str:
     digits = _bytes.pop()
     variant = _VARIANT[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def canonical_id(text: str) -> str | None:
+    """A UUID in its canonical spelling; None if the text is not a UUID."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
 
 
 # a forked process must not repeat these

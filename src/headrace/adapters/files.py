@@ -23,6 +23,7 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.content.disposition import basename, parse_disposition
 from headrace.content.filetypes import UNSPECIFIC, essence, extension_of, guess_extension, guess_type, kind_of
 from headrace.errors import InvalidParam, NodeError, NotFound
+from headrace.ids import canonical_id
 from headrace.ports import Catalog, StoredFile
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.values import File, Value
@@ -156,7 +157,8 @@ class FileStore:
         return response.body
 
     async def _find(self, key: str) -> StoredFile | None:
-        return await self._catalog.find_file(str(uuid.UUID(key))) if _is_uuid(key) else None
+        id_ = canonical_id(key)
+        return await self._catalog.find_file(id_) if id_ else None
 
     async def _use(self, key: str) -> StoredFile | None:
         """Like `_find`, for a run that is going to use the file, which is recorded."""
@@ -235,7 +237,7 @@ class FileStore:
         unknown = f"ToolFile {key} not found" if method == "tool_file" else "Invalid upload file"
         if not key:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
-        if not isinstance(key, str) or not _is_uuid(key):
+        if not isinstance(key, str) or canonical_id(key) is None:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id format")
         stored = await self._use(key)
         if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
@@ -307,11 +309,3 @@ def _checked(detected: str, declared: str | None) -> str:
 
 def _too_large(file: File, max_size: int) -> NodeError:
     return NodeError(f"File '{file.filename}' is larger than {max_size / _MB:.2f} MB.", "FileFetchError")
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

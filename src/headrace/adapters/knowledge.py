@@ -16,18 +16,19 @@ import asyncio
 import os
 import re
 import time
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
 from headrace.adapters.models.failures import Failure, scrub
 from headrace.adapters.models.request import encode
+from headrace.adapters.urls import is_base_url
 from headrace.errors import HeadraceError, NodeError
+from headrace.ids import canonical_id
 from headrace.ports.services import Passage, Retrieval
 from headrace.values import Value
 
@@ -92,7 +93,7 @@ class KnowledgeClient:
             )
         if not self._dify_key:
             return f"Knowledge base '{dataset}': set HEADRACE_DIFY_DATASET_KEY."
-        if not _is_uuid(remote_id):
+        if canonical_id(remote_id) is None:
             return (
                 f"Knowledge base '{dataset}': Dify hides the ids of knowledge bases when it exports a file. "
                 f"Add '{dataset}=ID' to HEADRACE_KNOWLEDGE_IDS."
@@ -318,13 +319,8 @@ def _number(value: Any) -> float | None:
 def _base(name: str, url: str) -> str:
     """A base URL without the slash at its end; "" for none."""
     url = url.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
-        if url and (not good or parts.query or parts.fragment):
-            raise ValueError
-    except ValueError:
-        raise HeadraceError(f"{name} is not a valid base URL, such as https://dify.example.com.") from None
+    if url and not is_base_url(url):
+        raise HeadraceError(f"{name} is not a valid base URL, such as https://dify.example.com.")
     return url
 
 
@@ -341,11 +337,3 @@ def _pair(entry: str) -> tuple[str, str]:
     if not (here and equals and re.sub(r"^(dify|external):", "", remote_id)):
         raise HeadraceError(f"HEADRACE_KNOWLEDGE_IDS: '{entry}' is not 'id in the file=id'.")
     return here, remote_id
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
+from headrace.adapters.urls import is_base_url
 from headrace.errors import NodeError
 
 NOT_INITIALIZED = "ProviderTokenNotInitError"
@@ -227,13 +228,8 @@ def _not_configured(provider: Provider, missing: list[str]) -> str:
 
 def _address(provider: Provider, name: str, base: str) -> str:
     """A base URL as set, normalized: with `/v1` if it has no path, and without the endpoint's path."""
-    try:
-        parts = urlsplit(base)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and base.isprintable()
-        if not good or parts.query or parts.fragment:
-            raise ValueError
-    except ValueError:
-        raise NodeError(f"{name} is not a valid base URL, such as https://example.com/v1.", NOT_INITIALIZED) from None
+    if not is_base_url(base):
+        raise NodeError(f"{name} is not a valid base URL, such as https://example.com/v1.", NOT_INITIALIZED)
     base = base.rstrip("/").removesuffix("/chat/completions")
     bare = provider.name == "azure_openai" or (provider.base_url and not urlsplit(provider.base_url).path)
     return base if bare or urlsplit(base).path else f"{base}/v1"

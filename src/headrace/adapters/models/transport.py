@@ -6,7 +6,6 @@ Imported on the first call only, because aiohttp takes a tenth of a second to lo
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Mapping
 from json import JSONDecodeError
 from types import TracebackType
@@ -19,6 +18,7 @@ from headrace import __version__
 from headrace.adapters.body_timeout import last_moment
 from headrace.adapters.models.failures import CONNECTION, Failure, refused
 from headrace.adapters.models.sse import Events
+from headrace.adapters.urls import is_loopback
 from headrace.content.python_json import load_json
 
 _ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
@@ -89,16 +89,9 @@ class Transport:
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
         host = parts.hostname or ""
-        if not proxy or _is_local(host) or _bypassed(host, self._proxies.get("no", "")):
+        if not proxy or is_loopback(host) or _bypassed(host, self._proxies.get("no", "")):
             return None
         return proxy
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bypassed(host: str, no_proxy: str) -> bool:

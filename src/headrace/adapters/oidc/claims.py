@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from uuid import UUID
 
 from headrace.adapters.oidc.token import Refused, brief
 from headrace.errors import HeadraceError
+from headrace.ids import canonical_id
 from headrace.ports import WORKSPACE_NAME, Principal
 
 PERMISSIONS = frozenset({"run", "read", "manage"})
@@ -106,7 +106,7 @@ class Claims:
         if not self._options.apps_claim:
             return None
         app_ids = set(_values(_at(claims, self._options.apps_claim)))
-        return None if EVERY_APP in app_ids else frozenset(_ids(app_ids))
+        return None if EVERY_APP in app_ids else frozenset(id_ for app in app_ids if (id_ := canonical_id(app)))
 
 
 def _audience(value: Any) -> Iterable[str]:
@@ -143,14 +143,6 @@ def _values(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value, *value.split()]
     return [entry for entry in cast("list[Any]", value) if isinstance(entry, str)] if isinstance(value, list) else []
-
-
-def _ids(values: Iterable[str]) -> Iterable[str]:
-    for value in values:
-        try:
-            yield str(UUID(value))
-        except ValueError:
-            continue  # not an app's id
 
 
 def _meaning(entries: Sequence[str]) -> dict[str, frozenset[str]]:

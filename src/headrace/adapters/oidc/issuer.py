@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ import orjson
 from headrace.adapters.models.failures import Failure
 from headrace.adapters.oidc.keys import Key, Keys, keys_of
 from headrace.adapters.oidc.token import brief
+from headrace.adapters.urls import is_loopback
 from headrace.errors import HeadraceError, RequestError
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Issuer:
         odd = parts.fragment or parts.username is not None or (parts.query and not keys)
         if parts.scheme not in ("http", "https") or not host or odd or not url.isprintable() or " " in url:
             return "must be a URL such as https://id.example.com/realms/main"
-        if parts.scheme == "http" and not (self._allow_http or _is_loopback(host)):
+        if parts.scheme == "http" and not (self._allow_http or is_loopback(host)):
             return "must begin with https:// (or set HEADRACE_OIDC_ALLOW_HTTP if the network is trusted)"
         return ""
 
@@ -205,10 +205,3 @@ def fresh_seconds(cache_control: str) -> float:
         return SHORTEST
     match = re.search(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", header)
     return min(max(float(match[1]), SHORTEST), LONGEST) if match else USUAL
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
