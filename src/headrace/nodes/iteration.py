@@ -1,6 +1,6 @@
-"""iteration: what is inside, once for each item of a list; `output` is the list of what the rounds put out.
+"""iteration: runs the nodes inside once per item of a list; `output` is the list of the results.
 
-Rounds run one after the other, or several at a time; the results keep the order of the items either way.
+Rounds run one after the other or in parallel; the results have the order of the items in both cases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from headrace.kernel.variables import Variables
 from headrace.node import SELECTOR, Config, ContainerNode, Context, Node, OutputType, Result, null_means_default
 from headrace.values import Value, kind
 
-ITEMS = "iterator_selector"  # what Dify calls the list among the inputs
+ITEMS = "iterator_selector"  # Dify's name for the list among the inputs
 ERROR = "IterationNodeError"
 
 
@@ -92,19 +92,19 @@ class Iteration(ContainerNode[IterationConfig]):
         return ContainerResult({"output": self._flat(outputs)}, {"steps": run.max_rounds})
 
     def failure_message(self, index: int, error: str) -> str:
-        """Of several rounds at once, the error alone would not tell which."""
+        """With parallel rounds, the error names the item."""
         return f"Item {index}: {error}" if self.config.is_parallel else error
 
     def _flat(self, outputs: list[Value]) -> list[Value]:
-        """One list of all items, where every round put out a list; rounds that failed put out nothing then."""
-        lists = [each for each in outputs if each is not None]
-        if not self.config.flatten_output or not lists or not all(isinstance(each, list) for each in lists):
+        """The items of all lists, if every round that succeeded returned a list."""
+        lists = [output for output in outputs if output is not None]
+        if not self.config.flatten_output or not lists or not all(isinstance(items, list) for items in lists):
             return outputs
-        return [item for each in lists for item in cast("list[Value]", each)]
+        return [item for items in lists for item in cast("list[Value]", items)]
 
 
 class IterationStart(Node[Config]):
-    """iteration-start: marks where the graph inside begins."""
+    """iteration-start: the start of the nodes inside."""
 
     type = "iteration-start"
     instant: ClassVar[bool] = True

@@ -1,5 +1,6 @@
-"""loop: what is inside, again and again, until a condition holds, its end node is reached, or it has gone round often
-enough. Its variables live as long as it does; assigner nodes inside change them. `loop_round` counts the rounds.
+"""loop: repeats the nodes inside until a condition holds, a loop-end node is reached, or all rounds are done.
+
+Loop variables last for the whole loop; assigner nodes inside can change them. `loop_round` is the number of rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from headrace.values import Value, is_of_type
 COUNT = "loop_count"
 ERROR = "LoopNodeError"
 _SCALARS = ("string", "number", "integer", "float", "boolean", "object")
-_TYPES = frozenset({*_SCALARS, *(f"array[{each}]" for each in (*_SCALARS, "any"))})
+_TYPES = frozenset({*_SCALARS, *(f"array[{scalar}]" for scalar in (*_SCALARS, "any"))})
 
 
 class LoopVariable(Config):
@@ -33,7 +34,7 @@ class LoopVariable(Config):
     value: Any = None
 
     def start(self, variables: Variables) -> Value:
-        """What it begins with. NodeError where that is not there, or not of its type."""
+        """The initial value. NodeError if it is missing, or not of the declared type."""
         if self.value_type == "variable":
             selector = cast("list[str]", self.value) if isinstance(self.value, list) else []
             found, value = variables.find(selector)
@@ -82,7 +83,7 @@ class Loop(ContainerNode[LoopConfig]):
 
     def __init__(self, config: LoopConfig) -> None:
         super().__init__(config)
-        self._conditions = [each.condition() for each in config.break_conditions]
+        self._conditions = [condition.condition() for condition in config.break_conditions]
 
     @property
     def max_parallel(self) -> int:
@@ -98,7 +99,7 @@ class Loop(ContainerNode[LoopConfig]):
 
     def declares(self) -> Mapping[str, str]:
         variables = self.config.loop_variables
-        return {each.label: each.var_type for each in variables if "var_type" in each.model_fields_set}
+        return {variable.label: variable.var_type for variable in variables if "var_type" in variable.model_fields_set}
 
     def reads(self) -> Iterable[Read]:
         yield from super().reads()
@@ -107,27 +108,29 @@ class Loop(ContainerNode[LoopConfig]):
             yield from reads_in(variable.value, path, selector=selector)
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
-        variables = {each.label: OutputType(each.var_type, nullable=True) for each in self.config.loop_variables}
-        return variables | {"loop_round": OutputType("integer", nullable=True)}
+        types = {
+            variable.label: OutputType(variable.var_type, nullable=True) for variable in self.config.loop_variables
+        }
+        return types | {"loop_round": OutputType("integer", nullable=True)}
 
     def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         initial: dict[str, Value] = {}
-        known = variables.with_scope(node, initial)  # one may begin with what another before it begins with
-        for each in self.config.loop_variables:
-            initial[each.label] = each.start(known)
+        known = variables.with_scope(node, initial)  # a variable may start with the value of an earlier one
+        for variable in self.config.loop_variables:
+            initial[variable.label] = variable.start(known)
         return {COUNT: self.config.loop_count} | initial
 
     def max_rounds(self, inputs: Mapping[str, Value]) -> int:
         return self.config.loop_count  # not from the inputs: a variable may have that name
 
     def shared_variables(self, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
-        return {each.label: inputs[each.label] for each in self.config.loop_variables}
+        return {variable.label: inputs[variable.label] for variable in self.config.loop_variables}
 
     def round_variables(self, inputs: Mapping[str, Value], index: int) -> Mapping[str, Value]:
         return {}
 
     def is_done(self, variables: Variables) -> bool:
-        """A condition on what is not there yet does not hold."""
+        """A condition that cannot be evaluated yet does not hold."""
         if not self._conditions:
             return False
         try:
@@ -136,9 +139,9 @@ class Loop(ContainerNode[LoopConfig]):
             return False
 
     def round_result(self, run: ContainerRun, variables: Variables) -> dict[str, Value]:
-        """Its variables as the round left them."""
+        """The loop variables at the end of the round."""
         scope = run.shared_variables()
-        return {each.label: scope.get(each.label) for each in self.config.loop_variables}
+        return {variable.label: scope.get(variable.label) for variable in self.config.loop_variables}
 
     def result(self, run: ContainerRun) -> ContainerResult:
         condition_held = run.is_done and not run.loop_ended
@@ -146,7 +149,7 @@ class Loop(ContainerNode[LoopConfig]):
             "steps": run.max_rounds if run.rounds_started else 0,
             "completed_reason": "loop_break" if condition_held else "loop_completed",
             "exhausted": not run.is_done,
-            "loop_variable_map": {str(index): kept for index, kept in run.results.items()},
+            "loop_variable_map": {str(index): result for index, result in run.results.items()},
         }
         if run.failure is not None:
             return ContainerResult({}, process | {"completed_reason": "error", "exhausted": False})
@@ -160,13 +163,13 @@ class Loop(ContainerNode[LoopConfig]):
 
 
 class LoopStart(IterationStart):
-    """loop-start: marks where the graph inside begins."""
+    """loop-start: the start of the nodes inside."""
 
     type = "loop-start"
 
 
 class LoopEnd(Node[Config]):
-    """loop-end: the loop around it starts no further round."""
+    """loop-end: ends the loop after this round."""
 
     type = "loop-end"
     traits: ClassVar[Traits] = Traits(ends_loop=True)
