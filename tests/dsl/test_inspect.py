@@ -266,8 +266,8 @@ def test_bad_environment_variables() -> None:
     variables = [1, {"value": 1}, {"name": "n", "value_type": "number", "value": "x"}, {"name": "n"}]
     text = chain(node("end", "end"), more={"environment_variables": variables})
     assert [(each.field, each.message) for each in inspect(text, REGISTRY)[1]] == [
-        ("environment_variables.0", "an environment variable must be a mapping with a name"),
-        ("environment_variables.1", "an environment variable must be a mapping with a name"),
+        ("environment_variables.0", "each environment variable must be a mapping with a name"),
+        ("environment_variables.1", "each environment variable must be a mapping with a name"),
         ("environment_variables.2.value", "the environment variable 'n' must be a number, not 'x'"),
         ("environment_variables.3.name", "the environment variable 'n' is defined twice"),
     ]

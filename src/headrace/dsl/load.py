@@ -7,7 +7,7 @@ does not run (an unknown node type, an agent's tools) is reported but not fatal,
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 from pydantic import ValidationError
@@ -163,18 +163,7 @@ class _Loader:
         """(values by name, the secret values)."""
         values: dict[str, Value] = {}
         secrets: set[str] = set()
-        for index, item in enumerate(self._list(workflow, "environment_variables")):
-            field = f"environment_variables.{index}"
-            entry = mapping(item)
-            name = _text(entry.get("name")) if entry else ""
-            if entry is None or not name:
-                message = "an environment variable must be a mapping with a name"
-                self._report(message, workflow["environment_variables"], index, field=field)
-                continue
-            if name in values:
-                self._report(
-                    f"the environment variable '{name}' is defined twice", entry, "name", field=f"{field}.name"
-                )
+        for field, name, entry in self._variables(workflow, "environment"):
             value = entry.get("value")
             match entry.get("value_type"):
                 case "secret":
@@ -196,18 +185,7 @@ class _Loader:
     def _conversation(self, workflow: dict[str, Value]) -> list[DeclaredVariable]:
         """The conversation variables, in the order of the file."""
         variables: dict[str, DeclaredVariable] = {}
-        for index, item in enumerate(self._list(workflow, "conversation_variables")):
-            field = f"conversation_variables.{index}"
-            entry = mapping(item)
-            name = _text(entry.get("name")) if entry else ""
-            if entry is None or not name:
-                message = "a conversation variable must be a mapping with a name"
-                self._report(message, workflow["conversation_variables"], index, field=field)
-                continue
-            if name in variables:
-                self._report(
-                    f"the conversation variable '{name}' is defined twice", entry, "name", field=f"{field}.name"
-                )
+        for field, name, entry in self._variables(workflow, "conversation"):
             kind = _text(entry.get("value_type")) or "string"
             fits, value = fitted(entry.get("value", blank(kind)), kind)
             if not fits:
@@ -216,6 +194,23 @@ class _Loader:
             id_ = _text(entry.get("id")) or name
             variables[name] = DeclaredVariable(id_, name, kind, _text(entry.get("description")), value)
         return list(variables.values())
+
+    def _variables(self, workflow: dict[str, Value], scope: str) -> Iterator[tuple[str, str, dict[str, Value]]]:
+        """(field, name, entry) of the variables of a scope. Entries without a name are reported, and left out."""
+        section = f"{scope}_variables"
+        names: set[str] = set()
+        for index, item in enumerate(self._list(workflow, section)):
+            field = f"{section}.{index}"
+            entry = mapping(item)
+            name = _text(entry.get("name")) if entry else ""
+            if entry is None or not name:
+                message = f"each {scope} variable must be a mapping with a name"
+                self._report(message, workflow[section], index, field=field)
+                continue
+            if name in names:
+                self._report(f"the {scope} variable '{name}' is defined twice", entry, "name", field=f"{field}.name")
+            names.add(name)
+            yield field, name, entry
 
     def _list(self, holder: dict[str, Value], key: str, *, wanted: bool = False) -> list[Value]:
         value = holder.get(key)
