@@ -227,7 +227,7 @@ async def test_large_inputs_and_answers_pass() -> None:
 async def test_the_log_says_what_runs_and_behind_what(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "headrace.adapters.sandbox.node")
     for pool in (NodePool(), NodePool(leave_out="listener"), NodePool(find=node_programs.no_program)):
-        await pool.lacking()
+        await pool.missing()
         await pool.aclose()
     first, second, third = (record.getMessage() for record in caplog.records)
     assert "JavaScript runs in Node.js" in first

@@ -42,7 +42,7 @@ def supervised(rules, child, policy, *, serve=True):
         try:
             os.close(answers)
             ours.close()
-            home = at_home(theirs)
+            home = move_to_home(theirs)
             no_new_privileges()
             Filter(rules).install_asking(home)
             os.write(answer, json.dumps(child()).encode())

@@ -1,7 +1,7 @@
 """Confines the calling process with unprivileged features of Linux: rlimits, Landlock, seccomp.
 
-`Lock.put_on` cannot be undone. Then the process may compute, allocate memory up to a limit, sleep, start a few threads,
-use the descriptors that it already has, and open the files in `readable` for reading. The kernel refuses everything
+`Lock.enforce` cannot be undone. Then the process may compute, allocate memory up to a limit, sleep, start a few
+threads, use the descriptors that it already has, and open the files in `readable` for reading. The kernel refuses all
 else: other files, names and sizes of files, network connections, other processes, signals, new programs, new
 executable memory.
 
@@ -134,10 +134,10 @@ class Lock:
 
     @property
     def ruleset(self) -> int:
-        """The descriptor that is needed to put on the lock; -1 for none."""
+        """The descriptor that `enforce` needs; -1 for none."""
         return self._ruleset.descriptor
 
-    def put_on(self, *, memory: int, cpu_seconds: int, open_files: int, ruleset: int, home: socket.socket) -> None:
+    def enforce(self, *, memory: int, cpu_seconds: int, open_files: int, ruleset: int, home: socket.socket) -> None:
         """Confines this process permanently. `memory` is in bytes of address space; `ruleset` is the current number of
         that descriptor; the filter's listener is sent through the socket `home`, which is closed."""
         limit(
@@ -156,7 +156,7 @@ class Lock:
         die_with_parent()
         no_new_privileges()
         if self.reads:
-            self._ruleset.put_on(ruleset)
+            self._ruleset.enforce(ruleset)
             os.close(ruleset)
         if self.asks:
             self._filter.install_asking(home)

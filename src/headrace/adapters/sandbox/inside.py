@@ -31,7 +31,7 @@ class CodeFailed(Exception):
     """The message is for the code's author."""
 
 
-class _Nowhere(io.TextIOBase):
+class _NullStream(io.TextIOBase):
     """Discards what a program prints."""
 
     def writable(self) -> bool:
@@ -43,7 +43,7 @@ class _Nowhere(io.TextIOBase):
 
 def run_python(code: str, inputs: Mapping[str, Any]) -> str:
     """The result of the program's `main` as JSON."""
-    sys.stdout = sys.stderr = _Nowhere()
+    sys.stdout = sys.stderr = _NullStream()
     sys.stdin = io.StringIO()
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins

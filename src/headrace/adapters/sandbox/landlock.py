@@ -1,6 +1,6 @@
 """Landlock: restricts access to files and the network, for a process and its children. A second wall beside seccomp.
 
-A ruleset is created once, where paths can be looked up, and put on by every child that inherits its descriptor.
+A ruleset is created once, where paths can be looked up, and enforced by every child that inherits its descriptor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Ruleset:
     """Denies everything that this kernel's Landlock can, except `paths`: (path, rights), for a folder including its
     tree.
 
-    Paths that do not exist are ignored. `exists`: whether the kernel has Landlock; without it, `put_on` does nothing.
+    Paths that do not exist are ignored. `exists`: whether the kernel has Landlock; without it, `enforce` does nothing.
     """
 
     def __init__(self, paths: Iterable[tuple[str, int]] = ()) -> None:
@@ -54,7 +54,7 @@ class Ruleset:
         finally:
             os.close(place)
 
-    def put_on(self, descriptor: int | None = None) -> None:
+    def enforce(self, descriptor: int | None = None) -> None:
         """Restricts the calling thread permanently; no_new_privs must be set. `descriptor`: its current number."""
         if self.exists and self._call(_RESTRICT, self.descriptor if descriptor is None else descriptor, 0):
             raise self._refused()

@@ -121,7 +121,7 @@ class _Files:
 
     def stat(self, path: Any) -> os.stat_result | None:
         """None if the path is outside the folders; FileNotFoundError if there is no such file."""
-        text = self._of_ours(path)
+        text = self._inside(path)
         if text is None:
             return None
         if text not in self._known:
@@ -130,10 +130,10 @@ class _Files:
 
     def names(self, path: Any) -> list[str] | None:
         """The names in a folder; None if it is outside the folders."""
-        text = self._of_ours(path)
+        text = self._inside(path)
         return None if text is None else self._names.get(text)
 
-    def _of_ours(self, path: str | bytes | os.PathLike[str]) -> str | None:
+    def _inside(self, path: str | bytes | os.PathLike[str]) -> str | None:
         try:
             text = os.fspath(path)
         except TypeError:
@@ -196,7 +196,7 @@ class _Scan:
 def _answer_from(files: _Files) -> None:
     """Patches `os` and the import system to use these files. It is for convenience only: the kernel protects files."""
 
-    def looking(real: Any) -> Any:
+    def answered(real: Any) -> Any:
         def look(path: Any, *, dir_fd: int | None = None, **how: Any) -> os.stat_result:
             status = files.stat(path) if dir_fd is None else None
             return real(path, dir_fd=dir_fd, **how) if status is None else status
@@ -213,8 +213,8 @@ def _answer_from(files: _Files) -> None:
 
     real_listdir, real_scandir = cast("tuple[Any, Any]", (os.listdir, os.scandir))
     table: dict[str, Any] = {
-        "stat": looking(os.stat),
-        "lstat": looking(os.lstat),
+        "stat": answered(os.stat),
+        "lstat": answered(os.lstat),
         "listdir": _named(listing, real_listdir),
         "scandir": _named(scanning, real_scandir),
     }

@@ -79,7 +79,7 @@ class LocalSandbox:
         if language not in LANGUAGES:
             raise NodeError(f"The code is in '{language}'; it can be in python3 or javascript.", FAILED)
         arguments: dict[str, Any] = to_json(dict(inputs))
-        if language == "javascript" and await self._node.lacking() is None:
+        if language == "javascript" and await self._node.missing() is None:
             return result_of(await self._in_node(code, arguments, seconds, app))
         job = {"language": language, "code": code, "inputs": arguments}
         try:
@@ -87,7 +87,7 @@ class LocalSandbox:
         except NodeError as error:
             if language == "python3" or quickjs.NEEDS_NODE not in str(error):
                 raise
-            raise NodeError(f"{error}\n{await self._node.lacking()}", FAILED) from None
+            raise NodeError(f"{error}\n{await self._node.missing()}", FAILED) from None
 
     async def render(self, template: str, inputs: Mapping[str, Value], seconds: float, app: str = "") -> str:
         """See `Sandbox.render`."""
@@ -105,16 +105,16 @@ class LocalSandbox:
         if language != "python3":
             return None
         names = imports(code)
-        lacking = [name for name in names.needed if not self._has(name)]
+        absent = [name for name in names.needed if not self._has(name)]
         problems: list[str] = []
-        if lacking:
-            listed = " and ".join(f"'{name}'" for name in lacking)
+        if absent:
+            listed = " and ".join(f"'{name}'" for name in absent)
             if self._packages is not None and not self._packages.installed:
                 elsewhere = f"{_NOT_INSTALLED}."
             else:
                 elsewhere = _ELSEWHERE
             problems.append(f"the code imports {listed}, which the built-in sandbox does not have. {elsewhere}")
-        network = [name for name in names.modules if self._lacks_network(name)]
+        network = [name for name in names.modules if self._is_without_network(name)]
         if network:
             listed = " and ".join(f"'{name}'" for name in network)
             if self._egress is None:
@@ -128,18 +128,18 @@ class LocalSandbox:
 
     def _missing_of_javascript(self, code: str) -> str | None:
         features = node_scan.node_features(code)
-        if features and (why := self._node.lacking_now()) is not None:
+        if features and (reason := self._node.missing_now()) is not None:
             names = ", ".join(features[:6]) + (" ..." if len(features) > 6 else "")
-            return f"the code uses {names}, which {quickjs.NEEDS_NODE}: {why}"
+            return f"the code uses {names}, which {quickjs.NEEDS_NODE}: {reason}"
         network = node_scan.network_features(code)
-        if network and (why := self._node.network_lacking) is not None:
-            return f"the code uses {', '.join(network)} for the network, {why}"
+        if network and (reason := self._node.network_missing) is not None:
+            return f"the code uses {', '.join(network)} for the network, {reason}"
         return None
 
     def _network_hint(self, code: str, error: str) -> str:
         """A hint for the error of a JavaScript program that has no network."""
         network = node_scan.network_features(code) if _NOT_CONNECTED.search(error) else ()
-        why = self._node.network_lacking if network else None
+        why = self._node.network_missing if network else None
         return f"\nThe code uses {', '.join(network)} for the network, {why}" if why else ""
 
     def _has(self, module: str) -> bool:
@@ -148,7 +148,7 @@ class LocalSandbox:
             return True
         return self._packages is not None and module in self._packages.modules
 
-    def _lacks_network(self, module: str) -> bool:
+    def _is_without_network(self, module: str) -> bool:
         if module in NETWORK_MODULES:
             return self._egress is None or module not in HTTP_MODULES | {"socket"}
         return module in NETWORK_PACKAGES and self._has(module) and self._egress is None

@@ -73,7 +73,7 @@ class NodePool:
         self._called = float("-inf")
         self._closed = False
 
-    async def lacking(self) -> str | None:
+    async def missing(self) -> str | None:
         """Why Node.js is not available, and what to do; None if it is. Starts the keeper."""
         if self._lacking is None:
             try:
@@ -83,8 +83,8 @@ class NodePool:
                 logger.warning("JavaScript runs without Node.js, so many features are missing: %s", self._lacking)
         return self._lacking
 
-    def lacking_now(self) -> str | None:
-        """Like `lacking`, but without an event loop and without starting anything; blocks for about half a second."""
+    def missing_now(self) -> str | None:
+        """Like `missing`, but without an event loop and without starting anything; blocks for about half a second."""
         if self._lacking is None and self._opened() is None:
             try:
                 self._make().close()
@@ -93,7 +93,7 @@ class NodePool:
         return self._lacking
 
     @property
-    def network_lacking(self) -> str | None:
+    def network_missing(self) -> str | None:
         """Why programs have no network, as a relative clause; None if they have. Blocks briefly if Node.js has not been
         started yet."""
         if self._egress is None:
@@ -149,7 +149,7 @@ class NodePool:
         """Sends a process its job. False if it had ended before."""
         try:
             await asyncio.get_running_loop().sock_sendall(connection, SIZE.pack(len(job)) + job)
-            return await _exactly(connection, 1) == b"b"
+            return await _read_exactly(connection, 1) == b"b"
         except (EOFError, ConnectionError):
             return False
 
@@ -163,18 +163,18 @@ class NodePool:
         return answer
 
     async def _framed(self, connection: socket.socket) -> tuple[bytes, bytes]:
-        sign = await _exactly(connection, 1)
-        (size,) = SIZE.unpack(await _exactly(connection, SIZE.size))
+        sign = await _read_exactly(connection, 1)
+        (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
         if size > self._answer or sign not in (b"R", b"E", b"X"):  # a program can write there, too
             raise WorkerFailed(f"The result is larger than {self._answer} bytes, or is not one.")
-        return sign, await _exactly(connection, size)
+        return sign, await _read_exactly(connection, size)
 
     # ---------------------------------------------------------------------------------------- processes that wait
 
     def _take(self, keeper: Keeper, seconds: float) -> _Waiting | None:
         while self._waiting:
             node = self._waiting.popleft()
-            if node.processor_seconds >= seconds and _lives(node.connection):
+            if node.processor_seconds >= seconds and _is_alive(node.connection):
                 return node
             self._end(keeper, node)
         return None
@@ -191,11 +191,11 @@ class NodePool:
         node = _Waiting(number, connection, processor_seconds)
         try:
             async with asyncio.timeout(START_SECONDS):
-                sign = await _exactly(connection, 1)
+                sign = await _read_exactly(connection, 1)
                 if sign == b"r":
                     return node
-                (size,) = SIZE.unpack(await _exactly(connection, SIZE.size))
-                why = (await _exactly(connection, min(size, 4096))).decode("utf-8", "replace")
+                (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
+                why = (await _read_exactly(connection, min(size, 4096))).decode("utf-8", "replace")
         except TimeoutError:
             why = "it did not become ready"
         except (EOFError, ConnectionError):
@@ -219,7 +219,7 @@ class NodePool:
         if not self._closed and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(self._fill())
 
-    def _wanted(self) -> int:
+    def _target(self) -> int:
         busy = asyncio.get_running_loop().time() - self._called < BUSY_SECONDS
         return WAITING_BUSY if busy else WAITING
 
@@ -227,7 +227,7 @@ class NodePool:
         """One after another, to leave the processor to running programs."""
         try:
             keeper = await self._keeper()
-            while len(self._waiting) < self._wanted() and not self._closed:
+            while len(self._waiting) < self._target() and not self._closed:
                 self._waiting.append(await self._start(keeper, 0))
         except (_KeeperDied, WorkerFailed, NoNode):
             return  # the next call fails the same way, and reports it
@@ -239,7 +239,7 @@ class NodePool:
         keeper = self._opened()
         if keeper is None:
             return
-        while len(self._waiting) > self._wanted():
+        while len(self._waiting) > self._target():
             self._end(keeper, self._waiting.pop())
         if len(self._waiting) > WAITING:
             self._trimming = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._trim)
@@ -267,7 +267,7 @@ class NodePool:
             self._opening = None
             return
         trial = opening.result().trial
-        logger.info("JavaScript runs in Node.js %s, confined (%s).", trial["version"], _walls(trial))
+        logger.info("JavaScript runs in Node.js %s, confined (%s).", trial["version"], _protection(trial))
 
     def _opened(self) -> Keeper | None:
         opening = self._opening
@@ -304,14 +304,14 @@ def _advice(error: NoNode | NoConfinement) -> str:
     return f"{error}. {INSTALL if isinstance(error, NoNode) else ELSEWHERE}"
 
 
-def _walls(trial: Mapping[str, Any]) -> str:
+def _protection(trial: Mapping[str, Any]) -> str:
     if not trial["supervised"]:
         why = trial["unsupervised"]
         return f"by Landlock only: names and sizes of files are visible, threads are not counted; {why}"
     return "by a supervised filter and Landlock" if trial["landlock"] else "by a supervised filter only"
 
 
-def _lives(connection: socket.socket) -> bool:
+def _is_alive(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
     except BlockingIOError:
@@ -320,7 +320,7 @@ def _lives(connection: socket.socket) -> bool:
         return False
 
 
-async def _exactly(connection: socket.socket, size: int) -> bytes:
+async def _read_exactly(connection: socket.socket, size: int) -> bytes:
     loop = asyncio.get_running_loop()
     pieces, remaining = list[bytes](), size
     while remaining:

@@ -156,7 +156,7 @@ class Starter:
             confine.die_with_parent()  # after the change of user, which resets it
             confine.no_new_privileges()
             if self._ruleset is not None and self.walled:
-                self._ruleset.put_on(_RULES)
+                self._ruleset.enforce(_RULES)
             if self.supervised:
                 self._filter.install_asking(home)
             else:
@@ -215,16 +215,16 @@ def trial(starter: Starter) -> dict[str, Any]:
     try:
         mine.setblocking(False)
         talk = _Talk(starter.supervisor, mine)
-        sign = talk.exactly(1)
+        sign = talk.read_exactly(1)
         if sign == b"X":
-            raise Unconfined(talk.exactly(*SIZE.unpack(talk.exactly(SIZE.size))).decode("utf-8", "replace"))
+            raise Unconfined(talk.read_exactly(*SIZE.unpack(talk.read_exactly(SIZE.size))).decode("utf-8", "replace"))
         if sign != b"r":
             raise Unconfined("Node.js does not start when it is confined")
         data = _data(pid)
         job = json.dumps({"code": ATTACKS, "inputs": "{}", "most": MEGABYTE}).encode()
         mine.send(SIZE.pack(len(job)) + job)
-        sign = talk.exactly(2)[1:]
-        answer = talk.exactly(min(*SIZE.unpack(talk.exactly(SIZE.size)), MEGABYTE))
+        sign = talk.read_exactly(2)[1:]
+        answer = talk.read_exactly(min(*SIZE.unpack(talk.read_exactly(SIZE.size)), MEGABYTE))
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -253,7 +253,7 @@ class _Talk:
         self._supervisor, self._connection = supervisor, connection
         self._end = time.monotonic() + TRIAL_SECONDS
 
-    def exactly(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
             remaining = self._end - time.monotonic()

@@ -13,9 +13,9 @@ pointers, but not paths or network addresses. The lower 32 bits of an argument a
 kernel uses of flags and descriptors; `if_null` compares all 64.
 
 `Filter.install` is for filters without ASK. `Filter.install_asking(home)` installs one and sends its listener through
-the socket `home`, which must be descriptor `HOME` (see `at_home`): the filter applies to that `sendmsg` already, so it
-must allow it by `"sendmsg": SEND_HOME`. Both are closed then, so that the process cannot answer its own calls. If the
-supervisor ends, every call with ASK fails with ENOSYS.
+the socket `home`, which must be descriptor `HOME` (see `move_to_home`): the filter applies to that `sendmsg` already,
+and must allow it by `"sendmsg": SEND_HOME`. Both are closed then, so that the process cannot answer its own calls. If
+the supervisor ends, every call with ASK fails with ENOSYS.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Filter:
         self._install(0)
 
     def install_asking(self, home: socket.socket) -> None:
-        """Like `install`; sends the listener through `home` (`at_home`) and closes both in this process."""
+        """Like `install`; sends the listener through `home` (`move_to_home`) and closes both in this process."""
         if home.fileno() != HOME:
             raise ValueError(f"the socket home is descriptor {home.fileno()}, not {HOME}")
         listener = self._install(_NEW_LISTENER)
@@ -134,7 +134,7 @@ class Filter:
         return result
 
 
-def at_home(connection: socket.socket) -> socket.socket:
+def move_to_home(connection: socket.socket) -> socket.socket:
     """The socket as descriptor `HOME`, closed on exec; `connection` is closed. To be called before RLIMIT_NOFILE."""
     os.dup2(connection.fileno(), HOME, inheritable=False)
     connection.close()

@@ -135,7 +135,7 @@ def describe(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class RenderPlan:
     """A template that may be rendered in this process, and the cost of its operations."""
 
     template: Template
@@ -143,7 +143,7 @@ class Here:
 
 
 @lru_cache(512)
-def plan(source: str) -> Here | None:
+def plan(source: str) -> RenderPlan | None:
     """The compiled template, if it may be rendered here; None if it needs a confined process, or is malformed."""
     from jinja2 import TemplateSyntaxError, nodes
 
@@ -157,7 +157,7 @@ def plan(source: str) -> Here | None:
             return None
         for loop in tree.find_all(nodes.For):
             loop.iter = nodes.Filter(loop.iter, "_paced", [], [], None, None, lineno=loop.lineno)
-        return Here(jinja.from_string(cast("Any", tree)), cost)
+        return RenderPlan(jinja.from_string(cast("Any", tree)), cost)
     except (TemplateSyntaxError, RecursionError, MemoryError):
         return None
 

@@ -67,7 +67,7 @@ class _Zygote:
     takers: deque[asyncio.Future[_Child]] = field(default_factory=deque[asyncio.Future[_Child]])
     ordered: int = 0
 
-    def order(self, kept: int) -> None:
+    def request_children(self, kept: int) -> None:
         """Requests enough children for the waiting jobs, and `kept` more that are ready."""
         for _ in range(len(self.takers) + kept - len(self.ready) - self.ordered):
             self.control.send(CHILD.pack(b"F", 0))
@@ -136,7 +136,7 @@ class Workers:
                 return zygote.ready.popleft()
             turn: asyncio.Future[_Child] = asyncio.get_running_loop().create_future()
             zygote.takers.append(turn)
-            zygote.order(0)
+            zygote.request_children(0)
         except OSError:
             self._forget(zygote)
             raise _NotStarted from None
@@ -153,27 +153,27 @@ class Workers:
         """Ends a child after its job, and requests a replacement."""
         try:
             zygote.control.send(CHILD.pack(b"K", child.number))
-            zygote.order(self._kept)
+            zygote.request_children(self._kept)
         except OSError:
             return  # the zygote has ended, and so have its children
 
     async def _converse(self, connection: socket.socket, job: Mapping[str, Any]) -> bytes:
         loop = asyncio.get_running_loop()
         try:
-            sign = await self._exactly(connection, 1)
+            sign = await self._read_exactly(connection, 1)
             if sign == READY:
                 body = json.dumps({"most": self._answer, **job}).encode()
                 await loop.sock_sendall(connection, SIZE.pack(len(body)) + body)
-                sign = await self._exactly(connection, 1)
+                sign = await self._read_exactly(connection, 1)
         except (EOFError, ConnectionError):
             raise _NotStarted from None
         try:
             if sign == BEGUN:
-                sign = await self._exactly(connection, 1)
-            (size,) = SIZE.unpack(await self._exactly(connection, SIZE.size))
+                sign = await self._read_exactly(connection, 1)
+            (size,) = SIZE.unpack(await self._read_exactly(connection, SIZE.size))
             if size > 4 * self._answer:
                 raise WorkerFailed(f"The result is larger than {self._answer} bytes.")
-            answer = await self._exactly(connection, size)
+            answer = await self._read_exactly(connection, size)
         except ConnectionError:
             raise EOFError from None
         if sign == RESULT:
@@ -182,15 +182,15 @@ class Workers:
         raise NoConfinement(text) if sign == UNCONFINED else WorkerFailed(text)
 
     @staticmethod
-    async def _exactly(connection: socket.socket, size: int) -> bytes:
+    async def _read_exactly(connection: socket.socket, size: int) -> bytes:
         loop = asyncio.get_running_loop()
-        pieces, lacking = list[bytes](), size
-        while lacking:
-            piece = await loop.sock_recv(connection, min(lacking, MEGABYTE))
+        pieces, remaining = list[bytes](), size
+        while remaining:
+            piece = await loop.sock_recv(connection, min(remaining, MEGABYTE))
             if not piece:
                 raise EOFError
             pieces.append(piece)
-            lacking -= len(piece)
+            remaining -= len(piece)
         return b"".join(pieces)
 
     # ------------------------------------------------------------------------------------------------- the zygote
@@ -247,7 +247,7 @@ class Workers:
             also = ", and they have no network" if self._network else ""
             logger.warning("This kernel has no supervised filters: threads of code nodes are not counted%s.", also)
         asyncio.get_running_loop().add_reader(zygote.control, self._receive, zygote)
-        zygote.order(self._kept)
+        zygote.request_children(self._kept)
         return zygote
 
     def _receive(self, zygote: _Zygote) -> None:

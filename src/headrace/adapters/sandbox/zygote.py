@@ -37,7 +37,7 @@ from typing import Any, NoReturn
 from headrace.adapters.sandbox import inside, network, preloading
 from headrace.adapters.sandbox.confine import Lock, drop_privileges
 from headrace.adapters.sandbox.library import Library
-from headrace.adapters.sandbox.seccomp import HOME, NO_LISTENER, Unconfined, at_home
+from headrace.adapters.sandbox.seccomp import HOME, NO_LISTENER, Unconfined, move_to_home
 from headrace.adapters.sandbox.supervisor import Guard, Policy, Supervisor
 from headrace.adapters.sandbox.zygote_wire import BEGUN, CHILD, READY, SIZE, UNCONFINED, Plan
 
@@ -47,11 +47,11 @@ _ANSWERS, _RULES = 3, 4  # descriptors of a child
 
 
 def _receive(connection: socket.socket) -> Any:
-    (size,) = SIZE.unpack(_exactly(connection, SIZE.size))
-    return json.loads(_exactly(connection, size))
+    (size,) = SIZE.unpack(_read_exactly(connection, SIZE.size))
+    return json.loads(_read_exactly(connection, size))
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _read_exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
         piece = connection.recv(min(size - len(data), 1 << 20))
@@ -144,10 +144,10 @@ class Zygote:
 
     def _become_child(self, connection: socket.socket, away: socket.socket, parent: int, trial: bool) -> NoReturn:
         try:
-            connection, home = _alone(connection, away, self.lock.ruleset)
+            connection, home = _keep_only(connection, away, self.lock.ruleset)
             sign = READY
             try:
-                self.lock.put_on(
+                self.lock.enforce(
                     memory=self._reserved + self._plan.memory,
                     cpu_seconds=self._plan.cpu_seconds,
                     open_files=OPEN_FILES,
@@ -211,11 +211,11 @@ def _child_ended(_signal: int, _frame: object) -> None:
     """Does nothing; the wake-up descriptor wakes the loop."""
 
 
-def _alone(connection: socket.socket, away: socket.socket, ruleset: int) -> tuple[socket.socket, socket.socket]:
+def _keep_only(connection: socket.socket, away: socket.socket, ruleset: int) -> tuple[socket.socket, socket.socket]:
     """The child's two sockets as descriptors 3 and `HOME`; the ruleset becomes 4, and all others are closed."""
-    answers = _above(connection.detach())
-    rules = _above(ruleset) if ruleset >= 0 else -1
-    home = at_home(away)
+    answers = _move_up(connection.detach())
+    rules = _move_up(ruleset) if ruleset >= 0 else -1
+    home = move_to_home(away)
     os.dup2(answers, _ANSWERS, inheritable=False)
     if rules >= 0:
         os.dup2(rules, _RULES, inheritable=False)
@@ -226,7 +226,7 @@ def _alone(connection: socket.socket, away: socket.socket, ruleset: int) -> tupl
     return socket.socket(fileno=_ANSWERS), home
 
 
-def _above(descriptor: int) -> int:
+def _move_up(descriptor: int) -> int:
     """A copy with a number above those in use here."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HOME + 1)
 
