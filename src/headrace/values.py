@@ -229,16 +229,9 @@ def to_json(value: Value) -> Value:
     return _walk(value, lambda leaf: leaf.wire() if isinstance(leaf, File) else to_json(leaf.value))
 
 
-def unwrap_all(value: Value) -> Value:
+def unwrap(value: Value) -> Value:
     """The value with its Variables (not its Files) replaced by their values, at any depth."""
-    return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap_all(leaf.value))
-
-
-def unwrap_one(value: Value) -> Value:
-    """The value of a Variable; any other value unchanged."""
-    while isinstance(value, Variable):
-        value = value.value
-    return value
+    return _walk(value, lambda leaf: leaf if isinstance(leaf, File) else unwrap(leaf.value))
 
 
 def json_default(value: object) -> Value:

@@ -35,7 +35,7 @@ async def test_the_first_variable_that_exists_is_picked():
     config = {"output_type": "any", "variables": [["skipped", "x"], ["b", "x"], ["c", "x"]]}
     for kind in (VariableAggregator, OldVariableAssigner):
         result = await run(kind, config, {"b": {"x": None}, "c": {"x": 1}})
-        assert values.unwrap_all(dict(result.outputs)) == {"output": None}
+        assert values.unwrap(dict(result.outputs)) == {"output": None}
         assert result.inputs == {"x": None}
 
 

@@ -29,7 +29,7 @@ class Variables:
     def find(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """(exists, value). A variable of a skipped node does not exist; one that exists may be None."""
         exists, value = self.get_with_origin(selector)
-        return exists, values.unwrap_all(value)
+        return exists, values.unwrap(value)
 
     def get_with_origin(self, selector: Sequence[str]) -> tuple[bool, Value]:
         """As `find`, but with the origin that an aggregator has recorded (`values.Variable`)."""

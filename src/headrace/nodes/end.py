@@ -50,8 +50,8 @@ class End(Node[EndConfig]):
 
     async def run(self, ctx: Context) -> Result:
         # inputs show an aggregator's groups with the origin of their values; outputs do not
-        inputs = {
-            output.variable: values.unwrap_one(ctx.variables.get_with_origin(output.value_selector)[1])
-            for output in self.config.outputs
-        }
-        return Result({name: values.unwrap_all(value) for name, value in inputs.items()}, inputs)
+        inputs: dict[str, values.Value] = {}
+        for output in self.config.outputs:
+            _, value = ctx.variables.get_with_origin(output.value_selector)
+            inputs[output.variable] = value.value if isinstance(value, values.Variable) else value
+        return Result({name: values.unwrap(value) for name, value in inputs.items()}, inputs)
