@@ -19,7 +19,15 @@ from headrace.adapters.installation import SECRET, check_secret, fingerprint, in
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
-from headrace.adapters.tools import BuiltinTools, CustomTools, McpTools, ToolRegistry, read_config, read_servers
+from headrace.adapters.tools import (
+    BuiltinTools,
+    CustomTools,
+    McpTools,
+    ToolRegistry,
+    ToolSource,
+    read_config,
+    read_servers,
+)
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
@@ -37,6 +45,7 @@ from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
+from headrace.runs.workflow_tools import WorkflowTools
 from headrace.settings import Settings
 from headrace.stores.memory import memory_storage
 from headrace.webhooks import WebhookSender
@@ -178,16 +187,14 @@ async def service(
         )
         stack.push_async_callback(speech.aclose)
         tools_config = read_config(settings.tools)
-        tools = ToolRegistry(
-            {
-                "builtin": BuiltinTools(
-                    http, sandbox, files, documents, speech, models, summary_model=settings.summary_model
-                ),
-                "api": CustomTools(tools_config.apis, http, files, environ),
-                "mcp": McpTools(read_servers(settings.mcp_servers, environ)),
-            },
-            owns=BuiltinTools.PROVIDERS,
-        )
+        tool_sources: dict[str, ToolSource] = {
+            "builtin": BuiltinTools(
+                http, sandbox, files, documents, speech, models, summary_model=settings.summary_model
+            ),
+            "api": CustomTools(tools_config.apis, http, files, environ),
+            "mcp": McpTools(read_servers(settings.mcp_servers, environ)),
+        }
+        tools = ToolRegistry(tool_sources, owns=BuiltinTools.PROVIDERS)
         stack.push_async_callback(tools.aclose)
         resources = Resources(models, http, sandbox, files, documents, knowledge, storage.conversations, tools)
         if memory:
@@ -203,6 +210,7 @@ async def service(
         queue = LocalQueue()
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
         run_service = RunService(apps, environment, queue, storage, settings.max_active_requests, limiter)
+        tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
         webhook_sender = WebhookSender(
             run_service,
             storage.callbacks,

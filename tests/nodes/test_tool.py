@@ -248,7 +248,7 @@ async def test_the_tool_learns_for_whom_it_is_called():
     tools = OneTool(tool := Scripted())
     await run(tool, config(plugin_unique_identifier="a/b:1@c", credential_id="x"), tools=tools)
     assert tool.calls[0][1] == ToolContext(run="r", app="app", user="ann", key="r/n/0")
-    assert tools.reference == ToolReference("builtin", "a/b/c", "search engine", "search", "a/b:1@c", "x")
+    assert tools.reference == ToolReference("builtin", "a/b/c", "search engine", "search", "a/b:1@c", "x", "app")
 
 
 # --------------------------------------------------------------------------------------------------------- messages

@@ -196,6 +196,10 @@ class Apps:
         """An app in one of its versions. NotFound if it has none of that id."""
         return Served(app, *await self._version(app.id, version))
 
+    def has_loaded(self, name: str) -> bool:
+        """Whether this process has loaded a version of an app of this name or id."""
+        return any(name in (flow.name, version.app) for version, flow in self._flows.values())
+
     async def flow(self, app: str, version: str) -> Flow:
         """What a run of an app's version executes. NotFound if it was removed, LoadError if it no longer loads."""
         return (await self._version(app, version))[1]

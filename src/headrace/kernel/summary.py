@@ -131,6 +131,11 @@ class UsageTotal:
             self.mixed = self.mixed or self.currency not in (None, str(currency))
             self.currency = str(currency)
 
+    def wire(self) -> dict[str, Value]:
+        """The sum in the form of `Usage.wire`, as far as it is known; without a price if currencies are mixed."""
+        body = self.body()
+        return {**body, "total_price": body["total_price"] or "0", "currency": body["currency"] or "USD"}
+
     def body(self) -> RunUsage:
         return {
             "prompt_tokens": self.prompt_tokens,

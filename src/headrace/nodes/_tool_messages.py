@@ -148,8 +148,7 @@ class ToolOutputs:
         total = UsageTotal()
         for usage in self.usages:
             total.add(usage)
-        body = total.body()
-        return {**body, "total_price": body["total_price"] or "0", "currency": body["currency"] or "USD"}
+        return total.wire()
 
     def _say(self, text: str) -> None:
         self._limit(text)

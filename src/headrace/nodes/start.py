@@ -246,6 +246,8 @@ async def _files(field: Input, value: Value, resolve: Resolve) -> list[File]:
 
 async def _file(field: Input, mapping: Mapping[str, Value], resolve: Resolve) -> File:
     file = await resolve(mapping)
+    if file.transfer_method == "tool_file":  # made by a node: the restrictions are for what people give
+        return file
     methods = field.allowed_file_upload_methods
     if methods and file.transfer_method not in methods:
         raise InvalidParam(f"{field.variable} in input form may not be given by {file.transfer_method}")

@@ -6,6 +6,7 @@ Outputs `text`, `files`, `json` (a list of the objects that the tool sent), and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
@@ -162,7 +163,7 @@ class ToolNode(Node[ToolConfig]):
 
     async def _find(self, ctx: Context) -> Tool:
         try:
-            return await ctx.resources.tools.find(self.config.reference)
+            return await ctx.resources.tools.find(replace(self.config.reference, app=ctx.app))
         except NodeError as error:
             raise NodeError(f"Failed to get tool runtime: {error}", error.kind) from error
 

@@ -101,14 +101,16 @@ class RunService:
 
     # ------------------------------------------------------------------------------------------------------ submit
 
-    async def submit(self, submission: Submission, run: RunId | None = None) -> SubmittedRun:
+    async def submit(self, submission: Submission, run: RunId | None = None, *, admitted: bool = False) -> SubmittedRun:
         """Queues a run; once this returns, it is durable. `run` is its id, if it is given; a run that already has this
         id is returned instead. Two messages of one conversation at the same time get two numbers, and run in this
-        order; TooManyRequests for one whose number is taken by other processes again and again."""
+        order; TooManyRequests for one whose number is taken by other processes again and again. `admitted`: the run is
+        part of one that is in progress, and no limit applies to it."""
         known, run = run is not None, run or new_id()
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
-            await self._admit(run, app, known=known)
+            if not admitted:
+                await self._admit(run, app, known=known)
             return await self._enqueue(submission.records(self.environment.clock(), run))
         # the journal accepts a number once; messages of one process wait for each other, to avoid conflicts
         async with self._number_locks.setdefault(conversation, asyncio.Lock()):

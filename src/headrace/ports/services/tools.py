@@ -82,7 +82,7 @@ class ToolReference:
     `provider_type` is builtin, plugin, api, workflow or mcp. Depending on it, the provider's id is a short name
     (`time`), a path (`langgenius/google/google`), a UUID, or the id of a server. `plugin` is the identifier of the
     plugin that the file was made with (`langgenius/google:0.0.9@...`), `credential` the id of the credential set that
-    was chosen; both may be "".
+    was chosen; both may be "". `app` is the id of the calling app, "" if the caller is no app.
     """
 
     provider_type: str
@@ -91,6 +91,7 @@ class ToolReference:
     tool_name: str
     plugin: str = ""
     credential: str = ""
+    app: str = ""
 
 
 @dataclass(frozen=True, slots=True)

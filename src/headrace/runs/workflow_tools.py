@@ -1,0 +1,230 @@
+"""Workflows as tools: a tool node, or an agent, runs another served app.
+
+Such a run has its own journal. Its source, `run:ID`, names the run that called it, and its id follows from the call, so
+that a call which is repeated after a crash follows the run that it began.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import NAMESPACE_OID, uuid5
+
+from headrace.apps.catalog import Served
+from headrace.errors import InvalidParam, NodeError, RequestError
+from headrace.kernel.events import RunEnded, RunId, RunQueued, StopRequested
+from headrace.kernel.summary import ENDED_WELL, RunSummary
+from headrace.nodes.start import Input, Start
+from headrace.ports import App
+from headrace.ports.services import (
+    FileMessage,
+    JsonMessage,
+    LogMessage,
+    ParameterType,
+    TextMessage,
+    Tool,
+    ToolContext,
+    ToolMessage,
+    ToolParameter,
+    ToolReference,
+    ToolSpec,
+    UsageMessage,
+    VariableMessage,
+)
+from headrace.runs.service import RunService
+from headrace.runs.submission import Submission
+from headrace.values import File, Value, files_in, to_json
+
+MAX_DEPTH = 5  # of runs that call runs; Dify's limit
+CALLED_BY = "run:"  # the source of a run that another one called
+INVOKE_ERROR, NOT_FOUND = "ToolInvokeError", "ToolNotFoundError"
+_TYPES: Mapping[str, ParameterType] = {
+    "number": "number",
+    "checkbox": "boolean",
+    "select": "select",
+    "json_object": "object",
+    "file": "file",
+    "file-list": "files",
+}
+_OWN_OUTPUTS = ("text", "json", "files")
+
+
+class WorkflowTools:
+    """Implements `ToolSource` for the provider type `workflow`. `names` has the name or id of an app by the name of the
+    tool; other tools are the apps of their name. An app finds the apps of its own workspace only; `workspace` is that
+    of a caller who is no app."""
+
+    def __init__(self, run_service: RunService, names: Mapping[str, str], workspace: str) -> None:
+        self._run_service = run_service
+        self._names = names
+        self._workspace = workspace
+
+    async def find(self, reference: ToolReference) -> Tool:
+        """See `Tools.find`."""
+        apps, wanted = self._run_service.apps, self._wanted(reference)
+        caller = await apps.find(reference.app) if reference.app else None
+        members = await apps.catalog.apps(caller.workspace if caller else self._workspace)
+        for app in sorted(members, key=lambda each: each.mode != "workflow"):
+            if app.id in wanted or app.name in wanted:
+                served = await apps.version(app, app.version)
+                return WorkflowTool(self._run_service, served, start_of(served), reference.tool_name)
+        raise NodeError(_unknown(reference), NOT_FOUND)
+
+    def missing(self, reference: ToolReference) -> str | None:
+        """See `Tools.missing`. An app that another process serves is not known here."""
+        known = any(self._run_service.apps.has_loaded(name) for name in self._wanted(reference))
+        return None if known else _unknown(reference)
+
+    async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
+        """See `ToolSource.specs`."""
+        apps = self._run_service.apps
+        served = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
+        workflows = [each for each in served if each.app.mode == "workflow"]
+        return {each.app.name: [spec_of(each.app, start_of(each), each.app.name)] for each in workflows}
+
+    async def aclose(self) -> None:
+        """Nothing is open: the runs are the service's."""
+
+    def _wanted(self, reference: ToolReference) -> frozenset[str]:
+        """The names, or the id, of the app that is the tool."""
+        names = (reference.tool_name, reference.provider_name, reference.provider_id)
+        mapped = [self._names[name] for name in names if name in self._names]
+        return frozenset(filter(None, mapped or names))
+
+
+def _unknown(reference: ToolReference) -> str:
+    return (
+        f"The tool '{reference.tool_name}' is a workflow: serve an app of that name, or name its app in the tools.yaml "
+        "of HEADRACE_TOOLS."
+    )
+
+
+def start_of(served: Served) -> Start:
+    """The start node of an app that can be a tool. NodeError if it cannot."""
+    start = served.flow.nodes[served.flow.graph.root]
+    if served.flow.mode != "workflow" or not isinstance(start, Start):
+        message = f"The app '{served.app.name}' cannot be a tool: it is of mode '{served.flow.mode}', not a workflow."
+        raise NodeError(message, NOT_FOUND)
+    return start
+
+
+def spec_of(app: App, start: Start, name: str) -> ToolSpec:
+    """An app as a tool: its inputs are the parameters."""
+    return ToolSpec(name, app.name, app.description, tuple(map(_parameter, start.fields)))
+
+
+def _parameter(field: Input) -> ToolParameter:
+    label = str((field.model_extra or {}).get("label") or "")
+    type_ = _TYPES.get(field.type, "string")
+    schema = {"type": "object", **field.json_schema} if type_ == "object" and field.json_schema else None
+    return ToolParameter(
+        field.variable,
+        type_,
+        required=field.required,
+        default=field.default,
+        options=tuple(field.options),
+        label=label,
+        description=label,
+        input_schema=schema,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowTool:
+    """Implements `Tool`: runs an app."""
+
+    run_service: RunService
+    served: Served
+    start: Start
+    name: str
+
+    @property
+    def spec(self) -> ToolSpec:
+        return spec_of(self.served.app, self.start, self.name)
+
+    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+        """See `Tool.call`. The run's outputs are a JSON object, its text, and a variable each; its files are files.
+        A run that is stopped, or comes to its end, stops those that it called."""
+        await self._check_depth(context.run)
+        inputs = await self._inputs(parameters)
+        run = str(uuid5(NAMESPACE_OID, context.key))
+        submission = Submission(self.served, context.user, inputs, source=f"{CALLED_BY}{context.run}")
+        try:
+            await self.run_service.submit(submission, run, admitted=True)
+        except RequestError as error:
+            raise NodeError(error.message, INVOKE_ERROR) from error
+        summary = RunSummary(self.served.flow.graph)
+        try:
+            async for record in self.run_service.follow(run, on_pause=True):
+                summary.apply(record)
+        finally:
+            if summary.ended is None and await self._is_over(context.run):
+                await self.run_service.stop(run, context.user)
+        for message in self._messages(run, summary):
+            yield message
+
+    def _messages(self, run: RunId, summary: RunSummary) -> list[ToolMessage]:
+        ended = summary.ended
+        assert ended is not None  # a run is followed to its end
+        if ended.status not in ENDED_WELL:
+            stopped = ended.status == "stopped" or not ended.error
+            raise NodeError(f"The run {run} was stopped." if stopped else str(ended.error), INVOKE_ERROR)
+        outputs = dict(ended.outputs)
+        value = to_json(outputs)
+        link = {"workflow_run_id": run, "app_id": self.served.app.id, "status": ended.status}
+        return [
+            LogMessage(run, self.served.app.name, "success", data=link),
+            *map(_file_message, files_in(outputs)),
+            TextMessage(json.dumps(value, ensure_ascii=False)),
+            JsonMessage(value, for_model=False),
+            *(VariableMessage(name, each) for name, each in outputs.items() if name not in _OWN_OUTPUTS),
+            *([UsageMessage(summary.usage.wire())] if summary.usage.tokens else []),
+        ]
+
+    async def _inputs(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
+        """The inputs of the run, checked as those of a caller."""
+        given = {name: _as_sent(value) for name, value in parameters.items() if value is not None}
+        try:
+            return await self.start.accept(given, _file_in)
+        except InvalidParam as error:
+            raise NodeError(error.message, "ToolParameterError") from error
+
+    async def _check_depth(self, run: RunId) -> None:
+        """NodeError if too many runs have called each other before this one."""
+        for _ in range(MAX_DEPTH):
+            records = await self.run_service.environment.journal.read(run)
+            queued = records[0].event if records else None
+            if not isinstance(queued, RunQueued) or not queued.source.startswith(CALLED_BY):
+                return
+            run = queued.source.removeprefix(CALLED_BY)
+        raise NodeError(f"Max workflow call depth {MAX_DEPTH} reached.", INVOKE_ERROR)
+
+    async def _is_over(self, run: RunId) -> bool:
+        """Whether the calling run is not continued: one that this process only ceases to drive is taken up again."""
+        driver = self.run_service.driving.get(run)
+        if driver is None or driver.state.stop is not None or driver.state.ended is not None:
+            return True
+        records = await self.run_service.environment.journal.read(run)  # another process may have stopped it
+        return any(isinstance(record.event, StopRequested | RunEnded) for record in records)
+
+
+def _file_message(file: File) -> FileMessage:
+    """A file of the run's outputs. As in Dify the text says where it is, if it is neither an image nor an upload."""
+    return FileMessage(file, mentioned=file.transfer_method == "tool_file" and file.type != "image")
+
+
+def _as_sent(value: Value) -> Value:
+    """A value as a caller of the API sends it: files in objects."""
+    if isinstance(value, File):
+        return {"file": value}
+    if isinstance(value, list):
+        return [_as_sent(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+async def _file_in(mapping: Mapping[str, Value]) -> File:
+    file = mapping.get("file")
+    if not isinstance(file, File):
+        raise InvalidParam("A file of a tool's parameters must be a file of the workflow.")
+    return file

@@ -1,0 +1,346 @@
+"""A workflow that runs another one as a tool: what it gets back, what stops with what, and what a crash repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace.adapters.tools import ToolRegistry
+from headrace.api.dify.run_events import RunEvents
+from headrace.apps.catalog import Apps, Served
+from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.engine import EngineEnvironment
+from headrace.errors import NodeError
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.node import Config, Context, Node, Registry, Result
+from headrace.nodes.end import End
+from headrace.nodes.start import Start
+from headrace.nodes.tool import ToolNode
+from headrace.ports import RunFilter, Storage
+from headrace.ports.services import ToolParameter, ToolReference
+from headrace.runs import worker
+from headrace.runs.service import RunService
+from headrace.runs.submission import Submission
+from headrace.runs.workflow_tools import WorkflowTools
+from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
+from headrace.values import File
+from tests.resources import only
+from tests.runs.service import GATED, SECRET, Gate, working
+
+IMAGE = File("image", "tool_file", "a.png", related_id="i", url="/files/tools/i.png")
+NOTES = File("document", "tool_file", "n.txt", related_id="n", url="/files/tools/n.txt")
+
+
+class Maker(Node[Config]):
+    """Makes a value of every kind; fails if it is told to."""
+
+    type = "maker"
+
+    async def run(self, ctx: Context) -> Result:
+        if ctx.variables.get(("s", "fail")):
+            raise NodeError("it broke", "Boom")
+        usage = {"total_tokens": 7, "prompt_tokens": 7, "completion_tokens": 0, "total_price": "0.5", "currency": "USD"}
+        return Result({"answer": "yes", "numbers": [1, 2], "image": IMAGE, "notes": [NOTES]}, usage=usage)
+
+
+REGISTRY: Registry = {"start": Start, "end": End, "gate": Gate, "tool": ToolNode, "maker": Maker}  # pyright: ignore[reportAssignmentType]
+
+
+def app(name: str, *nodes: dict[str, Any], variables: Any = (), outputs: dict[str, list[str]] | None = None) -> str:
+    """The file of a chain start -> nodes -> end."""
+    ends = [{"variable": key, "value_selector": value} for key, value in (outputs or {}).items()]
+    chain = [
+        {"id": "s", "type": "start", "title": "Start", "variables": list(variables)},
+        *nodes,
+        {"id": "e", "type": "end", "title": "End", "outputs": ends},
+    ]
+    ids = [node["id"] for node in chain]
+    graph = {
+        "nodes": [{"id": node["id"], "data": node} for node in chain],
+        "edges": [{"source": a, "target": b, "sourceHandle": "source"} for a, b in pairwise(ids)],
+    }
+    document = {"app": {"name": name, "mode": "workflow"}, "kind": "app", "workflow": {"graph": graph, "features": {}}}
+    return yaml.safe_dump(document)
+
+
+def tool(name: str, **parameters: Any) -> dict[str, Any]:
+    return {
+        "id": "t",
+        "type": "tool",
+        "title": "Tool",
+        "provider_type": "workflow",
+        "provider_id": "7d0e3d3a-3d52-4a6c-9b1f-1d0c5c1f7a11",
+        "provider_name": "whatever",
+        "tool_name": name,
+        "tool_parameters": parameters,
+    }
+
+
+FIELDS = [
+    {"variable": "fail", "label": "Whether to fail", "type": "checkbox"},
+    {"variable": "kind", "label": "Kind", "type": "select", "options": ["a", "b"], "required": True},
+    {"variable": "picture", "label": "Picture", "type": "file", "allowed_file_upload_methods": ["local_file"]},
+]
+OUTPUTS = {"answer": ["m", "answer"], "numbers": ["m", "numbers"], "image": ["m", "image"], "notes": ["m", "notes"]}
+MAKER = app("maker", {"id": "m", "type": "maker", "title": "Make"}, variables=FIELDS, outputs=OUTPUTS)
+SEEN = {"text": ["t", "text"], "files": ["t", "files"], "json": ["t", "json"], "answer": ["t", "answer"]}
+CALLER = app("caller", tool("maker", kind={"type": "constant", "value": "a"}), outputs=SEEN)
+WAITER = app("waiter", tool("gated"), outputs={"text": ["t", "text"]})
+
+
+def made(store: Storage, names: dict[str, str] | None = None) -> RunService:
+    sources: dict[str, Any] = {}
+    environment = EngineEnvironment(store.journal, LocalBus(), only(tools=ToolRegistry(sources)))
+    service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalQueue(), store)
+    sources["workflow"] = WorkflowTools(service, names or {}, "default")
+    return service
+
+
+async def serve(where: RunService, *contents: str, workspace: str = "default") -> list[Served]:
+    return [await where.apps.publish(f"{workspace}/{at}.yml", text, workspace) for at, text in enumerate(contents)]
+
+
+async def begin(where: RunService, served: Served) -> RunId:
+    return (await where.submit(Submission(served, "ann", {}))).run
+
+
+async def end_of(where: RunService, run: RunId) -> RunEnded:
+    async with asyncio.timeout(60):
+        async for record in where.follow(run):
+            if isinstance(record.event, RunEnded):
+                return record.event
+    raise AssertionError("it did not end")
+
+
+async def children(where: RunService, run: RunId) -> list[RunId]:
+    called: list[RunId] = []
+    for app in await where.apps.catalog.apps():
+        _, runs = await where.runs.list_runs(RunFilter(app.id, source=f"run:{run}"))
+        called += [each.run for each in runs]
+    return called
+
+
+async def opened() -> None:
+    async with asyncio.timeout(60):
+        await Gate.begun.wait()
+
+
+async def shown(where: RunService, run: RunId, served: Served) -> Any:
+    """What Dify's stream tells of the tool node's end."""
+    events = RunEvents(run, served.flow)
+    told = [event for record in await where.environment.journal.read(run) for event in events.feed(record)]
+    return next(event.data for event in told if event.event == "node_finished" and event.data["node_id"] == "t")
+
+
+def queued_of(records: list[Record]) -> RunQueued:
+    queued = records[0].event
+    assert isinstance(queued, RunQueued)
+    return queued
+
+
+@pytest.fixture
+def where() -> RunService:
+    Gate.reset()
+    return made(memory_storage())
+
+
+# ------------------------------------------------------------------------------------------------------------ a call
+
+
+async def test_the_outputs_of_the_run_are_those_of_the_tool(where: RunService):
+    _, caller = await serve(where, MAKER, CALLER)
+    async with working(where):
+        end = await end_of(where, run := await begin(where, caller))
+    assert end.status == "succeeded"
+    value = {"answer": "yes", "numbers": [1, 2], "image": IMAGE.wire(), "notes": [NOTES.wire()]}
+    assert end.outputs["json"] == [value]
+    assert end.outputs["files"] == [IMAGE, NOTES]
+    assert end.outputs["answer"] == "yes"
+    assert end.outputs["text"].startswith("File: /files/tools/n.txt\n{")
+    assert yaml.safe_load(end.outputs["text"].partition("\n")[2]) == value
+    assert end.tokens == 7
+    (child,) = await children(where, run)
+    records = await where.environment.journal.read(child)
+    assert (queued_of(records).user, queued_of(records).source) == ("ann", f"run:{run}")
+    link = {"workflow_run_id": child, "app_id": queued_of(records).app, "status": "succeeded"}
+    assert (await shown(where, run, caller))["process_data"]["logs"][0]["data"] == link
+
+
+async def test_what_is_shown_of_the_node_names_the_tool_and_what_it_used(where: RunService):
+    _, caller = await serve(where, MAKER, CALLER)
+    async with working(where):
+        await end_of(where, run := await begin(where, caller))
+    node = await shown(where, run, caller)
+    assert node["inputs"].values == {"kind": "a"}
+    assert node["execution_metadata"] == {
+        "tool_info": {
+            "provider_type": "workflow",
+            "provider_id": "7d0e3d3a-3d52-4a6c-9b1f-1d0c5c1f7a11",
+            "plugin_unique_identifier": "",
+        },
+        "total_tokens": 7,
+        "total_price": "0.5",
+        "currency": "USD",
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kind": {"type": "constant", "value": "a"}, "fail": {"type": "constant", "value": True}}, "it broke"),
+        (
+            {"kind": {"type": "constant", "value": "c"}},
+            r"kind in input form must be one of the following: \['a', 'b'\]",
+        ),
+        ({}, "kind is required in input form"),
+    ],
+)
+async def test_a_run_that_fails_fails_the_tool(where: RunService, parameters: dict[str, Any], message: str):
+    _, caller = await serve(where, MAKER, app("caller", tool("maker", **parameters)))
+    async with working(where):
+        end = await end_of(where, await begin(where, caller))
+    assert end.status == "failed"
+    assert end.error is not None
+    with pytest.raises(AssertionError, match=f"Failed to invoke tool whatever: {message}"):
+        raise AssertionError(end.error)
+
+
+async def test_files_of_a_workflow_are_inputs_whatever_people_may_upload(where: RunService):
+    await serve(where, MAKER)
+    found: Any = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
+    accepted = await found._inputs({"kind": "a", "picture": IMAGE, "fail": None})
+    assert accepted == {"kind": "a", "picture": IMAGE, "fail": None}
+    with pytest.raises(NodeError, match="must be a file of the workflow"):
+        await found._inputs({"kind": "a", "picture": {"url": "http://x"}})
+
+
+async def test_inputs_are_parameters(where: RunService):
+    await serve(where, MAKER)
+    found = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
+    assert found.spec.name == "maker"
+    assert found.spec.parameters == (
+        ToolParameter("fail", "boolean", label="Whether to fail", description="Whether to fail"),
+        ToolParameter("kind", "select", required=True, options=("a", "b"), label="Kind", description="Kind"),
+        ToolParameter("picture", "file", label="Picture", description="Picture"),
+    )
+
+
+async def test_runs_call_each_other_five_times_at_most(where: RunService):
+    (loop,) = await serve(where, app("loop", tool("loop")))
+    async with working(where):
+        end = await end_of(where, run := await begin(where, loop))
+    assert end.error is not None
+    assert end.error.endswith("Max workflow call depth 5 reached.")
+    depth = 0
+    while found := await children(where, run):
+        (run,) = found
+        depth += 1
+    assert depth == 5
+
+
+# ------------------------------------------------------------------------------------------------------- which app
+
+
+async def test_the_app_is_the_one_that_is_named_or_mapped():
+    where = made(memory_storage(), {"summarize": "maker", "by_id": "gated"})
+    maker, gated = await serve(where, MAKER, GATED)
+    tools = where.environment.resources.tools
+    for reference, app in [
+        (ToolReference("workflow", "", "", "maker"), maker),
+        (ToolReference("workflow", "", "", "summarize"), maker),
+        (ToolReference("workflow", "", "maker", "other"), maker),
+        (ToolReference("workflow", gated.app.id, "", "other"), gated),
+        (ToolReference("workflow", "", "", "by_id"), gated),
+    ]:
+        assert tools.missing(reference) is None
+        assert (await tools.find(reference)).spec.label == app.app.name
+    unknown = ToolReference("workflow", "", "", "other")
+    with pytest.raises(NodeError, match="The tool 'other' is a workflow: serve an app of that name") as raised:
+        await tools.find(unknown)
+    assert tools.missing(unknown) == str(raised.value)
+
+
+async def test_an_app_finds_the_apps_of_its_own_workspace_only(where: RunService):
+    await serve(where, MAKER)
+    (stranger,) = await serve(where, CALLER, workspace="others")
+    with pytest.raises(NodeError, match="serve an app of that name"):
+        await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker", app=stranger.app.id))
+
+
+async def test_a_chat_is_no_tool(where: RunService):
+    await serve(where, MAKER.replace("mode: workflow", "mode: advanced-chat"))
+    with pytest.raises(NodeError, match="The app 'maker' cannot be a tool: it is of mode 'advanced-chat'"):
+        await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
+
+
+# -------------------------------------------------------------------------------------------------- stops and crashes
+
+
+async def test_a_run_stops_those_that_it_called(where: RunService):
+    _, waiter = await serve(where, GATED, WAITER)
+    async with working(where):
+        run = await begin(where, waiter)
+        await opened()
+        (child,) = await children(where, run)
+        await where.stop(run, "ann")
+        assert (await end_of(where, run)).status == "stopped"
+        assert (await end_of(where, child)).status == "stopped"
+
+
+async def test_a_stopped_run_fails_its_caller(where: RunService):
+    _, waiter = await serve(where, GATED, WAITER)
+    async with working(where):
+        run = await begin(where, waiter)
+        await opened()
+        (child,) = await children(where, run)
+        await where.stop(child, "somebody")
+        end = await end_of(where, run)
+    assert (end.status, end.error) == ("failed", f"Failed to invoke tool whatever: The run {child} was stopped.")
+
+
+async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    Gate.reset()
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    first = made(store)
+    _, waiter = await serve(first, GATED, WAITER)
+    async with working(first):
+        run = await begin(first, waiter)
+        await opened()
+    (child,) = await children(first, run)
+    Gate.reset()
+    second = made(store)
+    async with working(second):
+        await opened()
+        Gate.opened.set()
+        end = await end_of(second, run)
+        assert (await end_of(second, child)).status == "succeeded"
+    assert end.status == "succeeded"
+    assert "through the gate" in end.outputs["text"]
+    assert "hunter2!" not in end.outputs["text"]
+    assert await children(second, run) == [child]
+    await store.aclose()
+
+
+async def test_a_draining_process_lets_a_run_call_another(where: RunService):
+    _, caller = await serve(where, MAKER, CALLER)
+    run = await begin(where, caller)
+    where.draining = True
+    async with working(where):
+        assert (await end_of(where, run)).status == "succeeded"
+
+
+async def test_a_retried_call_is_another_run(where: RunService):
+    again = {**tool("maker", kind={"type": "constant", "value": "a"}, fail={"type": "constant", "value": True})}
+    again |= {"retry_config": {"retry_enabled": True, "max_retries": 1, "retry_interval": 1}}
+    _, caller = await serve(where, MAKER, app("caller", again))
+    async with working(where):
+        run = await begin(where, caller)
+        assert (await end_of(where, run)).status == "failed"
+    assert len(await children(where, run)) == 2
