@@ -163,8 +163,14 @@ async def test_a_parameter_has_the_declared_type(name: str, given: Any, argument
 
 
 async def test_a_parameter_without_a_value_is_not_given():
-    tool_parameters = {"query": {"type": "mixed", "value": None}, "limit": None}
-    assert await arguments_of(tool_parameters) == {"engine": "fast", "depth": 1}
+    empty = [
+        {"type": "mixed", "value": None},
+        None,
+        {"type": "variable", "value": ""},
+        {"type": "variable", "value": []},
+    ]
+    for value in empty:
+        assert await arguments_of({"query": value}, {"engine": value}) == {"engine": "fast", "depth": 1}
 
 
 @pytest.mark.parametrize("absent", [None, {}])

@@ -38,7 +38,7 @@ NOTES = File("document", "tool_file", "n.txt", related_id="n", url="/files/tools
 
 
 class Maker(Node[Config]):
-    """Makes a value of every kind; fails if it is told to."""
+    """Makes a value of every kind; fails on demand."""
 
     type = "maker"
 
@@ -132,10 +132,10 @@ async def opened() -> None:
 
 
 async def shown(where: RunService, run: RunId, served: Served) -> Any:
-    """What Dify's stream tells of the tool node's end."""
-    events = RunEvents(run, served.flow)
-    told = [event for record in await where.environment.journal.read(run) for event in events.feed(record)]
-    return next(event.data for event in told if event.event == "node_finished" and event.data["node_id"] == "t")
+    """The end of the tool node in Dify's stream."""
+    fold = RunEvents(run, served.flow)
+    events = [event for record in await where.environment.journal.read(run) for event in fold.feed(record)]
+    return next(event.data for event in events if event.event == "node_finished" and event.data["node_id"] == "t")
 
 
 def queued_of(records: list[Record]) -> RunQueued:

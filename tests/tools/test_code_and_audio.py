@@ -55,20 +55,20 @@ async def test_a_program_that_fails_fails_the_tool(coding: BuiltinTools, languag
 
 
 class Recorder:
-    """Files and speech; keeps what was asked of it."""
+    """Files and speech; keeps the calls."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.calls: list[Any] = []
 
     async def read(self, file: File, max_size: int = 0) -> bytes:
         return b"sound"
 
     async def transcribe(self, audio: bytes, **parameters: str) -> str:
-        self.asked.append((audio, parameters))
+        self.calls.append((audio, parameters))
         return "the words"
 
     async def speak(self, text: str, **parameters: str) -> tuple[bytes, str]:
-        self.asked.append((text, parameters))
+        self.calls.append((text, parameters))
         return b"sound", "audio/mpeg"
 
 
@@ -84,7 +84,7 @@ async def test_speech_to_text():
     parameters = {"audio_file": SOUND, "model": "langgenius/openai/openai#whisper-1"}
     assert await answer_of(speaking(recorder), "audio", "asr", parameters) == "the words"
     model = {"provider": "langgenius/openai/openai", "model": "whisper-1"}
-    assert recorder.asked == [(b"sound", {"filename": "a.mp3", "mime_type": "audio/mpeg", **model})]
+    assert recorder.calls == [(b"sound", {"filename": "a.mp3", "mime_type": "audio/mpeg", **model})]
 
 
 @pytest.mark.parametrize("file", [File("image", "local_file", "a.png"), None, "a.mp3"])
@@ -98,7 +98,7 @@ async def test_text_to_speech():
     parameters = {"text": "hello", "model": "openai#tts-1", "voice#openai#tts-1": "nova", "voice#x#y": "other"}
     answer = await messages_of(speaking(recorder), "audio", "tts", parameters)
     assert answer == [TextMessage("Audio generated successfully"), BlobMessage(b"sound", "audio/mpeg")]
-    assert recorder.asked == [("hello", {"voice": "nova", "provider": "openai", "model": "tts-1"})]
+    assert recorder.calls == [("hello", {"voice": "nova", "provider": "openai", "model": "tts-1"})]
 
 
 @pytest.mark.parametrize("model", ["", "openai", "openai#", "#tts-1"])

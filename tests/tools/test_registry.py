@@ -1,4 +1,4 @@
-"""Which source a tool comes from, and what is said of one that has none."""
+"""Which source a tool comes from, and the error for one that has none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TOOLS = ToolRegistry({"builtin": Source("built in"), "mcp": Source("server")}, o
 
 
 @pytest.mark.parametrize(
-    ("asked", "missing"),
+    ("reference_", "missing"),
     [
         (reference("builtin", "time"), "built in"),
         (reference("builtin", "langgenius/time/time"), "built in"),
@@ -60,8 +60,8 @@ TOOLS = ToolRegistry({"builtin": Source("built in"), "mcp": Source("server")}, o
         (reference("app", "1"), "Tools of the provider type 'app' do not run in Headrace."),
     ],
 )
-def test_the_source_of_a_tool(asked: ToolReference, missing: str):
-    assert TOOLS.missing(asked) == missing
+def test_the_source_of_a_tool(reference_: ToolReference, missing: str):
+    assert TOOLS.missing(reference_) == missing
 
 
 async def test_a_tool_without_a_source_is_not_found_for_the_same_reason():

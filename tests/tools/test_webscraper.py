@@ -38,7 +38,7 @@ FULL = f"\nTITLE: Tides\nAUTHOR: Ann Lee\nTEXT: {TEXT}\n"
 
 
 class Site:
-    """Answers by path; keeps what it was asked."""
+    """Answers by path; keeps the requests."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str]] = []
@@ -132,7 +132,7 @@ async def test_private_addresses_are_refused(site: Site):
 
 
 class Summarizer:
-    """Answers with the length of what it was asked to summarize."""
+    """Answers with the length of the text to summarize."""
 
     def __init__(self) -> None:
         self.requests: list[ChatRequest] = []

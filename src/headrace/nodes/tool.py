@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeGuard, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,7 +21,6 @@ from headrace.ports.services.tool_parameters import arguments
 from headrace.values import Value, to_json
 
 PARAMETER_ERROR = "ToolParameterError"
-_TYPES = ("constant", "mixed", "variable")
 
 
 class ToolInput(Config):
@@ -80,11 +79,18 @@ class ToolConfig(Config):
         """Without those that were never filled in; a bare value, which some generators write, is a constant."""
         if not isinstance(value, dict):
             return value
-        items = cast("dict[str, object]", value).items()
-        inputs = {
-            name: cast("dict[str, Any]", item) if isinstance(item, dict) else _constant(item) for name, item in items
-        }
-        return {name: item for name, item in inputs.items() if item.get("value") is not None}
+        inputs: dict[str, object] = {}
+        for name, item in cast("dict[str, object]", value).items():
+            if not _is_empty(item):
+                inputs[name] = cast("object", item) if isinstance(item, dict) else _constant(item)
+        return inputs
+
+    @field_validator("tool_configurations", mode="before")
+    @classmethod
+    def _settings(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: item for name, item in cast("dict[str, object]", value).items() if not _is_empty(item)}
 
     @property
     def reference(self) -> ToolReference:
@@ -99,9 +105,8 @@ class ToolConfig(Config):
 
     def setting(self, name: str) -> ToolInput | None:
         """A setting that is given as an input; None for a bare value."""
-        value: Any = self.tool_configurations.get(name)
-        is_input = isinstance(value, dict) and value.keys() >= {"type", "value"} and value["type"] in _TYPES
-        return ToolInput.model_validate(value) if is_input else None
+        value: object = self.tool_configurations.get(name)
+        return ToolInput.model_validate(value) if _is_input(value) else None
 
 
 class ToolNode(Node[ToolConfig]):
@@ -196,7 +201,22 @@ class ToolNode(Node[ToolConfig]):
                 if not found:
                     raise NodeError(f"Variable {setting.value} does not exist", PARAMETER_ERROR)
                 settings[name] = value
-        return {name: value for name, value in settings.items() if value is not None}
+        return settings
+
+
+def _is_input(value: object) -> TypeGuard[Mapping[str, Any]]:
+    if not isinstance(value, dict) or not {"type", "value"} <= value.keys():
+        return False
+    type_, given = cast("dict[str, object]", value)["type"], cast("dict[str, object]", value)["value"]
+    return type_ in ("constant", "mixed") or (type_ == "variable" and _is_selector(given))
+
+
+def _is_empty(value: object) -> bool:
+    """Whether an input was never filled in."""
+    if not isinstance(value, dict) or "type" not in value:
+        return value is None
+    item = cast("dict[str, object]", value)
+    return item.get("value") is None or (item["type"] == "variable" and item["value"] in ("", []))
 
 
 def _constant(value: object) -> dict[str, Any]:

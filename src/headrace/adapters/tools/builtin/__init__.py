@@ -7,8 +7,8 @@ from datetime import datetime, tzinfo
 from importlib.util import find_spec
 
 from headrace.adapters.tools.builtin.audio import audio_tools
+from headrace.adapters.tools.builtin.builtin_tool import BuiltinTool
 from headrace.adapters.tools.builtin.code import code_tools
-from headrace.adapters.tools.builtin.function_tool import FunctionTool
 from headrace.adapters.tools.builtin.time import time_tools
 from headrace.adapters.tools.builtin.webscraper import webscraper_tools
 from headrace.adapters.tools.registry import NOT_FOUND, plugin_path
@@ -35,7 +35,7 @@ class BuiltinTools:
         now: Callable[[tzinfo], datetime] = datetime.now,
     ) -> None:
         self._sandbox = sandbox
-        self._tools: Mapping[str, Sequence[FunctionTool]] = {
+        self._tools: Mapping[str, Sequence[BuiltinTool]] = {
             "audio": audio_tools(files, speech),
             "code": code_tools(sandbox),
             "time": time_tools(now),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from headrace.adapters.tools.builtin.function_tool import INVOKE_ERROR, FunctionTool
+from headrace.adapters.tools.builtin.builtin_tool import INVOKE_ERROR, BuiltinTool
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobMessage,
@@ -34,7 +34,7 @@ TTS = ToolSpec(
 )
 
 
-def audio_tools(files: Files, speech: Speech) -> Sequence[FunctionTool]:
+def audio_tools(files: Files, speech: Speech) -> Sequence[BuiltinTool]:
     """The tools of the provider."""
 
     async def asr(parameters: Mapping[str, Value], context: ToolContext) -> str:
@@ -55,7 +55,7 @@ def audio_tools(files: Files, speech: Speech) -> Sequence[FunctionTool]:
         )
         return TextMessage("Audio generated successfully"), BlobMessage(audio, mime_type)
 
-    return FunctionTool(ASR, asr), FunctionTool(TTS, tts)
+    return BuiltinTool(ASR, asr), BuiltinTool(TTS, tts)
 
 
 def _model(parameters: Mapping[str, Value]) -> tuple[str, str]:

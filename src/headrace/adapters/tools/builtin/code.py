@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from headrace.adapters.tools.builtin.function_tool import INVOKE_ERROR, FunctionTool
+from headrace.adapters.tools.builtin.builtin_tool import INVOKE_ERROR, BuiltinTool
 from headrace.errors import NodeError
 from headrace.ports.services import Sandbox, ToolContext, ToolParameter, ToolSpec
 from headrace.values import Value
@@ -46,7 +46,7 @@ SIMPLE_CODE = ToolSpec(
 )
 
 
-def code_tools(sandbox: Sandbox) -> Sequence[FunctionTool]:
+def code_tools(sandbox: Sandbox) -> Sequence[BuiltinTool]:
     """The tools of the provider."""
 
     async def simple_code(parameters: Mapping[str, Value], context: ToolContext) -> str:
@@ -57,4 +57,4 @@ def code_tools(sandbox: Sandbox) -> Sequence[FunctionTool]:
         result = await sandbox.run(language, _PROGRAMS[language], code, _SECONDS, context.app)
         return str(result["output"])
 
-    return (FunctionTool(SIMPLE_CODE, simple_code),)
+    return (BuiltinTool(SIMPLE_CODE, simple_code),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headrace.adapters.tools.builtin.function_tool import INVOKE_ERROR
+from headrace.adapters.tools.builtin.builtin_tool import INVOKE_ERROR
 from headrace.errors import NodeError
 from headrace.ports.services import ChatRequest, Message, Models, UsageMessage, estimate_tokens
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-from headrace.adapters.tools.builtin.function_tool import INVOKE_ERROR, FunctionTool
+from headrace.adapters.tools.builtin.builtin_tool import INVOKE_ERROR, BuiltinTool
 from headrace.errors import NodeError
 from headrace.ports.services import ToolContext, ToolParameter, ToolSpec
 from headrace.values import Value
@@ -37,7 +37,7 @@ _ZONES = (
 """Those that the editor offers as settings; parameters take any."""
 
 
-def time_tools(now: Callable[[tzinfo], datetime]) -> Sequence[FunctionTool]:
+def time_tools(now: Callable[[tzinfo], datetime]) -> Sequence[BuiltinTool]:
     """The tools of the provider. `now` is the time in a time zone."""
 
     def current_time(parameters: Mapping[str, Value]) -> str:
@@ -57,7 +57,7 @@ def time_tools(now: Callable[[tzinfo], datetime]) -> Sequence[FunctionTool]:
     )
 
 
-def _tool(spec: ToolSpec, function: Callable[[Mapping[str, Value]], str]) -> FunctionTool:
+def _tool(spec: ToolSpec, function: Callable[[Mapping[str, Value]], str]) -> BuiltinTool:
     """A tool that fails with what is wrong with its parameters."""
 
     async def call(parameters: Mapping[str, Value], context: ToolContext) -> str:
@@ -66,7 +66,7 @@ def _tool(spec: ToolSpec, function: Callable[[Mapping[str, Value]], str]) -> Fun
         except (ValueError, OverflowError, OSError) as error:
             raise NodeError(str(error), INVOKE_ERROR) from error
 
-    return FunctionTool(spec, call)
+    return BuiltinTool(spec, call)
 
 
 CURRENT_TIME = ToolSpec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from headrace.adapters.tools.builtin.function_tool import INVOKE_ERROR, FunctionTool
+from headrace.adapters.tools.builtin.builtin_tool import INVOKE_ERROR, BuiltinTool
 from headrace.adapters.tools.builtin.summary import summarized
 from headrace.content.disposition import parse_disposition
 from headrace.content.filetypes import essence, guess_type
@@ -46,7 +46,7 @@ WEBSCRAPER = ToolSpec(
 )
 
 
-def webscraper_tools(http: Http, documents: Documents, models: Models, model: str) -> Sequence[FunctionTool]:
+def webscraper_tools(http: Http, documents: Documents, models: Models, model: str) -> Sequence[BuiltinTool]:
     """The tools of the provider; `model` (PROVIDER/MODEL) summarizes."""
 
     async def webscraper(parameters: Mapping[str, Value], context: ToolContext) -> str | Iterable[ToolMessage]:
@@ -60,7 +60,7 @@ def webscraper_tools(http: Http, documents: Documents, models: Models, model: st
         summary, usage = await summarized(text, models, model, context.user)
         return (TextMessage(summary), *usage)
 
-    return (FunctionTool(WEBSCRAPER, webscraper),)
+    return (BuiltinTool(WEBSCRAPER, webscraper),)
 
 
 async def _read(url: str, agent: str, http: Http, documents: Documents) -> str:

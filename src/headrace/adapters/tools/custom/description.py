@@ -56,7 +56,7 @@ class Operation:
 
 
 class Description:
-    """A description that has been read; an operation is looked at when it is asked for. HeadraceError if the file is
+    """A description that has been read; an operation is parsed when it is first used. HeadraceError if the file is
     not the description of an API."""
 
     def __init__(self, path: Path, server: str = "") -> None:

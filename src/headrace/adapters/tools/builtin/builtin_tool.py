@@ -12,7 +12,7 @@ INVOKE_ERROR = "ToolInvokeError"
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionTool:
+class BuiltinTool:
     """Implements `Tool`. The messages that `function` returns are sent together; a text is one of them."""
 
     spec: ToolSpec
