@@ -245,6 +245,14 @@ async def test_parameters_are_put_into_their_places(folder: Path):
     assert (request.content, request.connect_timeout, request.read_timeout) == (None, 10, 60)
 
 
+async def test_a_declared_idempotency_key_is_the_calls(folder: Path):
+    (folder / "pets.yaml").write_text(PETS.replace("name: X-Trace", "name: Idempotency-Key"))
+    request = await requested(folder, "getPet", id="1", order="up")
+    assert dict(request.headers)["Idempotency-Key"] == CONTEXT.key
+    request = await requested(folder, "getPet", **{"id": "1", "order": "up", "Idempotency-Key": "mine"})
+    assert dict(request.headers)["Idempotency-Key"] == "mine"
+
+
 async def test_a_required_parameter_must_be_given(folder: Path):
     with pytest.raises(NodeError, match="Missing required parameter order") as raised:
         await requested(folder, "getPet", id="1")

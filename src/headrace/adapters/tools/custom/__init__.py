@@ -127,7 +127,7 @@ class CustomTool:
         """See `Tool.call`. The answer is text, and if it is a JSON object that as well."""
         from headrace.adapters.tools.custom.request import request_of
 
-        request = await request_of(self.operation, parameters, self.auth, self.key, self.files)
+        request = await request_of(self.operation, parameters, self.auth, self.key, self.files, context.key)
         try:
             response = await self.http.send(request)
         except NodeError as error:

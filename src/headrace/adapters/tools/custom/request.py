@@ -19,9 +19,15 @@ _KEY = "key"  # Dify's default name of a query parameter with a key
 
 
 async def request_of(
-    operation: Operation, parameters: Mapping[str, Value], auth: Auth | None, key: str, files: Files
+    operation: Operation,
+    parameters: Mapping[str, Value],
+    auth: Auth | None,
+    key: str,
+    files: Files,
+    idempotency_key: str,
 ) -> HttpRequest:
-    """The request. NodeError with kind ToolParameterError if a required parameter is missing."""
+    """The request. A header `Idempotency-Key` that the operation declares has the call's own unless one is given.
+    NodeError with kind ToolParameterError if a required parameter is missing."""
     url, query, cookies = operation.url, list[tuple[str, str]](), list[str]()
     headers: dict[str, str] = {}
     if auth is not None and key and auth.type == "query":
@@ -31,6 +37,8 @@ async def request_of(
     for parameter in operation.parameters:
         value = parameters.get(parameter.name)
         value = parameter.default if value is None else value
+        if value is None and parameter.place == "header" and parameter.name.lower() == "idempotency-key":
+            value = idempotency_key
         if value is None and parameter.required:
             raise NodeError(f"Missing required parameter {parameter.name}", "ToolParameterError")
         if parameter.place == "path":
