@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -309,6 +310,43 @@ async def test_a_session_that_the_server_forgot_is_renewed_once() -> None:
         assert old.calls == ["session 0", "session 0", "session 2"]
 
 
+CHANGING = """
+import json, sys
+lists = 0
+def send(**message): print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    method, id = request["method"], request.get("id")
+    if method == "initialize":
+        about = {"capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "old", "version": "1"}}
+        send(id=id, result={"protocolVersion": "2025-03-26", **about})
+    elif method == "tools/list":
+        lists += 1
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ["first", "second"][:lists]]
+        send(id=id, result={"tools": tools})
+    elif method == "tools/call":
+        if request["params"]["arguments"].get("change"):
+            send(method="notifications/tools/list_changed")
+        send(id=id, result={"content": [{"type": "text", "text": str(lists)}]})
+    elif id is not None:
+        send(id=id, error={"code": -32601, "message": "Method not found"})
+"""
+
+
+async def test_tools_are_listed_once_and_again_when_they_change(tmp_path: Path) -> None:
+    async with connected(s=program(tmp_path, CHANGING)) as tools:
+        assert await answer(tools, "first") == "1"
+        assert await answer(tools, "first", change=True) == "1"
+        assert await answer(tools, "first") == "2"
+        assert await answer(tools, "second") == "2"
+
+
+async def test_tools_are_listed_again_for_one_that_is_not_known(tmp_path: Path) -> None:
+    async with connected(s=program(tmp_path, CHANGING)) as tools:
+        assert await answer(tools, "first") == "1"
+        assert await answer(tools, "second") == "2"
+
+
 # ------------------------------------------------------------------------------------------------------- configuration
 
 
@@ -378,6 +416,12 @@ def test_the_type_of_a_parameter(schema: Any, type_: str, options: Any, for_mode
     assert (parameter.type, parameter.options) == (type_, options)
     assert (parameter.input_schema is not None) is for_model
     assert "$ref" not in json.dumps(parameter.input_schema)
+
+
+def test_the_package_is_not_imported_before_it_is_needed() -> None:
+    program = "import sys, headrace.main, headrace.api.app; print([m for m in ('mcp', 'httpx2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_text_that_is_json_is_objects() -> None:
