@@ -26,7 +26,7 @@ from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, bad_cursor
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.schemas import batches
-from headrace.api.native.schemas.batches import AcceptedBatch, BatchDetail, BatchPage
+from headrace.api.native.schemas.batches import AcceptedBatch, BatchDetail, BatchPage, batch_detail
 from headrace.api.native.schemas.common import NO_WORKFLOW
 from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
@@ -34,7 +34,7 @@ from headrace.batches import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.ports import App, Batch
 from headrace.rate_limits import caller
-from headrace.times import milliseconds, whole_seconds
+from headrace.times import whole_seconds
 
 _JSONL = "application/jsonl"
 _TYPES = frozenset({_JSONL, "application/x-ndjson", "text/plain"})
@@ -238,28 +238,7 @@ class BatchRoutes(Routes):
         return batch
 
     async def _body(self, batch: Batch) -> BatchDetail:
-        progress = await self._batch_runner.lines.progress(batch)
-        return {
-            "id": batch.id,
-            "workflow_id": batch.version,
-            "app_id": batch.app,
-            "status": batch.status,
-            "total": batch.total,
-            "queued": progress.queued,
-            "running": progress.running,
-            "paused": progress.paused,
-            "succeeded": progress.succeeded,
-            "partial_succeeded": progress.partial_succeeded,
-            "failed": progress.failed,
-            "stopped": progress.stopped,
-            "concurrency": batch.concurrency,
-            "rpm": batch.rpm,
-            "user": batch.user,
-            "created_at": whole_seconds(batch.created_at),
-            "ended_at": whole_seconds(batch.ended_at),
-            "created_at_ms": milliseconds(batch.created_at),
-            "ended_at_ms": milliseconds(batch.ended_at),
-        }
+        return batch_detail(batch, await self._batch_runner.lines.progress(batch))
 
 
 def _accepted(batch: Batch) -> Response:

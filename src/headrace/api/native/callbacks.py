@@ -9,11 +9,9 @@ from headrace.api.auth import Api, as_uuid
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.schemas import callbacks
-from headrace.api.native.schemas.callbacks import CallbackBody, CallbackSecret
+from headrace.api.native.schemas.callbacks import CallbackSecret, callback_body
 from headrace.api.native.services import NativeServices
 from headrace.errors import NotFound
-from headrace.ports import Callback
-from headrace.times import milliseconds, whole_seconds
 
 _NO_RUN = "Workflow run not found"
 _NO_CALLBACK = "Callback not found"
@@ -41,7 +39,7 @@ class CallbackRoutes(Routes):
         if summary is None or summary.app != app.id:
             raise NotFound(_NO_RUN)
         return json_response(
-            {"data": [_body(callback) for callback in await self._webhook_sender.callbacks.callbacks_of(run)]}
+            {"data": [callback_body(callback) for callback in await self._webhook_sender.callbacks.callbacks_of(run)]}
         )
 
     @Operation("POST", "/callbacks/{callback_id}/resend", {202: callbacks.RESENT}, errors=[NotFound(_NO_CALLBACK)])
@@ -57,7 +55,7 @@ class CallbackRoutes(Routes):
         callback = await self._webhook_sender.callbacks.find_callback(callback_id)
         if callback is None or callback.app != app.id:
             raise NotFound(_NO_CALLBACK)
-        return json_response(_body(await self._webhook_sender.resend(callback)), 202)
+        return json_response(callback_body(await self._webhook_sender.resend(callback)), 202)
 
     @Operation("GET", "/callbacks/secret", callbacks.SECRET)
     async def get_callback_secret(self, request: Request) -> Response:
@@ -70,22 +68,3 @@ class CallbackRoutes(Routes):
         app = (await self.api.authenticate(request, "run")).app
         body: CallbackSecret = {"secret": self._webhook_sender.signing_secret(app.id)}
         return json_response(body, headers={"Cache-Control": "no-store"})
-
-
-def _body(callback: Callback) -> CallbackBody:
-    return {
-        "id": callback.id,
-        "workflow_run_id": callback.run,
-        "event": callback.event,
-        "url": callback.url,
-        "status": callback.status,
-        "attempts": callback.attempts,
-        "last_status": callback.last_status,
-        "last_error": callback.last_error,
-        "next_attempt_at": whole_seconds(callback.next_at),
-        "created_at": whole_seconds(callback.created_at),
-        "delivered_at": whole_seconds(callback.delivered_at),
-        "next_attempt_at_ms": milliseconds(callback.next_at),
-        "created_at_ms": milliseconds(callback.created_at),
-        "delivered_at_ms": milliseconds(callback.delivered_at),
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace.access.keys import OVERLAP, Rights, can_manage_key, check_can_grant, in_order
+from headrace.access.keys import OVERLAP, Rights, can_manage_key, check_can_grant
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
@@ -13,11 +13,9 @@ from headrace.api.http.routing import Operation, Routes, Security
 from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, cursor_of
 from headrace.api.native.schemas import keys
 from headrace.api.native.schemas.common import NO_APP
-from headrace.api.native.schemas.keys import NEW_ID, KeyBody, KeyChange, KeyRequest, KeyRotation, NewKey
+from headrace.api.native.schemas.keys import NEW_ID, KeyRequest, KeyRotation, NewKey, key_body, key_change
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError
-from headrace.ports import Audited, Key, Principal
-from headrace.times import milliseconds, whole_seconds
-from headrace.values import Value
+from headrace.ports import Key, Principal
 
 _KEYS_READ = 101  # at a time, from the store
 _LONGEST_LIFE = 100 * 365 * 24 * 3600  # seconds
@@ -109,7 +107,7 @@ class KeyRoutes(Routes):
         caller = await self._caller(request)
         key = await self._key(request, caller)
         await self._access.revoke(key, caller.id)
-        return json_response(_body(await self._catalog.find_key(key.id) or key))
+        return json_response(key_body(await self._catalog.find_key(key.id) or key))
 
     # --------------------------------------------------------------------------------------------------------- get
 
@@ -131,7 +129,7 @@ class KeyRoutes(Routes):
             older = (stored[-1].created_at, stored[-1].id)
         page = visible[:limit]
         cursor = cursor_of(page[-1].created_at, page[-1].id) if len(visible) > limit else None
-        return json_response({"data": [_body(key) for key in page], "next_cursor": cursor})
+        return json_response({"data": [key_body(key) for key in page], "next_cursor": cursor})
 
     @Operation("GET", "/keys/audit", keys.CHANGES, parameters=_PAGE)
     async def list_key_changes(self, request: Request) -> Response:
@@ -147,7 +145,7 @@ class KeyRoutes(Routes):
         changes = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
         page = changes[:limit]
         cursor = cursor_of(page[-1].at, page[-1].id) if len(changes) > limit else None
-        return json_response({"data": [_change(audited) for audited in page], "next_cursor": cursor})
+        return json_response({"data": [key_change(audited) for audited in page], "next_cursor": cursor})
 
     @Operation("GET", _KEY, keys.KEY, errors=[NotFound(_NO_KEY)])
     async def get_key(self, request: Request) -> Response:
@@ -156,7 +154,7 @@ class KeyRoutes(Routes):
         As in the list.
         """
         caller = await self._caller(request)
-        return json_response(_body(await self._key(request, caller)))
+        return json_response(key_body(await self._key(request, caller)))
 
     # -------------------------------------------------------------------------------------------------------- find
 
@@ -205,42 +203,5 @@ def _app(id_: str, name: str) -> str:
 
 
 def _shown_once(key: Key, secret: str) -> Response:
-    body: NewKey = {**_body(key), "key": secret}
+    body: NewKey = {**key_body(key), "key": secret}
     return json_response(body, 201, {"Cache-Control": "no-store"})
-
-
-def _body(key: Key) -> KeyBody:
-    return {
-        "id": key.id,
-        "prefix": key.prefix,
-        "name": key.name,
-        "workspace": key.workspace,
-        "permissions": in_order(key.permissions),
-        "apps": None if key.apps is None else sorted(key.apps),
-        "app": key.app,
-        "replaced_by": key.replaced_by,
-        "created_at": whole_seconds(key.created_at),
-        "expires_at": whole_seconds(key.expires_at),
-        "revoked_at": whole_seconds(key.revoked_at),
-        "last_used_at": whole_seconds(key.used_at),
-        "created_at_ms": milliseconds(key.created_at),
-        "expires_at_ms": milliseconds(key.expires_at),
-        "revoked_at_ms": milliseconds(key.revoked_at),
-        "last_used_at_ms": milliseconds(key.used_at),
-    }
-
-
-def _change(audited: Audited) -> KeyChange:
-    return {
-        "id": audited.id,
-        "action": audited.action,
-        "by": audited.by,
-        "key_id": audited.key,
-        "about": {name: _about(name, value) for name, value in audited.about.items()},
-        "at": whole_seconds(audited.at),
-        "at_ms": milliseconds(audited.at),
-    }
-
-
-def _about(name: str, value: Value) -> Value:
-    return whole_seconds(value) if name.endswith("_at") and isinstance(value, float) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from typing_extensions import TypedDict
@@ -16,6 +17,9 @@ from headrace.api.native.schemas.common import (
     Seconds,
     one_of,
 )
+from headrace.batches.progress import Progress
+from headrace.ports import Batch
+from headrace.times import milliseconds, whole_seconds
 
 
 class AcceptedBatch(TypedDict):
@@ -60,29 +64,35 @@ class BatchPage(TypedDict):
     next_cursor: str | None
 
 
+def batch_detail(batch: Batch, progress: Progress) -> BatchDetail:
+    return {
+        "id": batch.id,
+        "workflow_id": batch.version,
+        "app_id": batch.app,
+        "status": batch.status,
+        "total": batch.total,
+        "queued": progress.queued,
+        "running": progress.running,
+        "paused": progress.paused,
+        "succeeded": progress.succeeded,
+        "partial_succeeded": progress.partial_succeeded,
+        "failed": progress.failed,
+        "stopped": progress.stopped,
+        "concurrency": batch.concurrency,
+        "rpm": batch.rpm,
+        "user": batch.user,
+        "created_at": whole_seconds(batch.created_at),
+        "ended_at": whole_seconds(batch.ended_at),
+        "created_at_ms": milliseconds(batch.created_at),
+        "ended_at_ms": milliseconds(batch.ended_at),
+    }
+
+
 # ----------------------------------------------------------------------------------------------------------- examples
 
-_RUNNING: BatchDetail = {
-    "id": BATCH_ID,
-    "workflow_id": WORKFLOW_ID,
-    "app_id": APP_ID,
-    "status": "running",
-    "total": 3,
-    "queued": 0,
-    "running": 1,
-    "paused": 0,
-    "succeeded": 1,
-    "partial_succeeded": 0,
-    "failed": 1,
-    "stopped": 0,
-    "concurrency": 10,
-    "rpm": None,
-    "user": USER,
-    "created_at": 1795226714,
-    "created_at_ms": 1795226714250,
-    "ended_at": None,
-    "ended_at_ms": None,
-}
+_BATCH = Batch(BATCH_ID, APP_ID, WORKFLOW_ID, USER, 3, 1795226714.25)
+_RUNNING = batch_detail(_BATCH, Progress(running=1, succeeded=1, failed=1))
+_STOPPED = batch_detail(replace(_BATCH, status="stopped"), Progress(succeeded=1, failed=1, stopped=1))
 _TEXT = {"type": "string"}
 _LINES = """{"inputs": {"query": "hello"}}
 {"inputs": {"query": "good morning"}}
@@ -92,7 +102,7 @@ _LINES = """{"inputs": {"query": "hello"}}
 ACCEPTED = Media(AcceptedBatch, {"batch_id": BATCH_ID, "status": "running", "total": 3, "created_at": 1795226714})
 BATCH = Media(BatchDetail, _RUNNING)
 BATCHES = Media(BatchPage, {"data": [_RUNNING], "next_cursor": None})
-STOPPED = Media(BatchDetail, {**_RUNNING, "status": "stopped", "running": 0, "stopped": 1})
+STOPPED = Media(BatchDetail, _STOPPED)
 LINES = [Media(None, _LINES, kind, _TEXT) for kind in ("application/jsonl", "application/x-ndjson", "text/plain")]
 RESULTS = Media(
     None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from typing_extensions import TypedDict
 
 from headrace.api.http.schema import Media, Url, Uuid
-from headrace.api.native.schemas.common import RUN_ID, Milliseconds, Seconds, one_of
+from headrace.api.native.schemas.common import APP_ID, RUN_ID, Milliseconds, Seconds, one_of
+from headrace.ports import Callback
+from headrace.times import milliseconds, whole_seconds
 
 
 class CallbackBody(TypedDict):
@@ -41,36 +44,42 @@ class CallbackSecret(TypedDict):
     secret: str
 
 
+def callback_body(callback: Callback) -> CallbackBody:
+    return {
+        "id": callback.id,
+        "workflow_run_id": callback.run,
+        "event": callback.event,
+        "url": callback.url,
+        "status": callback.status,
+        "attempts": callback.attempts,
+        "last_status": callback.last_status,
+        "last_error": callback.last_error,
+        "next_attempt_at": whole_seconds(callback.next_at),
+        "created_at": whole_seconds(callback.created_at),
+        "delivered_at": whole_seconds(callback.delivered_at),
+        "next_attempt_at_ms": milliseconds(callback.next_at),
+        "created_at_ms": milliseconds(callback.created_at),
+        "delivered_at_ms": milliseconds(callback.delivered_at),
+    }
+
+
 # ----------------------------------------------------------------------------------------------------------- examples
 
-_DELIVERED: CallbackBody = {
-    "id": "0d9f6a0e-4c0e-5f4e-9f43-2b6a8f1d7c55",
-    "workflow_run_id": RUN_ID,
-    "event": "run.succeeded",
-    "url": "https://example.com/hooks/headrace",
-    "status": "delivered",
-    "attempts": 2,
-    "last_status": 204,
-    "last_error": None,
-    "next_attempt_at": None,
-    "next_attempt_at_ms": None,
-    "created_at": 1795226715,
-    "created_at_ms": 1795226715204,
-    "delivered_at": 1795226720,
-    "delivered_at_ms": 1795226720391,
-}
-
-CALLBACKS = Media(CallbackList, {"data": [_DELIVERED]})
-RESENT = Media(
-    CallbackBody,
-    {
-        **_DELIVERED,
-        "status": "pending",
-        "attempts": 0,
-        "next_attempt_at": 1795226800,
-        "next_attempt_at_ms": 1795226800017,
-        "delivered_at": None,
-        "delivered_at_ms": None,
-    },
+_DELIVERED = Callback(
+    "0d9f6a0e-4c0e-5f4e-9f43-2b6a8f1d7c55",
+    APP_ID,
+    RUN_ID,
+    "https://example.com/hooks/headrace",
+    "run.succeeded",
+    12,
+    1795226715.204,
+    "delivered",
+    attempts=2,
+    last_status=204,
+    delivered_at=1795226720.391,
 )
+_RESENT = replace(_DELIVERED, status="pending", attempts=0, next_at=1795226800.017, delivered_at=None)
+
+CALLBACKS = Media(CallbackList, {"data": [callback_body(_DELIVERED)]})
+RESENT = Media(CallbackBody, callback_body(_RESENT))
 SECRET = Media(CallbackSecret, {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="})

@@ -8,9 +8,13 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
+from headrace.access.keys import in_order
 from headrace.api.http.schema import Media, Uuid, closed, described
 from headrace.api.native.schemas.common import APP_ID, Milliseconds, Seconds, one_of
 from headrace.errors import InvalidParam
+from headrace.ports import Audited, Key
+from headrace.times import milliseconds, whole_seconds
+from headrace.values import Value
 
 
 def _not_empty(text: str) -> str:
@@ -102,28 +106,60 @@ class KeyChangePage(TypedDict):
     next_cursor: str | None
 
 
+def key_body(key: Key) -> KeyBody:
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "name": key.name,
+        "workspace": key.workspace,
+        "permissions": in_order(key.permissions),
+        "apps": None if key.apps is None else sorted(key.apps),
+        "app": key.app,
+        "replaced_by": key.replaced_by,
+        "created_at": whole_seconds(key.created_at),
+        "expires_at": whole_seconds(key.expires_at),
+        "revoked_at": whole_seconds(key.revoked_at),
+        "last_used_at": whole_seconds(key.used_at),
+        "created_at_ms": milliseconds(key.created_at),
+        "expires_at_ms": milliseconds(key.expires_at),
+        "revoked_at_ms": milliseconds(key.revoked_at),
+        "last_used_at_ms": milliseconds(key.used_at),
+    }
+
+
+def key_change(audited: Audited) -> KeyChange:
+    return {
+        "id": audited.id,
+        "action": audited.action,
+        "by": audited.by,
+        "key_id": audited.key,
+        "about": {name: _about(name, value) for name, value in audited.about.items()},
+        "at": whole_seconds(audited.at),
+        "at_ms": milliseconds(audited.at),
+    }
+
+
+def _about(name: str, value: Value) -> Value:
+    return whole_seconds(value) if name.endswith("_at") and isinstance(value, float) else value
+
+
 # ----------------------------------------------------------------------------------------------------------- examples
 
 _ID = "3f6f2b1c-5d0f-4a52-9d0a-0b8a4a3c1e77"
 NEW_ID = "c1d7c8a2-1f43-4f0e-8a55-6a6d2c9b4e10"
-_KEY: KeyBody = {
-    "id": _ID,
-    "prefix": "ws-4fQ9x",
-    "name": "nightly import",
-    "workspace": "default",
-    "permissions": ["run", "read"],
-    "apps": [APP_ID],
-    "app": None,
-    "replaced_by": None,
-    "created_at": 1795226714,
-    "created_at_ms": 1795226714250,
-    "expires_at": 1797818714,
-    "expires_at_ms": 1797818714250,
-    "revoked_at": None,
-    "revoked_at_ms": None,
-    "last_used_at": None,
-    "last_used_at_ms": None,
-}
+_KEY = key_body(
+    Key(
+        _ID,
+        None,
+        "",
+        "ws-4fQ9x",
+        1795226714.25,
+        name="nightly import",
+        permissions=frozenset({"run", "read"}),
+        apps=frozenset({APP_ID}),
+        expires_at=1797818714.25,
+    )
+)
 _NEW: NewKey = {**_KEY, "key": "ws-4fQ9xN0tB2mJ7kYw-example-only-31"}
 
 CREATE = Media(KeyRequest, {"name": "nightly import", "permissions": ["run", "read"], "apps": [APP_ID]})
@@ -133,20 +169,6 @@ ROTATED = Media(NewKey, {**_NEW, "id": NEW_ID})
 KEY = Media(KeyBody, _KEY)
 KEYS = Media(KeyPage, {"data": [_KEY], "next_cursor": None})
 REVOKED = Media(KeyBody, {**_KEY, "revoked_at": 1795227714, "revoked_at_ms": 1795227714500})
-CHANGES = Media(
-    KeyChangePage,
-    {
-        "data": [
-            {
-                "id": "7a2f9d1e-8c3b-4b0a-9f51-2e6d4c8b7a90",
-                "action": "rotated",
-                "by": "cli",
-                "key_id": _ID,
-                "about": {"replaced_by": NEW_ID, "prefix": "ws-9aB3c", "expires_at": 1795313114},
-                "at": 1795226714,
-                "at_ms": 1795226714250,
-            }
-        ],
-        "next_cursor": None,
-    },
-)
+_ROTATED = {"replaced_by": NEW_ID, "prefix": "ws-9aB3c", "expires_at": 1795313114}
+_CHANGE = Audited("7a2f9d1e-8c3b-4b0a-9f51-2e6d4c8b7a90", "default", 1795226714.25, "rotated", "cli", _ID, _ROTATED)
+CHANGES = Media(KeyChangePage, {"data": [key_change(_CHANGE)], "next_cursor": None})
