@@ -89,7 +89,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
 
     Scripted.scripts["gate"] = held_once
     apps = await published(server, workspace, MARK)
-    plain, gated, talk = (each.app.id for each in apps)
+    plain, gated, talk = (item.app.id for item in apps)
     holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk])
 
     async def made(method: str, path: str, app: str, **more: Any) -> Any:
@@ -97,9 +97,9 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         assert reply.status < 300, (path, reply)
         return reply.json
 
-    asked = {"inputs": {"q": MARK}, "user": USER}
-    ran = await made("POST", "/v1/workflows/run", plain, json=asked)
-    fields = {**asked, "callback_url": f"http://127.0.0.1:9/{MARK}"}
+    request_body = {"inputs": {"q": MARK}, "user": USER}
+    ran = await made("POST", "/v1/workflows/run", plain, json=request_body)
+    fields = {**request_body, "callback_url": f"http://127.0.0.1:9/{MARK}"}
     polled = await made("POST", f"/api/v1/workflows/{plain}/run", plain, json=fields)
     for run in (polled["workflow_run_id"], ran["workflow_run_id"]):
         await made("GET", f"/api/v1/workflow-runs/{run}?wait=5", plain)
@@ -141,12 +141,12 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         "name": [f"{file['id']}.txt"],
         "end_user_id": [str(summary.end_user), str(file["created_by"])],
         "conversation_id": [talked],
-        "variable_id": [each["id"] for each in variables["data"]],
+        "variable_id": [item["id"] for item in variables["data"]],
         "message_id": [said["message_id"]],
         "annotation_id": [note["id"]],
         "job_id": [job["job_id"]],
         "batch_id": [batch["batch_id"]],
-        "callback_id": [each["id"] for each in callbacks["data"]],
+        "callback_id": [item["id"] for item in callbacks["data"]],
         "model": [talk, MARK],
         "key_id": [spare["id"], old["id"]],
     }

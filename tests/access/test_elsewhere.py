@@ -54,15 +54,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             environ = {"HEADRACE_DATABASE_URL": url, "HEADRACE_LOG_LEVEL": "DEBUG"}
             served.append(stack.enter_context(Serve(folder / name, [flow], environ)))
         assert served[0].apps["flow"]["app_id"] == served[1].apps["flow"]["app_id"]
-        made = [key, *(each.keys["flow"] for each in served)]
-        yield Pair([each.url for each in served], served[0].apps["flow"]["app_id"], key, made)
+        created = [key, *(item.keys["flow"] for item in served)]
+        yield Pair([item.url for item in served], served[0].apps["flow"]["app_id"], key, created)
     # an app's first key is shown to who starts the server: in lines that begin with spaces, as no line of a log does
-    said = "".join(line for each in served for line in each.said if not line.startswith("  "))
+    said = "".join(line for item in served for line in item.said if not line.startswith("  "))
     kept = b"".join(file.read_bytes() for file in folder.glob("headrace.db*"))
-    assert len(made) > 5
-    for each in made:
-        assert each not in said, "no key is logged"
-        assert each.encode() not in kept, "no key is stored"
+    assert len(created) > 5
+    for item in created:
+        assert item not in said, "no key is logged"
+        assert item.encode() not in kept, "no key is stored"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Calls:
             self.pair.made.append(body["key"])
         return body
 
-    async def create(self, **asked: Any) -> Any:
-        return await self.manage("POST", "", json={"name": "x", **asked})
+    async def create(self, **fields: Any) -> Any:
+        return await self.manage("POST", "", json={"name": "x", **fields})
 
     async def look(self, key: str, server: int) -> int:
         """The status of a call that reads."""
@@ -93,8 +93,8 @@ class Calls:
     async def run(self, key: str, server: int) -> Any:
         """What a run answers."""
         url = f"{self.pair.urls[server]}/v1/workflows/run"
-        asked = {"inputs": {}, "user": "u1"}
-        async with self.session.post(url, headers={"Authorization": f"Bearer {key}"}, json=asked) as answer:
+        fields = {"inputs": {}, "user": "u1"}
+        async with self.session.post(url, headers={"Authorization": f"Bearer {key}"}, json=fields) as answer:
             return await answer.json()
 
     async def good_until(self, key: str, server: int, since: float) -> float:
@@ -118,28 +118,28 @@ async def calls(pair: Pair) -> AsyncGenerator[Calls]:
 @pytest.mark.parametrize("kind", ["a workspace's", "an app's own"])
 async def test_a_revoked_key_is_refused_everywhere_within_a_second(calls: Calls, kind: str):
     for _ in range(2):
-        asked: Any = {"permissions": ["read"]} if kind == "a workspace's" else {"app": calls.pair.app}
-        made = await calls.create(**asked)
+        fields: Any = {"permissions": ["read"]} if kind == "a workspace's" else {"app": calls.pair.app}
+        created = await calls.create(**fields)
         until = time.monotonic() + 0.3  # in use on both, at any point of what they remember
         while time.monotonic() < until:
-            assert [await calls.look(made["key"], server) for server in (0, 1)] == [200, 200]
-        await calls.manage("DELETE", f"/{made['id']}")
+            assert [await calls.look(created["key"], server) for server in (0, 1)] == [200, 200]
+        await calls.manage("DELETE", f"/{created['id']}")
         since = time.monotonic()
-        assert await calls.look(made["key"], 0) == 401, "at once where it was revoked"
-        assert await calls.good_until(made["key"], 1, since) < 1
-        assert await calls.look(made["key"], 1) == 401
+        assert await calls.look(created["key"], 0) == 401, "at once where it was revoked"
+        assert await calls.good_until(created["key"], 1, since) < 1
+        assert await calls.look(created["key"], 1) == 401
 
 
 async def test_a_key_ends_everywhere_when_its_time_is_over(calls: Calls):
-    made = await calls.create(permissions=["read"], expires_in=4)
+    created = await calls.create(permissions=["read"], expires_in=4)
     since = time.monotonic()
-    good = await asyncio.gather(*(calls.good_until(made["key"], server, since) for server in (0, 1)))
-    assert all(0 < each < 4 for each in good), "no longer, whatever is remembered of it"
+    good = await asyncio.gather(*(calls.good_until(created["key"], server, since) for server in (0, 1)))
+    assert all(0 < item < 4 for item in good), "no longer, whatever is remembered of it"
 
 
 async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
-    made = await calls.create(permissions=["run", "read"])
-    current, over = made["key"], asyncio.Event()
+    created = await calls.create(permissions=["run", "read"])
+    current, over = created["key"], asyncio.Event()
     answered = asyncio.Queue[None]()
 
     async def use(server: int) -> None:
@@ -152,18 +152,18 @@ async def test_rotating_with_overlap_loses_no_request_under_load(calls: Calls):
         for n in range(6):
             load.create_task(use(n % 2))
         for _ in range(4):
-            new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 5})
+            new = await calls.manage("POST", f"/{created['id']}/rotate", json={"overlap": 5})
             for _ in range(30):  # some of these still come with the old one
                 await answered.get()
-            made, current = new, new["key"]  # from the next request on
+            created, current = new, new["key"]  # from the next request on
         over.set()
 
 
 async def test_a_rotated_key_ends_everywhere_with_the_overlap(calls: Calls):
-    made = await calls.create(permissions=["read"])
-    assert [await calls.look(made["key"], server) for server in (0, 1)] == [200, 200]
-    new = await calls.manage("POST", f"/{made['id']}/rotate", json={"overlap": 4})
+    created = await calls.create(permissions=["read"])
+    assert [await calls.look(created["key"], server) for server in (0, 1)] == [200, 200]
+    new = await calls.manage("POST", f"/{created['id']}/rotate", json={"overlap": 4})
     since = time.monotonic()
-    good = await asyncio.gather(*(calls.good_until(made["key"], server, since) for server in (0, 1)))
-    assert all(0 < each < 4.5 for each in good), good
+    good = await asyncio.gather(*(calls.good_until(created["key"], server, since) for server in (0, 1)))
+    assert all(0 < item < 4.5 for item in good), good
     assert [await calls.look(new["key"], server) for server in (0, 1)] == [200, 200]

@@ -75,7 +75,7 @@ def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Ca
     """An operation with each of the things that its path can name, each that its query can, and each of its bodies."""
     choices: list[Sequence[str]] = []
     owned = False
-    fields = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "path"}
+    fields = {parameter["name"]: parameter["schema"] for parameter in operation.parameters if parameter["in"] == "path"}
     for name in re.findall(r"{(\w+)}", operation.path):
         assert name in fields, f"{{{name}}} of {operation.path} is not described"
         assert name in ids or "enum" in fields[name], f"say in `owning` what {{{name}}} of {operation.path} can name"
@@ -83,17 +83,17 @@ def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Ca
         choices.append([f"{name}={value}" for value in ids.get(name) or fields[name]["enum"]])
     for chosen in product(*choices):
         path = operation.path
-        for each in chosen:
-            name, _, value = each.partition("=")
+        for item in chosen:
+            name, _, value = item.partition("=")
             path = path.replace(f"{{{name}}}", value)
-        for asked, query in _queries(operation, ids):
+        for request_body, query in _queries(operation, ids):
             for kind, body in operation.bodies[:1] or [(None, None)]:
-                yield Call(operation, path + query, owned, asked, _with_ids(body, ids), kind)
+                yield Call(operation, path + query, owned, request_body, _with_ids(body, ids), kind)
 
 
 def _queries(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[tuple[str | None, str]]:
     """The usual query, and one more with each other parameter that names something."""
-    names = {each["name"]: each["schema"] for each in operation.parameters if each["in"] == "query"}
+    names = {parameter["name"]: parameter["schema"] for parameter in operation.parameters if parameter["in"] == "query"}
     known = {**ids, "user": [USER], "from": ids["version_id"], "to": ids["version_id"]}
     usual = {name: known[name][0] for name in names if name in known}
     yield None, f"?{urlencode(usual)}" if usual else ""
@@ -120,7 +120,7 @@ def telling(reply: Reply, said: str, acme: Owner) -> list[str]:
     """What an answer tells of the owner that had not been `said`."""
     text = reply.body.decode("utf-8", "replace")
     known = [MARK, *acme.apps, *(id_ for ids in acme.ids.values() for id_ in ids)]
-    return [each for each in known if each in text and each not in said]
+    return [item for item in known if item in text and item not in said]
 
 
 def plain(reply: Reply) -> tuple[int, str]:
@@ -129,20 +129,20 @@ def plain(reply: Reply) -> tuple[int, str]:
 
 
 def described(server: Serving, description: Mapping[str, Any]) -> list[Operation]:
-    found = operations(description)
-    assert len(found) > 50
+    result = operations(description)
+    assert len(result) > 50
     # what cannot be done twice comes last
-    return sorted(found, key=lambda each: (each.method == "DELETE", each.path.endswith("/rotate")))
+    return sorted(result, key=lambda item: (item.method == "DELETE", item.path.endswith("/rotate")))
 
 
 def takes(operation: Operation, scheme: str) -> bool:
-    return any(scheme in each for each in operation.told.get("security", ()))
+    return any(scheme in item for item in operation.description.get("security", ()))
 
 
 @pytest.fixture
 async def acme(server: Serving) -> AsyncGenerator[Owner]:
-    async with owner(server) as made:
-        yield made
+    async with owner(server) as created:
+        yield created
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ async def api(server: Serving) -> list[Operation]:
 async def other(request: pytest.FixtureRequest, server: Serving, acme: Owner) -> Holder:
     """Somebody who may do everything, elsewhere."""
     workspace = "acme" if request.param == "for other apps" else "evil"
-    apps = [each.app.id for each in await published(server, workspace, "harmless")]
+    apps = [item.app.id for item in await published(server, workspace, "harmless")]
     if request.param == "another app's own":
         rights, apps = Rights(workspace, app=apps[0]), apps[:1]
     else:
@@ -194,22 +194,22 @@ async def test_its_things_are_as_unknown_as_ones_that_are_not_there(api: list[Op
 
 async def seen(api: list[Operation], acme: Owner) -> dict[str, list[Any]]:
     """All that the owner can look at."""
-    found: dict[str, list[Any]] = {}
+    result: dict[str, list[Any]] = {}
     for operation in api:
         for call in ended(operation, acme) if operation.method == "GET" else ():
-            found[call.path] = [await call.by(acme, app) for app in acme.apps]
-    return found
+            result[call.path] = [await call.by(acme, app) for app in acme.apps]
+    return result
 
 
 def ended(operation: Operation, acme: Owner) -> Iterator[Call]:
     """The calls that do not wait for the run that is under way."""
-    return (call for call in calls(operation, acme.ids) if not any(each in call.path for each in acme.running))
+    return (call for call in calls(operation, acme.ids) if not any(item in call.path for item in acme.running))
 
 
 async def test_the_owner_gets_all_of_it(api: list[Operation], acme: Owner):
     """Else the tests above would prove nothing."""
     for operation in api:
-        if operation.told.get("security"):
+        if operation.description.get("security"):
             statuses = {(await call.by(acme, app)).status for call in ended(operation, acme) for app in acme.apps}
             assert statuses - {401, 403, 404}, (operation.method, operation.path, statuses)
     looked = [reply for replies in (await seen(api, acme)).values() for reply in replies]
@@ -228,7 +228,7 @@ async def test_without_a_good_key_nothing_is_seen(server: Serving, api: list[Ope
         for call in calls(operation, acme.ids):
             reply = await call.by(nobody, acme.apps[0] if revoked else None)
             assert telling(reply, call.said, acme) == [], call
-            if operation.told["operationId"] not in OPEN:
+            if operation.description["operationId"] not in OPEN:
                 assert reply.status == 401, call
 
 
@@ -236,9 +236,9 @@ async def test_nothing_is_served_that_the_description_does_not_tell_of(server: S
     """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`, and `/v1/openai/v1/...` of
     `/v1/openai/...`."""
     fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc"}
-    served = {re.sub(r":\w+}", "}", each.path) for each in server.routes if isinstance(each, Route)}
+    served = {re.sub(r":\w+}", "}", route.path) for route in server.routes if isinstance(route, Route)}
     aliases = {"/api/": "/api/v1/", "/v1/openai/v1/": "/v1/openai/"}
     names = {path: {path, *(path.replace(alias, name, 1) for alias, name in aliases.items())} for path in served}
     assert {path for path, same in names.items() if not same & fields} == set()
     assert len(served) > 50
-    assert not any(isinstance(each, Mount) for each in server.routes)
+    assert not any(isinstance(route, Mount) for route in server.routes)

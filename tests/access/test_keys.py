@@ -28,15 +28,15 @@ async def apps(server: Serving) -> list[Served]:
 
 @pytest.fixture
 async def manager(server: Serving, apps: Sequence[Served]) -> Holder:
-    return Holder(server, await key_of(server, Rights("team")), [each.app.id for each in apps])
+    return Holder(server, await key_of(server, Rights("team")), [item.app.id for item in apps])
 
 
 def using(manager: Holder, key: str) -> Holder:
     return Holder(manager.server, key, manager.apps)
 
 
-async def made(manager: Holder, **asked: Any) -> Any:
-    reply = await manager.call("POST", KEYS, json={**READ, **asked})
+async def made(manager: Holder, **params: Any) -> Any:
+    reply = await manager.call("POST", KEYS, json={**READ, **params})
     assert reply.status == 201, reply
     return reply.json
 
@@ -137,10 +137,10 @@ BAD: Sequence[tuple[Mapping[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "about"), BAD, ids=lambda each: str(each)[:40])
-async def test_what_makes_no_key(manager: Holder, asked: Mapping[str, Any], about: str):
+@pytest.mark.parametrize(("params", "about"), BAD, ids=lambda value: str(value)[:40])
+async def test_what_makes_no_key(manager: Holder, params: Mapping[str, Any], about: str):
     before = await manager.server.store.catalog.keys()
-    reply = await manager.call("POST", KEYS, json={**READ, **asked})
+    reply = await manager.call("POST", KEYS, json={**READ, **params})
     assert error(reply) == (400, "invalid_param")
     assert reply.json["message"].startswith(about), reply
     assert len(await manager.server.store.catalog.keys()) == len(before)
@@ -164,7 +164,7 @@ async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server
     first, second, _ = manager.apps
     foreign = (await published(server, "evil", "theirs"))[0].app.id
     some = using(manager, (await made(manager, permissions=["manage", "read"], apps=[first]))["key"])
-    for asked in (
+    for request_body in (
         {"permissions": ["run"], "apps": [first]},
         {"permissions": ["read"]},
         {"permissions": ["read"], "apps": [second]},
@@ -174,12 +174,14 @@ async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server
         {"permissions": ["read"], "apps": [foreign]},
         {"app": first},  # all three, if nothing is said
     ):
-        assert error(await some.call("POST", KEYS, json={"name": "x", **asked})) == (403, "forbidden"), asked
+        assert error(await some.call("POST", KEYS, json={"name": "x", **request_body})) == (403, "forbidden"), (
+            request_body
+        )
     assert (await made(some, apps=[first]))["apps"] == [first]
     assert (await made(some, app=first))["app"] == first
     for app in (foreign, str(uuid4())):
-        for asked in ({"apps": [app]}, {"app": app}):
-            reply = await manager.call("POST", KEYS, json={**READ, **asked})
+        for request_body in ({"apps": [app]}, {"app": app}):
+            reply = await manager.call("POST", KEYS, json={**READ, **request_body})
             assert (error(reply), reply.json["message"]) == ((404, "not_found"), f"App not found with id: {app}")
 
 
@@ -191,7 +193,7 @@ async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
     for key in (theirs, all_, other):
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/rotate")):
             assert error(await some.call(method, f"{KEYS}/{key['id']}{path}")) == (404, "not_found")
-    listed = {each["id"] for each in (await some.call("GET", f"{KEYS}?limit=100")).json["data"]}
+    listed = {item["id"] for item in (await some.call("GET", f"{KEYS}?limit=100")).json["data"]}
     assert {mine["id"], own["id"]} <= listed
     assert not {theirs["id"], all_["id"], other["id"]} & listed
     assert error(await some.call("GET", f"{KEYS}/audit")) == (403, "forbidden")
@@ -205,16 +207,16 @@ async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
 
 async def test_the_list_goes_page_by_page(manager: Holder):
     ids = [(await made(manager))["id"] for _ in range(7)]
-    found: list[str] = []
+    result: list[str] = []
     cursor = ""
     while cursor is not None:
         page = (await manager.call("GET", f"{KEYS}?limit=3&cursor={cursor}")).json
         assert len(page["data"]) <= 3
-        found += [each["id"] for each in page["data"]]
+        result += [item["id"] for item in page["data"]]
         cursor = page["next_cursor"]
         await made(manager)  # what comes meanwhile shifts nothing
-    assert found[:7] == ids[::-1]
-    assert len(found) == len(set(found))
+    assert result[:7] == ids[::-1]
+    assert len(result) == len(set(result))
     for query in ("limit=0", "limit=101", "limit=x", "cursor=x", "cursor=" + "A" * 5000):
         assert error(await manager.call("GET", f"{KEYS}?{query}")) == (400, "invalid_param")
         assert error(await manager.call("GET", f"{KEYS}/audit?{query}")) == (400, "invalid_param")
@@ -268,7 +270,7 @@ async def test_of_many_that_rotate_a_key_at_once_one_does(manager: Holder):
 
 
 async def test_the_manager_can_rotate_its_own_key(manager: Holder):
-    [mine] = [each for each in (await manager.call("GET", KEYS)).json["data"] if manager.key.startswith(each["prefix"])]
+    [mine] = [item for item in (await manager.call("GET", KEYS)).json["data"] if manager.key.startswith(item["prefix"])]
     new = (await manager.call("POST", f"{KEYS}/{mine['id']}/rotate", json={"overlap": 0})).json
     assert (await manager.call("GET", KEYS)).status == 401
     assert (await using(manager, new["key"]).call("GET", KEYS)).status == 200
@@ -277,7 +279,7 @@ async def test_the_manager_can_rotate_its_own_key(manager: Holder):
 async def test_an_app_s_first_key_is_followed_by_another_when_it_is_rotated(manager: Holder, apps: Sequence[Served]):
     app = apps[0].app
     first = await manager.server.apps.working_key(app)
-    [born] = [each for each in (await manager.call("GET", f"{KEYS}?limit=100")).json["data"] if each["app"] == app.id]
+    [born] = [item for item in (await manager.call("GET", f"{KEYS}?limit=100")).json["data"] if item["app"] == app.id]
     new = (await manager.call("POST", f"{KEYS}/{born['id']}/rotate", json={"overlap": 60})).json
     assert new["key"].startswith("app-")
     assert (await using(manager, new["key"]).call("GET", "/v1/info")).status == 200
@@ -308,14 +310,14 @@ async def test_who_did_what_is_told(manager: Holder):
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
     received = (await manager.call("GET", f"{KEYS}/audit")).json["data"]
-    assert [(each["action"], each["key_id"], each["by"]) for each in received[:5]] == [
+    assert [(item["action"], item["key_id"], item["by"]) for item in received[:5]] == [
         ("revoked", new["id"], mine["id"]),
         ("rotated", old["id"], mine["id"]),
         ("created", old["id"], helper["id"]),
         ("created", helper["id"], mine["id"]),
         ("created", mine["id"], "test"),
     ]
-    assert {each["by"] for each in received[5:]} == {"headrace"}, "and the keys that came with the apps"
+    assert {item["by"] for item in received[5:]} == {"headrace"}, "and the keys that came with the apps"
     assert received[1]["about"]["replaced_by"] == new["id"]
     assert received[2]["about"] == {
         "prefix": old["prefix"],
@@ -341,7 +343,7 @@ async def test_no_key_is_logged_or_stored(manager: Holder, caplog: pytest.LogCap
         await works(manager, key)
         await works(manager, f"{key}x")
     store = manager.server.store
-    stored = repr([vars(port) for each in fields(store) if (port := getattr(store, each.name)) is not None])
+    stored = repr([vars(port) for field in fields(store) if (port := getattr(store, field.name)) is not None])
     assert "prefix=" in stored
     for key in keys:
         assert key not in caplog.text

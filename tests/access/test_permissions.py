@@ -44,7 +44,7 @@ async def apps(server: Serving) -> list[Served]:
 @pytest.fixture
 async def api(server: Serving) -> list[Operation]:
     async with server.session.get(f"{server.url}/openapi.json") as answer:
-        return [each for each in operations(await answer.json()) if each.told.get("security")]
+        return [item for item in operations(await answer.json()) if item.description.get("security")]
 
 
 async def holder(server: Serving, *permissions: str, **rights: Any) -> Holder:
@@ -68,13 +68,13 @@ async def test_an_endpoint_needs_one_permission(
         path = operation.path.replace("{app_id}", app)
         path = "/".join(str(uuid4()) if part.startswith("{") else part for part in path.split("/"))
         reply = await who.call(operation.method, path, app)
-        name = operation.told["operationId"]
+        name = operation.description["operationId"]
         needed = "manage" if name in MANAGED else "read" if operation.method == "GET" else "run"
         needed = "run" if name in SPENDING | SIGNING else needed
         assert (reply.status == 403) == (permission != needed), (operation.method, operation.path, reply)
         if reply.status == 403:
             assert f"lacks the permission '{needed}'" in refused(reply)[2]
-    assert {each.told["operationId"] for each in api} >= MANAGED | SPENDING | SIGNING
+    assert {item.description["operationId"] for item in api} >= MANAGED | SPENDING | SIGNING
 
 
 async def test_a_refusal_has_the_usual_envelope(server: Serving, apps: Sequence[Served]):

@@ -29,7 +29,7 @@ def chatflow(
     nodes: list[dict[str, Any]] = [
         {"id": "start", "data": {"type": "start", "title": "Start", "variables": list(variables)}}
     ]
-    nodes += [{"id": each, "data": {"type": "scripted", "title": each, "script": each}} for each in scripts]
+    nodes += [{"id": script, "data": {"type": "scripted", "title": script, "script": script}} for script in scripts]
     nodes.append({"id": "answer", "data": {"type": "answer", "title": "Answer", "answer": answer}})
     kinds = {str: "string", int: "number", list: "array[object]"}
     declared = [

@@ -95,7 +95,7 @@ def workflow(
         nodes.append({"id": name, "data": data})
     declared = [{"variable": name, "value_selector": list(selector)} for name, selector in (outputs or {}).items()]
     nodes.append({"id": "end", "data": {"type": "end", "title": "End", "outputs": declared}})
-    ids = [each["id"] for each in nodes]
+    ids = [item["id"] for item in nodes]
     environment = [
         {"id": name, "name": name, "value": value, "value_type": "secret", "selector": ["env", name]}
         for name, value in (secrets or {}).items()
@@ -184,8 +184,8 @@ class Quiet(uvicorn.Server):
 def check_times(body: Any) -> None:
     """Every moment in an answer is in whole seconds (or a text), and its finer form agrees with it."""
     if isinstance(body, list):
-        for each in cast("list[Any]", body):
-            check_times(each)
+        for item in cast("list[Any]", body):
+            check_times(item)
     elif isinstance(body, dict):
         fields = cast("dict[str, Any]", body)
         for name, value in fields.items():
@@ -275,18 +275,18 @@ class Stream:
 
     async def until(self, name: str) -> list[Event]:
         """The events up to and with the first of that name."""
-        found: list[Event] = []
+        result: list[Event] = []
         while (event := await self.next()) is not None:
-            found.append(event)
+            result.append(event)
             if event.name == name:
-                return found
-        raise AssertionError(f"no {name} in {[each.name for each in found]}")
+                return result
+        raise AssertionError(f"no {name} in {[item.name for item in result]}")
 
     async def rest(self) -> list[Event]:
-        found: list[Event] = []
+        result: list[Event] = []
         while (event := await self.next()) is not None:
-            found.append(event)
-        return found
+            result.append(event)
+        return result
 
 
 @dataclass

@@ -54,29 +54,29 @@ async def remove(app: Client, annotation: str) -> tuple[int, bytes]:
 
 
 async def test_an_annotation_is_added_changed_and_removed(app: Client) -> None:
-    made = await add(app, "Who are you?", "A bot. 漢")
-    assert list(made) == ["id", "question", "answer", "hit_count", "created_at"]
-    assert (made["question"], made["answer"], made["hit_count"]) == ("Who are you?", "A bot. 漢", 0)
-    assert (await listed(app))["data"] == [made]
+    created = await add(app, "Who are you?", "A bot. 漢")
+    assert list(created) == ["id", "question", "answer", "hit_count", "created_at"]
+    assert (created["question"], created["answer"], created["hit_count"]) == ("Who are you?", "A bot. 漢", 0)
+    assert (await listed(app))["data"] == [created]
     new = {"question": "Who?", "answer": "Me."}
-    status, changed = await app.call("PUT", f"{PATH}/{made['id']}", json=new)
-    assert (status, changed) == (200, made | new)
+    status, changed = await app.call("PUT", f"{PATH}/{created['id']}", json=new)
+    assert (status, changed) == (200, created | new)
     assert (await listed(app))["data"] == [changed]
-    assert await remove(app, made["id"]) == (204, b"")
+    assert await remove(app, created["id"]) == (204, b"")
     assert (await listed(app))["data"] == []
-    assert (await remove(app, made["id"]))[0] == 404
+    assert (await remove(app, created["id"]))[0] == 404
 
 
 async def test_annotations_come_page_by_page(app: Client) -> None:
     for number in range(5):
         await add(app, f"question {number}", "THE ANSWER" if number % 2 else "none")
     page = await listed(app, "limit=2")
-    assert [each["question"] for each in page.pop("data")] == ["question 4", "question 3"]
+    assert [item["question"] for item in page.pop("data")] == ["question 4", "question 3"]
     assert page == {"has_more": True, "limit": 2, "total": 5, "page": 1}
     page = await listed(app, "limit=2&page=3")
-    assert ([each["question"] for each in page["data"]], page["has_more"]) == (["question 0"], False)
+    assert ([item["question"] for item in page["data"]], page["has_more"]) == (["question 0"], False)
     page = await listed(app, "keyword=answer")
-    assert ([each["question"] for each in page["data"]], page["total"]) == (["question 3", "question 1"], 2)
+    assert ([item["question"] for item in page["data"]], page["total"]) == (["question 3", "question 1"], 2)
     assert (await listed(app, "keyword=question+4"))["total"] == 1
     assert (await listed(app, "limit=1000"))["limit"] == 100  # as many as Dify gives
 
@@ -114,21 +114,24 @@ async def test_an_app_sees_only_its_own(server: Serving, app: Client) -> None:
 
 
 async def test_a_question_that_was_answered_gets_that_answer(app: Client) -> None:
-    made = await add(app)
+    created = await add(app)
     assert (await say(app, "Who are you?"))[1]["answer"] == "You said: Who are you?"  # it is off
     await switch(app)
     for query in ("Who are you?", "who   ARE you", " Who are you?! "):
         status, body = await say(app, query)
         assert (status, body["answer"]) == (200, "A bot.")
-        assert body["metadata"]["annotation_reply"]["id"] == made["id"]
+        assert body["metadata"]["annotation_reply"]["id"] == created["id"]
     assert (await say(app, "Who are they?"))[1]["answer"] == "You said: Who are they?"
     assert (await listed(app))["data"][0]["hit_count"] == 3
     async with saying(app, "who are you") as stream:
         events = await stream.rest()
-    assert [(each.name, each.body.get("answer")) for each in events] == [("message", "A bot."), ("message_end", None)]
+    assert [(event.name, event.body.get("answer")) for event in events] == [
+        ("message", "A bot."),
+        ("message_end", None),
+    ]
     conversation = events[0].body["conversation_id"]
     _, body = await app.call("GET", f"/v1/messages?user=u1&conversation_id={conversation}")
-    assert [(each["query"], each["answer"], each["status"]) for each in body["data"]] == [
+    assert [(item["query"], item["answer"], item["status"]) for item in body["data"]] == [
         ("who are you", "A bot.", "normal")
     ]
     await switch(app, "disable")
@@ -141,15 +144,16 @@ async def test_the_newest_annotation_that_fits_answers(app: Client) -> None:
     assert (await say(app, "why"))[1]["answer"] == "Why not."
     await remove(app, newer["id"])
     assert (await say(app, "why"))[1]["answer"] == "Because."
-    assert {each["id"]: each["hit_count"] for each in (await listed(app))["data"]} == {older["id"]: 1}
+    assert {item["id"]: item["hit_count"] for item in (await listed(app))["data"]} == {older["id"]: 1}
 
 
 async def test_no_hit_and_no_change_is_lost(app: Client) -> None:
     await switch(app)
-    made = await add(app, "why?", "Because.")
+    created = await add(app, "why?", "Because.")
     asking = [say(app, "why?", user=f"u{number}") for number in range(20)]
     changing = [
-        app.call("PUT", f"{PATH}/{made['id']}", json={"question": "why?", "answer": f"{number}"}) for number in range(5)
+        app.call("PUT", f"{PATH}/{created['id']}", json={"question": "why?", "answer": f"{number}"})
+        for number in range(5)
     ]
     await asyncio.gather(*asking, *changing)
     (annotation,) = (await listed(app))["data"]
@@ -161,9 +165,9 @@ class Slow(MemoryConversations):
     """Lets others in between reading and writing, as a database does."""
 
     async def find_annotation(self, annotation: str) -> Annotation | None:
-        found = await super().find_annotation(annotation)
+        result = await super().find_annotation(annotation)
         await asyncio.sleep(0)
-        return found
+        return result
 
 
 async def test_hits_are_counted_however_slow_the_store_is() -> None:
@@ -173,9 +177,9 @@ async def test_hits_are_counted_however_slow_the_store_is() -> None:
     await store.save_annotation(Annotation("id", "app", "why?", "Because.", 0, 1.0))
     hits = [annotations.answer("app", "Why") for _ in range(10)]
     await asyncio.gather(*hits, annotations.change("app", "id", "why?", "Just so."))
-    found = await annotations.find("app", "id")
-    assert found is not None
-    assert (found.hits, found.answer) == (10, "Just so.")
+    result = await annotations.find("app", "id")
+    assert result is not None
+    assert (result.hits, result.answer) == (10, "Just so.")
 
 
 class Counting(MemoryConversations):
@@ -197,22 +201,22 @@ async def test_many_messages_at_once_are_answered_from_one_reading(monkeypatch: 
     annotations = Annotations(store)
     await store.save_annotation_reply("app", {})
     await annotations.add(Annotation("old", "app", "why?", "Because.", 0, 1.0))
-    found = await asyncio.gather(*(annotations.answer("app", query) for query in ("why", "what") * 50))
-    assert [each.answer if each else None for each in found] == ["Because.", None] * 50
+    result = await asyncio.gather(*(annotations.answer("app", query) for query in ("why", "what") * 50))
+    assert [item.answer if item else None for item in result] == ["Because.", None] * 50
     assert store.read == 1
 
     # what is written here is known at once, what another process writes within a second
     await annotations.change("app", "old", "what?", "That.")
     assert await annotations.answer("app", "why") is None
     await annotations.add(Annotation("new", "app", "why?", "So.", 0, 2.0))
-    assert (found := await annotations.answer("app", "why"))
-    assert found.answer == "So."
+    assert (result := await annotations.answer("app", "why"))
+    assert result.answer == "So."
     await store.save_annotation(Annotation("theirs", "app", "how?", "Thus.", 0, 3.0))
     await store.remove_annotation("new")
     assert await annotations.answer("app", "why") is None
     now += 1
-    assert (found := await annotations.answer("app", "how"))
-    assert found.answer == "Thus."
+    assert (result := await annotations.answer("app", "how"))
+    assert result.answer == "Thus."
 
 
 async def test_one_is_found_among_very_many(server: Serving, app: Client) -> None:

@@ -179,7 +179,7 @@ async def test_a_text_is_spoken(server: Serving, provider: Provider) -> None:
     assert await speak(app, text="Hello, 漢字", user="u1", streaming=True) == (200, "audio/mpeg", b"ID3 audio")
     await speak(app, text="Hello", voice="echo")
     await speak(app, text="Hello", voice="", message_id="")
-    said = [(each["input"], each["voice"]) for each in provider.asked]
+    said = [(item["input"], item["voice"]) for item in provider.asked]
     assert said == [("Hello, 漢字", "nova"), ("Hello", "echo"), ("Hello", "alloy")]
 
 
@@ -195,7 +195,7 @@ async def test_an_answer_is_spoken(server: Serving, provider: Provider) -> None:
     message = (await say(app, "hey"))[1]["message_id"]
     for more in ({"user": "u1"}, {}, {"user": "u1", "text": "not this"}):
         assert (await speak(app, message_id=message, **more))[0] == 200
-    assert [each["input"] for each in provider.asked] == ["You said: hey"] * 3
+    assert [item["input"] for item in provider.asked] == ["You said: hey"] * 3
 
 
 async def test_what_cannot_be_spoken(server: Serving, provider: Provider) -> None:

@@ -49,7 +49,7 @@ async def test_a_message_is_streamed(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("A: {{#sys.query#}}!"))
     async with saying(app, "hey") as stream:
         events = await stream.rest()
-    assert [each.name for each in events if each.name != "message"] == [
+    assert [item.name for item in events if item.name != "message"] == [
         "workflow_started",
         "node_started",
         "node_finished",
@@ -58,18 +58,18 @@ async def test_a_message_is_streamed(server: Serving) -> None:
         "workflow_finished",
         "message_end",
     ]
-    for each in events:
-        sent = list(each.body)
+    for item in events:
+        sent = list(item.body)
         assert sent[:5] == ENVELOPE
-        if each.name == "message":
+        if item.name == "message":
             assert sent[5:] == ["id", "answer", "from_variable_selector"]
-        elif each.name == "message_end":
+        elif item.name == "message_end":
             assert sent[5:] == ["id", "metadata", "files"]
         else:
             assert sent[5:] == ["workflow_run_id", "data"]
-    assert len({tuple(each.body[name] for name in ENVELOPE[1:]) for each in events}) == 1
-    said = [each.body for each in events if each.name == "message"]
-    messages = [(each["answer"], each["from_variable_selector"]) for each in said]
+    assert len({tuple(item.body[name] for name in ENVELOPE[1:]) for item in events}) == 1
+    said = [item.body for item in events if item.name == "message"]
+    messages = [(item["answer"], item["from_variable_selector"]) for item in said]
     assert messages == [("A: ", ["answer", "answer"]), ("hey", ["sys", "query"]), ("!", ["answer", "answer"])]
     inputs = events[0].data["inputs"]
     assert (inputs["sys.query"], inputs["sys.dialogue_count"]) == ("hey", 1)
@@ -90,7 +90,7 @@ async def test_a_conversation_goes_on(server: Serving) -> None:
     assert (await say(app, "two", conversation))[1]["answer"] == f"2 2 {conversation}"
     async with saying(app, "three", conversation_id=conversation) as stream:
         events = await stream.rest()
-    assert "".join(each.body["answer"] for each in events if each.name == "message") == f"3 3 {conversation}"
+    assert "".join(item.body["answer"] for item in events if item.name == "message") == f"3 3 {conversation}"
     other = (await say(app, "one"))[1]
     assert other["conversation_id"] != conversation
     assert other["answer"].startswith("1 1 ")
@@ -124,11 +124,11 @@ async def test_two_messages_at_once_are_answered_in_order(server: Serving) -> No
             assert (await elsewhere)[1]["answer"] == "elsewhere 1"
 
     def said(events: list[Any]) -> str:
-        return "".join(each.body["answer"] for each in events if each.name == "message")
+        return "".join(item.body["answer"] for item in events if item.name == "message")
 
     assert (said(first), said(second)) == ("one 2", "two 3")
-    ended = next(each for each in first if each.name == "workflow_finished").data["finished_at"]
-    assert next(each for each in second if each.name == "node_started").data["created_at"] >= ended
+    ended = next(item for item in first if item.name == "workflow_finished").data["finished_at"]
+    assert next(item for item in second if item.name == "node_started").data["created_at"] >= ended
 
 
 async def test_a_failure_is_told(server: Serving) -> None:
@@ -137,7 +137,7 @@ async def test_a_failure_is_told(server: Serving) -> None:
     assert (status, body) == (400, {"code": "invalid_param", "message": "Run failed: it went boom", "status": 400})
     async with saying(app) as stream:
         events = await stream.rest()
-    assert [each.name for each in events][-2:] == ["workflow_finished", "error"]
+    assert [item.name for item in events][-2:] == ["workflow_finished", "error"]
     assert events[-2].data["status"] == "failed"
     error = dict(events[-1].body)
     assert list(error) == ["event", "conversation_id", "message_id", "created_at", "code", "status", "message"]
@@ -156,7 +156,7 @@ async def test_an_answer_can_be_stopped(server: Serving, streamed: bool) -> None
             sent = (await stream.until("message"))[-1].body
             stopped = await app.call("POST", f"{CHAT}/{sent['task_id']}/stop", json={"user": "u1"})
             assert stopped == (200, {"result": "success"})
-            names = [each.name for each in await stream.rest()]
+            names = [item.name for item in await stream.rest()]
         assert names[-2:] == ["workflow_finished", "message_end"]
     else:
         waiting = asyncio.create_task(say(app))
@@ -201,8 +201,8 @@ async def test_a_paused_answer_says_so(server: Serving) -> None:
         await server.run_service.resume(run)
         rest = await stream.rest()
     assert rest[0].data["reason"] == "resumption"
-    assert [each.name for each in rest][-2:] == ["workflow_finished", "message_end"]
-    assert "answered" in [each.body.get("answer") for each in rest]
+    assert [item.name for item in rest][-2:] == ["workflow_finished", "message_end"]
+    assert "answered" in [item.body.get("answer") for item in rest]
 
 
 async def test_a_stream_goes_on_from_wherever_it_was_cut_off(server: Serving) -> None:
@@ -214,15 +214,15 @@ async def test_a_stream_goes_on_from_wherever_it_was_cut_off(server: Serving) ->
     run = events[0].body["message_id"]
 
     def shown(sent: list[Any]) -> list[tuple[str, str]]:
-        return [(each.name, json.dumps({**each.body, "answer": ""})) for each in sent if each.name != "message"] + [
-            ("text", "".join(each.body["answer"] for each in sent if each.name == "message"))
+        return [(item.name, json.dumps({**item.body, "answer": ""})) for item in sent if item.name != "message"] + [
+            ("text", "".join(item.body["answer"] for item in sent if item.name == "message"))
         ]
 
     for at, event in enumerate(events):
         async with app.stream(f"/v1/workflow/{run}/events?user=u1", {"Last-Event-ID": str(event.id)}) as again:
             assert shown(await again.rest()) == shown(events[at + 1 :]), event
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as again:
-        assert [each.name for each in await again.rest()] == ["workflow_finished", "message_end"]
+        assert [item.name for item in await again.rest()] == ["workflow_finished", "message_end"]
 
 
 async def test_a_failure_is_told_to_whoever_comes_back_for_it(server: Serving) -> None:
@@ -232,7 +232,7 @@ async def test_a_failure_is_told_to_whoever_comes_back_for_it(server: Serving) -
     run, last = events[0].body["message_id"], str(events[-2].id)
     async with app.stream(f"/v1/workflow/{run}/events?user=u1", {"Last-Event-ID": last}) as again:
         rest = await again.rest()
-    assert [dict(each.body) for each in rest] == [dict(events[-1].body)]
+    assert [dict(item.body) for item in rest] == [dict(events[-1].body)]
 
 
 async def test_usage_is_summed_over_the_models(server: Serving) -> None:
@@ -257,8 +257,8 @@ async def test_an_app_without_a_workflow_tells_its_answer_only(server: Serving, 
     app = await server.add("chat.yml", chatflow(mode=mode))
     async with saying(app, "hey") as stream:
         events = await stream.rest()
-    assert [each.name for each in events] == [name, name, "message_end"]
-    sent = [list(each.body) for each in events]
+    assert [item.name for item in events] == [name, name, "message_end"]
+    sent = [list(item.body) for item in events]
     assert sent[0][:7] == [*ENVELOPE, "id", "answer"]
     assert sent[-1] == [*ENVELOPE, "id", "metadata", "files"]
     assert events[0].body.get("from_variable_selector") is None
@@ -277,8 +277,8 @@ async def test_an_app_without_a_workflow_is_taken_up_again_too(server: Serving, 
     for at, event in enumerate(events):
         async with app.stream(path, {"Last-Event-ID": str(event.id)}) as again:
             rest = await again.rest()
-        assert [each.name for each in rest][-1:] == [each.name for each in events[at + 1 :]][-1:]
-        sent = "".join(each.body.get("answer", "") for each in (*events[: at + 1], *rest))
+        assert [item.name for item in rest][-1:] == [item.name for item in events[at + 1 :]][-1:]
+        sent = "".join(item.body.get("answer", "") for item in (*events[: at + 1], *rest))
         assert sent == "one two!"
 
 
@@ -291,7 +291,7 @@ async def test_a_completion_app_holds_no_conversation(server: Serving) -> None:
     assert "conversation_id" not in body
     async with saying(app, path=path, inputs={"topic": "tea"}) as stream:
         events = await stream.rest()
-    assert [each.name for each in events] == ["message", "message", "message_end"]
+    assert [item.name for item in events] == ["message", "message", "message_end"]
     assert "conversation_id" not in events[0].body
     assert events[-1].body["files"] is None
     stopped = await app.call("POST", f"{path}/{body['task_id']}/stop", json={"user": "u1"})
@@ -318,7 +318,7 @@ async def test_an_app_without_a_workflow_tells_its_models_error(server: Serving,
     assert await say(app) == (400, {"code": code, "message": "no answer", "status": 400})
     async with saying(app) as stream:
         events = await stream.rest()
-    assert [(each.name, each.body.get("code")) for each in events] == [("error", code)]
+    assert [(item.name, item.body.get("code")) for item in events] == [("error", code)]
 
 
 AGENT = """
@@ -490,7 +490,7 @@ async def test_every_message_has_inputs_of_its_own(server: Serving) -> None:
     (listed,) = (await app.call("GET", "/v1/conversations?user=u1"))[1]["data"]
     assert listed["inputs"] == {"tone": "kind", "mood": "merry"}
     messages = (await app.call("GET", f"/v1/messages?user=u1&conversation_id={conversation}"))[1]["data"]
-    assert [each["inputs"]["tone"] for each in messages] == ["kind", "stern"]
+    assert [item["inputs"]["tone"] for item in messages] == ["kind", "stern"]
 
 
 async def test_a_conversation_is_called_after_its_first_query(server: Serving) -> None:
@@ -502,8 +502,12 @@ async def test_a_conversation_is_called_after_its_first_query(server: Serving) -
         conversation = (await say(app, query, inputs={"name": "Ada"}, **more))[1]["conversation_id"]
         return await server.store.conversations.find_conversation(conversation)
 
-    made = await begun("What\nis   it?")
-    assert (made.name, made.introduction, made.inputs) == ("What is it?", "Hello Ada, {nobody}!", {"name": "Ada"})
+    created = await begun("What\nis   it?")
+    assert (created.name, created.introduction, created.inputs) == (
+        "What is it?",
+        "Hello Ada, {nobody}!",
+        {"name": "Ada"},
+    )
     assert (await begun("é" * 51)).name == "é" * 47 + "..."
     assert (await begun("x", auto_generate_name=False)).name == "New conversation"
 
@@ -521,14 +525,14 @@ async def test_an_annotation_answers_in_the_apps_place(server: Serving) -> None:
     assert body["metadata"]["annotation_reply"]["id"] == NOBODY
     async with saying(app, "What is tea", conversation_id=body["conversation_id"]) as stream:
         events = await stream.rest()
-    assert [each.name for each in events] == ["message", "message_end"]
+    assert [item.name for item in events] == ["message", "message_end"]
     assert events[0].body["answer"] == "Leaves."
     path = f"/v1/workflow/{events[0].body['message_id']}/events?user=u1"
     async with app.stream(path, {"Last-Event-ID": str(events[0].id)}) as again:
-        assert [each.name for each in await again.rest()] == ["message_end"]
+        assert [item.name for item in await again.rest()] == ["message_end"]
     assert not gate.reached.is_set()
     exchanges, _ = await server.store.conversations.messages(body["conversation_id"])
-    assert [(each.number, each.answer, each.status) for each in exchanges] == [
+    assert [(item.number, item.answer, item.status) for item in exchanges] == [
         (2, "Leaves.", "succeeded"),
         (1, "Leaves.", "succeeded"),
     ]

@@ -64,7 +64,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
     assert sent[-1][1].event == "message_end"
     for index, (count, event) in enumerate(sent):
         rest = ChatEvents(RUN, chat, StreamPosition.parse(str(event.position)))
-        again = [each for record in test_resume.heard_again(story, count, late) for each in rest.feed(record)]
+        again = [item for record in test_resume.heard_again(story, count, late) for item in rest.feed(record)]
         assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
 
 
@@ -78,11 +78,11 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
         chat_events = ChatEvents(RUN, chat, place)
-        found = next((new for record in story.heard if (new := chat_events.feed(record))), None)
-        if found is None:
+        result = next((new for record in story.heard if (new := chat_events.feed(record))), None)
+        if result is None:
             break
-        got.append(found[0])
-        place = found[0].position
+        got.append(result[0])
+        place = result[0].position
     assert shown(got) == shown(everything)
 
 
@@ -109,8 +109,11 @@ def passage(document: str, **more: Any) -> dict[str, Any]:
 
 
 def test_sources_are_told_once_a_document_and_numbered() -> None:
-    found = [passage("one"), passage("two"), passage("one")]
-    events = [NodeSucceeded("a", {"result": found}), NodeSucceeded("b", {"result": [passage("two"), passage("three")]})]
+    result = [passage("one"), passage("two"), passage("one")]
+    events = [
+        NodeSucceeded("a", {"result": result}),
+        NodeSucceeded("b", {"result": [passage("two"), passage("three")]}),
+    ]
     kinds = {"a": Traits(cites=True), "b": Traits(cites=True)}
     on = flow("chat", {"retriever_resource": {"enabled": True}}, **kinds)
     sources = folded(on, *events).metadata["retriever_resources"]
@@ -151,15 +154,15 @@ def test_files_of_an_answer_are_told(mode: str, sent: list[str]) -> None:
     story = lived([], "b").heard
     events = [record.event for record in story if record.seq is not None]
     events = [
-        replace(each, outputs={"files": [file]}) if isinstance(each, NodeSucceeded) and each.path in "ab" else each
-        for each in events
+        replace(item, outputs={"files": [file]}) if isinstance(item, NodeSucceeded) and item.path in "ab" else item
+        for item in events
     ]
     records = [Record(RUN, seq, float(seq), event) for seq, event in enumerate(events, 1)]
     got = [frame for record in records for frame in chat_events.feed(record)]
-    assert [each.event for each in got if each.event.startswith("message_")] == (sent or ["message_end"])
+    assert [item.event for item in got if item.event.startswith("message_")] == (sent or ["message_end"])
     assert got[-1].data["files"] == [file]
     if sent:
-        [shown] = [each.data for each in got if each.event == "message_file"]
+        [shown] = [item.data for item in got if item.event == "message_file"]
         assert shown == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
 
 

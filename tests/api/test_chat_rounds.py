@@ -66,16 +66,16 @@ async def test_rounds_speak_one_after_another_before_what_follows(tmp_path: Path
         async with saying(app, "hey") as stream:
             events = await stream.rest()
     assert body["answer"] == "0<hey>1<hey>2<hey>!"
-    assert "".join(each.body["answer"] for each in events if each.name == "message") == body["answer"]
-    ended = next(each for each in events if each.name == "workflow_finished")
+    assert "".join(event.body["answer"] for event in events if event.name == "message") == body["answer"]
+    ended = next(event for event in events if event.name == "workflow_finished")
     assert ended.data["outputs"]["answer"] == body["answer"]
-    names = [each.body["answer"] if each.name == "message" else each.name for each in events]
+    names = [event.body["answer"] if event.name == "message" else event.name for event in events]
     assert names.index("iteration_completed") < names.index("!")
     assert names.count("h") == 3, "a model's text comes as it is said"
 
 
 async def test_the_rounds_of_a_loop_speak(tmp_path: Path) -> None:
-    made = chat(
+    created = chat(
         [
             loop("lp", 3, loop_variables=[variable("n", 0)]),
             adds("add", ["lp", "n"], 1, "lp"),
@@ -84,5 +84,5 @@ async def test_the_rounds_of_a_loop_speak(tmp_path: Path) -> None:
         "start>lp lp-start>add add>say lp>end",
     )
     async with serving(tmp_path, registry=TALKING) as server:
-        app = await server.add("chat.yml", made)
+        app = await server.add("chat.yml", created)
         assert (await say(app))[1]["answer"] == "1,2,3,!"

@@ -55,7 +55,7 @@ async def test_variables_are_shown_as_text(declared: Client) -> None:
     assert (body["limit"], body["has_more"]) == (20, False)
     data = body["data"]
     assert list(data[0]) == ["id", "name", "value_type", "value", "description", "created_at", "updated_at"]
-    assert {each["name"]: (each["value_type"], each["value"]) for each in data} == {
+    assert {entry["name"]: (entry["value_type"], entry["value"]) for entry in data} == {
         "mood": ("string", "calm"),
         "count": ("number", "1"),
         "open": ("boolean", "True"),
@@ -71,13 +71,13 @@ async def test_variables_are_shown_as_text(declared: Client) -> None:
 
 async def test_variables_come_page_by_page(declared: Client) -> None:
     conversation = await begin(declared)
-    found: list[str] = []
+    result: list[str] = []
     last, more = "", True
     while more:
         page = await variables(declared, conversation, f"&limit=4&last_id={last}")
-        found += [each["name"] for each in page["data"]]
+        result += [entry["name"] for entry in page["data"]]
         last, more = page["data"][-1]["id"], page["has_more"]
-    assert found == list(VARIABLES)
+    assert result == list(VARIABLES)
 
 
 async def test_variables_are_found_by_a_part_of_their_name(declared: Client) -> None:
@@ -85,7 +85,7 @@ async def test_variables_are_found_by_a_part_of_their_name(declared: Client) -> 
 
     async def found(name: str) -> list[str]:
         page = await variables(declared, conversation, f"&variable_name={name}")
-        return [each["name"] for each in page["data"]]
+        return [entry["name"] for entry in page["data"]]
 
     assert await found("THING") == ["things", "anything", "nothing"]
     assert await found("no-such.one_") == []
@@ -204,5 +204,5 @@ async def test_a_secret_in_a_variable_is_not_told_in_an_answer(tmp_path: Path) -
         assert first["answer"] == stars
         async with saying(app, conversation_id=first["conversation_id"]) as stream:
             events = await stream.rest()
-        assert "".join(each.body["answer"] for each in events if each.name == "message") == stars
+        assert "".join(event.body["answer"] for event in events if event.name == "message") == stars
         assert "hunter22" not in stream.raw.decode()

@@ -27,7 +27,7 @@ async def listed(app: Client, query: str = "user=u1") -> Any:
 
 
 async def names(app: Client, query: str) -> list[str]:
-    return [each["name"] for each in (await listed(app, query))["data"]]
+    return [item["name"] for item in (await listed(app, query))["data"]]
 
 
 # ------------------------------------------------------------------------------------------------------------- list
@@ -58,7 +58,7 @@ async def test_conversations_come_page_by_page_in_every_order(app: Client) -> No
     page = await listed(app, "user=u1&limit=2")
     assert (page["limit"], page["has_more"], len(page["data"])) == (2, True, 2)
     page = await listed(app, f"user=u1&limit=2&last_id={last}")
-    assert ([each["name"] for each in page["data"]], page["has_more"]) == (["b"], False)
+    assert ([item["name"] for item in page["data"]], page["has_more"]) == (["b"], False)
     assert await names(app, "user=u1&last_id=") == ["a", "c", "b"]
 
 
@@ -261,6 +261,6 @@ async def test_it_is_all_documented(server: Serving) -> None:
             assert operation["summary"], path
             assert operation["security"], path
             good = next(answer for status, answer in operation["responses"].items() if status < "300")
-            assert all("example" in each for each in good.get("content", {}).values()), path
-            named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+            assert all("example" in item for item in good.get("content", {}).values()), path
+            named = {item["name"] for item in operation.get("parameters", ()) if item["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}

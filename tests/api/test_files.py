@@ -50,7 +50,7 @@ async def test_an_upload_comes_back_by_key_and_by_signed_url(app: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "mime", "told"),
+    ("name", "mime", "expected"),
     [
         ("a.html", "text/html", "application/octet-stream"),
         ("a.svg", "image/svg+xml", "image/svg+xml"),
@@ -59,11 +59,11 @@ async def test_an_upload_comes_back_by_key_and_by_signed_url(app: Client) -> Non
         ("a.png", "text/html", "application/octet-stream"),
     ],
 )
-async def test_what_could_run_in_a_browser_is_only_saved(app: Client, name: str, mime: str, told: str) -> None:
+async def test_what_could_run_in_a_browser_is_only_saved(app: Client, name: str, mime: str, expected: str) -> None:
     body = await upload(app, name, b"<script>alert(1)</script>", mime)
     async with app.session.get(body["source_url"]) as answer:
         assert answer.headers["Content-Disposition"].startswith("attachment")
-        assert answer.headers["Content-Type"] == told
+        assert answer.headers["Content-Type"] == expected
         assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 

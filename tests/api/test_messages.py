@@ -102,11 +102,11 @@ async def test_messages_come_page_by_page(app: Client) -> None:
     for number in range(1, 5):
         await say(app, str(number), conversation)
     page = await messages(app, conversation, "&limit=2")
-    assert ([each["query"] for each in page["data"]], page["has_more"], page["limit"]) == (["3", "4"], True, 2)
+    assert ([item["query"] for item in page["data"]], page["has_more"], page["limit"]) == (["3", "4"], True, 2)
     page = await messages(app, conversation, f"&limit=2&first_id={page['data'][0]['id']}")
-    assert ([each["query"] for each in page["data"]], page["has_more"]) == (["1", "2"], True)
+    assert ([item["query"] for item in page["data"]], page["has_more"]) == (["1", "2"], True)
     page = await messages(app, conversation, f"&limit=2&first_id={page['data'][0]['id']}")
-    assert ([each["query"] for each in page["data"]], page["has_more"]) == (["0"], False)
+    assert ([item["query"] for item in page["data"]], page["has_more"]) == (["0"], False)
     page = await messages(app, conversation, f"&first_id={page['data'][0]['id']}")
     assert (page["data"], page["has_more"]) == ([], False)
 
@@ -402,7 +402,7 @@ async def test_feedbacks_come_page_by_page(app: Client) -> None:
     for message in said:
         await rate(app, message, "like")
     pages = [(await app.call("GET", f"/v1/app/feedbacks?limit=2&page={page}"))[1]["data"] for page in (1, 2, 3)]
-    assert [[each["message_id"] for each in page] for page in pages] == [[said[2], said[1]], [said[0]], []]
+    assert [[item["message_id"] for item in page] for page in pages] == [[said[2], said[1]], [said[0]], []]
     for query in ("limit=102", "limit=0", "page=0", "page=x"):
         assert (await refused(app, "GET", f"/v1/app/feedbacks?{query}"))[:2] == (400, "invalid_param")
     assert (await app.call("GET", "/v1/app/feedbacks?limit=101"))[0] == 200

@@ -36,8 +36,8 @@ async def app(server: Serving) -> Client:
 
 @pytest.fixture
 def gate(app: Client) -> Gate:
-    made = Scripted.scripts["gate"] = Gate(["Hel", "lo"])
-    return made
+    created = Scripted.scripts["gate"] = Gate(["Hel", "lo"])
+    return created
 
 
 @asynccontextmanager
@@ -53,11 +53,11 @@ async def runs(server: Serving, app: Client) -> list[ListedRun]:
 async def ended(server: Serving, app: Client) -> list[str]:
     """How the app's runs have ended, once all have."""
     for _ in range(1500):
-        found = [each.status for each in await runs(server, app)]
-        if found and "running" not in found:
-            return found
+        result = [run.status for run in await runs(server, app)]
+        if result and "running" not in result:
+            return result
         await asyncio.sleep(0.01)
-    raise AssertionError(f"runs go on: {found}")
+    raise AssertionError(f"runs go on: {result}")
 
 
 # ------------------------------------------------------------------------------------------------------------- leave
@@ -128,7 +128,7 @@ async def test_a_client_that_times_out_and_tries_again_makes_one_run(server: Ser
         gate.let(10)
         answer = await asking
     assert answer.choices[0].message.content == "Hello"
-    assert [each.status for each in await runs(server, app)] == ["succeeded"]
+    assert [run.status for run in await runs(server, app)] == ["succeeded"]
 
 
 async def test_all_attempts_in_vain_are_one_run_that_is_stopped(server: Serving, app: Client, gate: Gate) -> None:
@@ -155,10 +155,10 @@ async def test_a_key_is_one_run(server: Serving, app: Client, gate: Gate) -> Non
         stream = await client.chat.completions.create(model="chat", messages=MESSAGES)
         other: Any = [{"role": "user", "content": "another"}]
         another = await client.chat.completions.create(model="chat", messages=other)
-    assert len({each.id for each in [*answers, stream]}) == 1
+    assert len({item.id for item in [*answers, stream]}) == 1
     assert another.id != answers[0].id
-    assert {each.choices[0].message.content for each in answers} == {"Hello"}
-    assert len({each.model_extra["conversation_id"] for each in answers if each.model_extra}) == 1
+    assert {item.choices[0].message.content for item in answers} == {"Hello"}
+    assert len({item.model_extra["conversation_id"] for item in answers if item.model_extra}) == 1
     _, conversations = await app.call("GET", "/v1/conversations?user=DEFAULT-USER")
     assert len(conversations["data"]) == 2
 

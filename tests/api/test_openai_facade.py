@@ -126,8 +126,8 @@ async def test_what_was_said_before_is_told_to_the_run(server: Serving) -> None:
         answer = await client.chat.completions.create(model="chat", messages=said)
     query, count, history = (answer.choices[0].message.content or "").split(" | ")
     assert (query, count) == ("And now:\n\nwho am I?", "2")
-    for each in ("Be brief.", "My name is Ada.", "Hello Ada."):
-        assert each in history
+    for item in ("Be brief.", "My name is Ada.", "Hello Ada."):
+        assert item in history
     assert "who am I" not in history
 
 

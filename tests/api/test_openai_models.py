@@ -23,14 +23,14 @@ async def apps(server: Serving) -> list[Served]:
 
 
 async def client_of(server: Serving, permissions: tuple[str, ...] = PERMISSIONS, *apps: Served) -> AsyncOpenAI:
-    rights = Rights("ours", frozenset(permissions), frozenset(each.app.id for each in apps) if apps else None)
+    rights = Rights("ours", frozenset(permissions), frozenset(app.app.id for app in apps) if apps else None)
     key = (await server.apps.access.create(rights, "test"))[1]
     return AsyncOpenAI(base_url=f"{server.url}/v1/openai", api_key=key, max_retries=0)
 
 
 async def test_every_app_of_the_workspace_is_a_model(server: Serving, apps: list[Served]) -> None:
     async with await client_of(server) as client:
-        models = [each.id async for each in client.models.list()]
+        models = [item.id async for item in client.models.list()]
         # two apps of one name are told apart by their ids
         assert sorted(models) == sorted(["tea", "coffee", apps[2].app.id, apps[3].app.id])
         named = {"tea": "0 tea", "coffee": "1 coffee", apps[3].app.id: "3 milk", apps[0].app.id: "0 tea"}
@@ -39,7 +39,7 @@ async def test_every_app_of_the_workspace_is_a_model(server: Serving, apps: list
             said = await client.chat.completions.create(model=model, messages=HELLO)
             assert (said.model, said.choices[0].message.content) == (model, answer)
         stream = await client.chat.completions.create(model="coffee", messages=HELLO, stream=True)
-        assert "".join([each.choices[0].delta.content or "" async for each in stream]) == "1 coffee"
+        assert "".join([item.choices[0].delta.content or "" async for item in stream]) == "1 coffee"
 
 
 async def test_a_name_that_says_not_which(server: Serving, apps: list[Served]) -> None:
@@ -54,7 +54,7 @@ async def test_a_name_that_says_not_which(server: Serving, apps: list[Served]) -
 
 async def test_a_key_for_some_apps_knows_no_others(server: Serving, apps: list[Served]) -> None:
     async with await client_of(server, PERMISSIONS, *apps[1:3]) as client:
-        assert {each.id async for each in client.models.list()} == {"coffee", "milk"}
+        assert {item.id async for item in client.models.list()} == {"coffee", "milk"}
         said = await client.chat.completions.create(model="milk", messages=HELLO)
         assert said.choices[0].message.content == "2 milk"
         with pytest.raises(openai.NotFoundError):
@@ -66,14 +66,14 @@ async def test_a_key_for_some_apps_knows_no_others(server: Serving, apps: list[S
 
 async def test_the_header_leaves_no_choice(server: Serving, apps: list[Served]) -> None:
     async with (await client_of(server)).with_options(default_headers={"Headrace-App": apps[3].app.id}) as client:
-        assert [each.id async for each in client.models.list()] == ["milk"]
+        assert [item.id async for item in client.models.list()] == ["milk"]
         said = await client.chat.completions.create(model="milk", messages=HELLO)
         assert said.choices[0].message.content == "3 milk"
 
 
 async def test_a_permission_that_lacks_is_told_before_anything_else(server: Serving, apps: list[Served]) -> None:
     async with await client_of(server, ("read",)) as client:
-        assert len([each async for each in client.models.list()]) == 4
+        assert len([item async for item in client.models.list()]) == 4
         with pytest.raises(openai.PermissionDeniedError, match="lacks the permission 'run'") as refused:
             await client.chat.completions.create(model="nope", messages=HELLO)
     assert refused.value.type == "permission_error"

@@ -44,11 +44,11 @@ async def test_every_endpoint_is_documented_with_examples(server: Serving) -> No
             assert operation["summary"]
             assert operation["security"], path
             good = operation["responses"]["201" if "upload" in path else "200"]["content"]
-            assert all("example" in each for each in good.values()), path
+            assert all("example" in item for item in good.values()), path
             assert any(
                 "examples" in r["content"]["application/json"] for s, r in operation["responses"].items() if s > "399"
             )
-            named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+            named = {item["name"] for item in operation.get("parameters", ()) if item["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}
     ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert len(set(ids)) == len(ids)

@@ -94,7 +94,7 @@ def aioform(name: str, content: bytes, mime: str, user: str | None = "u") -> dic
     part = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {mime}'
     fields = [] if user is None else [b'Content-Disposition: form-data; name="user"\r\n\r\n' + user.encode()]
     parts = [*fields, part.encode() + b"\r\n\r\n" + content]
-    body = b"".join(b"--cut\r\n" + each + b"\r\n" for each in parts) + b"--cut--\r\n"
+    body = b"".join(b"--cut\r\n" + item + b"\r\n" for item in parts) + b"--cut--\r\n"
     return {"data": io.BytesIO(body), "headers": {"Content-Type": "multipart/form-data; boundary=cut"}}
 
 
@@ -120,14 +120,14 @@ def differs(want: Any, got: Any, path: str = "") -> str | None:
         for key, value in want.items():
             if key not in got:
                 return f"{path}.{key} is missing"
-            if key not in FREE and (found := differs(value, got[key], f"{path}.{key}")):
-                return found
+            if key not in FREE and (result := differs(value, got[key], f"{path}.{key}")):
+                return result
         return None
     if isinstance(want, list):
         if not isinstance(got, list) or len(want) != len(got):
             return f"{path}: {got!r}"
-        found = (differs(w, g, f"{path}[{at}]") for at, (w, g) in enumerate(zip(want, got, strict=True)))
-        return next((each for each in found if each), None)
+        result = (differs(w, g, f"{path}[{at}]") for at, (w, g) in enumerate(zip(want, got, strict=True)))
+        return next((item for item in result if item), None)
     return None if want == got and type(want) is type(got) else f"{path}: want {want!r}, got {got!r}"
 
 
@@ -136,8 +136,8 @@ def differs(want: Any, got: Any, path: str = "") -> str | None:
 async def test_an_exchange(world: World, name: str) -> None:
     case = REQUESTS / name
     method, path, headers, body = parse(case)
-    path = UUID.sub(lambda found: world.ids.get(found[0], found[0]), path)
-    body = UUID.sub(lambda found: world.ids.get(found[0], found[0]), body.decode("latin-1")).encode("latin-1")
+    path = UUID.sub(lambda result: world.ids.get(result[0], result[0]), path)
+    body = UUID.sub(lambda result: world.ids.get(result[0], result[0]), body.decode("latin-1")).encode("latin-1")
     key = re.search(r"\{key of (\w+)\}", headers.get("Authorization", ""))
     if key:
         known = world.clients[key[1]].key
@@ -161,7 +161,7 @@ async def test_an_exchange(world: World, name: str) -> None:
         assert set(got) == {"code", "message", "status"}
         assert (got["code"], got["status"]) == (recorded["code"], status)
         if not OWN_WORDS.search(recorded["message"]):
-            message = UUID.sub(lambda found: world.ids.get(found[0], found[0]), recorded["message"])
+            message = UUID.sub(lambda result: world.ids.get(result[0], result[0]), recorded["message"])
             assert got["message"] == message
         if status == 401:
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'

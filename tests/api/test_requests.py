@@ -74,12 +74,12 @@ async def test_a_body_too_large(tmp_path: Path, chunked: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "told"),
+    ("user", "expected"),
     [("u", "u"), (5, "5"), (1.5, "1.5"), (True, "True"), ({"a": 1}, "{'a': 1}"), (["x"], "['x']"), ("漢", "漢")],
 )
-async def test_user_may_be_anything_but_nothing(app: Client, user: Any, told: str) -> None:
+async def test_user_may_be_anything_but_nothing(app: Client, user: Any, expected: str) -> None:
     status, body = await app.run({}, user=user)
-    assert (status, body["data"]["outputs"]["user"]) == (200, told)
+    assert (status, body["data"]["outputs"]["user"]) == (200, expected)
 
 
 async def test_checks_come_in_difys_order(app: Client) -> None:
@@ -195,7 +195,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
     monkeypatch.setattr(server.run_service, "follow", broken)
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as stream:
         events = await stream.rest()
-    assert [each.name for each in events] == ["error"]
+    assert [event.name for event in events] == ["error"]
     assert (events[0].body["status"], events[0].body["code"]) == (500, "internal_server_error")
     assert "secret" not in stream.raw.decode()
     assert "the innermost secret" in caplog.text
@@ -213,7 +213,7 @@ async def test_a_stream_whose_storage_is_away_says_so_and_logs_no_stack(
     monkeypatch.setattr(server.run_service, "follow", away)
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as stream:
         events = await stream.rest()
-    assert [(each.name, each.body["status"], each.body["code"]) for each in events] == [
+    assert [(event.name, event.body["status"], event.body["code"]) for event in events] == [
         ("error", 503, "service_unavailable")
     ]
     assert "somewhere" not in stream.raw.decode()
@@ -256,12 +256,12 @@ async def test_not_ready_until_it_says_so(tmp_path: Path) -> None:
 
 
 async def test_browsers_may_call_from_anywhere(app: Client, server: Serving) -> None:
-    asked = {
+    fields = {
         "Origin": "https://example.com",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    async with server.session.options(f"{server.url}/v1/workflows/run", headers=asked) as answer:
+    async with server.session.options(f"{server.url}/v1/workflows/run", headers=fields) as answer:
         assert answer.status == 204
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert "POST" in answer.headers["Access-Control-Allow-Methods"]

@@ -159,7 +159,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(event.position)))
         heard = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
-            again = [each for record in heard for each in rest.feed(record)]
+            again = [item for record in heard for item in rest.feed(record)]
             assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
             continue
         # What only followers heard before a crash is lost to who was away: it may miss that, as long as it hears
@@ -168,7 +168,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         resumed = heard.index(story.heard[last_crash])
         for record in heard[:resumed]:
             rest.feed(record)
-        after = [each for record in heard[resumed:] for each in rest.feed(record)]
+        after = [item for record in heard[resumed:] for item in rest.feed(record)]
         assert shown(after) == shown([each for at, each in sent if at > last_crash])
 
 
@@ -182,11 +182,11 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     place, got = START, list[StreamEvent]()
     for _ in range(len(story.heard) + 50):
         run_events = RunEvents(RUN, FLOW, place)
-        found = next((new for record in story.heard if (new := run_events.feed(record))), None)
-        if found is None:
+        result = next((new for record in story.heard if (new := run_events.feed(record))), None)
+        if result is None:
             break
-        got.append(found[0])
-        place = found[0].position
+        got.append(result[0])
+        place = result[0].position
     assert shown(got) == shown(everything)
 
 
@@ -203,7 +203,7 @@ def test_a_retry_is_told_as_one() -> None:
     story = lived([], "b")
     event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
     sent = [run_events.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
-    assert [each.event for each in sent] == ["node_retry"]
+    assert [item.event for item in sent] == ["node_retry"]
     body = orjson.loads(run_events.encode(sent[0]))
     assert body["event"] == "node_retry"
     data = body["data"]
@@ -231,7 +231,7 @@ async def story_of(server: Serving, pieces: Sequence[str]) -> tuple[Client, Gate
 
 
 def text_of(events: Sequence[Told]) -> str:
-    return "".join(each.data["text"] for each in events if each.name == "text_chunk")
+    return "".join(item.data["text"] for item in events if item.name == "text_chunk")
 
 
 async def test_a_model_streams_and_a_dropped_client_takes_up_where_it_was(server: Serving) -> None:
@@ -247,7 +247,7 @@ async def test_a_model_streams_and_a_dropped_client_takes_up_where_it_was(server
         gate.let(2)
         rest = await stream.rest()
     assert text_of(got + rest) == "one two three four\nu1"
-    assert [each.name for each in got + rest if each.name != "text_chunk"] == [
+    assert [item.name for item in got + rest if item.name != "text_chunk"] == [
         "workflow_started",
         "node_started",
         "node_finished",
@@ -275,8 +275,8 @@ async def test_every_cut_of_a_finished_stream_can_be_taken_up(server: Serving) -
         async with app.stream(f"/v1/workflow/{run}/events?user=u1", headers) as stream:
             rest = await stream.rest()
         assert text_of(events[: index + 1] + rest) == text_of(events)
-        assert [each.id for each in rest if each.name != "text_chunk"] == [
-            each.id for each in events[index + 1 :] if each.name != "text_chunk"
+        assert [item.id for item in rest if item.name != "text_chunk"] == [
+            item.id for item in events[index + 1 :] if item.name != "text_chunk"
         ]
 
 
@@ -313,14 +313,14 @@ async def test_events_carry_ids_only_if_the_request_asks(
     follow = f"/v1/workflow/{run}/events?user=u1&last_event_id=0"
     native = f"/api/v1/workflow-runs/{run}/events"
     streams = [stream]
-    for each in (follow, native):
-        async with app.stream(each, {"Accept": "*/*", **headers}) as stream:
+    for item in (follow, native):
+        async with app.stream(item, {"Accept": "*/*", **headers}) as stream:
             rest = await stream.rest()
         streams.append(stream)
         assert text_of(rest) == text_of(events)
         assert rest[-1].body == events[-1].body
-    for each in streams:
-        blocks = each.raw.split(b"\n\n")
+    for item in streams:
+        blocks = item.raw.split(b"\n\n")
         assert blocks.pop() == b""
         for block in blocks:
             data, *more = block.split(b"\n")
@@ -334,18 +334,18 @@ async def test_a_stream_without_ids_is_resumed_by_its_run_alone(server: Serving)
     async with app.stream(headers={"Accept": "*/*"}) as stream:
         gate.let()
         got = await stream.until("text_chunk")
-    assert [each.id for each in got] == [None] * len(got)
+    assert [item.id for item in got] == [None] * len(got)
     gate.let(2)
     path = f"/v1/workflow/{got[0].body['workflow_run_id']}/events?user=u1"
     for _ in ("while it goes on", "when it has ended"):
         async with app.stream(f"{path}&last_event_id=0", {"Accept": "*/*"}) as again:
             everything = await again.rest()
-        assert [each.body for each in everything[: len(got) - 1]] == [each.body for each in got[:-1]]
+        assert [item.body for item in everything[: len(got) - 1]] == [item.body for item in got[:-1]]
         assert text_of(everything) == "one two\nu1"
         assert everything[-1].name == "workflow_finished"
     async with app.stream(f"{path}&last_event_id=3", {"Accept": "*/*"}) as again:
         rest = await again.rest()
-    assert {each.id for each in rest} == {None}
+    assert {item.id for item in rest} == {None}
     assert text_of(rest) == "one two\nu1"
     assert rest[0].name != "workflow_started"
 
@@ -363,13 +363,13 @@ async def test_what_is_followed_without_an_id(server: Serving) -> None:
             new = await live.rest()
         got += await stream.rest()
     assert text_of(seen) == text_of(got)
-    assert [each.name for each in seen if each.name != "text_chunk"] == [
-        each.name for each in got if each.name != "text_chunk"
+    assert [item.name for item in seen if item.name != "text_chunk"] == [
+        item.name for item in got if item.name != "text_chunk"
     ]
-    assert "workflow_started" not in [each.name for each in new]
+    assert "workflow_started" not in [item.name for item in new]
     assert new[-1].body == got[-1].body
     async with app.stream(path) as ended:  # of a run that has ended, only that
-        assert [each.body for each in await ended.rest()] == [got[-1].body]
+        assert [item.body for item in await ended.rest()] == [got[-1].body]
 
 
 @pytest.mark.parametrize("last", ["nonsense", "1:x", "99", "99:1"])
@@ -400,7 +400,7 @@ async def test_a_failed_attempts_text_does_not_eat_the_next_ones(server: Serving
     app = await server.add("flaky.yml", workflow(["flaky"], outputs={"text": ["flaky", "text"]}, node=retry))
     async with app.stream() as stream:
         events = await stream.rest()
-    assert [each.name for each in events if each.name in ("node_retry", "text_chunk")] == [
+    assert [item.name for item in events if item.name in ("node_retry", "text_chunk")] == [
         "text_chunk",
         "node_retry",
         "text_chunk",

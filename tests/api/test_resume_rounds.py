@@ -83,17 +83,17 @@ def shown(sent: Sequence[StreamEvent]) -> Any:
     """What was said, and the events."""
     text = "".join(event.data["text"] for event in sent if event.event == "text_chunk")
     events = [(event.event, event.data.get("id"), event.data.get("index")) for event in sent]
-    return text, [each for each in events if each[0] != "text_chunk"]
+    return text, [item for item in events if item[0] != "text_chunk"]
 
 
-def cut_anywhere(made: Flow, heard: Sequence[Record]) -> None:
-    whole = RunEvents(RUN, made)
+def cut_anywhere(tested: Flow, heard: Sequence[Record]) -> None:
+    whole = RunEvents(RUN, tested)
     sent = [(count, event) for count, record in enumerate(heard, 1) for event in whole.feed(record)]
     everything = shown([event for _, event in sent])
     for index, (count, event) in enumerate(sent):
-        rest = RunEvents(RUN, made, StreamPosition.parse(str(event.position)))
+        rest = RunEvents(RUN, tested, StreamPosition.parse(str(event.position)))
         known = [record for record in heard[:count] if record.seq is not None]
-        again = [each for record in [*known, *heard[count:]] for each in rest.feed(record)]
+        again = [item for record in [*known, *heard[count:]] for item in rest.feed(record)]
         assert shown([*(each for _, each in sent[: index + 1]), *again]) == everything
 
 
@@ -105,13 +105,13 @@ def test_rounds_that_speak_at_once(moves: list[tuple[int, str]]) -> None:
 
 async def test_the_last_turn_of_a_loop_is_told_once() -> None:
     """Its loop_next and loop_completed are made of one record."""
-    made = flow(
+    tested = flow(
         [loop("lo", 2), node("in", "slow-echo", "lo")], "start>lo lo-start>in lo>end", {"out": ["lo", "loop_round"]}
     )
     where = world()
     await where.journal.append([asked()])
-    await Driver("run", made, where).drive()
-    cut_anywhere(made, await where.journal.read("run"))
+    await Driver("run", tested, where).drive()
+    cut_anywhere(tested, await where.journal.read("run"))
 
 
 @pytest.mark.parametrize(
@@ -129,28 +129,28 @@ def test_an_id_names_its_place(place: StreamPosition) -> None:
 
 async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> None:
     inside = node("in", "slow-echo", "it", reads=[["it", "item"]], tokens=7)
-    made = flow([iteration("it", ["start", "items"], ["in", "r"]), inside], "start>it it-start>in it>end", {})
+    tested = flow([iteration("it", ["start", "items"], ["in", "r"]), inside], "start>it it-start>in it>end", {})
     where = world()
     await where.journal.append([asked(items=[1, 2])])
-    await Driver("run", made, where).drive()
+    await Driver("run", tested, where).drive()
     old = await where.journal.read("run")
     assert isinstance(old[0].event, RunQueued)
-    run_events = RunEvents(RUN, made)
+    run_events = RunEvents(RUN, tested)
     sent = [event for record in fork(old, RUN, 1.0, old[0].event) for event in run_events.feed(record)]
     (completed,) = [event.data for event in sent if event.event == "iteration_completed"]
     assert (completed["total_tokens"], completed["execution_metadata"]["total_price"]) == (0, "0.0")
 
 
-async def lived_through(made: Flow, **inputs: Any) -> list[Record]:
+async def lived_through(tested: Flow, **inputs: Any) -> list[Record]:
     where = world()
     await where.journal.append([asked(**inputs)])
-    await Driver("run", made, where).drive()
+    await Driver("run", tested, where).drive()
     return await where.journal.read("run")
 
 
 def levels() -> int:
     """How many graphs at work the answers of this process know of."""
-    return sum(type(each) is GraphResponse for each in gc.get_objects())
+    return sum(type(item) is GraphResponse for item in gc.get_objects())
 
 
 async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:
@@ -169,13 +169,13 @@ async def test_a_follower_forgets_a_round_that_has_said_its_words() -> None:
 async def test_an_attempt_in_a_round_says_whose_round_it_is() -> None:
     retry = {"retry_enabled": True, "max_retries": 1, "retry_interval": 0}
     inside = node("in", "slow-echo", "lo", fails_first=1, retry_config=retry)
-    made = flow(
+    tested = flow(
         [iteration("it", ["start", "items"], ["lo", "loop_round"]), loop("lo", 1, "it"), inside],
         "start>it it-start>lo lo-start>in it>end",
         {"out": ["it", "output"]},
     )
-    run_events = RunEvents(RUN, made)
-    sent = [event for record in await lived_through(made, items=["a"]) for event in run_events.feed(record)]
+    run_events = RunEvents(RUN, tested)
+    sent = [event for record in await lived_through(tested, items=["a"]) for event in run_events.feed(record)]
     (again,) = [event.data for event in sent if event.event == "node_retry"]
     place = {"iteration_id": "it", "iteration_index": 0, "loop_id": "lo", "loop_index": 0}
     assert again["execution_metadata"] == place

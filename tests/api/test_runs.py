@@ -49,7 +49,7 @@ async def test_a_stream_has_difys_events_in_difys_order(server: Serving) -> None
         assert stream.answer.headers["X-Accel-Buffering"] == "no"
         assert stream.answer.headers["Cache-Control"] == "no-cache"
         events = await stream.rest()
-    assert [each.name for each in events] == [
+    assert [event.name for event in events] == [
         "workflow_started",
         "node_started",
         "text_chunk",
@@ -70,15 +70,15 @@ async def test_a_stream_has_difys_events_in_difys_order(server: Serving) -> None
         "sys.workflow_run_id": run,
     }
     assert events[2].data == {"text": "hi", "from_variable_selector": ["start", "query"]}
-    assert [each.data["index"] for each in events if each.name == "node_started"] == [1, 2]
-    assert [each.data["predecessor_node_id"] for each in events if each.name == "node_finished"] == [None, "start"]
+    assert [event.data["index"] for event in events if event.name == "node_started"] == [1, 2]
+    assert [event.data["predecessor_node_id"] for event in events if event.name == "node_finished"] == [None, "start"]
     assert events[1].data["id"] == events[3].data["id"] != events[5].data["id"]
     assert last.data["status"] == "succeeded"
     assert last.data["created_by"]["user"] == "u1"
     assert last.data["files"] == []
     # clients written for Dify split at blank lines and take what begins with "data:" for JSON up to the end
-    assert [json.loads(each[5:]) for each in stream.raw.decode().split("\n") if each.startswith("data:")] == [
-        each.body for each in events
+    assert [json.loads(item[5:]) for item in stream.raw.decode().split("\n") if item.startswith("data:")] == [
+        event.body for event in events
     ]
 
 
@@ -123,7 +123,7 @@ async def test_a_stop_cancels_the_node_and_every_view_says_so(server: Serving, l
     detail = (await app.call("GET", f"/v1/workflows/run/{run}"))[1]
     assert detail["status"] == "stopped"
     logs = (await app.call("GET", "/v1/workflows/logs?status=stopped"))[1]
-    assert [each["workflow_run"]["id"] for each in logs["data"]] == [run]
+    assert [item["workflow_run"]["id"] for item in logs["data"]] == [run]
 
 
 async def test_a_caller_who_hangs_up_does_not_end_the_run(server: Serving) -> None:
@@ -183,7 +183,7 @@ async def test_a_paused_run_says_so_and_goes_on(server: Serving) -> None:
     async with app.stream(path, {"Last-Event-ID": str(events[-1].id)}) as stream:
         await server.run_service.resume(run)
         rest = await stream.rest()
-    assert [each.name for each in rest if each.name.startswith("workflow")] == ["workflow_started", "workflow_finished"]
+    assert [item.name for item in rest if item.name.startswith("workflow")] == ["workflow_started", "workflow_finished"]
     assert rest[0].data["reason"] == "resumption"
     assert rest[-1].data["outputs"] == {"text": "answered"}
 
@@ -193,7 +193,7 @@ async def test_a_run_that_is_paused_shows_its_pause_in_the_snapshot(server: Serv
     run = (await app.run())[1]["workflow_run_id"]
     path = f"/v1/workflow/{run}/events?user=u1&include_state_snapshot=true"
     async with app.stream(path) as stream:
-        assert [each.name for each in await stream.rest()][-1] == "workflow_paused"
+        assert [item.name for item in await stream.rest()][-1] == "workflow_paused"
     async with app.stream(f"{path}&continue_on_pause=true") as stream:
         await stream.until("workflow_paused")
         await server.run_service.resume(run)
@@ -285,7 +285,7 @@ async def test_logs_filter_and_page(server: Serving) -> None:
     async def found(query: str) -> list[str]:
         status, body = await app.call("GET", f"/v1/workflows/logs?{query}")
         assert status == 200
-        return [each["workflow_run"]["id"] for each in body["data"]]
+        return [item["workflow_run"]["id"] for item in body["data"]]
 
     assert sorted(await found("")) == sorted(runs)
     assert sorted(await found("created_by_end_user_session_id=u1")) == sorted([runs[0], runs[2]])
@@ -335,7 +335,7 @@ async def test_what_json_does_not_have_is_told_all_the_same(server: Serving) -> 
     _, body = await app.run()
     assert body["data"]["outputs"] == {"o": {"big": 2**80, "lone": "\ufffd", "nan": None}}
     async with app.stream() as stream:
-        finished = [each.data for each in await stream.rest() if each.name == "node_finished"]
+        finished = [item.data for item in await stream.rest() if item.name == "node_finished"]
     assert finished[1]["inputs"] == {"big": -(2**70)}
     detail = (await app.call("GET", f"/v1/workflows/run/{body['workflow_run_id']}"))[1]
     assert json.loads(detail["outputs"])["o"]["nan"] is None

@@ -80,12 +80,12 @@ async def test_questions_are_suggested_by_the_apps_own_model(thinker: Serving, m
     await say(app, "later", conversation)
     model.says = 'Sure!\n```json\n["What [else]?", " Who\\nare you? ", 5, "", "Why?", "How?"]\n```'
     assert await suggest(app, message) == ["What [else]?", "Who are you?", "Why?"]
-    asked = model.asked[-1]
-    assert (asked.provider, asked.model, asked.mode) == (MODEL["provider"], "gpt-4o", "chat")
-    told = asked.messages[0].text
-    assert told.index("User: one\nAssistant: Hello!") < told.index("User: two") < told.index("User: three")
-    assert "zero" not in told
-    assert "later" not in told
+    fields = model.asked[-1]
+    assert (fields.provider, fields.model, fields.mode) == (MODEL["provider"], "gpt-4o", "chat")
+    body = fields.messages[0].text
+    assert body.index("User: one\nAssistant: Hello!") < body.index("User: two") < body.index("User: three")
+    assert "zero" not in body
+    assert "later" not in body
 
 
 @pytest.mark.parametrize(

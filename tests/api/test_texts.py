@@ -59,14 +59,14 @@ async def test_half_a_character_is_the_same_at_every_door(server: Serving, sent:
     headers = {"Authorization": f"Bearer {app.key}", **JSON}
     raw = json.dumps(body | {"response_mode": "streaming"})
     async with app.session.post(app.url + "/v1/workflows/run", data=raw, headers=headers) as answer:
-        events = [json.loads(each[6:]) for each in (await answer.text()).split("\n\n") if each.startswith("data: ")]
+        events = [json.loads(item[6:]) for item in (await answer.text()).split("\n\n") if item.startswith("data: ")]
     assert events[-1]["data"]["outputs"] == {"q": seen}
-    assert {each["data"]["inputs"]["q"] for each in events if each["event"] == "workflow_started"} == {seen}
+    assert {event["data"]["inputs"]["q"] for event in events if event["event"] == "workflow_started"} == {seen}
     detail = (await app.call("GET", f"/v1/workflows/run/{run}"))[1]
     assert (json.loads(detail["inputs"])["q"], json.loads(detail["outputs"])) == (seen, {"q": seen})
     # whom a run was for is found by the same words, in a query and in a list
     logs = (await app.call("GET", "/v1/workflows/logs", params={"keyword": seen}))[1]
-    assert {each["created_by_end_user"]["session_id"] for each in logs["data"]} == {seen}
+    assert {item["created_by_end_user"]["session_id"] for item in logs["data"]} == {seen}
     assert len(logs["data"]) == 2
     async with app.session.get(f"{app.url}/v1/workflow/{run}/events?user={quote(seen)}", headers=headers) as answer:
         assert answer.status == 200
@@ -85,13 +85,13 @@ async def test_bytes_in_a_query_that_are_no_character(server: Serving) -> None:
 
 async def test_a_batch_takes_halves_in_its_lines(server: Serving) -> None:
     app = await echo(server)
-    lines = b"\n".join(json.dumps({"inputs": {"q": each}}).encode() for each in (HALF, TWO_HALVES))
+    lines = b"\n".join(json.dumps({"inputs": {"q": item}}).encode() for item in (HALF, TWO_HALVES))
     batch = await begun(app, lines)
     await ended(app, batch)
     headers = {"Authorization": f"Bearer {app.key}"}
     async with app.session.get(f"{app.url}/api/v1/batches/{batch}/results", headers=headers) as answer:
-        found = [json.loads(line) for line in (await answer.text()).splitlines()]
-    assert {each["outputs"]["q"] for each in found} == {MENDED, "party 🎉"}
+        result = [json.loads(line) for line in (await answer.text()).splitlines()]
+    assert {item["outputs"]["q"] for item in result} == {MENDED, "party 🎉"}
 
 
 async def test_a_chat_remembers_halves_as_it_told_them(server: Serving) -> None:
@@ -106,7 +106,7 @@ async def test_a_chat_remembers_halves_as_it_told_them(server: Serving) -> None:
     assert (status, body["answer"]) == (200, f"{MENDED}: one \ufffd two")
     query = f"conversation_id={body['conversation_id']}&user=u1"
     listed = (await app.call("GET", f"/v1/messages?{query}"))[1]["data"]
-    assert [(each["query"], each["answer"]) for each in listed] == [(MENDED, body["answer"])]
+    assert [(item["query"], item["answer"]) for item in listed] == [(MENDED, body["answer"])]
     name = f"/v1/conversations/{body['conversation_id']}/name"
     assert (await post(app, {"name": HALF, "user": "u1"}, name))[1]["name"] == MENDED
 

@@ -18,7 +18,7 @@ async def think(ctx: Context) -> Result:
 
 
 def reasoning(events: Sequence[Event]) -> list[tuple[str, bool]]:
-    return [(each.data["reasoning"], each.data["is_final"]) for each in events if each.name == "reasoning_chunk"]
+    return [(item.data["reasoning"], item.data["is_final"]) for item in events if item.name == "reasoning_chunk"]
 
 
 async def test_thinking_is_told_beside_the_answer(server: Serving) -> None:
@@ -26,17 +26,17 @@ async def test_thinking_is_told_beside_the_answer(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("{{#think.text#}}!", ["think"]))
     async with saying(app) as stream:
         events = await stream.rest()
-    thoughts = [each.body for each in events if each.name == "reasoning_chunk"]
+    thoughts = [item.body for item in events if item.name == "reasoning_chunk"]
     assert list(thoughts[0]) == ["event", "conversation_id", "message_id", "created_at", "task_id", "data"]
     assert list(thoughts[0]["data"]) == ["message_id", "reasoning", "node_id", "is_final"]
-    assert {(each["data"]["message_id"], each["data"]["node_id"]) for each in thoughts} == {
+    assert {(thought["data"]["message_id"], thought["data"]["node_id"]) for thought in thoughts} == {
         (thoughts[0]["message_id"], "think")
     }
     sent = reasoning(events)
     assert "".join(text for text, _ in sent) == "Hmm."
     assert [final for _, final in sent] == [False] * (len(sent) - 1) + [True]
-    assert "".join(each.body["answer"] for each in events if each.name == "message") == "Hello!"
-    names = [each.name for each in events]
+    assert "".join(item.body["answer"] for item in events if item.name == "message") == "Hello!"
+    names = [item.name for item in events]
     assert (
         names.index("reasoning_chunk") < names.index("message") < names.index("node_finished", names.index("message"))
     )
@@ -47,7 +47,7 @@ async def test_thinking_of_a_workflow(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["think"], outputs={"out": ("think", "text")}))
     async with app.stream() as stream:
         events = await stream.rest()
-    (first, *_) = [each.body for each in events if each.name == "reasoning_chunk"]
+    (first, *_) = [item.body for item in events if item.name == "reasoning_chunk"]
     assert list(first) == ["event", "workflow_run_id", "task_id", "data"]
     assert "".join(text for text, _ in reasoning(events)) == "Hmm."
 

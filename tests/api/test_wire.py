@@ -82,9 +82,9 @@ async def test_requests_that_follow_an_offer_are_answered(server: Serving) -> No
     ]
     for pieces in ([b"".join(requests)], requests):
         replies = await sent(server, pieces, ["POST", "GET", "POST", "GET", "POST"])
-        assert [each.status for each in replies] == [200] * 5
-        assert [each.json["data"]["outputs"]["q"] for each in replies[::2]] == ["one", "two", "three"]
-        assert [each.json["name"] for each in replies[1::2]] == ["tiny"] * 2
+        assert [item.status for item in replies] == [200] * 5
+        assert [item.json["data"]["outputs"]["q"] for item in replies[::2]] == ["one", "two", "three"]
+        assert [item.json["name"] for item in replies[1::2]] == ["tiny"] * 2
 
 
 async def test_a_tunnel_is_refused(server: Serving) -> None:
@@ -141,7 +141,7 @@ async def test_head_is_answered_without_a_body_wherever_get_is(server: Serving) 
         head_request = head.format(method="HEAD", path=path, key=app.key).encode()
         after = head.format(method="GET", path="/v1/info", key=app.key).encode()
         replies = await sent(server, [head_request, after], ["HEAD", "GET"])
-        assert [each.status for each in replies] == [status, 200], path
+        assert [item.status for item in replies] == [status, 200], path
         assert replies[1].json["name"] == "tiny"
     [reply] = await sent(server, [b"HEAD /v1/info HTTP/1.1\r\nHost: x\r\n\r\n"], ["HEAD"])
     assert reply.status == 401
@@ -150,7 +150,7 @@ async def test_head_is_answered_without_a_body_wherever_get_is(server: Serving) 
 async def test_what_scripts_of_web_pages_may_read(server: Serving) -> None:
     app = await echo(server)
     [reply] = await sent(server, [PLAIN.format(key=app.key).encode()], ["GET"])
-    exposed = {each.strip() for each in reply.headers["access-control-expose-headers"].split(",")}
+    exposed = {item.strip() for item in reply.headers["access-control-expose-headers"].split(",")}
     assert {"X-Version", "X-Env", "X-Request-Id", "Retry-After", "ETag", "Content-Disposition"} <= exposed
 
 
@@ -189,8 +189,8 @@ async def test_a_body_that_is_not_what_its_encoding_says(
     server: Serving, encoding: str, body: bytes, status: int
 ) -> None:
     app = await echo(server)
-    found, response = await posted(app, body, encoding)
-    assert (found, response["status"]) == (status, status)
+    result, response = await posted(app, body, encoding)
+    assert (result, response["status"]) == (status, status)
 
 
 async def test_a_packed_body_is_as_large_as_what_it_holds(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_a_post_keeps_its_body_over_a_redirect(server: Serving) -> None:
     headers = {"Authorization": f"Bearer {app.key}", "Content-Type": "application/json"}
     async with app.session.post(f"{app.url}/v1//workflows///run", data=body_of(q="kept"), headers=headers) as answer:
         assert (await answer.json())["data"]["outputs"] == {"q": "kept"}
-        assert [each.status for each in answer.history] == [308]
+        assert [item.status for item in answer.history] == [308]
 
 
 async def test_the_index_says_which_api_this_is(server: Serving) -> None:

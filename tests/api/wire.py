@@ -26,7 +26,7 @@ class Reply(NamedTuple):
 async def read_reply(reader: asyncio.StreamReader, method: str = "POST") -> Reply:
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     line, *lines = head.rstrip().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
+    headers = {name.lower(): value for name, _, value in (item.partition(": ") for item in lines)}
     body = b""
     if method == "HEAD":
         pass
@@ -77,5 +77,5 @@ def with_body(head: str, key: str, body: bytes, path: str = RUN, *, chunked: boo
     if not chunked:
         return head.format(path=path, key=key, length=f"Content-Length: {len(body)}\r\n").encode() + body
     half = len(body) // 2
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in (body[:half], body[half:], b""))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(item), item) for item in (body[:half], body[half:], b""))
     return head.format(path=path, key=key, length="Transfer-Encoding: chunked\r\n").encode() + chunks

@@ -59,7 +59,7 @@ async def look(app: Client, run: str, wait: float = 0) -> Any:
 async def until(app: Client, run: str, status: str) -> Any:
     """The run once it has a status that is not its end."""
     for _ in range(12_000):
-        if (told := await look(app, run))["status"] == status:
-            return told
+        if (body := await look(app, run))["status"] == status:
+            return body
         await asyncio.sleep(0.005)
     raise AssertionError(f"run {run} is never {status}")

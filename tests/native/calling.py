@@ -73,7 +73,7 @@ class Caller:
         }
         sent = False
         gone = asyncio.Event()
-        told: list[Message] = []
+        detail: list[Message] = []
 
         async def receive() -> Message:
             nonlocal sent
@@ -84,20 +84,20 @@ class Caller:
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
-            told.append(message)
+            detail.append(message)
 
         calling = asyncio.ensure_future(self.app(scope, receive, send))
         done, _ = await asyncio.wait((calling,), timeout=leave_after)
         if not done:
             gone.set()
         await calling
-        start = told[0]
+        start = detail[0]
         answered: dict[str, str] = {}
         for name, value in start["headers"]:
             text = value.decode("latin-1")
             key = name.decode("latin-1").lower()
             answered[key] = f"{answered[key]}, {text}" if key in answered else text
-        answer = Answer(start["status"], answered, b"".join(each.get("body", b"") for each in told[1:]))
+        answer = Answer(start["status"], answered, b"".join(item.get("body", b"") for item in detail[1:]))
         if done and method != "HEAD" and answer.body:
             conforming.check(method, path, answer.status, answered.get("content-type", ""), answer.body)
         return answer

@@ -51,7 +51,7 @@ def check(method: str, path: str, status: int, content_type: str, body: bytes) -
     is left to others."""
     if content_type.partition(";")[0] == JSON:
         path = re.sub("^/api/(?!v1/)", "/api/v1/", path)
-        found = _validator_of(method, path, status)
-        if found is not None:
-            errors = [f"{error.json_path}: {error.message}" for error in found.iter_errors(json.loads(body))]
+        result = _validator_of(method, path, status)
+        if result is not None:
+            errors = [f"{error.json_path}: {error.message}" for error in result.iter_errors(json.loads(body))]
             assert not errors, f"{method} {path} {status}: {errors}"

@@ -1,4 +1,4 @@
-"""Requests made up from an API's own description: such as are meant, and every way of getting them wrong."""
+"""Requests generated from an API's own description: valid ones, and ones that are wrong in every way."""
 
 from __future__ import annotations
 
@@ -72,59 +72,59 @@ class Operation:
 
     method: str
     path: str
-    told: Mapping[str, Any]
+    description: Mapping[str, Any]
 
     @property
     def parameters(self) -> Sequence[Mapping[str, Any]]:
-        return self.told.get("parameters", ())
+        return self.description.get("parameters", ())
 
     @property
     def bodies(self) -> Sequence[tuple[str, Any]]:
         """(content type, example) of the bodies it takes."""
-        content = self.told.get("requestBody", {}).get("content", {})
+        content = self.description.get("requestBody", {}).get("content", {})
         return [
             (kind, example)
             for kind, media in content.items()
             for example in (
                 [media["example"]]
                 if "example" in media
-                else [each["value"] for each in media.get("examples", {}).values()]
+                else [item["value"] for item in media.get("examples", {}).values()]
             )
         ]
 
 
 def operations(description: Mapping[str, Any], prefix: str = "/") -> list[Operation]:
-    """All that an OpenAPI description tells of below a path."""
+    """The operations of an OpenAPI description below a path."""
     return [
-        Operation(method.upper(), path, told)
+        Operation(method.upper(), path, body)
         for path, methods in description["paths"].items()
         if path.startswith(prefix)
-        for method, told in methods.items()
+        for method, body in methods.items()
     ]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request, and the operation that it was made from."""
+class FuzzRequest:
+    """A request, and the operation that it was generated from."""
 
     operation: Operation
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes
-    plain: bool  # its path leads to the operation: every status but the general ones is to be told of there
+    plain: bool  # its path leads to the operation, which must document every status except the general ones
 
     def __repr__(self) -> str:
         return f"{self.method} {self.target[:300]} {dict(self.headers)} {self.body[:300]!r}"
 
 
-def asked(all_: Sequence[Operation], known: Mapping[str, Sequence[str]]) -> SearchStrategy[Asked]:
+def requests_to(all_: Sequence[Operation], known: Mapping[str, Sequence[str]]) -> SearchStrategy[FuzzRequest]:
     """Requests to any of these operations. `known`: ids that there are, by the names of path parameters."""
-    return st.sampled_from(all_).flatmap(lambda operation: _asked(operation, known))
+    return st.sampled_from(all_).flatmap(lambda operation: _request_to(operation, known))
 
 
 @st.composite
-def _asked(draw: DrawFn, operation: Operation, known: Mapping[str, Sequence[str]]) -> Asked:
+def _request_to(draw: DrawFn, operation: Operation, known: Mapping[str, Sequence[str]]) -> FuzzRequest:
     wild = draw(st.integers(0, 3)) == 0  # most requests are wrong in one way only, and get far
 
     def odd() -> bool:
@@ -134,9 +134,9 @@ def _asked(draw: DrawFn, operation: Operation, known: Mapping[str, Sequence[str]
     path, plain = operation.path, method == operation.method
     query: list[tuple[str, str]] = []
     headers: dict[str, str] = {}
-    for each in operation.parameters:
-        name = each["name"]
-        match each["in"]:
+    for parameter in operation.parameters:
+        name = parameter["name"]
+        match parameter["in"]:
             case "path":
                 ids = known.get(name, ())
                 value = draw(_text()) if odd() or not ids else draw(st.sampled_from(ids))
@@ -144,8 +144,8 @@ def _asked(draw: DrawFn, operation: Operation, known: Mapping[str, Sequence[str]
                 plain = plain and value != "" and "/" not in value
             case "query":
                 pool = known.get(name, ())
-                if each["required"] or draw(st.booleans()):
-                    query.append((name, draw(_text() if odd() else _fitting(each["schema"], pool))))
+                if parameter["required"] or draw(st.booleans()):
+                    query.append((name, draw(_text() if odd() else _fitting(parameter["schema"], pool))))
                     if odd():
                         query.append((name, draw(_text())))
             case _:
@@ -163,8 +163,8 @@ def _asked(draw: DrawFn, operation: Operation, known: Mapping[str, Sequence[str]
     elif odd():
         headers["Content-Type"] = draw(st.sampled_from(TYPES))
         body = draw(st.binary(max_size=100))
-    told = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query)
-    return Asked(operation, method, f"{path}?{told}" if told else path, headers, body, plain)
+    detail = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query)
+    return FuzzRequest(operation, method, f"{path}?{detail}" if detail else path, headers, body, plain)
 
 
 def _text() -> SearchStrategy[str]:
@@ -185,7 +185,7 @@ def _fitting(schema: Mapping[str, Any], pool: Sequence[str]) -> SearchStrategy[s
     if pool:
         return st.sampled_from(pool)
     if "enum" in schema:
-        return st.sampled_from([str(each) for each in schema["enum"]])
+        return st.sampled_from([str(item) for item in schema["enum"]])
     match schema.get("type"), schema.get("format"):
         case "boolean", _:
             return st.sampled_from(("true", "false"))
@@ -248,25 +248,25 @@ def _encoded(text: str) -> bytes:
 GENERAL = frozenset({404, 405})  # where a path or method leads to no operation
 
 
-def wrong(asked: Asked, answer: Answer) -> str | None:
-    """What is wrong with an answer, whatever was asked; None if nothing is."""
-    documented = {int(status) for status in asked.operation.told["responses"]}
+def wrong(request: FuzzRequest, answer: Answer) -> str | None:
+    """What is wrong with a response to any request; None if nothing is."""
+    documented = {int(status) for status in request.operation.description["responses"]}
     if answer.status >= 500 and answer.status not in documented:
         return f"{answer.status}"
-    if asked.plain and answer.status not in documented:
+    if request.plain and answer.status not in documented:
         return f"{answer.status} is not documented"
-    if not asked.plain and answer.status >= 400 and answer.status not in GENERAL | documented | {400, 401, 413, 415}:
+    if not request.plain and answer.status >= 400 and answer.status not in GENERAL | documented | {400, 401, 413, 415}:
         return f"{answer.status} is strange"
-    if answer.status >= 400 and asked.method != "HEAD":
+    if answer.status >= 400 and request.method != "HEAD":
         try:
-            told = answer.json
+            body = answer.json
         except ValueError:
             return f"{answer.status} without an envelope: {answer.body[:200]!r}"
-        if not isinstance(told, dict) or not {"code", "message", "status"} <= told.keys():
+        if not isinstance(body, dict) or not {"code", "message", "status"} <= body.keys():
             return f"{answer.status} without an envelope: {answer.body[:200]!r}"
-        if told["status"] != answer.status or not told["code"] or not told["message"]:
+        if body["status"] != answer.status or not body["code"] or not body["message"]:
             return f"{answer.status} with an odd envelope: {answer.body[:200]!r}"
-    ours = asked.operation.path.startswith("/api/v1/") and asked.plain
+    ours = request.operation.path.startswith("/api/v1/") and request.plain
     if ours and answer.headers.get("headrace-api-version") != "1":
         return "the API's version is not named"
     return None

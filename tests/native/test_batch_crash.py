@@ -25,13 +25,13 @@ def results(serve: Serve, batch: str) -> list[Any]:
 
 
 def test_killed_in_the_middle_of_a_batch_and_started_again(tmp_path: Path) -> None:
-    asked = b"".join(b'{"inputs": {"n": %d}}\n' % n for n in range(LINES))
+    fields = b"".join(b'{"inputs": {"n": %d}}\n' % n for n in range(LINES))
     with counting(BEFORE) as peer:
         flow = peer.workflow(tmp_path / "flow.yml")
         environ = {"HEADRACE_EGRESS_ALLOW": peer.address}
         with Serve(tmp_path, [flow], environ) as serve:
             path = f"/api/v1/workflows/{serve.apps['flow']['app_id']}/batch?concurrency=10"
-            batch = json.loads(call(serve, path, asked))["batch_id"]
+            batch = json.loads(call(serve, path, fields))["batch_id"]
             assert peer.held.wait(60)
             before = results(serve, batch)
             serve.kill()
@@ -39,14 +39,14 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(tmp_path: Path) -> No
         peer.gate.set()
         with Serve(tmp_path, [flow], environ) as serve:
             deadline = time.monotonic() + 60
-            while (told := json.loads(call(serve, f"/api/v1/batches/{batch}")))["ended_at"] is None:
-                assert time.monotonic() < deadline, told
+            while (body := json.loads(call(serve, f"/api/v1/batches/{batch}")))["ended_at"] is None:
+                assert time.monotonic() < deadline, body
                 time.sleep(0.02)
-            assert (told["status"], told["succeeded"]) == ("ended", LINES)
+            assert (body["status"], body["succeeded"]) == ("ended", LINES)
             after = results(serve, batch)
-    assert [each["index"] for each in after] == list(range(LINES))
-    assert [each["outputs"] for each in after] == [{"n": str(n)} for n in range(LINES)]
-    known = {each["index"]: each for each in before}
-    assert [known.get(each["index"], each) for each in after] == after, "what was told stays true"
+    assert [item["index"] for item in after] == list(range(LINES))
+    assert [item["outputs"] for item in after] == [{"n": str(n)} for n in range(LINES)]
+    known = {item["index"]: item for item in before}
+    assert [known.get(item["index"], item) for item in after] == after, "what was told stays true"
     assert all(peer.hits[str(index)] == 1 for index in known), "a line that had ended is not run again"
     assert sum(peer.hits.values()) <= LINES + 10, "only what was under way is done again"

@@ -52,15 +52,15 @@ def texts(count: int) -> list[BatchLine]:
 
 async def over(batch_runner: BatchRunner) -> Batch:
     for _ in range(12_000):
-        found = await batch_runner.batches.find_batch(BATCH)
-        if found is not None and found.ended_at is not None:
-            return found
+        result = await batch_runner.batches.find_batch(BATCH)
+        if result is not None and result.ended_at is not None:
+            return result
         await asyncio.sleep(0.005)
     raise AssertionError("the batch does not end")
 
 
 async def told(batch_runner: BatchRunner, which: Batch) -> list[Any]:
-    return [each.outputs async for each in batch_runner.lines.results(which)]
+    return [result.outputs async for result in batch_runner.lines.results(which)]
 
 
 class Counting(MemoryJournal):
@@ -167,9 +167,9 @@ async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
     for n in range(3):
         await where.submit(Submission(served, "ada", {}, source=source_of(BATCH)), run_of(BATCH, n))
     async with working(where), dispatching(where, store) as batch_runner:
-        found = await over(batch_runner)
-        assert found.status == "stopped"
-        assert await batch_runner.lines.progress(found) == Progress(stopped=10)
+        result = await over(batch_runner)
+        assert result.status == "stopped"
+        assert await batch_runner.lines.progress(result) == Progress(stopped=10)
 
 
 async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +183,8 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
         await Gate.begun.wait()
         elsewhere = BatchRunner(where, store.batches, store.claims, Chats(where))
         assert (await elsewhere.stop(kept)).status == "stopped"
-        found = await over(batch_runner)
-        assert (found.status, (await batch_runner.lines.progress(found)).stopped) == ("stopped", 50)
+        result = await over(batch_runner)
+        assert (result.status, (await batch_runner.lines.progress(result)).stopped) == ("stopped", 50)
 
 
 async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,7 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
                     break
                 await asyncio.sleep(0.005)
             assert await batch_runner.lines.progress(kept) == Progress(paused=3)
-            assert [each.status async for each in batch_runner.lines.results(kept)] == ["paused"] * 3
+            assert [result.status async for result in batch_runner.lines.results(kept)] == ["paused"] * 3
         async with dispatching(where, store) as batch_runner:
             for n in range(3):
                 assert (await store.batches.find_batch(BATCH) or kept).ended_at is None
@@ -260,9 +260,9 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
     echo, gated = await publish(where, ECHO), await publish(where, GATED, "gated.yml")
     async with working(where), dispatching(where, store) as batch_runner:
         kept = await batch_runner.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])
-        found = [each async for each in batch_runner.results(kept)]
-        assert [each.index for each in found] == list(range(500))
-        assert [each.status for each in found] == ["failed"] + ["succeeded"] * 499
+        matches = [result async for result in batch_runner.results(kept)]
+        assert [item.index for item in matches] == list(range(500))
+        assert [item.status for item in matches] == ["failed"] + ["succeeded"] * 499
 
         other = Batch(BATCH[:-1] + "0", gated.app.id, gated.version.id, "ada", 4, 1.0, concurrency=2)
         lines = [BatchLine(0, {}, "no good"), *(BatchLine(n, {}) for n in range(1, 4))]
@@ -273,7 +273,7 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
         assert not waiting.done()
         Gate.opened.set()
         assert (await waiting).status == "succeeded"
-        assert [each.status async for each in results] == ["succeeded"] * 2
+        assert [result.status async for result in results] == ["succeeded"] * 2
 
 
 # ------------------------------------------------------------------------------------------------------------ lines
@@ -289,8 +289,8 @@ async def test_lines_are_numbered_without_blank_ones() -> None:
     text = (
         b'\xef\xbb\xbf\n{"inputs": {"q": 1}}\n\n \t\r\n{"inputs": {"q": "bad"}}\r\n{"inputs": {"q": 3}, "query": "hi"}'
     )
-    found = [line async for line in read_lines(io.BytesIO(text), _as_it_is)]
-    assert found == [BatchLine(0, {"q": 1}), BatchLine(1, {}, "q will not do"), BatchLine(2, {"q": 3}, query="hi")]
+    result = [line async for line in read_lines(io.BytesIO(text), _as_it_is)]
+    assert result == [BatchLine(0, {"q": 1}), BatchLine(1, {}, "q will not do"), BatchLine(2, {"q": 3}, query="hi")]
 
 
 async def test_a_defect_is_no_bad_line() -> None:

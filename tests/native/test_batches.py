@@ -23,7 +23,7 @@ ECHO = workflow(variables=[TEXT], outputs={"out": ("start", "q")})
 
 
 def lines(*inputs: Any) -> bytes:
-    return b"".join(json.dumps({"inputs": each}, ensure_ascii=False).encode() + b"\n" for each in inputs)
+    return b"".join(json.dumps({"inputs": item}, ensure_ascii=False).encode() + b"\n" for item in inputs)
 
 
 def texts(count: int) -> bytes:
@@ -45,23 +45,23 @@ async def begun(app: Client, body: bytes, **more: Any) -> str:
 async def how(app: Client, batch: str) -> Any:
     reply = await ask(app, "GET", f"/batches/{batch}")
     assert reply.status == 200, reply.body
-    told = reply.body
+    body = reply.body
     names = ("queued", "running", "paused", "succeeded", "partial_succeeded", "failed", "stopped")
-    assert sum(told[name] for name in names) == told["total"]
-    return told
+    assert sum(body[name] for name in names) == body["total"]
+    return body
 
 
 async def until(app: Client, batch: str, reached: Callable[[Any], bool]) -> Any:
     """The batch once it is so far."""
     for _ in range(12_000):
-        if reached(told := await how(app, batch)):
-            return told
+        if reached(body := await how(app, batch)):
+            return body
         await asyncio.sleep(0.005)
-    raise AssertionError(f"the batch stays as it is: {told}")
+    raise AssertionError(f"the batch stays as it is: {body}")
 
 
 async def ended(app: Client, batch: str) -> Any:
-    return await until(app, batch, lambda told: told["ended_at"] is not None)
+    return await until(app, batch, lambda expected: expected["ended_at"] is not None)
 
 
 async def results(app: Client, batch: str, **params: str) -> list[Any]:
@@ -83,14 +83,14 @@ async def test_results_come_in_the_order_of_the_lines(server: Serving) -> None:
     assert reply.status == 202
     assert (reply.body["status"], reply.body["total"]) == ("running", 300)
     batch = str(UUID(reply.body["batch_id"]))
-    told = await ended(app, batch)
-    assert (told["id"], told["status"], told["succeeded"], told["concurrency"]) == (batch, "ended", 300, 7)
-    assert (told["workflow_id"], told["app_id"]) == (app.served.version.id, app.served.app.id)
-    assert reply.body["created_at"] == told["created_at"] <= told["ended_at"]
-    found = await results(app, batch)
-    assert [each["index"] for each in found] == list(range(300))
-    assert [each["outputs"] for each in found] == [{"out": f"line {n}"} for n in range(300)]
-    first = found[0]
+    body = await ended(app, batch)
+    assert (body["id"], body["status"], body["succeeded"], body["concurrency"]) == (batch, "ended", 300, 7)
+    assert (body["workflow_id"], body["app_id"]) == (app.served.version.id, app.served.app.id)
+    assert reply.body["created_at"] == body["created_at"] <= body["ended_at"]
+    result = await results(app, batch)
+    assert [item["index"] for item in result] == list(range(300))
+    assert [item["outputs"] for item in result] == [{"out": f"line {n}"} for n in range(300)]
+    first = result[0]
     assert set(first) == {
         "index", "workflow_run_id", "status", "outputs", "error", "elapsed_time", "total_tokens"
     }  # fmt: skip
@@ -125,29 +125,34 @@ async def test_a_line_that_will_not_do_says_why_and_the_others_run(server: Servi
         + b'{"inputs":{"q":"z"}}'
     )
     batch = await begun(app, body)
-    told = await ended(app, batch)
-    assert (told["status"], told["total"], told["succeeded"], told["failed"]) == ("ended", len(bad) + 2, 2, len(bad))
-    found = await results(app, batch)
-    assert found[0]["outputs"] == {"out": "礁溪 \u2028"}
-    assert found[-1]["outputs"] == {"out": "z"}
-    for each, why in zip(found[1:-1], bad.values(), strict=True):
+    detail = await ended(app, batch)
+    assert (detail["status"], detail["total"], detail["succeeded"], detail["failed"]) == (
+        "ended",
+        len(bad) + 2,
+        2,
+        len(bad),
+    )
+    result = await results(app, batch)
+    assert result[0]["outputs"] == {"out": "礁溪 \u2028"}
+    assert result[-1]["outputs"] == {"out": "z"}
+    for each, why in zip(result[1:-1], bad.values(), strict=True):
         assert each["error"].startswith(why)
         assert (each["status"], each["workflow_run_id"], each["outputs"]) == ("failed", None, None)
 
 
 async def test_nothing_but_bad_lines(server: Serving) -> None:
     app = await server.add("tiny.yml", ECHO)
-    told = await ended(app, await begun(app, b"one\ntwo\n"))
-    assert (told["status"], told["failed"]) == ("ended", 2)
+    body = await ended(app, await begun(app, b"one\ntwo\n"))
+    assert (body["status"], body["failed"]) == ("ended", 2)
 
 
 async def test_runs_that_fail_are_counted_and_told(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["boom"]))
     batch = await begun(app, lines({}, {}))
     assert (await ended(app, batch))["failed"] == 2
-    found = (await results(app, batch))[0]
-    assert (found["status"], found["error"]) == ("failed", "it went boom")
-    assert found["workflow_run_id"] == run_of(batch, 0)
+    result = (await results(app, batch))[0]
+    assert (result["status"], result["error"]) == ("failed", "it went boom")
+    assert result["workflow_run_id"] == run_of(batch, 0)
 
 
 async def test_secrets_do_not_come_out(server: Serving) -> None:
@@ -161,8 +166,8 @@ async def test_an_old_version_is_run_by_its_id_and_the_alias_is_the_same(server:
     old = await server.add("tiny.yml", ECHO)
     await server.add("tiny.yml", workflow())
     batch = await begun(old, texts(1), workflow_id=old.served.version.id, prefix="/api")
-    told = await ended(old, batch)
-    assert (told["workflow_id"], told["user"]) == (old.served.version.id, "DEFAULT-USER")
+    body = await ended(old, batch)
+    assert (body["workflow_id"], body["user"]) == (old.served.version.id, "DEFAULT-USER")
     assert (await results(old, batch))[0]["outputs"] == {"out": "line 0"}
 
 
@@ -181,16 +186,16 @@ async def test_no_more_than_so_many_at_once_and_what_is_not_over_says_so(server:
         params={"concurrency": "2"},
     )
     await gate.reached.wait()
-    told = await until(app, batch, lambda told: told["running"] == 2)
-    assert (told["queued"], told["running"], told["failed"], told["status"]) == (3, 2, 1, "running")
+    expected = await until(app, batch, lambda expected: expected["running"] == 2)
+    assert (expected["queued"], expected["running"], expected["failed"], expected["status"]) == (3, 2, 1, "running")
     gate.let(1)
-    told = await until(app, batch, lambda told: told["succeeded"] == 1 and told["running"] == 2)
-    assert (told["queued"], told["running"]) == (2, 2)
-    statuses = sorted(each["status"] for each in await results(app, batch))
+    expected = await until(app, batch, lambda expected: expected["succeeded"] == 1 and expected["running"] == 2)
+    assert (expected["queued"], expected["running"]) == (2, 2)
+    statuses = sorted(result["status"] for result in await results(app, batch))
     assert statuses == ["failed", "queued", "queued", "running", "running", "succeeded"]
-    unfinished = next(each for each in await results(app, batch) if each["status"] == "running")
+    unfinished = next(result for result in await results(app, batch) if result["status"] == "running")
     assert (unfinished["outputs"], unfinished["elapsed_time"], unfinished["total_tokens"]) == (None, None, None)
-    assert [each["status"] for each in await results(app, batch, only="ended")] == ["succeeded", "failed"]
+    assert [result["status"] for result in await results(app, batch, only="ended")] == ["succeeded", "failed"]
     gate.let(4)
     assert (await ended(app, batch))["succeeded"] == 5
 
@@ -214,25 +219,25 @@ async def test_a_stopped_batch_stops_its_runs_and_begins_no_more(server: Serving
     batch = await begun(app, b"bad\n" + lines(*[{}] * 20), params={"concurrency": "3"})
     await gate.reached.wait()
     gate.let(1)
-    await until(app, batch, lambda told: told["succeeded"] == 1)
+    await until(app, batch, lambda expected: expected["succeeded"] == 1)
     stopped = await ask(app, "POST", f"/batches/{batch}/stop")
     assert (stopped.status, stopped.body["status"], stopped.body["queued"]) == (200, "stopped", 0)
-    told = await ended(app, batch)
+    expected = await ended(app, batch)
     assert gate.cancelled.is_set()
-    assert (told["status"], told["succeeded"], told["failed"], told["stopped"]) == ("stopped", 1, 1, 19)
-    found = await results(app, batch)
-    assert [each["status"] for each in found[2:]].count("stopped") >= 18
-    never = found[-1]
+    assert (expected["status"], expected["succeeded"], expected["failed"], expected["stopped"]) == ("stopped", 1, 1, 19)
+    result = await results(app, batch)
+    assert [item["status"] for item in result[2:]].count("stopped") >= 18
+    never = result[-1]
     assert (never["workflow_run_id"], never["error"]) == (None, "The batch was stopped before this line was begun.")
     again = await ask(app, "POST", f"/batches/{batch}/stop")
-    assert again.body == told
+    assert again.body == expected
 
 
 async def test_a_batch_that_is_over_cannot_be_stopped(server: Serving) -> None:
     app = await server.add("tiny.yml", ECHO)
     batch = await begun(app, texts(3))
-    told = await ended(app, batch)
-    assert (await ask(app, "POST", f"/batches/{batch}/stop")).body == told
+    body = await ended(app, batch)
+    assert (await ask(app, "POST", f"/batches/{batch}/stop")).body == body
 
 
 async def test_other_runs_do_not_wait_for_a_batch(server: Serving) -> None:
@@ -240,8 +245,8 @@ async def test_other_runs_do_not_wait_for_a_batch(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["gate"]))
     other = await server.add("other.yml", ECHO)
     batch = await begun(app, lines(*[{}] * 500))
-    status, told = await other.run({"q": "hi"})
-    assert (status, told["data"]["status"]) == (200, "succeeded")
+    status, body = await other.run({"q": "hi"})
+    assert (status, body["data"]["status"]) == (200, "succeeded")
     await ask(app, "POST", f"/batches/{batch}/stop")
     await ended(app, batch)
 
@@ -327,21 +332,21 @@ async def test_results_of_which_kind(server: Serving) -> None:
 
 async def test_batches_are_listed_newest_first_in_pages(server: Serving) -> None:
     app = await server.add("tiny.yml", ECHO)
-    made = [await begun(app, texts(1)) for _ in range(5)]
-    for batch in made:
+    created = [await begun(app, texts(1)) for _ in range(5)]
+    for batch in created:
         await ended(app, batch)
-    found: list[str] = []
+    result: list[str] = []
     cursor: dict[str, str] = {}
     sizes: list[int] = []
     while True:
         page = (await ask(app, "GET", "/batches", params={"limit": "2", **cursor})).body
         sizes.append(len(page["data"]))
-        found += [each["id"] for each in page["data"]]
+        result += [item["id"] for item in page["data"]]
         if page["next_cursor"] is None:
             break
         cursor = {"cursor": page["next_cursor"]}
-    assert (found, sizes) == ([*reversed(made)], [2, 2, 1])
-    assert (await ask(app, "GET", "/batches")).body["data"][0] == await how(app, made[-1])
+    assert (result, sizes) == ([*reversed(created)], [2, 2, 1])
+    assert (await ask(app, "GET", "/batches")).body["data"][0] == await how(app, created[-1])
     for params in ({"limit": "0"}, {"limit": "101"}, {"cursor": NOBODY}, {"cursor": "?"}):
         assert (await ask(app, "GET", "/batches", params=params)).status == 400
 
@@ -374,5 +379,5 @@ async def test_an_answer_that_a_crash_took_is_made_from_the_batch_that_is_there(
     monkeypatch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
     reply = await send(app, texts(2), headers=key)
     assert reply.status == 202
-    assert [each["id"] for each in (await ask(app, "GET", "/batches")).body["data"]] == [reply.body["batch_id"]]
+    assert [item["id"] for item in (await ask(app, "GET", "/batches")).body["data"]] == [reply.body["batch_id"]]
     assert (await ended(app, reply.body["batch_id"]))["succeeded"] == 2

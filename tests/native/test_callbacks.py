@@ -48,8 +48,8 @@ class Caller:
             return answer.status, json.loads(body) if body else None
 
     async def run(self, url: str | None) -> str:
-        asked = Submission(self.served, "somebody", {"q": "hi"}, callback=url)
-        return (await self.at.where.submit(asked)).run
+        fields = Submission(self.served, "somebody", {"q": "hi"}, callback=url)
+        return (await self.at.where.submit(fields)).run
 
     async def other(self) -> Caller:
         return Caller(self.at, self.session, self.url, await publish(self.at.where, ECHO, "other.yml"))
@@ -107,28 +107,28 @@ async def test_a_run_without_a_callback_has_none(caller: Caller):
 
 @pytest.mark.parametrize("run", [UNKNOWN, "nonsense", "%00", "😀"])
 async def test_an_unknown_run_is_not_found(caller: Caller, run: str):
-    status, told = await caller.call("GET", f"/workflow-runs/{run}/callbacks")
-    assert (status, told["code"]) == (404, "not_found")
+    status, body = await caller.call("GET", f"/workflow-runs/{run}/callbacks")
+    assert (status, body["code"]) == (404, "not_found")
 
 
 async def test_a_failed_callback_is_sent_again(caller: Caller):
     async with receiver(410, 200) as there:
         run = await caller.run(there.url)
         failed = await caller.at.callbacks.next("failed")
-        status, told = await caller.call("POST", f"/callbacks/{failed.id}/resend")
+        status, body = await caller.call("POST", f"/callbacks/{failed.id}/resend")
         assert status == 202
-        assert (told["id"], told["status"], told["attempts"]) == (failed.id, "pending", 0)
-        assert told["next_attempt_at"] is not None
+        assert (body["id"], body["status"], body["attempts"]) == (failed.id, "pending", 0)
+        assert body["next_attempt_at"] is not None
         await caller.at.callbacks.next("delivered")
     assert {post.id for post in there.posts} == {failed.id}
     _, listed = await caller.call("GET", f"/workflow-runs/{run}/callbacks")
-    assert [(each["status"], each["attempts"]) for each in listed["data"]] == [("delivered", 1)]
+    assert [(item["status"], item["attempts"]) for item in listed["data"]] == [("delivered", 1)]
 
 
 @pytest.mark.parametrize("callback", [UNKNOWN, "nonsense", "secret"])
 async def test_an_unknown_callback_is_not_found(caller: Caller, callback: str):
-    status, told = await caller.call("POST", f"/callbacks/{callback}/resend")
-    assert (status, told["code"]) == (404, "not_found")
+    status, body = await caller.call("POST", f"/callbacks/{callback}/resend")
+    assert (status, body["code"]) == (404, "not_found")
 
 
 async def test_another_apps_callbacks_are_not_there(caller: Caller):
@@ -143,11 +143,11 @@ async def test_another_apps_callbacks_are_not_there(caller: Caller):
 
 
 async def test_the_signing_secret_is_shown_to_its_app(caller: Caller):
-    status, told = await caller.call("GET", "/callbacks/secret")
-    assert (status, told) == (200, {"secret": caller.at.webhook_sender.signing_secret(caller.served.app.id)})
-    assert (await caller.call("GET", "/callbacks/secret"))[1] == told
+    status, body = await caller.call("GET", "/callbacks/secret")
+    assert (status, body) == (200, {"secret": caller.at.webhook_sender.signing_secret(caller.served.app.id)})
+    assert (await caller.call("GET", "/callbacks/secret"))[1] == body
     other = await caller.other()
-    assert (await other.call("GET", "/callbacks/secret"))[1] != told
+    assert (await other.call("GET", "/callbacks/secret"))[1] != body
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ async def test_the_signing_secret_is_shown_to_its_app(caller: Caller):
     ],
 )
 async def test_without_a_key_nothing_is_told(caller: Caller, method: str, path: str):
-    status, told = await caller.call(method, path, Authorization="Bearer app-wrong")
-    assert (status, told["code"]) == (401, "unauthorized")
+    status, body = await caller.call(method, path, Authorization="Bearer app-wrong")
+    assert (status, body["code"]) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ async def test_killed_in_mid_delivery_and_started_again(tmp_path: Path):
     posts: list[Post] = []
     async with receiver(answer=silent_at_first) as there:
         async with process(tmp_path, flow) as serve:
-            asked = {"inputs": {"q": "hi"}, "user": "u", "callback_url": there.url}
-            queued = await call(serve, "POST", f"/workflows/{serve.apps['flow']['app_id']}/run", asked)
+            fields = {"inputs": {"q": "hi"}, "user": "u", "callback_url": there.url}
+            queued = await call(serve, "POST", f"/workflows/{serve.apps['flow']['app_id']}/run", fields)
             run = queued["workflow_run_id"]
             secret = await call(serve, "GET", "/callbacks/secret")
             posts.append(await there.next())
@@ -76,6 +76,6 @@ async def test_killed_in_mid_delivery_and_started_again(tmp_path: Path):
     assert (callback["status"], callback["attempts"], callback["last_status"]) == ("delivered", 1, 200)
     assert {post.id for post in posts} == {callback["id"]}
     assert len({post.body for post in posts}) == 1
-    told = posts[0].json["data"]
-    assert (told["id"], told["task_id"], told["outputs"]) == (run, queued["task_id"], {"q": "hi"})
+    body = posts[0].json["data"]
+    assert (body["id"], body["task_id"], body["outputs"]) == (run, queued["task_id"], {"q": "hi"})
     assert len(there.posts) == len(posts)

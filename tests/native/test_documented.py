@@ -21,33 +21,33 @@ STORE = memory_storage()
 APP: Any = api_of(apps_of(STORE), STORE)
 DESCRIPTION: Mapping[str, Any] = document(APP.routes)
 ALL = operations(DESCRIPTION, "/api/")
-each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda each: f"{each.method} {each.path}")
+each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda value: f"{value.method} {value.path}")
 
 
 def answers(operation: Operation) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     """(status, content type, how it is described) of every answer with a body."""
-    for status, told in operation.told["responses"].items():
-        for kind, media in told.get("content", {}).items():
+    for status, body in operation.description["responses"].items():
+        for kind, media in body.get("content", {}).items():
             yield int(status), kind, media
 
 
 def test_there_is_something_to_hold():
     assert len(ALL) > 10
-    assert all(each.path.startswith("/api/v1/") for each in ALL), "an alias is told of nowhere"
-    ids = [told["operationId"] for methods in DESCRIPTION["paths"].values() for told in methods.values()]
+    assert all(item.path.startswith("/api/v1/") for item in ALL), "an alias is told of nowhere"
+    ids = [body["operationId"] for methods in DESCRIPTION["paths"].values() for body in methods.values()]
     assert len(set(ids)) == len(ids)
 
 
 @each_operation
 def test_it_is_said_what_it_does(operation: Operation):
-    assert operation.told["summary"]
-    assert operation.told["description"]
-    assert operation.told["tags"]
-    assert operation.told["security"]
-    for each in operation.parameters:
-        assert each["description"], each["name"]
-        assert each["schema"], each["name"]
-    in_path = {each["name"] for each in operation.parameters if each["in"] == "path"}
+    assert operation.description["summary"]
+    assert operation.description["description"]
+    assert operation.description["tags"]
+    assert operation.description["security"]
+    for parameter in operation.parameters:
+        assert parameter["description"], parameter["name"]
+        assert parameter["schema"], parameter["name"]
+    in_path = {parameter["name"] for parameter in operation.parameters if parameter["in"] == "path"}
     assert in_path == {part[1:-1] for part in operation.path.split("/") if part.startswith("{")}
 
 
@@ -68,7 +68,7 @@ def test_its_errors_are_told(operation: Operation):
         assert 404 in failing
     if operation.bodies:
         assert {400, 413} <= failing.keys()
-    if any(each["name"] == "Idempotency-Key" for each in operation.parameters):
+    if any(parameter["name"] == "Idempotency-Key" for parameter in operation.parameters):
         assert {400, 409} <= failing.keys()
     for status, media in failing.items():
         assert media["examples"]
@@ -80,7 +80,7 @@ def test_its_errors_are_told(operation: Operation):
 
 @each_operation
 def test_a_body_has_an_example(operation: Operation):
-    content = operation.told.get("requestBody", {}).get("content", {})
+    content = operation.description.get("requestBody", {}).get("content", {})
     assert all("schema" in media for media in content.values())
     written = [kind for kind, media in content.items() if media["schema"].get("format") != "binary"]
     assert {kind for kind, _ in operation.bodies} == set(written)
@@ -95,7 +95,7 @@ def test_the_description_is_valid():
 
 def contents(operation: Operation) -> Iterator[Mapping[str, Any]]:
     """How each kind of JSON is described that the operation takes or returns."""
-    bodies = [operation.told.get("requestBody", {}), *operation.told["responses"].values()]
+    bodies = [operation.description.get("requestBody", {}), *operation.description["responses"].values()]
     for body in bodies:
         yield from (media for kind, media in body.get("content", {}).items() if kind == "application/json")
 
@@ -105,7 +105,7 @@ def test_all_json_has_a_schema_that_accepts_its_examples(operation: Operation):
     for media in contents(operation):
         assert media["schema"] != {"type": "object"}
         schema = validator(media["schema"])
-        examples = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
+        examples = [media["example"]] if "example" in media else [item["value"] for item in media["examples"].values()]
         assert examples
         for example in examples:
             schema.validate(example)
@@ -129,13 +129,13 @@ async def test_the_examples_of_versions_are_like_real_answers():
     apps = apps_of(store)
     served = await apps.publish("flow.yml", ECHO)
     call = Caller(api_of(apps, store), await apps.working_key(served.app))
-    base, told = f"/api/v1/workflows/{served.app.id}", "/api/v1/workflows/{app_id}"
+    base, detail = f"/api/v1/workflows/{served.app.id}", "/api/v1/workflows/{app_id}"
 
     def example(method: str, path: str, status: int = 200) -> Any:
-        told = DESCRIPTION["paths"][path][method]["responses"][str(status)]
-        return told["content"]["application/json"]["example"]
+        detail = DESCRIPTION["paths"][path][method]["responses"][str(status)]
+        return detail["content"]["application/json"]["example"]
 
-    for kind, body in next(each for each in ALL if each.told["operationId"] == "publishWorkflowVersion").bodies:
+    for kind, body in next(item for item in ALL if item.description["operationId"] == "publishWorkflowVersion").bodies:
         given = body if isinstance(body, str) else None
         answer = await call(
             "POST",
@@ -145,11 +145,11 @@ async def test_the_examples_of_versions_are_like_real_answers():
             headers={"Content-Type": kind},
         )
         assert answer.status in (200, 201), "what the example publishes can be published"
-        assert answer.json.keys() == example("post", f"{told}/versions", answer.status).keys()
-        assert answer.json["name"] == example("post", f"{told}/versions", answer.status)["name"]
+        assert answer.json.keys() == example("post", f"{detail}/versions", answer.status).keys()
+        assert answer.json["name"] == example("post", f"{detail}/versions", answer.status)["name"]
     listed = (await call("GET", f"{base}/versions")).json
-    assert listed.keys() == example("get", f"{told}/versions").keys()
-    assert listed["data"][0].keys() == example("get", f"{told}/versions")["data"][0].keys()
+    assert listed.keys() == example("get", f"{detail}/versions").keys()
+    assert listed["data"][0].keys() == example("get", f"{detail}/versions")["data"][0].keys()
     version = f"/versions/{served.version.id}"
     for method, path, like in (
         ("GET", version, "/versions/{version_id}"),
@@ -159,4 +159,4 @@ async def test_the_examples_of_versions_are_like_real_answers():
     ):
         answer = await call(method, base + path)
         assert answer.status == 200
-        assert answer.json.keys() == example(method.lower(), told + like).keys(), like
+        assert answer.json.keys() == example(method.lower(), detail + like).keys(), like

@@ -19,7 +19,7 @@ from headrace.main import service
 from headrace.settings import Settings
 from tests.cli.flows import field, flow
 from tests.native.calling import Caller
-from tests.native.fuzzing import Asked, asked, operations, wrong
+from tests.native.fuzzing import FuzzRequest, operations, requests_to, wrong
 
 EXAMPLES = 400
 PATIENCE = 0.3  # seconds after which whoever follows a run hangs up
@@ -34,11 +34,13 @@ class Target:
         self.known = known
         self.seen: Counter[tuple[str, str, int]] = Counter()
 
-    async def ask(self, each: Asked) -> None:
-        answer = await self.call(each.method, each.target, body=each.body, headers=each.headers, leave_after=PATIENCE)
-        self.seen[each.operation.method, each.operation.path, answer.status] += 1
-        problem = wrong(each, answer)
-        assert problem is None, f"{each}: {problem}"
+    async def ask(self, request: FuzzRequest) -> None:
+        answer = await self.call(
+            request.method, request.target, body=request.body, headers=request.headers, leave_after=PATIENCE
+        )
+        self.seen[request.operation.method, request.operation.path, answer.status] += 1
+        problem = wrong(request, answer)
+        assert problem is None, f"{request}: {problem}"
 
 
 @pytest.fixture
@@ -70,14 +72,14 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
             "workflow_id": [served.app.id, served.version.id, foreign.app.id],
             "version_id": [served.version.id, served.version.id, foreign.version.id],
             "from": [served.version.id],
-            "workflow_run_id": [each["workflow_run_id"] for each in runs],
-            "callback_id": [each["id"] for each in callbacks],
+            "workflow_run_id": [run["workflow_run_id"] for run in runs],
+            "callback_id": [callback["id"] for callback in callbacks],
         }
         yield Target(app, key, known)
 
 
 async def test_nothing_that_is_sent_breaks_it(target: Target):
-    requests: list[Asked] = []
+    requests: list[FuzzRequest] = []
 
     @seed(3)
     @settings(
@@ -86,18 +88,18 @@ async def test_nothing_that_is_sent_breaks_it(target: Target):
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    @given(asked(target.operations, target.known))
-    def collect(each: Asked) -> None:
-        requests.append(each)
+    @given(requests_to(target.operations, target.known))
+    def collect(request: FuzzRequest) -> None:
+        requests.append(request)
 
     collect()
     gate = asyncio.Semaphore(20)
 
-    async def ask(each: Asked) -> None:
+    async def ask(request: FuzzRequest) -> None:
         async with gate:
-            await target.ask(each)
+            await target.ask(request)
 
-    await asyncio.gather(*(ask(each) for each in requests))
+    await asyncio.gather(*(ask(request) for request in requests))
     reached = {(method, path) for method, path, status in target.seen if status < 400}
     assert len(requests) >= EXAMPLES
     assert len(reached) > len(target.operations) / 2, "the requests do not get far enough to prove anything"
@@ -105,7 +107,7 @@ async def test_nothing_that_is_sent_breaks_it(target: Target):
 
 async def test_a_wrong_answer_would_be_found(target: Target):
     """The check itself: an operation that answers what it does not tell of."""
-    operation = next(each for each in target.operations if each.path == "/api/v1/workflow-runs")
-    poor = type(operation)(operation.method, operation.path, {**operation.told, "responses": {"418": {}}})
+    operation = next(item for item in target.operations if item.path == "/api/v1/workflow-runs")
+    poor = type(operation)(operation.method, operation.path, {**operation.description, "responses": {"418": {}}})
     with pytest.raises(AssertionError, match="is not documented"):
-        await target.ask(Asked(poor, "GET", poor.path, {}, b"", plain=True))
+        await target.ask(FuzzRequest(poor, "GET", poor.path, {}, b"", plain=True))

@@ -21,7 +21,7 @@ from tests.native.asynchronous import EVENTS, Reply, ask, look, submit
 
 
 async def runs(app: Client) -> list[str]:
-    return [each["id"] for each in (await ask(app, "GET", "/workflow-runs?limit=100")).body["data"]]
+    return [item["id"] for item in (await ask(app, "GET", "/workflow-runs?limit=100")).body["data"]]
 
 
 def replayed(reply: Reply) -> bool:
@@ -130,7 +130,7 @@ async def test_a_stream_is_told_again_from_the_beginning(server: Serving) -> Non
     async with app.stream(path, key) as stream:
         assert stream.answer.headers["Idempotency-Replayed"] == "true"
         again = await stream.rest()
-    kinds = [[each for each in events if each.name != "text_chunk"] for events in (first, again)]
+    kinds = [[event for event in events if event.name != "text_chunk"] for events in (first, again)]
     assert kinds[0] == kinds[1]
     assert len(await runs(app)) == 1
 
@@ -158,12 +158,12 @@ async def test_a_process_that_died_before_it_could_keep_the_answer(
     with monkeypatch.context() as patch:
         patch.setattr(server.store.idempotency, "complete", dies)
         assert (await submit(app, key="k")).status == 503
-    made = await runs(app)
-    assert len(made) == 1
+    created = await runs(app)
+    assert len(created) == 1
     replies = await asyncio.gather(*(submit(app, key="k") for _ in range(3)))
-    assert {reply.body["workflow_run_id"] for reply in replies} == set(made)
+    assert {reply.body["workflow_run_id"] for reply in replies} == set(created)
     assert len({reply.raw for reply in replies}) == 1
-    assert await runs(app) == made
+    assert await runs(app) == created
 
 
 async def test_a_stream_whose_answer_cannot_be_kept_holds_no_place(tmp_path: Path) -> None:
@@ -192,11 +192,11 @@ async def test_after_a_day_the_key_is_new(server: Serving, monkeypatch: pytest.M
 async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) -> None:
     """Each has helpers of its own; the store between them says who was first."""
     served = (await server.add("tiny.yml", workflow())).served
-    made: list[str | None] = []
+    created: list[str | None] = []
     making, go = asyncio.Event(), asyncio.Event()
 
     async def make(name: str | None) -> Response:
-        made.append(name)
+        created.append(name)
         making.set()
         await go.wait()
         return Response(b"{}", 201, media_type="application/json")
@@ -219,10 +219,10 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
         assert refused.value.code == "idempotency_conflict"
         go.set()
         answers = await asyncio.gather(first, second)
-        assert [(each.status_code, each.body) for each in answers] == [(201, b"{}")] * 2
+        assert [(answer.status_code, answer.body) for answer in answers] == [(201, b"{}")] * 2
         assert answers[1].headers["Idempotency-Replayed"] == "true"
-        assert len(made) == 1
-        assert made[0] is not None
+        assert len(created) == 1
+        assert created[0] is not None
     finally:
         for store in stores:
             await store.aclose()
@@ -247,8 +247,8 @@ async def test_a_maker_that_fails_lets_the_next_one_try(server: Serving) -> None
     ended: list[Any] = await asyncio.gather(
         *(once(request, served, b"", make) for _ in range(5)), return_exceptions=True
     )
-    assert sum(isinstance(each, RequestError) for each in ended) == 2
-    assert sum(isinstance(each, Response) for each in ended) == 3
+    assert sum(isinstance(item, RequestError) for item in ended) == 2
+    assert sum(isinstance(item, Response) for item in ended) == 3
     assert tries == 3
     assert not gate.reached.is_set()
 
@@ -261,7 +261,7 @@ def test_what_makes_two_requests_the_same() -> None:
     same = digest_of(asked(), b"x")
     assert digest_of(asked(path="/api/x"), b"x") == same
     others = [(asked("PUT"), b"x"), (asked(path="/api/v1/y"), b"x"), (asked(query=b"a=1"), b"x"), (asked(), b"y")]
-    assert len({same, *(digest_of(*each) for each in others)}) == 5
+    assert len({same, *(digest_of(*item) for item in others)}) == 5
 
 
 async def test_a_failed_blocking_run_is_an_answer_like_any_other(server: Serving) -> None:

@@ -40,10 +40,10 @@ async def test_a_message_is_queued_at_once_and_polled_until_it_is_answered(app: 
     first = reply.body
     assert set(first) == {"task_id", "workflow_run_id", "status", "created_at", "conversation_id", "message_id"}
     assert (first["status"], first["message_id"]) == ("queued", first["workflow_run_id"])
-    told = await look(app, first["workflow_run_id"], wait=5)
-    assert (told["status"], told["answer"], told["query"]) == ("succeeded", "1: hey", "hey")
-    assert (told["message_id"], told["conversation_id"]) == (first["message_id"], first["conversation_id"])
-    assert told["outputs"]["answer"] == "1: hey"
+    body = await look(app, first["workflow_run_id"], wait=5)
+    assert (body["status"], body["answer"], body["query"]) == ("succeeded", "1: hey", "hey")
+    assert (body["message_id"], body["conversation_id"]) == (first["message_id"], first["conversation_id"])
+    assert body["outputs"]["answer"] == "1: hey"
     again = await answered(app, "there", first["conversation_id"])
     assert (again["answer"], again["conversation_id"]) == ("2: there", first["conversation_id"])
 
@@ -63,21 +63,21 @@ async def test_the_body_of_the_integration_guide(server: Serving) -> None:
     path = f"/workflows/{app.served.app.id}/run"
     reply = await ask(app, "POST", path, json=body, prefix="/api")
     assert (reply.status, reply.body["status"]) == (202, "queued")
-    told = await look(app, reply.body["workflow_run_id"], wait=5)
-    assert (told["status"], told["answer"], told["user"]) == ("succeeded", "value1", "user_id")
+    detail = await look(app, reply.body["workflow_run_id"], wait=5)
+    assert (detail["status"], detail["answer"], detail["user"]) == ("succeeded", "value1", "user_id")
     _, messages = await app.call(
-        "GET", f"/v1/messages?user=user_id&conversation_id={told['conversation_id']}"
+        "GET", f"/v1/messages?user=user_id&conversation_id={detail['conversation_id']}"
     )  # it is a message as any other
     (message,) = messages["data"]
-    assert [each["url"] for each in message["message_files"]] == ["https://example.com/a.png"]
+    assert [item["url"] for item in message["message_files"]] == ["https://example.com/a.png"]
     reply = await ask(app, "POST", path, json=body | {"files": [picture] * 2})
     assert (reply.status, reply.body["code"]) == (400, "invalid_param")
 
 
 async def test_conversations_are_those_of_the_other_api(app: Client) -> None:
     said = (await say(app, "hey"))[1]
-    told = await answered(app, "there", said["conversation_id"])
-    assert told["answer"] == "2: there"
+    body = await answered(app, "there", said["conversation_id"])
+    assert body["answer"] == "2: there"
     assert (await say(app, "again", said["conversation_id"]))[1]["answer"] == "3: again"
 
 
@@ -87,11 +87,11 @@ async def test_an_answer_grows_while_it_is_polled(server: Serving) -> None:
     gate.let(1)
     run = await submitted(app, query="hey")
     for _ in range(6000):  # it is there as soon as the journal has it
-        if (told := await look(app, run))["answer"]:
+        if (body := await look(app, run))["answer"]:
             break
         await asyncio.sleep(0.01)
-    assert told["answer"] == "Hel"
-    assert (told["status"], told["outputs"]) == ("running", None)
+    assert body["answer"] == "Hel"
+    assert (body["status"], body["outputs"]) == ("running", None)
     gate.let(2)
     assert (await look(app, run, wait=5))["answer"] == "Hello"
 
@@ -100,8 +100,8 @@ async def test_a_completion_needs_no_conversation(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow(mode="completion"))
     reply = await submit(app, query="hey")
     assert (reply.status, reply.body["conversation_id"]) == (202, None)
-    told = await look(app, reply.body["workflow_run_id"], wait=5)
-    assert (told["status"], told["answer"], told["conversation_id"]) == ("succeeded", "You said: hey", None)
+    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    assert (body["status"], body["answer"], body["conversation_id"]) == ("succeeded", "You said: hey", None)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ async def test_blocking_and_streaming_messages(app: Client) -> None:
 
 
 async def test_a_message_is_followed_and_its_nodes_are_told(app: Client) -> None:
-    told = await answered(app, "hey")
-    async with app.stream(f"/api/v1/workflow-runs/{told['id']}/events") as stream:
+    body = await answered(app, "hey")
+    async with app.stream(f"/api/v1/workflow-runs/{body['id']}/events") as stream:
         events = await stream.rest()
-    assert "".join(each.body["answer"] for each in events if each.name == "message") == "1: hey"
+    assert "".join(event.body["answer"] for event in events if event.name == "message") == "1: hey"
     assert events[-1].name == "message_end"
-    nodes = (await ask(app, "GET", f"/workflow-runs/{told['id']}/node-executions")).body["data"]
-    assert [each["node_type"] for each in nodes] == ["start", "answer"]
+    nodes = (await ask(app, "GET", f"/workflow-runs/{body['id']}/node-executions")).body["data"]
+    assert [node["node_type"] for node in nodes] == ["start", "answer"]
 
 
 async def test_messages_are_listed_with_their_conversations(app: Client) -> None:
@@ -163,9 +163,9 @@ async def test_messages_are_listed_with_their_conversations(app: Client) -> None
     second = await answered(app, "there", first["conversation_id"])
     other = await answered(app, "elsewhere")
     lines = (await ask(app, "GET", "/workflow-runs")).body["data"]
-    places = [(each["message_id"], each["conversation_id"]) for each in lines]
-    told = [other, second, first]
-    assert places == [(each["message_id"], each["conversation_id"]) for each in told]
+    places = [(item["message_id"], item["conversation_id"]) for item in lines]
+    body = [other, second, first]
+    assert places == [(item["message_id"], item["conversation_id"]) for item in body]
 
 
 async def test_secrets_are_masked(server: Serving) -> None:
@@ -174,8 +174,8 @@ async def test_secrets_are_masked(server: Serving) -> None:
         "environment_variables: [{id: k, name: KEY, value: hunter2!, value_type: secret}]",
     )
     app = await server.add("chat.yml", file)
-    told = await answered(app, "hunter2!")
-    assert (told["query"], told["answer"]) == ("*" * 20, "*" * 20)
+    body = await answered(app, "hunter2!")
+    assert (body["query"], body["answer"]) == ("*" * 20, "*" * 20)
 
 
 # ------------------------------------------------------------------------------------------------------- stop, retry
@@ -194,8 +194,8 @@ async def test_a_message_is_stopped_and_asked_anew(server: Serving) -> None:
     old = await look(app, run)
     again = await ask(app, "POST", f"/workflow-runs/{run}/retry")
     assert (again.status, again.body["conversation_id"]) == (202, old["conversation_id"])
-    told = await look(app, again.body["workflow_run_id"], wait=5)
-    assert (told["status"], told["answer"], told["retry_of"]) == ("succeeded", "Hello", run)
+    body = await look(app, again.body["workflow_run_id"], wait=5)
+    assert (body["status"], body["answer"], body["retry_of"]) == ("succeeded", "Hello", run)
 
 
 async def test_messages_of_one_conversation_are_answered_one_after_the_other(server: Serving) -> None:
@@ -211,13 +211,13 @@ async def test_messages_of_one_conversation_are_answered_one_after_the_other(ser
 
 async def test_a_callback_tells_the_answer(server: Serving, app: Client) -> None:
     run = await submitted(app, query="hey", callback_url="https://example.com/hook")
-    told = await look(app, run, wait=5)
+    body = await look(app, run, wait=5)
     (callback,) = await server.store.callbacks.callbacks_of(run)
     view = await server.run_service.get(run)
     assert view is not None
     data = json.loads(message(callback, view))["data"]
     assert (data["status"], data["answer"], data["message_id"]) == ("succeeded", "1: hey", run)
-    assert data["conversation_id"] == told["conversation_id"]
+    assert data["conversation_id"] == body["conversation_id"]
 
 
 # ------------------------------------------------------------------------------------------------------- idempotency
@@ -230,7 +230,7 @@ async def test_a_message_that_is_sent_again_is_asked_once(app: Client) -> None:
     assert (third.body, third.headers["Idempotency-Replayed"]) == (first.body, "true")
     assert len((await ask(app, "GET", "/workflow-runs")).body["data"]) == 1
     _, conversations = await app.call("GET", "/v1/conversations?user=u1")
-    assert [each["id"] for each in conversations["data"]] == [first.body["conversation_id"]]
+    assert [item["id"] for item in conversations["data"]] == [first.body["conversation_id"]]
     assert (await submit(app, query="other", key="k")).status == 409
 
 
@@ -261,7 +261,7 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
 
 async def batched(app: Client, lines: list[Any], query: str = "") -> tuple[Reply, list[Any]]:
     """(what a batch was answered, its results once it has ended)."""
-    data = "\n".join(json.dumps(each) for each in lines).encode()
+    data = "\n".join(json.dumps(item) for item in lines).encode()
     headers = {"Content-Type": "application/jsonl"}
     begun = await ask(app, "POST", f"/workflows/{app.served.app.id}/batch{query}", data=data, headers=headers)
     assert begun.status == 202, begun.body
@@ -285,8 +285,8 @@ async def test_a_batch_of_messages(app: Client) -> None:
         {"inputs": {}, "query": "e", "files": []},
     ]
     _, results = await batched(app, lines, "?user=ann")
-    assert [each.get("answer") for each in results] == ["1: a", "2: b", None, None, "3: d", None]
-    assert [each["status"] for each in results] == ["succeeded"] * 2 + ["failed"] * 2 + ["succeeded", "failed"]
+    assert [result.get("answer") for result in results] == ["1: a", "2: b", None, None, "3: d", None]
+    assert [result["status"] for result in results] == ["succeeded"] * 2 + ["failed"] * 2 + ["succeeded", "failed"]
     assert [results[2]["error"], results[3]["error"]] == ["query: Field required", "Conversation Not Exists."]
     assert results[5]["error"].startswith("files: unknown field")
     assert results[1]["conversation_id"] == results[4]["conversation_id"] == mine
@@ -298,7 +298,7 @@ async def test_a_batch_of_a_workflow_takes_a_query_where_an_input_is_called_so(s
     query = {"variable": "query", "label": "query", "type": "text-input", "required": True}
     app = await server.add("tiny.yml", workflow(variables=[query], outputs={"out": ("start", "query")}))
     _, results = await batched(app, [{"inputs": {}, "query": "a"}, {"inputs": {"query": "b"}}])
-    assert [each["outputs"] for each in results] == [{"out": "a"}, {"out": "b"}]
+    assert [result["outputs"] for result in results] == [{"out": "a"}, {"out": "b"}]
     assert "answer" not in results[0]
 
 

@@ -24,8 +24,8 @@ async def test_no_operation_is_open_to_a_wrong_key(server: Serving) -> None:
             path = path.replace(f"{{{name}}}", NOBODY)
         for headers in ({}, {"Authorization": "Bearer app-nope"}):
             async with server.session.request(verb, server.url + path, headers=headers) as answer:
-                told = await answer.json()
-                assert (answer.status, told["code"]) == (401, "unauthorized"), (verb, path)
+                body = await answer.json()
+                assert (answer.status, body["code"]) == (401, "unauthorized"), (verb, path)
                 assert answer.headers["Headrace-API-Version"] == "1"
 
 

@@ -15,8 +15,8 @@ __all__ = ["peer"]
 
 def submit(client: Client, serve: Serve, name: str) -> dict[str, Any]:
     path = f"/api/v1/workflows/{serve.apps['flow']['app_id']}/run"
-    asked = {"inputs": {"q": name}, "user": "u"}
-    with client.stream("POST", path, asked, **{"Idempotency-Key": name}) as answer:
+    fields = {"inputs": {"q": name}, "user": "u"}
+    with client.stream("POST", path, fields, **{"Idempotency-Key": name}) as answer:
         assert answer.status == 202
         return json.loads(answer.read())
 
@@ -32,8 +32,8 @@ def test_killed_in_mid_run_and_polled_to_its_end(tmp_path: pathlib.Path, peer: P
         first = {name: submit(client, serve, name) for name in names}
         for _ in names:
             assert peer.waiting.acquire(timeout=60)
-        for told in first.values():
-            assert client.get(f"/api/v1/workflow-runs/{told['workflow_run_id']}")["status"] == "running"
+        for body in first.values():
+            assert client.get(f"/api/v1/workflow-runs/{body['workflow_run_id']}")["status"] == "running"
         serve.kill()
     peer.gate.set()
 
@@ -41,9 +41,9 @@ def test_killed_in_mid_run_and_polled_to_its_end(tmp_path: pathlib.Path, peer: P
         client = Client(serve)
         for name in names:
             assert submit(client, serve, name) == first[name]
-            told = client.get(f"/api/v1/workflow-runs/{first[name]['workflow_run_id']}?wait=30")
-            assert time.time() - told["finished_at"] < 10
-            assert told["status"] == "succeeded"
-            assert told["outputs"] == {"one": f"/first/{name}", "two": f"/second/{name}"}
+            body = client.get(f"/api/v1/workflow-runs/{first[name]['workflow_run_id']}?wait=30")
+            assert time.time() - body["finished_at"] < 10
+            assert body["status"] == "succeeded"
+            assert body["outputs"] == {"one": f"/first/{name}", "two": f"/second/{name}"}
         assert len(client.get("/api/v1/workflow-runs")["data"]) == len(names)
     assert sorted(path for path, _ in peer.calls if "first" in path) == [f"/first/{name}" for name in names]

@@ -40,22 +40,22 @@ async def test_what_each_node_did_in_each_round(tmp_path: Path) -> None:
         {"out": ["it", "output"]},
     )
     async with serving(tmp_path, registry=REGISTRY) as server:
-        app, told = await finished(server, file, list=["a", "b"])
-        nodes = await nodes_of(app, told["id"])
-    assert [each["index"] for each in nodes] == list(range(1, len(nodes) + 1))
-    assert len({each["id"] for each in nodes}) == len(nodes)
-    assert {each["status"] for each in nodes} == {"succeeded"}
-    inner = [each for each in nodes if each["node_id"] == "in"]
-    assert [(each["iteration_id"], each["iteration_index"]) for each in inner] == [
+        app, body = await finished(server, file, list=["a", "b"])
+        nodes = await nodes_of(app, body["id"])
+    assert [item["index"] for item in nodes] == list(range(1, len(nodes) + 1))
+    assert len({item["id"] for item in nodes}) == len(nodes)
+    assert {item["status"] for item in nodes} == {"succeeded"}
+    inner = [item for item in nodes if item["node_id"] == "in"]
+    assert [(item["iteration_id"], item["iteration_index"]) for item in inner] == [
         ("it", 0),
         ("it", 0),
         ("it", 1),
         ("it", 1),
     ]
-    assert [(each["loop_id"], each["loop_index"]) for each in inner] == [("lo", 0), ("lo", 1)] * 2
-    assert [each["outputs"]["r"] for each in inner] == ["in:a:0", "in:a:1", "in:b:0", "in:b:1"]
-    assert {each["predecessor_node_id"] for each in nodes if each["node_id"] == "add"} == {"in"}
-    (outer,) = [each for each in nodes if each["node_id"] == "it"]
+    assert [(item["loop_id"], item["loop_index"]) for item in inner] == [("lo", 0), ("lo", 1)] * 2
+    assert [item["outputs"]["r"] for item in inner] == ["in:a:0", "in:a:1", "in:b:0", "in:b:1"]
+    assert {item["predecessor_node_id"] for item in nodes if item["node_id"] == "add"} == {"in"}
+    (outer,) = [item for item in nodes if item["node_id"] == "it"]
     assert (outer["iteration_id"], outer["predecessor_node_id"], outer["outputs"]) == (
         None,
         "start",
@@ -66,11 +66,11 @@ async def test_what_each_node_did_in_each_round(tmp_path: Path) -> None:
 async def test_a_container_that_has_nothing_to_begin_with(tmp_path: Path) -> None:
     file = source([iteration("it", ITEMS, ["in", "r"]), node("in", "echo", "it")], "start>it it-start>in it>end", {})
     async with serving(tmp_path, registry=REGISTRY) as server:
-        app, told = await finished(server, file)
-        *_, failed = await nodes_of(app, told["id"])
-    assert (told["status"], told["error_node"]["node_id"]) == ("failed", "it")
+        app, body = await finished(server, file)
+        *_, failed = await nodes_of(app, body["id"])
+    assert (body["status"], body["error_node"]["node_id"]) == ("failed", "it")
     assert (failed["node_id"], failed["status"], failed["elapsed_time"]) == ("it", "failed", 0)
-    assert failed["error"] == told["error"]
+    assert failed["error"] == body["error"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -79,13 +79,13 @@ async def test_what_was_paid_inside_is_counted_once(tmp_path: Path, fails: bool)
     inside = node("in", "slow-echo", "it", reads=[["it", "item"]], tokens=7, **more)
     file = source([iteration("it", ITEMS, ["in", "r"]), inside], "start>it it-start>in it>end", {})
     async with serving(tmp_path, registry=REGISTRY) as server:
-        app, told = await finished(server, file, list=[1, 2, 3])
+        app, body = await finished(server, file, list=[1, 2, 3])
         rounds = 2 if fails else 3
-        assert (told["total_tokens"], told["usage"]["total_tokens"]) == (7 * rounds, 7 * rounds)
-        assert told["usage"]["prompt_tokens"] == 7 * rounds
+        assert (body["total_tokens"], body["usage"]["total_tokens"]) == (7 * rounds, 7 * rounds)
+        assert body["usage"]["prompt_tokens"] == 7 * rounds
         if fails:
-            assert (told["error_node"]["node_id"], told["exceptions_count"]) == ("it", 1)
-        view = await server.run_service.get(told["id"])
+            assert (body["error_node"]["node_id"], body["exceptions_count"]) == ("it", 1)
+        view = await server.run_service.get(body["id"])
         assert view is not None
-        callback = Callback("c", app.served.app.id, told["id"], "http://h/", "run.succeeded", 10**6, 0.0)
-        assert json.loads(message(callback, view))["data"]["usage"] == told["usage"]
+        callback = Callback("c", app.served.app.id, body["id"], "http://h/", "run.succeeded", 10**6, 0.0)
+        assert json.loads(message(callback, view))["data"]["usage"] == body["usage"]

@@ -36,18 +36,18 @@ async def test_a_run_is_queued_at_once_and_found_at_its_end(server: Serving) -> 
     assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
     assert reply.body["status"] == "queued"
     UUID(reply.body["task_id"])
-    told = await look(app, reply.body["workflow_run_id"], wait=5)
-    assert told["status"] == "succeeded"
-    assert told["inputs"] == {"q": "hello"}
-    assert told["outputs"] == {"out": "hello"}
-    assert told["task_id"] == reply.body["task_id"]
-    assert told["created_at"] == reply.body["created_at"]
-    assert told["created_at"] <= told["started_at"] <= told["finished_at"]
-    lasted = (told["finished_at_ms"] - told["started_at_ms"]) / 1000
-    assert told["elapsed_time"] == pytest.approx(lasted, abs=2e-3)
-    assert (told["workflow_id"], told["app_id"]) == (app.served.version.id, app.served.app.id)
-    assert (told["user"], told["source"], told["retry_of"], told["callback_url"]) == ("u1", "service-api", None, None)
-    assert (told["error"], told["error_node"], told["total_steps"]) == (None, None, 2)
+    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    assert body["status"] == "succeeded"
+    assert body["inputs"] == {"q": "hello"}
+    assert body["outputs"] == {"out": "hello"}
+    assert body["task_id"] == reply.body["task_id"]
+    assert body["created_at"] == reply.body["created_at"]
+    assert body["created_at"] <= body["started_at"] <= body["finished_at"]
+    lasted = (body["finished_at_ms"] - body["started_at_ms"]) / 1000
+    assert body["elapsed_time"] == pytest.approx(lasted, abs=2e-3)
+    assert (body["workflow_id"], body["app_id"]) == (app.served.version.id, app.served.app.id)
+    assert (body["user"], body["source"], body["retry_of"], body["callback_url"]) == ("u1", "service-api", None, None)
+    assert (body["error"], body["error_node"], body["total_steps"]) == (None, None, 2)
 
 
 async def test_the_alias_and_the_words_for_the_same_mode(server: Serving) -> None:
@@ -77,19 +77,19 @@ async def test_the_body_of_the_integration_guide(server: Serving, prefix: str) -
     assert reply.status == 202
     assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
     assert reply.body["status"] == "queued"
-    told = await look(app, reply.body["workflow_run_id"], wait=5)
-    assert (told["status"], told["inputs"], told["outputs"]["out"]) == ("succeeded", {"field1": "value1"}, "value1")
-    (file,) = told["outputs"]["files"]
+    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    assert (body["status"], body["inputs"], body["outputs"]["out"]) == ("succeeded", {"field1": "value1"}, "value1")
+    (file,) = body["outputs"]["files"]
     assert (file["type"], file["remote_url"]) == ("image", "https://example.com/a.png")
 
 
 async def test_a_query_is_an_input_of_that_name(server: Serving) -> None:
     query = TEXT | {"variable": "query"}
     app = await server.add("tiny.yml", workflow(variables=[query], outputs={"out": ("start", "query")}))
-    told = await look(app, await submitted(app, query="from the body"), wait=5)
-    assert told["outputs"] == {"out": "from the body"}
-    told = await look(app, await submitted(app, {"query": "of the inputs"}, query="from the body"), wait=5)
-    assert told["outputs"] == {"out": "of the inputs"}
+    body = await look(app, await submitted(app, query="from the body"), wait=5)
+    assert body["outputs"] == {"out": "from the body"}
+    body = await look(app, await submitted(app, {"query": "of the inputs"}, query="from the body"), wait=5)
+    assert body["outputs"] == {"out": "of the inputs"}
     assert (await submit(app, query=["no text"])).body["code"] == "invalid_param"
     assert (await submit(app, query="")).body["message"] == "query is required in input form"
     deaf = await server.add("deaf.yml", workflow(outputs={"out": ("sys", "user_id")}))
@@ -101,9 +101,9 @@ async def test_a_version_is_run_by_its_id(server: Serving) -> None:
     new = await server.add("tiny.yml", workflow())
     reply = await ask(new, "POST", f"/workflows/{old.served.version.id}/run", json={"inputs": {}, "user": "u1"})
     assert reply.status == 202
-    told = await look(new, reply.body["workflow_run_id"], wait=5)
-    assert told["workflow_id"] == old.served.version.id
-    assert told["outputs"] == {"out": "u1"}
+    body = await look(new, reply.body["workflow_run_id"], wait=5)
+    assert body["workflow_id"] == old.served.version.id
+    assert body["outputs"] == {"out": "u1"}
 
 
 async def test_blocking_answers_the_run_itself(server: Serving) -> None:
@@ -139,7 +139,7 @@ async def test_streaming_tells_the_events(server: Serving) -> None:
         events = await stream.rest()
     assert events[0].name == "workflow_started"
     assert events[-1].name == "workflow_finished"
-    assert "".join(each.data["text"] for each in events if each.name == "text_chunk") == "ab"
+    assert "".join(event.data["text"] for event in events if event.name == "text_chunk") == "ab"
 
 
 def refusals() -> Mapping[str, tuple[Any, int, str]]:
@@ -240,39 +240,39 @@ async def test_a_run_on_its_way(server: Serving) -> None:
     gate = Scripted.scripts["gate"] = Gate([])
     run = await submitted(app)
     await gate.reached.wait()
-    told = await until(app, run, "running")
-    assert (told["outputs"], told["error"], told["finished_at"], told["elapsed_time"]) == (None, None, None, None)
-    assert told["usage"]["total_tokens"] == told["total_tokens"] == 8
-    assert told["total_steps"] == 3
+    body = await until(app, run, "running")
+    assert (body["outputs"], body["error"], body["finished_at"], body["elapsed_time"]) == (None, None, None, None)
+    assert body["usage"]["total_tokens"] == body["total_tokens"] == 8
+    assert body["total_steps"] == 3
     gate.let()
-    told = await look(app, run, wait=5)
-    assert told["total_steps"] == 4
-    assert told["usage"]["total_tokens"] == 16
-    assert told["usage"]["total_price"] is None, "euros and dollars do not add up"
+    body = await look(app, run, wait=5)
+    assert body["total_steps"] == 4
+    assert body["usage"]["total_tokens"] == 16
+    assert body["usage"]["total_price"] is None, "euros and dollars do not add up"
 
 
 async def test_what_failed_is_told_with_its_node(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["boom"], secrets={"KEY": "it went"}))
-    told = await look(app, await submitted(app), wait=5)
-    assert told["status"] == "failed"
-    assert told["error"] == f"{'*' * 20} boom"
-    assert [each["error"] for each in (await ask(app, "GET", "/workflow-runs")).body["data"]] == [told["error"]]
-    assert told["outputs"] == {}
-    assert told["error_node"] == {
-        "id": told["error_node"]["id"],
+    body = await look(app, await submitted(app), wait=5)
+    assert body["status"] == "failed"
+    assert body["error"] == f"{'*' * 20} boom"
+    assert [item["error"] for item in (await ask(app, "GET", "/workflow-runs")).body["data"]] == [body["error"]]
+    assert body["outputs"] == {}
+    assert body["error_node"] == {
+        "id": body["error_node"]["id"],
         "node_id": "boom",
         "title": "Boom",
         "type": "scripted",
         "error_type": "Boom",
     }
-    (_, node) = (await ask(app, "GET", f"/workflow-runs/{told['id']}/node-executions")).body["data"]
-    assert node["id"] == told["error_node"]["id"]
+    (_, node) = (await ask(app, "GET", f"/workflow-runs/{body['id']}/node-executions")).body["data"]
+    assert node["id"] == body["error_node"]["id"]
 
 
 async def test_secrets_in_inputs_are_masked(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(variables=[TEXT], secrets={"KEY": "hunter2!"}))
-    told = await look(app, await submitted(app, {"q": "hunter2!"}), wait=5)
-    assert told["inputs"] == {"q": "*" * 20}
+    body = await look(app, await submitted(app, {"q": "hunter2!"}), wait=5)
+    assert body["inputs"] == {"q": "*" * 20}
 
 
 async def test_an_answer_that_is_known_is_not_sent_again(server: Serving) -> None:
@@ -330,17 +330,17 @@ async def test_pages_of_runs(server: Serving) -> None:
     runs = [await submitted(app, user=f"u{n % 2}") for n in range(7)]
     for run in runs:
         await look(app, run, wait=5)
-    found: list[str] = []
+    result: list[str] = []
     cursor = None
     while True:
         reply = await ask(app, "GET", "/workflow-runs", params={"limit": 3} | ({"cursor": cursor} if cursor else {}))
         assert reply.status == 200
-        found += [each["id"] for each in reply.body["data"]]
+        result += [item["id"] for item in reply.body["data"]]
         cursor = reply.body["next_cursor"]
         if cursor is None:
             break
         await submitted(app)  # shifts no page
-    assert found == runs[::-1]
+    assert result == runs[::-1]
 
 
 async def test_filters(server: Serving) -> None:
@@ -352,7 +352,7 @@ async def test_filters(server: Serving) -> None:
     await gate.reached.wait()
 
     async def ids(**query: Any) -> list[str]:
-        return [each["id"] for each in (await ask(app, "GET", "/workflow-runs", params=query)).body["data"]]
+        return [item["id"] for item in (await ask(app, "GET", "/workflow-runs", params=query)).body["data"]]
 
     assert await ids() == [running, failed["id"]]
     assert await ids(status="failed") == await ids(user="ann") == await ids(keyword="NEEDLE") == [failed["id"]]
@@ -364,7 +364,7 @@ async def test_filters(server: Serving) -> None:
     assert await ids(created_after=repr(between)) == [running]
     assert await ids(created_after="2020-01-01T00:00:00Z", created_before="2020-02-01") == []
     gate.let()
-    (line,) = [each for each in (await ask(app, "GET", "/workflow-runs")).body["data"] if each["id"] == failed["id"]]
+    (line,) = [item for item in (await ask(app, "GET", "/workflow-runs")).body["data"] if item["id"] == failed["id"]]
     assert (line["error"], line["user"], line["exceptions_count"]) == ("it went boom", "ann", 1)
 
 
@@ -398,12 +398,12 @@ async def test_events_from_the_beginning_and_from_where_a_reader_was_cut_off(ser
     assert last
     async with app.stream(path, {"Last-Event-ID": last}) as stream:
         after = await stream.rest()
-    assert "".join(each.data["text"] for each in before + after if each.name == "text_chunk") == "ab"
+    assert "".join(item.data["text"] for item in before + after if item.name == "text_chunk") == "ab"
     assert after[-1].data["status"] == "succeeded"
     async with app.stream(path) as stream:
         whole = await stream.rest()
-    assert [each.name for each in whole if each.name != "text_chunk"] == [
-        each.name for each in before + after if each.name != "text_chunk"
+    assert [item.name for item in whole if item.name != "text_chunk"] == [
+        item.name for item in before + after if item.name != "text_chunk"
     ]
     for wrong in ("99999", "x"):
         reply = await ask(app, "GET", f"/workflow-runs/{run}/events", headers={"Last-Event-ID": wrong})
@@ -477,20 +477,20 @@ async def test_a_failed_run_goes_on_where_it_failed(server: Serving) -> None:
     assert (reply.status, reply.body["status"]) == (202, "queued")
     new = reply.body["workflow_run_id"]
     assert new != old
-    told = await look(app, new, wait=5)
-    assert told["status"] == "succeeded"
-    assert told["outputs"] == {"said": "hi", "got": new, "q": "x"}
-    assert (told["retry_of"], told["callback_url"]) == (old, "http://example.com/hook")
-    assert told["total_tokens"] == 0, "the old run has paid for what it finished"
+    body = await look(app, new, wait=5)
+    assert body["status"] == "succeeded"
+    assert body["outputs"] == {"said": "hi", "got": new, "q": "x"}
+    assert (body["retry_of"], body["callback_url"]) == (old, "http://example.com/hook")
+    assert body["total_tokens"] == 0, "the old run has paid for what it finished"
     assert ran == ["says", "shaky", "shaky"]
     assert await look(app, old) == failed, "the old run stays as it was"
     nodes = (await ask(app, "GET", f"/workflow-runs/{new}/node-executions")).body["data"]
-    assert [(each["node_id"], each["reused"]) for each in nodes] == [
+    assert [(item["node_id"], item["reused"]) for item in nodes] == [
         ("start", True), ("says", True), ("shaky", False), ("end", False)
     ]  # fmt: skip
     async with app.stream(f"/api/v1/workflow-runs/{new}/events") as stream:
         events = await stream.rest()
-    assert events[-1].data["outputs"] == told["outputs"]
+    assert events[-1].data["outputs"] == body["outputs"]
 
 
 async def test_a_stopped_run_goes_on_and_so_does_its_retry(server: Serving) -> None:
@@ -505,8 +505,8 @@ async def test_a_stopped_run_goes_on_and_so_does_its_retry(server: Serving) -> N
     await ask(app, "POST", f"/workflow-runs/{first}/stop")
     gate.let()
     second = (await ask(app, "POST", f"/workflow-runs/{first}/retry", json={})).body["workflow_run_id"]
-    told = await look(app, second, wait=5)
-    assert (told["status"], told["retry_of"]) == ("succeeded", first)
+    body = await look(app, second, wait=5)
+    assert (body["status"], body["retry_of"]) == ("succeeded", first)
     assert (await ask(app, "POST", f"/workflow-runs/{old}/retry", data=b"no")).status == 400
 
 
@@ -516,15 +516,15 @@ async def test_what_is_documented_is_what_is_answered(server: Serving) -> None:
         paths = json.loads(await answer.read())["paths"]
     assert not any(path.startswith("/api/workflow") for path in paths), "the alias is not told of"
     run = (await submit(app)).body["workflow_run_id"]
-    told = await look(app, run, wait=5)
+    body = await look(app, run, wait=5)
 
     def example(path: str, method: str = "get", status: str = "200") -> Any:
         return paths[f"/api/v1{path}"][method]["responses"][status]["content"]["application/json"]["example"]
 
     # FastAPI leaves fields that are null out of examples
     held = (
-        (example("/workflow-runs/{workflow_run_id}"), told),
-        (example("/workflows/{workflow_id}/run", "post"), told),
+        (example("/workflow-runs/{workflow_run_id}"), body),
+        (example("/workflows/{workflow_id}/run", "post"), body),
         (example("/workflows/{workflow_id}/run", "post", "202"), (await submit(app)).body),
         (example("/workflow-runs")["data"][0], (await ask(app, "GET", "/workflow-runs")).body["data"][0]),
     )

@@ -55,7 +55,7 @@ class World:
     async def listed(self) -> list[tuple[int, str, bool]]:
         answer = await self.call("GET", f"{self.base}/versions")
         assert answer.status == 200
-        return [(each["number"], each["name"], each["current"]) for each in answer.json["data"]]
+        return [(item["number"], item["name"], item["current"]) for item in answer.json["data"]]
 
     async def runs_now(self) -> str:
         """The name of the version that the app's calls run."""
@@ -117,7 +117,7 @@ async def test_a_version_need_not_become_current(world: World):
 
 async def test_twenty_at_once_publish_one_version(world: World):
     answers = await asyncio.gather(*(world.publish(PARROT) for _ in range(20)))
-    assert sorted(each.status for each in answers) == [200] * 19 + [201]
+    assert sorted(item.status for item in answers) == [200] * 19 + [201]
     assert len(await world.listed()) == 2
 
 
@@ -128,20 +128,20 @@ async def test_two_processes_publish_one_version(world: World):
         world.publish(PARROT),
         elsewhere("POST", f"{world.base}/versions", body=PARROT.encode(), headers=headers),
     )
-    assert len({each.json["id"] for each in answers}) == 1
+    assert len({item.json["id"] for item in answers}) == 1
     assert len(await world.listed()) == 2
 
 
 async def test_all_that_is_wrong_is_told_and_nothing_changes(world: World):
     answer = await world.publish(BROKEN)
-    told = answer.json
-    assert (answer.status, told["code"], told["status"]) == (400, "invalid_workflow", 400)
-    assert "and 1 more" in told["message"]
-    assert [(each["field"], each["fatal"]) for each in told["details"]] == [
+    body = answer.json
+    assert (answer.status, body["code"], body["status"]) == (400, "invalid_workflow", 400)
+    assert "and 1 more" in body["message"]
+    assert [(detail["field"], detail["fatal"]) for detail in body["details"]] == [
         ("app.mode", True),
         ("outputs.0.value_selector", True),
     ]
-    assert all(each["line"] and each["message"] for each in told["details"])
+    assert all(detail["line"] and detail["message"] for detail in body["details"])
     assert await world.listed() == [(1, "echo", True)]
 
 
@@ -207,9 +207,9 @@ async def test_pages_of_versions(world: World):
     for number in range(2, 6):
         await world.publish(ECHO.replace("name: echo", f"name: v{number}"))
     first = (await world.call("GET", f"{world.base}/versions?limit=2")).json
-    assert ([each["number"] for each in first["data"]], first["has_more"], first["limit"]) == ([5, 4], True, 2)
+    assert ([item["number"] for item in first["data"]], first["has_more"], first["limit"]) == ([5, 4], True, 2)
     second = (await world.call("GET", f"{world.base}/versions?limit=3&before=4")).json
-    assert ([each["number"] for each in second["data"]], second["has_more"]) == ([3, 2, 1], False)
+    assert ([item["number"] for item in second["data"]], second["has_more"]) == ([3, 2, 1], False)
     for wrong in ("limit=0", "limit=101", "limit=x", "before=-1", "before=%E2%91%A0", f"before={'9' * 400}"):
         answer = await world.call("GET", f"{world.base}/versions?{wrong}")
         assert (answer.status, answer.json["code"]) == (400, "invalid_param"), wrong
@@ -218,23 +218,23 @@ async def test_pages_of_versions(world: World):
 async def test_a_version_is_told_with_its_content_but_no_secret(world: World):
     plain = ECHO.replace("value_type: secret", "value_type: string") + "# a remark\n"
     published = (await world.publish(plain)).json
-    told = (await world.call("GET", f"{world.base}/versions/{published['id']}")).json
-    assert (told["content"], told["masked"], told["name"], told["current"]) == (plain, False, "echo", True)
+    body = (await world.call("GET", f"{world.base}/versions/{published['id']}")).json
+    assert (body["content"], body["masked"], body["name"], body["current"]) == (plain, False, "echo", True)
 
-    told = (await world.call("GET", f"{world.base}/versions/{world.served.version.id}")).json
-    assert told["masked"] is True
-    assert "hunter2" not in told["content"]
+    body = (await world.call("GET", f"{world.base}/versions/{world.served.version.id}")).json
+    assert body["masked"] is True
+    assert "hunter2" not in body["content"]
     expected = yaml.safe_load(ECHO)
     expected["workflow"]["environment_variables"][0]["value"] = STARS
-    assert yaml.safe_load(told["content"]) == expected
+    assert yaml.safe_load(body["content"]) == expected
 
 
 async def test_two_versions_compared(world: World):
     third = (await world.publish(THIRD.replace("hunter2!", "hunter3!"))).json["id"]
     first = world.served.version.id
-    told = (await world.call("GET", f"{world.base}/diff?from={first}&to={third}")).json
-    assert (told["from"], told["to"], told["same"]) == (first, third, False)
-    assert told["nodes"]["changed"] == [
+    body = (await world.call("GET", f"{world.base}/diff?from={first}&to={third}")).json
+    assert (body["from"], body["to"], body["same"]) == (first, third, False)
+    assert body["nodes"]["changed"] == [
         {
             "id": "e",
             "title": "The end",
@@ -242,9 +242,9 @@ async def test_two_versions_compared(world: World):
             "fields": [{"field": "title", "change": "changed", "from": "End", "to": "The end"}],
         }
     ]
-    assert [each["name"] for each in told["environment_variables"]["changed"]] == ["KEY"]
-    assert "hunter" not in str(told)
-    assert (await world.call("GET", f"{world.base}/diff?from={first}")).json == told, "with the current one"
+    assert [item["name"] for item in body["environment_variables"]["changed"]] == ["KEY"]
+    assert "hunter" not in str(body)
+    assert (await world.call("GET", f"{world.base}/diff?from={first}")).json == body, "with the current one"
     assert (await world.call("GET", f"{world.base}/diff?from={third}")).json["same"] is True
     assert (await world.call("GET", f"{world.base}/diff")).status == 400
 
@@ -282,7 +282,7 @@ async def test_a_repeated_rollback_goes_back_once(world: World):
     answers = [
         await world.call("POST", f"{world.base}/rollback", headers={"Idempotency-Key": "back"}) for _ in range(3)
     ]
-    assert {each.json["name"] for each in answers} == {"parrot"}
+    assert {item.json["name"] for item in answers} == {"parrot"}
     assert await world.runs_now() == "parrot"
 
 
@@ -303,7 +303,7 @@ async def test_a_version_that_does_not_load_any_more_cannot_be_pinned(world: Wor
     call = Caller(api_of(picky, world.store), world.call.key)
     answer = await call("POST", f"{world.base}/versions/{third}/pin")
     assert (answer.status, answer.json["code"]) == (409, "version_not_loadable")
-    assert [(each["node"], each["field"]) for each in answer.json["details"]] == [("The end", "title")]
+    assert [(detail["node"], detail["field"]) for detail in answer.json["details"]] == [("The end", "title")]
     assert (await call("GET", f"{world.base}/versions/{third}")).status == 200, "it can still be looked at"
     assert await world.runs_now() == "echo"
 
@@ -326,15 +326,15 @@ def paths(app: str, version: str) -> list[tuple[str, str]]:
 async def test_another_apps_versions_are_not_found(world: World):
     other = await apps_of(world.store).publish("other.yml", PARROT)
     own, theirs = world.served, other
-    asked = [
+    fields = [
         *paths(theirs.app.id, theirs.version.id),
-        *[each for each in paths(own.app.id, theirs.version.id) if theirs.version.id in each[1]],
+        *[item for item in paths(own.app.id, theirs.version.id) if theirs.version.id in item[1]],
         *paths(str(uuid4()), own.version.id),
         *paths("none", own.version.id),
-        *[each for each in paths(own.app.id, "none") if "none" in each[1]],
+        *[item for item in paths(own.app.id, "none") if "none" in item[1]],
         ("GET", f"/api/v1/workflows/{own.app.id}/diff?from={own.version.id}&to={theirs.version.id}"),
     ]
-    for method, path in asked:
+    for method, path in fields:
         answer = await world.call(method, path, json={"content": THIRD} if method == "POST" else None)
         assert (answer.status, answer.json["code"]) == (404, "not_found"), path
     assert await world.runs_now() == "echo"
@@ -350,6 +350,6 @@ async def test_without_a_key_nothing_is_told(world: World):
 
 async def test_ids_are_found_however_they_are_written(world: World):
     path = f"/api/v1/workflows/{world.served.app.id.upper()}/versions/{world.served.version.id.replace('-', '')}"
-    told: Any = (await world.call("GET", path)).json
-    assert told["id"] == world.served.version.id
+    body: Any = (await world.call("GET", path)).json
+    assert body["id"] == world.served.version.id
     assert (await world.call("HEAD", path)).status == 200

@@ -24,9 +24,9 @@ async def test_the_answer_comes_with_the_end(server: Serving) -> None:
     await until(app, run, "running")
     assert not any(task.done() for task in waiting)
     gate.let(2)
-    for told in await asyncio.gather(*waiting):
-        assert (told["status"], told["outputs"]) == ("succeeded", {"out": "done"})
-        assert time.time() - told["finished_at_ms"] / 1000 < 20, "it is told of the end, not of the wait's"
+    for body in await asyncio.gather(*waiting):
+        assert (body["status"], body["outputs"]) == ("succeeded", {"out": "done"})
+        assert time.time() - body["finished_at_ms"] / 1000 < 20, "it is told of the end, not of the wait's"
 
 
 async def test_after_so_many_seconds_it_is_told_as_it_stands(server: Serving) -> None:
@@ -139,8 +139,8 @@ async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatc
     publish = bus.publish
     monkeypatch.setattr(bus, "publish", lambda records: publish(records[-1:]))
     gate.let()
-    told = await look(app, run, wait=5)
-    assert (told["status"], told["error_node"]["node_id"]) == ("failed", "boom")
+    body = await look(app, run, wait=5)
+    assert (body["status"], body["error_node"]["node_id"]) == ("failed", "boom")
 
 
 async def test_a_run_that_nobody_asks_for_is_not_watched(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,10 @@ async def test_an_ended_run_is_told_and_signed():
     assert post.headers["content-type"] == "application/json"
     assert post.headers["user-agent"].startswith("Headrace/")
     assert abs(int(post.headers["webhook-timestamp"]) - time.time()) < 100
-    told = post.json
-    assert told["type"] == "run.succeeded"
-    assert abs(datetime.fromisoformat(told["timestamp"]) - datetime.now(UTC)).total_seconds() < 10
-    data = told["data"]
+    body = post.json
+    assert body["type"] == "run.succeeded"
+    assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)).total_seconds() < 10
+    data = body["data"]
     assert data["id"] == name
     assert data["status"] == "succeeded"
     assert data["outputs"] == {"q": "hi"}
@@ -88,7 +88,7 @@ async def test_an_ended_run_is_told_and_signed():
     assert data["user"] == "somebody"
     assert data["total_steps"] == 2
     assert data["created_at"] <= data["started_at"] <= data["finished_at"]
-    check_times(told)
+    check_times(body)
     assert data["usage"] == {
         "prompt_tokens": 0,
         "completion_tokens": 0,
@@ -134,10 +134,10 @@ async def test_an_error_is_tried_again_under_the_same_id():
 
     assert first.id == second.id == third.id
     assert first.body == second.body == third.body
-    assert [each.status for each in after] == ["pending", "pending", "delivered"]
-    assert [each.attempts for each in after] == [1, 2, 3]
-    assert [each.last_status for each in after] == [500, 503, 200]
-    assert [each.last_error for each in after] == ["the receiver answered 500", "the receiver answered 503", None]
+    assert [item.status for item in after] == ["pending", "pending", "delivered"]
+    assert [item.attempts for item in after] == [1, 2, 3]
+    assert [item.last_status for item in after] == [500, 503, 200]
+    assert [item.last_error for item in after] == ["the receiver answered 500", "the receiver answered 503", None]
 
 
 async def test_a_receiver_that_is_down_hears_it_once_it_is_up():
@@ -289,8 +289,8 @@ async def test_a_slow_receiver_holds_nobody_up():
         assert len(slow.posts) == 10, "no more than it may have at once"
         gate.set()
         async with asyncio.timeout(60):
-            told = {(await slow.next()).json["data"]["id"] for _ in range(90)}
-    assert told | {post.json["data"]["id"] for post in slow.posts[:10]} == set(names)
+            body = {(await slow.next()).json["data"]["id"] for _ in range(90)}
+    assert body | {post.json["data"]["id"] for post in slow.posts[:10]} == set(names)
     assert len(slow.posts) == 100, "each once"
     assert most == 10
 
@@ -325,7 +325,7 @@ async def test_what_cannot_be_written_down_is_not_sent_again(caplog: pytest.LogC
             await at.callbacks.refused.wait()
         at.callbacks.full = False
         assert (await at.callbacks.next()).status == "delivered"
-    assert [each.id for each in there.posts] == [post.id]
+    assert [item.id for item in there.posts] == [post.id]
     assert ": the disk is full" in caplog.text
 
 
@@ -429,11 +429,11 @@ async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
 
     class Away(Told):
-        asked = 0
+        reads = 0
 
         async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
-            self.asked += 1
-            if self.asked < 3:
+            self.reads += 1
+            if self.reads < 3:
                 raise StoreError("the database is locked")
             return await super().due_callbacks(now, limit)
 
@@ -448,11 +448,11 @@ async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogC
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
 
     class Locked(MemoryJournal):
-        asked = 0
+        reads = 0
 
         async def read(self, run: str, after: int = 0) -> list[Record]:
-            self.asked += 1
-            if self.asked < 3:
+            self.reads += 1
+            if self.reads < 3:
                 raise StoreError("the database is locked")
             return await super().read(run, after)
 

@@ -27,7 +27,7 @@ def apps_of(store: Storage, registry: Registry = REGISTRY) -> Apps:
 
 def services_of(there: Any) -> NativeServices:
     """The parts of the asynchronous API that something has under their names; those it does not have are not asked."""
-    names = [each.name for each in fields(NativeServices) if each.init]
+    names = [field.name for field in fields(NativeServices) if field.init]
     return NativeServices(**{name: getattr(there, name, None) for name in names})
 
 

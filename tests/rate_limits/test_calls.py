@@ -105,8 +105,8 @@ async def test_the_tightest_of_workspace_app_and_key_holds(server: Serving, app:
     assert [(await get(app))[0] for _ in range(3)] == [200, 200, 429]
     status, headers, _ = await get(other)
     assert (status, headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == (200, "5", "4")
-    refused = [each for each in [await get(other) for _ in range(5)] if each[0] == 429]
-    assert [each[2]["message"] for each in refused] == [
+    refused = [item for item in [await get(other) for _ in range(5)] if item[0] == 429]
+    assert [item[2]["message"] for item in refused] == [
         "Too many requests: the plan of this app allows 5 requests a minute. Please try again later."
     ]
     plans(*limited, workspaces={"default": "c"})
@@ -118,7 +118,7 @@ async def test_another_workspace_has_its_own(server: Serving, app: Client, plans
     other = await server.apps.publish("other.yml", workflow(), "other")
     stranger = Client(server.session, server.url, server.secret_key(other), other)
     plans({"requests_per_minute": 1}, {"requests_per_minute": 2}, workspaces={"other": "b"})
-    assert [(await get(each))[0] for each in (app, stranger) * 3] == [200, 200, 429, 200, 429, 429]
+    assert [(await get(item))[0] for item in (app, stranger) * 3] == [200, 200, 429, 200, 429, 429]
 
 
 async def test_a_changed_file_holds_without_a_restart_and_a_wrong_one_does_not(
@@ -169,8 +169,8 @@ async def test_runs_a_day_are_of_every_kind_and_looking_is_free(server: Serving,
         assert stream.answer.headers["RateLimit-Policy"] == '"runs";q=7;w=86400'
         await stream.rest()
     assert (await say(chat))[0] == 200  # 3
-    asked = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-    assert (await chat.call("POST", "/v1/openai/chat/completions", json=asked))[0] == 200  # 4
+    fields = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+    assert (await chat.call("POST", "/v1/openai/chat/completions", json=fields))[0] == 200  # 4
     path = f"/api/v1/workflows/{completion.served.app.id}/run"
     status, failed = await completion.call("POST", path, json={"inputs": {}, "user": "u", "response_mode": "blocking"})
     assert (status, failed["status"]) == (200, "failed")  # 5
@@ -187,7 +187,7 @@ async def test_runs_a_day_are_of_every_kind_and_looking_is_free(server: Serving,
     ]
     assert [(status, body["code"]) for status, body in refusals] == [(429, "too_many_requests")] * 4
     assert "7 runs a day" in refusals[0][1]["message"]
-    status, body = await chat.call("POST", "/v1/openai/chat/completions", json=asked)
+    status, body = await chat.call("POST", "/v1/openai/chat/completions", json=fields)
     assert (status, body["error"]["code"]) == (429, "too_many_requests"), "in the words of OpenAI"
     async with app.stream() as stream:
         assert stream.answer.status == 429
@@ -258,7 +258,7 @@ async def test_a_key_of_its_own_plan_runs_no_more_at_once_than_that(server: Serv
     kept, secret = await server.apps.access.create(Rights(app=app.served.app.id), "cli")
     second = Client(server.session, server.url, secret, app.served)
     plans({}, {"concurrent_runs": 1}, keys={kept.id: "b"})
-    runs = [asyncio.create_task(each.run()) for each in (app, second, app)]
+    runs = [asyncio.create_task(item.run()) for item in (app, second, app)]
     await driving(server, 3)
     status, refused = await second.run()
     assert (status, "this key allows 1 run at once" in refused["message"]) == (429, True)

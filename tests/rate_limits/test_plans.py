@@ -44,7 +44,7 @@ def test_json_will_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("plans: {a: {requests_per_minute: 0}}", "plans.a.requests_per_minute: Input should be greater than or equal"),
         ("plans: {a: {concurrent_runs: -1}}", "plans.a.concurrent_runs: "),
@@ -71,11 +71,11 @@ def test_json_will_do(tmp_path: Path) -> None:
         ("[" * 5000, "nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_that_names_the_field(text: str, told: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_told_in_one_line_that_names_the_field(text: str, expected: str, tmp_path: Path) -> None:
     file = _file(tmp_path, text)
     with pytest.raises(LoadError) as caught:
         load_plans(file)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_it_is_read_again_when_it_changes_and_kept_where_the_new_one_is_wrong(
     _file(tmp_path, "plans: {a: {runs_per_day: none}}")
     for _ in range(3):
         assert plans.current().plans["a"].runs_per_day == 22
-    assert len([each for each in caplog.records if "plans.a.runs_per_day" in each.message]) == 1, "said once"
+    assert len([record for record in caplog.records if "plans.a.runs_per_day" in record.message]) == 1, "said once"
     os.unlink(file)
     assert plans.current().plans["a"].runs_per_day == 22
     _file(tmp_path, "plans: {a: {runs_per_day: 333}}")

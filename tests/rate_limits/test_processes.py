@@ -93,8 +93,8 @@ def flood(servers: Sequence[Serve], enough: Callable[[Sequence[Call]], bool]) ->
                     over.set()
 
     with ThreadPoolExecutor(CLIENTS * len(servers)) as pool:
-        for each in [pool.submit(ask, serve) for serve in servers for _ in range(CLIENTS)]:
-            each.result()
+        for item in [pool.submit(ask, serve) for serve in servers for _ in range(CLIENTS)]:
+            item.result()
     assert over.is_set(), Counter(call.status for call in calls)
     assert {call.status for call in calls} <= {200, 429}
     return calls
@@ -148,19 +148,19 @@ def test_runs_at_once(servers: list[Serve], tmp_path: Path, peer: Peer) -> None:
     peer.calls.clear()
     with ExitStack() as stack, ThreadPoolExecutor(3 * AT_ONCE) as pool:
         clients = [stack.enter_context(closing(Client(servers[n % 2]))) for n in range(3 * AT_ONCE)]
-        asked = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        fields = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
         for _ in range(AT_ONCE):
             assert peer.waiting.acquire(timeout=60)
-        while sum(each.done() for each in asked) < 2 * AT_ONCE:
+        while sum(item.done() for item in fields) < 2 * AT_ONCE:
             time.sleep(0.01)
-        assert {each.result().status for each in asked if each.done()} == {429}
+        assert {item.result().status for item in fields if item.done()} == {429}
         assert len({path for path, _ in peer.calls if path.startswith("/second")}) == AT_ONCE
         for serve in servers:
             with closing(Client(serve)) as client:
                 refused = client.run("one more")
                 assert (refused.status, json.loads(refused.body)["code"]) == (429, "too_many_requests")
         peer.gate.set()
-        assert sorted(each.result().status for each in asked) == [200] * AT_ONCE + [429] * 2 * AT_ONCE
+        assert sorted(item.result().status for item in fields) == [200] * AT_ONCE + [429] * 2 * AT_ONCE
         assert [client.run("after").status for client in clients[:2]] == [200, 200]
 
 
@@ -170,11 +170,11 @@ def test_the_runs_of_a_killed_server_hold_their_places_until_they_end(
     killed, other = servers
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         clients = [stack.enter_context(closing(Client(killed))) for _ in range(AT_ONCE)]
-        asked = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        fields = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
         for _ in range(AT_ONCE):
             assert peer.waiting.acquire(timeout=60)
         killed.kill()
-        assert all(each.exception(20) for each in asked)
+        assert all(item.exception(20) for item in fields)
         client = stack.enter_context(closing(Client(other)))
         assert client.run("early").status == 429
         peer.gate.set()

@@ -57,9 +57,9 @@ class Serve:
             raise AssertionError("headrace serve did not get ready:\n" + "".join(self.said))
         self._drain = threading.Thread(target=self._listen, daemon=True)
         self._drain.start()
-        told = json.loads(ready.read_text())
-        self.url: str = told["url"]
-        self.apps = {self._name(app["file"]): app for app in told["apps"]}
+        body = json.loads(ready.read_text())
+        self.url: str = body["url"]
+        self.apps = {self._name(app["file"]): app for app in body["apps"]}
         self.keys = {name: app["key"] for name, app in self.apps.items()}
         return self
 

@@ -27,9 +27,9 @@ def db(*arguments: str | pathlib.Path) -> subprocess.CompletedProcess[str]:
 
 def posted(client: Client, path: str, body: object, **headers: str) -> Any:
     with client.stream("POST", path, body, **headers) as answer:
-        told = answer.read()
-        assert answer.status < 300, told
-        return json.loads(told)
+        detail = answer.read()
+        assert answer.status < 300, detail
+        return json.loads(detail)
 
 
 def begin(serve: Serve, name: str) -> str:
@@ -57,10 +57,10 @@ def uploaded(serve: Serve, content: bytes) -> str:
 def ended(database: pathlib.Path) -> dict[str, list[str]]:
     """How each run ended, by the journal: once, if all is well."""
     with closing(sqlite3.connect(database)) as connection:
-        told: dict[str, list[str]] = {run: [] for (run,) in connection.execute("SELECT run FROM runs")}
+        detail: dict[str, list[str]] = {run: [] for (run,) in connection.execute("SELECT run FROM runs")}
         for run, body in connection.execute("SELECT run, body FROM events WHERE type = 'RunEnded'"):
-            told[run].append(json.loads(body)[0])
-        return told
+            detail[run].append(json.loads(body)[0])
+        return detail
 
 
 def workers(database: pathlib.Path) -> int:
@@ -71,13 +71,13 @@ def workers(database: pathlib.Path) -> int:
 def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path, peer: Peer):
     flow = tmp_path / "flow.yml"
     flow.write_text(FLOW.format(url=f"http://{peer.address}"))
-    told = {"HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_MAX_SECONDS": "60"}
+    body = {"HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_MAX_SECONDS": "60"}
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
     archive = tmp_path / "backup.tar.gz"
 
-    with Serve(here, [flow], told) as serve:
+    with Serve(here, [flow], body) as serve:
         key = serve.keys["flow"]
         file = uploaded(serve, b"to be kept")
         runs = [begin(serve, f"run{n}") for n in range(RUNS)]
@@ -113,7 +113,7 @@ def test_every_run_ends_once_where_the_backup_is_restored(tmp_path: pathlib.Path
     assert all(status == [] for status in before.values()), "they were all under way"
     peer.gate.set()
 
-    with Serve(there, [flow], told) as serve:
+    with Serve(there, [flow], body) as serve:
         assert serve.keys["flow"] == key, "callers go on with their keys"
         client = Client(serve)
         until = time.monotonic() + 60

@@ -21,8 +21,8 @@ def test_killed_in_mid_run_and_started_again(tmp_path: pathlib.Path, peer: Peer)
     with Serve(tmp_path, [flow], environ) as serve, ExitStack() as streams:
         key, client = serve.keys["flow"], Client(serve)
         for name in runs:
-            asked = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
-            stream = streams.enter_context(client.stream("POST", "/v1/workflows/run", asked))
+            fields = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
+            stream = streams.enter_context(client.stream("POST", "/v1/workflows/run", fields))
             before[name], last_ids[name] = heard(stream, ("node_started", "second"))
         for _ in runs:
             assert peer.waiting.acquire(timeout=60)
@@ -61,8 +61,8 @@ def test_a_stopped_service_ends_its_streams_and_goes_on_with_its_runs(tmp_path: 
     flow.write_text(FLOW.format(url=f"http://{peer.address}"))
     environ = {"HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_DRAIN_SECONDS": "1"}
     with Serve(tmp_path, [flow], environ) as serve:
-        asked = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
-        with Client(serve).stream("POST", "/v1/workflows/run", asked) as stream:
+        fields = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
+        with Client(serve).stream("POST", "/v1/workflows/run", fields) as stream:
             events, _ = heard(stream, ("node_started", "second"))
         assert peer.waiting.acquire(timeout=60)
         began = time.monotonic()

@@ -40,9 +40,9 @@ def test_killed_in_the_middle_of_rounds(tmp_path: pathlib.Path, peer: Peer, at_o
     flow = tmp_path / "flow.yml"
     flow.write_text(calls(f"http://{peer.address}", is_parallel=at_once > 1, parallel_nums=at_once))
     environ = {"HEADRACE_EGRESS_ALLOW": peer.address}
-    asked = {"inputs": {"items": {"list": ITEMS}}, "user": "u", "response_mode": "streaming"}
+    fields = {"inputs": {"items": {"list": ITEMS}}, "user": "u", "response_mode": "streaming"}
     with Serve(tmp_path, [flow], environ) as serve:
-        with Client(serve).stream("POST", "/v1/workflows/run", asked) as stream:
+        with Client(serve).stream("POST", "/v1/workflows/run", fields) as stream:
             before, last = heard(stream, ("node_started", "second"))
             for _ in range(at_once):
                 assert peer.waiting.acquire(timeout=60)
@@ -60,7 +60,7 @@ def test_killed_in_the_middle_of_rounds(tmp_path: pathlib.Path, peer: Peer, at_o
     names = [event["event"] for event in events]
     assert [names.count(f"iteration_{name}") for name in ("started", "next", "completed")] == [1, len(ITEMS), 1]
     ends = [event["data"] for event in events if event["event"] == "node_finished"]
-    done = [(each["node_id"], each["execution_metadata"]["iteration_index"]) for each in ends if each["iteration_id"]]
+    done = [(end["node_id"], end["execution_metadata"]["iteration_index"]) for end in ends if end["iteration_id"]]
     assert sorted(done) == [(name, index) for name in ("first", "second") for index in range(len(ITEMS))]
     firsts = [path for path, _ in peer.calls if path.startswith("/first")]
     assert sorted(firsts) == [f"/first/{item}" for item in ITEMS], "a node that had ended is not run again"

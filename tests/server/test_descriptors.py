@@ -36,8 +36,8 @@ def test_half_open_connections_lock_nobody_out(tmp_path: pathlib.Path, peer: Pee
             stack.enter_context(serve)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        asked = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
-        stream = stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", asked))
+        fields = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
+        stream = stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", fields))
         heard(stream, ("node_started", "second"))
         host, port = urlsplit(serve.url).netloc.split(":")
         for _ in range(2 * FEW):

@@ -83,12 +83,12 @@ def serve(stack: ExitStack, folder: pathlib.Path, peer: Peer, *hosts: str, **env
 
 def begun(at: Serve, name: str, **more: str) -> str:
     """A run at one process, that waits for the gate."""
-    asked = {"inputs": {"q": name}, "user": "u", **more}
+    fields = {"inputs": {"q": name}, "user": "u", **more}
     path = f"/api/v1/workflows/{at.apps['flow']['app_id']}/run"
-    with Client(at).stream("POST", path, asked) as answer:
-        told = json.loads(answer.read())
-        assert answer.status == 202, told
-    return told["workflow_run_id"]
+    with Client(at).stream("POST", path, fields) as answer:
+        body = json.loads(answer.read())
+        assert answer.status == 202, body
+    return body["workflow_run_id"]
 
 
 def waiting(peer: Peer, calls: int = 1) -> None:
@@ -107,9 +107,9 @@ def test_a_poll_a_wait_and_a_stream_at_the_other_are_fresh(
         waiting(peer)
         assert Client(other).get(f"/api/v1/workflow-runs/{run}")["status"] == "running"
         with ThreadPoolExecutor(3) as callers:
-            asked = f"/api/v1/workflow-runs/{run}?wait=25"
-            here = callers.submit(lambda asked=asked: (Client(mine).get(asked), time.monotonic()))
-            there = callers.submit(lambda asked=asked: (Client(other).get(asked), time.monotonic()))
+            fields = f"/api/v1/workflow-runs/{run}?wait=25"
+            here = callers.submit(lambda fields=fields: (Client(mine).get(fields), time.monotonic()))
+            there = callers.submit(lambda fields=fields: (Client(other).get(fields), time.monotonic()))
             stream = stack.enter_context(
                 Client(other).stream("GET", f"/v1/workflow/{run}/events?user=u", **{"Last-Event-ID": "0"})
             )
@@ -120,7 +120,7 @@ def test_a_poll_a_wait_and_a_stream_at_the_other_are_fresh(
             (first, ended_at), (second, told_at) = here.result(30), there.result(30)
         assert first == second
         assert (second["status"], second["outputs"]["two"]) == ("succeeded", f"/second/run{n}")
-        assert [each["event"] for each in [*events, *rest]][:2] == ["workflow_started", "node_started"]
+        assert [item["event"] for item in [*events, *rest]][:2] == ["workflow_started", "node_started"]
         late["wait"].append(told_at - ended_at)
         late["stream"].append(streamed_at - ended_at)
     assert min(late["wait"]) < 0.25, late
@@ -143,7 +143,7 @@ def test_a_stop_asked_for_at_the_other_ends_the_run_there_and_here(
 
 def test_one_process_sends_each_callback(tmp_path: pathlib.Path, peer: Peer, hook: Hook, stack: ExitStack) -> None:
     both = [serve(stack, tmp_path, peer, hook.address) for _ in range(2)]
-    secrets = {Client(each).get("/api/v1/callbacks/secret")["secret"] for each in both}
+    secrets = {Client(item).get("/api/v1/callbacks/secret")["secret"] for item in both}
     assert len(secrets) == 1
     runs = [begun(both[n % 2], f"run{n}", callback_url=f"http://{hook.address}/hook") for n in range(CALLS)]
     waiting(peer, CALLS)
@@ -152,7 +152,7 @@ def test_one_process_sends_each_callback(tmp_path: pathlib.Path, peer: Peer, hoo
         assert hook.came.acquire(timeout=30)
     for run in runs:  # what is left to be sent would be pending
         sent = Client(both[0]).get(f"/api/v1/workflow-runs/{run}/callbacks")["data"]
-        assert [(each["status"], each["attempts"]) for each in sent] == [("delivered", 1)]
+        assert [(item["status"], item["attempts"]) for item in sent] == [("delivered", 1)]
     assert set(Counter(id_ for id_, *_ in hook.posts).values()) == {1}
     assert len(hook.posts) == CALLS
     (secret,) = secrets
@@ -174,9 +174,9 @@ def test_another_data_folder_has_another_secret_and_is_refused(
     assert "Traceback" not in str(refused.value)
     (second / "data" / "secret").write_bytes((first / "data" / "secret").read_bytes())
     copied = serve(stack, second, peer, HEADRACE_DATABASE_URL=database)
-    asked = "/api/v1/callbacks/secret"
+    fields = "/api/v1/callbacks/secret"
     copied.keys = served.keys  # of one app
-    assert Client(copied).get(asked) == Client(served).get(asked)
+    assert Client(copied).get(fields) == Client(served).get(fields)
 
 
 def test_a_secret_that_is_lost_is_replaced_on_purpose(tmp_path: pathlib.Path, peer: Peer, stack: ExitStack) -> None:
@@ -214,9 +214,9 @@ def lines_of(at: Serve) -> tuple[int, int, int]:
 
 
 def unready(at: Serve) -> str | None:
-    status, told = answer_of(at, "GET", "/readyz")
-    assert status == (200 if told["status"] == "ready" else 503)
-    return told.get("message")
+    status, body = answer_of(at, "GET", "/readyz")
+    assert status == (200 if body["status"] == "ready" else 503)
+    return body.get("message")
 
 
 def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
@@ -235,8 +235,8 @@ def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
     resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (4096, hard))  # no file may grow any more
     until(lambda: unready(at) is not None)
     assert "The journal cannot be read or written: " in (unready(at) or "")
-    status, told = answer_of(at, "POST", "/v1/workflows/run", {"inputs": {"q": "new"}, "user": "u"})
-    assert (status, told["code"]) == (503, "service_unavailable")
+    status, body = answer_of(at, "POST", "/v1/workflows/run", {"inputs": {"q": "new"}, "user": "u"})
+    assert (status, body["code"]) == (503, "service_unavailable")
     peer.gate.set()  # what the nodes put out cannot be written now
     for _ in range(20):
         assert answer_of(at, "POST", "/v1/workflows/run", {"inputs": {"q": "new"}, "user": "u"})[0] == 503
@@ -249,8 +249,8 @@ def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
         stream.result(60)  # it has come to the end
     until(lambda: unready(at) is None)
     assert lines_of(at) == (1, 1, 0), "".join(at.said)
-    made = Counter(path for path, _ in peer.calls)
-    assert {made[f"/{node}/run{n}"] for node in ("first", "second") for n in range(5)} == {1}, made
+    created = Counter(path for path, _ in peer.calls)
+    assert {created[f"/{node}/run{n}"] for node in ("first", "second") for n in range(5)} == {1}, created
 
 
 def test_a_database_that_another_holds_is_waited_for(tmp_path: pathlib.Path, peer: Peer, stack: ExitStack) -> None:
@@ -269,5 +269,5 @@ def test_a_database_that_another_holds_is_waited_for(tmp_path: pathlib.Path, pee
     for at in (mine, other):
         until(lambda at=at: unready(at) is None)
         assert lines_of(at) == (1, 1, 0), "".join(at.said)
-    made = Counter(path for path, _ in peer.calls)
-    assert {made[f"/{node}/run{n}"] for node in ("first", "second") for n in range(4)} == {1}, made
+    created = Counter(path for path, _ in peer.calls)
+    assert {created[f"/{node}/run{n}"] for node in ("first", "second") for n in range(4)} == {1}, created

@@ -68,14 +68,14 @@ class World:
 
     def held(self, serve: Serve) -> dict[str, str]:
         """Runs begun in a process, which wait for the gate: ids by name."""
-        found: dict[str, str] = {}
+        result: dict[str, str] = {}
         for name in (f"run{n}" for n in range(RUNS)):
-            asked = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
-            stream = self.stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", asked))
+            fields = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
+            stream = self.stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", fields))
             events, _ = heard(stream, ("node_started", "second"))
-            found[name] = events[0]["workflow_run_id"]
+            result[name] = events[0]["workflow_run_id"]
         self.wait(RUNS)
-        return found
+        return result
 
     def wait(self, calls: int) -> None:
         """Until so many more calls wait for the gate."""
@@ -151,25 +151,25 @@ async def test_messages_of_one_conversation_sent_to_both_at_once_are_answered_in
     both = [world.serve(), world.serve()]
 
     def say(n: int, conversation: str = "") -> Event:
-        asked = {"inputs": {}, "query": f"q{n}", "user": "u", "conversation_id": conversation}
-        with Client(both[n % 2]).stream("POST", "/v1/chat-messages", asked | {"response_mode": "blocking"}) as answer:
-            told = answer.read()
-            assert answer.status == 200, told
-            return json.loads(told)
+        fields = {"inputs": {}, "query": f"q{n}", "user": "u", "conversation_id": conversation}
+        with Client(both[n % 2]).stream("POST", "/v1/chat-messages", fields | {"response_mode": "blocking"}) as answer:
+            body = answer.read()
+            assert answer.status == 200, body
+            return json.loads(body)
 
     conversation = say(0)["conversation_id"]
     with ThreadPoolExecutor(RUNS) as senders:
-        told = [*senders.map(say, range(1, RUNS), [conversation] * (RUNS - 1))]
+        body = [*senders.map(say, range(1, RUNS), [conversation] * (RUNS - 1))]
     store = await world.store()
-    found, _ = await store.conversations.messages(conversation, limit=100)
-    in_order = found[::-1]
-    assert [each.number for each in in_order] == [*range(1, RUNS + 1)]
-    assert {each["answer"] for each in told} == {each.answer for each in in_order[1:]}
-    assert [each.answer for each in in_order] == [f"{each.number} /first/{each.query}" for each in in_order]
-    assert [path for path, _ in world.peer.calls] == [f"/first/{each.query}" for each in in_order]
-    runs = [await store.journal.read(each.id) for each in in_order]
+    result, _ = await store.conversations.messages(conversation, limit=100)
+    in_order = result[::-1]
+    assert [item.number for item in in_order] == [*range(1, RUNS + 1)]
+    assert {item["answer"] for item in body} == {item.answer for item in in_order[1:]}
+    assert [item.answer for item in in_order] == [f"{item.number} /first/{item.query}" for item in in_order]
+    assert [path for path, _ in world.peer.calls] == [f"/first/{item.query}" for item in in_order]
+    runs = [await store.journal.read(item.id) for item in in_order]
     for before, after in pairwise(runs):
         assert before[-1].at <= after[1].at, "it began when the one before had ended"
     [said] = await store.conversations.conversation_variables(conversation)
-    assert said.value == [each.query for each in in_order]
+    assert said.value == [item.query for item in in_order]
     await store.aclose()
