@@ -1,6 +1,6 @@
 """The asynchronous API: submit, poll, wait, call back, batch. A dialect of its own beside Dify's, under `/api/v1`.
 
-Each subject has a class that declares its `operations`, and a module of `schemas` with their JSON.
+Each subject has a class of `Routes`, and a module of `schemas` with their JSON.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from headrace.api.native.versions import VersionRoutes
 __all__ = ["HEADERS", "POLLED", "PREFIXES", "NativeServices", "routes"]
 
 PREFIXES = ("/api/v1", "/api")
-"""Where the dialect is found; all but the first are undocumented aliases."""
+"""The paths of the dialect; all but the first are undocumented aliases."""
 
 POLLED = f"{PREFIXES[0]}/workflow-runs/{{workflow_run_id}}"
 """The path that is requested most."""
 
 HEADERS = {"Headrace-API-Version": "1"}
-"""Sent with every answer of the dialect, errors too."""
+"""Sent with every response of the dialect, errors included."""
 
 
 def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRoute]:
