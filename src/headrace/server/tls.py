@@ -17,8 +17,8 @@ _CERTIFICATE, _KEY, _CLIENT_CA = "HEADRACE_TLS_CERTIFICATE", "HEADRACE_TLS_KEY",
 def tls_of(settings: Settings) -> Tls | None:
     """The TLS of an installation by its settings; None for plain HTTP. HeadraceError if the settings are invalid."""
     if settings.tls_certificate is None:
-        for name, given in ((_KEY, settings.tls_key), (_CLIENT_CA, settings.tls_client_ca)):
-            if given is not None:
+        for name, path in ((_KEY, settings.tls_key), (_CLIENT_CA, settings.tls_client_ca)):
+            if path is not None:
                 raise HeadraceError(f"{name} is set, and {_CERTIFICATE} is not")
         return None
     return Tls(

@@ -36,14 +36,14 @@ _ONE = "/conversations/{conversation_id}"
 _no_conversation = partial(NotFound, "Conversation Not Exists.")
 
 
-def _part_of_name(given: str) -> str:
+def _part_of_name(value: str) -> str:
     """The text that the names of the variables should contain, in lower case."""
-    plain_name = given.replace("-", "").replace("_", "").replace(".", "")
-    if len(given) > _LONGEST_NAME or not plain_name.isalnum():
+    plain_name = value.replace("-", "").replace("_", "").replace(".", "")
+    if len(value) > _LONGEST_NAME or not plain_name.isalnum():
         raise InvalidParam(
             "variable_name: up to 255 letters, numbers, hyphens (-), underscores (_) and periods (.) are accepted"
         )
-    return given.lower()
+    return value.lower()
 
 
 _NAME_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _LONGEST_NAME}

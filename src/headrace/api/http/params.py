@@ -64,13 +64,13 @@ def text(name: str, description: str, *, required: bool = False) -> Query[str | 
 def integer(name: str, description: str, default: _Number, maximum: int) -> Query[int | _Number]:
     """A number from 1 to `maximum`."""
 
-    def error(given: str) -> InvalidParam:
-        return InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {given[:50]!r}")
+    def error(value: str) -> InvalidParam:
+        return InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {value[:50]!r}")
 
-    def parse(given: str) -> int | _Number:
-        if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:18]) <= maximum:
-            raise error(given)
-        return int(given)
+    def parse(value: str) -> int | _Number:
+        if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:18]) <= maximum:
+            raise error(value)
+        return int(value)
 
     schema = {"type": "integer", "minimum": 1, "maximum": maximum}
     schema |= {} if default is None else {"default": default}
@@ -80,8 +80,8 @@ def integer(name: str, description: str, default: _Number, maximum: int) -> Quer
 def boolean(name: str, description: str, *, default: bool = False) -> Query[bool]:
     message = f"{name} must be true or false"
 
-    def parse(given: str) -> bool:
-        word = given.strip().lower()
+    def parse(value: str) -> bool:
+        word = value.strip().lower()
         if word not in _TRUE | _FALSE:
             raise InvalidParam(message)
         return word in _TRUE
@@ -94,10 +94,10 @@ def choice(name: str, description: str, values: Sequence[str], default: _Text) -
     *others, last = (f"'{value}'" for value in values)
     message = f"{name}: Input should be {', '.join(others)}{' or ' if others else ''}{last}"
 
-    def parse(given: str) -> str | _Text:
-        if given not in values:
+    def parse(value: str) -> str | _Text:
+        if value not in values:
             raise InvalidParam(message)
-        return given
+        return value
 
     schema = {"type": "string", "enum": list(values)} | ({} if default is None else {"default": default})
     error, required = InvalidParam(message), default is not None
@@ -105,8 +105,8 @@ def choice(name: str, description: str, values: Sequence[str], default: _Text) -
 
 
 def uuid(name: str, description: str) -> Query[str | None]:
-    def parse(given: str) -> str:
-        return as_uuid(given.strip(), InvalidParam(f"{name}: {given.strip()[:50]!r} is not a valid uuid"))
+    def parse(value: str) -> str:
+        return as_uuid(value.strip(), InvalidParam(f"{name}: {value.strip()[:50]!r} is not a valid uuid"))
 
     error = InvalidParam(f"{name}: 'x' is not a valid uuid")
     return Query("query", name, description, UUID_SCHEMA, default=None, parse=parse, error=error)
@@ -116,16 +116,16 @@ def time(name: str, description: str, *, seconds: bool = False) -> Query[float |
     """An ISO 8601 time (UTC by default), in seconds since the epoch; with `seconds` also the number of these."""
     expected = "neither a number of seconds nor an ISO 8601 time" if seconds else "not an ISO 8601 time"
 
-    def parse(given: str) -> float:
-        given = given.strip()
-        if seconds and _SECONDS.fullmatch(given):
-            return float(given)
+    def parse(value: str) -> float:
+        value = value.strip()
+        if seconds and _SECONDS.fullmatch(value):
+            return float(value)
         try:
             # the plus of an offset may not have been escaped in the query
-            at = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
+            at = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
             return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
-            raise InvalidParam(f"{name}: {given[:50]!r} is {expected}") from None
+            raise InvalidParam(f"{name}: {value[:50]!r} is {expected}") from None
 
     schema = TEXT_SCHEMA if seconds else _TIME_SCHEMA
     error = InvalidParam(f"{name}: 'x' is {expected}")

@@ -45,15 +45,15 @@ def _not_loadable(error: object = "version 2: there is no `app` section") -> Req
     return RequestError(message, "version_not_loadable", 409)
 
 
-def _seconds(given: str) -> float:
+def _seconds(value: str) -> float:
     """How many seconds a poll may be held."""
-    if not _SECONDS.fullmatch(given) or float(given) > _LONGEST_WAIT:
-        raise _bad_wait(given)
-    return float(given)
+    if not _SECONDS.fullmatch(value) or float(value) > _LONGEST_WAIT:
+        raise _bad_wait(value)
+    return float(value)
 
 
-def _bad_wait(given: str) -> InvalidParam:
-    return InvalidParam(f"wait: Input should be a number of seconds from 0 to {_LONGEST_WAIT:g}, not {given[:50]!r}")
+def _bad_wait(value: str) -> InvalidParam:
+    return InvalidParam(f"wait: Input should be a number of seconds from 0 to {_LONGEST_WAIT:g}, not {value[:50]!r}")
 
 
 _RUN = "/workflow-runs/{workflow_run_id}"
