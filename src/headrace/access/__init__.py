@@ -1,1 +1,1 @@
-"""Access: API keys, the principals that they stand for, and what each may do."""
+"""Access: API keys, their principals, and their permissions."""

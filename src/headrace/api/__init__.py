@@ -1,1 +1,1 @@
-"""Dify's Service API: one dialect of the five verbs of a run."""
+"""The HTTP API: Dify's Service API, the asynchronous API, OpenAI's chat completions."""

@@ -95,7 +95,7 @@ class ChatRoutes(Routes):
     async def stop_chat_message(self, request: Request) -> Response:
         """Stop an answer.
 
-        A task that is unknown or has ended is no error.
+        A task that is unknown or has ended is not an error.
         """
         served = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
@@ -109,7 +109,7 @@ class ChatRoutes(Routes):
     async def stop_completion_message(self, request: Request) -> Response:
         """Stop a completion.
 
-        A task that is unknown or has ended is no error.
+        A task that is unknown or has ended is not an error.
         """
         served = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))

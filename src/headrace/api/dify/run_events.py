@@ -120,7 +120,7 @@ class RunEvents:
         """The events of a record, which may have no number."""
         self._texts = ()
         if record.seq is None and self._summary.seq < self._after:
-            return []  # the journal brings it again
+            return []  # the journal delivers it again
         at, sent = self._summary.seq, self._answer.unjournaled
         texts = self._texts = self._answer.apply(record)
         self._summary.apply(record)
@@ -129,7 +129,7 @@ class RunEvents:
             if record.seq <= self._after:
                 return []
             if isinstance(record.event, NodeRetried) or record.event == _RECOVERED:
-                self._skip = {}  # text of the attempt before is no part of the next one's
+                self._skip = {}  # the next attempt does not continue the text of this one
         events: list[StreamEvent] = []
         # the end of a container comes before the text that it makes certain
         closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._graph.is_container(record.event.path)

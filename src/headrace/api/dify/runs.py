@@ -182,7 +182,7 @@ class RunRoutes(Routes):
     async def stop_workflow_task(self, request: Request) -> Response:
         """Stop a run.
 
-        Cancels the nodes that are running. A task that is unknown or has ended is no error.
+        Cancels the nodes that are running. A task that is unknown or has ended is not an error.
         """
         served = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
