@@ -48,7 +48,7 @@ class Rights(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _CachedKey:
     principal: Principal
     expires_at: float | None
 
@@ -89,7 +89,7 @@ class Access:
         self.catalog = catalog
         self.identity = identity
         self.clock = clock
-        self._keys: Cache[_Known | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)  # by digest
+        self._keys: Cache[_CachedKey | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)  # by digest
         self._used: dict[str, float] = {}  # by the key's id, when its use was last stored
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -107,12 +107,12 @@ class Access:
         if self.identity is not None and _is_token(key):
             return await self.identity.principal(key)
         hashed = digest(key)
-        known = await self._keys.get(hashed, lambda: self._find(hashed))
-        if known is None or (known.expires_at is not None and known.expires_at <= self.clock()):
+        cached = await self._keys.get(hashed, lambda: self._find(hashed))
+        if cached is None or (cached.expires_at is not None and cached.expires_at <= self.clock()):
             raise Unauthorized("Access token is invalid")
-        return known.principal
+        return cached.principal
 
-    async def _find(self, hashed: str) -> _Known | None:
+    async def _find(self, hashed: str) -> _CachedKey | None:
         now = self.clock()
         key = await self.catalog.key_of(hashed)
         if key is None or not hmac.compare_digest(key.digest, hashed) or not key.live(now):
@@ -121,7 +121,7 @@ class Access:
         principal = Principal(key.id, key.workspace, key.permissions, apps, key.app)
         if now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) >= _USED_SECONDS:
             self._touch(key, now)
-        return _Known(principal, key.expires_at)
+        return _CachedKey(principal, key.expires_at)
 
     def _touch(self, key: Key, now: float) -> None:
         """Stores that a key was used; no request waits for that."""

@@ -120,9 +120,9 @@ class Api:
 
     async def _caller(self, request: Request, permission: str | None) -> Principal:
         principal = await self.apps.access.principal(_header(request, _KEY_HEADER))
-        wanted = permission or ("read" if request.method in _READING else "run")
-        if wanted not in principal.permissions:
-            raise Forbidden(f"This key lacks the permission '{wanted}'.")
+        needed = permission or ("read" if request.method in _READING else "run")
+        if needed not in principal.permissions:
+            raise Forbidden(f"This key lacks the permission '{needed}'.")
         return principal
 
     def upload_limit(self, extension: str, most: int | None = None) -> int:

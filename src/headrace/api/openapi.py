@@ -142,11 +142,11 @@ class _Schemas:
                 shapes[media.shape, "validation"] = None
             for contents in responses_of(route.operation).values():
                 shapes |= {(media.shape, "serialization"): None for media in contents}
-        wanted: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+        adapters: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
             (shape, mode, adapter(shape)) for shape, mode in shapes if shape is not None
         ]
         self._schemas, definitions = TypeAdapter.json_schemas(
-            wanted, ref_template="#/components/schemas/{model}", schema_generator=_Untitled
+            adapters, ref_template="#/components/schemas/{model}", schema_generator=_Untitled
         )
         self.components = definitions.get("$defs", {})
 

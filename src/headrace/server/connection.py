@@ -62,10 +62,10 @@ class Connection(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError:
             logger.warning("received a request that is not valid HTTP")
-            self.refuse(400)
+            self.reject(400)
             return
         if self._heading and self._head > LARGEST_HEAD and not self.transport.is_closing():
-            self.refuse(431)
+            self.reject(431)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -139,7 +139,7 @@ class Connection(HttpToolsProtocol):
         if self.flow.read_paused:
             self._since += tick  # the application has to read on
         elif now - self._since > seconds + self._received / SLOWEST:
-            self.refuse(408)
+            self.reject(408)
 
     def drop(self) -> None:
         """Closes it at once. For one without a complete request."""
@@ -151,17 +151,17 @@ class Connection(HttpToolsProtocol):
         if self.responding:
             self.cycle.keep_alive = False
 
-    def refuse(self, status: int) -> None:
+    def reject(self, status: int) -> None:
         """Responds with an error, unless a response has begun, and closes."""
-        owed = self.responding
-        if (owed and not self.cycle.response_started) or (not owed and (self._partly_arrived or status < 408)):
-            answer = envelope(of_status(status))
-            body = bytes(answer.body)
+        pending = self.responding
+        if (pending and not self.cycle.response_started) or (not pending and (self._partly_arrived or status < 408)):
+            response = envelope(of_status(status))
+            body = bytes(response.body)
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
             size = b"content-length: %d\r\n\r\n" % len(body)
             head = STATUS_LINE[status] + lines + _HEADERS + size
-            self.transport.write(head if owed and self.cycle.scope["method"] == "HEAD" else head + body)
-        if owed:
+            self.transport.write(head if pending and self.cycle.scope["method"] == "HEAD" else head + body)
+        if pending:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
@@ -170,7 +170,7 @@ class Connection(HttpToolsProtocol):
 def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
     """Responds to HTTP/1.0, which has no chunks: a body without a length ends with the connection."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         sized = True
 
         async def framed(message: Message) -> None:
@@ -185,4 +185,4 @@ def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
 
         await app(scope, receive, framed)
 
-    return answer
+    return respond

@@ -146,7 +146,7 @@ class Server(uvicorn.Server):
         self._guard.cut = True
         for connection in self._connections():
             if connection.responding:
-                connection.refuse(503)
+                connection.reject(503)
         for task in self.server_state.tasks:
             task.cancel()
 

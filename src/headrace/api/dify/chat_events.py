@@ -35,7 +35,7 @@ class ChatEvents(RunEvents):
         self._reply = Reply(flow)
 
     def feed(self, record: Record) -> list[StreamEvent]:
-        known = len(self._reply.files)
+        file_count = len(self._reply.files)
         self._reply.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
@@ -47,7 +47,7 @@ class ChatEvents(RunEvents):
                 thought = event.event == "reasoning_chunk"
                 events.append(event._replace(data={"message_id": self.run, **event.data}) if thought else event)
             elif isinstance(record.event, NodeSucceeded):
-                files = self._reply.files[known:]
+                files = self._reply.files[file_count:]
                 events += [StreamEvent("message_file", _message_file(file), event.position) for file in files]
         if isinstance(record.event, RunEnded) and record.seq is not None:
             return self._close(events, record.event, record.seq)

@@ -155,14 +155,14 @@ class MessageRoutes(Routes):
         fields = parse(schemas.FeedbackRequest, body)
         message = await self._message(request, end_user)
         conversations, now = self.api.run_service.conversations, self.api.run_service.environment.clock()
-        known = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
+        stored = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
         if (rating := fields.get("rating")) is not None:
-            id_, created_at = (known.id, known.created_at) if known else (str(uuid4()), now)
+            id_, created_at = (stored.id, stored.created_at) if stored else (str(uuid4()), now)
             app, content = served.app.id, fields.get("content")
             await conversations.save_feedback(
                 Feedback(id_, app, message.id, rating, content, end_user.id, created_at, now)
             )
-        elif known is None:
+        elif stored is None:
             raise InvalidParam("rating cannot be None when feedback not exists")
         else:
             await conversations.remove_feedback(message.id, end_user.id)

@@ -134,10 +134,10 @@ class RunEvents:
         # the end of a container comes before the text that it makes certain
         closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._graph.is_container(record.event.path)
         if closes and record.seq is not None:
-            known = self._skip.pop(record.seq, 0)
+            sent_before = self._skip.pop(record.seq, 0)
             for count, (name, data) in enumerate(own, 1):
                 sent[record.seq] = count  # such a record begins no round, so its number is free to count its events
-                if count > known:
+                if count > sent_before:
                     events.append(StreamEvent(name, data, StreamPosition.beyond(at, sent)))
         for text, selector, level in texts:
             size = len(text) or 1  # the end of a thought counts as a character

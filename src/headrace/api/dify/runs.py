@@ -207,7 +207,7 @@ class RunRoutes(Routes):
             raise not_workflow_app()
         if account := _ACCOUNT.of(request):
             raise InvalidParam(f"Account not found: {account}")  # only end users make runs here
-        wanted = RunFilter(
+        run_filter = RunFilter(
             app=served.app.id,
             status=_STATUS.of(request),
             before=_BEFORE.of(request),
@@ -217,15 +217,15 @@ class RunRoutes(Routes):
             page=_PAGE.of(request),
             limit=_LIMIT.of(request),
         )
-        total, stored = await self.api.run_service.runs.list_runs(wanted)
+        total, stored = await self.api.run_service.runs.list_runs(run_filter)
         runs = [await self.api.listed(served, summary) for summary in stored]
         catalog = self.api.apps.catalog
         versions = {version: await catalog.version(version) for version in {summary.version for summary in runs}}
         page: WorkflowLogPage = {
-            "page": wanted.page,
-            "limit": wanted.limit,
+            "page": run_filter.page,
+            "limit": run_filter.limit,
             "total": total,
-            "has_more": wanted.page * wanted.limit < total,
+            "has_more": run_filter.page * run_filter.limit < total,
             "data": [workflow_log(summary, versions[summary.version]) for summary in runs],
         }
         return json_response(page)

@@ -46,8 +46,8 @@ def headers_of(limit_states: Sequence[LimitState]) -> list[tuple[bytes, bytes]]:
     """The headers for the limits that applied to a call: of each kind the one with the fewest left."""
     tightest: dict[str, LimitState] = {}
     for limit in limit_states:
-        known = tightest.get(limit.kind)
-        if known is None or (limit.left, -limit.reset) < (known.left, -known.reset):
+        current = tightest.get(limit.kind)
+        if current is None or (limit.left, -limit.reset) < (current.left, -current.reset):
             tightest[limit.kind] = limit
     first = min(tightest.values(), key=lambda limit: (limit.left, -limit.reset))
     limits = [tightest[kind] for kind in sorted(tightest)]

@@ -158,8 +158,8 @@ class NativeRunRoutes(Routes):
         """
         served = await self.api.authenticate(request)
         run_status = await self._run_status(served, request.path_params["workflow_run_id"], _WAIT.of(request))
-        known = request.headers.get("if-none-match")
-        if known and run_status.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        tags = request.headers.get("if-none-match")
+        if tags and run_status.tag in (tag.strip().removeprefix("W/") for tag in tags.split(",")):
             return Response(status_code=304, headers={"ETag": run_status.tag})
         return run_status.response()
 

@@ -76,14 +76,14 @@ class OpenCalls:
         if terms.key is not None:
             for number in range(1000):
                 run = str(uuid5(UUID(app), f"openai {terms.key} {terms.digest} {number}"))
-                known = await self.run_service.runs.find_run(run)
-                if known is None or known.status != _STOPPED:
-                    return run, known is not None
+                summary = await self.run_service.runs.find_run(run)
+                if summary is None or summary.status != _STOPPED:
+                    return run, summary is not None
         if terms.attempt:
             calls = self._calls.get(terms.digest, [])
             for call in sorted(calls, key=lambda call: call.waiting):  # first one without clients
-                known = await self.run_service.runs.find_run(call.run)
-                if known is not None and known.status != _STOPPED:
+                summary = await self.run_service.runs.find_run(call.run)
+                if summary is not None and summary.status != _STOPPED:
                     return call.run, True
         return None, False
 

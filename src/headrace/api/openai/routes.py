@@ -140,10 +140,10 @@ class OpenAIRoutes(Routes):
         chosen = _chosen(call.model, choices)
         if served is None:
             served = await self.api.authenticate(request, app=chosen.id)
-        run, known = await self._open_calls.run_of(served.app.id, terms)
+        run, exists = await self._open_calls.run_of(served.app.id, terms)
         async with AsyncExitStack() as stack:
-            if known and run is not None:
-                started = await self._known(run)
+            if exists and run is not None:
+                started = await self._existing(run)
             else:
                 submission = await self._submission(served, call, run)
                 started = await stack.enter_async_context(self.api.run_service.open(submission, run))
@@ -160,7 +160,7 @@ class OpenAIRoutes(Routes):
             raise completion.error
         return json_response(completion.whole())
 
-    async def _known(self, run: RunId) -> StartedRun:
+    async def _existing(self, run: RunId) -> StartedRun:
         """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
         if view is None:
