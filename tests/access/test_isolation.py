@@ -235,7 +235,7 @@ async def test_without_a_good_key_nothing_is_seen(server: Serving, api: list[Ope
 async def test_nothing_is_served_that_the_description_does_not_tell_of(server: Serving, api: list[Operation]):
     """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`, and `/v1/openai/v1/...` of
     `/v1/openai/...`."""
-    fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc"}
+    fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc", "/mcp"}
     served = {re.sub(r":\w+}", "}", route.path) for route in server.routes if isinstance(route, Route)}
     aliases = {"/api/": "/api/v1/", "/v1/openai/v1/": "/v1/openai/"}
     names = {path: {path, *(path.replace(alias, name, 1) for alias, name in aliases.items())} for path in served}

@@ -182,7 +182,7 @@ async def test_a_stream_whose_answer_cannot_be_kept_holds_no_place(tmp_path: Pat
 async def test_after_a_day_the_key_is_new(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     app = await server.add("tiny.yml", workflow())
     first = await submit(app, key="k")
-    monkeypatch.setattr(idempotency, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(idempotency, "STORED_SECONDS", 0.0)
     second = await submit(app, {"q": "another"}, key="k")
     assert (second.status, replayed(second)) == (202, False)
     assert second.body["workflow_run_id"] != first.body["workflow_run_id"]

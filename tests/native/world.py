@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,14 +24,8 @@ def apps_of(store: Storage, registry: Registry = REGISTRY) -> Apps:
     return Apps(store.catalog, registry, SECRET)
 
 
-def services_of(there: Any) -> NativeServices:
-    """The parts of the asynchronous API that something has under their names; those it does not have are not asked."""
-    names = [field.name for field in fields(NativeServices) if field.init]
-    return NativeServices(**{name: getattr(there, name, None) for name in names})
-
-
 def api_of(apps: Apps, store: Storage) -> ASGIApp:
     """The API of a process that serves these apps."""
     run_service = RunService(apps, EngineEnvironment(store.journal, LocalBus(), NOTHING), LocalQueue(), store)
-    services = services_of(SimpleNamespace(idempotency_store=store.idempotency, webhook_sender=SimpleNamespace()))
+    services = NativeServices(store.idempotency, cast("Any", SimpleNamespace()), cast("Any", None))
     return create_app(apps, run_service, cast("Any", None), services=services)
