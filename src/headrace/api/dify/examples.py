@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from headrace import ports
+from headrace.api.dify.message_responses import MessageView
+from headrace.api.dify.run_responses import workflow_log
 from headrace.api.dify.schemas.app import AppInfo, AppParameters, AppSite, EndUser, UploadedFile
 from headrace.api.dify.schemas.conversations import Annotation, Conversation, ConversationVariable
 from headrace.api.dify.schemas.messages import (
@@ -10,9 +13,8 @@ from headrace.api.dify.schemas.messages import (
     Feedback,
     Message,
     MessageMetadata,
-    PastMessage,
 )
-from headrace.api.dify.schemas.runs import BlockingRun, WorkflowLog, WorkflowRequest, WorkflowRun
+from headrace.api.dify.schemas.runs import BlockingRun, WorkflowRequest, WorkflowRun
 
 USER = "user-123"
 RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -24,6 +26,7 @@ END_USER = "f1e2d3c4-b5a6-7890-abcd-ef1234567890"
 MESSAGE_ID = "5ad4cb98-f0c7-4085-b384-88c403be6290"
 CONVERSATION_ID = "45701982-8118-4bc5-8e9b-64562b4555f2"
 JOB = "b6a3cd3e-1c4c-5f4a-8e0a-0a2c36b1c3b7"
+_FEEDBACK_ID = "b7e2f8a1-3c4d-4e6f-8890-abcdef123456"
 CREATED_AT = 1795226714
 CREATED = "2026-11-21T02:05:14Z"
 
@@ -66,28 +69,23 @@ WORKFLOW_RUN: WorkflowRun = {
     "finished_at": CREATED_AT + 1,
     "elapsed_time": 1.23,
 }
-WORKFLOW_LOG: WorkflowLog = {
-    "id": "3c0e5f4e-4c0e-5f4e-9f43-2b6a8f1d7c55",
-    "workflow_run": {
-        "id": RUN,
-        "version": "2026-11-20 18:00:00.000000",
-        "status": "succeeded",
-        "triggered_from": "app-run",
-        "error": None,
-        "elapsed_time": 1.23,
-        "total_tokens": 150,
-        "total_steps": 3,
-        "created_at": CREATED_AT,
-        "finished_at": CREATED_AT + 1,
-        "exceptions_count": 0,
-    },
-    "details": None,
-    "created_from": "service-api",
-    "created_by_role": "end_user",
-    "created_by_account": None,
-    "created_by_end_user": {"id": END_USER, "type": "service-api", "is_anonymous": False, "session_id": USER},
-    "created_at": CREATED_AT,
-}
+_LISTED = ports.ListedRun(
+    RUN,
+    APP,
+    WORKFLOW,
+    "succeeded",
+    "service-api",
+    END_USER,
+    USER,
+    None,
+    1.23,
+    tokens=150,
+    steps=3,
+    exceptions=0,
+    created_at=CREATED_AT,
+    finished_at=CREATED_AT + 1,
+)
+WORKFLOW_LOG = workflow_log(_LISTED, ports.Version(WORKFLOW, APP, 1, "", "", CREATED_AT - 29114))
 
 # --------------------------------------------------------------------------------------------------------- messages
 
@@ -129,30 +127,13 @@ MESSAGE_STREAM = (
     f'data: {{"event":"message","conversation_id":"{CONVERSATION_ID}",{_ENVELOPE},"answer":"Hello!",'
     '"from_variable_selector":["llm","text"]}\n\nevent: ping\n\n'
 )
-PAST_MESSAGE: PastMessage = {
-    "id": MESSAGE_ID,
-    "conversation_id": CONVERSATION_ID,
-    "parent_message_id": "00000000-0000-0000-0000-000000000000",
-    "inputs": {},
-    "query": "hello",
-    "answer": "Hello!",
-    "feedback": {"rating": "like"},
-    "retriever_resources": [],
-    "created_at": CREATED_AT,
-    "agent_thoughts": [],
-    "message_files": [],
-    "message_tokens": 6,
-    "answer_tokens": 4,
-    "provider_response_latency": 1.234567,
-    "total_price": "0.0000140",
-    "currency": "USD",
-    "status": "normal",
-    "error": None,
-    "extra_contents": [],
-    "total_tokens": 10,
-}
+_MESSAGE = ports.Message(
+    MESSAGE_ID, APP, CONVERSATION_ID, END_USER, {}, "hello", (), 1, CREATED_AT, status="succeeded", answer="Hello!"
+)
+_RATING = ports.Feedback(_FEEDBACK_ID, APP, MESSAGE_ID, "like", "Just what I needed.", END_USER, CREATED_AT, CREATED_AT)
+PAST_MESSAGE = MessageView(_MESSAGE, (), None, _METADATA["usage"], 1.234567).response(_RATING)
 FEEDBACK: Feedback = {
-    "id": "b7e2f8a1-3c4d-4e6f-8890-abcdef123456",
+    "id": _FEEDBACK_ID,
     "app_id": APP,
     "conversation_id": CONVERSATION_ID,
     "message_id": MESSAGE_ID,
