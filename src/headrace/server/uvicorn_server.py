@@ -58,8 +58,7 @@ class Serving:
 
 
 class Server(uvicorn.Server):
-    """Serves an ASGI application until the process receives a signal to stop: `await Server(app,
-    serving).serve([listener])`."""
+    """Serves an ASGI application until a signal to stop: `await Server(app, serving).serve([listener])`."""
 
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
