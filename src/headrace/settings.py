@@ -35,19 +35,17 @@ class Settings(BaseSettings):
     root_path: str = Field("", description="Path prefix of a proxy, such as /api; empty: the path of the public URL")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         ["127.0.0.1", "::1"],
-        description="Proxies (addresses or CIDRs) whose X-Forwarded headers are trusted; * for all",
+        description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all",
     )
     tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
     tls_key: Path | None = Field(None, description="PEM file of its key; unset: the key is in the certificate's file")
     tls_key_password: str = Field("", description="Password of the key's file")
     tls_client_ca: Path | None = Field(None, description="PEM file of the authorities that sign client certificates")
-    tls_client_required: bool = Field(
-        True, description="Clients without a certificate are rejected, if authorities are set"
-    )
+    tls_client_required: bool = Field(True, description="Reject clients without a certificate, if authorities are set")
     max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
     keep_alive_seconds: float = Field(
-        75, gt=0, description="How long a connection may be idle; longer than a proxy's own limit"
+        75, gt=0, description="How long a connection may be idle; longer than a proxy's limit"
     )
     drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
@@ -65,9 +63,7 @@ class Settings(BaseSettings):
     egress_allow: Annotated[list[str], NoDecode] = Field(
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
-    user_agent: str = Field(
-        "python-httpx/0.27.2", description="User-Agent of http-request; the default is that of Dify 1.12"
-    )
+    user_agent: str = Field("python-httpx/0.27.2", description="User-Agent of http-request; the default is Dify 1.12's")
     dify_url: str = Field("", description="A Dify whose knowledge bases knowledge-retrieval searches")
     dify_dataset_key: str = Field("", description="Its key for knowledge bases")
     knowledge_url: str = Field("", description="A server of Dify's external knowledge API, without /retrieval")
@@ -92,9 +88,7 @@ class Settings(BaseSettings):
     max_seconds: float = Field(1200, gt=0, description="How long a run may take")
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
-    max_active_requests: int = Field(
-        0, ge=0, description="Concurrent requests that may wait for one app; 0: any number"
-    )
+    max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
     plans: Path | None = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     retention_days: str = Field(
@@ -102,16 +96,12 @@ class Settings(BaseSettings):
         description="How many days runs are kept after they end: 30, or by status as in failed=90 or 30,failed=90; "
         "empty: for ever",
     )
-    file_url_seconds: float | None = Field(
-        None, description="How long a file's link is valid; unset: as long as the file"
-    )
+    file_url_seconds: float | None = Field(None, description="How long a file's link is valid; unset: as the file")
     ping_seconds: float = Field(10, gt=0, description="Seconds between pings of a silent stream")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["json", "console"] = Field("console", description="How `serve` logs: json or console")
     access_log: bool = Field(False, description="Log every request")
-    metrics: str = Field(
-        "on", description="Prometheus metrics at /metrics: on, off, or a bearer token that is required"
-    )
+    metrics: str = Field("on", description="Prometheus metrics at /metrics: on, off, or a required bearer token")
     otel_endpoint: str = Field(
         "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT works as well"
     )

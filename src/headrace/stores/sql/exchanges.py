@@ -15,6 +15,7 @@ from headrace.kernel.events import Record, RunId, RunQueued
 from headrace.ports import Message
 from headrace.stores.encoding import clean, encode_value
 from headrace.stores.projection import Assignment, exchange_after, exchange_of
+from headrace.stores.sql.repository import cleaned, values_of
 from headrace.stores.sql.schema import conversation_variables, conversations, exchanges
 from headrace.stores.sql.writer import BulkInsert
 
@@ -117,11 +118,8 @@ def without_query(exchange: Message) -> Message:
 
 
 def _values(exchange: Message) -> tuple[Any, ...]:
-    row = {name: getattr(exchange, name) for name in _COLUMNS}
-    row["inputs"] = encode_value(dict(exchange.inputs))
-    row["files"] = encode_value(list(exchange.files))
-    row["answer_files"] = encode_value(list(exchange.answer_files))
-    return tuple([clean(value) if isinstance(value, str) else value for value in row.values()])
+    row = cleaned(values_of(exchange, "inputs", "files", "answer_files"))
+    return tuple([row[name] for name in _COLUMNS])
 
 
 def _changes(exchange: Message) -> dict[str, Any]:
@@ -129,6 +127,6 @@ def _changes(exchange: Message) -> dict[str, Any]:
         "run": clean(exchange.id),
         "status": clean(exchange.status),
         "answer": exchange.answer,
-        "answer_files": encode_value(list(exchange.answer_files)),
+        "answer_files": encode_value(exchange.answer_files),
         "error": exchange.error,
     }
