@@ -15,11 +15,11 @@ from headrace.stores.sql import SqlStorage
 @pytest.fixture(params=["memory", "sqlite"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     if request.param == "memory":
-        opened = memory_storage()
+        store = memory_storage()
     else:
-        opened = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    yield opened
-    await opened.aclose()
+        store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    yield store
+    await store.aclose()
 
 
 @pytest.fixture

@@ -45,6 +45,6 @@ async def talk(store: Storage, count: int, conversation: str = "c1") -> None:
         await store.journal.append(numbered(f"m{n}", events, at=100.0 * n))
 
 
-def ids(found: tuple[list[Any], bool]) -> tuple[list[str], bool]:
-    """A page of a list, told shortly."""
-    return [each.id for each in found[0]], found[1]
+def ids(page: tuple[list[Any], bool]) -> tuple[list[str], bool]:
+    """The ids of a page of a list, and whether there are more."""
+    return [item.id for item in page[0]], page[1]

@@ -58,7 +58,7 @@ async def test_feedbacks_are_listed_newest_first(store: Storage) -> None:
     await store.conversations.save_feedback(replace(FEEDBACK, id="other", message="other", app="a2"))
 
     async def listed(*which: Any) -> list[str]:
-        return [each.id for each in await store.conversations.feedbacks(*which)]
+        return [feedback.id for feedback in await store.conversations.feedbacks(*which)]
 
     assert await listed("a1") == ["f4", "f3", "f2", "f1", "f0"]
     assert await listed("a1", 2, 2) == ["f2", "f1"]
@@ -89,7 +89,7 @@ async def test_an_annotation_is_kept_changed_and_removed(store: Storage) -> None
 
 
 @pytest.mark.parametrize(
-    ("keyword", "found"),
+    ("keyword", "expected"),
     [
         ("", ["n3", "n2", "n1"]),
         ("HEADRACE", ["n1"]),
@@ -102,7 +102,7 @@ async def test_an_annotation_is_kept_changed_and_removed(store: Storage) -> None
         ("\ud83d\0", []),
     ],
 )
-async def test_annotations_are_found_by_keyword(store: Storage, keyword: str, found: list[str]) -> None:
+async def test_annotations_are_found_by_keyword(store: Storage, keyword: str, expected: list[str]) -> None:
     await store.conversations.save_annotation(ANNOTATION)
     await store.conversations.save_annotation(
         replace(ANNOTATION, id="n2", question="100% sure?", answer="Channel", created_at=31.0)
@@ -112,14 +112,14 @@ async def test_annotations_are_found_by_keyword(store: Storage, keyword: str, fo
     )
     await store.conversations.save_annotation(replace(ANNOTATION, id="n4", app="a2"))
     total, page = await store.conversations.annotations("a1", keyword)
-    assert (total, [each.id for each in page]) == (len(found), found)
+    assert (total, [annotation.id for annotation in page]) == (len(expected), expected)
 
 
 async def test_annotations_are_listed_in_pages(store: Storage) -> None:
     for n in range(7):
         await store.conversations.save_annotation(replace(ANNOTATION, id=f"n{n}", created_at=30.0 + n // 3))
     total, page = await store.conversations.annotations("a1", "", 2, 3)
-    assert (total, [each.id for each in page]) == (7, ["n3", "n2", "n1"])
+    assert (total, [annotation.id for annotation in page]) == (7, ["n3", "n2", "n1"])
     for number, limit in ((4, 3), (10**30, 100), (1, 0)):
         assert await store.conversations.annotations("a1", "", number, limit) == (7, [])
 

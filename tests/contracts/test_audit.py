@@ -41,7 +41,7 @@ async def test_entries_of_one_moment_have_an_order_too(store: Catalog) -> None:
         await store.add_key(replace(OLD, id=f"k{n}", digest=f"{n:064}"), _entry(f"e{n}", "created", 6.0, f"k{n}"))
     first = await store.audit("team", limit=2)
     rest = await store.audit("team", older=(first[-1].at, first[-1].id), limit=2)
-    assert [each.id for each in [*first, *rest]] == ["e3", "e2", "e1", "e0"]
+    assert [entry.id for entry in [*first, *rest]] == ["e3", "e2", "e1", "e0"]
 
 
 async def test_what_is_not_done_is_not_told(store: Catalog) -> None:

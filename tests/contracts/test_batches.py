@@ -24,11 +24,11 @@ def lines(count: int) -> list[BatchLine]:
 
 
 async def _all(store: Storage, batch: str, limit: int) -> list[BatchLine]:
-    found: list[BatchLine] = []
-    while page := await store.batches.batch_lines(batch, len(found), limit):
+    read: list[BatchLine] = []
+    while page := await store.batches.batch_lines(batch, len(read), limit):
         assert len(page) <= limit
-        found += page
-    return found
+        read += page
+    return read
 
 
 async def test_a_batch_and_its_lines_come_back_as_they_went_in(store: Storage) -> None:
@@ -94,15 +94,15 @@ async def test_batches_are_listed_newest_first(store: Storage) -> None:
 
 @pytest.mark.parametrize("source", ["batch:b1", "service-api", "cli"])
 async def test_the_runs_of_a_source_are_counted_by_status(store: Storage, source: str) -> None:
-    def asked(run: str, which: str = source) -> RunQueued:
+    def request(run: str, which: str = source) -> RunQueued:
         return replace(queued(run), source=which)
 
     assert dict(await store.runs.count_runs(source)) == {}
     for n, status in enumerate(["succeeded", "failed", "succeeded", "stopped"]):
-        await store.journal.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded(status)]))
-    await store.journal.append(numbered("open", [asked("open")]))
-    await store.journal.append(numbered("paused", [asked("paused"), RunPaused()]))
-    await store.journal.append(numbered("other", [asked("other", "batch:b10"), RunEnded("failed")]))
+        await store.journal.append(numbered(f"r{n}", [request(f"r{n}"), RunEnded(status)]))
+    await store.journal.append(numbered("open", [request("open")]))
+    await store.journal.append(numbered("paused", [request("paused"), RunPaused()]))
+    await store.journal.append(numbered("other", [request("other", "batch:b10"), RunEnded("failed")]))
     counted = {"succeeded": 2, "failed": 1, "stopped": 1, "running": 1, "paused": 1}
     assert dict(await store.runs.count_runs(source)) == counted
     await store.journal.append(numbered("open", [RunEnded("succeeded")], after=1))
@@ -119,7 +119,7 @@ async def test_a_removed_app_takes_its_batches_and_answers_along(store: Storage)
     assert await store.batches.find_batch("b-a1") is None
     assert await store.batches.batch_lines("b-a1") == []
     assert await store.idempotency.claim("a1", "k", "d", 2.0, 0.0) is None
-    await store.batches.save_batch(replace(BATCH, id="b-a1"))  # by whoever was just at it
+    await store.batches.save_batch(replace(BATCH, id="b-a1"))  # by the runner that was working on it
     assert [batch.id for batch in await store.batches.batches()] == ["b-a2"]
     assert len(await store.batches.batch_lines("b-a2", 0, 5000)) == 1200
     assert await store.idempotency.claim("a2", "k", "d", 2.0, 0.0) is not None

@@ -18,8 +18,8 @@ THREE = Bucket("three", 3, 0.5)
 
 
 async def test_a_bucket_is_full_at_first_and_empties(store: Storage) -> None:
-    told = [(await store.buckets.take([THREE], NOW))[0] for _ in range(4)]
-    assert told == [Taken(True, 2, 0), Taken(True, 1, 0), Taken(True, 0, 0), Taken(False, 0, 2)]
+    results = [(await store.buckets.take([THREE], NOW))[0] for _ in range(4)]
+    assert results == [Taken(True, 2, 0), Taken(True, 1, 0), Taken(True, 0, 0), Taken(False, 0, 2)]
 
 
 async def test_it_fills_again_with_time_and_no_further_than_its_capacity(store: Storage) -> None:
@@ -32,17 +32,17 @@ async def test_it_fills_again_with_time_and_no_further_than_its_capacity(store: 
 
 async def test_of_several_all_are_taken_or_none(store: Storage) -> None:
     one = Bucket("one", 1, 0.001)
-    assert [each.taken for each in await store.buckets.take([THREE, one], NOW)] == [True, True]
-    told = await store.buckets.take([THREE, one], NOW)
-    assert [each.taken for each in told] == [True, False], "told of each: this one would have had some"
-    assert told[1].wait == pytest.approx(1000)
+    assert [result.taken for result in await store.buckets.take([THREE, one], NOW)] == [True, True]
+    results = await store.buckets.take([THREE, one], NOW)
+    assert [result.taken for result in results] == [True, False], "the results of both: this one would have had some"
+    assert results[1].wait == pytest.approx(1000)
     assert await store.buckets.take([THREE], NOW) == [Taken(True, 1, 0)], "nothing was taken by the refused one"
 
 
 async def test_callers_at_once_get_as_many_as_there_are(store: Storage) -> None:
     hundred = Bucket("hundred", 100, 0.0001)
-    told = await asyncio.gather(*(store.buckets.take([hundred], NOW) for _ in range(250)))
-    assert sum(each[0].taken for each in told) == 100
+    results = await asyncio.gather(*(store.buckets.take([hundred], NOW) for _ in range(250)))
+    assert sum(result[0].taken for result in results) == 100
 
 
 async def test_a_plan_that_shrinks_or_grows_holds_at_once(store: Storage) -> None:
@@ -57,9 +57,9 @@ async def test_clocks_that_differ_a_little_give_nothing_away(store: Storage) -> 
         await store.buckets.take([THREE], NOW)
     for _ in range(10):
         assert not (await store.buckets.take([THREE], NOW + 1.9))[0].taken
-        told = (await store.buckets.take([THREE], NOW - 30))[0]
-        assert not told.taken
-        assert told.wait == pytest.approx(2, abs=0.01) or told.wait == pytest.approx(32)
+        result = (await store.buckets.take([THREE], NOW - 30))[0]
+        assert not result.taken
+        assert result.wait == pytest.approx(2, abs=0.01) or result.wait == pytest.approx(32)
 
 
 async def test_a_clock_set_back_by_far_does_not_stop_a_bucket(store: Storage) -> None:
@@ -92,7 +92,7 @@ TWO = Slot("two", 2)
 
 
 async def _runs(store: Storage, *runs: str) -> list[bool]:
-    return [all(each.taken for each in await store.buckets.admit(run, [], [TWO], NOW)) for run in runs]
+    return [all(result.taken for result in await store.buckets.admit(run, [], [TWO], NOW)) for run in runs]
 
 
 async def _begin(store: Storage, run: str) -> None:
@@ -139,20 +139,20 @@ async def test_a_run_that_is_there_takes_nothing(store: Storage) -> None:
 
 async def test_tokens_are_not_taken_where_there_is_no_place_and_the_other_way_round(store: Storage) -> None:
     assert await _runs(store, "r1", "r2") == [True, True]
-    told = await store.buckets.admit("r3", [THREE], [TWO], NOW)
-    assert [each.taken for each in told] == [True, False]
+    results = await store.buckets.admit("r3", [THREE], [TWO], NOW)
+    assert [result.taken for result in results] == [True, False]
     assert (await store.buckets.take([THREE], NOW))[0].left == 2
     for _ in range(2):
         await store.buckets.take([THREE], NOW)
     await store.journal.append(numbered("r1", [queued("r1", "a1"), RunEnded("succeeded")]))
-    assert [each.taken for each in await store.buckets.admit("r3", [THREE], [TWO], NOW)] == [False, True]
+    assert [result.taken for result in await store.buckets.admit("r3", [THREE], [TWO], NOW)] == [False, True]
     assert await _runs(store, "r3", "r4") == [True, False]
 
 
 async def test_many_runs_at_once_get_as_many_places_as_there_are(store: Storage) -> None:
     ten = Slot("ten", 10)
-    told = await asyncio.gather(*(store.buckets.admit(f"r{n}", [], [ten], NOW) for n in range(50)))
-    assert sum(each[0].taken for each in told) == 10
+    results = await asyncio.gather(*(store.buckets.admit(f"r{n}", [], [ten], NOW) for n in range(50)))
+    assert sum(result[0].taken for result in results) == 10
 
 
 async def test_a_limit_that_shrinks_lets_those_go_on_that_run(store: Storage) -> None:
@@ -189,13 +189,13 @@ async def test_two_processes_share_one_bucket_and_one_slot(tmp_path: Path) -> No
         taken = admitted = 0
         for n in range(10):  # in waves, so that both write in turns
             some = await asyncio.gather(*(store.buckets.take([bucket], NOW) for _ in range(10)))
-            taken += sum(each[0].taken for each in some)
+            taken += sum(result[0].taken for result in some)
             admitted += (await store.buckets.admit(f"{name}{n}", [], [slot], NOW))[0].taken
         return taken, admitted
 
-    told = await asyncio.gather(*(asks(store, name) for store, name in zip(stores, "ab", strict=True)))
-    assert sum(taken for taken, _ in told) == 100
-    assert sum(admitted for _, admitted in told) == 7
+    results = await asyncio.gather(*(asks(store, name) for store, name in zip(stores, "ab", strict=True)))
+    assert sum(taken for taken, _ in results) == 100
+    assert sum(admitted for _, admitted in results) == 7
     for store in stores:
         await store.aclose()
 

@@ -23,10 +23,10 @@ def _record(seq: int | None, run: str = "r1") -> Record:
     return Record(run, seq, 1.0, NodeStarted(str(seq)) if seq else Delta("llm", "text", 0, "hi"))
 
 
-async def _take(told: AsyncIterator[Sequence[Record]], many: int) -> list[Record]:
+async def _take(live: AsyncIterator[Sequence[Record]], many: int) -> list[Record]:
     taken: list[Record] = []
     while len(taken) < many:
-        taken += await anext(told)
+        taken += await anext(live)
     return taken
 
 

@@ -28,12 +28,12 @@ URL = "https://example.com/hook?商=1"
 RUN = "0a6b8a0e-4f4a-4c7c-9d5f-1b1f2d3c4e5f"
 
 
-def asked(run: str, app: str = "app") -> RunQueued:
+def request(run: str, app: str = "app") -> RunQueued:
     return replace(queued(run, app), callback=URL)
 
 
 def ended(run: str, status: str = "succeeded", at: float = 1000.0, app: str = "app") -> list[Record]:
-    return numbered(run, [asked(run, app), RunStarted(), RunEnded(status)], at=at)
+    return numbered(run, [request(run, app), RunStarted(), RunEnded(status)], at=at)
 
 
 async def _events(store: Storage, run: str) -> list[tuple[str, int]]:
@@ -74,7 +74,7 @@ async def test_the_event_tells_how_the_run_ended(store: Storage, status: str) ->
 
 
 async def test_a_run_owes_nothing_until_it_ends(store: Storage) -> None:
-    events: Sequence[Event] = [asked("r1"), RunStarted(), NodeStarted("a"), StopRequested("ada"), RunResumed(True)]
+    events: Sequence[Event] = [request("r1"), RunStarted(), NodeStarted("a"), StopRequested("ada"), RunResumed(True)]
     for record in numbered("r1", events):
         await store.journal.append([record])
         assert await store.callbacks.callbacks_of("r1") == []
@@ -83,7 +83,7 @@ async def test_a_run_owes_nothing_until_it_ends(store: Storage) -> None:
 
 
 async def test_each_pause_owes_one_and_so_does_the_end(store: Storage) -> None:
-    await store.journal.append(numbered("r1", [asked("r1"), RunStarted(), RunPaused()]))
+    await store.journal.append(numbered("r1", [request("r1"), RunStarted(), RunPaused()]))
     assert await _events(store, "r1") == [("run.paused", 3)]
     await store.journal.append(numbered("r1", [RunResumed(), RunPaused()], after=3))
     await store.journal.append(numbered("r1", [RunResumed()], after=5))
@@ -93,7 +93,7 @@ async def test_each_pause_owes_one_and_so_does_the_end(store: Storage) -> None:
 
 
 async def test_an_end_that_is_refused_owes_nothing(store: Storage) -> None:
-    await store.journal.append(numbered("r1", [asked("r1"), RunStarted(), StopRequested("ada")]))
+    await store.journal.append(numbered("r1", [request("r1"), RunStarted(), StopRequested("ada")]))
     with pytest.raises(SequenceConflict):
         await store.journal.append(numbered("r1", [RunEnded("succeeded")], after=2))
     assert await store.callbacks.callbacks_of("r1") == []
@@ -134,7 +134,7 @@ async def test_what_is_delivered_or_given_up_is_not_due(store: Storage) -> None:
     assert await store.callbacks.due_callbacks(1e12) == []
     assert await store.callbacks.callbacks_of(first.run) == [delivered]
     assert await store.callbacks.find_callback(second.id) == failed
-    await store.callbacks.save_callback(replace(failed, status="pending", next_at=3000.0))  # asked for again
+    await store.callbacks.save_callback(replace(failed, status="pending", next_at=3000.0))  # requested again
     assert [callback.id for callback in await store.callbacks.due_callbacks(3000.0)] == [second.id]
 
 
@@ -150,5 +150,5 @@ async def test_a_removed_app_owes_nothing_any_more(store: Storage) -> None:
     assert [callback.run for callback in await store.callbacks.due_callbacks(1e12)] == ["a2-due"]
     assert await store.callbacks.callbacks_of("a1-due") == []
     assert [callback.status for callback in await store.callbacks.callbacks_of("a1-done")] == ["delivered"]
-    await store.callbacks.save_callback(due)  # by whoever was just delivering it
+    await store.callbacks.save_callback(due)  # by the sender that was delivering it
     assert await store.callbacks.find_callback(due.id) is None

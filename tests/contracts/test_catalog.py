@@ -159,10 +159,10 @@ async def test_workspaces_are_kept_apart(store: Catalog) -> None:
 
 
 async def test_an_end_user_is_made_once(store: Catalog) -> None:
-    asked = await asyncio.gather(*(store.end_user("a1", "ada", 5.0) for _ in range(20)))
-    assert len({user.id for user in asked}) == 1
+    users = await asyncio.gather(*(store.end_user("a1", "ada", 5.0) for _ in range(20)))
+    assert len({user.id for user in users}) == 1
     ada = await store.end_user("a1", "ada", 9.0)
-    assert ada == asked[0]
+    assert ada == users[0]
     assert (ada.app, ada.session, ada.created_at) == ("a1", "ada", 5.0)
     assert await store.find_end_user(ada.id) == ada
     assert await store.find_end_user("no such") is None

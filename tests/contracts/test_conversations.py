@@ -37,7 +37,7 @@ async def test_a_conversation_added_again_stays_as_it_is(store: Storage) -> None
         replace(CONVERSATION, name="other", end_user="eve"), [variable("mood", "wild")]
     )
     assert await store.conversations.find_conversation("c1") == CONVERSATION
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == ["calm"]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == ["calm"]
     assert await store.conversations.conversations("a1", "eve") == ([], False)
 
 
@@ -85,14 +85,14 @@ async def test_conversations_are_listed_in_pages_in_either_order(
     await store.conversations.add_conversation(replace(CONVERSATION, id="of another user", end_user="end-eve"), [])
     assert ids(await store.conversations.conversations("a1", "end-ada", order=order)) == (expected, False)
     assert ids(await store.conversations.conversations("a1", "end-ada", order=order, limit=4)) == (expected, False)
-    found: list[str] = []
+    seen: list[str] = []
     more = True
     while more:
         page, more = await store.conversations.conversations(
-            "a1", "end-ada", after=found[-1] if found else None, limit=1, order=order
+            "a1", "end-ada", after=seen[-1] if seen else None, limit=1, order=order
         )
-        found += [each.id for each in page]
-    assert found == expected
+        seen += [listed.id for listed in page]
+    assert seen == expected
     assert ids(await store.conversations.conversations("a1", "end-ada", after=expected[0], limit=2, order=order)) == (
         expected[1:3],
         True,
@@ -123,8 +123,8 @@ async def test_variables_come_in_the_order_in_which_they_were_made(store: Storag
     await store.conversations.add_conversation(CONVERSATION, first)
     await store.conversations.add_conversation(replace(CONVERSATION, id="c2"), [variable("apple", 1, "c2")])
     later = [variable("late", 1, at=12.0), variable("early", 2, at=9.0), variable("as late", 3, at=12.0)]
-    for each in later:
-        await store.conversations.save_conversation_variable(each)
+    for changed in later:
+        await store.conversations.save_conversation_variable(changed)
     changed = replace(first[0], value={"list": [1, None]}, updated_at=15.0)
     await store.conversations.save_conversation_variable(changed)
     assert await store.conversations.conversation_variables("c1") == [later[1], changed, *first[1:], later[0], later[2]]
@@ -134,12 +134,12 @@ async def test_variables_come_in_the_order_in_which_they_were_made(store: Storag
 
 async def test_values_that_json_lacks_survive_in_variables(store: Storage) -> None:
     odd = [PICTURE, 2**70, math.inf, "\ud83d", "a\0b", {"$": "file"}, {1: None}, Variable(1, ("n", "x"), "id"), None]
-    made = [variable(f"v{n}", value) for n, value in enumerate(odd)]
-    await store.conversations.add_conversation(CONVERSATION, made)
-    assert await store.conversations.conversation_variables("c1") == made
-    await store.conversations.save_conversation_variable(replace(made[0], value=[math.nan]))
-    [held] = (await store.conversations.conversation_variables("c1"))[0].value
-    assert math.isnan(held)
+    variables = [variable(f"v{n}", value) for n, value in enumerate(odd)]
+    await store.conversations.add_conversation(CONVERSATION, variables)
+    assert await store.conversations.conversation_variables("c1") == variables
+    await store.conversations.save_conversation_variable(replace(variables[0], value=[math.nan]))
+    [number] = (await store.conversations.conversation_variables("c1"))[0].value
+    assert math.isnan(number)
 
 
 async def test_what_a_run_assigns_is_the_value_from_then_on(store: Storage) -> None:
@@ -151,8 +151,8 @@ async def test_what_a_run_assigns_is_the_value_from_then_on(store: Storage) -> N
     mood = NodeSucceeded("set", {}, assigned={"conversation": {"mood": "glad", "ghost": 1}, "loop": {"kept": 2}})
     seen = NodeSucceeded("note", {}, assigned={"conversation": {"seen": [PICTURE, math.inf], "mood": "merry"}})
     await store.journal.append(numbered("m1", [mood], after=2))
-    found = {each.name: each for each in await store.conversations.conversation_variables("c1")}
-    assert found["mood"] == replace(variable("mood", "glad"), updated_at=1001.5)
+    by_name = {stored.name: stored for stored in await store.conversations.conversation_variables("c1")}
+    assert by_name["mood"] == replace(variable("mood", "glad"), updated_at=1001.5)
     await store.journal.append(numbered("m1", [seen, NodeSucceeded("end", {})], after=3))
     assert await store.conversations.conversation_variables("c1") == [
         replace(variable("mood", "merry"), updated_at=1002.0),
@@ -169,7 +169,7 @@ async def test_a_value_put_by_hand_after_a_run_assigned_one_stays(store: Storage
         assigned = assigning(mood=n)
         written = store.journal.append(numbered("m1", [assigned], after=n))
         await asyncio.gather(store.conversations.save_conversation_variable(variable("mood", -n)), written)
-        assert [each.value for each in await store.conversations.conversation_variables("c1")] == [-n]
+        assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == [-n]
 
 
 async def test_runs_of_no_conversation_assign_nothing(store: Storage) -> None:
@@ -202,7 +202,7 @@ async def test_what_a_retry_takes_over_is_not_assigned_again(store: Storage) -> 
     await store.conversations.save_conversation_variable(variable("mood", "newer"))
     again = replace(said("m2"), retry_of="m1")
     await store.journal.append(numbered("m2", [again, RunStarted(), copied], at=2000.0))
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == ["newer"]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == ["newer"]
     fresh = replace(copied, assigned={"conversation": {"mood": "fresh"}})
     await store.journal.append(numbered("m2", [fresh], after=3, at=2000.0))
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == ["fresh"]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == ["fresh"]

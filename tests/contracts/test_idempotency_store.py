@@ -39,7 +39,7 @@ async def test_the_first_to_claim_is_told_so_and_the_others_what_it_left(store: 
 async def test_of_twenty_who_claim_at_once_one_is_the_first(store: IdempotencyStore) -> None:
     claimed = await asyncio.gather(*(store.claim("a1", "k", "d", 100.0 + n, 0.0) for n in range(20)))
     assert claimed.count(None) == 1
-    assert {each.created_at for each in claimed if each} == {100.0 + claimed.index(None)}
+    assert {record.created_at for record in claimed if record} == {100.0 + claimed.index(None)}
 
 
 async def test_an_answer_once_kept_stays(store: IdempotencyStore) -> None:
@@ -77,7 +77,7 @@ async def test_long_expired_answers_are_forgotten_but_no_others(store: Idempoten
         await store.claim("a1", f"k{n}", "d", n * DAY, (n - 1) * DAY)
     await store.claim("a2", "k", "d", 5 * DAY, 4 * DAY)
     kept = [await find(store, "a1", f"k{n}") for n in range(5)]
-    assert [each is not None for each in kept] == [False, False, False, True, True]
+    assert [record is not None for record in kept] == [False, False, False, True, True]
 
 
 async def test_each_app_and_each_key_has_its_own(store: IdempotencyStore) -> None:
@@ -85,6 +85,6 @@ async def test_each_app_and_each_key_has_its_own(store: IdempotencyStore) -> Non
     for app, key in names:
         assert await store.claim(app, key, f"{app}{key}", 100.0, 0.0) is None
     for app, key in names:
-        found = await find(store, app, key)
-        assert found is not None
-        assert (found.app, found.key, found.digest) == (app, key, f"{app}{key}")
+        record = await find(store, app, key)
+        assert record is not None
+        assert (record.app, record.key, record.digest) == (app, key, f"{app}{key}")

@@ -63,18 +63,18 @@ async def test_a_taken_number_is_a_conflict_and_writes_nothing(store: Journal) -
 
 async def test_of_two_who_write_the_same_number_one_wins(store: Journal) -> None:
     await store.append(numbered("r1", [queued("r1"), RunStarted()]))
-    asked = [store.append(numbered("r1", [NodeStarted(f"n{n}")], after=2)) for n in range(8)]
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert told == [None, *told[1:]]
-    assert all(isinstance(each, SequenceConflict) for each in told[1:])
+    appends = [store.append(numbered("r1", [NodeStarted(f"n{n}")], after=2)) for n in range(8)]
+    results = await asyncio.gather(*appends, return_exceptions=True)
+    assert results == [None, *results[1:]]
+    assert all(isinstance(result, SequenceConflict) for result in results[1:])
     assert [record.event for record in await store.read("r1", after=2)] == [NodeStarted("n0")]
 
 
 async def test_a_conflict_harms_no_other_run(store: Journal) -> None:
     await store.append(whole("taken"))
-    asked = [store.append(whole("taken" if n == 3 else f"r{n}")) for n in range(8)]
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert [n for n, each in enumerate(told) if each is not None] == [3]
+    appends = [store.append(whole("taken" if n == 3 else f"r{n}")) for n in range(8)]
+    results = await asyncio.gather(*appends, return_exceptions=True)
+    assert [n for n, result in enumerate(results) if result is not None] == [3]
     for n in (0, 1, 2, 4, 5, 6, 7):
         assert await store.read(f"r{n}") == whole(f"r{n}")
 
@@ -90,8 +90,8 @@ async def test_what_is_appended_behind_a_failed_append_fails_too(store: Journal)
     await store.append(before)
     # an owner that was displaced at 3 had gone on to 5; its 4 would follow on well, and make no sense
     displaced = [store.append(numbered("r1", [NodeStarted(f"n{seq}")], after=seq - 1)) for seq in (3, 4, 5)]
-    told = await asyncio.gather(*displaced, return_exceptions=True)
-    assert [type(each) for each in told] == [SequenceConflict] * 3
+    results = await asyncio.gather(*displaced, return_exceptions=True)
+    assert [type(result) for result in results] == [SequenceConflict] * 3
     assert await store.read("r1") == before
     # once it knows, it may go on from the tail
     await store.append(numbered("r1", [RunEnded("stopped")], after=3))
@@ -224,10 +224,10 @@ async def test_a_file_opened_again_gives_all_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/headrace.db"
     runs = [f"r{n}" for n in range(20)]
     store = await SqlStorage.open(url)
-    asked = [store.journal.append(whole(run)) for run in runs]
+    appends = [store.journal.append(whole(run)) for run in runs]
     last = store.journal.append(numbered("open", [queued("open"), RunStarted()]))
     await store.aclose()
-    assert all(each.done() for each in (*asked, last)), "closing writes what waits"
+    assert all(result.done() for result in (*appends, last)), "closing writes what waits"
     again = await SqlStorage.open(url)
     for run in runs:
         assert await again.journal.read(run) == whole(run)

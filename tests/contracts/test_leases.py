@@ -91,7 +91,7 @@ async def test_a_run_of_a_process_that_does_none_is_anybodys(two: Two, file: Pat
         assert await store.leases.orphaned() == ["r1"]
     await two[1].journal.append(numbered("r1", [RunStarted()], after=1))
     assert await two[0].leases.orphaned() == []
-    assert await two[1].leases.orphaned() == ["r1"], "whoever begins with it has it"
+    assert await two[1].leases.orphaned() == ["r1"], "the first one to begin has it"
     await idle.aclose()
 
 
@@ -100,8 +100,8 @@ async def test_of_many_who_would_take_a_run_up_one_gets_it(two: Two, file: Path)
     names = [f"r{n}" for n in range(20)]
     for name in names:
         await idle.journal.append(numbered(name, [queued(name), RunStarted()]))
-    told = await asyncio.gather(*(store.leases.acquire(name) for name in names for store in two))
-    assert [told[n : n + 2].count(True) for n in range(0, 40, 2)] == [1] * 20
+    acquired = await asyncio.gather(*(store.leases.acquire(name) for name in names for store in two))
+    assert [acquired[n : n + 2].count(True) for n in range(0, 40, 2)] == [1] * 20
     taken = [await store.leases.orphaned() for store in two]
     assert sorted([*taken[0], *taken[1]]) == sorted(names)
     await idle.aclose()
@@ -180,7 +180,7 @@ asyncio.run(main())
 
 
 def _killed(file: Path) -> subprocess.Popen[bytes]:
-    """A process that has ended, and whose parent has not asked for it yet."""
+    """A process that has ended, and whose parent has not waited for it yet."""
     root = Path(__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", _DIES, f"sqlite:///{file}"], cwd=root)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

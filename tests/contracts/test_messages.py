@@ -22,12 +22,12 @@ async def test_an_exchange_is_told_from_beginning_to_end(store: Storage) -> None
     assert await store.conversations.find_message("m1") is None
     odd = {"photo": PICTURE, "n": 2**70, "half": "\ud83d"}
     await store.journal.append(numbered("m1", [said("m1", 2, "¿Qué? 商品 \n", **odd)]))
-    asked = Message("m1", "a1", "c1", "end-ada", odd, "¿Qué? 商品 \n", (PICTURE,), 2, 1000.5)
-    assert await store.conversations.find_message("m1") == asked
+    message = Message("m1", "a1", "c1", "end-ada", odd, "¿Qué? 商品 \n", (PICTURE,), 2, 1000.5)
+    assert await store.conversations.find_message("m1") == message
     await store.journal.append(numbered("m1", [RunStarted(), NodeSucceeded("llm", {"answer": "no"})], after=1))
-    assert await store.conversations.find_message("m1") == asked
+    assert await store.conversations.find_message("m1") == message
     await store.journal.append(numbered("m1", [answered("Nada 😀.", files=[PICTURE, "no file"])], after=3))
-    done = replace(asked, status="succeeded", answer="Nada 😀.", answer_files=(PICTURE,))
+    done = replace(message, status="succeeded", answer="Nada 😀.", answer_files=(PICTURE,))
     assert await store.conversations.find_message("m1") == done
     assert await store.conversations.messages("c1") == ([done], False)
 
@@ -118,7 +118,11 @@ async def test_of_a_conversation_the_oldest_that_waits_may_run(store: Storage) -
     await store.journal.append(numbered("m3", [answered("done")], after=1))
     assert await store.conversations.next_message("c1") is None
     assert await store.conversations.next_message("c2") == "other"
-    assert [each.status for each in (await store.conversations.messages("c1"))[0]] == ["succeeded", "failed", "stopped"]
+    assert [message.status for message in (await store.conversations.messages("c1"))[0]] == [
+        "succeeded",
+        "failed",
+        "stopped",
+    ]
 
 
 async def test_of_messages_written_at_once_each_has_its_place(store: Storage) -> None:
@@ -132,10 +136,10 @@ async def test_of_messages_written_at_once_each_has_its_place(store: Storage) ->
 
 async def test_a_number_is_given_once(store: Storage) -> None:
     sent = [store.journal.append(numbered(f"m{n}", [said(f"m{n}", 1 + n % 5)])) for n in range(20)]
-    told = await asyncio.gather(*sent, return_exceptions=True)
-    assert [n for n, each in enumerate(told) if each is None] == [0, 1, 2, 3, 4]
-    assert {type(each) for each in told[5:]} == {SequenceConflict}
-    assert [each.number for each in (await store.conversations.messages("c1"))[0]] == [5, 4, 3, 2, 1]
+    results = await asyncio.gather(*sent, return_exceptions=True)
+    assert [n for n, result in enumerate(results) if result is None] == [0, 1, 2, 3, 4]
+    assert {type(result) for result in results[5:]} == {SequenceConflict}
+    assert [message.number for message in (await store.conversations.messages("c1"))[0]] == [5, 4, 3, 2, 1]
     for run in ("m5", "m19"):
         assert (
             await store.journal.read(run),
@@ -155,7 +159,7 @@ async def test_those_without_a_number_and_elsewhere_are_in_nobodys_way(store: St
         await store.journal.append(numbered(f"none{n}", [said(f"none{n}", 0)]))
         await store.journal.append(numbered(f"completion{n}", [said(f"completion{n}", 1, conversation=None)]))
         await store.journal.append(numbered(f"mute{n}", [replace(queued(f"mute{n}"), conversation="c1")]))
-    assert sorted(each.number for each in (await store.conversations.messages("c1"))[0]) == [0, 0, 0, 1]
+    assert sorted(message.number for message in (await store.conversations.messages("c1"))[0]) == [0, 0, 0, 1]
 
 
 async def test_a_retry_has_the_number_of_what_it_does_again(store: Storage) -> None:
@@ -163,7 +167,9 @@ async def test_a_retry_has_the_number_of_what_it_does_again(store: Storage) -> N
     await store.journal.append(numbered("m2", [said("m2", 2), answered("two")], at=2000.0))
     for run, of in (("again", "m1"), ("third", "again"), ("other", "m1")):
         await store.journal.append(numbered(run, [replace(said(run), retry_of=of), answered("one")], at=3000.0))
-    assert [(each.id, each.number, each.retry_of) for each in (await store.conversations.messages("c1"))[0]] == [
+    assert [
+        (message.id, message.number, message.retry_of) for message in (await store.conversations.messages("c1"))[0]
+    ] == [
         ("m2", 2, None),
         ("third", 1, "again"),
         ("other", 1, "m1"),
@@ -196,9 +202,9 @@ async def test_a_message_and_its_answer_move_the_conversation_forward(store: Sto
     await store.conversations.add_conversation(replace(CONVERSATION, id="c2", created_at=11.0, updated_at=20.0), [])
 
     async def updated() -> float:
-        found = await store.conversations.find_conversation("c1")
-        assert replace(found, updated_at=10.0) == CONVERSATION
-        return found.updated_at
+        stored = await store.conversations.find_conversation("c1")
+        assert replace(stored, updated_at=10.0) == CONVERSATION
+        return stored.updated_at
 
     await store.journal.append(numbered("m1", [said("m1")], at=30.0))
     assert await updated() == 30.5

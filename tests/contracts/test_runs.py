@@ -78,7 +78,7 @@ async def test_runs_are_found_by_status_time_and_user(store: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keyword", "found"),
+    ("keyword", "expected"),
     [
         ("礁溪", ["tea"]),
         ("HOT spring", ["tea"]),
@@ -95,12 +95,12 @@ async def test_runs_are_found_by_status_time_and_user(store: Storage) -> None:
         ("", ["under_score", "back", "percent", "tea"]),
     ],
 )
-async def test_keywords_are_found_in_inputs_outputs_and_ids(store: Storage, keyword: str, found: list[str]) -> None:
+async def test_keywords_are_found_in_inputs_outputs_and_ids(store: Storage, keyword: str, expected: list[str]) -> None:
     await store.journal.append(whole("tea", at=1000, name="宜蘭礁溪五日遊", kind={"of": ["hot spring"]}))
     await store.journal.append(whole("percent", at=2000, name="100% sure"))
     await store.journal.append(whole("back", at=3000, name='line\nbreak \\ "quoted"', photo=PICTURE))
     await store.journal.append(whole("under_score", at=4000))
-    assert await _listed(store, keyword=keyword) == found
+    assert await _listed(store, keyword=keyword) == expected
 
 
 async def test_odd_inputs_do_not_hinder_listing(store: Storage) -> None:
@@ -122,15 +122,15 @@ async def test_odd_inputs_do_not_hinder_listing(store: Storage) -> None:
 async def test_what_comes_after_a_run_in_the_list(store: Storage) -> None:
     for n in range(5):
         await store.journal.append(whole(f"r{n}", at=1000 + n // 2))  # some at the very same time
-    found: list[str] = []
+    listed: list[str] = []
     older = None
     while True:
         _, page = await store.runs.list_runs(RunFilter("app", limit=2, older=older, counted=False))
         if not page:
             break
-        found += [summary.run for summary in page]
+        listed += [summary.run for summary in page]
         older = page[-1].created_at, page[-1].run
-    assert found == await _listed(store) == ["r4", "r3", "r2", "r1", "r0"]
+    assert listed == await _listed(store) == ["r4", "r3", "r2", "r1", "r0"]
 
 
 async def test_runs_are_found_by_version_and_source(store: Storage) -> None:

@@ -28,9 +28,9 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStorage]:
-    opened = await SqlStorage.open(url)
-    yield opened
-    await opened.aclose()
+    store = await SqlStorage.open(url)
+    yield store
+    await store.aclose()
 
 
 async def test_everything_acknowledged_survives_kill_9(url: str) -> None:
@@ -52,13 +52,13 @@ async def test_everything_acknowledged_survives_kill_9(url: str) -> None:
     acknowledged: dict[str, int] = {}
     writing = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, stdout=asyncio.subprocess.PIPE)
     assert writing.stdout
-    told = 0
+    lines = 0
     while (line := await writing.stdout.readline()).endswith(b"\n"):
         run, seq = line.decode().split()
         acknowledged[run] = int(seq)
-        told += 1
-        if told == 400:
-            writing.kill()  # what it told before it died is read to the end
+        lines += 1
+        if lines == 400:
+            writing.kill()  # what it wrote before it died is read to the end
     assert await writing.wait() == -9
     assert len(acknowledged) == 8
     store = await SqlStorage.open(url)
@@ -76,9 +76,9 @@ async def test_a_locked_database_fails_what_waits_and_goes_on(url: str, monkeypa
     await store.journal.append(numbered("r1", [queued("r1")]))
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    asked = [store.journal.append(numbered("r1", [NodeStarted("a")], after=n)) for n in (1, 2)]
-    told = await asyncio.gather(*asked, store.journal.append(whole("r2")), return_exceptions=True)
-    assert all(isinstance(each, StoreError) and "database is locked" in str(each) for each in told)
+    appends = [store.journal.append(numbered("r1", [NodeStarted("a")], after=n)) for n in (1, 2)]
+    results = await asyncio.gather(*appends, store.journal.append(whole("r2")), return_exceptions=True)
+    assert all(isinstance(result, StoreError) and "database is locked" in str(result) for result in results)
     assert [record.seq for record in await store.journal.read("r1")] == [1], "reading goes on meanwhile"
     holder.execute("ROLLBACK")
     holder.close()
@@ -99,15 +99,15 @@ async def test_a_full_disk_fails_what_does_not_fit_and_goes_on(store: SqlStorage
     used = (await store.database.run(lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar())) or 0
     await limit(str(used + 20))
     huge = numbered("r1", [NodeSucceeded("n", {"text": "x" * 10**6})], after=2)
-    asked = [
+    appends = [
         store.journal.append(whole("r2")),
         store.journal.append(huge),
         store.journal.append(numbered("r1", [RunEnded("succeeded")], after=3)),
         store.journal.append(whole("r3")),
     ]
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(each) for each in told] == [type(None), StoreError, StoreError, type(None)]
-    assert "full" in str(told[1])
+    results = await asyncio.gather(*appends, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), StoreError, StoreError, type(None)]
+    assert "full" in str(results[1])
     await limit("1000000")
     await store.journal.append(huge)
     await store.journal.append(numbered("r1", [RunEnded("succeeded")], after=3))
@@ -171,8 +171,8 @@ async def test_a_key_revoked_elsewhere_is_refused_within_half_a_second(
 
 async def test_end_users_are_the_same_in_every_process(store: SqlStorage, url: str) -> None:
     other = await SqlStorage.open(url)
-    asked = await asyncio.gather(*(each.catalog.end_user("a1", "ada", 5.0) for each in (store, other) * 10))
-    assert len(set(asked)) == 1
+    users = await asyncio.gather(*(opener.catalog.end_user("a1", "ada", 5.0) for opener in (store, other) * 10))
+    assert len(set(users)) == 1
     await other.aclose()
 
 
@@ -207,6 +207,8 @@ async def test_errors_tell_nothing_of_what_users_wrote(store: SqlStorage) -> Non
 async def test_full_sync_is_what_sqlite_is_told(url: str) -> None:
     for full, level in ((False, 1), (True, 2)):
         store = await SqlStorage.open(url, full_sync=full)
-        found = await store.database.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar())
-        assert found == level
+        synchronous = await store.database.run(
+            lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        )
+        assert synchronous == level
         await store.aclose()

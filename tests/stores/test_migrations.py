@@ -1,4 +1,4 @@
-"""A database is made, migrated or refused when it is opened."""
+"""A database is created, migrated or refused when it is opened."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ DATABASES = Path(__file__).parents[1] / "data" / "databases"  # NNNN.sql: one th
 def _schema(file: Path) -> list[tuple[str, ...]]:
     """Tables with their columns, and indexes with theirs, as SQLite sees them."""
     connection = sqlite3.connect(file)
-    found: list[tuple[str, ...]] = []
+    described: list[tuple[str, ...]] = []
     for kind, name, table in connection.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall():
         pragma = "table_info" if kind == "table" else "index_info"
         columns = connection.execute(f"PRAGMA {pragma}('{name}')").fetchall()
-        found.extend((kind, name, table, *map(str, column)) for column in columns)
+        described.extend((kind, name, table, *map(str, column)) for column in columns)
     connection.close()
-    return sorted(found)
+    return sorted(described)
 
 
 def _migrated(file: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_database_of_an_older_version_keeps_all_it_had(version: str, tmp
     talked, _ = await store.conversations.conversations("a1", "end-ada")
     assert await store.conversations.find_message("ended") is None
     if version > "0002":
-        assert [(each.id, each.inputs) for each in talked] == [("c0", {"name": "礁溪"})]
+        assert [(conversation.id, conversation.inputs) for conversation in talked] == [("c0", {"name": "礁溪"})]
         assert [variable.value for variable in await store.conversations.conversation_variables("c0")] == ["good"]
         assert [exchange.answer for exchange in (await store.conversations.messages("c0"))[0]] == ["Hi!"]
         assert [feedback.id for feedback in await store.conversations.feedbacks("a1")] == ["fb1"]
@@ -138,18 +138,18 @@ async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Pa
     await store.journal.append(numbered("open", [RunEnded("stopped")], after=3))
     await other.journal.append(numbered("paused", [RunResumed(), RunEnded("succeeded")], after=3))
     assert await store.journal.unfinished() == []
-    asked = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b2")
-    await store.journal.append(numbered("new", [asked, RunEnded("succeeded")]))
+    request = replace(queued("new", "a1"), callback="http://example.com/hook", source="batch:b2")
+    await store.journal.append(numbered("new", [request, RunEnded("succeeded")]))
     assert "new" in [callback.run for callback in await other.callbacks.due_callbacks(1e12)]
     assert dict(await other.runs.count_runs("batch:b2")) == {"succeeded": 1}
     await store.conversations.add_conversation(Conversation("c1", "a1", "end-ada", "New", {}, "", 10.0, 10.0), [])
     said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
     await store.journal.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
     assert [exchange.answer for exchange in (await other.conversations.messages("c1"))[0]] == ["Hi!"]
-    made = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
-    await store.catalog.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), made)
+    entry = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
+    await store.catalog.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), entry)
     assert [key.id for key in await other.catalog.keys()] == ["k1", "k2"]
-    assert await other.catalog.audit("team") == [made]
+    assert await other.catalog.audit("team") == [entry]
     await store.aclose()
     await other.aclose()
     _migrated(tmp_path / "migrated.db")
@@ -168,8 +168,10 @@ async def test_messages_that_two_processes_had_given_one_number_stay_in_order(tm
     old.commit()
     old.close()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/old.db")
-    found = [(each.id, each.number, each.retry_of) for each in (await store.conversations.messages("c0"))[0]]
-    assert found == [
+    messages = [
+        (message.id, message.number, message.retry_of) for message in (await store.conversations.messages("c0"))[0]
+    ]
+    assert messages == [
         ("m2", 2, None),
         ("b", 1, "m0"),
         ("a", 1, "m0"),

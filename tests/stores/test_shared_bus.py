@@ -19,7 +19,7 @@ from tests.contracts.examples import numbered, queued
 
 
 class Counted(SqlJournal):
-    """A journal that counts what it is asked."""
+    """A journal that counts its queries."""
 
     numbered = 0
     away = False
@@ -57,11 +57,11 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
 
 
 async def until(live: AsyncIterator[Sequence[Record]], seq: int) -> list[Record]:
-    found: list[Record] = []
+    received: list[Record] = []
     async with asyncio.timeout(10):
-        while not found or found[-1].seq != seq:
-            found += await anext(live)
-    return found
+        while not received or received[-1].seq != seq:
+            received += await anext(live)
+    return received
 
 
 async def test_what_another_process_writes_is_received_soon(two: Two) -> None:
@@ -95,13 +95,13 @@ async def test_a_run_that_is_driven_here_is_not_looked_for(two: Two) -> None:
     async with two.bus.subscribe("r1") as live:
         async with two.bus.subscribe("r2") as other:
             await until(other, 1)
-        asked = two.journal.numbered
+        before = two.journal.numbered
         await two.here.journal.append(numbered("r1", [RunStarted()], after=1))
         two.bus.publish(numbered("r1", [RunStarted()], after=1))
         assert [record.seq for record in await until(live, 2)] == [2]
         async with two.bus.subscribe("r2") as other:
             await until(other, 1)
-    assert two.journal.numbered == asked + 1, "for the other run, and as that one is new here"
+    assert two.journal.numbered == before + 1, "for the other run, and as that one is new here"
 
 
 async def test_nothing_is_looked_for_while_nothing_changes(two: Two) -> None:
@@ -116,10 +116,10 @@ async def test_nothing_is_looked_for_while_nothing_changes(two: Two) -> None:
     async with two.bus.subscribe("r1") as live:
         await until(live, 1)
         await looks.acquire()
-        asked = two.journal.numbered
+        before = two.journal.numbered
         for _ in range(5):
             await looks.acquire()
-        assert two.journal.numbered <= asked + 1
+        assert two.journal.numbered <= before + 1
 
 
 async def test_what_was_written_while_the_database_was_away_is_received_after(two: Two) -> None:

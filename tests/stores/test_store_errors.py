@@ -30,9 +30,9 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStorage]:
-    opened = await SqlStorage.open(url)
-    yield opened
-    await opened.aclose()
+    store = await SqlStorage.open(url)
+    yield store
+    await store.aclose()
 
 
 async def failure_of(store: SqlStorage, statement: str, *values: object) -> StoreError:
@@ -58,8 +58,8 @@ async def failure_of(store: SqlStorage, statement: str, *values: object) -> Stor
     ],
 )
 async def test_what_a_column_does_not_take_fails_for_good(store: SqlStorage, value: object) -> None:
-    found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, ?, ?)", "b", 1.0, value)
-    assert not found.transient
+    failure = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, ?, ?)", "b", 1.0, value)
+    assert not failure.transient
     assert store.database.health.problem is None, "the database itself is well"
 
 
@@ -68,8 +68,8 @@ async def test_a_statement_that_is_wrong_fails_for_good(store: SqlStorage) -> No
 
 
 async def test_a_text_that_is_too_large_fails_for_good(store: SqlStorage) -> None:
-    found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (zeroblob(2147483647), 1, 1)")
-    assert not found.transient
+    failure = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (zeroblob(2147483647), 1, 1)")
+    assert not failure.transient
 
 
 async def test_a_locked_database_may_pass(store: SqlStorage, url: str) -> None:
@@ -91,9 +91,9 @@ async def test_a_full_database_may_pass(store: SqlStorage) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
     await store.writer.submit(Call(work, "it"))
-    found = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, 1, 1)", "x" * 100_000)
-    assert found.transient
-    assert "full" in found.reason
+    failure = await failure_of(store, "INSERT INTO buckets (name, tokens, at) VALUES (?, 1, 1)", "x" * 100_000)
+    assert failure.transient
+    assert "full" in failure.reason
 
 
 async def test_a_file_that_cannot_be_opened_may_pass(url: str) -> None:
@@ -169,9 +169,9 @@ async def test_only_a_number_that_is_taken_is_a_conflict(store: SqlStorage) -> N
 async def test_a_sum_that_no_integer_holds_still_ends_the_run(store: SqlStorage) -> None:
     huge = RunEnded("succeeded", {"n": 10**40}, None, 10**30, 10**30, 10**30)
     await store.journal.append(numbered("r1", [queued("r1"), RunStarted(), huge]))
-    found = await store.runs.find_run("r1")
-    assert found is not None
-    assert (found.status, found.tokens, found.steps) == ("succeeded", 2**63 - 1, 2**31 - 1)
+    run = await store.runs.find_run("r1")
+    assert run is not None
+    assert (run.status, run.tokens, run.steps) == ("succeeded", 2**63 - 1, 2**31 - 1)
     assert (await store.journal.read("r1"))[-1].event == huge
     assert await store.journal.read("r1", after=10**30) == []
 
@@ -183,9 +183,9 @@ async def test_it_is_logged_once_that_the_database_goes_and_once_that_it_is_back
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     for _ in range(5):
-        told = await asyncio.gather(*(store.journal.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in range(20)),
+        results = await asyncio.gather(*(store.journal.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in range(20)),
                                     return_exceptions=True)  # fmt: skip
-        assert all(isinstance(each, StoreError) for each in told)
+        assert all(isinstance(result, StoreError) for result in results)
     holder.execute("ROLLBACK")
     holder.close()
     for n in range(5):
@@ -233,9 +233,9 @@ def raised(
 ) -> exc.DBAPIError:
     cause = kind("what the server says")
     setattr(cause, named, state)
-    made = exc.DBAPIError.instance("INSERT", {}, cause, DriverError, connection_invalidated=gone)
-    assert isinstance(made, exc.DBAPIError)
-    return made
+    error = exc.DBAPIError.instance("INSERT", {}, cause, DriverError, connection_invalidated=gone)
+    assert isinstance(error, exc.DBAPIError)
+    return error
 
 
 @pytest.mark.parametrize(
