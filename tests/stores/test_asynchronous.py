@@ -31,26 +31,26 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStorage]:
-    opened = await SqlStorage.open(url)
-    yield opened
-    await opened.aclose()
+    store = await SqlStorage.open(url)
+    yield store
+    await store.aclose()
 
 
-def asked(run: str) -> RunQueued:
+def request(run: str) -> RunQueued:
     return replace(queued(run), callback="http://example.com/hook")
 
 
 async def _killed(url: str, script: str, after: int) -> list[str]:
-    """Runs a script that is killed (SIGKILL) once it has told so many lines; all that it told."""
+    """Runs a script that is killed (SIGKILL) once it has written so many lines. Returns all that it wrote."""
     writing = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, stdout=asyncio.subprocess.PIPE)
     assert writing.stdout
-    told: list[str] = []
+    lines: list[str] = []
     while (line := await writing.stdout.readline()).endswith(b"\n"):
-        told.append(line.decode().strip())
-        if len(told) == after:
-            writing.kill()  # what it told before it died is read to the end
+        lines.append(line.decode().strip())
+        if len(lines) == after:
+            writing.kill()  # what it wrote before it died is read to the end
     assert await writing.wait() == -9
-    return told
+    return lines
 
 
 # ------------------------------------------------------------------------------------------------------- callbacks
@@ -82,23 +82,23 @@ asyncio.run(main())
 
 
 async def test_after_kill_9_a_callback_is_there_exactly_where_its_record_is(url: str) -> None:
-    told = await _killed(url, RUNNING, 100)
+    acknowledged = await _killed(url, RUNNING, 100)
     database = sqlite3.connect(url.removeprefix("sqlite:///"))
     due = "SELECT run, seq FROM events WHERE type IN ('RunEnded', 'RunPaused') ORDER BY run, seq"
     records = database.execute(due).fetchall()
     owed = database.execute("SELECT run, seq FROM callbacks ORDER BY run, seq").fetchall()
     database.close()
     assert owed == records
-    assert {(run, seq) for run in told for seq in (3, 5)} <= set(owed), "what was acknowledged is there"
+    assert {(run, seq) for run in acknowledged for seq in (3, 5)} <= set(owed), "what was acknowledged is there"
 
 
 async def test_a_run_that_ends_in_another_process_owes_its_callback_too(store: SqlStorage, url: str) -> None:
     other = await SqlStorage.open(url)
-    await store.journal.append(numbered("r1", [asked("r1"), RunStarted()]))
+    await store.journal.append(numbered("r1", [request("r1"), RunStarted()]))
     await other.journal.append(numbered("r1", [RunPaused()], after=2))
     await store.journal.append(numbered("r1", [RunResumed()], after=3))
     await other.journal.append(numbered("r1", [RunEnded("failed", {}, "boom")], after=4))
-    assert [each.event for each in await store.callbacks.callbacks_of("r1")] == ["run.paused", "run.failed"]
+    assert [callback.event for callback in await store.callbacks.callbacks_of("r1")] == ["run.paused", "run.failed"]
     await other.aclose()
 
 
@@ -109,7 +109,7 @@ async def test_an_end_that_does_not_fit_on_the_disk_owes_nothing_yet(store: SqlS
 
         return store.writer.submit(Call(work, "test"))
 
-    await store.journal.append(numbered("r1", [asked("r1"), RunStarted()]))
+    await store.journal.append(numbered("r1", [request("r1"), RunStarted()]))
     await limit(1)  # as many as there are
     huge = RunEnded("succeeded", {"text": "x" * 10**6})
     with pytest.raises(StoreError, match="full"):
@@ -121,7 +121,7 @@ async def test_an_end_that_does_not_fit_on_the_disk_owes_nothing_yet(store: SqlS
 
 
 async def test_many_runs_that_end_at_once_owe_one_each(store: SqlStorage) -> None:
-    appends = [store.journal.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded("succeeded")])) for n in range(600)]
+    appends = [store.journal.append(numbered(f"r{n}", [request(f"r{n}"), RunEnded("succeeded")])) for n in range(600)]
     refused = store.journal.append(numbered("r7", [RunEnded("failed")], after=1))
     await asyncio.gather(*appends)
     with pytest.raises(SequenceConflict):
@@ -132,20 +132,20 @@ async def test_many_runs_that_end_at_once_owe_one_each(store: SqlStorage) -> Non
 
 
 async def test_runs_without_a_callback_cost_no_statement_more(store: SqlStorage) -> None:
-    said: list[str] = []
+    statements: list[str] = []
 
     @event.listens_for(store.database.engine, "before_cursor_execute")
     def _(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        said.append(statement.split(" (")[0])
+        statements.append(statement.split(" (")[0])
 
     await store.journal.append(whole("r1"))
-    assert said == ["BEGIN IMMEDIATE", "INSERT INTO events", "INSERT INTO runs", "COMMIT"]
+    assert statements == ["BEGIN IMMEDIATE", "INSERT INTO events", "INSERT INTO runs", "COMMIT"]
 
 
 async def test_memory_forgets_old_callbacks_but_none_that_is_due() -> None:
     store = memory_storage(keep=3)
     for n in range(10):
-        await store.journal.append(numbered(f"r{n}", [asked(f"r{n}"), RunEnded("succeeded")]))
+        await store.journal.append(numbered(f"r{n}", [request(f"r{n}"), RunEnded("succeeded")]))
     due = await store.callbacks.due_callbacks(1e12)
     assert len(due) == 10, "its runs may be forgotten, what they owe is not"
     for callback in due[:8]:
@@ -160,19 +160,19 @@ async def test_memory_forgets_old_callbacks_but_none_that_is_due() -> None:
 async def test_of_claims_in_several_processes_one_is_the_first(store: SqlStorage, url: str) -> None:
     other = await SqlStorage.open(url)
     for key in map(str, range(20)):
-        claims = [each.idempotency.claim("a1", key, "d", 100.0, 0.0) for each in (store, other) * 5]
+        claims = [opener.idempotency.claim("a1", key, "d", 100.0, 0.0) for opener in (store, other) * 5]
         assert (await asyncio.gather(*claims)).count(None) == 1
     await store.idempotency.complete("a1", "3", 202, b"kept")
-    found = await other.idempotency.claim("a1", "3", "d", 101.0, 0.0)
-    assert found is not None
-    assert (found.status, found.body) == (202, b"kept")
+    record = await other.idempotency.claim("a1", "3", "d", 101.0, 0.0)
+    assert record is not None
+    assert (record.status, record.body) == (202, b"kept")
     await other.aclose()
 
 
 async def test_of_claims_of_an_expired_answer_one_is_the_first(store: SqlStorage, url: str) -> None:
     other = await SqlStorage.open(url)
     await store.idempotency.claim("a1", "k", "old", 100.0, 0.0)
-    claims = [each.idempotency.claim("a1", "k", "new", 500.0, 200.0) for each in (store, other) * 5]
+    claims = [opener.idempotency.claim("a1", "k", "new", 500.0, 200.0) for opener in (store, other) * 5]
     assert (await asyncio.gather(*claims)).count(None) == 1
     await other.aclose()
 
@@ -284,11 +284,11 @@ async def test_memory_forgets_the_oldest_batches_that_are_over() -> None:
     ],
 )
 async def test_what_is_asked_often_is_found_by_an_index(store: SqlStorage, asking: str, index: str) -> None:
-    said: list[tuple[str, object]] = []
+    statements: list[tuple[str, object]] = []
 
     @event.listens_for(store.database.engine, "before_cursor_execute")
     def _(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
-        said.append((statement, parameters))
+        statements.append((statement, parameters))
 
     match asking:
         case "due_callbacks":
@@ -305,7 +305,7 @@ async def test_what_is_asked_often_is_found_by_an_index(store: SqlStorage, askin
             await store.batches.batch_lines("b1", 5)
         case _:
             await store.idempotency.claim("a1", "k", "d", 5.0, 1.0)
-    statement, parameters = next(each for each in reversed(said) if each[0] != "COMMIT")
+    statement, parameters = next(entry for entry in reversed(statements) if entry[0] != "COMMIT")
 
     def work(connection: Connection) -> str:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)

@@ -35,21 +35,21 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStorage]:
-    opened = await SqlStorage.open(url)
-    yield opened
-    await opened.aclose()
+    store = await SqlStorage.open(url)
+    yield store
+    await store.aclose()
 
 
 @contextmanager
 def listening(store: SqlStorage) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that the database is told, with their parameters."""
-    told: list[tuple[str, Any]] = []
+    """The statements that the database executes, with their parameters."""
+    statements: list[tuple[str, Any]] = []
 
     def listen(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
-        told.append((statement, parameters))
+        statements.append((statement, parameters))
 
     event.listen(store.database.engine, "before_cursor_execute", listen)
-    yield told
+    yield statements
     event.remove(store.database.engine, "before_cursor_execute", listen)
 
 
@@ -89,11 +89,11 @@ asyncio.run(main())
 async def test_after_kill_9_conversations_say_what_the_journal_says(url: str) -> None:
     talking = await asyncio.create_subprocess_exec(sys.executable, "-c", TALKING, url, stdout=asyncio.subprocess.PIPE)
     assert talking.stdout
-    told: list[str] = []
+    lines: list[str] = []
     while (line := await talking.stdout.readline()).endswith(b"\n"):
-        told.append(line.decode().strip())
-        if len(told) == 100:
-            talking.kill()  # what it told before it died is read to the end
+        lines.append(line.decode().strip())
+        if len(lines) == 100:
+            talking.kill()  # what it wrote before it died is read to the end
     assert await talking.wait() == -9
     database = sqlite3.connect(url.removeprefix("sqlite:///"))
 
@@ -102,9 +102,9 @@ async def test_after_kill_9_conversations_say_what_the_journal_says(url: str) ->
 
     rows = dict(database.execute("SELECT id, answer FROM exchanges").fetchall())
     assert set(rows) == journaled("RunQueued")
-    assert {run for run, answer in rows.items() if answer == run} == journaled("RunEnded") >= set(told)
-    held = "SELECT conversation, value FROM conversation_variables"
-    last = {name: decode_value(value) for name, value in database.execute(held)}
+    assert {run for run, answer in rows.items() if answer == run} == journaled("RunEnded") >= set(lines)
+    query = "SELECT conversation, value FROM conversation_variables"
+    last = {name: decode_value(value) for name, value in database.execute(query)}
     moved = dict(database.execute("SELECT id, updated_at FROM conversations").fetchall())
     for name in last:
         assigned = [int(run.split("-")[1]) for run in journaled("NodeSucceeded") if run.startswith(f"{name}-")]
@@ -120,18 +120,18 @@ async def test_a_message_may_go_on_in_another_process(store: SqlStorage, url: st
     assert await other.conversations.next_message("c1") == "m1"
     await other.journal.append(numbered("m1", [assigning(mood="glad"), RunPaused()], after=2, at=20.0))
     assert await store.conversations.next_message("c1") is None
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == ["glad"]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == ["glad"]
     await store.journal.append(numbered("m1", [RunResumed(), assigning(mood="merry")], after=4, at=20.0))
     assert await other.conversations.next_message("c1") == "m1"
     await other.journal.append(numbered("m1", [answered("Hello!")], after=6, at=20.0))
-    for each in (store, other):
-        assert [(one.query, one.answer) for one in (await each.conversations.messages("c1"))[0]] == [
+    for reader in (store, other):
+        assert [(one.query, one.answer) for one in (await reader.conversations.messages("c1"))[0]] == [
             ("question 1", "Hello!")
         ]
-        assert [(one.value, one.updated_at) for one in await each.conversations.conversation_variables("c1")] == [
+        assert [(one.value, one.updated_at) for one in await reader.conversations.conversation_variables("c1")] == [
             ("merry", 23.0)
         ]
-        assert [one.updated_at for one in (await each.conversations.conversations("a1", "end-ada"))[0]] == [23.5]
+        assert [one.updated_at for one in (await reader.conversations.conversations("a1", "end-ada"))[0]] == [23.5]
     await other.journal.append(numbered("m2", [said("m2", 2)], at=30.0))
     assert await store.conversations.turns("c1", "m2", 9) == [Turn("question 1", "Hello!")]
     await other.aclose()
@@ -153,10 +153,13 @@ async def test_two_processes_talk_in_the_same_conversations(store: SqlStorage, u
 
     await asyncio.gather(talk(store, "one", names), talk(other, "two", names[::-1]))
     for name in names:
-        assert {each.answer for each in (await store.conversations.messages(name))[0]} == {f"one-{name}", f"two-{name}"}
-        assert [each.value in ("one", "two") for each in await store.conversations.conversation_variables(name)] == [
-            True
-        ]
+        assert {message.answer for message in (await store.conversations.messages(name))[0]} == {
+            f"one-{name}",
+            f"two-{name}",
+        }
+        assert [
+            stored.value in ("one", "two") for stored in await store.conversations.conversation_variables(name)
+        ] == [True]
     await other.aclose()
 
 
@@ -169,9 +172,9 @@ async def test_of_two_processes_that_give_one_number_one_comes_second(store: Sql
         for who, which in (("one", store), ("two", other))
     ]
     beside = [store.journal.append(numbered(f"r{n}", [queued(f"r{n}")])) for n in numbers]
-    told = await asyncio.gather(*sent, return_exceptions=True)
+    results = await asyncio.gather(*sent, return_exceptions=True)
     await asyncio.gather(*beside)  # what was written with those that came second is written
-    for n, (one, two) in enumerate(zip(told[::2], told[1::2], strict=True), 1):
+    for n, (one, two) in enumerate(zip(results[::2], results[1::2], strict=True), 1):
         assert {type(one), type(two)} == {type(None), SequenceConflict}
         won, lost = (f"one{n}", f"two{n}") if one is None else (f"two{n}", f"one{n}")
         assert (
@@ -179,8 +182,8 @@ async def test_of_two_processes_that_give_one_number_one_comes_second(store: Sql
             await store.journal.read(lost),
             await other.runs.find_run(lost),
         ) == (1, [], None)
-    found, _ = await other.conversations.messages("c1")
-    assert [each.number for each in found] == [*reversed(numbers)]
+    messages, _ = await other.conversations.messages("c1")
+    assert [message.number for message in messages] == [*reversed(numbers)]
     await other.aclose()
 
 
@@ -202,7 +205,7 @@ async def test_what_does_not_fit_on_the_disk_changes_nothing(store: SqlStorage) 
     assert await store.conversations.find_conversation("c1") == replace(CONVERSATION, updated_at=20.5)
     await limit(10**6)
     await store.journal.append(written)
-    assert [len(each.value) for each in await store.conversations.conversation_variables("c1")] == [10**6]
+    assert [len(stored.value) for stored in await store.conversations.conversation_variables("c1")] == [10**6]
     assert await store.conversations.next_message("c1") is None
 
 
@@ -221,9 +224,9 @@ async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: 
     await asyncio.gather(*appends)
     with pytest.raises(SequenceConflict):
         await refused
-    found, _ = await store.conversations.messages("c1", limit=1000)
-    assert [each.answer for each in reversed(found)] == [f"answer {n}" for n in range(100)]
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == [99]
+    messages, _ = await store.conversations.messages("c1", limit=1000)
+    assert [message.answer for message in reversed(messages)] == [f"answer {n}" for n in range(100)]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == [99]
     conversation = await store.conversations.find_conversation("c1")
     assert conversation is not None
     assert conversation.updated_at == 2100.5
@@ -235,12 +238,16 @@ async def test_a_refused_append_takes_nothing_from_those_written_with_it(store: 
 async def test_a_node_of_a_conversation_costs_what_any_node_does(store: SqlStorage) -> None:
     await store.conversations.add_conversation(CONVERSATION, [MOOD])
     await store.journal.append(numbered("m1", [said("m1"), RunStarted()]))
-    with listening(store) as told:
+    with listening(store) as statements:
         await store.journal.append(numbered("m1", [NodeSucceeded("llm", {"text": "x"})], after=2))
-    assert [statement.split(" (")[0] for statement, _ in told] == ["BEGIN IMMEDIATE", "INSERT INTO events", "COMMIT"]
-    with listening(store) as told:
+    assert [statement.split(" (")[0] for statement, _ in statements] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO events",
+        "COMMIT",
+    ]
+    with listening(store) as statements:
         await store.journal.append(numbered("m1", [assigning(mood="glad")], after=3))
-    assert [statement.split(" SET")[0].split(" (")[0] for statement, _ in told] == [
+    assert [statement.split(" SET")[0].split(" (")[0] for statement, _ in statements] == [
         "BEGIN IMMEDIATE",
         "INSERT INTO events",
         "UPDATE conversation_variables",
@@ -257,7 +264,7 @@ async def test_a_conversation_forgotten_among_many_runs_is_looked_up(
     for n in range(5):
         await store.journal.append(numbered(f"r{n}", [queued(f"r{n}"), RunStarted()]))
     await store.journal.append(numbered("m1", [assigning(mood="glad")], after=2))
-    assert [each.value for each in await store.conversations.conversation_variables("c1")] == ["glad"]
+    assert [stored.value for stored in await store.conversations.conversation_variables("c1")] == ["glad"]
     for n in range(5):
         await store.journal.append(numbered(f"s{n}", [queued(f"s{n}"), RunStarted()]))
     await store.journal.append(numbered("m1", [answered("Hello!")], after=3))
@@ -284,7 +291,7 @@ async def test_nothing_is_sorted_or_read_through(store: SqlStorage, asking: str,
     for n in (1, 2):
         await store.conversations.add_conversation(replace(CONVERSATION, id=f"c{n}"), [replace(MOOD, id=f"v{n}")])
         await store.journal.append(numbered(f"m{n}", [said(f"m{n}", n)]))
-    with listening(store) as told:
+    with listening(store) as statements:
         match asking:
             case "by updated_at":
                 await store.conversations.conversations("a1", "end-ada", after="c1")
@@ -304,8 +311,10 @@ async def test_nothing_is_sorted_or_read_through(store: SqlStorage, asking: str,
                 await store.conversations.feedbacks("a1")
             case _:
                 await store.conversations.annotations("a1")
-    asked = [each for each in told if each[0] not in ("BEGIN IMMEDIATE", "COMMIT") and "count(" not in each[0]]
-    statement, parameters = asked[-1]
+    selects = [
+        entry for entry in statements if entry[0] not in ("BEGIN IMMEDIATE", "COMMIT") and "count(" not in entry[0]
+    ]
+    statement, parameters = selects[-1]
 
     def work(connection: Connection) -> list[str]:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
@@ -327,17 +336,17 @@ async def test_memory_forgets_old_exchanges_but_no_conversation() -> None:
         await store.conversations.save_feedback(
             Feedback(f"f{n}", "a1", f"m{n}", "like", None, "end-ada", float(n), float(n))
         )
-    assert [each.id for each in (await store.conversations.messages("c1"))[0]] == ["m7", "m5", "open"]
-    assert [each.id for each in (await store.conversations.messages("c2"))[0]] == ["m6"]
+    assert [message.id for message in (await store.conversations.messages("c1"))[0]] == ["m7", "m5", "open"]
+    assert [message.id for message in (await store.conversations.messages("c2"))[0]] == ["m6"]
     assert await store.conversations.find_message("m3") is None
     assert await store.conversations.next_message("c1") == "open"
     assert await store.conversations.next_message("c2") is None
-    assert [each.message for each in await store.conversations.feedbacks("a1")] == ["m7", "m6", "m5"]
+    assert [feedback.message for feedback in await store.conversations.feedbacks("a1")] == ["m7", "m6", "m5"]
     assert await store.conversations.conversation_variables("c1") == [replace(MOOD, value=7, updated_at=71.0)]
     for n in range(3):
         await store.journal.append(numbered(f"r{n}", [queued(f"r{n}"), RunEnded("succeeded")]))
-    assert [each.id for each in (await store.conversations.messages("c1"))[0]] == ["open"]
+    assert [message.id for message in (await store.conversations.messages("c1"))[0]] == ["open"]
     assert await store.conversations.messages("c2") == ([], False)
     assert await store.conversations.find_conversation("c1") is not None
     await store.journal.append(numbered("again", [said("again", conversation="c2"), answered("done")]))
-    assert [each.id for each in (await store.conversations.messages("c2"))[0]] == ["again"]
+    assert [message.id for message in (await store.conversations.messages("c2"))[0]] == ["again"]

@@ -78,10 +78,10 @@ class World:
         return True
 
     async def runs(self) -> set[str]:
-        found = {summary.run for summary in (await self.store.runs.list_runs(RunFilter("app", limit=1000)))[1]}
-        for run in found:
+        runs = {summary.run for summary in (await self.store.runs.list_runs(RunFilter("app", limit=1000)))[1]}
+        for run in runs:
             assert await self.store.journal.read(run), "a run has its events"
-        return found
+        return runs
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 def chat(
     run: str, at: float, conversation: str = "c1", answer: str = "hello", files: Sequence[File] = ()
 ) -> list[Record]:
-    asked = RunQueued(
+    request = RunQueued(
         "app",
         "v1",
         f"task-{run}",
@@ -104,7 +104,7 @@ def chat(
         "end-ada",
         conversation=conversation,
     )
-    return numbered(run, (asked, RunStarted(), RunEnded("succeeded", {"answer": answer}, None, 1, 1, 0)), at=at)
+    return numbered(run, (request, RunStarted(), RunEnded("succeeded", {"answer": answer}, None, 1, 1, 0)), at=at)
 
 
 def conversation(at: float = LONG_AGO) -> Conversation:
@@ -118,7 +118,7 @@ async def test_runs_go_by_how_and_when_they_ended(world: World) -> None:
     for status in FINAL:
         await world.store.journal.append(whole(f"old-{status}", status, LONG_AGO))
         await world.store.journal.append(whole(f"new-{status}", status, NOW - DAY))
-    # asked for long ago, and ended just now
+    # queued long ago, and ended just now
     await world.store.journal.append(
         [*whole("slow", at=LONG_AGO)[:-1], Record("slow", 5, NOW - DAY, RunEnded("failed"))]
     )
@@ -165,8 +165,8 @@ async def test_an_open_batch_keeps_its_runs_and_an_old_one_goes_whole(world: Wor
             name, "app", "v1", "ada", 2, LONG_AGO, status="ended" if ended_at else "running", ended_at=ended_at
         )
         await world.store.batches.add_batch(batch, [BatchLine(n, {"q": "x"}) for n in range(2)])
-        asked = replace(queued(name), source=f"batch:{name}")
-        await world.store.journal.append(numbered(name, [asked, RunStarted(), RunEnded("succeeded")], at=LONG_AGO))
+        request = replace(queued(name), source=f"batch:{name}")
+        await world.store.journal.append(numbered(name, [request, RunStarted(), RunEnded("succeeded")], at=LONG_AGO))
     only = {"succeeded": 30 * DAY}
     assert await world.prune(only) == Pruned(), "its runs are what a batch has to show"
     expected = Pruned(runs=1, events=3, batches=1)
@@ -256,9 +256,9 @@ async def test_a_service_prunes_by_itself(tmp_path: Path, monkeypatch: pytest.Mo
     steps = Retention.prune
 
     async def prune(self: Retention, **more: bool) -> Pruned:
-        told = await steps(self, **more)
+        counts = await steps(self, **more)
         pruned.set()
-        return told
+        return counts
 
     monkeypatch.setattr(Retention, "prune", prune)
     async with service(Settings(data=tmp_path, retention_days="succeeded=30"), {}), asyncio.timeout(60):
@@ -272,15 +272,15 @@ async def test_a_service_prunes_by_itself(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_file_goes_with_the_last_run_that_speaks_of_it(world: World) -> None:
-    made, unused, fresh = await world.file(method="tool_file"), await world.file(), await world.file(NOW - DAY)
+    produced, unused, fresh = await world.file(method="tool_file"), await world.file(), await world.file(NOW - DAY)
     shared, linked = await world.file(), await world.file(method="tool_file")
-    await world.store.journal.append(whole("r1", at=LONG_AGO, made=made, shared=[shared]))
+    await world.store.journal.append(whole("r1", at=LONG_AGO, produced=produced, shared=[shared]))
     await world.store.journal.append(chat("r2", NOW - DAY, answer=f"![a]({linked.url})", files=[shared]))
     expected = Pruned(runs=1, events=5, files=2, file_bytes=10)
     assert await world.prune(dry_run=True) == expected
-    assert await world.there(made)
+    assert await world.there(produced)
     assert await world.prune() == expected
-    assert [await world.there(each) for each in (made, unused, fresh, shared, linked)] == [
+    assert [await world.there(file) for file in (produced, unused, fresh, shared, linked)] == [
         False,
         False,
         True,
@@ -288,7 +288,7 @@ async def test_a_file_goes_with_the_last_run_that_speaks_of_it(world: World) -> 
         True,
     ]
     await world.prune({"succeeded": DAY / 2})
-    assert [await world.there(each) for each in (fresh, shared, linked)] == [True, False, False], "a day at least"
+    assert [await world.there(file) for file in (fresh, shared, linked)] == [True, False, False], "a day at least"
 
 
 async def test_whatever_speaks_of_a_file_keeps_it(world: World) -> None:
@@ -303,8 +303,8 @@ async def test_whatever_speaks_of_a_file_keeps_it(world: World) -> None:
     await world.store.conversations.save_feedback(feedback)
     await world.store.journal.append(numbered("r2", [queued("r2", f=going), RunStarted()], at=LONG_AGO))
     assert await world.prune() == Pruned()
-    for each in (in_variable, in_line, in_text, in_annotation, going):
-        assert await world.files.read(each) == b"12345"
+    for file in (in_variable, in_line, in_text, in_annotation, going):
+        assert await world.files.read(file) == b"12345"
 
 
 async def test_a_file_that_is_taken_up_again_stays(world: World) -> None:
@@ -329,9 +329,9 @@ class Meanwhile:
         self._records = records
 
     async def referenced(self, *arguments: Any) -> set[str]:
-        found = await self._store.pruner.referenced(*arguments)
+        referenced = await self._store.pruner.referenced(*arguments)
         await self._store.journal.append(self._records)
-        return found
+        return referenced
 
     async def snapshot(self) -> Snapshot:
         return replace(await self._store.pruner.snapshot(), at=NOW)
