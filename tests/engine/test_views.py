@@ -114,11 +114,11 @@ def spans_of(flow: Flow, records: Sequence[Record]) -> dict[str, ReadableSpan]:
     """The spans of a run, by the path of the node; the run's own has none."""
     recorder = Recorder()
     SPANS._processor = cast("Any", recorder)  # pyright: ignore[reportPrivateUsage]
-    following = RunTracker([SPANS])
-    copy_context().run(following.on_acquired, records[:1], flow)  # which sets the run of log lines
+    tracker = RunTracker([SPANS])
+    copy_context().run(tracker.on_acquired, records[:1], flow)  # which sets the run of log lines
     for record in records[1:]:
-        following.on_records([record])
-    following.on_released(records[0].run)
+        tracker.on_records([record])
+    tracker.on_released(records[0].run)
     return {
         str((span.attributes or {}).get("headrace.node.path", "")): span
         for span in recorder.spans

@@ -34,24 +34,24 @@ from tests.telemetry import flows
 QUEUED = RunQueued("app", "v", "t", "u", {}, {})
 
 
-class Heard(Sink):
-    """A sink that writes down what it is told: (what, began, ended, status, live)."""
+class RecordingSink(Sink):
+    """Keeps its calls: (path, started_at, ended_at, status, live)."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def on_node_ended(
         self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
     ) -> None:
-        self.told.append((node.path, node.started_at, at, status_of(outcome), live))
+        self.calls.append((node.path, node.started_at, at, status_of(outcome), live))
 
     def on_round_ended(self, run: TrackedRun, container: str, index: int, round_: RoundTrace, *, live: bool) -> None:
-        self.told.append(
+        self.calls.append(
             (f"{container}[{index}]", round_.started_at, round_.ended_at, "failed" if round_.failed else "", live)
         )
 
     def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
-        self.told.append(("", run.queued_at, at, event.status, True))
+        self.calls.append(("", run.queued_at, at, event.status, True))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ NESTED = records(
     NodeSucceeded("it", {}),
     RunEnded("succeeded"),
 )
-TOLD = [
+CALLS = [
     ("it[0]/inner", 5.0, 6.0, "failed"),
     ("it[1]/inner", 8.0, 9.0, "succeeded"),
     ("it", 3.0, 10.0, "succeeded"),
@@ -92,24 +92,24 @@ TOLD = [
 
 @pytest.mark.parametrize("known", range(1, len(NESTED)))
 def test_a_run_is_told_the_same_wherever_it_is_taken_up(known: int, flow: Flow):
-    heard = Heard()
-    following = RunTracker([heard])
-    copy_context().run(following.on_acquired, NESTED[:known], flow)  # which sets the run of log lines
+    sink = RecordingSink()
+    tracker = RunTracker([sink])
+    copy_context().run(tracker.on_acquired, NESTED[:known], flow)  # which sets the run of log lines
     for record in NESTED[known:]:
-        following.on_records([record])
-    following.on_released("run")
-    assert [each[:4] for each in heard.told] == TOLD
-    nodes = [each for each in heard.told if not each[0].endswith("]")]  # a round is told with its container
+        tracker.on_records([record])
+    tracker.on_released("run")
+    assert [call[:4] for call in sink.calls] == CALLS
+    nodes = [call for call in sink.calls if not call[0].endswith("]")]  # a round is reported with its container
     assert [live for *_, live in nodes] == [ended > known for _, _, ended, *_ in nodes]
-    assert len(following) == 0
+    assert len(tracker) == 0
 
 
 def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
-    heard = Heard()
-    following = RunTracker([heard])
-    copy_context().run(following.on_acquired, NESTED[:1], flow)  # which sets the run of log lines
-    following.on_records([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
-    assert heard.told[1:] == [
+    sink = RecordingSink()
+    tracker = RunTracker([sink])
+    copy_context().run(tracker.on_acquired, NESTED[:1], flow)  # which sets the run of log lines
+    tracker.on_records([*NESTED[1:8], Record("run", 9, 9.0, RunEnded("stopped"))])
+    assert sink.calls[1:] == [
         ("it[1]/inner", 8.0, 9.0, "stopped", True),
         ("it", 3.0, 9.0, "stopped", True),
         ("it[0]", 4.0, 6.0, "failed", True),
@@ -119,18 +119,18 @@ def test_nodes_that_the_run_did_not_wait_for_have_stopped(flow: Flow):
 
 
 def test_a_run_whose_workflow_is_gone_is_told_as_failed():
-    heard = Heard()
-    following = RunTracker([heard])
-    copy_context().run(following.on_acquired, NESTED[:6], None)  # which sets the run of log lines
-    following.on_records(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
-    assert heard.told[-1] == ("", 1.0, 7.0, "failed", True)
+    sink = RecordingSink()
+    tracker = RunTracker([sink])
+    copy_context().run(tracker.on_acquired, NESTED[:6], None)  # which sets the run of log lines
+    tracker.on_records(records(*[QUEUED] * 6, RunEnded("failed", error="gone"))[6:])
+    assert sink.calls[-1] == ("", 1.0, 7.0, "failed", True)
 
 
 def test_what_nobody_here_drives_is_not_remembered():
-    following = RunTracker([Heard()])
-    following.on_records(NESTED)
-    following.on_released("run")
-    assert len(following) == 0
+    tracker = RunTracker([RecordingSink()])
+    tracker.on_records(NESTED)
+    tracker.on_released("run")
+    assert len(tracker) == 0
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
