@@ -31,6 +31,7 @@ from headrace.errors import NodeError
 from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Piece, Traits
 from headrace.kernel.secrets import SecretMask
+from headrace.kernel.steps import RunStep, Step, Steps, run_no_step
 from headrace.kernel.variables import Variables, selectors
 from headrace.ports.services import Limits, Resources
 from headrace.values import Selector, Value
@@ -106,7 +107,8 @@ class Context:
 
     `emit(name, text)` streams text that is appended to the output `name`. `key` stays the same when an attempt is
     repeated after a crash: use it as an idempotency key. `new_id` returns a new UUID. `types` are the declared types of
-    the variables that nodes assign, by (scope, name).
+    the variables that nodes assign, by (scope, name). `step` runs a part of a longer work; `steps` are those of this
+    attempt so far, by name.
     """
 
     run: str
@@ -121,6 +123,8 @@ class Context:
     key: str
     new_id: Callable[[], str]
     types: Mapping[Selector, str] = field(default_factory=dict[Selector, str])
+    step: RunStep = run_no_step
+    steps: Steps = field(default_factory=dict[str, Step])
 
 
 class Node(ABC, Generic[C]):
@@ -191,6 +195,10 @@ class Node(ABC, Generic[C]):
     def metadata(self) -> Mapping[str, Value]:
         """What Dify's `execution_metadata` has of every execution of the node, such as the tool that it calls."""
         return {}
+
+    def step_log(self, step: Step) -> tuple[Mapping[str, Value], Mapping[str, Value]]:
+        """(data, metadata) that people see of a step that has ended: its result, unless a node type shows less."""
+        return {"output": step.result}, {}
 
     def problems(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
         """Mistakes in the configuration that do not keep a file from loading, for `lint`: the path of the field in the

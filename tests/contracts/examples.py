@@ -23,6 +23,8 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
     RunStarted,
+    StepEnded,
+    StepStarted,
     StopRequested,
 )
 from headrace.values import File, Variable
@@ -112,6 +114,8 @@ events: dict[type[Event], st.SearchStrategy[Event]] = {
     ),
     NodeSkipped: st.builds(NodeSkipped, texts),
     RoundStarted: st.builds(RoundStarted, texts, counts, objects),
+    StepStarted: st.builds(StepStarted, texts, texts, texts, objects),
+    StepEnded: st.builds(StepEnded, texts, texts, values),
     Delta: st.builds(Delta, texts, texts, counts, texts),
     NodeLogged: st.builds(NodeLogged, texts, texts),
 }

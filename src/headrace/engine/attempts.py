@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 
@@ -11,8 +12,10 @@ from headrace.kernel.events import (
     NodeRetried,
     NodeSucceeded,
     Record,
+    RunId,
     RunPaused,
     RunResumed,
+    StepEnded,
 )
 from headrace.kernel.graph import Path
 from headrace.kernel.plan import node_failed
@@ -22,6 +25,7 @@ from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
 logger = logging.getLogger(__name__)
 
+GRACE_SECONDS = 5.0  # for nodes to stop after cancellation
 MAX_RECOVERIES = 10  # of a run in which no node ends, so that a model is not called again and again
 TOO_MANY_RECOVERIES = f"The run was recovered {MAX_RECOVERIES} times and no node ended; it is not tried again."
 
@@ -53,6 +57,16 @@ def run_instant(running: Coroutine[object, object, Outcome]) -> Outcome:
     return NodeError("Instant node types must not await; this is a bug in the node type.", "Defect")
 
 
+async def cancel_nodes(run: RunId, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels the tasks of running nodes, and waits for them, but not for long."""
+    for task in tasks:
+        task.cancel()
+    _, running = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+    for task in running:
+        message = "run %s: node did not stop within %g s after cancellation: %s"
+        logger.error(message, run, GRACE_SECONDS, task.get_name())
+
+
 def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | NodeFailed | RunPaused:
     """The event of an outcome."""
     if isinstance(outcome, Result):
@@ -71,13 +85,13 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
 
 
 def recoveries_without_progress(records: Sequence[Record]) -> int:
-    """How often a run was recovered after a crash or an outage of the database since the last node ended."""
+    """How often a run was recovered after a crash or an outage of the database since the last node or step ended."""
     count = 0
     for record in reversed(records):
         match record.event:
             case RunResumed(recovered=True):
                 count += 1
-            case NodeSucceeded() | NodeFailed() | NodeRetried() | RunResumed():
+            case NodeSucceeded() | NodeFailed() | NodeRetried() | StepEnded() | RunResumed():
                 break
             case _:
                 pass

@@ -19,12 +19,14 @@ from headrace.engine.attempts import (
     TOO_MANY_RECOVERIES,
     Outcome,
     attempt,
+    cancel_nodes,
     event_of,
     recoveries_without_progress,
     run_instant,
 )
 from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
+from headrace.engine.steps import StepRunner
 from headrace.errors import NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
@@ -43,13 +45,13 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
+from headrace.kernel.steps import attempt_key
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 
 logger = logging.getLogger(__name__)
 
 STEPS_PER_SLICE = 200  # instant nodes, rounds and skips, before other runs may proceed
-GRACE_SECONDS = 5.0  # for nodes to stop after cancellation
 
 
 class Driver:
@@ -107,7 +109,7 @@ class Driver:
                 self._flush_timer.cancel()
             self._outbox.close()
             if self._tasks:
-                await self._cancel_nodes()
+                await cancel_nodes(self.run, list(self._tasks.values()))
         match self._outbox.failure:
             case None:
                 return self.state
@@ -204,15 +206,6 @@ class Driver:
     def _expire(self) -> None:
         self._expired = True
         self._wake.set()
-
-    async def _cancel_nodes(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        _, running = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-        for task in running:
-            message = "run %s: node did not stop within %g s after cancellation: %s"
-            logger.error(message, self.run, GRACE_SECONDS, task.get_name())
 
     def _complete(self, step: Event) -> Event:
         """A planned event with the data that the plan does not have."""
@@ -312,9 +305,11 @@ class Driver:
             resources=self.environment.resources,
             limits=self.environment.limits,
             emit=partial(self._emit, path, instance.graph, id_),
-            key=f"{self.run}/{path}/{running.failures}",
+            key=attempt_key(self.run, path, running.failures),
             new_id=self.environment.new_id,
             types=self.flow.types,
+            step=StepRunner(path, self.state, self._record, self._journal_streams, self._write, self._outbox.durable),
+            steps=running.steps,
         )
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
@@ -329,7 +324,7 @@ class Driver:
         """Streams text of a node, if it is part of a response."""
         streamed = node in graph.reasoning_nodes if name == REASONING else (node, name) in graph.streamed_selectors
         if streamed and not self.state.ended:
-            self._publish_live(self._streams.append(path, name, text))
+            self._publish_live(self._streams.append(path, name, text, self.state.running[path].texts))
 
     def _publish_live(self, delta: Delta | None) -> None:
         """Publishes text at once, and journals it soon."""
@@ -340,9 +335,12 @@ class Driver:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _end_streams(self, path: Path) -> None:
-        """An attempt has ended: the rest of its text is published, and all of it journaled."""
+        self._journal_streams(path)
+        self._streams.reset(path)
+
+    def _journal_streams(self, path: Path) -> None:
+        """An attempt or a step has ended: the rest of its text is published, and all of it journaled."""
         if self.flow.mask is not None:
             for key in [key for key in self._streams.outputs if key[0] == path]:
                 self._publish_live(self._streams.append(*key, "", last=True))
         self._record()
-        self._streams.reset(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import SequenceConflict, StoreError
@@ -33,6 +33,9 @@ class _OutputBuffer:
     mask: StreamingMask | None = None
 
 
+_NO_OFFSETS: Mapping[str, int] = {}
+
+
 class StreamBuffer:
     """Keeps streamed text, by path and output, until it is journaled. Secrets are masked here: one may span two
     pieces."""
@@ -41,11 +44,15 @@ class StreamBuffer:
         self._mask = mask
         self.outputs: dict[tuple[Path, str], _OutputBuffer] = {}
 
-    def append(self, path: Path, name: str, piece: str, *, last: bool = False) -> Delta | None:
-        """The text to publish now; None if it may be the beginning of a secret, unless the piece is the `last`."""
+    def append(
+        self, path: Path, name: str, piece: str, offsets: Mapping[str, int] = _NO_OFFSETS, *, last: bool = False
+    ) -> Delta | None:
+        """The text to publish now; None if it may be the beginning of a secret, unless the piece is the `last`.
+        `offsets`: how long the outputs of the node were when its last step before a crash ended."""
         buffer = self.outputs.get((path, name))
         if buffer is None:
-            buffer = self.outputs[path, name] = _OutputBuffer(mask=StreamingMask(self._mask) if self._mask else None)
+            mask = StreamingMask(self._mask) if self._mask else None
+            buffer = self.outputs[path, name] = _OutputBuffer(offsets.get(name, 0), mask=mask)
         if buffer.mask is not None:
             piece = buffer.mask.feed(piece) + (buffer.mask.end() if last else "")
         if not piece:

@@ -9,6 +9,7 @@ Durable events carry a sequence number, from 1, without gaps; together they are 
                  └─ RunResumed ┘                         RunResumed also marks a recovery after a crash
 
     NodeStarted → NodeRetried* → NodeSucceeded | NodeFailed        NodeSkipped instead, if no edge leads here
+                  (StepStarted → StepEnded)* in each attempt
 """
 
 from __future__ import annotations
@@ -151,6 +152,25 @@ class RoundStarted:
     inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step of a node has started (see `kernel.steps`). `label` and `metadata` are for people."""
+
+    path: Path
+    name: str
+    label: str
+    metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """The step has ended with a result, and is not run again after a crash."""
+
+    path: Path
+    name: str
+    result: Value
+
+
 REASONING = "#reasoning"
 """The `name` of a Delta with the reasoning of a model, which is kept apart from its text. Unlike the output
 `reasoning_content` it is raw. No output has this name."""
@@ -187,6 +207,8 @@ Event: TypeAlias = (
     | NodeFailed
     | NodeSkipped
     | RoundStarted
+    | StepStarted
+    | StepEnded
     | Delta
     | NodeLogged
 )
@@ -206,6 +228,8 @@ EVENTS: Mapping[str, type[Event]] = {
         NodeFailed,
         NodeSkipped,
         RoundStarted,
+        StepStarted,
+        StepEnded,
         Delta,
         NodeLogged,
     )

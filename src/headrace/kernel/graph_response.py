@@ -28,6 +28,7 @@ from headrace.kernel.events import (
     NodeStarted,
     NodeSucceeded,
     Record,
+    StepEnded,
 )
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, Path
 from headrace.kernel.reasoning import ReasoningStreams
@@ -50,10 +51,12 @@ class TextChunk(NamedTuple):
 
 @dataclass(slots=True)
 class NodeOutputStream:
-    """The text so far of one output of a running node, and how many characters of it are in the journal."""
+    """The text so far of one output of a running node, how many characters of it are in the journal, and how many were
+    there when the last step of the node ended."""
 
     text: str = ""
     journaled: int = 0
+    kept: int = 0
 
 
 class GraphResponse:
@@ -133,20 +136,34 @@ class GraphResponse:
         return self._advance()
 
     def restart(self) -> Iterator[TextChunk]:
-        """The worker was lost: the nodes that were running start again."""
-        self._reset_streams({selector[0] for selector in self._streams}.union(self._running) - self._ended)
+        """The worker was lost: the nodes that were running start again, after the steps that have ended."""
+        nodes = {selector[0] for selector in self._streams}.union(self._running) - self._ended
+        kept = {name: stream for name, stream in self._streams.items() if name[0] in nodes and stream.kept}
+        piece, emitted = self._current_piece(), self._emitted
+        self._reset_streams(nodes)
+        for selector, stream in kept.items():
+            self._streams[selector] = NodeOutputStream(stream.text[: stream.kept], stream.kept, stream.kept)
+            if piece == selector:
+                self._emitted = min(emitted, stream.kept)
         return self._advance()
 
     def apply(self, record: Record) -> Iterable[TextChunk]:
         """Applies an event of a node of this graph; returns the chunks that follow from it."""
         event = record.event
-        assert isinstance(event, NodeStarted | NodeRetried | NodeSkipped | NodeSucceeded | NodeFailed | Delta)
+        assert isinstance(
+            event, NodeStarted | NodeRetried | NodeSkipped | NodeSucceeded | NodeFailed | Delta | StepEnded
+        )
         node = event.path[len(self.prefix) :]
         match event:
             case Delta(_, name, at, text) if name == REASONING:
                 return self._append_reasoning(node, at, text, journaled=record.seq is not None)
             case Delta(_, name, at, text):
                 return self._append((node, name), at, text, journaled=record.seq is not None)
+            case StepEnded():
+                for selector, stream in self._streams.items():
+                    if selector[0] == node:
+                        stream.kept = len(stream.text)
+                return []
             case NodeStarted(inputs=inputs):
                 if (body := self.graph.bodies.get(node)) is None:
                     self._running[node] = record.seq or 0  # a container in a failed round ends without an event

@@ -30,6 +30,7 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
     RunStarted,
+    StepEnded,
 )
 from headrace.kernel.graph import Graph, NodeId, Path, containers, is_inside, is_top_level, node_of, round_path, split
 from headrace.kernel.graph_response import GraphResponse, TextChunk
@@ -83,7 +84,7 @@ class ResponseStream:
                 if path in self._round_queues:
                     return [*self._end_container(path), *self._apply_node(path, record)]
                 return self._apply_node(path, record)
-            case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path):
+            case NodeStarted(path) | NodeRetried(path) | NodeSkipped(path) | Delta(path) | StepEnded(path):
                 return self._apply_node(path, record)
             case _:
                 return []

@@ -23,6 +23,8 @@ from headrace.kernel.events import (
     RunPaused,
     RunQueued,
     RunStarted,
+    StepEnded,
+    StepStarted,
 )
 from headrace.values import File, Value, Variable
 
@@ -118,6 +120,10 @@ class SecretMask:
                 return replace(event, reasons=tuple(self._values(reason) for reason in event.reasons))
             case RoundStarted():
                 return replace(event, inputs=self._values(event.inputs))
+            case StepStarted():
+                return replace(event, label=self.text(event.label), metadata=self._values(event.metadata))
+            case StepEnded():
+                return replace(event, result=self.value(event.result))
             case NodeLogged():
                 return replace(event, message=self.text(event.message))
             case Delta():

@@ -17,7 +17,7 @@ depends on what has changed, not on the size of the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.kernel.containers import ContainerRun, GraphInstance
 from headrace.kernel.events import (
@@ -35,10 +35,13 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
     RunStarted,
+    StepEnded,
+    StepStarted,
     StopRequested,
 )
 from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
 from headrace.kernel.response import RunOutputs
+from headrace.kernel.steps import Step, Steps, apply_step, attempt_key
 from headrace.kernel.summary import RunSummary
 from headrace.kernel.variables import Variables
 from headrace.values import Value
@@ -46,9 +49,13 @@ from headrace.values import Value
 
 @dataclass(slots=True)
 class Running:
-    """A running node: how many of its attempts have failed."""
+    """A running node: how many of its attempts have failed, and the steps of the current one. `texts`: how long the
+    outputs are that it streams; `kept`: the same when its last step ended, after which it continues after a crash."""
 
     failures: int = 0
+    steps: Steps = field(default_factory=dict[str, Step])
+    texts: dict[str, int] = field(default_factory=dict[str, int])
+    kept: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class State(RunSummary):
@@ -99,7 +106,16 @@ class State(RunSummary):
             case NodeFailed() as event:
                 self._on_failure(event)
             case NodeRetried(path):
-                self.running[path].failures += 1
+                running = self.running[path]
+                running.failures += 1
+                running.steps, running.texts, running.kept = {}, {}, {}
+            case StepStarted(path) | StepEnded(path) as event:
+                running = self.running[path]
+                apply_step(running.steps, attempt_key(self.run, path, running.failures), event, record.at)
+                if isinstance(event, StepEnded):
+                    running.kept = dict(running.texts)
+            case Delta(path, name, at, text):
+                self.running[path].texts[name] = at + len(text)
             case NodeSkipped(path):
                 del self.to_skip[path]
                 instance, node = self.node_at(path)
@@ -117,6 +133,8 @@ class State(RunSummary):
                 self._make_ready(self._root, self.graph.root)
             case RunResumed():
                 self.restarting = dict.fromkeys(self.running)
+                for running in self.running.values():
+                    running.texts = dict(running.kept)
             case StopRequested() as event:
                 self.stop = self.stop or event
             case RunEnded():
@@ -129,7 +147,7 @@ class State(RunSummary):
                     self.due_containers,
                 ):
                     frontier.clear()
-            case RunPaused() | Delta() | NodeLogged():
+            case RunPaused() | NodeLogged():
                 pass
 
     # ------------------------------------------------------------------------------------------------------- nodes

@@ -15,8 +15,11 @@ from headrace.kernel.events import (
     NodeSucceeded,
     Record,
     RoundStarted,
+    StepEnded,
+    StepStarted,
 )
 from headrace.kernel.graph import Graph, NodeId, Path, is_top_level, rounds
+from headrace.kernel.steps import Step, Steps, apply_step, attempt_key
 from headrace.values import Value
 
 
@@ -32,8 +35,9 @@ class RoundTrace:
 @dataclass(slots=True)
 class NodeTrace:
     """A running node. `index` counts the nodes of the run from 1 in the order of their start, `leaf_index` those that
-    are not containers; `predecessor`: the node before it; `retries`: its NodeRetried records; `inputs` and `rounds` are
-    those of a container. `has_started` is False for a container that failed because its inputs were not valid."""
+    are not containers; `predecessor`: the node before it; `retries`: its NodeRetried records; `steps`: those of the
+    attempt; `inputs` and `rounds` are those of a container. `has_started` is False for a container that failed because
+    its inputs were not valid."""
 
     path: Path
     index: int
@@ -44,6 +48,7 @@ class NodeTrace:
     retries: list[Record] = field(default_factory=list[Record])
     rounds: dict[int, RoundTrace] = field(default_factory=dict[int, RoundTrace])
     has_started: bool = True
+    steps: Steps = field(default_factory=dict[str, Step])
 
 
 class RunTrace:
@@ -67,6 +72,11 @@ class RunTrace:
             case NodeRetried(path):
                 node = self.running[path]
                 node.retries.append(record)
+                node.steps = {}
+                return node
+            case StepStarted(path) | StepEnded(path) as event:
+                node = self.running[path]
+                apply_step(node.steps, attempt_key(record.run, path, len(node.retries)), event, record.at)
                 return node
             case RoundStarted(path, index):
                 node = self.running[path]

@@ -20,6 +20,7 @@ from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import container_events, round_location, round_metadata
 from headrace.api.dify.schemas.events import (
+    AgentLogData,
     ExecutionMetadata,
     NodeExecutionIdentity,
     NodeFinishedData,
@@ -47,13 +48,17 @@ from headrace.kernel.events import (
     RunPaused,
     RunQueued,
     RunResumed,
+    StepEnded,
+    StepStarted,
 )
-from headrace.kernel.graph import is_top_level
+from headrace.kernel.graph import is_top_level, node_of
 from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
+from headrace.kernel.steps import Step
 from headrace.kernel.summary import RunLifecycle, RunSummary, duration, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
+from headrace.nodes.step_log import log_entry
 from headrace.values import Value, files_in
 
 _RECOVERED = RunResumed(recovered=True)
@@ -109,6 +114,7 @@ class RunEvents:
         self.task = ""
         self._uuid = UUID(run)
         self._graph = flow.graph
+        self._nodes = flow.nodes
         self._texts: Sequence[TextChunk] = ()  # that the last record added
         self._answer = ResponseStream(flow.graph, {"env": flow.masked_environment}, reasoning=True)
         self._after = after.seq
@@ -193,6 +199,8 @@ class RunEvents:
             case NodeRetried() as event if node is not None:
                 retried: NodeRetryData = {**self._node_ended(node, event, at), "retry_index": event.attempt}
                 yield "node_retry", retried
+            case StepStarted(name=name) | StepEnded(name=name) if node is not None:
+                yield "agent_log", self._agent_log(node, node.steps[name])
             case _:
                 pass
 
@@ -268,6 +276,9 @@ class RunEvents:
             metadata["total_tokens"] = usage["total_tokens"]
             metadata["total_price"] = usage["total_price"]
             metadata["currency"] = usage["currency"]
+        if node.steps:
+            type_ = self._nodes[node_of(node.path)]
+            metadata["agent_log"] = [log_entry(type_, step) for step in node.steps.values()]
         return {
             **self._node(node),
             "inputs": Inputs(event.inputs),
@@ -285,6 +296,12 @@ class RunEvents:
             "files": files_in(outputs),
             **(_TOP_LEVEL if is_top_level(node.path) else round_location(self._graph, node.path)),
         }
+
+    def _agent_log(self, node: NodeTrace, step: Step) -> AgentLogData:
+        """A step of a node, when it starts and when it has ended."""
+        id_ = node_of(node.path)
+        execution = str(uuid5(self._uuid, node.path))
+        return {**log_entry(self._nodes[id_], step), "node_execution_id": execution, "node_id": id_}
 
 
 def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:

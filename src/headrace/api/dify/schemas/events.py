@@ -10,6 +10,7 @@ from headrace.api.dify.schemas.common import Object, WireFile, encoded_as
 from headrace.api.dify.schemas.messages import InConversation
 from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.json import Inputs
+from headrace.nodes.step_log import LogEntry
 
 WireInputs = Annotated[Inputs, encoded_as(Object)]
 
@@ -102,19 +103,21 @@ class RoundMetadata(TypedDict, total=False):
     loop_index: int
 
 
-class ToolInfo(TypedDict):
-    """The tool that a node calls."""
+class ToolInfo(TypedDict, total=False):
+    """The tool that a node calls, or the strategy of an agent."""
 
     provider_type: str
     provider_id: str
     plugin_unique_identifier: str
+    agent_strategy: str
+    icon: None
 
 
 class ExecutionMetadata(RoundMetadata, total=False):
     """What an execution used, and which strategy handled its failure."""
 
     tool_info: ToolInfo
-
+    agent_log: list[LogEntry]
     total_tokens: int
     total_price: str
     currency: str
@@ -143,6 +146,13 @@ class NodeRetryData(NodeFinishedData):
     """An attempt of a node has failed, and another begins."""
 
     retry_index: int
+
+
+class AgentLogData(LogEntry):
+    """A step of a node, such as an agent's call of a tool: when it starts, and again when it has ended."""
+
+    node_execution_id: str
+    node_id: str
 
 
 # ------------------------------------------------------------------------------------------------------- containers
@@ -271,6 +281,11 @@ class NodeRetry(Envelope):
     data: NodeRetryData
 
 
+class AgentLog(Envelope):
+    event: Literal["agent_log"]
+    data: AgentLogData
+
+
 class ContainerStarted(Envelope):
     event: Literal["iteration_started", "loop_started"]
     data: ContainerStartedData
@@ -318,6 +333,7 @@ RunStreamEvent = (
     | NodeStarted
     | NodeFinished
     | NodeRetry
+    | AgentLog
     | ContainerStarted
     | IterationNext
     | LoopNext

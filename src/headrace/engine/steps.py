@@ -1,0 +1,62 @@
+"""Runs the steps of a node's attempt, and journals their results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from headrace.errors import NodeError
+from headrace.kernel.events import Event, StepEnded, StepStarted
+from headrace.kernel.graph import Path
+from headrace.kernel.state import State
+from headrace.kernel.steps import NO_METADATA, Step
+from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
+
+
+@dataclass(frozen=True, slots=True)
+class StepRunner:
+    """Implements `Context.step`. `record` adds an event to the run, and `journal_streams` what the node has streamed;
+    `write` hands events to the journal, and `durable` waits until it has them; False if it cannot."""
+
+    path: Path
+    state: State
+    record: Callable[[Event], None]
+    journal_streams: Callable[[Path], None]
+    write: Callable[[], None]
+    durable: Callable[[], Awaitable[bool]]
+
+    async def __call__(
+        self,
+        name: str,
+        function: Callable[[], Awaitable[Value]],
+        *,
+        label: str = "",
+        metadata: Mapping[str, Value] = NO_METADATA,
+    ) -> Step:
+        self._check_running()
+        steps = self.state.running[self.path].steps
+        step = steps.get(name)
+        if step is not None and step.ended:
+            return step
+        if step is None:
+            self.record(StepStarted(self.path, name, label or name, metadata))
+            self.write()
+        # what came before is on disk before the world is touched again
+        if not await self.durable():
+            raise asyncio.CancelledError
+        self._check_running()
+        result = await function()
+        if nests_deeper([result], DEEPEST_OUTPUT):
+            message = f"The result of {name} is nested more than {DEEPEST_OUTPUT} levels deep."
+            raise NodeError(message, "DepthLimitError")
+        self._check_running()
+        self.journal_streams(self.path)
+        self.record(StepEnded(self.path, name, result))
+        self.write()
+        return steps[name]
+
+    def _check_running(self) -> None:
+        """The run may have been stopped or lost meanwhile: then nothing more can be recorded."""
+        if self.path not in self.state.running:
+            raise asyncio.CancelledError
