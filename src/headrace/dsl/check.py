@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from headrace.dsl.yaml_reader import Document
@@ -135,7 +135,8 @@ def drafts(
                 Problem(f"the id '{id_}' is already used by the node in line {first.line}", title or id_, "id", line)
             )
             continue
-        drafts_by_id[id_] = Draft(id_, kind, title, data, line, _parent(node, data), registry.get(kind))
+        draft = Draft(id_, kind, title, data, line, _parent(node, data), registry.get(kind))
+        drafts_by_id[id_] = draft if draft.kind == kind else replace(draft, cls=None)
     return drafts_by_id, notes
 
 

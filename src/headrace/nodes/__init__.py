@@ -15,6 +15,8 @@ GROUP = "headrace.nodes"
 def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     """All node types by name: the built-in ones and those of plugins. Raises HeadraceError for a plugin
     that cannot be imported, is not a node type, or has the name of another type."""
+    from headrace.nodes.agent.chat import AgentChat
+    from headrace.nodes.agent.node import Agent
     from headrace.nodes.answer import Answer
     from headrace.nodes.assigner import Assigner
     from headrace.nodes.code import Code
@@ -57,6 +59,8 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         QuestionClassifier,
         ParameterExtractor,
         ToolNode,
+        Agent,
+        AgentChat,
     )
     types: dict[str, type[Node[Config]]] = {}
     for node_type in built_in:

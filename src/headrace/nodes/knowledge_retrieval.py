@@ -124,13 +124,17 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         if not isinstance(query, str):
             raise NodeError("Query variable is not string type.", ERROR)
         inputs = {"query": query}
-        passages, usage = (), Usage()
         with reporting(inputs):
-            if query.strip():
-                conditions, usage = await self._conditions(ctx, query)
-                passages = await self._retrieve(ctx, query, conditions)
-        outputs = {"result": [_item(passage, position) for position, passage in enumerate(passages, 1)]}
-        return Result(outputs, inputs, {"usage": usage.wire()}, usage=usage.wire())
+            passages, usage = await self.find(ctx, query)
+        return Result({"result": passages}, inputs, {"usage": usage.wire()}, usage=usage.wire())
+
+    async def find(self, ctx: Context, query: str) -> tuple[list[dict[str, Value]], Usage]:
+        """The passages for a query, as items of the output, and what the model of the metadata filter used."""
+        if not query.strip():
+            return [], Usage()
+        conditions, usage = await self._conditions(ctx, query)
+        passages = await self._retrieve(ctx, query, conditions)
+        return [_item(passage, position) for position, passage in enumerate(passages, 1)], usage
 
     async def _retrieve(self, ctx: Context, query: str, conditions: Mapping[str, Value] | None) -> Sequence[Passage]:
         """The best passages of all knowledge bases, best first."""

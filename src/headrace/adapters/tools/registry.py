@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headrace.errors import NodeError
 from headrace.ports.services import Tool, ToolReference, ToolSpec
@@ -34,6 +34,15 @@ class ToolSource(Protocol):
         ...
 
 
+@runtime_checkable
+class ServerSource(Protocol):
+    """Provides the tools of MCP servers."""
+
+    async def of_server(self, reference: ToolReference) -> Sequence[Tool]:
+        """See `Tools.of_server`."""
+        ...
+
+
 class ToolRegistry:
     """Implements `resources.Tools`. `sources` are the sources by provider type, as a workflow file names it.
 
@@ -51,6 +60,13 @@ class ToolRegistry:
         if source is None:
             raise NodeError(_no_source(reference), NOT_FOUND)
         return await source.find(reference)
+
+    async def of_server(self, reference: ToolReference) -> Sequence[Tool]:
+        """See `resources.Tools.of_server`."""
+        source = self._source(reference)
+        if not isinstance(source, ServerSource):
+            raise NodeError(_no_source(reference), NOT_FOUND)
+        return await source.of_server(reference)
 
     def missing(self, reference: ToolReference) -> str | None:
         """See `resources.Tools.missing`."""

@@ -247,6 +247,11 @@ class Tools(Protocol):
         missing, as far as possible the one of `missing`."""
         ...
 
+    async def of_server(self, reference: ToolReference) -> Sequence[Tool]:
+        """All tools of the MCP server that a reference names, by the name of the server or its URL (`provider_id`).
+        NodeError as `find`, or if the server does not answer."""
+        ...
+
     def missing(self, reference: ToolReference) -> str | None:
         """What to install or set before this tool can be called, as far as that is known without calling anybody; None
         if nothing is missing. The message is the same for all tools that lack the same."""

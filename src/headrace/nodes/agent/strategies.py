@@ -1,0 +1,209 @@
+"""The two ways in which a model is asked to use tools: its own tool calls, or a text format (ReAct)."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from headrace.nodes.agent import prompts
+from headrace.nodes.agent.react_parser import Action, ReactParser
+from headrace.nodes.agent.records import Call, Round
+from headrace.nodes.agent.toolbox import Toolbox
+from headrace.ports.services import FunctionTool, Message, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is asked: the instruction, the messages before, and the user's query with its files."""
+
+    instruction: str
+    history: Sequence[Message]
+    query: Message
+    keeps_images: bool = True
+    """Whether images are sent in every round, and not only in the first."""
+
+    def messages(self, instruction: str, number: int) -> list[Message]:
+        """The messages before the first answer."""
+        turns = [*self.history, self.query]
+        if number > 1 and not self.keeps_images:
+            turns = [without_images(message) for message in turns]
+        return [Message("system", instruction), *turns]
+
+
+def without_images(message: Message) -> Message:
+    marks = ["[image]" for _ in message.files]
+    return replace(message, text="\n".join([*marks, message.text]), files=()) if marks else message
+
+
+class Reader(ABC):
+    """Reads one answer of the model as it comes."""
+
+    @abstractmethod
+    def feed(self, text: str) -> str:
+        """What a piece adds to what the user gets."""
+
+    @abstractmethod
+    def end(self, calls: Sequence[ToolCall]) -> tuple[str, list[Call]]:
+        """(what the user gets besides, the calls of tools) once the answer is complete. `calls` are those that the
+        model made in its own way."""
+
+    def text(self, answer: str) -> str:
+        """What is kept of a complete answer for the rounds that follow."""
+        return answer
+
+
+class Strategy(ABC):
+    """`reasoning` is how thinking is told apart from text: kept in it (tagged) or taken out (separated).
+
+    `separates_rounds`: a line break follows the calls of a round. `calls_in_only_round`: if one round is all there may
+    be, its calls are executed, and what they answer is the text. `limit_answer`: what the user gets when calls of the
+    last round were not executed.
+    """
+
+    reasoning: str = "tagged"
+    separates_rounds: bool = False
+    calls_in_only_round: bool = False
+    limit_answer: str = ""
+
+    def __init__(self, prompt: Prompt, toolbox: Toolbox) -> None:
+        self.prompt = prompt
+        self.toolbox = toolbox
+
+    @abstractmethod
+    def messages(self, rounds: Sequence[Round]) -> list[Message]:
+        """The messages that ask for the next answer."""
+
+    def offers(self) -> Sequence[FunctionTool]:
+        return ()
+
+    def stop_words(self) -> Sequence[str]:
+        return ()
+
+    @abstractmethod
+    def reader(self, number: int) -> Reader:
+        """A reader of the answer of this round."""
+
+
+class FunctionCalling(Strategy):
+    separates_rounds = True
+    calls_in_only_round = True
+
+    def messages(self, rounds: Sequence[Round]) -> list[Message]:
+        messages = self.prompt.messages(self.prompt.instruction, len(rounds) + 1)
+        for round_ in rounds:
+            calls = [ToolCall(call["id"], call["name"], call["arguments"]) for call in round_["calls"]]
+            messages.append(Message("assistant", round_["text"], tool_calls=calls))
+            messages += [Message("tool", result["text"], tool_call=result["id"]) for result in round_["results"]]
+        return messages
+
+    def offers(self) -> Sequence[FunctionTool]:
+        return self.toolbox.offers
+
+    def reader(self, number: int) -> Reader:
+        return _Verbatim()
+
+
+class _Verbatim(Reader):
+    """Everything the model writes is for the user."""
+
+    def feed(self, text: str) -> str:
+        return text
+
+    def end(self, calls: Sequence[ToolCall]) -> tuple[str, list[Call]]:
+        ids: set[str] = set()
+        made: list[Call] = []
+        for place, call in enumerate(calls):
+            id_ = call.id if call.id not in ids else f"{call.id}_{place}"
+            ids.add(id_)
+            made.append({"id": id_, "name": call.name, "arguments": call.arguments})
+        return "", made
+
+
+class React(Strategy):
+    """`template` has places for the instruction, the tools and their names."""
+
+    reasoning = "separated"
+    limit_answer = prompts.LIMIT_ANSWER
+
+    def __init__(self, prompt: Prompt, toolbox: Toolbox, template: str) -> None:
+        super().__init__(prompt, toolbox)
+        self._template = template
+
+    def messages(self, rounds: Sequence[Round]) -> list[Message]:
+        offers = self.toolbox.offers
+        tools = [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in offers]
+        instruction = (
+            self._template.replace("{instruction}", self.prompt.instruction)
+            .replace("{tools}", json.dumps(tools, ensure_ascii=False))
+            .replace("{names}", ", ".join(f'"{tool.name}"' for tool in offers))
+        )
+        messages = self.prompt.messages(instruction, len(rounds) + 1)
+        if rounds:
+            messages.append(Message("assistant", "".join(map(_scratch, rounds))))
+            messages.append(Message("user", prompts.CONTINUE))
+        return messages
+
+    def stop_words(self) -> Sequence[str]:
+        return (prompts.STOP_WORD,)
+
+    def reader(self, number: int) -> Reader:
+        return _ReactReader(number, self.toolbox)
+
+
+def _scratch(round_: Round) -> str:
+    """A round as the model wrote it, with the answers of the tools."""
+    text = f"Thought: {round_['text']}\n\n"
+    for call, result in zip(round_["calls"], round_["results"], strict=True):
+        action = json.dumps({"action": call["name"], "action_input": result["input"]}, ensure_ascii=False)
+        text += f"Action: {action}\n\nObservation: {result['text']}\n\n"
+    return text
+
+
+class _ReactReader(Reader):
+    def __init__(self, number: int, toolbox: Toolbox) -> None:
+        self._number = number
+        self._toolbox = toolbox
+        self._parser = ReactParser()
+        self._said = False
+
+    def text(self, answer: str) -> str:
+        return self._parser.thought
+
+    def feed(self, text: str) -> str:
+        return self._say(self._parser.feed(text))
+
+    def end(self, calls: Sequence[ToolCall]) -> tuple[str, list[Call]]:
+        rest = self._say(self._parser.end())
+        action = self._parser.action
+        if self._parser.has_answer:
+            return rest, []
+        if action is None:
+            return self._parser.thought, []
+        if action.is_final:
+            return _text(action.input), []
+        return "", [{"id": f"call_{self._number}", "name": action.name, "arguments": self._arguments(action)}]
+
+    def _say(self, answer: str) -> str:
+        """The answer without the space after its marker."""
+        if not self._said:
+            answer = answer.lstrip()
+            self._said = bool(answer)
+        return answer
+
+    def _arguments(self, action: Action) -> str:
+        """The input as JSON. A text that is not JSON is the value of the only parameter, if there is just one."""
+        if not isinstance(action.input, str):
+            return _text(action.input)
+        try:
+            if isinstance(json.loads(action.input, strict=False), dict):
+                return action.input
+        except (ValueError, RecursionError):
+            pass
+        only = self._toolbox.only_parameter(action.name)
+        return json.dumps({only: action.input}, ensure_ascii=False) if only else action.input
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

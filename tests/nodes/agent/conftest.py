@@ -1,0 +1,3 @@
+from tests.models.conftest import client, server
+
+__all__ = ["client", "server"]
