@@ -314,6 +314,7 @@ async def serving(
     max_active: int = 0,
     models: Any = None,
     speech: Any = None,
+    tools: Any = None,
     registry: Registry = REGISTRY,
     plans: Path | None = None,
     **options: Any,
@@ -322,7 +323,7 @@ async def serving(
     apps = Apps(store.catalog, registry, b"s" * 32)
     url = ""
     files = FileStore(folder / "files", store.catalog, b"s" * 32, NoHttp(), lambda: url, time.time)
-    resources = only(http=NoHttp(), files=files, models=models, history=store.conversations)
+    resources = only(http=NoHttp(), files=files, models=models, tools=tools, history=store.conversations)
     limiter = Limiter(PlanFile(plans), store.buckets) if plans else None
     run_service = RunService(
         apps,

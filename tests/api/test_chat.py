@@ -321,27 +321,6 @@ async def test_an_app_without_a_workflow_tells_its_models_error(server: Serving,
     assert [(item.name, item.body.get("code")) for item in events] == [("error", code)]
 
 
-AGENT = """
-app: {mode: agent-chat, name: agent}
-kind: app
-model_config:
-  model: {provider: openai, name: gpt-4o, mode: chat, completion_params: {}}
-  agent_mode:
-    enabled: true
-    strategy: function_call
-    tools: [{enabled: true, provider_id: time, provider_type: builtin, tool_name: current_time, tool_parameters: {}}]
-"""
-
-
-async def test_an_agent_with_tools_is_not_run(server: Serving) -> None:
-    app = await server.add("agent.yml", AGENT)
-    status, body = await say(app)
-    assert (status, body["code"]) == (501, "not_implemented")
-    fields = {"model": "agent", "messages": [{"role": "user", "content": "hi"}]}
-    status, body = await app.call("POST", "/v1/openai/chat/completions", json=fields)
-    assert (status, body["error"]["code"]) == (501, "not_implemented")
-
-
 # --------------------------------------------------------------------------------------------------- what is refused
 
 

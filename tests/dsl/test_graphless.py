@@ -12,11 +12,12 @@ from headrace.dsl.load import inspect, load
 from headrace.errors import LoadError, Problem
 from headrace.node import Flow
 from headrace.nodes import registry
+from headrace.nodes.agent.chat import AgentChat
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
 from headrace.nodes.start import Start
 from headrace.ports.services import Message, Turn
 from tests.nodes import llm_world
-from tests.nodes.llm_world import Conversation, Model, failure
+from tests.nodes.llm_world import Conversation, Model
 
 REGISTRY = registry([])
 MODEL = {"provider": "p", "name": "m", "mode": "chat", "completion_params": {"temperature": 0.5}}
@@ -306,27 +307,52 @@ async def test_what_an_external_data_tool_would_find_is_asked_of_the_caller():
 
 
 TOOL = {"enabled": True, "provider_id": "p", "provider_type": "builtin", "tool_name": "search", "tool_parameters": {}}
+MANY = {"datasets": {"datasets": [{"dataset": {"enabled": True, "id": id_}} for id_ in "de"]}}
+
+
+def agent_of(mode: str = "agent-chat", **settings: Any) -> AgentChat:
+    flow = loaded(mode, **settings)
+    assert ids(flow) == ["start", "llm", "answer"]
+    node = flow.nodes["llm"]
+    assert isinstance(node, AgentChat)
+    return node
 
 
 @pytest.mark.parametrize(
-    ("mode", "agent"),
+    ("mode", "agent", "strategy"),
     [
-        ("agent-chat", {"enabled": True, "strategy": "react", "tools": [TOOL]}),
-        ("agent-chat", {"enabled": False, "strategy": "function_call", "tools": [TOOL]}),
-        ("chat", {"enabled": True, "strategy": "function_call", "tools": [{"search": {"enabled": True}}]}),
+        ("agent-chat", {"enabled": True, "strategy": "react", "tools": [TOOL]}, "react"),
+        ("agent-chat", {"enabled": True, "strategy": "cot", "tools": [TOOL]}, "react"),
+        ("agent-chat", {"enabled": False, "strategy": "function_call", "tools": [TOOL]}, "function_call"),
+        ("chat", {"enabled": True, "strategy": "function_call", "tools": [TOOL]}, "function_call"),
+        ("agent-chat", {"enabled": True, "tools": [TOOL]}, "react"),
     ],
 )
-async def test_an_agent_with_tools_loads_as_what_it_is(mode: str, agent: dict[str, Any]):
-    [problem] = told(mode, agent_mode=agent, opening_statement="Hi")
-    assert problem.message == f"mode {mode} with tools (search) is not run here"
-    assert (problem.field, problem.line, problem.fatal) == ("app.mode", 3, False)
-    flow = loaded(mode, agent_mode=agent, opening_statement="Hi", user_input_form=FORM)
+def test_an_app_with_tools_is_an_agent(mode: str, agent: dict[str, Any], strategy: str):
+    settings = {"agent_mode": agent, "opening_statement": "Hi", "user_input_form": FORM}
+    assert told(mode, **settings) == []
+    flow = loaded(mode, **settings)
     assert (flow.mode, flow.features["opening_statement"]) == (mode, "Hi")
-    start = flow.nodes["start"]
-    assert isinstance(start, Start)
-    assert [field.variable for field in start.config.variables] == ["tone"]
-    failed = await failure(flow.nodes["llm"])
-    assert f"'{mode} with tools (search)', which Headrace does not run" in str(failed)
+    node = agent_of(mode, **settings)
+    assert (node.config.strategy, node.config.max_iteration) == (strategy, 10)
+    [tool] = node.config.tools
+    assert (tool.type, tool.provider_id, tool.tool_name) == ("builtin", "p", "search")
+
+
+def test_the_settings_of_an_agent():
+    tool = {**TOOL, "tool_parameters": {"format": "%Y", "query": ""}}
+    prompt = {"first_prompt": "{{instruction}} {{tools}} [{{tool_names}}]", "next_iteration": "x"}
+    agent = {"enabled": True, "strategy": "react", "max_iteration": 7, "prompt": prompt, "tools": [tool]}
+    config = agent_of(agent_mode=agent, pre_prompt="{{tone}} {{other}}", user_input_form=FORM).config
+    assert config.max_iteration == 7
+    assert config.react_prompt == "{instruction} {tools} [{names}]"
+    assert config.instruction == "{{#start.tone#}} {other}"
+    assert config.tools[0].settings == {"format": {"value": "%Y"}}
+
+
+def test_knowledge_bases_are_tools_of_an_agent():
+    node = agent_of(agent_mode={"enabled": True, "strategy": "function_call", "tools": []}, dataset_configs=MANY)
+    assert [base.dataset_ids for base in node.config.knowledge] == [("d",), ("e",)]
 
 
 @pytest.mark.parametrize(
@@ -336,7 +362,8 @@ async def test_an_agent_with_tools_loads_as_what_it_is(mode: str, agent: dict[st
         {},
         {"enabled": True, "strategy": "react", "tools": []},
         {"enabled": True, "strategy": "function_call", "tools": [{**TOOL, "enabled": False}, 7, {}]},
-        {"enabled": True, "strategy": "router", "tools": [{"search": {"enabled": True}}]},
+        {"enabled": True, "strategy": "router", "tools": [TOOL]},
+        {"enabled": True, "strategy": "function_call", "tools": [{"web_reader": {"enabled": True}}]},
     ],
 )
 def test_an_agent_without_tools_is_a_chat(agent: dict[str, Any] | None):

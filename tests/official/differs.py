@@ -50,7 +50,6 @@ DIFFERENCES = (
     Difference("wrong task_id: unknown: 200", STOPS, "the same"),
     # told, and to an app's own key never answered: a 403 `forbidden` to one would be found as any other refusal is
     Difference("status 403", WITHOUT_403, "a workspace's key or a token may lack the permission, and Dify has neither"),
-    Difference("status 501", (CHAT,), "an agent with tools does not run here, and says so"),
     Difference("status 404", (SPEAK,), "a message that is unknown is not the same as one without text"),
     Difference('wrong message_id: "nope": 404 not_found', (SPEAK,), "the same"),
     Difference(

@@ -187,8 +187,8 @@ PATHS = {
     "completion": "/completion-messages",
     "failing": "/chat-messages",
 }
-# tests/api: they take a model that draws, one that thinks, and a node type that pauses
-ELSEWHERE = {"message_file", "reasoning_chunk", "workflow_paused"}
+# tests/api: they take a model that draws, one that thinks, one that calls tools, and a node type that pauses
+ELSEWHERE = {"agent_log", "agent_thought", "message_file", "reasoning_chunk", "workflow_paused"}
 
 
 async def test_every_event_that_the_page_tells_of_comes_as_described(there: World):

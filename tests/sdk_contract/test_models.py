@@ -52,7 +52,7 @@ NOT_OURS = {  # Dify's, or added by the SDK itself
 EMPTY = {  # always null or empty in Headrace: to be read as `model["name"]`, where Dify sends it
     "AppSite": {"chat_color_theme", "copyright", "input_placeholder", "privacy_policy"},
     "Feedback": {"from_account_id"},
-    "PastMessage": {"agent_thoughts", "extra_contents"},
+    "PastMessage": {"extra_contents"},
     "UploadedFile": {
         "conversation_id",
         "file_key",

@@ -215,6 +215,7 @@ export interface PastMessage extends Fields {
   readonly parent_message_id?: string;
   readonly retriever_resources?: readonly Values[];
   readonly message_files?: readonly Values[];
+  readonly agent_thoughts?: readonly Values[];
   readonly message_tokens?: number;
   readonly answer_tokens?: number;
   readonly provider_response_latency?: number;

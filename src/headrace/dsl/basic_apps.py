@@ -1,16 +1,18 @@
 """Apps without a graph (chat, completion, agent-chat), converted to one.
 
 Their files have `model_config` instead of `workflow`: a model, a prompt, a form, perhaps knowledge bases. That becomes
-start -> knowledge-retrieval -> llm -> answer, which then loads like any other graph.
+start -> knowledge-retrieval -> llm -> answer, or start -> agent-chat -> answer if there are tools, and then loads like
+any other graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import cast
 
+from headrace.dsl.basic_agent import agent, is_tool
 from headrace.dsl.basic_prompt import (
     START,
     STOPS,
@@ -35,7 +37,6 @@ RETRIEVAL = "knowledge_retrieval"
 MODEL = "llm"
 ANSWER = "answer"
 _EXTERNAL = "external_data_tool"
-_SINGLE_TOOL = 1  # keys of a tool in files of the first versions: {name: settings}
 _ROUTERS = frozenset({"router", "react_router"})  # agent strategies that only choose a knowledge base
 
 _OFF: Mapping[str, Value] = {"enabled": False}
@@ -55,12 +56,10 @@ _FEATURES: Mapping[str, Value] = {
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """`workflow` is the equivalent of that section; `document` has its lines; `tools` are those of the app's agent,
-    which the graph does not use."""
+    """`workflow` is the equivalent of that section; `document` has its lines."""
 
     document: Document
     workflow: dict[str, Value]
-    tools: list[str] = field(default_factory=list[str])
 
 
 def convert(document: Document, mode: str, report: Report) -> Converted | None:
@@ -91,18 +90,24 @@ class _Converter:
         names = {name for variable in variables if isinstance(name := variable.get("variable"), str)}
         retrieval = self._retrieval(placeholder_filler(names))
         nodes = [self._node(START, "start", "Start", {"variables": variables}, config.get("user_input_form"))]
-        if retrieval is not None:
-            source = config.get("dataset_configs")
-            nodes.append(self._node(RETRIEVAL, "knowledge-retrieval", "Knowledge Retrieval", retrieval, source))
-        nodes.append(self._node(MODEL, "llm", "LLM", self._model(names, has_context=retrieval is not None), config))
+        tools = [*self._tools()]
+        if tools or (self._agent and self._agent_mode.get("enabled") and retrieval is not None):
+            text = config.get("pre_prompt")
+            instruction = placeholder_filler(names)(text) if isinstance(text, str) else ""
+            data = agent(config, tools, retrieval, instruction=instruction, vision=self._vision())
+            nodes.append(self._node(MODEL, "agent-chat", "Agent", data, config))
+        else:
+            if retrieval is not None:
+                source = config.get("dataset_configs")
+                nodes.append(self._node(RETRIEVAL, "knowledge-retrieval", "Knowledge Retrieval", retrieval, source))
+            nodes.append(self._node(MODEL, "llm", "LLM", self._model(names, has_context=retrieval is not None), config))
         nodes.append(self._node(ANSWER, "answer", "Answer", {"answer": f"{{{{#{MODEL}.text#}}}}"}, config))
         edges: list[Value] = [
             {"source": before["id"], "target": after["id"], "sourceHandle": "source"}
             for before, after in pairwise(nodes)
         ]
         workflow: dict[str, Value] = {"graph": {"nodes": nodes, "edges": edges}, "features": self._features()}
-        tools = [*self._tools()]
-        return Converted(replace(self._document, lines=self._lines), workflow, tools)
+        return Converted(replace(self._document, lines=self._lines), workflow)
 
     def _node(self, id_: str, kind: str, title: str, data: dict[str, Value], source: Value) -> dict[str, Value]:
         """A node with data from some part of the file, and that part's lines."""
@@ -265,22 +270,18 @@ class _Converter:
         # a feature without a default is left out
         return {name: value for name, value in features.items() if value is not None}
 
-    def _tools(self) -> Iterator[str]:
+    def _tools(self) -> Iterator[dict[str, Value]]:
         """The enabled tools of the app's agent. A chat may have an agent, too."""
-        agent = self._agent_mode
-        if agent.get("strategy") in _ROUTERS or not (self._agent or agent.get("enabled")):
+        settings = self._agent_mode
+        if settings.get("strategy") in _ROUTERS or not (self._agent or settings.get("enabled")):
             return
         for tool in self._agent_tools:
-            if not tool or "dataset" in tool:
+            if not is_tool(tool):
                 continue
-            name: Value = tool.get("tool_name")
-            if len(tool) == _SINGLE_TOOL:
-                name, settings = next(iter(tool.items()))
-                tool = mapping(settings) or {}
             if tool.get("enabled"):
-                yield str(name)
+                yield tool
             elif "enabled" not in tool:
-                message = f"the tool '{name}' is not enabled (`enabled: true`): it is ignored"
+                message = f"the tool '{tool.get('tool_name')}' is not enabled (`enabled: true`): it is ignored"
                 self._warn(message, tool, None, "agent_mode.tools")
 
 

@@ -1,13 +1,13 @@
 """Loads a file exported by Dify as a workflow that can run, and reports all its problems.
 
 Files of every DSL version up to `NEWEST` load, and newer ones as far as they are compatible. Something that Headrace
-does not run (an unknown node type, an agent's tools) is reported but not fatal, because other branches may run.
+does not run (an unknown node type) is reported but not fatal, because other branches may run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from pydantic import ValidationError
@@ -88,10 +88,9 @@ class _Loader:
         conversation: list[DeclaredVariable] = []
         workflow = mapping(self._file.get("workflow"))
         name = _text(app.get("name")) or "Untitled"
-        tools: Sequence[str] = ()
         if workflow is None and mode in basic_apps.MODES:
             if converted := basic_apps.convert(self._document, mode, self.problems.append):
-                self._document, workflow, tools = converted.document, converted.workflow, converted.tools
+                self._document, workflow = converted.document, converted.workflow
         elif workflow is None and mode not in NOT_RUN:
             self._report("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
@@ -102,8 +101,6 @@ class _Loader:
             conversation = self._conversation(workflow)
             self._declared = {"env": environment, "conversation": {variable.name for variable in conversation}}
             graph = self._graph(workflow)
-        if tools:
-            self._agent(app, name, tools)
         if graph is None:
             return None
         description = _text(app.get("description"))
@@ -219,12 +216,6 @@ class _Loader:
         if value is not None or wanted:
             self._report(f"`{key}` {'is missing' if value is None else 'must be a list'}", holder, key)
         return []
-
-    def _agent(self, app: dict[str, Value], title: str, tools: Sequence[str]) -> None:
-        """Replaces the model of an agent with tools by an unknown node."""
-        kind = f"{_text(app['mode'])} with tools ({', '.join(tools)})"
-        self._report(f"mode {kind} is not run here", app, "mode", field="app.mode", fatal=False)
-        self._nodes[basic_apps.MODEL] = UnknownNode(kind, title)
 
     # ------------------------------------------------------------------------------------------------- the graph
 

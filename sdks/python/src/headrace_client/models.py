@@ -266,6 +266,7 @@ class PastMessage(ResponseModel):
     parent_message_id: str | None = None
     retriever_resources: list[dict[str, Any]] | None = None
     message_files: list[dict[str, Any]] | None = None
+    agent_thoughts: list[dict[str, Any]] | None = None
     message_tokens: int | None = None
     answer_tokens: int | None = None
     provider_response_latency: float | None = None

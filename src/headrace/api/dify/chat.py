@@ -45,7 +45,6 @@ class ChatRoutes(Routes):
             user_missing(),
             not_chat_app(),
             NotFound("Conversation Not Exists."),
-            RequestError("Headrace does not run apps of mode agent-chat with tools.", "not_implemented", 501),
         ),
         note=IDS,
     )

@@ -9,19 +9,26 @@ where `N` is past workflow_finished only.
 
 from __future__ import annotations
 
+from headrace.api.dify.agent_thoughts import AgentThoughts
 from headrace.api.dify.chat_responses import FLOWING, Reply, envelope, failure
 from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
 from headrace.api.dify.schemas.events import ErrorData
-from headrace.api.dify.schemas.message_events import MessageData, MessageEndData, MessageFileData
+from headrace.api.dify.schemas.message_events import (
+    AgentThoughtData,
+    MessageData,
+    MessageEndData,
+    MessageFileData,
+)
+from headrace.api.dify.schemas.messages import AgentThought
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT
-from headrace.kernel.events import REASONING, NodeSucceeded, Record, RunEnded, RunId
+from headrace.kernel.events import REASONING, Record, RunEnded, RunId
 from headrace.kernel.summary import FAILED
 from headrace.node import Flow
 from headrace.values import File, Value
 
 _FLAT = frozenset(
-    {"message", "agent_message", "message_file", "message_end", "error"}
+    {"message", "agent_message", "agent_thought", "message_file", "message_end", "error"}
 )  # their data is not under `data`, but beside the name
 
 
@@ -33,10 +40,12 @@ class ChatEvents(RunEvents):
         self._flow = flow
         self._position = after
         self._reply = Reply(flow)
+        self._thoughts = None if flow.mode == FLOWING else AgentThoughts(flow)
 
     def feed(self, record: Record) -> list[StreamEvent]:
         file_count = len(self._reply.files)
         self._reply.apply(record)
+        changed = self._thoughts and self._thoughts.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
         self._reply.on_text([text for text in self._texts if text.selector[1] != REASONING], record.at)
@@ -46,9 +55,11 @@ class ChatEvents(RunEvents):
             elif self._reply.flowing:
                 thought = event.event == "reasoning_chunk"
                 events.append(event._replace(data={"message_id": self.run, **event.data}) if thought else event)
-            elif isinstance(record.event, NodeSucceeded):
+            else:
                 files = self._reply.files[file_count:]
                 events += [StreamEvent("message_file", _message_file(file), event.position) for file in files]
+                if changed is not None:
+                    events.append(StreamEvent("agent_thought", _agent_thought(changed), event.position))
         if isinstance(record.event, RunEnded) and record.seq is not None:
             return self._close(events, record.event, record.seq)
         return events
@@ -89,6 +100,19 @@ class ChatEvents(RunEvents):
         files = reply.files if self._flow.mode == FLOWING else reply.files or None
         end: MessageEndData = {"id": self.run, "metadata": reply.metadata, "files": files}
         return [*events, StreamEvent("message_end", end, past)]
+
+
+def _agent_thought(thought: AgentThought) -> AgentThoughtData:
+    return {
+        "id": thought["id"],
+        "position": thought["position"],
+        "thought": thought["thought"],
+        "observation": thought["observation"],
+        "tool": thought["tool"],
+        "tool_labels": thought["tool_labels"],
+        "tool_input": thought["tool_input"],
+        "message_files": thought["files"],
+    }
 
 
 def _message_file(file: File) -> MessageFileData:

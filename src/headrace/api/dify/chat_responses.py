@@ -32,6 +32,7 @@ from headrace.kernel.events import (
     RunEnded,
     RunId,
     RunQueued,
+    StepEnded,
 )
 from headrace.kernel.graph import node_of
 from headrace.kernel.graph_response import TextChunk
@@ -103,6 +104,8 @@ class Reply:
         self.summary.apply(record)
         if isinstance(record.event, NodeSucceeded):
             self._succeeded(record.event)
+        elif isinstance(record.event, StepEnded) and self._flow.mode != FLOWING:
+            self._add_files(record.event.result)  # an agent's, which its answer shows as they come
 
     def on_text(self, texts: Sequence[TextChunk], at: float) -> None:
         if any(text.strip() for text, *_ in texts):
@@ -150,9 +153,12 @@ class Reply:
         if node is None:
             return
         if node.traits.response or node.traits.generates:
-            self.files += [file for file in files_in(event.outputs) if file not in self.files]
-        elif self._cites and node.traits.cites:
+            self._add_files(event.outputs)
+        if self._cites and node.traits.cites:
             self._cite(event.outputs)
+
+    def _add_files(self, values: Mapping[str, Value]) -> None:
+        self.files += [file for file in files_in(values) if file not in self.files]
 
     def _add(self, usage: Mapping[str, Value]) -> None:
         total: Mapping[str, Value] = self._usage

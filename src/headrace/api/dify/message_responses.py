@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID, uuid5
 
+from headrace.api.dify.agent_thoughts import AgentThoughts
 from headrace.api.dify.chat_responses import AnswerText, Reply, failure
-from headrace.api.dify.schemas.messages import CitedSource, ModelUsage, PastMessage, PastMessageFile, RetrieverResource
+from headrace.api.dify.schemas.messages import (
+    AgentThought,
+    CitedSource,
+    ModelUsage,
+    PastMessage,
+    PastMessageFile,
+    RetrieverResource,
+)
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunEnded
@@ -36,6 +44,7 @@ class MessageView:
     error: str | None
     usage: ModelUsage
     latency: float  # seconds from the question to the end of the answer
+    thoughts: Sequence[AgentThought] = ()
 
     def response(self, feedback: Feedback | None) -> PastMessage:
         """The message's entry in a list."""
@@ -50,7 +59,7 @@ class MessageView:
             "feedback": None if feedback is None else {"rating": feedback.rating},
             "retriever_resources": [_source(message, source) for source in self.sources],
             "created_at": int(message.created_at),
-            "agent_thoughts": [],
+            "agent_thoughts": list(self.thoughts),
             "message_files": [
                 *(_file(message, file, "user") for file in message.files),
                 *(_file(message, file, "assistant") for file in message.answer_files),
@@ -93,20 +102,24 @@ class Messages:
             answer_files=mask.value(list(message.answer_files)),
             error=message.error and mask.text(message.error),
         )
-        text, reply = AnswerText(flow), Reply(flow)
+        text, reply, thoughts = AnswerText(flow), Reply(flow), AgentThoughts(flow)
         error, latency = masked.error if message.status == "failed" else None, 0.0
         for record in await self._run_service.environment.journal.read(message.id):
             record = mask.record(record)
             text.feed(record)
             reply.apply(record)
+            thoughts.apply(record)
             if isinstance(record.event, RunEnded):
                 latency = duration(message.created_at, record.at)
                 if record.event.status == "failed":
                     error = failure(flow, record.event, reply.summary.failure).message
         answer = masked.answer or str(text)
-        files = masked.answer_files or (() if message.status in ENDED_WELL else tuple(reply.files))
+        # the files of an agent's tools are in its steps only
+        complete = message.status in ENDED_WELL and not thoughts.thoughts
+        files = masked.answer_files or (() if complete else tuple(reply.files))
         answered = replace(masked, answer=answer, answer_files=files)
-        return MessageView(answered, reply.metadata["retriever_resources"], error, reply.usage, latency)
+        sources = reply.metadata["retriever_resources"]
+        return MessageView(answered, sources, error, reply.usage, latency, thoughts.thoughts)
 
     async def _flow(self, served: Served, message: Message) -> Flow:
         """The version that the message's run executed; the app's current one where it can no longer be loaded."""

@@ -17,14 +17,14 @@ from headrace.api.dify.run_events import START, RunEvents, StreamPosition
 from headrace.api.dify.run_responses import BlockingResponse
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.dify.upload_rules import Uploads
-from headrace.api.http.errors import app_unavailable, interrupted, no_agents
+from headrace.api.http.errors import app_unavailable, interrupted
 from headrace.api.http.json import encode
 from headrace.api.http.sse import EventStream
 from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.kernel.events import Record, RunId, RunPaused
-from headrace.node import Flow, UnknownNode
+from headrace.node import Flow
 from headrace.nodes.start import Start
 from headrace.runs.submission import Submission
 from headrace.values import File
@@ -46,9 +46,6 @@ async def run_submission(
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()
-    agent = next((node for node in flow.nodes.values() if isinstance(node, UnknownNode)), None)
-    if agent is not None and served.app.mode in BASIC:
-        raise no_agents(agent.kind)
     inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
     return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get())
 

@@ -67,10 +67,6 @@ no_filename = partial(RequestError, "The specified filename does not exist.", "f
 unsupported_file_type = partial(RequestError, "File type not allowed.", "unsupported_file_type", 415)
 
 
-def no_agents(kind: str) -> RequestError:
-    return RequestError(f"Headrace does not run apps of mode {kind}.", "not_implemented", 501)
-
-
 def file_too_large(limit: int) -> RequestError:
     message = f"File size exceeded: this kind of file may have {limit / 1024 / 1024:g} MB at most."
     return RequestError(message, "file_too_large", 413)

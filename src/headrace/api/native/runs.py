@@ -12,7 +12,7 @@ from headrace.api.auth import Api, as_uuid, named_user, user_of
 from headrace.api.dify.message_requests import app_submission
 from headrace.api.dify.run_events import START
 from headrace.api.dify.run_requests import events_for, last_event_id, run_stream, stream_events, wants_ids
-from headrace.api.http.errors import no_agents, of_status, user_missing
+from headrace.api.http.errors import of_status, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, TEXT_SCHEMA, Parameter, Query, boolean
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
@@ -61,7 +61,6 @@ _ERRORS = (NotFound(_NO_RUN), _not_loadable())
 _SUBMIT_ERRORS = (
     user_missing(),
     NO_WORKFLOW,
-    no_agents("agent-chat"),
     *KEY_ERRORS,
     TooManyRequests("Too many requests. Please try again later."),
 )

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import WireFile
 from headrace.api.dify.schemas.events import RunStreamEvent
-from headrace.api.dify.schemas.messages import InConversation, MessageMetadata
+from headrace.api.dify.schemas.messages import InConversation, MessageMetadata, ToolLabel
 
 
 class MessageEnvelope(InConversation):
@@ -35,6 +35,19 @@ class MessageFileData(TypedDict):
     url: str | None
 
 
+class AgentThoughtData(TypedDict):
+    """A round of an agent: when it begins, when its model has answered, and when the tools have (see AgentThought)."""
+
+    id: str
+    position: int
+    thought: str
+    observation: str
+    tool: str
+    tool_labels: dict[str, ToolLabel]
+    tool_input: str
+    message_files: list[str]
+
+
 class MessageEndData(TypedDict):
     """The answer is complete."""
 
@@ -53,10 +66,15 @@ class MessageFile(MessageEnvelope, MessageFileData):
     task_id: str
 
 
+class AgentThoughtEvent(MessageEnvelope, AgentThoughtData):
+    event: Literal["agent_thought"]
+    task_id: str
+
+
 class MessageEnd(MessageEnvelope, MessageEndData):
     event: Literal["message_end"]
     task_id: str
 
 
-MessageStreamEvent = RunStreamEvent | MessageChunk | MessageFile | MessageEnd
+MessageStreamEvent = RunStreamEvent | MessageChunk | MessageFile | AgentThoughtEvent | MessageEnd
 """An event of a message."""

@@ -188,6 +188,30 @@ class Rating(TypedDict):
     rating: str
 
 
+class ToolLabel(TypedDict):
+    """What a tool is called for people."""
+
+    en_US: str
+    zh_Hans: str
+
+
+class AgentThought(TypedDict):
+    """A round of an agent: what its model answered, and the tools that it called. `tool` joins their names by `;`;
+    `tool_input` and `observation` are JSON objects by the name of the tool."""
+
+    id: str
+    chain_id: None
+    message_id: str
+    position: int
+    thought: str
+    observation: str
+    tool: str
+    tool_labels: dict[str, ToolLabel]
+    tool_input: str
+    created_at: int
+    files: list[str]
+
+
 class PastMessage(TypedDict):
     """A message of a conversation, and its answer as far as it has come. `status` is normal, paused or error."""
 
@@ -200,7 +224,7 @@ class PastMessage(TypedDict):
     feedback: Rating | None
     retriever_resources: list[CitedSource]
     created_at: int
-    agent_thoughts: list[Object]
+    agent_thoughts: list[AgentThought]
     message_files: list[PastMessageFile]
     message_tokens: int
     answer_tokens: int

@@ -1,0 +1,87 @@
+"""A run's records as the thoughts of an agent: a round of its model's answer and of the tools that were called.
+
+A thought is shown when its round begins (empty), when the model has answered, and when the tools have; its id stays the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+from uuid import UUID, uuid5
+
+from headrace.api.dify.schemas.messages import AgentThought, ToolLabel
+from headrace.api.http.json import encode
+from headrace.kernel.events import Record, StepEnded, StepStarted
+from headrace.node import Flow
+from headrace.nodes.agent.chat import AgentChatConfig
+from headrace.nodes.agent.log import call_input
+from headrace.nodes.agent.records import ModelAnswer, Round
+from headrace.values import Value, to_json
+
+
+class AgentThoughts:
+    """Folds a run's records into `thoughts`."""
+
+    def __init__(self, flow: Flow) -> None:
+        configs = [node.config for node in flow.nodes.values() if isinstance(node.config, AgentChatConfig)]
+        self._labels = {tool.tool_name: tool.tool_label for config in configs for tool in config.tools}
+        self.thoughts: list[AgentThought] = []
+
+    def apply(self, record: Record) -> AgentThought | None:
+        """The thought that a record changes, as it is now."""
+        match record.event:
+            case StepStarted(path, name) if "/" not in name:
+                self.thoughts.append(self._begun(record, f"{path}/{name}"))
+            case StepEnded(name=name, result=result) if name.endswith("/model"):
+                self._answered(cast("ModelAnswer", result))
+            case StepEnded(name=name, result=result) if "/" not in name and cast("Round", result)["calls"]:
+                self._observed(cast("Round", result))
+            case _:
+                return None
+        return self.thoughts[-1]
+
+    def _begun(self, record: Record, step: str) -> AgentThought:
+        return {
+            "id": str(uuid5(UUID(record.run), step)),
+            "chain_id": None,
+            "message_id": record.run,
+            "position": len(self.thoughts) + 1,
+            "thought": "",
+            "observation": "",
+            "tool": "",
+            "tool_labels": {},
+            "tool_input": "",
+            "created_at": int(record.at),
+            "files": [],
+        }
+
+    def _answered(self, answer: ModelAnswer) -> None:
+        calls = answer["calls"]
+        names = [call["name"] for call in calls]
+        thought = self.thoughts[-1]
+        thought["thought"] = answer["text"]
+        thought["tool"] = ";".join(names)
+        thought["tool_labels"] = {name: self._label(name) for name in names}
+        thought["tool_input"] = _by_name((call["name"], call_input(call)) for call in calls)
+
+    def _observed(self, round_: Round) -> None:
+        thought = self.thoughts[-1]
+        thought["observation"] = _by_name((result["name"], result["text"]) for result in round_["results"])
+        files = [file for result in round_["results"] for file in result["files"]]
+        thought["files"] = [file.related_id for file in files if file.related_id]
+
+    def _label(self, name: str) -> ToolLabel:
+        label = self._labels.get(name) or name
+        return {"en_US": label, "zh_Hans": label}
+
+
+def _by_name(items: Iterable[tuple[str, Value]]) -> str:
+    """A JSON object by tool name, as text. Another call of the same tool has a number behind its name."""
+    found: dict[str, Value] = {}
+    for name, value in items:
+        number, unique = 2, name
+        while unique in found:
+            unique, number = f"{name} ({number})", number + 1
+        found[unique] = to_json(value)
+    return encode(found).decode() if found else ""
