@@ -18,7 +18,6 @@ DONE, NOT = "done", "not"
 # --------------------------------------------------------------------------------------------------------- endpoints
 
 _PARTIAL_ENDPOINTS = {
-    "POST /chat-messages": "an agent that uses tools is refused (501 `not_implemented`)",
     "GET /meta": "no icons: tools do not run here",
     "POST /apps/annotation-reply/{action}": "questions are compared by their words, not by embeddings",
 }
@@ -55,13 +54,10 @@ def _endpoint(operation: Described) -> tuple[str, str]:
 
 # ------------------------------------------------------------------------------------------------------------ events
 
-_NO_AGENTS = "agents that use tools do not run here"
 _NO_PAUSE = "no built-in node type pauses; a plugin's may"
 _NO_MODERATION = "texts are not moderated"
 _NO_AUTOPLAY = "answers are not spoken while they stream: use `/v1/text-to-audio`"
 _NOT_EVENTS = {
-    "agent_log": _NO_AGENTS,
-    "agent_thought": _NO_AGENTS,
     "human_input_form_filled": "human-input does not run here; so nothing has `submitted_data`",
     "human_input_form_timeout": "human-input does not run here",
     "human_input_required": "human-input does not run here",
@@ -70,7 +66,9 @@ _NOT_EVENTS = {
     "tts_message_end": _NO_AUTOPLAY,
 }
 _EVENT_NOTES = {
+    "agent_log": "of [agents](agents.md), and of other nodes with steps",
     "agent_message": "of `agent-chat` apps",
+    "agent_thought": "of `agent-chat` apps that use tools",
     "message": "of chat and completion apps",
     "reasoning_chunk": "of llm nodes that separate their reasoning, as in versions after 1.12.1",
     "text_chunk": "of workflows; chatflows send `message` instead",
@@ -100,7 +98,6 @@ def _all_events() -> set[str]:
 # -------------------------------------------------------------------------------------------------------- node types
 
 _NOT_NODES = {
-    "agent": "a strategy that uses tools",
     "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, from the "
     "file's `agent_packages`",
     "datasource": "",
@@ -126,7 +123,7 @@ _MODES = {
     "advanced-chat": (DONE, ""),
     "chat": (DONE, "its form, prompt, knowledge bases and model are converted to a graph"),
     "completion": (DONE, "the same"),
-    "agent-chat": ("partial", "runs without tools; an app with tools enabled is refused"),
+    "agent-chat": (DONE, "see [agents](agents.md); blocking requests are answered, too"),
 }
 _FEATURES: Mapping[str, tuple[str, str]] = {
     "opening_statement": (DONE, "with `suggested_questions`"),
