@@ -166,7 +166,7 @@ async def test_the_thoughts_of_an_agent(headrace: Serving, server: ModelServer, 
     assert observed["message_files"] == [file.body["id"]]
     assert "".join(event.body["answer"] for event in named(events, "agent_message")) == "Let me look.\nIt is 20 F."
     assert events[-1].body["metadata"]["usage"]["total_tokens"] == 42
-    assert server.asked[0].body["messages"][0] == {"role": "system", "content": "Be brief, please."}
+    assert server.requests[0].body["messages"][0] == {"role": "system", "content": "Be brief, please."}
 
     path = f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}"
     _, page = await app.call("GET", path)
@@ -194,7 +194,7 @@ async def test_the_last_round_of_a_chat_has_no_tools(headrace: Serving, server: 
     app = await headrace.add("h.yml", chat_file("weather", max_iteration=1))
     status, body = await say(app, "Weather?")
     assert (status, body["answer"]) == (200, "Enough.")
-    assert ["tools" in asked.body for asked in server.asked] == [True, False]
+    assert ["tools" in request.body for request in server.requests] == [True, False]
 
 
 async def test_a_chat_that_never_ends_fails(headrace: Serving, server: ModelServer):
@@ -210,7 +210,7 @@ async def test_earlier_messages_are_remembered(headrace: Serving, server: ModelS
     app = await headrace.add("h.yml", chat_file("weather"))
     _, first = await say(app, "Hi")
     await say(app, "Again", first["conversation_id"])
-    texts = [message["content"] for message in server.asked[1].body["messages"]]
+    texts = [message["content"] for message in server.requests[1].body["messages"]]
     assert texts == ["Be brief, .", "Hi", "Hello.", "Again"]
 
 
@@ -219,14 +219,14 @@ async def test_react_is_for_models_that_are_not_known_to_call_tools(headrace: Se
     app = await headrace.add("h.yml", chat_file("weather", strategy="react", model="my-own"))
     async with saying(app, "Weather?") as stream:
         events = await stream.rest()
-    assert "tools" not in server.asked[0].body
+    assert "tools" not in server.requests[0].body
     assert [event.body["answer"] for event in named(events, "agent_message")] == ["Warm."]
     thoughts = [event.body for event in named(events, "agent_thought")]
     assert (thoughts[1]["thought"], thoughts[1]["tool"]) == ("I look.", "weather")
-    server.asked.clear()
+    server.requests.clear()
     server.answer(by_round(says("Hello.")))
     await say(await headrace.add("g.yml", chat_file("weather", strategy="react", model="gpt-4o")), "Hi")
-    assert "tools" in server.asked[0].body
+    assert "tools" in server.requests[0].body
 
 
 async def test_a_tool_that_is_missing_is_named(headrace: Serving):

@@ -43,8 +43,8 @@ def test_results_go_to_a_file_in_the_order_of_the_lines(tmp_path: Path):
         variables=[field("n", "number")],
         outputs={"y": ("code", "y")},
     )
-    asked = lines(tmp_path / "in.jsonl", {"n": 1}, {"n": 0}, {"n": 4}, {"n": "many"})
-    done = headrace("batch", file, asked, "-o", "out.jsonl", cwd=tmp_path)
+    batch_input = lines(tmp_path / "in.jsonl", {"n": 1}, {"n": 0}, {"n": 4}, {"n": "many"})
+    done = headrace("batch", file, batch_input, "-o", "out.jsonl", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "4 lines: 2 succeeded, 2 failed.\n"
     found = read(tmp_path / "out.jsonl")
@@ -75,8 +75,8 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path, echo: Path, inv
 def test_the_demo_model_and_the_user(tmp_path: Path, invoke: Invoke):
     outputs = {"text": ("llm", "text"), "who": ("sys", "user_id")}
     file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs=outputs)
-    asked = lines(tmp_path / "in", {"query": "hi"})
-    done = invoke("batch", file, asked, "-o", "out", "--demo-model", "--user", "ada", "--rpm", "600")
+    batch_input = lines(tmp_path / "in", {"query": "hi"})
+    done = invoke("batch", file, batch_input, "-o", "out", "--demo-model", "--user", "ada", "--rpm", "600")
     assert done.exit_code == 0, done.stderr
     (found,) = read(tmp_path / "out")
     assert found["outputs"]["who"] == "ada"
@@ -87,32 +87,32 @@ def test_the_demo_model_and_the_user(tmp_path: Path, invoke: Invoke):
 def test_what_is_done_is_not_done_again_unless_asked(tmp_path: Path, invoke: Invoke):
     with counting() as peer:
         file = peer.workflow(tmp_path / "flow.yml")
-        asked = lines(tmp_path / "in", {"n": 1}, {"n": 2})
+        batch_input = lines(tmp_path / "in", {"n": 1}, {"n": 2})
         egress = ("--egress-allow", peer.address)
-        assert invoke("batch", file, asked, "-o", "out", *egress).exit_code == 0
+        assert invoke("batch", file, batch_input, "-o", "out", *egress).exit_code == 0
         first = (tmp_path / "out").read_bytes()
         (tmp_path / "out").unlink()
-        again = invoke("batch", file, asked, "-o", "out", *egress, "--concurrency", "1")
+        again = invoke("batch", file, batch_input, "-o", "out", *egress, "--concurrency", "1")
         assert again.exit_code == 0
         assert again.stderr.startswith("The batch is complete: 2 of 2 lines are done.")
         assert (tmp_path / "out").read_bytes() == first
         assert peer.hits == {"1": 1, "2": 1}
-        assert invoke("batch", file, asked, "-o", "out", *egress, "--restart").exit_code == 0
+        assert invoke("batch", file, batch_input, "-o", "out", *egress, "--restart").exit_code == 0
         assert peer.hits == {"1": 2, "2": 2}
         for other in (("-o", "other"), ("-o", "out", "--user", "eve"), ("-o", "out", "--data", "elsewhere")):
-            assert invoke("batch", file, asked, *other, *egress).exit_code == 0
+            assert invoke("batch", file, batch_input, *other, *egress).exit_code == 0
         assert peer.hits == {"1": 5, "2": 5}
-        asked.write_bytes(asked.read_bytes() + b"\n")
-        assert invoke("batch", file, asked, "-o", "out", *egress).exit_code == 0
+        batch_input.write_bytes(batch_input.read_bytes() + b"\n")
+        assert invoke("batch", file, batch_input, "-o", "out", *egress).exit_code == 0
         assert peer.hits == {"1": 6, "2": 6}
 
 
 def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     total, before = 300, 120
-    asked = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(total)))
+    batch_input = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(total)))
     with counting(before) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
-        command = ("batch", str(file), str(asked), "-o", "out.jsonl", "--egress-allow", peer.address)
+        command = ("batch", str(file), str(batch_input), "-o", "out.jsonl", "--egress-allow", peer.address)
         with child([*HEADRACE, *command], cwd=tmp_path, env=environ()) as process:
             assert peer.held.wait(60)
             partial = tmp_path / "out.jsonl.partial"
@@ -152,18 +152,18 @@ IN_THE_BACKGROUND = "import os, signal, sys; signal.signal(2, signal.SIG_IGN); o
 def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
     tmp_path: Path, how: signal.Signals, before: tuple[str, ...]
 ):
-    asked = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(5)))
+    batch_input = lines(tmp_path / "in.jsonl", *({"n": n} for n in range(5)))
     with counting(2) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
-        command = ("batch", file, asked, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
+        command = ("batch", file, batch_input, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
         with child([*before, *HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
             assert peer.held.wait(60)
             second = headrace(*command, cwd=tmp_path)
             assert (second.returncode, second.stderr) == (2, "Error: another process is running this batch\n")
             process.send_signal(how)
-            said = process.communicate(timeout=60)[1]
+            errors = process.communicate(timeout=60)[1]
         assert process.returncode == 130
-        assert said.endswith("of 5 results; the same command continues from there.\nInterrupted.\n")
+        assert errors.endswith("of 5 results; the same command continues from there.\nInterrupted.\n")
         peer.gate.set()
         assert headrace(*command, cwd=tmp_path).returncode == 0
     assert [each["outputs"]["n"] for each in read(tmp_path / "out.jsonl")] == list("01234")
@@ -189,8 +189,8 @@ def test_bad_usage(tmp_path: Path, invoke: Invoke, echo: Path, arguments: list[s
 
 def test_messages_to_a_chat(tmp_path: Path, invoke: Invoke):
     (tmp_path / "chat.yml").write_text(chatflow("{{#start.q#}}: {{#sys.query#}}", variables=[field("q")]))
-    asked = [{"inputs": {"q": "a"}, "query": "hi"}, {"inputs": {"q": "b"}}]
-    (tmp_path / "in").write_text("\n".join(json.dumps(each) for each in asked))
+    batch_input = [{"inputs": {"q": "a"}, "query": "hi"}, {"inputs": {"q": "b"}}]
+    (tmp_path / "in").write_text("\n".join(json.dumps(each) for each in batch_input))
     done = invoke("batch", "chat.yml", "in", "-o", "out.jsonl")
     assert done.exit_code == 1, done.stderr
     first, second = read(tmp_path / "out.jsonl")

@@ -292,9 +292,9 @@ def written(archive: str, contents: Mapping[str, bytes], *more: tarfile.TarInfo,
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname, made.size = kind, link, size
-    return made
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info
 
 
 def refused(invoke: Invoke, tmp_path: Path, archive: str) -> str:
@@ -366,18 +366,18 @@ def test_what_does_not_belong_into_a_backup_is_refused(
     assert not Path("/tmp/headrace-escaped").exists()
 
 
-def test_what_is_missing_or_wrong_in_a_backup_is_told(backup: dict[str, bytes], tmp_path: Path, invoke: Invoke):
-    def told(**changed: Any) -> str:
+def test_what_is_missing_or_wrong_in_a_backup_is_reported(backup: dict[str, bytes], tmp_path: Path, invoke: Invoke):
+    def message_of(**changed: Any) -> str:
         manifest = json.loads(backup["manifest.json"]) | changed
         written("bad.tar", {**backup, "manifest.json": json.dumps(manifest).encode()})
         return refused(invoke, tmp_path, "bad.tar")
 
     written("bad.tar", backup)
     assert invoke("db", "restore", "bad.tar", "--data", "fine").exit_code == 0
-    assert "it is of a newer version of Headrace (" in told(revision="9999")
-    assert "its database is not what its manifest says" in told(revision="0001")
-    assert "its format is unknown" in told(format=2)
-    assert "its manifest cannot be read" in told(revision=7)
+    assert "it is of a newer version of Headrace (" in message_of(revision="9999")
+    assert "its database is not what its manifest says" in message_of(revision="0001")
+    assert "its format is unknown" in message_of(format=2)
+    assert "its manifest cannot be read" in message_of(revision=7)
     written("bad.tar", {**backup, "manifest.json": b"[" * 50_000})
     assert "its manifest cannot be read" in refused(invoke, tmp_path, "bad.tar")
     written("bad.tar", {**backup, "manifest.json": b"x" * 200_000})

@@ -123,9 +123,9 @@ def imported(folder: Path, source: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("made", path)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    generated_module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generated_module)
+    return generated_module
 
 
 def generated(file: Path, **options: Any) -> str:
@@ -190,18 +190,18 @@ def test_modules_are_strictly_typed_and_formatted(product: Path) -> None:
 
 
 def test_the_same_file_makes_the_same_module(product: Path, tmp_path: Path, invoke: Invoke) -> None:
-    made = (product / "made.py").read_text("utf-8")
-    assert invoke("generate", PRODUCT, "--async").stdout == made
-    assert "headrace generate product-detail.yml --async" in made.split('"""')[1]
+    generated_module = (product / "made.py").read_text("utf-8")
+    assert invoke("generate", PRODUCT, "--async").stdout == generated_module
+    assert "headrace generate product-detail.yml --async" in generated_module.split('"""')[1]
     assert "run_async" not in invoke("generate", PRODUCT).stdout
 
 
 def test_what_a_form_takes(tmp_path: Path) -> None:
     file = flow(tmp_path / "all.yml", variables=ALL_FIELDS, outputs={})
-    made = imported(tmp_path, generated(file))
+    generated_module = imported(tmp_path, generated(file))
     picture = io.BytesIO(b"x")
-    least = made.Inputs(title="five!", tone="plain", picture=picture)
-    assert made.values_of(least) == {
+    least = generated_module.Inputs(title="five!", tone="plain", picture=picture)
+    assert generated_module.values_of(least) == {
         "title": "five!",
         "tone": "plain",
         "picture": picture,
@@ -210,8 +210,8 @@ def test_what_a_form_takes(tmp_path: Path) -> None:
         "loud": True,
         "str": "x",
     }
-    shape = made.Shape(class_="a", parts=[made.PartsItem(value_2nd=2)], more=1)
-    all_ = made.Inputs(
+    shape = generated_module.Shape(class_="a", parts=[generated_module.PartsItem(value_2nd=2)], more=1)
+    all_ = generated_module.Inputs(
         title="t",
         tone='so "nice"',
         picture="https://example.org/a.png",
@@ -227,12 +227,15 @@ def test_what_a_form_takes(tmp_path: Path) -> None:
         model_name="m",
         str_="s",
     )
-    received = made.values_of(all_)
+    received = generated_module.values_of(all_)
     assert received["shape"] == {"class": "a", "parts": [{"2nd": 2}], "more": 1}
     assert received["papers"] == [b"x", Path("a.pdf")]
     by_name = {"class": "c", "名稱": "n", "2nd": "2", "a b": "1", "a-b": "2", "_hidden": "h", "model_dump": "d"}
     assert by_name.items() <= received.items()
-    assert made.Inputs.model_validate({"title": "t", "tone": "plain", "picture": b"", "class": "c"}).class_ == "c"
+    assert (
+        generated_module.Inputs.model_validate({"title": "t", "tone": "plain", "picture": b"", "class": "c"}).class_
+        == "c"
+    )
     for wrong in (
         {"title": "longer"},
         {"tone": "rude"},
@@ -243,7 +246,7 @@ def test_what_a_form_takes(tmp_path: Path) -> None:
         {"shape": {"class": "c"}},
     ):
         with pytest.raises(ValidationError):
-            made.Inputs(**{"title": "t", "tone": "plain", "picture": b"", **wrong})
+            generated_module.Inputs(**{"title": "t", "tone": "plain", "picture": b"", **wrong})
 
 
 def test_outputs_that_some_run_lacks_may_be_none(tmp_path: Path) -> None:
@@ -264,22 +267,22 @@ def test_outputs_that_some_run_lacks_may_be_none(tmp_path: Path) -> None:
     imported(tmp_path, source)
 
 
-def test_what_is_put_out_of_other_types_is_told(tmp_path: Path) -> None:
-    made = imported(tmp_path, generated(PRODUCT))
+def test_what_is_put_out_of_other_types_is_reported(tmp_path: Path) -> None:
+    generated_module = imported(tmp_path, generated(PRODUCT))
     from headrace_client import RunFailedError, WorkflowRun
 
     def run(**more: Any) -> WorkflowRun:
         return WorkflowRun.model_validate({"id": "r", "workflow_run_id": "r", "status": "succeeded", **more})
 
     good = {"description": "d", "prompt_id": "p", "image_url": "i", "new": 1}
-    assert made.outputs_of(run(outputs=good)).model_extra == {"new": 1}
+    assert generated_module.outputs_of(run(outputs=good)).model_extra == {"new": 1}
     with pytest.raises(ValidationError, match="image_url"):
-        made.outputs_of(run(outputs={**good, "image_url": None}))
+        generated_module.outputs_of(run(outputs={**good, "image_url": None}))
     with pytest.raises(RunFailedError):
-        made.outputs_of(run(status="failed", error="no"))
+        generated_module.outputs_of(run(status="failed", error="no"))
     for unfinished in (None, run(status="running")):
         with pytest.raises(ValueError, match="not ended"):
-            made.outputs_of(unfinished)
+            generated_module.outputs_of(unfinished)
 
 
 def test_chats_and_completions(tmp_path: Path) -> None:
@@ -325,11 +328,13 @@ def test_no_text_breaks_out(names: list[str], text: str, option: str, source: st
     workflow = load(json.dumps(document), registry(()), "x")
     form = form_of(workflow)
     assert form is not None
-    made: dict[str, Any] = {"__name__": "made"}
-    exec(compile(module(workflow, form, source, asynchronous=True), "made", "exec", dont_inherit=True), made)
+    generated_module: dict[str, Any] = {"__name__": "made"}
+    exec(
+        compile(module(workflow, form, source, asynchronous=True), "made", "exec", dont_inherit=True), generated_module
+    )
     given_ = {name: "v" for name in names if name != "chosen"} | {"chosen": option}
-    assert made["values_of"](made["Inputs"].model_validate(given_)) == given_
-    received = made["Outputs"].model_validate(given_)
+    assert generated_module["values_of"](generated_module["Inputs"].model_validate(given_)) == given_
+    received = generated_module["Outputs"].model_validate(given_)
     assert received.model_dump(by_alias=True) == given_
 
 

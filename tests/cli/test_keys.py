@@ -51,8 +51,8 @@ def listed(invoke: Invoke, *more: str) -> Any:
 
 
 def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
-    made = invoke("keys", "create", *TEAM, "--name", "nightly", "--permission", "run", "--permission", "read")
-    key = made.stdout.strip()
+    created = invoke("keys", "create", *TEAM, "--name", "nightly", "--permission", "run", "--permission", "read")
+    key = created.stdout.strip()
     assert key.startswith("ws-")
     principal = opens(key, tmp_path)
     assert principal is not None
@@ -69,8 +69,8 @@ def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str])
 
 
 def test_a_key_for_some_apps_and_some_time(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
-    made = invoke("keys", "create", *TEAM, "--permission", "read", "--app", "first", "--app", "second.yml")
-    principal = opens(made.stdout.strip(), tmp_path)
+    created = invoke("keys", "create", *TEAM, "--permission", "read", "--app", "first", "--app", "second.yml")
+    principal = opens(created.stdout.strip(), tmp_path)
     assert principal is not None
     assert principal.apps == {apps["first"], apps["second"]}
     invoke("keys", "create", *TEAM, "--permission", "read", "--expires", "30d", "--name", "short")
@@ -135,16 +135,16 @@ BAD: Sequence[tuple[Sequence[str], str]] = [
 @pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda each: " ".join(each)[:40])
 def test_what_makes_no_key(invoke: Invoke, apps: dict[str, str], arguments: Sequence[str], said: str):
     before = listed(invoke)
-    made = invoke("keys", "create", *arguments)
-    assert (made.exit_code, made.stdout) == (2, "")
-    assert said in made.stderr
+    created = invoke("keys", "create", *arguments)
+    assert (created.exit_code, created.stdout) == (2, "")
+    assert said in created.stderr
     assert listed(invoke) == before
 
 
-def test_a_workspace_without_apps_is_told_of(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
-    made = invoke("keys", "create", "--workspace", "taem", "--permission", "read")
-    assert made.exit_code == 0
-    assert "no apps in the workspace 'taem' yet" in made.stderr
+def test_a_workspace_without_apps_is_reported(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
+    created = invoke("keys", "create", "--workspace", "taem", "--permission", "read")
+    assert created.exit_code == 0
+    assert "no apps in the workspace 'taem' yet" in created.stderr
     assert invoke("keys", "list", "--workspace", "nobody").stdout == ""
 
 

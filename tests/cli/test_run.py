@@ -141,7 +141,7 @@ def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: In
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["-i", "nmae=x"], "the workflow has no input 'nmae': it has name, obj"),
         (["-i", "name"], "-i name: must be NAME=VALUE"),
@@ -160,17 +160,17 @@ def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: In
         (["-i", "name=12345678901"], "name in input form must be less than 10 characters"),
     ],
 )
-def test_bad_inputs_are_told_in_a_line(tmp_path: Path, invoke: Invoke, arguments: list[str], told: str):
+def test_bad_inputs_are_reported_in_a_line(tmp_path: Path, invoke: Invoke, arguments: list[str], message: str):
     variables = [field("name", required=True, max_length=10), field("obj", "json_object")]
     done = invoke("run", flow(tmp_path / "f.yml", variables=variables), *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("Error: ")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"", "the file is empty"),
@@ -179,13 +179,13 @@ def test_bad_inputs_are_told_in_a_line(tmp_path: Path, invoke: Invoke, arguments
         (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )
-def test_a_file_that_is_no_workflow(tmp_path: Path, invoke: Invoke, content: bytes | None, told: str):
+def test_a_file_that_is_no_workflow(tmp_path: Path, invoke: Invoke, content: bytes | None, message: str):
     file = tmp_path / "flow.yml"
     if content is not None:
         file.write_bytes(content)
     done = invoke("run", file)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert "flow.yml" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -204,9 +204,9 @@ def test_ctrl_c_stops_the_run(tmp_path: Path):
             if json.loads(line)["event"] == "text_chunk":
                 break
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "Stopped.\n"
+    assert errors == "Stopped.\n"
     assert json.loads(rest.splitlines()[-1])["data"]["status"] == "stopped"
 
 

@@ -20,7 +20,7 @@ _RETRY = {"retry_enabled": True, "max_retries": 2, "retry_interval": 0}
 
 async def shown_to(screen: Screen) -> None:
     """Shows a run: three rounds at once of a node that streams, whose first attempt fails."""
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["in", "r"], is_parallel=True),
             node("in", "slow-echo", "it", reads=[["it", "item"]], fails_first=1, retry_config=_RETRY),
@@ -30,8 +30,8 @@ async def shown_to(screen: Screen) -> None:
     )
     where = world()
     await where.journal.append([asked(items=["a", "b", "c"])])
-    await Driver("run", made, where).drive()
-    frames = RunEvents(str(UUID(int=1)), made)
+    await Driver("run", workflow, where).drive()
+    frames = RunEvents(str(UUID(int=1)), workflow)
     for record in await where.journal.read("run"):
         screen.show(record, frames.feed(record))
         if isinstance(record.event, NodeStarted) and "/" in record.event.path:
@@ -49,7 +49,7 @@ async def test_lines_name_the_round(capsys: pytest.CaptureFixture[str]) -> None:
         assert sum(line.startswith(f"in [{index}]: succeeded") for line in lines) == 1
 
 
-async def test_rounds_that_run_at_once_are_told_apart() -> None:
+async def test_rounds_that_run_at_once_are_distinguished() -> None:
     out = io.StringIO()
     await shown_to(Live(Console(file=out, force_terminal=True, width=100, highlight=False)))
     for index in range(3):

@@ -78,7 +78,7 @@ def test_a_workflow_that_a_trigger_starts_does_not_keep_others_from_being_served
         assert server.stop() == 0
 
 
-def test_what_a_workflow_lacks_is_said_at_the_start(tmp_path: Path):
+def test_what_a_workflow_does_not_have_is_reported_at_the_start(tmp_path: Path):
     file = flow(tmp_path / "ask.yml", llm("deepseek"), variables=[field("query")], outputs={"t": ("llm", "text")})
     server = Server(file, file, cwd=tmp_path)
     assert server.stop() == 0
@@ -125,8 +125,8 @@ def test_bad_usage(tmp_path: Path, invoke: Invoke, arguments: list[str]):
 
 
 def test_keys_are_made_and_revoked_while_it_serves(tmp_path: Path, invoke: Invoke, server: Server):
-    made = headrace("keys", "create", "echo", cwd=tmp_path)
-    key = made.stdout.strip()
+    created = headrace("keys", "create", "echo", cwd=tmp_path)
+    key = created.stdout.strip()
     assert key.startswith("app-")
     assert server.call(key, {"query": "hi"})[0] == 200
 
@@ -175,7 +175,7 @@ def test_apps_are_added_changed_and_removed_while_it_serves(tmp_path: Path, invo
     assert [each["name"] for each in listed] == ["echo"]
 
 
-def test_an_app_that_cannot_be_told_from_another(tmp_path: Path, invoke: Invoke):
+def test_an_app_that_cannot_be_distinguished_from_another(tmp_path: Path, invoke: Invoke):
     for name in ("a.yml", "b.yml"):
         assert invoke("apps", "add", echo(tmp_path / name, name="twin")).exit_code == 0
     twins = invoke("keys", "create", "twin")

@@ -40,7 +40,7 @@ async def test_docx_is_paragraphs_and_tables_in_order() -> None:
     assert await text(saved(report()), ".docx") == f"Report\nGrüße, 世界\n{table}\nend"
 
 
-async def test_cells_merged_downwards_are_told_in_every_row() -> None:
+async def test_cells_merged_downwards_are_reported_in_every_row() -> None:
     document = docx.Document()
     table = document.add_table(2, 2)
     table.cell(0, 0).merge(table.cell(1, 0)).text = "tall"
@@ -65,22 +65,22 @@ async def test_a_cell_that_claims_a_million_columns_is_cut() -> None:
 
 async def test_whole_numbers_stay_whole_beside_empty_cells() -> None:
     """In Dify they become 1.0: there a column with a gap is one of floats."""
-    made = openpyxl.Workbook()
+    workbook = openpyxl.Workbook()
     for row in (["id", "n"], [1, 10], [2, None], [None, 30], [3, 0.5]):
-        made.worksheets[0].append(row)
-    assert await text(saved(made), ".xlsx") == (
+        workbook.worksheets[0].append(row)
+    assert await text(saved(workbook), ".xlsx") == (
         "| id | n |\n| -- | - |\n| 1 | 10 |\n| 2 |  |\n|  | 30 |\n| 3 | 0.5 |\n\n"
     )
 
 
 async def test_xlsx_is_a_table_a_sheet() -> None:
-    made = openpyxl.Workbook()
-    first = made.worksheets[0]
+    workbook = openpyxl.Workbook()
+    first = workbook.worksheets[0]
     for row in (["name", "a\nb", None], [], ["ann", 2.0, None, True], [dt.date(2024, 5, 1), 1.5]):
         first.append(row)
-    made.create_sheet("nothing")
-    made.create_sheet("more").append(["x"])
-    assert await text(saved(made), ".xlsx") == (
+    workbook.create_sheet("nothing")
+    workbook.create_sheet("more").append(["x"])
+    assert await text(saved(workbook), ".xlsx") == (
         "| name | a b |  |  |\n| ---- | --- | - | - |\n| ann | 2 |  | True |\n| 2024-05-01 00:00:00 | 1.5 |  |  |\n\n"
         "| x |\n| - |\n\n"
     )

@@ -16,7 +16,7 @@ JAPANESE = "これは文書です。日本語のテキストを読みます。"
 @pytest.mark.parametrize(
     "extension", [".txt", ".md", ".MDX", ".html", ".htm", ".xml", ".py", ".log", ".srt", "txt", ".jsonl"]
 )
-async def test_text_is_told_as_it_is(extension: str) -> None:
+async def test_text_is_reported_as_it_is(extension: str) -> None:
     source = '<p class="a">Grüße &amp; 你好</p>\r\n# two'
     assert await text(source.encode(), extension) == source
 

@@ -42,8 +42,8 @@ def node(old: Any, new: Any) -> list[Mapping[str, Any]]:
 
 
 def test_everything_that_can_differ():
-    told = diff(document("old.yml"), document("new.yml")).to_json()
-    assert told == json.loads((DATA / "diff" / "old-new.json").read_text("utf-8"))
+    result = diff(document("old.yml"), document("new.yml")).to_json()
+    assert result == json.loads((DATA / "diff" / "old-new.json").read_text("utf-8"))
 
 
 def test_backwards_what_was_added_is_removed():
@@ -85,7 +85,7 @@ def _container(kind: str, width: int) -> Document:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "result"),
     [
         (1, 1.0, []),
         (1, True, [{"field": "f", "change": "changed", "from": 1, "to": True}]),
@@ -108,11 +108,11 @@ def _container(kind: str, width: int) -> Document:
         (float("nan"), float("nan"), []),
     ],
 )
-def test_fields(old: Any, new: Any, told: list[Any]):
-    assert node(old, new) == told
+def test_fields(old: Any, new: Any, result: list[Any]):
+    assert node(old, new) == result
 
 
-def test_secrets_are_not_told_wherever_they_stand():
+def test_secrets_are_not_shown_anywhere():
     old, new = document("old.yml"), document("new.yml")
     for each in (diff(old, new), diff(new, old), diff(old, Document({})), diff(Document({}), new)):
         assert "sk-old" not in repr(each)
@@ -120,7 +120,7 @@ def test_secrets_are_not_told_wherever_they_stand():
 
 
 @pytest.mark.parametrize("value", ["sk-1234", 1234567, True, ["sk-1234"]])
-def test_that_a_secret_differs_is_told(value: Any):
+def test_that_a_secret_differs_is_reported(value: Any):
     def file(value: Any, kind: str) -> Document:
         entries = [{"name": "KEY", "value": value, "value_type": kind}]
         return Document({"workflow": {"environment_variables": entries}})
@@ -163,7 +163,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=200)
 @given(VALUES, VALUES)
-def test_nothing_told_is_no_difference(old: Any, new: Any):
+def test_no_reported_change_is_no_difference(old: Any, new: Any):
     assert node(old, old) == []
     alike = _canonical(old) == _canonical(new)
     assert (node(old, new) == []) == alike

@@ -36,7 +36,7 @@ def loaded(mode: str = "chat", **settings: Any) -> Flow:
     return load(app(mode, **settings), REGISTRY)
 
 
-def told(mode: str = "chat", **settings: Any) -> list[Problem]:
+def problems_of(mode: str = "chat", **settings: Any) -> list[Problem]:
     return inspect(app(mode, **settings), REGISTRY)[1]
 
 
@@ -48,7 +48,7 @@ def ids(flow: Flow) -> list[str]:
     return way
 
 
-async def asked(
+async def run_app(
     flow: Flow,
     query: str | None = "why?",
     inputs: Mapping[str, Any] | None = None,
@@ -77,31 +77,31 @@ BEFORE = [("user", "before?"), ("assistant", "before!")]
 async def test_a_chat_is_prompt_then_conversation_then_question():
     flow = loaded(pre_prompt="Be {{tone}}, {{nobody}}.", user_input_form=FORM)
     assert ids(flow) == ["start", "llm", "answer"]
-    ran = await asked(flow, inputs={"tone": "kind"})
+    ran = await run_app(flow, inputs={"tone": "kind"})
     assert texts(ran) == [("system", "Be kind, {nobody}."), *BEFORE, ("user", "why?")]
     assert (ran.request.model, ran.request.parameters) == ("m", {"temperature": 0.5})
 
 
 async def test_a_chat_without_a_prompt_is_the_conversation():
-    assert texts(await asked(loaded(pre_prompt=None))) == [*BEFORE, ("user", "why?")]
+    assert texts(await run_app(loaded(pre_prompt=None))) == [*BEFORE, ("user", "why?")]
 
 
 async def test_a_completion_app_says_its_prompt_as_the_user():
     form = [{"paragraph": {"label": "Text", "variable": "query", "required": True}}]
     flow = loaded("completion", pre_prompt="Translate: {{query}}", user_input_form=form)
-    assert texts(await asked(flow, None, {"query": "hola"})) == [("user", "Translate: hola")]
-    assert texts(await asked(flow, "", {"query": "hola"})) == [("user", "Translate: hola")]
+    assert texts(await run_app(flow, None, {"query": "hola"})) == [("user", "Translate: hola")]
+    assert texts(await run_app(flow, "", {"query": "hola"})) == [("user", "Translate: hola")]
 
 
 async def test_what_looks_like_a_reference_is_text():
     flow = loaded(pre_prompt="{{#1711.text#}} {{#sys.user_id#}} {{ tone }} {{#a b#}} {{姓名}}", user_input_form=FORM)
-    system = texts(await asked(flow))[0]
+    system = texts(await run_app(flow))[0]
     assert system == ("system", "{#1711.text#} {#sys.user_id#} {{ tone }} {#a b#} {{姓名}}")
 
 
 async def test_an_input_is_never_read_as_a_template():
     flow = loaded(pre_prompt="Be {{tone}}.", user_input_form=FORM)
-    assert texts(await asked(flow, inputs={"tone": "{{#sys.query#}}"}))[0] == ("system", "Be {{#sys.query#}}.")
+    assert texts(await run_app(flow, inputs={"tone": "{{#sys.query#}}"}))[0] == ("system", "Be {{#sys.query#}}.")
 
 
 async def test_an_advanced_prompt_keeps_its_messages():
@@ -112,7 +112,7 @@ async def test_an_advanced_prompt_keeps_its_messages():
     ]
     flow = loaded(prompt_type="advanced", chat_prompt_config={"prompt": prompt}, user_input_form=FORM, **BASES)
     expected = [("system", "Be kind. fact||why?"), ("user", "Hi"), ("assistant", "Hello"), *BEFORE, ("user", "why?")]
-    assert texts(await asked(flow, inputs={"tone": "kind"}, found=["fact"])) == expected
+    assert texts(await run_app(flow, inputs={"tone": "kind"}, found=["fact"])) == expected
 
 
 async def test_an_advanced_prompt_in_completion_mode_has_a_place_for_everything():
@@ -123,13 +123,13 @@ async def test_an_advanced_prompt_in_completion_mode_has_a_place_for_everything(
     flow = loaded(
         model=COMPLETES, prompt_type="advanced", completion_prompt_config=settings, user_input_form=FORM, **BASES
     )
-    ran = await asked(flow, inputs={"tone": "kind"}, found=["fact"])
+    ran = await run_app(flow, inputs={"tone": "kind"}, found=["fact"])
     assert texts(ran) == [("user", "fact\nMe: before?\nYou: before!\nMe (kind): why?\nYou:")]
     assert ran.request.mode == "completion"
 
 
 async def test_a_simple_prompt_in_completion_mode_is_one_text_that_ends_before_the_answer():
-    ran = await asked(loaded(model=COMPLETES, pre_prompt="Be brief."))
+    ran = await run_app(loaded(model=COMPLETES, pre_prompt="Be brief."))
     [(_, text)] = texts(ran)
     assert text.startswith("Be brief.\n")
     assert "<histories>\nHuman: before?\nAssistant: before!\n</histories>" in text
@@ -140,12 +140,12 @@ async def test_a_simple_prompt_in_completion_mode_is_one_text_that_ends_before_t
 
 async def test_an_authors_own_stop_words_count():
     model = {**COMPLETES, "completion_params": {"stop": ["END"]}}
-    assert (await asked(loaded(model=model, pre_prompt="x"))).request.stop == ["END"]
+    assert (await run_app(loaded(model=model, pre_prompt="x"))).request.stop == ["END"]
 
 
 async def test_a_completion_app_with_a_model_in_completion_mode():
     flow = loaded("completion", model=COMPLETES, pre_prompt="Continue {{tone}}", user_input_form=FORM)
-    ran = await asked(flow, None, {"tone": "kindly"})
+    ran = await run_app(flow, None, {"tone": "kindly"})
     assert (texts(ran), ran.request.stop) == ([("user", "Continue kindly")], [])
 
 
@@ -173,7 +173,7 @@ async def test_pictures_are_shown_where_they_may_be_uploaded(upload: Any, seen: 
 async def test_what_knowledge_bases_hold_comes_before_the_prompt():
     flow = loaded(pre_prompt="Be {{tone}}.", user_input_form=FORM, **BASES)
     assert ids(flow) == ["start", "knowledge_retrieval", "llm", "answer"]
-    role, text = texts(await asked(flow, inputs={"tone": "kind"}, found=["one", "{{#sys.query#}}"]))[0]
+    role, text = texts(await run_app(flow, inputs={"tone": "kind"}, found=["one", "{{#sys.query#}}"]))[0]
     assert role == "system"
     assert "<context>\none\n{{#sys.query#}}\n</context>" in text
     assert text.endswith("\n\nBe kind.")
@@ -242,7 +242,7 @@ def test_a_completion_app_asks_with_the_input_that_is_named():
 
 
 def test_a_completion_app_that_names_none_says_so():
-    [problem] = told("completion", pre_prompt="x", **BASES)
+    [problem] = problems_of("completion", pre_prompt="x", **BASES)
     assert problem.message.startswith("`dataset_query_variable` is missing")
     assert (problem.fatal, ids(loaded("completion", pre_prompt="x", **BASES))) == (False, ["start", "llm", "answer"])
 
@@ -288,7 +288,7 @@ def test_features_are_as_written_or_as_usual():
 
 
 def test_moderation_is_named():
-    [problem] = told(sensitive_word_avoidance={"enabled": True, "type": "keywords"})
+    [problem] = problems_of(sensitive_word_avoidance={"enabled": True, "type": "keywords"})
     assert problem.message == "messages are not checked for sensitive words here"
     assert (problem.field, problem.fatal) == ("sensitive_word_avoidance", False)
 
@@ -301,8 +301,11 @@ async def test_what_an_external_data_tool_would_find_is_asked_of_the_caller():
         {"enabled": False, "variable": "off", "type": "api", "config": {}},
     ]
     settings = {"pre_prompt": "{{weather}} {{news}} {{off}}", "user_input_form": form, "external_data_tools": tools}
-    assert [problem.message.split(": ")[1].split(" must")[0] for problem in told(**settings)] == ["'weather'", "'news'"]
-    ran = await asked(loaded(**settings), inputs={"weather": "rain", "news": None})
+    assert [problem.message.split(": ")[1].split(" must")[0] for problem in problems_of(**settings)] == [
+        "'weather'",
+        "'news'",
+    ]
+    ran = await run_app(loaded(**settings), inputs={"weather": "rain", "news": None})
     assert texts(ran)[0] == ("system", "rain  {off}")
 
 
@@ -330,7 +333,7 @@ def agent_of(mode: str = "agent-chat", **settings: Any) -> AgentChat:
 )
 def test_an_app_with_tools_is_an_agent(mode: str, agent: dict[str, Any], strategy: str):
     settings = {"agent_mode": agent, "opening_statement": "Hi", "user_input_form": FORM}
-    assert told(mode, **settings) == []
+    assert problems_of(mode, **settings) == []
     flow = loaded(mode, **settings)
     assert (flow.mode, flow.features["opening_statement"]) == (mode, "Hi")
     node = agent_of(mode, **settings)
@@ -367,13 +370,13 @@ def test_knowledge_bases_are_tools_of_an_agent():
     ],
 )
 def test_an_agent_without_tools_is_a_chat(agent: dict[str, Any] | None):
-    assert told("agent-chat", agent_mode=agent) == []
+    assert problems_of("agent-chat", agent_mode=agent) == []
     assert ids(loaded("agent-chat", agent_mode=agent)) == ["start", "llm", "answer"]
 
 
 def test_a_tool_that_nobody_switched_on_is_named():
     tool = {name: value for name, value in TOOL.items() if name != "enabled"}
-    [problem] = told("agent-chat", agent_mode={"enabled": True, "tools": [tool]})
+    [problem] = problems_of("agent-chat", agent_mode={"enabled": True, "tools": [tool]})
     assert (problem.message, problem.fatal) == (
         "the tool 'search' is not enabled (`enabled: true`): it is ignored",
         False,
@@ -409,7 +412,7 @@ model_config:
 """
 
 
-def test_what_is_wrong_is_told_with_its_line():
+def test_what_is_wrong_is_reported_with_its_line():
     assert [(problem.line, problem.node, problem.field, problem.fatal) for problem in inspect(BAD, REGISTRY)[1]] == [
         (3, "LLM", "model.provider", True),
         (9, "Start", "variables.0.max_length", True),
@@ -419,7 +422,7 @@ def test_what_is_wrong_is_told_with_its_line():
     ]
 
 
-def test_a_missing_model_is_told():
+def test_a_missing_model_is_reported():
     text = yaml.safe_dump({"app": {"name": "n", "mode": "chat"}, "model_config": {}})
     assert [(problem.node, problem.field, problem.message) for problem in inspect(text, REGISTRY)[1]] == [
         ("LLM", "model", "is missing")

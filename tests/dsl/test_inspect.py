@@ -113,7 +113,7 @@ def row(*ids: str) -> list[dict[str, Any]]:
     return [edge(source, target) for source, target in pairwise(ids)]
 
 
-def told(content: str | bytes, *, fatal: bool | None = None) -> list[str]:
+def messages_of(content: str | bytes, *, fatal: bool | None = None) -> list[str]:
     """The problems without their lines."""
     found = inspect(content, REGISTRY)[1]
     return [
@@ -149,7 +149,9 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("content", "line", "message"), UNREADABLE)
-def test_a_file_that_cannot_be_read_is_told_why(content: str | bytes, line: int | None, message: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported_with_its_reason(
+    content: str | bytes, line: int | None, message: str
+) -> None:
     flow, problems = inspect(content, REGISTRY)
     assert flow is None
     assert [(each.line, each.message) for each in problems] == [(line, message)]
@@ -214,7 +216,7 @@ def test_a_key_that_stands_twice_is_noted() -> None:
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.1.5", "0.2.0", "0.3.1", "0.4.0", "0.5.0", "0.6.0", "0.7.0", None, 0.6])
 def test_every_version_loads(version: Any) -> None:
-    assert told(chain(node("end", "end"), version=version)) == []
+    assert messages_of(chain(node("end", "end"), version=version)) == []
 
 
 BAD_APPS = [
@@ -259,7 +261,7 @@ def test_environment_settings_and_features() -> None:
 def test_what_is_declared_can_be_read() -> None:
     reads = node("a", text="{{#env.key#}} {{#conversation.mood#}} {{#sys.query#}}")
     variables = {"environment_variables": [{"name": "key"}], "conversation_variables": [{"name": "mood"}]}
-    assert told(chain(reads, more=variables, app={"name": "n", "mode": "advanced-chat"})) == []
+    assert messages_of(chain(reads, more=variables, app={"name": "n", "mode": "advanced-chat"})) == []
 
 
 def test_bad_environment_variables() -> None:
@@ -336,7 +338,7 @@ GRAPHS = [
 def test_what_is_wrong_with_a_graph(nodes: list[Any], edges: list[Any], fatal: bool, message: str) -> None:
     text = app(nodes, edges)
     flow, problems = inspect(text, REGISTRY)
-    assert (told(text), [each.fatal for each in problems]) == ([message], [fatal])
+    assert (messages_of(text), [each.fatal for each in problems]) == ([message], [fatal])
     assert (flow is None) is fatal
 
 
@@ -347,9 +349,9 @@ def test_the_line_of_a_field_is_the_field_s() -> None:
         assert lines[(problem.line or 0) - 1].strip() == wanted
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = chain(node("a", amount="x"), node("b", inner={}), node("c", error_strategy="pray"), kind="tool", version="9")
-    assert told(text) == ["line 4, field 'kind': the file contains 'tool', not an app"]
+    assert messages_of(text) == ["line 4, field 'kind': the file contains 'tool', not an app"]
     text = chain(node("a", amount="x"), node("b", inner={}), node("c", error_strategy="pray"), node("d", "odd"))
     assert [problem.node for problem in inspect(text, REGISTRY)[1]] == ["A", "B", "C", "D"]
     with pytest.raises(LoadError) as caught:
@@ -439,13 +441,13 @@ def test_default_values_have_their_type(kind: str, value: Any, made: Any) -> Non
      ("object", '{"a": ' * 300 + "1" + "}" * 300), ("array[string]", "[1]"), ("array[number]", '{"a": 1}')],
 )  # fmt: skip
 def test_a_default_value_of_another_type_is_fatal(kind: str, value: Any) -> None:
-    assert told(defaults(kind, value), fatal=True) == [
+    assert messages_of(defaults(kind, value), fatal=True) == [
         f"node 'A', field 'default_value.0.value': the value of 'k' is not of type {kind}"
     ]
 
 
 def test_an_unknown_type_of_a_default_value_is_fatal() -> None:
-    assert told(defaults("magic", 1)) == [
+    assert messages_of(defaults("magic", 1)) == [
         "node 'A', field 'default_value.0.type': 'magic' is not a type of a default value"
     ]
 
@@ -467,11 +469,11 @@ def test_retries_are_in_seconds(config: Any, retry: Retry | None) -> None:
 
 def test_bad_retries() -> None:
     config = {"retry_enabled": True, "max_retries": -1, "retry_interval": "soon"}
-    assert told(chain(node("a", retry_config=config))) == [
+    assert messages_of(chain(node("a", retry_config=config))) == [
         "node 'A', field 'retry_config.max_retries': must be a number of at least 0",
         "node 'A', field 'retry_config.retry_interval': must be a number of at least 0",
     ]
-    assert told(chain(node("a", retry_config=3))) == ["node 'A', field 'retry_config': must be a mapping"]
+    assert messages_of(chain(node("a", retry_config=3))) == ["node 'A', field 'retry_config': must be a mapping"]
 
 
 # ------------------------------------------------------------------------------------------------------- whatever

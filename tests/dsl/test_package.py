@@ -107,9 +107,9 @@ def test_names_of_members_do_nothing_to_a_terminal(name: str):
         package(apps=[{"path": name}]),
         archive({MANIFEST: yaml.safe_dump(manifest(path=name)).encode(), name: b"\xff"}),
     ):
-        told = refusal(content)
-        assert told.isprintable()
-        assert len(told) < 300
+        message = refusal(content)
+        assert message.isprintable()
+        assert len(message) < 300
 
 
 def test_a_digest_in_capitals_is_the_same():
@@ -117,9 +117,9 @@ def test_a_digest_in_capitals_is_the_same():
     assert text_of(package(apps=[entry]), "f.ifpkg") == DSL.decode()
 
 
-@pytest.mark.parametrize(("content", "told"), REFUSED, ids=[told[:40] for _, told in REFUSED])
-def test_what_is_no_app_is_named(content: bytes, told: str):
-    assert told in refusal(content)
+@pytest.mark.parametrize(("content", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
+def test_what_is_no_app_is_named(content: bytes, message: str):
+    assert message in refusal(content)
 
 
 def test_a_member_that_stands_twice_is_refused():

@@ -69,7 +69,7 @@ def signature(url: str | None) -> tuple[str, str, str, str]:
 # ------------------------------------------------------------------------------------------------------- storing
 
 
-async def test_an_upload_is_told_as_recorded(store: FileStore):
+async def test_an_upload_is_reported_as_recorded(store: FileStore):
     file = await upload(store)
     assert file.wire() == {
         "dify_model_identity": "__dify__file__",
@@ -90,7 +90,7 @@ async def test_an_upload_is_told_as_recorded(store: FileStore):
     assert re.fullmatch(form, cast("str", file.remote_url))
 
 
-async def test_a_file_of_a_tool_is_told_as_recorded(store: FileStore):
+async def test_a_file_of_a_tool_is_reported_as_recorded(store: FileStore):
     file = await store.save(b"\x89PNG", filename="", mime_type="image/png; charset=binary")
     assert (file.type, file.transfer_method, file.remote_url, file.mime_type) == (
         "image",
@@ -330,7 +330,7 @@ async def remote() -> AsyncIterator[str]:
         yield base
 
 
-async def test_a_remote_file_is_told_as_recorded(store: FileStore, remote: str):
+async def test_a_remote_file_is_reported_as_recorded(store: FileStore, remote: str):
     url = f"{remote}/x.png"
     for mapping in ({"url": url}, {"remote_url": url}):
         found = await meant(store, type="image", transfer_method="remote_url", **mapping)

@@ -74,7 +74,7 @@ async def head_of(reader: asyncio.StreamReader) -> str:
     return (await reader.readuntil(b"\r\n\r\n")).decode()
 
 
-def heard(body: bytes) -> dict[str, object]:
-    told = json.loads(body)
-    told["headers"] = {name.lower(): value for name, value in told["headers"]}
-    return told
+def parsed(body: bytes) -> dict[str, object]:
+    parts = json.loads(body)
+    parts["headers"] = {name.lower(): value for name, value in parts["headers"]}
+    return parts

@@ -12,7 +12,7 @@ from headrace.ports.services import HttpRequest, HttpResponse
 from tests.http.servers import head_of, speak
 
 
-async def asked(url: str) -> HttpResponse:
+async def fetch(url: str) -> HttpResponse:
     client = HttpClient(["127.0.0.1"])
     try:
         return await client.send(HttpRequest("POST", url, content=b"{}", max_size=10, cut_off=True))
@@ -32,7 +32,7 @@ async def answered(*pieces: bytes, stays: bool = False) -> HttpResponse:
             await reader.read()
 
     async with speak(talk) as url:
-        return await asked(url)
+        return await fetch(url)
 
 
 async def test_a_small_body_is_read():

@@ -153,7 +153,7 @@ def test_an_entry_that_cannot_be_understood_is_named(entry: str):
     assert f"'{entry}'" in str(caught.value)
 
 
-async def test_only_the_permitted_addresses_of_a_name_are_told():
+async def test_only_the_permitted_addresses_of_a_name_are_reported():
     async def resolve(host: str, port: int) -> list[str]:
         return ["10.0.0.1", "8.8.8.8", "::1"]
 

@@ -19,7 +19,7 @@ from headrace.adapters.http import HttpClient
 from headrace.errors import NodeError
 from headrace.ports.services import HttpRequest, Part
 from tests.certificates import Authority
-from tests.http.servers import echo, head_of, heard, serve, speak
+from tests.http.servers import echo, head_of, parsed, serve, speak
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ async def test_every_method(http: HttpClient, method: str):
     if method == "HEAD":
         assert answer.body == b""
     else:
-        assert heard(answer.body)["method"] == method
+        assert parsed(answer.body)["method"] == method
 
 
 async def test_what_is_sent_is_what_was_asked_and_little_else(http: HttpClient):
     async with serve({"/x": echo}) as base:
         answer = await http.send(HttpRequest("POST", f"{base}/x", [("X-A", "1"), ("x-b", "漢")], b"{}"))
-    headers = heard(answer.body)["headers"]
+    headers = parsed(answer.body)["headers"]
     assert isinstance(headers, dict)
     assert list(headers)[:6] == ["host", "accept", "accept-encoding", "user-agent", "x-a", "x-b"]
     assert headers.pop("host").startswith("127.0.0.1:")
@@ -80,7 +80,7 @@ async def test_what_is_sent_is_what_was_asked_and_little_else(http: HttpClient):
 async def test_a_url_arrives_as_it_was_written(http: HttpClient, url: str, target: str):
     async with serve({"/{path:.*}": echo}) as base:
         answer = await http.send(HttpRequest("GET", base + url))
-    assert heard(answer.body)["target"] == target
+    assert parsed(answer.body)["target"] == target
 
 
 async def test_the_length_that_is_sent_is_the_bodys_own(http: HttpClient):
@@ -88,7 +88,7 @@ async def test_the_length_that_is_sent_is_the_bodys_own(http: HttpClient):
         answer = await http.send(
             HttpRequest("POST", f"{base}/x", [("Content-Length", "1"), ("Transfer-Encoding", "chunked")], b"abc")
         )
-    assert heard(answer.body)["body"] == "abc"
+    assert parsed(answer.body)["body"] == "abc"
 
 
 async def test_a_large_body_arrives_whole_also_on_a_connection_used_before(http: HttpClient):
@@ -96,7 +96,7 @@ async def test_a_large_body_arrives_whole_also_on_a_connection_used_before(http:
     async with serve({"/x": echo}) as base:
         for _ in range(3):
             answer = await http.send(HttpRequest("PUT", f"{base}/x", (), content))
-            assert heard(answer.body)["body"] == content.decode()
+            assert parsed(answer.body)["body"] == content.decode()
 
 
 async def test_a_multipart_body(http: HttpClient):
@@ -119,18 +119,18 @@ async def test_a_multipart_body(http: HttpClient):
 async def test_credentials_in_the_url_become_a_header(http: HttpClient):
     async with serve({"/x": echo}) as base:
         answer = await http.send(HttpRequest("GET", f"{base}/x".replace("//", "//us%65r:p%40ss@")))
-        assert heard(answer.body)["headers"]["authorization"] == "Basic dXNlcjpwQHNz"  # type: ignore[index]
+        assert parsed(answer.body)["headers"]["authorization"] == "Basic dXNlcjpwQHNz"  # type: ignore[index]
         assert "@" not in answer.url
         answer = await http.send(
             HttpRequest("GET", f"{base}/x".replace("//", "//user:pw@"), [("Authorization", "Bearer mine")])
         )
-        assert heard(answer.body)["headers"]["authorization"] == "Bearer mine"  # type: ignore[index]
+        assert parsed(answer.body)["headers"]["authorization"] == "Bearer mine"  # type: ignore[index]
 
 
-async def test_a_hosts_name_may_be_told_differently(http: HttpClient):
+async def test_a_hosts_name_may_be_spelled_differently(http: HttpClient):
     async with serve({"/x": echo}) as base:
         answer = await http.send(HttpRequest("GET", f"{base}/x", [("Host", "virtual.example")]))
-    assert heard(answer.body)["headers"]["host"] == "virtual.example"  # type: ignore[index]
+    assert parsed(answer.body)["headers"]["host"] == "virtual.example"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("header", [("", "x"), ("a b", "x"), ("ä", "x"), ("X", "a\r\nY: b"), ("X", "a\x00")])
@@ -159,7 +159,7 @@ async def test_proxies_of_the_environment_are_not_heeded(http: HttpClient, monke
         assert (await http.send(HttpRequest("GET", f"{base}/x"))).status == 200
 
 
-async def test_repeated_headers_of_an_answer_are_all_told(http: HttpClient):
+async def test_repeated_headers_of_an_answer_are_all_reported(http: HttpClient):
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head_of(reader)
         writer.write(
@@ -244,10 +244,10 @@ async def test_a_name_that_resolves_inside_is_refused():
 async def test_a_name_that_changes_its_mind_gains_nothing():
     """The address that is checked is the one connected to: a second look-up would find another."""
     answers = iter([["192.0.2.1", "127.0.0.1"], ["127.0.0.1"]])
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def resolve(host: str, port: int) -> list[str]:
-        asked.append(host)
+        requested.append(host)
         return next(answers)
 
     async with serve({"/x": echo}) as base:
@@ -255,7 +255,7 @@ async def test_a_name_that_changes_its_mind_gains_nothing():
         client = HttpClient(["192.0.2.1"], resolve=resolve)
         error = await refused(client, HttpRequest("GET", f"http://rebind.example:{port}/x", connect_timeout=0.2))
         assert error.kind == "HttpRequestNodeError"  # 192.0.2.1 was tried, and it alone
-        assert asked == ["rebind.example"]
+        assert requested == ["rebind.example"]
         await client.aclose()
         client = HttpClient(["192.0.2.1"], resolve=resolve)
         assert (await refused(client, HttpRequest("GET", f"http://rebind.example:{port}/x"))).kind == "EgressRefused"
@@ -320,7 +320,7 @@ def redirect(status: int, location: str):
 async def test_redirects_are_followed_as_browsers_do(http: HttpClient, status: int, method: str, then: str, body: str):
     async with serve({"/a": redirect(status, "b?c=1"), "/b": echo}) as base:
         answer = await http.send(HttpRequest(method, f"{base}/a", [("Content-Type", "text/plain")], b"abc"))
-    received = heard(answer.body)
+    received = parsed(answer.body)
     assert (received["method"], received["body"], received["target"]) == (then, body, "/b?c=1")
     assert ("content-type" in received["headers"]) == bool(body)  # type: ignore[operator]
     assert answer.url == f"{base}/b?c=1"
@@ -367,8 +367,8 @@ async def test_credentials_stay_with_their_origin(http: HttpClient):
         serve({"/a": redirect(307, f"{other}/b"), "/c": redirect(307, "/d"), "/d": echo}) as base,
     ):
         headers = [*secrets, ("X-Other", "kept"), ("Host", "virtual.example")]
-        away = heard((await http.send(HttpRequest("GET", f"{base}/a", headers))).body)["headers"]
-        home = heard((await http.send(HttpRequest("GET", f"{base}/c", headers))).body)["headers"]
+        away = parsed((await http.send(HttpRequest("GET", f"{base}/a", headers))).body)["headers"]
+        home = parsed((await http.send(HttpRequest("GET", f"{base}/c", headers))).body)["headers"]
     assert isinstance(away, dict)
     assert isinstance(home, dict)
     for name, _ in secrets:
@@ -565,17 +565,17 @@ async def test_a_broken_answer_is_an_error_in_words(http: HttpClient, said: byte
 
 
 async def test_cancelling_closes_the_connection(http: HttpClient):
-    asked, gone = asyncio.Event(), asyncio.Event()
+    requested, gone = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head_of(reader)
-        asked.set()
+        requested.set()
         await reader.read()
         gone.set()
 
     async with speak(talk) as base:
         task = asyncio.create_task(http.send(HttpRequest("GET", base)))
-        await asked.wait()
+        await requested.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -603,7 +603,7 @@ def certified(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused_unless_told_otherwise(
+async def test_a_certificate_nobody_vouches_for_is_refused_unless_configured_otherwise(
     http: HttpClient, certified: ssl.SSLContext
 ):
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -32,12 +32,12 @@ class Server:
     status: int = 200
     about: Any = None
     about_status: int = 200
-    asked: list[tuple[str, str, str | None, Any]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None, Any]] = field(default_factory=list)
     hold: asyncio.Event | None = None
 
     async def reply(self, request: web.Request) -> web.Response:
         body = await request.json() if request.method == "POST" else None
-        self.asked.append((request.method, request.path, request.headers.get("Authorization"), body))
+        self.requests.append((request.method, request.path, request.headers.get("Authorization"), body))
         if self.hold is not None:
             await self.hold.wait()
         received, status = (self.about, self.about_status) if request.method == "GET" else (self.answer, self.status)
@@ -47,20 +47,20 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    made = Server()
+    created = Server()
     dataset = "/v1/datasets/{id}"
     paths = ("/retrieval", "/kb/retrieval", dataset, f"{dataset}/retrieve", f"{dataset}/metadata")
-    async with serve(dict.fromkeys(paths, made.reply)) as made.url:
-        yield made
+    async with serve(dict.fromkeys(paths, created.reply)) as created.url:
+        yield created
 
 
 @asynccontextmanager
 async def client(**settings: Any) -> AsyncIterator[KnowledgeClient]:
-    made = KnowledgeClient(environ={}, **settings)
+    created = KnowledgeClient(environ={}, **settings)
     try:
-        yield made
+        yield created
     finally:
-        await made.aclose()
+        await created.aclose()
 
 
 async def external(server: Server, dataset: str = "kb", **more: Any) -> Sequence[Passage]:
@@ -91,7 +91,7 @@ async def test_an_external_knowledge_api(server: Server) -> None:
         ]
     }
     found = await external(server, top_k=3, score_threshold=0.5, conditions=CONDITIONS)
-    assert server.asked == [
+    assert server.requests == [
         (
             "POST",
             "/retrieval",
@@ -121,7 +121,7 @@ async def test_without_threshold_key_or_conditions(server: Server) -> None:
     server.answer = {"records": []}
     async with client(url=f"{server.url}/kb/retrieval/") as knowledge:
         assert await knowledge.retrieve(Retrieval("kb", "why? \ud800")) == []
-    _, path, authorization, body = server.asked[0]
+    _, path, authorization, body = server.requests[0]
     assert (path, authorization) == ("/kb/retrieval", None)
     assert body["retrieval_setting"] == {"top_k": 4, "score_threshold": 0.0}
     assert "metadata_condition" not in body
@@ -167,11 +167,11 @@ async def test_a_real_dify(server: Server) -> None:
         ],
     }
     found = await dify(server, top_k=3, score_threshold=0.2, conditions=CONDITIONS)
-    assert [asked[:3] for asked in server.asked] == [
+    assert [request[:3] for request in server.requests] == [
         ("GET", f"/v1/datasets/{ID}", "Bearer dataset-secret"),
         ("POST", f"/v1/datasets/{ID}/retrieve", "Bearer dataset-secret"),
     ]
-    assert server.asked[1][3] == {
+    assert server.requests[1][3] == {
         "query": "why?",
         "retrieval_model": {
             "search_method": "hybrid_search",
@@ -207,7 +207,7 @@ async def test_a_real_dify(server: Server) -> None:
 async def test_the_node_decides_over_the_base(server: Server) -> None:
     server.about, server.answer = ABOUT, {"records": []}
     await dify(server, settings={"reranking_enable": False})
-    model = server.asked[1][3]["retrieval_model"]
+    model = server.requests[1][3]["retrieval_model"]
     assert (model["reranking_enable"], model["search_method"]) == (False, "hybrid_search")
     assert (model["score_threshold_enabled"], model["score_threshold"]) == (False, None)
 
@@ -216,7 +216,7 @@ async def test_an_old_dify_that_tells_nothing_of_its_bases(server: Server) -> No
     server.about, server.about_status, server.answer = {}, 405, {"records": [{"segment": SEGMENT, "score": 1}]}
     found = await dify(server)
     assert found[0].metadata["dataset_name"] == ID
-    assert server.asked[1][3]["retrieval_model"]["search_method"] == "semantic_search"
+    assert server.requests[1][3]["retrieval_model"]["search_method"] == "semantic_search"
 
 
 async def test_what_a_dify_says_of_a_base_is_remembered(server: Server) -> None:
@@ -224,13 +224,13 @@ async def test_what_a_dify_says_of_a_base_is_remembered(server: Server) -> None:
     async with client(dify_url=f"{server.url}/v1/", dify_key="k") as knowledge:
         for _ in range(3):
             await knowledge.retrieve(Retrieval(ID, "why?"))
-    assert [asked[0] for asked in server.asked] == ["GET", "POST", "POST", "POST"]
+    assert [request[0] for request in server.requests] == ["GET", "POST", "POST", "POST"]
 
 
 async def test_a_query_longer_than_a_dify_takes_is_cut(server: Server) -> None:
     server.about, server.answer = ABOUT, {"records": []}
     await dify(server, query="ä" * 1000)
-    assert server.asked[1][3]["query"] == "ä" * 250
+    assert server.requests[1][3]["query"] == "ä" * 250
 
 
 # ---------------------------------------------------------------------------------------------------- which is where
@@ -243,8 +243,8 @@ async def test_the_external_server_is_asked_unless_the_ids_say_otherwise(server:
         for dataset in (ID, "old", "kb:1", HIDDEN):
             assert knowledge.missing(dataset) is None
             await knowledge.retrieve(Retrieval(dataset, "why?"))
-    asked = [body.get("knowledge_id", path) for _, path, _, body in server.asked if body]
-    assert asked == [ID, "new", "x:y", f"/v1/datasets/{ID}/retrieve"]
+    request = [body.get("knowledge_id", path) for _, path, _, body in server.requests if body]
+    assert request == [ID, "new", "x:y", f"/v1/datasets/{ID}/retrieve"]
 
 
 async def fields(server: Server, **settings: Any) -> Sequence[str]:
@@ -256,7 +256,7 @@ async def test_the_metadata_fields_of_a_dify_knowledge_base(server: Server) -> N
     names = [{"id": "1", "name": "author", "type": "string", "count": 3}, {"name": None}, {"id": "2"}, "x"]
     server.about = {"doc_metadata": names, "built_in_field_enabled": True}
     assert await fields(server) == ["author"]
-    assert server.asked == [("GET", f"/v1/datasets/{ID}/metadata", "Bearer dataset-secret", None)]
+    assert server.requests == [("GET", f"/v1/datasets/{ID}/metadata", "Bearer dataset-secret", None)]
 
 
 @pytest.mark.parametrize(("status", "about"), [(404, {"code": "not_found"}), (200, {"doc_metadata": None}), (200, {})])
@@ -267,7 +267,7 @@ async def test_a_dify_that_has_no_metadata(server: Server, status: int, about: A
 
 async def test_an_external_server_has_no_way_to_say_its_fields(server: Server) -> None:
     assert await fields(server, url=server.url) == []
-    assert server.asked == []
+    assert server.requests == []
 
 
 async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
@@ -287,7 +287,7 @@ async def test_a_dify_that_keeps_its_metadata_to_itself(server: Server) -> None:
         ({"dify_url": "http://x", "dify_key": "k", "ids": ["a=external:b"]}, "a", "set HEADRACE_KNOWLEDGE_URL"),
     ],
 )
-async def test_what_lacks_is_said(settings: dict[str, Any], dataset: str, lacks: str) -> None:
+async def test_what_is_missing_is_reported(settings: dict[str, Any], dataset: str, lacks: str) -> None:
     async with client(**settings) as knowledge:
         message = knowledge.missing(dataset)
         assert message is not None

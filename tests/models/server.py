@@ -16,7 +16,7 @@ from headrace.ports.services import ChatChunk, ChatRequest, Message
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """One request as the server saw it, and the way to answer it."""
 
     path: str
@@ -73,7 +73,7 @@ def usage(prompt: int, completion: int) -> dict[str, Any]:
     return {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion}}
 
 
-Script = Callable[[Asked], Awaitable[None]]
+Script = Callable[[ReceivedRequest], Awaitable[None]]
 
 
 @dataclass
@@ -81,7 +81,7 @@ class ModelServer:
     """Answers the first request by the first script, and so on; the last script answers all that follow."""
 
     scripts: list[Script] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     url: str = ""
 
@@ -89,7 +89,7 @@ class ModelServer:
         self.scripts = list(scripts)
 
     def say(self, *events: Any) -> None:
-        self.answer(lambda asked: asked.stream(*events))
+        self.answer(lambda request: request.stream(*events))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -101,10 +101,10 @@ class ModelServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
                 headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                asked = Asked(line.split()[1].decode(), headers, body, writer, gone)
-                self.asked.append(asked)
-                script = self.scripts[min(len(self.asked), len(self.scripts)) - 1]
-                answering = asyncio.ensure_future(script(asked))
+                request = ReceivedRequest(line.split()[1].decode(), headers, body, writer, gone)
+                self.requests.append(request)
+                script = self.scripts[min(len(self.requests), len(self.scripts)) - 1]
+                answering = asyncio.ensure_future(script(request))
                 next_byte = asyncio.ensure_future(reader.read(1))
                 await asyncio.wait([answering, next_byte], return_when=asyncio.FIRST_COMPLETED)
                 if not answering.done():  # the client hung up
@@ -136,8 +136,8 @@ def text_of(chunks: list[ChatChunk]) -> str:
 GOOD = (piece("Hel"), piece("lo"), piece(finish="stop"), usage(5, 2))
 
 
-async def good(asked: Asked) -> None:
-    await asked.stream(*GOOD)
+async def good(request: ReceivedRequest) -> None:
+    await request.stream(*GOOD)
 
 
 async def failure(client: ModelClient, **more: object) -> NodeError:

@@ -13,7 +13,7 @@ from headrace.kernel.variables import Variables
 from headrace.node import Context
 from headrace.nodes.llm import LLM
 from headrace.ports.services import MOST_TOKENS, ChatChunk, Limits, Message, Resources
-from tests.models.server import GOOD, Asked, ModelServer, ask, failure, good, hear, piece, sse, text_of, usage
+from tests.models.server import GOOD, ModelServer, ReceivedRequest, ask, failure, good, hear, piece, sse, text_of, usage
 
 
 async def test_text_comes_piece_by_piece_and_usage_last(server: ModelServer, client: ModelClient):
@@ -24,10 +24,10 @@ async def test_text_comes_piece_by_piece_and_usage_last(server: ModelServer, cli
     assert last.usage is not None
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (5, 2)
     assert last.usage.latency >= (last.usage.time_to_first_token or 0) > 0
-    asked = server.asked[0]
-    assert asked.path == "/v1/chat/completions"
-    assert asked.headers["authorization"] == "Bearer sk-very-secret"
-    assert asked.body == {
+    request = server.requests[0]
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == "Bearer sk-very-secret"
+    assert request.body == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -36,30 +36,30 @@ async def test_text_comes_piece_by_piece_and_usage_last(server: ModelServer, cli
 
 
 async def test_an_answer_cut_at_every_byte(server: ModelServer, client: ModelClient):
-    async def bytewise(asked: Asked) -> None:
-        await asked.head()
+    async def bytewise(request: ReceivedRequest) -> None:
+        await request.head()
         for byte in b"".join(map(sse, (piece("你好"), piece(finish="stop"), usage(1, 1)))) + b"data: [DONE]\n\n":
-            await asked.chunk(bytes([byte]))
-        await asked.chunk(b"")
+            await request.chunk(bytes([byte]))
+        await request.chunk(b"")
 
     server.answer(bytewise)
     assert text_of(await hear(client, ask())) == "你好"
 
 
-async def test_the_first_piece_is_told_before_the_answer_is_over(server: ModelServer, client: ModelClient):
-    heard = asyncio.Event()
+async def test_the_first_piece_is_reported_before_the_answer_is_over(server: ModelServer, client: ModelClient):
+    arrived = asyncio.Event()
 
-    async def slow(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("one")))
-        await heard.wait()
-        await asked.chunk(sse(piece(finish="stop")) + b"data: [DONE]\n\n")
-        await asked.chunk(b"")
+    async def slow(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("one")))
+        await arrived.wait()
+        await request.chunk(sse(piece(finish="stop")) + b"data: [DONE]\n\n")
+        await request.chunk(b"")
 
     server.answer(slow)
     chunks = client.chat(ask())
     assert (await anext(chunks)).text == "one"
-    heard.set()
+    arrived.set()
     assert [chunk.finish_reason async for chunk in chunks] == ["stop"]
 
 
@@ -94,7 +94,7 @@ async def test_shapes_of_an_answer(server: ModelServer, client: ModelClient, eve
 
 async def test_a_provider_that_does_not_stream(server: ModelServer, client: ModelClient):
     whole = {"choices": [{"message": {"content": "all"}, "finish_reason": "stop"}], "usage": usage(3, 1)["usage"]}
-    server.answer(lambda asked: asked.refuse(200, whole))
+    server.answer(lambda request: request.refuse(200, whole))
     chunks = await hear(client, ask())
     assert text_of(chunks) == "all"
     assert chunks[-1].usage
@@ -102,13 +102,13 @@ async def test_a_provider_that_does_not_stream(server: ModelServer, client: Mode
 
 
 async def test_a_stream_that_is_called_json(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(200, b"".join(map(sse, GOOD)) + b"data: [DONE]\n\n"))
+    server.answer(lambda request: request.refuse(200, b"".join(map(sse, GOOD)) + b"data: [DONE]\n\n"))
     assert text_of(await hear(client, ask())) == "Hello"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"choices": []}'])
 async def test_an_answer_that_is_none(server: ModelServer, client: ModelClient, body: bytes):
-    server.answer(lambda asked: asked.refuse(200, body))
+    server.answer(lambda request: request.refuse(200, body))
     assert (await failure(client)).kind == "InvokeConnectionError"
 
 
@@ -137,10 +137,10 @@ async def test_tokens_are_estimated_where_the_provider_does_not_count(server: Mo
 async def test_what_a_provider_counts_is_believed_as_far_as_it_can_be(
     server: ModelServer, client: ModelClient, received: str, counted: int | None
 ):
-    async def answer(asked: Asked) -> None:
+    async def answer(request: ReceivedRequest) -> None:
         counts = '"prompt_tokens": ' + received + ', "completion_tokens": ' + received
         body = '{"choices": [{"message": {"content": "abcdefgh"}, "finish_reason": "stop"}], "usage": {' + counts + "}}"
-        await asked.refuse(200, body.encode())
+        await request.refuse(200, body.encode())
 
     server.answer(answer)
     usage = (await hear(client, ask("abcdefgh")))[-1].usage
@@ -172,9 +172,9 @@ async def test_prices(server: ModelServer):
 async def test_cancelling_the_reader_closes_the_connection(server: ModelServer, client: ModelClient):
     begun = asyncio.Event()
 
-    async def endless(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("Hel")))
+    async def endless(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("Hel")))
         begun.set()
         await asyncio.Event().wait()
 
@@ -184,14 +184,14 @@ async def test_cancelling_the_reader_closes_the_connection(server: ModelServer, 
         await begun.wait()
         task.cancel()
         await asyncio.wait([task])
-        await server.asked[0].gone.wait()
+        await server.requests[0].gone.wait()
     assert task.cancelled()
 
 
 async def test_cancelling_an_llm_node_closes_the_connection(server: ModelServer, client: ModelClient):
-    async def endless(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("Hel")))
+    async def endless(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("Hel")))
         await asyncio.Event().wait()
 
     server.answer(endless)
@@ -215,16 +215,16 @@ async def test_cancelling_an_llm_node_closes_the_connection(server: ModelServer,
     async with asyncio.timeout(60):
         await started.wait()
         task.cancel()
-        await server.asked[0].gone.wait()
+        await server.requests[0].gone.wait()
         await asyncio.wait([task])
     assert task.cancelled()
 
 
 async def test_closing_the_answer_closes_the_connection(server: ModelServer, client: ModelClient):
-    async def endless(asked: Asked) -> None:
-        await asked.head()
+    async def endless(request: ReceivedRequest) -> None:
+        await request.head()
         while True:
-            await asked.chunk(sse(piece("x")))
+            await request.chunk(sse(piece("x")))
             await asyncio.sleep(0.01)
 
     server.answer(endless)
@@ -232,13 +232,13 @@ async def test_closing_the_answer_closes_the_connection(server: ModelServer, cli
     await anext(chunks)
     await chunks.aclose()
     async with asyncio.timeout(60):
-        await server.asked[0].gone.wait()
+        await server.requests[0].gone.wait()
 
 
 async def test_cancelling_while_waiting_for_the_first_byte(server: ModelServer, client: ModelClient):
     begun = asyncio.Event()
 
-    async def never(asked: Asked) -> None:
+    async def never(request: ReceivedRequest) -> None:
         begun.set()
         await asyncio.Event().wait()
 
@@ -247,19 +247,19 @@ async def test_cancelling_while_waiting_for_the_first_byte(server: ModelServer, 
     async with asyncio.timeout(60):
         await begun.wait()
         task.cancel()
-        await server.asked[0].gone.wait()
+        await server.requests[0].gone.wait()
 
 
 async def test_prompts_that_utf8_cannot_hold(server: ModelServer, client: ModelClient):
     server.answer(good)
     await hear(client, ask("half a pair: \ud83d, and a big number", parameters={"seed": 2**70}))
-    assert server.asked[0].body["messages"][0]["content"].startswith("half a pair: \ud83d")
-    assert server.asked[0].body["seed"] == 2**70
+    assert server.requests[0].body["messages"][0]["content"].startswith("half a pair: \ud83d")
+    assert server.requests[0].body["seed"] == 2**70
 
 
 async def test_a_hundred_answers_at_once(server: ModelServer, client: ModelClient):
-    async def echo(asked: Asked) -> None:
-        await asked.stream(piece(asked.body["messages"][0]["content"]), piece(finish="stop"))
+    async def echo(request: ReceivedRequest) -> None:
+        await request.stream(piece(request.body["messages"][0]["content"]), piece(finish="stop"))
 
     server.answer(echo)
     answers = await asyncio.gather(*(hear(client, ask(str(number))) for number in range(100)))
@@ -279,14 +279,14 @@ async def test_a_proxy_of_the_environment(server: ModelServer):
     client = ModelClient(environ)
     assert text_of(await hear(client, ask())) == "Hello"
     await client.aclose()
-    assert server.asked[0].path == "http://model.example/v1/chat/completions"
+    assert server.requests[0].path == "http://model.example/v1/chat/completions"
 
 
 async def test_completion_mode(server: ModelServer, client: ModelClient):
     server.say({"choices": [{"text": "42", "index": 0, "finish_reason": "stop"}]})
     assert text_of(await hear(client, ask(mode="completion", messages=[Message("user", "6 times 7 is")]))) == "42"
-    assert server.asked[0].path == "/v1/completions"
-    assert server.asked[0].body["prompt"] == "6 times 7 is"
+    assert server.requests[0].path == "/v1/completions"
+    assert server.requests[0].body["prompt"] == "6 times 7 is"
 
 
 async def test_an_emoji_in_two_chunks_is_one(server: ModelServer, client: ModelClient):

@@ -7,21 +7,21 @@ from email.utils import formatdate
 import pytest
 
 from headrace.adapters.models import ModelClient
-from tests.models.server import GOOD, Asked, ModelServer, ask, failure, good, hear, piece, sse, text_of
+from tests.models.server import GOOD, ModelServer, ReceivedRequest, ask, failure, good, hear, piece, sse, text_of
 
 # ------------------------------------------------------------------------------------------------------------ retry
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 529])
 async def test_a_busy_provider_is_asked_again(server: ModelServer, client: ModelClient, status: int):
-    server.answer(lambda asked: asked.refuse(status, {"error": {"message": "busy"}}), good)
+    server.answer(lambda request: request.refuse(status, {"error": {"message": "busy"}}), good)
     assert text_of(await hear(client, ask())) == "Hello"
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("header", [{"Retry_After": "0.3"}, {"retry_after_ms": "300"}], ids=["seconds", "milliseconds"])
 async def test_retry_after_is_honoured(server: ModelServer, client: ModelClient, header: dict[str, str]):
-    server.answer(lambda asked: asked.refuse(429, {"error": {"message": "busy"}}, **header), good)
+    server.answer(lambda request: request.refuse(429, {"error": {"message": "busy"}}, **header), good)
     since = time.perf_counter()
     await hear(client, ask())
     assert time.perf_counter() - since >= 0.3
@@ -29,8 +29,8 @@ async def test_retry_after_is_honoured(server: ModelServer, client: ModelClient,
 
 async def test_a_retry_after_in_the_past_or_malformed_does_not_wait(server: ModelServer, client: ModelClient):
     server.answer(
-        lambda asked: asked.refuse(429, {}, Retry_After=formatdate(0, usegmt=True)),
-        lambda asked: asked.refuse(429, {}, Retry_After="soon"),
+        lambda request: request.refuse(429, {}, Retry_After=formatdate(0, usegmt=True)),
+        lambda request: request.refuse(429, {}, Retry_After="soon"),
         good,
     )
     async with asyncio.timeout(60):
@@ -38,59 +38,59 @@ async def test_a_retry_after_in_the_past_or_malformed_does_not_wait(server: Mode
 
 
 async def test_three_tries_at_most(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(503, {"error": {"message": "overloaded"}}))
+    server.answer(lambda request: request.refuse(503, {"error": {"message": "overloaded"}}))
     error = await failure(client)
     assert (str(error), error.kind) == ("overloaded", "InvokeServerUnavailableError")
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
 async def test_a_used_up_quota_is_not_asked_again(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(429, {"error": {"message": "no money", "code": "insufficient_quota"}}))
+    server.answer(lambda request: request.refuse(429, {"error": {"message": "no money", "code": "insufficient_quota"}}))
     assert (await failure(client)).kind == "InvokeRateLimitError"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 async def test_a_connection_lost_before_the_first_piece_is_made_again(server: ModelServer, client: ModelClient):
-    async def hang_up(asked: Asked) -> None:
-        asked.writer.close()
+    async def hang_up(request: ReceivedRequest) -> None:
+        request.writer.close()
 
-    async def hang_up_after_the_head(asked: Asked) -> None:
-        await asked.head()
-        asked.writer.close()
+    async def hang_up_after_the_head(request: ReceivedRequest) -> None:
+        await request.head()
+        request.writer.close()
 
     server.answer(hang_up, hang_up_after_the_head, good)
     assert text_of(await hear(client, ask())) == "Hello"
 
 
 async def test_an_answer_that_breaks_off_fails_and_is_not_begun_again(server: ModelServer, client: ModelClient):
-    async def break_off(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("Hel")))
-        asked.writer.close()
+    async def break_off(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("Hel")))
+        request.writer.close()
 
     server.answer(break_off)
     error = await failure(client)
     assert error.kind == "InvokeConnectionError"
     assert "before the answer was complete" in str(error)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 async def test_an_answer_that_ends_without_its_end_fails(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.stream(piece("Hel"), done=False))
+    server.answer(lambda request: request.stream(piece("Hel"), done=False))
     error = await failure(client)
     assert (str(error), error.kind) == ("openai broke off its answer.", "InvokeConnectionError")
 
 
 async def test_an_answer_without_done_is_complete_with_its_finish_reason(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.stream(*GOOD, done=False))
+    server.answer(lambda request: request.stream(*GOOD, done=False))
     assert text_of(await hear(client, ask())) == "Hello"
 
 
 async def test_a_connection_lost_after_the_finish_costs_only_the_usage(server: ModelServer, client: ModelClient):
-    async def no_usage(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("Hello")) + sse(piece(finish="stop")))
-        asked.writer.close()
+    async def no_usage(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("Hello")) + sse(piece(finish="stop")))
+        request.writer.close()
 
     server.answer(no_usage)
     chunks = await hear(client, ask())
@@ -107,10 +107,10 @@ async def test_nobody_listens(server: ModelServer):
 
 
 async def test_silence_is_not_waited_out(server: ModelServer):
-    async def silent(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece("Hel")))
-        await asked.gone.wait()
+    async def silent(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece("Hel")))
+        await request.gone.wait()
 
     server.answer(silent)
     client = ModelClient({"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "k"}, idle=0.1)
@@ -122,12 +122,12 @@ async def test_silence_is_not_waited_out(server: ModelServer):
 
 @pytest.mark.parametrize("whole", [False, True])
 async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole: bool):
-    async def dripping(asked: Asked) -> None:
+    async def dripping(request: ReceivedRequest) -> None:
         kind = b"application/json" if whole else b"text/event-stream"
-        asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: 100000\r\n\r\n")
+        request.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: 100000\r\n\r\n")
         for _ in range(2000):
-            asked.writer.write(b"x")
-            await asked.writer.drain()
+            request.writer.write(b"x")
+            await request.writer.drain()
             await asyncio.sleep(0.01)
 
     server.answer(dripping)
@@ -159,10 +159,10 @@ async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole
     ],
 )
 async def test_refusals(server: ModelServer, client: ModelClient, status: int, body: object, kind: str, text: str):
-    server.answer(lambda asked: asked.refuse(status, body))
+    server.answer(lambda request: request.refuse(status, body))
     error = await failure(client)
     assert (str(error), error.kind) == (text, kind)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_an_error_inside_the_stream(
 
 
 async def test_an_error_inside_the_stream_before_any_text_is_tried_again(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.stream({"error": {"message": "busy", "code": 503}}), good)
+    server.answer(lambda request: request.stream({"error": {"message": "busy", "code": 503}}), good)
     assert text_of(await hear(client, ask())) == "Hello"
 
 
@@ -194,47 +194,49 @@ async def test_an_error_inside_the_stream_before_any_text_is_tried_again(server:
 async def test_events_of_no_known_shape_are_an_error_not_a_crash(
     server: ModelServer, client: ModelClient, event: object
 ):
-    server.answer(lambda asked: asked.stream(piece("Hel"), event, done=False))
+    server.answer(lambda request: request.stream(piece("Hel"), event, done=False))
     assert (await failure(client)).kind == "InvokeConnectionError"
 
 
-async def test_a_redirect_is_told_not_followed(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(308, b"", Location="https://elsewhere.example/v1"))
+async def test_a_redirect_is_reported_not_followed(server: ModelServer, client: ModelClient):
+    server.answer(lambda request: request.refuse(308, b"", Location="https://elsewhere.example/v1"))
     assert "redirects to https://elsewhere.example/v1" in str(await failure(client))
 
 
 async def test_no_secret_leaves_through_an_error(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(401, {"error": {"message": f"bad key: {asked.headers['authorization']}"}}))
+    server.answer(
+        lambda request: request.refuse(401, {"error": {"message": f"bad key: {request.headers['authorization']}"}})
+    )
     error = await failure(client)
     assert str(error) == "bad key: Bearer ***"
     assert error.__cause__ is None
 
 
 async def test_name_and_password_in_a_base_url_are_secrets(server: ModelServer):
-    server.answer(lambda asked: asked.refuse(400, {"error": {"message": "who is me and hunter2?"}}))
+    server.answer(lambda request: request.refuse(400, {"error": {"message": "who is me and hunter2?"}}))
     client = ModelClient({"OPENAI_API_COMPATIBLE_BASE_URL": server.url.replace("//", "//me:hunter2@")}, backoff=0.001)
     error = await failure(client, provider="openai_api_compatible")
     await client.aclose()
     assert "hunter2" not in str(error)
-    assert server.asked[0].headers["authorization"].startswith("Basic ")
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
 
 
 async def test_what_a_provider_refuses_to_know_is_left_out(server: ModelServer):
-    async def strict(asked: Asked) -> None:
+    async def strict(request: ReceivedRequest) -> None:
         for name in ("stream_options", "response_format"):
-            if name in asked.body:
-                return await asked.refuse(422, {"error": {"message": f"extra field: {name}"}})
-        await asked.stream(*GOOD)
+            if name in request.body:
+                return await request.refuse(422, {"error": {"message": f"extra field: {name}"}})
+        await request.stream(*GOOD)
 
     server.answer(strict)
     client = ModelClient({"OPENAI_API_COMPATIBLE_BASE_URL": server.url})
     chunks = await hear(client, ask(provider="openai_api_compatible", schema={"type": "object"}))
     await client.aclose()
     assert text_of(chunks) == "Hello"
-    assert len(server.asked) == 3
-    assert "JSON schema" in server.asked[-1].body["messages"][0]["content"]
+    assert len(server.requests) == 3
+    assert "JSON schema" in server.requests[-1].body["messages"][0]["content"]
 
 
-def test_a_model_that_nobody_chose_is_told_as_such() -> None:
+def test_a_model_that_nobody_chose_is_reported_as_such() -> None:
     message = ModelClient({}).missing("")
     assert message == "provider_not_initialize: no model is chosen: the model's `provider` is empty."

@@ -43,7 +43,7 @@ def test_prices_of_a_file(tmp_path: Path):
     ModelClient({"HEADRACE_PRICES": str(path)})
 
 
-def test_all_problems_of_a_table_are_told(tmp_path: Path):
+def test_all_problems_of_a_table_are_reported(tmp_path: Path):
     path = tmp_path / "prices.json"
     path.write_text('{"a": 1, "b": {"input": -1}, "c": {"inptu": 1}, "d": {"input": true}, "e": {"per": 0}}')
     with pytest.raises(LoadError) as raised:
@@ -180,7 +180,7 @@ async def test_a_schema_that_could_go_on_for_ever():
 @pytest.mark.parametrize(
     "schema", [{"type": "string", "minLength": "x"}, {"anyOf": [1]}, {"required": 5, "type": "object"}, {"enum": 3}]
 )
-async def test_a_malformed_schema_is_told(schema: dict[str, Any]):
+async def test_a_malformed_schema_is_reported(schema: dict[str, Any]):
     with pytest.raises(NodeError, match="schema for the answer is malformed"):
         await hear(demo(), ask(schema=schema))
 

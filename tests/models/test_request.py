@@ -241,7 +241,7 @@ def test_azure_has_a_header_of_its_own():
         ),
     ],
 )
-async def test_what_lacks_is_named(environ: dict[str, str], provider: str, told: str):
+async def test_what_is_missing_is_named(environ: dict[str, str], provider: str, told: str):
     client = ModelClient(environ)
     assert told in (client.missing(provider) or "")
     with pytest.raises(NodeError) as raised:

@@ -36,13 +36,13 @@ def test_any_spelling_cut_into_any_two_or_into_bytes(stream: bytes):
         assert events.done
 
 
-def test_an_event_is_told_as_soon_as_its_line_ends():
+def test_an_event_is_reported_as_soon_as_its_line_ends():
     events = sse.Events()
     assert events.feed(b'data: {"a":1}\n') == [{"a": 1}]
 
 
 @pytest.mark.parametrize("stream", [b"data: {oops\n\n", b'data: {"a":1\n\n', b"data: <html>\n\n", b"data: {"])
-def test_an_event_that_is_no_json_is_told_with_its_text(stream: bytes):
+def test_an_event_that_is_no_json_is_reported_with_its_text(stream: bytes):
     events = sse.Events()
     with pytest.raises(Failure, match="not valid JSON"):
         events.feed(stream) or events.end()

@@ -20,7 +20,7 @@ from headrace.kernel.variables import Variables
 from headrace.node import Context, Result
 from headrace.nodes.parameter_extractor import ParameterExtractor
 from headrace.ports.services import FunctionTool, Limits, Message, ToolCall
-from tests.models.server import Asked, ModelServer, ask, failure, hear, piece, sse, text_of, usage
+from tests.models.server import ModelServer, ReceivedRequest, ask, failure, hear, piece, sse, text_of, usage
 from tests.resources import only
 
 WEATHER = FunctionTool("weather", "Tells the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
@@ -55,7 +55,7 @@ async def test_tools_calls_and_results_in_the_protocol(server: ModelServer, clie
         Message("assistant", ""),
     ]
     await hear(client, ask(messages=messages, tools=[WEATHER]))
-    body = server.asked[0].body
+    body = server.requests[0].body
     assert body["tools"] == [
         {
             "type": "function",
@@ -80,7 +80,7 @@ async def test_without_tools_nothing_is_said_of_them():
 
 async def test_a_completion_model_takes_no_tools(server: ModelServer, client: ModelClient):
     error = await failure(client, tools=[WEATHER], mode="completion")
-    assert (error.kind, server.asked) == ("InvokeBadRequestError", [])
+    assert (error.kind, server.requests) == ("InvokeBadRequestError", [])
 
 
 # ------------------------------------------------------------------------------------------------- what is streamed
@@ -215,8 +215,8 @@ async def test_an_answer_that_does_not_stream(server: ModelServer, client: Model
     message = {"role": "assistant", "content": None, "tool_calls": [same, same | {"id": "b"}, part(name="weather")]}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
 
-    async def whole(asked: Asked) -> None:
-        await asked.refuse(200, {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    async def whole(request: ReceivedRequest) -> None:
+        await request.refuse(200, {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
 
     server.answer(whole)
     assert await calls_of(client) == [("a", "weather", "{}"), ("b", "weather", "{}"), ("call_2", "weather", "")]
@@ -280,13 +280,13 @@ def test_whatever_comes_is_a_call_or_refused(deltas: list[Any], whole: bool):
 
 
 async def test_a_call_that_is_cut_off_is_asked_for_again(server: ModelServer, client: ModelClient):
-    async def cut(asked: Asked) -> None:
-        await asked.head()
-        await asked.chunk(sse(piece(tool_calls=[part(0, id="a", name="weather", arguments='{"city": "Ly')])))
-        asked.writer.close()
+    async def cut(request: ReceivedRequest) -> None:
+        await request.head()
+        await request.chunk(sse(piece(tool_calls=[part(0, id="a", name="weather", arguments='{"city": "Ly')])))
+        request.writer.close()
 
-    async def good(asked: Asked) -> None:
-        await asked.stream(*stream(part(0, id="b", name="weather", arguments="{}")))
+    async def good(request: ReceivedRequest) -> None:
+        await request.stream(*stream(part(0, id="b", name="weather", arguments="{}")))
 
     server.answer(cut, good)
     assert await calls_of(client) == [("b", "weather", "{}")]
@@ -328,7 +328,7 @@ async def test_parameters_are_extracted_by_a_call(server: ModelServer, client: M
     server.say(*stream(part(0, id="a", name="extract_parameters", arguments='{"city": "Lyon"}')))
     result = await extracted(client)
     assert (result.outputs["city"], result.outputs["__is_success"]) == ("Lyon", 1)
-    body = server.asked[0].body
+    body = server.requests[0].body
     assert body["tools"][0]["function"]["parameters"]["required"] == ["city"]
     assert {message["role"] for message in body["messages"]} == {"system", "user", "assistant", "tool"}
     calls = [call["id"] for message in body["messages"] for call in message.get("tool_calls", ())]
@@ -336,11 +336,11 @@ async def test_parameters_are_extracted_by_a_call(server: ModelServer, client: M
 
 
 async def test_parameters_are_extracted_from_a_model_that_knows_no_tools(server: ModelServer, client: ModelClient):
-    async def unable(asked: Asked) -> None:
-        if "tools" in asked.body:
-            await asked.refuse(400, {"error": {"message": "gemma:2b does not support tools"}})
+    async def unable(request: ReceivedRequest) -> None:
+        if "tools" in request.body:
+            await request.refuse(400, {"error": {"message": "gemma:2b does not support tools"}})
         else:
-            await asked.stream(piece('{"city": "Lyon"}'), piece(finish="stop"))
+            await request.stream(piece('{"city": "Lyon"}'), piece(finish="stop"))
 
     server.answer(unable)
     result = await extracted(client)
@@ -359,8 +359,8 @@ async def test_the_demo_model_calls_the_tool_once():
 
 
 async def test_refusals_of_other_kinds_are_not_taken_for_that(server: ModelServer, client: ModelClient):
-    server.answer(lambda asked: asked.refuse(400, {"error": {"message": "the prompt is too long"}}))
+    server.answer(lambda request: request.refuse(400, {"error": {"message": "the prompt is too long"}}))
     with pytest.raises(NodeError) as raised:
         await extracted(client)
-    assert (str(raised.value), len(server.asked)) == ("the prompt is too long", 1)
+    assert (str(raised.value), len(server.requests)) == ("the prompt is too long", 1)
     assert raised.value.outputs["__reason"] == "Failed to invoke model"

@@ -29,11 +29,11 @@ class Model:
 
     says: Sequence[ChatChunk | Exception] = (ChatChunk("Hi"),)
     finish: str | None = "stop"
-    asked: list[ChatRequest] = field(default_factory=list)
+    requests: list[ChatRequest] = field(default_factory=list)
     closed: bool = False
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        self.asked.append(request)
+        self.requests.append(request)
         try:
             for chunk in self.says:
                 await asyncio.sleep(0)
@@ -53,10 +53,10 @@ class Conversation:
     """What was said before; it remembers what was asked of it."""
 
     said: Sequence[Turn]
-    asked: list[tuple[str, str, int]] = field(default_factory=list)
+    requests: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def turns(self, conversation: str, before: str, limit: int) -> Sequence[Turn]:
-        self.asked.append((conversation, before, limit))
+        self.requests.append((conversation, before, limit))
         return self.said[-limit:]
 
 
@@ -68,7 +68,7 @@ class Jinja:
 @dataclass
 class Ran:
     result: Result
-    told: list[str]
+    texts: list[str]
     request: ChatRequest
 
     @property
@@ -94,7 +94,7 @@ async def run(
     history: Conversation | None = None,
 ) -> Ran:
     model = model or Model()
-    told: list[str] = []
+    texts: list[str] = []
     ctx = Context(
         run="r",
         app="a",
@@ -104,13 +104,13 @@ async def run(
         inputs={},
         resources=resources(model, history),
         limits=limits or Limits(),
-        emit=lambda name, text: told.append(text) if name == "text" else None,
+        emit=lambda name, text: texts.append(text) if name == "text" else None,
         key="k",
         new_id=lambda: "id",
     )
     result = await asking.run(ctx)
     assert isinstance(result, Result)
-    return Ran(result, told, model.asked[0])
+    return Ran(result, texts, model.requests[0])
 
 
 async def failure(*args: Any, **more: Any) -> NodeError:

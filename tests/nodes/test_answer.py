@@ -25,6 +25,6 @@ async def test_files_are_shown_and_listed():
 
 
 def test_the_pieces_that_a_stream_tells():
-    said = Answer(AnswerConfig(answer="A {{#n.text#}}{{#sys.query#}}.")).response_template()
-    assert said == ["A ", ("n", "text"), ("sys", "query"), "."]
+    template = Answer(AnswerConfig(answer="A {{#n.text#}}{{#sys.query#}}.")).response_template()
+    assert template == ["A ", ("n", "text"), ("sys", "query"), "."]
     assert Answer(AnswerConfig(answer="")).response_template() == []

@@ -24,13 +24,13 @@ class Scripted:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, str, Mapping[str, Any], float]] = []
+        self.requests: list[tuple[str, str, Mapping[str, Any], float]] = []
 
     async def run(
         self, language: str, code: str, inputs: Mapping[str, Any], seconds: float, app: str = ""
     ) -> Mapping[str, Any]:
         assert app == "app"
-        self.asked.append((language, code, inputs, seconds))
+        self.requests.append((language, code, inputs, seconds))
         if isinstance(self.answer, NodeError):
             raise self.answer
         return cast("Mapping[str, Any]", self.answer)
@@ -97,7 +97,7 @@ async def test_a_program_gets_its_variables_and_its_result_is_put_out() -> None:
     result = await node.run(context(sandbox, start={"query": "hi", "o": {"k": 5}}))
     inputs = {"q": "hi", "deep": 5, "gone": None, "unset": None}
     assert result == Result({"r": "HI", "d": None}, inputs)
-    assert sandbox.asked == [("python3", CONFIG["code"], inputs, 60)]
+    assert sandbox.requests == [("python3", CONFIG["code"], inputs, 60)]
 
 
 async def test_files_reach_a_program_as_objects_and_no_files_as_none() -> None:
@@ -110,7 +110,7 @@ async def test_files_reach_a_program_as_objects_and_no_files_as_none() -> None:
     node = Code(CodeConfig.model_validate({"code": "", "variables": variables, "outputs": {}}))
     sandbox = Scripted({})
     await node.run(context(sandbox, start={"f": file, "fs": [file]}, sys={"files": []}))
-    assert sandbox.asked[0][2] == {"f": file.wire(), "fs": [file.wire()], "none": None}
+    assert sandbox.requests[0][2] == {"f": file.wire(), "fs": [file.wire()], "none": None}
 
 
 async def test_with_the_real_sandbox_in_both_languages() -> None:
@@ -175,10 +175,10 @@ async def test_failures_show_the_inputs() -> None:
     ],
 )
 async def test_values_of_the_promised_type_pass(type: str, value: Any, put_out: Any) -> None:
-    (made,) = (await returned({"n": value}, typed(type))).values()
+    (converted,) = (await returned({"n": value}, typed(type))).values()
     expected = value if isinstance(put_out, str) and put_out == "same" else put_out
-    assert made == expected
-    assert made.__class__ is expected.__class__
+    assert converted == expected
+    assert converted.__class__ is expected.__class__
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_malformed_node_is_refused(wrong: dict[str, Any]) -> None:
         CodeConfig.model_validate({"code": "", "outputs": {}, **wrong})
 
 
-def test_what_the_sandbox_lacks_is_told_before_a_run():
+def test_what_the_sandbox_does_not_have_is_reported_before_a_run():
     def needs(language: str) -> list[str]:
         config = CodeConfig.model_validate({"code": "x", "code_language": language})
         return list(Code(config).missing_requirements(only(sandbox=Scripted({}))))

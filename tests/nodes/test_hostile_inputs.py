@@ -30,11 +30,11 @@ async def accept(kind: str, value: Value) -> Value:
 @pytest.fixture
 def schemas() -> Iterator[tuple[str, list[str]]]:
     """A server of schemas, and the paths it was asked for."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'{"type": "object"}')
@@ -44,7 +44,7 @@ def schemas() -> Iterator[tuple[str, list[str]]]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     with serving(server):
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
 
 
 def checked_by(schema: Value) -> dict[str, Value]:
@@ -52,10 +52,10 @@ def checked_by(schema: Value) -> dict[str, Value]:
 
 
 async def test_a_schema_fetches_nothing_from_the_network(schemas: tuple[str, list[str]]):
-    url, asked = schemas
+    url, requests = schemas
     with pytest.raises(NodeError, match=r"the schema refers to '.*/s\.json', which is not in it"):
         await run(Start, checked_by({"$ref": f"{url}/s.json"}), inputs={"obj": {"a": 1}})
-    assert asked == []
+    assert requests == []
 
 
 async def test_a_schema_may_refer_to_its_own_parts():
@@ -70,7 +70,7 @@ async def test_a_schema_that_refers_to_itself_without_end_fails_its_node():
         await run(Start, checked_by({"$ref": "#"}), inputs={"obj": {"a": 1}})
 
 
-def test_a_schema_of_endless_depth_is_told_when_the_file_is_loaded():
+def test_a_schema_of_endless_depth_is_reported_when_the_file_is_loaded():
     with pytest.raises(ValueError, match="is not valid JSON"):
         StartConfig.model_validate(checked_by("[" * 100_000))
 

@@ -24,10 +24,10 @@ PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 def tar() -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("a[1].txt"))
-    return made.getvalue()
+    return content.getvalue()
 
 
 def answer(

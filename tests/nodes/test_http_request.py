@@ -27,7 +27,7 @@ from headrace.nodes.http_request import HttpRequestConfig, HttpRequestNode
 from headrace.ports.services import HttpResponse, Limits
 from headrace.values import File
 from tests.files.catalog import FileCatalog
-from tests.http.servers import echo, heard, serve
+from tests.http.servers import echo, parsed, serve
 from tests.resources import only
 
 PNG = base64.b64decode(
@@ -115,10 +115,10 @@ async def test_as_recorded_get(run: Run, base: str):
         "variables": [],
     }
     result = await run(config, query="a b&c")
-    told = json.loads(result.outputs["body"])
+    echoed = json.loads(result.outputs["body"])
     assert result.outputs["status_code"] == 200
-    assert told["query"] == [["a", "1"], ["q", "a b&c"], ["empty", ""]]
-    assert ["X-Test", "a b&c"] in told["headers"]
+    assert echoed["query"] == [["a", "1"], ["q", "a b&c"], ["empty", ""]]
+    assert ["X-Test", "a b&c"] in echoed["headers"]
     assert result.outputs["headers"]["content-type"] == "application/json; charset=utf-8"
     assert set(result.outputs["headers"]) == {"content-type", "content-length", "date", "server"}
     assert result.outputs["files"] == []
@@ -136,10 +136,10 @@ async def test_as_recorded_post_json(run: Run, base: str):
         "url": f"{base}/echo",
     }
     result = await run(config, query="a b&c")
-    told = heard(result.outputs["body"].encode())
-    assert told["body"] == '{"q": "a b&c", "n": 1}'
-    assert cast("dict[str, str]", told["headers"])["authorization"] == "Bearer secret-token"
-    assert cast("dict[str, str]", told["headers"])["content-type"] == "application/json"
+    echoed = parsed(result.outputs["body"].encode())
+    assert echoed["body"] == '{"q": "a b&c", "n": 1}'
+    assert cast("dict[str, str]", echoed["headers"])["authorization"] == "Bearer secret-token"
+    assert cast("dict[str, str]", echoed["headers"])["content-type"] == "application/json"
     assert result.process["request"] == (
         f"POST /echo HTTP/1.1\r\nHost: {base[7:]}\r\nAuthorization: *******************\r\n"
         'Content-Type: application/json\r\nContent-Length: 22\r\n\r\n{"q": "a b&c", "n": 1}'
@@ -149,7 +149,7 @@ async def test_as_recorded_post_json(run: Run, base: str):
 @pytest.mark.parametrize("method", ["get", "POST", "Put", "patch", "DELETE", "options"])
 async def test_methods_in_any_case(run: Run, base: str, method: str):
     result = await run({"method": method, "url": f"{base}/echo"})
-    assert heard(result.outputs["body"].encode())["method"] == method.upper()
+    assert parsed(result.outputs["body"].encode())["method"] == method.upper()
     assert result.process["request"].startswith(f"{method.upper()} /echo HTTP/1.1\r\n")
 
 
@@ -160,8 +160,8 @@ async def test_head_has_headers_only(run: Run, base: str):
 
 async def sent(running: Awaitable[Result]) -> tuple[dict[str, str], str]:
     """(headers, body) as the server heard them."""
-    told = heard((await running).outputs["body"].encode())
-    return cast("dict[str, str]", told["headers"]), cast("str", told["body"])
+    echoed = parsed((await running).outputs["body"].encode())
+    return cast("dict[str, str]", echoed["headers"]), cast("str", echoed["body"])
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ async def test_authorization(run: Run, base: str, config: dict[str, str], header
     node = {"url": f"{base}/echo", "authorization": {"type": "api-key", "config": config}, "headers": "x-KEY: other"}
     headers, _ = await sent(run(node, key="k1"))
     assert headers[header] == value
-    told = (await run(node, key="k1")).process["request"]
-    assert value not in told
-    assert f": {'*' * len(value)}\r\n" in told
+    echoed = (await run(node, key="k1")).process["request"]
+    assert value not in echoed
+    assert f": {'*' * len(value)}\r\n" in echoed
 
 
 @pytest.mark.parametrize("config", [None, {"type": "bearer", "api_key": ""}, {"type": "custom", "api_key": " "}])
@@ -204,8 +204,8 @@ async def test_a_bad_header_is_a_failure_that_shows_the_request(run: Run, base: 
 
 async def test_params_replace_those_of_the_url(run: Run, base: str):
     config = {"url": f"{base}/echo?a=1&b=2#top", "params": "a: x\na: {{#start.y#}}\n: z\nc"}
-    told = json.loads((await run(config, y="1&2=ä\n")).outputs["body"])
-    assert told["query"] == [["b", "2"], ["a", "x"], ["a", "1&2=ä\n"], ["c", ""]]
+    echoed = json.loads((await run(config, y="1&2=ä\n")).outputs["body"])
+    assert echoed["query"] == [["b", "2"], ["a", "x"], ["a", "1&2=ä\n"], ["c", ""]]
 
 
 async def test_raw_text(run: Run, base: str):
@@ -325,10 +325,10 @@ async def test_form_data_with_files(run: Run, form: str, files: FileStore):
         ["all", "1.txt", "text/plain", "one"],
         ["all", "zwölf.md", "text/markdown", "two"],
     ]
-    told = result.process["request"]
-    assert "Content-Type: multipart/form-data; boundary=----WebKitFormBoundary" in told
-    assert "<file_content_binary: '1.txt', type='text/plain', size=3 bytes>" in told
-    assert "Content-Type: wrong" not in told
+    echoed = result.process["request"]
+    assert "Content-Type: multipart/form-data; boundary=----WebKitFormBoundary" in echoed
+    assert "<file_content_binary: '1.txt', type='text/plain', size=3 bytes>" in echoed
+    assert "Content-Type: wrong" not in echoed
 
 
 async def test_form_data_without_files_is_multipart_all_the_same(run: Run, form: str):
@@ -349,9 +349,9 @@ async def test_an_empty_form_is_multipart_too(run: Run, base: str):
 async def test_a_binary_body(run: Run, base: str, files: FileStore):
     config = {"method": "put", "url": f"{base}/echo", "body": body("binary", {"type": "file", "file": ["start", "f"]})}
     result = await run(config, f=await stored(files, b"bytes", "f.bin", "application/x"))
-    told = heard(result.outputs["body"].encode())
-    assert told["body"] == "bytes"
-    assert "content-type" not in cast("dict[str, str]", told["headers"])
+    echoed = parsed(result.outputs["body"].encode())
+    assert echoed["body"] == "bytes"
+    assert "content-type" not in cast("dict[str, str]", echoed["headers"])
     assert result.process["request"].endswith("\r\n\r\n<binary_content: size=5 bytes>")
 
 

@@ -25,13 +25,13 @@ class Base:
     """Knowledge bases by id; a base that is not there fails."""
 
     bases: Mapping[str, Sequence[Passage]]
-    asked: list[Retrieval] = field(default_factory=list)
+    requests: list[Retrieval] = field(default_factory=list)
     gate: asyncio.Barrier | None = None
     has: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Names of metadata fields, by base."""
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
-        self.asked.append(retrieval)
+        self.requests.append(retrieval)
         if self.gate is not None:
             await self.gate.wait()
         if retrieval.dataset not in self.bases:
@@ -99,7 +99,7 @@ async def test_the_best_of_all_bases_in_order() -> None:
             },
         ]
     }
-    assert [each.dataset for each in base.asked] == ["a", "b"]  # each once
+    assert [each.dataset for each in base.requests] == ["a", "b"]  # each once
 
 
 async def test_bases_are_asked_at_the_same_time() -> None:
@@ -112,14 +112,14 @@ async def test_the_threshold_keeps_what_has_no_score() -> None:
     base = Base({"a": [passage("x", 0.3), passage("y", None), passage("z", 0.7)]})
     result = await retrieve(base, config("a", multiple_retrieval_config={"top_k": 9, "score_threshold": 0.5}))
     assert [item["content"] for item in result.outputs["result"]] == ["z", "y"]
-    assert base.asked[0].score_threshold == 0.5
+    assert base.requests[0].score_threshold == 0.5
 
 
 @pytest.mark.parametrize("query", ["", " \n"])
 async def test_nothing_asked_is_nothing_found(query: str) -> None:
     base = Base({"a": [passage("x", 1)]})
     assert (await retrieve(base, config("a"), query)).outputs == {"result": []}
-    assert base.asked == []
+    assert base.requests == []
 
 
 async def test_no_bases_and_no_query() -> None:
@@ -141,7 +141,7 @@ async def test_a_base_that_fails_fails_the_node_and_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "expected"),
     [
         ({"reranking_enable": False}, {"reranking_enable": False}),
         (
@@ -165,10 +165,10 @@ async def test_a_base_that_fails_fails_the_node_and_is_named() -> None:
         (None, {}),
     ],
 )
-async def test_reranking_is_handed_on(written: Value, told: Mapping[str, Value]) -> None:
+async def test_reranking_is_handed_on(written: Value, expected: Mapping[str, Value]) -> None:
     base = Base({"a": []})
     await retrieve(base, config("a", multiple_retrieval_config=written))
-    assert base.asked[0].settings == told
+    assert base.requests[0].settings == expected
 
 
 async def test_metadata_conditions_read_variables() -> None:
@@ -186,7 +186,7 @@ async def test_metadata_conditions_read_variables() -> None:
         metadata_filtering_conditions={"logical_operator": "or", "conditions": conditions},
     )
     await retrieve(base, data, who="cat", year=2024)
-    assert base.asked[0].conditions == {
+    assert base.requests[0].conditions == {
         "logical_operator": "or",
         "conditions": [
             {"name": "author", "comparison_operator": "is", "value": "the cat !"},
@@ -197,7 +197,7 @@ async def test_metadata_conditions_read_variables() -> None:
         ],
     }
     await retrieve(base, data | {"metadata_filtering_mode": "disabled"})
-    assert base.asked[1].conditions is None
+    assert base.requests[1].conditions is None
 
 
 AUTOMATIC = {"metadata_filtering_mode": "automatic", "metadata_model_config": {"provider": "p", "name": "m"}}
@@ -212,8 +212,8 @@ async def automatic(base: Base, *says: ChatChunk | Exception, query: str = "why?
 
 def mapped(*conditions: tuple[Value, Value, Value]) -> ChatChunk:
     keys = ("metadata_field_name", "metadata_field_value", "comparison_operator")
-    told = json.dumps({"metadata_map": [dict(zip(keys, each, strict=True)) for each in conditions]})
-    return ChatChunk(f"Here you are:\n```json\n{told}\n```")
+    answer = json.dumps({"metadata_map": [dict(zip(keys, each, strict=True)) for each in conditions]})
+    return ChatChunk(f"Here you are:\n```json\n{answer}\n```")
 
 
 async def test_a_model_thinks_up_the_filter() -> None:
@@ -240,9 +240,9 @@ async def test_a_model_thinks_up_the_filter() -> None:
             {"name": "kind", "comparison_operator": "not empty", "value": None},
         ],
     }
-    assert [each.conditions for each in base.asked] == [filter, filter]
-    (asked,) = model.asked
-    assert json.loads(asked.messages[-1].text) == {
+    assert [each.conditions for each in base.requests] == [filter, filter]
+    (request,) = model.requests
+    assert json.loads(request.messages[-1].text) == {
         "input_text": "What does Ann say of 2024?",
         "metadata_fields": ["author", "year", "kind"],
     }
@@ -258,22 +258,22 @@ async def test_a_model_thinks_up_the_filter() -> None:
 async def test_an_answer_that_is_no_filter_filters_nothing(answer: str) -> None:
     base = Base({"a": []}, has={"a": ["author"]})
     result, _ = await automatic(base, ChatChunk(answer))
-    assert base.asked[0].conditions is None
+    assert base.requests[0].conditions is None
     assert result.usage == USAGE.wire()
 
 
 async def test_conditions_are_joined_as_the_file_says() -> None:
     base = Base({"a": []}, has={"a": ["author"]})
     await automatic(base, mapped(("author", "x", "is")), metadata_filtering_conditions={"logical_operator": "and"})
-    assert base.asked[0].conditions is not None
-    assert base.asked[0].conditions["logical_operator"] == "and"
+    assert base.requests[0].conditions is not None
+    assert base.requests[0].conditions["logical_operator"] == "and"
 
 
 async def test_a_model_is_not_asked_of_documents_without_metadata() -> None:
     base = Base({"a": [passage("one", 0.9)]})
     result, model = await automatic(base)
-    assert model.asked == []
-    assert base.asked[0].conditions is None
+    assert model.requests == []
+    assert base.requests[0].conditions is None
     assert result.usage == Usage().wire()
 
 
@@ -281,9 +281,9 @@ async def test_a_model_that_goes_on_with_a_text_thinks_up_the_filter() -> None:
     base = Base({"a": []}, has={"a": ["author"]})
     data = {"provider": "p", "name": "m", "mode": "completion"}
     _, model = await automatic(base, mapped(("author", "x", "is")), metadata_model_config=data)
-    (message,) = model.asked[0].messages
+    (message,) = model.requests[0].messages
     assert message.text.endswith('{"input_text": "why?", "metadata_fields": ["author"]}\nOutput: ')
-    assert base.asked[0].conditions is not None
+    assert base.requests[0].conditions is not None
 
 
 async def test_a_model_that_fails_fails_the_node() -> None:
@@ -291,10 +291,10 @@ async def test_a_model_that_fails_fails_the_node() -> None:
     with pytest.raises(NodeError, match="busy") as raised:
         await automatic(base, NodeError("busy", "ServerOverloaded"))
     assert raised.value.inputs == {"query": "why?"}
-    assert base.asked == []
+    assert base.requests == []
 
 
-async def test_what_lacks_is_told_before_a_run() -> None:
+async def test_what_is_missing_is_reported_before_a_run() -> None:
     def needs(**more: Any) -> list[str]:
         data = config("a", "b", "c", **more)
         node = KnowledgeRetrieval(KnowledgeRetrieval.Config.model_validate(data))

@@ -22,7 +22,7 @@ async def test_an_answer_as_dify_shows_it():
         structured_output_enabled=False,
     )
     ran = await run(llm, Model([ChatChunk("Echo:"), ChatChunk(" good"), ChatChunk(" morning")]))
-    assert ran.told == ["Echo:", " good", " morning"]
+    assert ran.texts == ["Echo:", " good", " morning"]
     assert ran.result.outputs == {
         "text": "Echo: good morning",
         "reasoning_content": "",
@@ -86,7 +86,7 @@ async def test_prompts_that_cannot_be_made(prompt: Any, scopes: Any, kind: str, 
     error = await failure(node(prompt), model, scopes)
     assert error.kind == kind
     assert text in str(error)
-    assert model.asked == []
+    assert model.requests == []
 
 
 async def test_empty_messages_are_left_out():
@@ -279,11 +279,11 @@ async def test_an_endless_answer_is_stopped_and_its_connection_closed():
 
 async def test_an_answer_of_nothing():
     ran = await run(node(), Model([], finish=None))
-    assert ran.told == []
+    assert ran.texts == []
     assert (ran.text, ran.result.outputs["finish_reason"]) == ("", None)
 
 
-def test_what_lacks_is_told_before_anything_runs():
+def test_what_is_missing_is_reported_before_anything_runs():
     assert list(node().missing_requirements(resources(Model()))) == []
     other = node(model={"provider": "other", "name": "m"})
     assert list(other.missing_requirements(resources(Model()))) == ["set the key of other"]

@@ -17,7 +17,7 @@ INLINE = [ChatChunk(text) for text in ("<th", "ink>let me", " see</thi", "nk>\n\
 
 async def test_reasoning_is_tagged_in_the_text():
     ran = await run(node(), Model(NATIVE))
-    assert ran.told == ["<think>\nlet me", " see", "\n</think>Yes", "."]
+    assert ran.texts == ["<think>\nlet me", " see", "\n</think>Yes", "."]
     assert ran.text == "<think>\nlet me see\n</think>Yes."
     assert ran.result.outputs["reasoning_content"] == ""
     assert (await run(node(), Model(INLINE))).text == "<think>let me see</think>\n\nYes."
@@ -26,7 +26,7 @@ async def test_reasoning_is_tagged_in_the_text():
 @pytest.mark.parametrize("says", [NATIVE, INLINE], ids=["a field of its own", "inside the text"])
 async def test_reasoning_is_separated_from_the_text(says: Sequence[ChatChunk]):
     ran = await run(node(reasoning_format="separated"), Model(says))
-    assert ran.told == ["Yes", "."]
+    assert ran.texts == ["Yes", "."]
     assert ran.text == "Yes."
     assert ran.result.outputs["reasoning_content"] == "let me see"
 
@@ -50,12 +50,12 @@ async def test_tags_cut_anywhere(says: str, text: str, reasoning: str):
         ran = await run(node(reasoning_format="separated"), Model(pieces))
         outputs = ran.result.outputs
         assert (outputs["text"], outputs["reasoning_content"]) == (text, reasoning), size
-        assert "".join(ran.told) == text, size  # what is streamed is what the node returns
+        assert "".join(ran.texts) == text, size  # what is streamed is what the node returns
 
 
 async def test_a_thought_without_an_answer_is_closed():
     ran = await run(node(), Model([ChatChunk(reasoning="hm")]))
-    assert ran.text == "".join(ran.told) == "<think>\nhm\n</think>"
+    assert ran.text == "".join(ran.texts) == "<think>\nhm\n</think>"
 
 
 # ------------------------------------------------------------------------------------------------ structured output

@@ -21,8 +21,8 @@ def remembering(prompt: Any = SYSTEM, *, model: dict[str, Any] | None = None, **
     return node(prompt, memory=memory, model={"provider": "p", "name": "m"} | (model or {}))
 
 
-async def ask(llm: LLM, said: Sequence[Turn] = SAID, **scopes: Any) -> tuple[Ran, Conversation]:
-    history = Conversation(said)
+async def ask(llm: LLM, turns: Sequence[Turn] = SAID, **scopes: Any) -> tuple[Ran, Conversation]:
+    history = Conversation(turns)
     return await run(llm, Model(), SCOPES | scopes, history=history), history
 
 
@@ -32,7 +32,7 @@ def texts(ran: Ran) -> list[str]:
 
 async def test_what_was_said_comes_between_the_prompt_and_the_question():
     ran, history = await ask(remembering(window={"enabled": True, "size": 2}, query_prompt_template="{{#sys.query#}}"))
-    assert history.asked == [("c1", "r", 2)]
+    assert history.requests == [("c1", "r", 2)]
     assert ran.request.messages == [
         Message("system", "Be terse."),
         Message("user", "two?"),
@@ -60,7 +60,7 @@ async def test_what_was_said_comes_between_the_prompt_and_the_question():
 )
 async def test_how_many_exchanges(memory: dict[str, Any], limit: int):
     ran, history = await ask(remembering(**memory))
-    assert history.asked == [("c1", "r", limit)]
+    assert history.requests == [("c1", "r", limit)]
     assert texts(ran)[-1] == "four?"
     assert len(texts(ran)) == 8
 
@@ -68,14 +68,14 @@ async def test_how_many_exchanges(memory: dict[str, Any], limit: int):
 @pytest.mark.parametrize("conversation", [None, "", 7])
 async def test_without_a_conversation_nothing_was_said(conversation: Any):
     ran, history = await ask(remembering(), sys={"query": "four?", "conversation_id": conversation})
-    assert (texts(ran), history.asked) == (["Be terse.", "four?"], [])
+    assert (texts(ran), history.requests) == (["Be terse.", "four?"], [])
 
 
 async def test_without_memory_nothing_is_remembered():
     llm = node(SYSTEM)
     history = Conversation(SAID)
     ran = await run(llm, Model(), SCOPES, history=history)
-    assert (texts(ran), history.asked) == (["Be terse."], [])
+    assert (texts(ran), history.requests) == (["Be terse."], [])
 
 
 async def test_a_first_question():
@@ -112,8 +112,8 @@ def long(tokens: int) -> Turn:
     ],
 )
 async def test_the_oldest_go_where_the_model_has_no_room(model: dict[str, Any], kept: int):
-    said = [Turn(f"{number} {turn.query}", turn.answer) for number, turn in enumerate([long(1000)] * 30)]
-    ran, _ = await ask(remembering(model=model), said, start={"limit": 4096})
+    turns = [Turn(f"{number} {turn.query}", turn.answer) for number, turn in enumerate([long(1000)] * 30)]
+    ran, _ = await ask(remembering(model=model), turns, start={"limit": 4096})
     questions = [message.text.split()[0] for message in ran.request.messages[1:-1:2]]
     assert questions == [str(number) for number in range(30 - kept, 30)]
 
@@ -124,8 +124,8 @@ async def test_the_newest_exchange_stays_whatever_its_length():
 
 
 async def test_a_long_question_leaves_less_room():
-    said = [long(1000)] * 10
-    ran, _ = await ask(remembering(model={"name": "gpt-4"}), said, sys={"query": "x" * 20_000, "conversation_id": "c"})
+    turns = [long(1000)] * 10
+    ran, _ = await ask(remembering(model={"name": "gpt-4"}), turns, sys={"query": "x" * 20_000, "conversation_id": "c"})
     assert len(texts(ran)) == 2 + 2 * 2
 
 
@@ -168,8 +168,8 @@ async def test_without_vision_they_are_not():
 COMPLETION = {"mode": "completion"}
 
 
-async def completed(text: str, said: Sequence[Turn] = SAID[:1], **memory: Any) -> str:
-    ran, _ = await ask(remembering({"text": text}, model=COMPLETION, **memory), said)
+async def completed(text: str, turns: Sequence[Turn] = SAID[:1], **memory: Any) -> str:
+    ran, _ = await ask(remembering({"text": text}, model=COMPLETION, **memory), turns)
     [message] = ran.request.messages
     assert message.role == "user"
     return message.text
@@ -220,9 +220,9 @@ async def test_what_a_caller_says_was_said_stands_for_the_conversation():
         {"role": "user", "content": "three?"},
         {"role": "assistant", "content": "three"},
     ]
-    said = {"query": "four?", "conversation_id": "c1", "history": given}
-    ran, history = await ask(remembering(), sys=said)
+    turns = {"query": "four?", "conversation_id": "c1", "history": given}
+    ran, history = await ask(remembering(), sys=turns)
     assert texts(ran) == ["Be terse.", "one?\n\nor two?", "one", "three?", "three", "four?"]
-    assert history.asked == []
-    ran, _ = await ask(remembering(window={"enabled": True, "size": 1}), sys=said)
+    assert history.requests == []
+    ran, _ = await ask(remembering(window={"enabled": True, "size": 1}), sys=turns)
     assert texts(ran) == ["Be terse.", "three?", "three", "four?"]

@@ -30,8 +30,8 @@ def node(*parameters: dict[str, Any], mode: str = "chat", **more: Any) -> Parame
 
 
 def calling(arguments: Any, name: str = "extract_parameters", *more: ToolCall, text: str = "") -> Model:
-    told = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return Model([ChatChunk(text, tool_calls=(ToolCall("c1", name, told), *more))])
+    arguments_json = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return Model([ChatChunk(text, tool_calls=(ToolCall("c1", name, arguments_json), *more))])
 
 
 def saying(text: str) -> Model:
@@ -86,7 +86,7 @@ async def test_a_call_brings_the_parameters():
     assert function["name"] == "extract_parameters"
     assert [prompt["role"] for prompt in prompts[:5]] == ["system", "user", "assistant", "tool", "assistant"]
     assert prompts[2]["tool_calls"][0]["function"]["name"] == "extract_parameters"
-    assert (ran.told, ran.result.usage) == ([], USAGE.wire())
+    assert (ran.texts, ran.result.usage) == ([], USAGE.wire())
 
 
 async def test_the_tool_has_the_parameters_schema():
@@ -153,10 +153,10 @@ async def test_a_text_is_data_not_part_of_the_prompt():
     assert f"<text>\n{hostile}\n</text>" in ran.request.messages[-1].text
 
 
-@pytest.mark.parametrize(("value", "told"), [(None, ""), (7, "7"), ({"a": 1}, '{"a": 1}')])
-async def test_texts_that_are_none(value: Value, told: str):
+@pytest.mark.parametrize(("value", "expected"), [(None, ""), (7, "7"), ({"a": 1}, '{"a": 1}')])
+async def test_texts_that_are_none(value: Value, expected: str):
     ran = await run(node(), calling({}), {"start": {"q": value}})
-    assert ran.result.inputs["query"] == told
+    assert ran.result.inputs["query"] == expected
 
 
 async def test_vision_shows_files_with_the_text():
@@ -165,14 +165,14 @@ async def test_vision_shows_files_with_the_text():
 
 
 async def test_memory_tells_what_was_said_before():
-    said = Conversation([Turn("one?", "one"), Turn("two?", "two")])
+    conversation = Conversation([Turn("one?", "one"), Turn("two?", "two")])
     extractor = node(memory={"window": {"enabled": True, "size": 1}})
-    ran = await run(extractor, calling({}), SCOPES | {"sys": {"conversation_id": "c1"}}, history=said)
-    assert said.asked == [("c1", "r", 1)]
+    ran = await run(extractor, calling({}), SCOPES | {"sys": {"conversation_id": "c1"}}, history=conversation)
+    assert conversation.requests == [("c1", "r", 1)]
     assert "<histories>\nHuman: two?\nAssistant: two\n</histories>" in ran.request.messages[0].text
 
 
-def test_what_lacks_is_told_before_anything_runs():
+def test_what_is_missing_is_reported_before_anything_runs():
     other = node(model={"provider": "other", "name": "m"})
     assert list(other.missing_requirements(resources(Model()))) == ["set the key of other"]
 
@@ -243,8 +243,8 @@ async def test_numbers_that_are_none(number: str):
 async def test_an_answer_nested_without_end_is_none():
     listed = {"name": "p", "type": "array[object]"}
     for levels, success in ((40, 1), (300, 0), (100_000, 0)):
-        told = '{"p": [' + '{"a":' * levels + "1" + "}" * levels + "]}"
-        outputs = (await run(node(listed), calling(told), SCOPES)).result.outputs
+        arguments_json = '{"p": [' + '{"a":' * levels + "1" + "}" * levels + "]}"
+        outputs = (await run(node(listed), calling(arguments_json), SCOPES)).result.outputs
         assert (outputs["__is_success"], len(outputs["p"])) == (success, success)
 
 
@@ -270,7 +270,7 @@ async def test_options():
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("arguments_json", "reason"),
     [
         ({"guests": 4}, "Invalid number of parameters"),
         ({"city": "Lyon", "guests": 4, "wine": "red"}, "Invalid number of parameters"),
@@ -279,11 +279,11 @@ async def test_options():
         ({}, "Invalid number of parameters"),
     ],
 )
-async def test_parameters_that_lack(told: dict[str, Value], reason: str):
-    outputs = (await run(node(), calling(told), SCOPES)).result.outputs
+async def test_parameters_that_lack(arguments_json: dict[str, Value], reason: str):
+    outputs = (await run(node(), calling(arguments_json), SCOPES)).result.outputs
     assert outputs["__is_success"] == 0
     assert outputs["__reason"].startswith(reason)
-    assert (outputs["city"], outputs["guests"]) == (told.get("city", ""), told.get("guests", 0))
+    assert (outputs["city"], outputs["guests"]) == (arguments_json.get("city", ""), arguments_json.get("guests", 0))
 
 
 @pytest.mark.parametrize(
@@ -361,17 +361,17 @@ async def test_a_model_that_knows_no_tools_is_asked_by_prompt(refusal: str):
     model = Unable()
     ran = await run(node(), model, SCOPES)
     assert values_of(ran) == {"city": "Lyon", "guests": 4}
-    assert [bool(request.tools) for request in model.asked] == [True, False]
+    assert [bool(request.tools) for request in model.requests] == [True, False]
 
 
 async def test_other_refusals_are_failures():
     for error in (NodeError("too long", "InvokeBadRequestError"), NodeError("tools", "InvokeRateLimitError")):
         model = Model([error])
         assert str(await failure(node(), model, SCOPES)) == str(error)
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
     prompted = Model([NodeError("no tools here", "InvokeBadRequestError")])
     await failure(node(reasoning_mode="prompt"), prompted, SCOPES)
-    assert len(prompted.asked) == 1
+    assert len(prompted.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ async def test_a_file_must_come_as_the_form_allows():
         await accept(form, c={"type": "document"})
 
 
-async def test_the_form_is_told_as_it_was_written():
+async def test_the_form_is_reported_as_it_was_written():
     start = Start(StartConfig.model_validate({"variables": FORM}))
     assert start.form()[0] == {"text-input": FORM[0]}
     assert start.form()[2] == {"select": FORM[2]}
@@ -128,15 +128,15 @@ async def test_outputs_are_the_inputs_and_then_the_system_variables():
 
 
 async def test_a_chat_shows_its_question_and_its_conversation_but_not_the_time():
-    said: dict[str, Value] = {
+    texts: dict[str, Value] = {
         "files": [],
         "user_id": "abc-123",
         "query": "hey",
         "conversation_id": "13fa1b84",
         "dialogue_count": 1,
     }
-    result = await run(Start, {"variables": FORM}, {"sys": {**said, "timestamp": 1}}, {"text": "t"})
-    assert list(result.outputs.items()) == [("text", "t"), *((f"sys.{name}", value) for name, value in said.items())]
+    result = await run(Start, {"variables": FORM}, {"sys": {**texts, "timestamp": 1}}, {"text": "t"})
+    assert list(result.outputs.items()) == [("text", "t"), *((f"sys.{name}", value) for name, value in texts.items())]
     assert result.inputs == result.outputs
 
 
@@ -154,6 +154,6 @@ async def test_an_object_against_its_schema_fails_in_the_node(schema: Value):
 
 
 @pytest.mark.parametrize("schema", ["{", {"type": "nonsense"}, "[1]"])
-def test_what_is_no_schema_is_told_when_the_file_is_loaded(schema: Value):
+def test_what_is_no_schema_is_reported_when_the_file_is_loaded(schema: Value):
     with pytest.raises(ValidationError):
         StartConfig.model_validate({"variables": [{"variable": "o", "type": "json_object", "json_schema": schema}]})

@@ -20,9 +20,9 @@ from tests.resources import only
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[LocalSandbox]:
-    made = LocalSandbox()
-    yield made
-    await made.aclose()
+    sandbox = LocalSandbox()
+    yield sandbox
+    await sandbox.aclose()
 
 
 async def render(

@@ -59,9 +59,9 @@ class Signer:
 
     def jwk(self, **more: Any) -> dict[str, Any]:
         """Its public half, as it is published; None leaves a member out."""
-        made = get_default_algorithms()[self.alg].to_jwk(self.private.public_key(), as_dict=True)
-        made.pop("key_ops", None)
-        fields = {**made, "kid": self.kid, "alg": self.alg, "use": "sig", **more}
+        created = get_default_algorithms()[self.alg].to_jwk(self.private.public_key(), as_dict=True)
+        created.pop("key_ops", None)
+        fields = {**created, "kid": self.kid, "alg": self.alg, "use": "sig", **more}
         return {name: value for name, value in fields.items() if value is not None}
 
     def public(self, encoding: Encoding, form: PublicFormat) -> bytes:
@@ -90,7 +90,7 @@ class Issuer:
     headers: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     answer: Answer | None = None
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     def claims(self, **more: Any) -> dict[str, Any]:
         """Good ones; None leaves one out."""
@@ -101,10 +101,10 @@ class Issuer:
     @property
     def fetches(self) -> int:
         """How often its keys were asked for."""
-        return self.asked.count("/keys")
+        return self.requests.count("/keys")
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         if self.answer is not None:
             return await self.answer(request)
         if request.path == "/keys":
@@ -118,16 +118,16 @@ class Issuer:
 @asynccontextmanager
 async def issuing(*signers: Signer) -> AsyncGenerator[Issuer]:
     """An issuer that publishes the keys of these signers."""
-    made = Issuer("", [each.jwk() for each in signers])
+    created = Issuer("", [each.jwk() for each in signers])
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.serve)
+    app.router.add_route("*", "/{path:.*}", created.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    created.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield made
+        yield created
     finally:
         await runner.cleanup()
 
@@ -159,16 +159,16 @@ def options(issuer: str, **more: Any) -> OidcOptions:
 @asynccontextmanager
 async def identifying(issuer: str, clock: Clock | None = None, **more: Any) -> AsyncGenerator[OidcIdentity]:
     clock = clock or Clock()
-    made = OidcIdentity(
+    created = OidcIdentity(
         options(issuer, **more), environ={}, clock=lambda: clock.wall, monotonic=lambda: clock.monotonic
     )
     try:
-        yield made
+        yield created
     finally:
-        await made.aclose()
+        await created.aclose()
 
 
-async def asked(identity: OidcIdentity, token: str) -> Principal | RequestError:
+async def authenticate(identity: OidcIdentity, token: str) -> Principal | RequestError:
     """Whom a token stands for, or why for nobody."""
     try:
         return await identity.principal(token)
@@ -178,7 +178,7 @@ async def asked(identity: OidcIdentity, token: str) -> Principal | RequestError:
 
 async def refused(identity: OidcIdentity, token: str) -> bool:
     """Whether a token is refused, as all of them are: with one message, and the way to do better."""
-    answer = await asked(identity, token)
+    answer = await authenticate(identity, token)
     if isinstance(answer, Principal):
         return False
     assert (answer.status, answer.code, str(answer)) == (401, "unauthorized", "Access token is invalid")

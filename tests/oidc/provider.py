@@ -30,13 +30,13 @@ class Provider:
             command += ["--user-claims", json.dumps(user)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
-        said: list[str] = []
+        lines: list[str] = []
         for line in self._process.stderr:
-            said.append(line)
+            lines.append(line)
             if found := re.search(r"running on (http://[\d.]+:\d+)", line):
                 break
         else:
-            raise AssertionError("the provider did not get ready:\n" + "".join(said))
+            raise AssertionError("the provider did not get ready:\n" + "".join(lines))
         self.url = found[1]
         self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
         self._drain.start()
@@ -54,8 +54,8 @@ class Provider:
     def token(self, user: str, client: str = CLIENT) -> str:
         """Signs a user in, by the authorization code flow: the id token that the client gets."""
         with httpx.Client(base_url=self.url) as http:
-            asked = {"client_id": client, "redirect_uri": _BACK, "response_type": "code", "scope": "openid"}
-            answer = http.post("/oauth2/authorize", params=asked, data={"sub": user})
+            query = {"client_id": client, "redirect_uri": _BACK, "response_type": "code", "scope": "openid"}
+            answer = http.post("/oauth2/authorize", params=query, data={"sub": user})
             code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
             form = {"grant_type": "authorization_code", "code": code, "redirect_uri": _BACK}
             answer = http.post("/oauth2/token", data=form, auth=(client, "secret"))

@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.main import identity_of
 from headrace.ports import Principal
 from headrace.settings import Settings
-from tests.oidc.issuing import AUDIENCE, Signer, asked, identifying, issuing, options
+from tests.oidc.issuing import AUDIENCE, Signer, authenticate, identifying, issuing, options
 
 SIGNER = Signer()
 APP, OTHER = "5b1e3f0a-7f3d-4a51-9d46-0f5f3b8f7c11", "0d6f7a42-52ad-4e0e-8b7e-0a8e6a9a5b22"
@@ -21,7 +21,7 @@ APP, OTHER = "5b1e3f0a-7f3d-4a51-9d46-0f5f3b8f7c11", "0d6f7a42-52ad-4e0e-8b7e-0a
 async def principal(claims: dict[str, Any], **more: Any) -> Principal | None:
     """Whom a token with these claims beside the usual ones stands for; None: it is refused."""
     async with issuing(SIGNER) as issuer, identifying(issuer.url, **more) as identity:
-        found = await asked(identity, SIGNER.token({**issuer.claims(scope=None), **claims}))
+        found = await authenticate(identity, SIGNER.token({**issuer.claims(scope=None), **claims}))
         return found if isinstance(found, Principal) else None
 
 
@@ -180,7 +180,7 @@ def test_what_an_issuer_can_be(issuer: str):
         ({"oidc_default_permissions": "all"}, "HEADRACE_OIDC_DEFAULT_PERMISSIONS: 'all' is none of"),
     ],
 )
-def test_settings_that_make_no_sense_are_told_at_the_start(changed: dict[str, Any], problem: str):
+def test_settings_that_make_no_sense_are_reported_at_the_start(changed: dict[str, Any], problem: str):
     with pytest.raises(HeadraceError) as error:
         identity_of(settings(**changed))
     assert problem in str(error.value)
@@ -202,7 +202,7 @@ def test_a_token_must_be_of_some_workspace():
 
 
 @pytest.mark.parametrize("missing", ["jwt.api_jwk", "cryptography"])
-def test_what_is_not_installed_is_told_at_the_start(missing: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_not_installed_is_reported_at_the_start(missing: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(HeadraceError, match=r'pip install "headrace\[oidc\]"'):
         identity_of(settings())

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from headrace.adapters.oidc import OidcIdentity
 from headrace.adapters.oidc.issuer import fresh_seconds
 from headrace.errors import RequestError
-from tests.oidc.issuing import Clock, Issuer, Signer, asked, identifying, issuing, part, refused
+from tests.oidc.issuing import Clock, Issuer, Signer, authenticate, identifying, issuing, part, refused
 
 OLD, NEW = Signer("old"), Signer("new", number=1)
 
@@ -42,7 +42,7 @@ def claims(issuer: Issuer, **more: Any) -> dict[str, Any]:
 
 async def unavailable(identity: OidcIdentity, token: str) -> bool:
     """Whether it is said that nobody can tell; and nothing of what went wrong."""
-    answer = await asked(identity, token)
+    answer = await authenticate(identity, token)
     if not isinstance(answer, RequestError) or answer.status != 503:
         return False
     assert answer.code == "service_unavailable"
@@ -55,14 +55,14 @@ async def test_keys_are_fetched_once_by_however_many_ask(issuer: Issuer, identit
     tokens = [OLD.token(claims(issuer, sub=f"user {number}")) for number in range(50)]
     principals = await asyncio.gather(*map(identity.principal, tokens))
     assert len({each.id for each in principals}) == 50
-    assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
+    assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
 async def test_a_token_that_cannot_be_good_is_not_worth_a_look_at_the_issuer(issuer: Issuer, identity: OidcIdentity):
     shared = OLD.token(claims(issuer), alg="HS256")
     for token in (OLD.token(claims(issuer, aud="other")), OLD.token(issuer.claims(exp=1)), shared, "a.b.c"):
         assert await refused(identity, token)
-    assert issuer.asked == []
+    assert issuer.requests == []
 
 
 async def test_a_new_key_is_found_at_once_and_by_all(issuer: Issuer, clock: Clock, identity: OidcIdentity):
@@ -143,10 +143,10 @@ async def test_the_issuer_need_not_be_there_yet(clock: Clock):
 
         issuer.answer = failing
         assert await unavailable(identity, token)
-        seen = len(issuer.asked)
+        seen = len(issuer.requests)
         for _ in range(20):
             assert await unavailable(identity, token)
-        assert len(issuer.asked) == seen  # not for each call
+        assert len(issuer.requests) == seen  # not for each call
         issuer.answer = None
         clock.pass_(1)
         assert await identity.principal(token)
@@ -257,7 +257,7 @@ async def test_a_discovery_document_that_cannot_be_is_not_followed(
     issuer.about = about
     assert await unavailable(identity, OLD.token(claims(issuer)))
     assert reason in caplog.text
-    assert issuer.asked == ["/.well-known/openid-configuration"]
+    assert issuer.requests == ["/.well-known/openid-configuration"]
 
 
 BODIES = {
@@ -295,7 +295,7 @@ async def test_a_redirect_is_not_followed(issuer: Issuer, identity: OidcIdentity
 
         issuer.answer = away
         assert await unavailable(identity, NEW.token(claims(issuer)))
-        assert evil.asked == []
+        assert evil.requests == []
 
 
 @pytest.mark.parametrize(

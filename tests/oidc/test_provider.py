@@ -105,11 +105,11 @@ def test_tokens_that_are_not_good_are_refused_alike(provider: Provider, serving:
     }
     assert answers[0].headers["WWW-Authenticate"].startswith("Bearer")
     assert run(serving, good).status_code == 200
-    said = "".join(serving.said)
-    assert "a bearer token was refused: it is for ['somebody-else']" in said
+    output = "".join(serving.said)
+    assert "a bearer token was refused: it is for ['somebody-else']" in output
     for token in (good, *tokens[:5]):
-        assert token not in said
-        assert token.split(".")[1] not in said
+        assert token not in output
+        assert token.split(".")[1] not in output
 
 
 def test_keys_go_on_beside_tokens(serving: Serve):

@@ -26,14 +26,14 @@ SIGNER = Signer()
 
 @pytest.fixture
 async def issuer() -> AsyncGenerator[Issuer]:
-    async with issuing(SIGNER) as made:
-        yield made
+    async with issuing(SIGNER) as signature:
+        yield signature
 
 
 @pytest.fixture
 async def identity(issuer: Issuer) -> AsyncGenerator[OidcIdentity]:
-    async with identifying(issuer.url) as made:
-        yield made
+    async with identifying(issuer.url) as signature:
+        yield signature
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
@@ -94,12 +94,12 @@ def test_what_is_no_token_is_refused_as_it_is_read(text: str):
     try:
         token = read(text)
     except Refused as error:
-        said = str(error)
+        text = str(error)
     else:
-        said = "a token"
+        text = "a token"
         assert isinstance(token.claims, dict)
-    assert said.isprintable()
-    assert len(said) < 200
+    assert text.isprintable()
+    assert len(text) < 200
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,15 +149,15 @@ def _secrets() -> dict[str, bytes]:
 async def test_a_public_key_is_no_shared_secret(secret: str, hash_: str, issuer: Issuer, identity: OidcIdentity):
     for header in ({"kid": "one"}, {}):
         signed = f"{part({'alg': f'HS{hash_}', 'typ': 'JWT', **header})}.{part(issuer.claims())}"
-        made = hmac.new(_secrets()[secret], signed.encode(), f"sha{hash_}").digest()
-        assert await refused(identity, f"{signed}.{part(made)}")
+        signature = hmac.new(_secrets()[secret], signed.encode(), f"sha{hash_}").digest()
+        assert await refused(identity, f"{signed}.{part(signature)}")
 
 
 async def test_a_published_secret_is_no_key(issuer: Issuer, identity: OidcIdentity):
     issuer.keys.append({"kty": "oct", "kid": "shared", "k": part(b"s" * 32), "alg": "HS256"})
     signed = f"{part({'alg': 'HS256', 'kid': 'shared'})}.{part(issuer.claims())}"
-    made = hmac.new(b"s" * 32, signed.encode(), hashlib.sha256).digest()
-    assert await refused(identity, f"{signed}.{part(made)}")
+    signature = hmac.new(b"s" * 32, signed.encode(), hashlib.sha256).digest()
+    assert await refused(identity, f"{signed}.{part(signature)}")
 
 
 async def test_a_key_is_for_the_algorithm_that_it_names(issuer: Issuer, identity: OidcIdentity):
@@ -207,7 +207,7 @@ async def test_an_algorithm_of_another_curve_is_refused(issuer: Issuer, identity
 async def test_a_made_up_key_id_leads_nowhere(kid: Any, issuer: Issuer, identity: OidcIdentity):
     stranger = Signer("one", number=1)
     assert await refused(identity, stranger.token(issuer.claims(), kid=kid))
-    assert set(issuer.asked) <= {"/.well-known/openid-configuration", "/keys"}
+    assert set(issuer.requests) <= {"/.well-known/openid-configuration", "/keys"}
 
 
 async def test_a_key_that_the_token_brings_or_points_to_is_not_used(issuer: Issuer, identity: OidcIdentity):
@@ -221,7 +221,7 @@ async def test_a_key_that_the_token_brings_or_points_to_is_not_used(issuer: Issu
             {"jku": f"{evil.url}/keys", "kid": "one"},
         ):
             assert await refused(identity, stranger.token(issuer.claims(), **header))
-        assert evil.asked == []
+        assert evil.requests == []
 
 
 async def test_another_issuers_key_of_the_same_id_does_not_do(issuer: Issuer, identity: OidcIdentity):
@@ -398,9 +398,9 @@ async def test_the_log_says_why_and_not_what(issuer: Issuer, identity: OidcIdent
     ]
     for token in tokens:
         assert await refused(identity, token)
-    said = caplog.text
+    text = caplog.text
     for reason in (r"it is for 'somebody\nelse'", "it expired", "no key 'xxx", "no key 'one' of the issuer for RS256"):
-        assert reason in said
-    assert all(len(line) < 400 for line in said.splitlines())
+        assert reason in text
+    assert all(len(line) < 400 for line in text.splitlines())
     for token in tokens:
-        assert all(each not in said for each in token.split("."))
+        assert all(each not in text for each in token.split("."))

@@ -16,25 +16,25 @@ from tests.sandbox.node_programs import without_node
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[LocalSandbox]:
     """As it is served."""
-    made = LocalSandbox()
-    yield made
-    await made.aclose()
+    local = LocalSandbox()
+    yield local
+    await local.aclose()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def confined() -> AsyncIterator[LocalSandbox]:
     """Python in CPython only."""
-    made = LocalSandbox(memory=128 * 1024 * 1024)
-    yield made
-    await made.aclose()
+    local = LocalSandbox(memory=128 * 1024 * 1024)
+    yield local
+    await local.aclose()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def quickjs() -> AsyncIterator[LocalSandbox]:
     """As it is where there is no Node.js."""
-    made = without_node(memory=128 * 1024 * 1024)
-    yield made
-    await made.aclose()
+    local = without_node(memory=128 * 1024 * 1024)
+    yield local
+    await local.aclose()
 
 
 @pytest.fixture

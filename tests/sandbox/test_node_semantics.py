@@ -137,9 +137,9 @@ DIFFERENT: dict[str, tuple[str, Any]] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=node_programs.WHERE)
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, NodePool]]:
     program = node_programs.program(request.param)
-    made = NodePool(find=lambda: program)
-    yield program.path, made
-    await made.aclose()
+    pool = NodePool(find=lambda: program)
+    yield program.path, pool
+    await pool.aclose()
 
 
 async def outside(node: str, prescript: Path, code: str) -> tuple[str, Any]:

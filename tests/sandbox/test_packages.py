@@ -74,10 +74,10 @@ def requirements(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def packages(requirements: Path, tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    made = Packages(requirements, tmp_path_factory.mktemp("environments"))
-    assert not made.installed
-    assert await made.install()
-    return made
+    created = Packages(requirements, tmp_path_factory.mktemp("environments"))
+    assert not created.installed
+    assert await created.install()
+    return created
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -198,7 +198,7 @@ async def test_without_uv_the_error_says_what_to_do(
     assert os.listdir(tmp_path) == []
 
 
-async def test_what_uv_says_is_told(requirements: Path, tmp_path: Path) -> None:
+async def test_what_uv_says_is_reported(requirements: Path, tmp_path: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("greetings @ file:///nowhere/greetings-1.0-py3-none-any.whl\n")
     with pytest.raises(HeadraceError, match=r"(?s)requirements\.txt cannot be installed: .*nowhere"):
@@ -217,9 +217,9 @@ async def test_the_command_installs_them(
         "Error: HEADRACE_CODE_PACKAGES is not set; it must be a requirements file.\n",
     )
     environ = {"HEADRACE_CODE_PACKAGES": str(requirements), "PATH": os.environ["PATH"]}
-    for said in ("Installed.\n", "Already installed.\n"):
+    for output in ("Installed.\n", "Already installed.\n"):
         result = await asyncio.to_thread(invoke, "packages", "--data", tmp_path, **environ)
-        assert (result.exit_code, result.stderr) == (0, said)
+        assert (result.exit_code, result.stderr) == (0, output)
         folder = Path(result.stdout.strip())
         assert (folder / "greetings" / "__init__.py").is_file()
         assert folder.is_relative_to(tmp_path)

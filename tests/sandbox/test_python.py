@@ -265,7 +265,7 @@ async def test_a_result_that_is_not_an_object_has_difys_type_of_error(
     assert failed.value.kind == "WorkflowNodeError"
 
 
-async def test_a_package_that_is_not_here_is_told_with_what_to_set(sandbox: LocalSandbox) -> None:
+async def test_a_package_that_is_not_here_is_reported_with_what_to_set(sandbox: LocalSandbox) -> None:
     with pytest.raises(NodeError) as failed:
         await sandbox.run("python3", "def main():\n    import nothing_here\n    return {}\n", {}, 5)
     assert str(failed.value).endswith(

@@ -39,23 +39,23 @@ class Service:
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    made = Service()
+    created = Service()
     app = web.Application()
-    app.router.add_post("/v1/sandbox/run", made.run)
+    app.router.add_post("/v1/sandbox/run", created.run)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
+    created.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield created
     await runner.cleanup()
 
 
 @pytest.fixture
 async def sandbox(service: Service) -> AsyncIterator[RemoteSandbox]:
-    made = RemoteSandbox(service.url + "/")
-    yield made
-    await made.aclose()
+    created = RemoteSandbox(service.url + "/")
+    yield created
+    await created.aclose()
 
 
 async def test_a_program_may_use_the_names_that_dify_imports_for_it(sandbox: RemoteSandbox) -> None:
@@ -112,7 +112,7 @@ async def test_what_prints_a_result_does_not_forge_one(sandbox: RemoteSandbox) -
         (lambda: web.json_response({"code": 0, "message": "", "data": {"stdout": "", "error": "killed"}}), "killed"),
     ],
 )
-async def test_a_service_in_trouble_is_told_of(
+async def test_a_service_in_trouble_is_reported(
     sandbox: RemoteSandbox, service: Service, answer: Any, error: str
 ) -> None:
     service.answer = answer()

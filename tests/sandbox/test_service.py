@@ -246,7 +246,7 @@ async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest
         ("pass", "the process that prepares it died"),
     ],
 )
-async def test_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, boot: str, why: str) -> None:
+async def test_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch, boot: str, why: str) -> None:
     boot = f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {boot}"
     monkeypatch.setattr(child_process, "BOOT", boot)
     sandbox = LocalSandbox()

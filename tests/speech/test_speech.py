@@ -22,7 +22,7 @@ class Provider:
     answer: bytes = b'{"text": " Hello. "}'
     status: int = 200
     content_type: str = "application/json"
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     def says(self, answer: bytes, content_type: str = "application/json", status: int = 200) -> None:
         self.answer, self.content_type, self.status = answer, content_type, status
@@ -31,7 +31,7 @@ class Provider:
         form = await request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
-        self.asked.append(
+        self.requests.append(
             {
                 "key": request.headers.get("Authorization"),
                 "model": form["model"],
@@ -41,7 +41,7 @@ class Provider:
         return self.reply()
 
     async def speak(self, request: web.Request) -> web.Response:
-        self.asked.append(await request.json())
+        self.requests.append(await request.json())
         return self.reply()
 
     def reply(self) -> web.Response:
@@ -50,19 +50,21 @@ class Provider:
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    made = Provider()
-    async with serve({"/v1/audio/transcriptions": made.transcribe, "/v1/audio/speech": made.speak}) as made.url:
-        yield made
+    created = Provider()
+    async with serve(
+        {"/v1/audio/transcriptions": created.transcribe, "/v1/audio/speech": created.speak}
+    ) as created.url:
+        yield created
 
 
 @asynccontextmanager
 async def speech(server: Provider, name: str = "OPENAI", **more: Any) -> AsyncIterator[SpeechClient]:
     environ = {f"{name}_BASE_URL": server.url, f"{name}_API_KEY": "sk-very-secret"}
-    made = SpeechClient(environ, **more)
+    created = SpeechClient(environ, **more)
     try:
-        yield made
+        yield created
     finally:
-        await made.aclose()
+        await created.aclose()
 
 
 async def failure(provider: Provider, text: str | None = None) -> NodeError:
@@ -80,7 +82,7 @@ async def test_audio_becomes_words(provider: Provider) -> None:
         assert await client.transcribe(b"RIFF", filename="a.wav", mime_type="audio/wav") == "Hello."
         await client.transcribe(b"RIFF", filename="a", mime_type="audio/x-webm; codecs=opus")
         await client.transcribe(b"RIFF", filename="", mime_type="audio/wav\r\nX-Hostile: 1")
-    assert provider.asked == [
+    assert provider.requests == [
         {"key": "Bearer sk-very-secret", "model": "whisper-1", "file": ("a.wav", "audio/wav", b"RIFF")},
         {"key": "Bearer sk-very-secret", "model": "whisper-1", "file": ("audio.webm", "audio/x-webm", b"RIFF")},
         {"key": "Bearer sk-very-secret", "model": "whisper-1", "file": ("audio.mp3", "audio/mpeg", b"RIFF")},
@@ -91,7 +93,7 @@ async def test_words_become_audio(provider: Provider) -> None:
     provider.says(b"ID3", "audio/mpeg")
     async with speech(provider) as client:
         assert await client.speak(" Hello \ud800") == (b"ID3", "audio/mpeg")
-    assert provider.asked[0] | {"input": ""} == {
+    assert provider.requests[0] | {"input": ""} == {
         "model": "tts-1",
         "input": "",
         "voice": "alloy",
@@ -106,7 +108,7 @@ async def test_another_provider_model_and_voice(provider: Provider) -> None:
         await client.speak("Hi", provider="x/y/kokoro", model="k-2")
         provider.says(b'{"text": ""}')
         assert await client.transcribe(b"x", filename="", mime_type="") == ""
-    assert [(each["model"], each.get("voice")) for each in provider.asked] == [
+    assert [(each["model"], each.get("voice")) for each in provider.requests] == [
         ("k-1", "af_sky"),
         ("k-2", "alloy"),
         ("w-9", None),
@@ -135,12 +137,12 @@ async def test_a_long_text_is_spoken_sentence_by_sentence(provider: Provider) ->
     sentence = "This is a sentence of some forty letters. "
     async with speech(provider) as client:
         assert await client.speak(sentence * 300) == (b"mp3." * 4, "audio/mpeg")
-        said = [each["input"] for each in provider.asked]
-        assert all(len(each) <= 4096 and each.endswith(".") for each in said)
-        assert " ".join(said) == (sentence * 300).strip()
-        provider.asked.clear()
+        texts = [each["input"] for each in provider.requests]
+        assert all(len(each) <= 4096 and each.endswith(".") for each in texts)
+        assert " ".join(texts) == (sentence * 300).strip()
+        provider.requests.clear()
         await client.speak("x" * 5000)
-        assert [len(each["input"]) for each in provider.asked] == [4096, 904]
+        assert [len(each["input"]) for each in provider.requests] == [4096, 904]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ async def test_text_that_cannot_be_spoken(provider: Provider, text: str, why: st
     error = await failure(provider, text)
     assert why in str(error)
     assert error.kind == "InvokeBadRequestError"
-    assert provider.asked == []
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ async def test_a_tool_is_called_and_its_answer_goes_back(server: ModelServer, cl
     [(parameters, context)] = ran.shelf.calls
     assert parameters == {"city": "Rome", "unit": "C"}
     assert context.key == "run/agent/0/round[1]/call[0]"
-    first, second = (asked.body for asked in server.asked)
+    first, second = (request.body for request in server.requests)
     assert roles(first) == ["system", "user"]
     assert [message["content"] for message in first["messages"]] == ["Be brief.", "Weather in Rome?"]
     assert first["tools"] == [
@@ -77,7 +77,7 @@ async def test_parallel_calls_are_made_in_order(server: ModelServer, client: Mod
     server.answer(by_round(calls(ROME, ("weather", {"city": "Oslo"}), ROME), says("Done.")))
     ran = await drive(loaded(agent_file(WEATHER)), client)
     assert [parameters["city"] for parameters, _ in ran.shelf.calls] == ["Rome", "Oslo", "Rome"]
-    answers = [(message["tool_call_id"], message["content"]) for message in server.asked[1].body["messages"][3:]]
+    answers = [(message["tool_call_id"], message["content"]) for message in server.requests[1].body["messages"][3:]]
     assert answers == [("call_0", "Rome: 20 C"), ("call_1", "Oslo: 20 C"), ("call_2", "Rome: 20 C")]
 
 
@@ -97,7 +97,7 @@ async def test_whatever_a_call_leads_to_goes_back_to_the_model(
 ):
     server.answer(by_round(calls(call), says("Sorry.")))
     ran = await drive(loaded(agent_file(WEATHER, tool("broken"), tool("mixed"))), client)
-    assert server.asked[1].body["messages"][3]["content"].startswith(answer)
+    assert server.requests[1].body["messages"][3]["content"].startswith(answer)
     assert ran.outputs["text"] == "\nSorry."
 
 
@@ -107,13 +107,13 @@ async def test_an_image_goes_to_the_user_and_a_sentence_to_the_model(server: Mod
     [file] = ran.outputs["files"]
     assert isinstance(file, File)
     assert file.filename == "cat.png"
-    assert server.asked[1].body["messages"][3]["content"].startswith("Drawn.\nAn image was created")
+    assert server.requests[1].body["messages"][3]["content"].startswith("Drawn.\nAn image was created")
 
 
 async def test_calls_in_the_last_round_are_not_made(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(ROME, text="Again.")))
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(3))), client)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
     assert len(ran.shelf.calls) == 2
     assert ran.outputs["text"] == "Again.\nAgain.\nAgain."
     last = next(entry for entry in ran.outputs["json"] if entry.get("label") == "ROUND 3")
@@ -123,13 +123,13 @@ async def test_calls_in_the_last_round_are_not_made(server: ModelServer, client:
 async def test_the_calls_of_the_only_round_are_the_answer(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(ROME)))
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(1))), client)
-    assert (len(server.asked), ran.outputs["text"]) == (1, "Rome: 20 C")
+    assert (len(server.requests), ran.outputs["text"]) == (1, "Rome: 20 C")
 
 
 async def test_tools_of_the_same_name_are_told_apart(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(("b_weather", {"city": "Rome"})), says("Done.")))
     ran = await drive(loaded(agent_file(WEATHER, tool("weather", provider_name="b"))), client)
-    functions = [offer["function"] for offer in server.asked[0].body["tools"]]
+    functions = [offer["function"] for offer in server.requests[0].body["tools"]]
     assert [function["name"] for function in functions] == ["weather", "b_weather"]
     assert functions[1]["description"] == "The weather of a city. By b."
     assert len(ran.shelf.calls) == 1
@@ -145,7 +145,7 @@ async def test_settings_and_parameters_filled_by_hand(server: ModelServer, clien
     flow = loaded(agent_file(tool("weather", **by_hand)))
     ran = await drive(flow, client, question(unit="F", place="Oslo"))
     assert ran.shelf.calls[0][0] == {"city": "Oslo", "unit": "F"}
-    function = server.asked[0].body["tools"][0]["function"]
+    function = server.requests[0].body["tools"][0]["function"]
     assert function["parameters"]["properties"] == {}
     assert function["description"] == "Where I am."
 
@@ -161,7 +161,7 @@ async def test_tools_that_are_off_are_not_offered(server: ModelServer, client: M
     server.answer(by_round(says("Hi.")))
     off = tool("broken", enabled=False)
     ran = await drive(loaded(agent_file(off, WEATHER, tool("draw"), allowed_tools=constant(["weather"]))), client)
-    assert [offer["function"]["name"] for offer in server.asked[0].body["tools"]] == ["weather"]
+    assert [offer["function"]["name"] for offer in server.requests[0].body["tools"]] == ["weather"]
     assert ran.outputs["text"] == "Hi."
 
 
@@ -171,7 +171,7 @@ async def test_images_are_shown_in_the_first_round_only(server: ModelServer, cli
     files = {"type": "variable", "value": ["sys", "files"]}
     flow = loaded(agent_file(WEATHER, files=files))
     await drive(flow, client, question(files=[image, File("document", "remote_url", remote_url="http://f/b.pdf")]))
-    first, second = (asked.body["messages"][1]["content"] for asked in server.asked)
+    first, second = (request.body["messages"][1]["content"] for request in server.requests)
     assert [part["type"] for part in first] == ["image_url", "text"]
     assert first[0]["image_url"]["detail"] == "low"
     assert second == "[image]\nWeather in Rome?"
@@ -183,7 +183,7 @@ async def test_context_comes_with_the_instruction(server: ModelServer, client: M
     await drive(
         loaded(agent_file(context=context)), client, question(found=[{"content": "Rome is warm.", "title": "R"}])
     )
-    system = server.asked[0].body["messages"][0]["content"]
+    system = server.requests[0].body["messages"][0]["content"]
     assert system.startswith("Be brief.")
     assert "Rome is warm." in system
 
@@ -266,7 +266,7 @@ async def test_react(server: ModelServer, client: ModelClient):
     ran = await drive(loaded(agent_file(WEATHER, strategy="ReAct")), client)
     assert ran.outputs["text"] == "It is 20 C."
     assert ran.shelf.calls[0][0]["city"] == "Rome"
-    first, second = (asked.body for asked in server.asked)
+    first, second = (request.body for request in server.requests)
     assert "tools" not in first
     assert first["stop"] == ["Observation"]
     system = first["messages"][0]["content"]
@@ -301,13 +301,13 @@ async def test_ways_to_end_react(server: ModelServer, client: ModelClient, answe
 async def test_inputs_of_react_actions(server: ModelServer, client: ModelClient, value: object, observation: str):
     server.answer(react_by_round(action("weather", value), "FinalAnswer: x"))
     await drive(loaded(agent_file(WEATHER, strategy="ReAct")), client)
-    assert f"Observation: {observation}" in server.asked[1].body["messages"][2]["content"]
+    assert f"Observation: {observation}" in server.requests[1].body["messages"][2]["content"]
 
 
 async def test_react_says_that_the_limit_is_reached(server: ModelServer, client: ModelClient):
     server.answer(react_by_round(action("weather", "Rome")))
     ran = await drive(loaded(agent_file(WEATHER, strategy="ReAct", maximum_iterations=constant(2))), client)
-    assert (len(server.asked), len(ran.shelf.calls)) == (2, 1)
+    assert (len(server.requests), len(ran.shelf.calls)) == (2, 1)
     assert ran.outputs["text"] == "The maximum number of iterations (2) is reached without an answer."
 
 
@@ -330,7 +330,7 @@ async def test_a_missing_tool_fails_the_node_and_is_named_before(server: ModelSe
     ran = await drive(flow, client)
     assert (ran.failure.error, ran.failure.kind) == ("there is no tool nowhere", "ToolNotFoundError")
     assert ran.failure.inputs["query"] == "Weather in Rome?"
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ async def test_a_kill_between_any_two_steps_repeats_one_call_at_most(
     flow = loaded(agent_file(WEATHER, strategy=strategy))
     for survives in range(100):
         shelf, mortal = ToolShelf(), Mortal(survives + 1)
-        server.asked.clear()
+        server.requests.clear()
         where = agent_world(client, shelf, mortal)
         await mortal.append([question()])
         died = False
@@ -377,7 +377,7 @@ async def test_a_kill_between_any_two_steps_repeats_one_call_at_most(
         ended = records[-1].event
         assert isinstance(ended, RunEnded)
         assert ended.outputs["answer"] == text, "the text of a step that has ended is not said again"
-        repeated = len(server.asked) - rounds + len(shelf.calls) - tools
+        repeated = len(server.requests) - rounds + len(shelf.calls) - tools
         assert repeated <= 1
         steps = [record.event.name for record in records if isinstance(record.event, StepEnded)]
         assert len(steps) == len(set(steps)) == 2 * rounds + tools

@@ -30,7 +30,7 @@ from headrace.ports.services import (
 )
 from headrace.values import File, Value
 from tests.engine.worlds import world
-from tests.models.server import Asked, piece, usage
+from tests.models.server import ReceivedRequest, piece, usage
 from tests.resources import only
 
 CITY = ToolParameter("city", required=True, description="Where")
@@ -229,12 +229,12 @@ def says(*pieces: str) -> list[Any]:
     return [*(piece(text) for text in pieces), piece(finish="stop"), usage(20, 7)]
 
 
-def by_round(*answers: list[Any]) -> Callable[[Asked], Any]:
+def by_round(*answers: list[Any]) -> Callable[[ReceivedRequest], Any]:
     """A model whose answer depends only on how many rounds the request has: it may be asked again after a crash."""
 
-    async def answer(asked: Asked) -> None:
-        rounds = sum(message["role"] == "assistant" and "tool_calls" in message for message in asked.body["messages"])
-        await asked.stream(*answers[min(rounds, len(answers) - 1)])
+    async def answer(request: ReceivedRequest) -> None:
+        rounds = sum(message["role"] == "assistant" and "tool_calls" in message for message in request.body["messages"])
+        await request.stream(*answers[min(rounds, len(answers) - 1)])
 
     return answer
 
@@ -243,10 +243,10 @@ def action(name: str, value: object) -> str:
     return f"Thought: I look.\nAction: {json.dumps({'action': name, 'action_input': value})}\n"
 
 
-def react_by_round(*texts: str) -> Callable[[Asked], Any]:
-    async def answer(asked: Asked) -> None:
-        rounds = sum(message["content"].count("Observation: ") for message in asked.body["messages"][2:])
+def react_by_round(*texts: str) -> Callable[[ReceivedRequest], Any]:
+    async def answer(request: ReceivedRequest) -> None:
+        rounds = sum(message["content"].count("Observation: ") for message in request.body["messages"][2:])
         text = texts[min(rounds, len(texts) - 1)]
-        await asked.stream(*says(*(text[start : start + 3] for start in range(0, len(text), 3))))
+        await request.stream(*says(*(text[start : start + 3] for start in range(0, len(text), 3))))
 
     return answer
