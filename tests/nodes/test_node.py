@@ -196,7 +196,7 @@ def test_lint_and_generate_use_what_a_third_party_says():
 
 SOURCE = Path(headrace.node.__file__).parent
 BASIC_APPS = SOURCE / "dsl" / "basic_apps.py"  # writes a graph in Dify's format: the names are that format's
-ORDINARY_WORDS = {"start", "end", "answer", "code", "loop", "iteration", "assigner", "tool"}
+ORDINARY_WORDS = {"agent", "start", "end", "answer", "code", "loop", "iteration", "assigner", "tool"}
 # Dify's name for a parameter that a model fills in is `llm`
 OF_TOOLS = ("ports/services/tool*.py", "adapters/tools/**/*.py")
 

@@ -1,7 +1,7 @@
 """Apps without a graph (chat, completion, agent-chat), converted to one.
 
 Their files have `model_config` instead of `workflow`: a model, a prompt, a form, perhaps knowledge bases. That becomes
-start -> knowledge-retrieval -> llm -> answer, or start -> agent-chat -> answer if there are tools, and then loads like
+start -> knowledge-retrieval -> llm -> answer, or start -> agent-app -> answer if there are tools, and then loads like
 any other graph.
 """
 
@@ -95,7 +95,7 @@ class _Converter:
             text = config.get("pre_prompt")
             instruction = placeholder_filler(names)(text) if isinstance(text, str) else ""
             data = agent(config, tools, retrieval, instruction=instruction, vision=self._vision())
-            nodes.append(self._node(MODEL, "agent-chat", "Agent", data, config))
+            nodes.append(self._node(MODEL, "agent-app", "Agent", data, config))
         else:
             if retrieval is not None:
                 source = config.get("dataset_configs")

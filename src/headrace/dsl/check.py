@@ -49,8 +49,7 @@ class Draft:
     @property
     def kind(self) -> str:
         """The name of its type in messages: Dify has two kinds of agent nodes with one type."""
-        second = self.type == "agent" and self.data.get("agent_node_kind") == "dify_agent"
-        return "agent (version 2)" if second else self.type
+        return f"{self.type} (version 2)" if self.data.get("agent_node_kind") == "dify_agent" else self.type
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""agent-chat: what an app of mode agent-chat with tools does. `dsl/basic_apps` makes its configuration of the app's.
+"""agent-app: what an app of mode agent-chat with tools does. `dsl/basic_apps` makes its configuration of the app's.
 
 Outputs `text`, `usage`, `files` and `sources`, the passages that knowledge bases found.
 """
@@ -50,7 +50,7 @@ class AgentChatConfig(Config):
 
 
 class AgentChat(Node[AgentChatConfig]):
-    type = "agent-chat"
+    type = "agent-app"
     traits: ClassVar[Traits] = Traits(calls_model=True, calls_service=True, generates=True, cites=True)
     notes: ClassVar[str] = "not a node of Dify: what an app of mode `agent-chat` with tools does"
 
