@@ -272,6 +272,7 @@ async def test_react(server: ModelServer, client: ModelClient):
     system = first["messages"][0]["content"]
     assert "Be brief." in system
     assert '"name": "weather"' in system
+    assert '{"action": "TOOL_NAME", "action_input": {"PARAMETER": "VALUE"}}' in system
     assert roles(second) == ["system", "user", "assistant", "user"]
     assert second["messages"][2]["content"] == (
         'Thought: I look.\n\nAction: {"action": "weather", "action_input": {"city": "Rome"}}\n\n'

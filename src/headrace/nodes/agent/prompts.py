@@ -15,7 +15,7 @@ These tools are available, described as JSON:
 To use a tool, write one JSON object with the keys "action" (the tool's name, one of: {names}) and "action_input" (its \
 arguments, as its parameters describe them). Write one action at a time, for example:
 
-{"action": "TOOL_NAME", "action_input": {{"PARAMETER": "VALUE"}}
+{"action": "TOOL_NAME", "action_input": {"PARAMETER": "VALUE"}}
 
 Keep to this format:
 
@@ -43,7 +43,7 @@ To use a tool, write one JSON object in a code fence, with the keys "action" (on
 "action_input" (the tool's arguments, as its parameters describe them). Write one action at a time:
 
 ```json
-{"action": "TOOL_NAME", "action_input": {{"PARAMETER": "VALUE"}}
+{"action": "TOOL_NAME", "action_input": {"PARAMETER": "VALUE"}}
 ```
 
 Keep to this format:
