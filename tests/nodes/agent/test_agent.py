@@ -87,7 +87,9 @@ async def test_parallel_calls_are_made_in_order(server: ModelServer, client: Mod
         (("weather", '{"city": "Ro'), "tool parameters validation error: the arguments are not valid JSON"),
         (("weather", "[1]"), "tool parameters validation error: the arguments are not a JSON object"),
         (("nothing", {}), "there is not a tool named nothing"),
+        (("weather", r'{"city": "\ud83d\ude00\ud83d"}'), "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}: 20 C"),
         (("broken", {}), "tool invoke error: the server is away"),
+        (("defective", {}), "tool invoke error: IndexError: list index out of range"),
         (("mixed", {}), 'ab\ntool response: {"n": 1}.\nThe result is at this link: https://example.com/x.'),
         (("weather", ""), ": 20 C"),
     ],
@@ -96,7 +98,7 @@ async def test_whatever_a_call_leads_to_goes_back_to_the_model(
     server: ModelServer, client: ModelClient, call: tuple[str, object], answer: str
 ):
     server.answer(by_round(calls(call), says("Sorry.")))
-    ran = await drive(loaded(agent_file(WEATHER, tool("broken"), tool("mixed"))), client)
+    ran = await drive(loaded(agent_file(WEATHER, tool("broken"), tool("defective"), tool("mixed"))), client)
     assert server.requests[1].body["messages"][3]["content"].startswith(answer)
     assert ran.outputs["text"] == "\nSorry."
 

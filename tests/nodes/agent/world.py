@@ -47,6 +47,10 @@ def broken(**_: Value) -> Sequence[ToolMessage]:
     raise NodeError("the server is away", "ToolInvokeError")
 
 
+def defective(**_: Value) -> Sequence[ToolMessage]:
+    return [][1]
+
+
 def draw(**_: Value) -> Sequence[ToolMessage]:
     return [TextMessage("Drawn."), BlobMessage(PNG, "image/png", "cat.png")]
 
@@ -65,6 +69,7 @@ TOOLS: Mapping[str, tuple[Function, ToolSpec]] = {
         ),
     ),
     "broken": (broken, ToolSpec("broken", "Broken", "Never works.")),
+    "defective": (defective, ToolSpec("defective", "Defective", "Raises what no tool should raise.")),
     "draw": (draw, ToolSpec("draw", "Draw", "Draws a cat.")),
     "mixed": (mixed, ToolSpec("mixed", "Mixed", "Answers in every way.")),
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from headrace.content.surrogates import mend
 from headrace.errors import NodeError
 from headrace.node import Context
 from headrace.nodes._tool_messages import with_files_stored
@@ -29,6 +31,8 @@ from headrace.ports.services import (
 )
 from headrace.ports.services.tool_parameters import arguments, parameters_schema
 from headrace.values import DEEPEST_OUTPUT, File, Value, json_default, nests_deeper
+
+logger = logging.getLogger(__name__)
 
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_-]+")  # characters that a function's name must not have
 _LONGEST_NAME = 64
@@ -213,6 +217,10 @@ class Toolbox:
         except NodeError as error:
             wording = prompts.BAD_ARGUMENTS if error.kind == "ToolParameterError" else prompts.TOOL_FAILED
             return {**result, "text": wording.format(error=error)}
+        except Exception as error:
+            # a bug in a tool, or an input that it does not expect: the model has the message, the log the traceback
+            logger.exception("run %s: tool %s failed unexpectedly", ctx.run, name)
+            return {**result, "text": prompts.TOOL_FAILED.format(error=f"{type(error).__name__}: {error}")}
         return {
             **result,
             "text": "\n".join(dict.fromkeys(answer.texts)),
@@ -239,7 +247,7 @@ def parsed(text: str) -> dict[str, Value]:
     if not text.strip():
         return {}
     try:
-        value: Any = json.loads(text, strict=False)
+        value: Any = mend(json.loads(text, strict=False))
     except RecursionError:
         raise ValueError("the arguments are nested too deep") from None
     except ValueError as error:
