@@ -230,7 +230,7 @@ async def test_what_cannot_be_resumed(server: Serving) -> None:
     assert await status(id_, other.key) == 404
     assert await status(id_, "app-wrong") == 401
     assert await status(json.dumps([str(uuid4()), 0, 1, None]), app.key) == 404
-    for broken in ("x", "[]", "[1,2,3,4]", '["x",0,1,null]', json.dumps([str(uuid4()), 0, None, None])):
+    for broken in ("x", "[]", "[" * 5_000, "[1,2,3,4]", '["x",0,1,null]', json.dumps([str(uuid4()), 0, None, None])):
         assert await status(broken, app.key) == 400
     async with app.session.delete(f"{app.url}/mcp", headers=session) as response:
         assert response.status == 405

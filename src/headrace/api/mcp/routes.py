@@ -63,7 +63,7 @@ class _Place(NamedTuple):
             if not isinstance(seq, int) or protocol.request_id({"id": request}) is None:
                 raise ValueError
             return cls(str(UUID(run)), seq, request, token)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             raise ProtocolError(protocol.INVALID_REQUEST, "Last-Event-ID is not an id of an event.", 400) from None
 
 
