@@ -476,3 +476,20 @@ async def test_a_list_of_tools_leaves_out_servers_that_cannot_be_asked(caplog: p
     assert {name: bool(known) for name, known in specs.items()} == {"s": True, "gone": False, "bare": False}
     assert "The MCP server 'gone' cannot list its tools: Failed to connect to MCP server" in caplog.text
     assert "The MCP server 'bare' needs MISSING in the environment." in caplog.text
+
+
+def test_definitions_that_name_each_other_many_times_are_cut_off_early():
+    names = [f"T{number}" for number in range(20)]
+    properties = {name: {"$ref": f"#/$defs/{name}"} for name in names}
+    definitions = {name: {"type": "object", "properties": properties} for name in names}
+    root = {"type": "object", "properties": {"a": {"$ref": "#/$defs/T0"}}, "$defs": definitions}
+    (parameter,) = tool_spec(Tool(name="t", input_schema=root)).parameters
+    assert parameter.type == "object"
+    assert len(json.dumps(parameter.input_schema)) < 100_000
+
+
+def test_a_parameter_whose_schema_is_malformed_takes_anything():
+    properties = {"a": {"type": [{}]}, "b": {"anyOf": 5}, "c": {"type": {}}, "d": {"type": "string", "enum": 3}}
+    root = {"type": "object", "properties": properties}
+    parameters = tool_spec(Tool(name="t", input_schema=root)).parameters
+    assert [(each.type, each.options) for each in parameters] == [("any", ())] * 3 + [("string", ())]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
+from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobMessage,
@@ -35,6 +36,8 @@ _TYPES: Mapping[str, ParameterType] = {
     "object": "object",
 }
 _DEFINITIONS = ("$defs", "definitions")
+_DEPTHS = (8, 4, 3, 2)  # of references one inside the other
+_MOST_REFERENCES = 1_000  # of a parameter; where there are more, its schema is cut off at the next smaller depth
 
 
 def tool_spec(tool: Tool) -> ToolSpec:
@@ -43,7 +46,7 @@ def tool_spec(tool: Tool) -> ToolSpec:
     properties = cast("Mapping[str, Any]", schema.get("properties") or {})
     required = cast("Sequence[str]", schema.get("required") or ())
     parameters = [
-        _parameter(name, _resolved(declared, schema), required=name in required)
+        _parameter(name, _standalone(declared, schema), required=name in required)
         for name, declared in properties.items()
     ]
     return ToolSpec(
@@ -60,7 +63,8 @@ def _parameter(name: str, declared: Value, *, required: bool) -> ToolParameter:
     schema = cast("dict[str, Value]", declared) if isinstance(declared, dict) else {}
     types = _types(schema) - {"null"}
     type_ = _TYPES.get(types.pop(), "any") if len(types) == 1 else "any"
-    options: Sequence[Value] = schema.get("enum") or ()
+    enum = schema.get("enum")
+    options: Sequence[Value] = cast("list[Value]", enum) if isinstance(enum, list) else ()
     is_choice = type_ == "string" and all(isinstance(option, str) for option in options)
     # a model gets the schema as it is wherever type, description and options say less
     plain = schema.keys() <= {"type", "title", "description", "default"} | ({"enum"} if is_choice else set())
@@ -82,29 +86,49 @@ def _types(schema: Value) -> set[str]:
     if not isinstance(schema, dict):
         return {"any"}
     fields = cast("dict[str, Any]", schema)
-    if choices := fields.get("anyOf") or fields.get("oneOf"):
-        return {type_ for choice in choices for type_ in _types(choice)}
+    choices = fields.get("anyOf") or fields.get("oneOf")
+    if isinstance(choices, list):
+        return {type_ for choice in cast("list[Value]", choices) for type_ in _types(choice)}
     type_ = fields.get("type", "any")
-    return set(cast("list[str]", type_)) if isinstance(type_, list) else {type_}
+    types = cast("list[Any]", type_ if isinstance(type_, list) else [type_])
+    return {each if isinstance(each, str) else "any" for each in types}
 
 
-def _resolved(schema: Value, root: Mapping[str, Value], within: Sequence[str] = ()) -> Any:
-    """A part of a schema that stands alone: what it refers to is put in its place. What refers to itself, or cannot be
-    found, is replaced by a schema that anything fits. `within` are the references that lead here."""
+def _standalone(schema: Value, root: Mapping[str, Value]) -> Value:
+    """A part of a schema with what it refers to in place of its references. What refers to itself, is nested too deep,
+    or cannot be found, is replaced by a schema that anything fits."""
+    copy: Value = {}
+    for depth in _DEPTHS:
+        references = count(1)
+        copy = _resolved(schema, root, depth, references)
+        if next(references) <= _MOST_REFERENCES:
+            break
+    return copy
+
+
+def _resolved(
+    schema: Value, root: Mapping[str, Value], depth: int, references: Iterator[int], within: Sequence[str] = ()
+) -> Any:
+    """`within` are the references that lead here."""
+
+    def resolved(part: Value, within: Sequence[str] = within) -> Any:
+        return _resolved(part, root, depth, references, within)
+
     if isinstance(schema, list):
-        return [_resolved(item, root, within) for item in cast("list[Value]", schema)]
+        return [resolved(item) for item in cast("list[Value]", schema)]
     if not isinstance(schema, dict):
         return schema
     fields = cast("dict[str, Value]", schema)
     reference = fields.get("$ref")
     if not isinstance(reference, str):
-        return {name: _resolved(item, root, within) for name, item in fields.items() if name not in _DEFINITIONS}
-    target: Any = root if reference.startswith("#/") and reference not in within else None
+        return {name: resolved(item) for name, item in fields.items() if name not in _DEFINITIONS}
+    is_cut = reference in within or len(within) >= depth or next(references) > _MOST_REFERENCES
+    target: Any = root if reference.startswith("#/") and not is_cut else None
     for part in reference[2:].split("/"):
         target = cast("dict[str, Value]", target).get(part) if isinstance(target, dict) else None
-    siblings = {name: _resolved(item, root, within) for name, item in fields.items() if name != "$ref"}
-    resolved = cast("dict[str, Value]", _resolved(target, root, (*within, reference)) or {})
-    return {**resolved, **siblings}
+    siblings = {name: resolved(item) for name, item in fields.items() if name != "$ref"}
+    copy: Any = resolved(target, (*within, reference))
+    return {**(cast("dict[str, Value]", copy) if isinstance(copy, dict) else {}), **siblings}
 
 
 def arguments(parameters: Mapping[str, Value]) -> dict[str, Value]:
@@ -147,8 +171,8 @@ def _content(content: ContentBlock) -> Iterator[ToolMessage]:
 def _text(text: str) -> Iterator[ToolMessage]:
     """A text; if it is JSON of an object, or of a list of objects, those."""
     try:
-        parsed: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        parsed: Any = load_json(text)
+    except ValueError:
         parsed = None
     items = cast("list[Any]", parsed if isinstance(parsed, list) else [parsed])
     if items and all(isinstance(item, dict) for item in items):
