@@ -177,6 +177,42 @@ async def test_a_schema_that_contains_itself_ends_somewhere(folder: Path):
     assert 0 < depth < 10
 
 
+async def test_a_schema_that_contains_itself_many_times_is_cut_off_early(tmp_path: Path):
+    fields = ", ".join(f'f{n}: {{$ref: "#/components/schemas/Tree"}}' for n in range(20))
+    (tmp_path / "pets.yaml").write_text(f"""
+openapi: 3.0.0
+servers: [{{url: "https://pets.example"}}]
+paths:
+  /trees:
+    post:
+      operationId: addTree
+      requestBody: {{content: {{application/json: {{schema: {{$ref: "#/components/schemas/Tree"}}}}}}}}
+components: {{schemas: {{Tree: {{type: object, properties: {{{fields}}}}}}}}}
+""")
+    parameters = (await tools(tmp_path).find(reference("addTree"))).spec.parameters
+    assert [each.type for each in parameters] == ["object"] * 20
+    assert len(json.dumps([each.input_schema for each in parameters])) < 200_000
+
+
+async def test_an_operation_that_is_malformed_is_named(tmp_path: Path):
+    (tmp_path / "pets.yaml").write_text("""
+openapi: 3.0.0
+servers: [{url: "https://pets.example"}]
+paths:
+  /empty: {get: {operationId: empty, parameters: }}
+  /nameless: {get: {operationId: nameless, parameters: [{in: query}]}}
+  /required: {post: {operationId: required, requestBody: {content: {application/json: {schema: {
+    required: true, properties: {name: {type: string, enum: }}}}}}}}
+  404: {get: {}}
+""")
+    source = tools(tmp_path)
+    assert (await source.find(reference("empty"))).spec.parameters == ()
+    assert [each.required for each in (await source.find(reference("required"))).spec.parameters] == [False]
+    assert "pets.yaml: the operation 'nameless' is malformed" in str(source.missing(reference("nameless")))
+    assert source.missing(reference("404_get")) is None
+    assert [spec.name for spec in (await source.specs())["pets"]] == ["empty", "required", "404_get"]
+
+
 async def test_swagger_is_read(tmp_path: Path):
     (tmp_path / "pets.json").write_text(json.dumps(yaml.safe_load(SWAGGER)))
     request = await requested(tmp_path, "listPets")

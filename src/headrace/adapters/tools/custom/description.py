@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -17,10 +19,12 @@ from headrace.errors import HeadraceError
 from headrace.ports.services import ParameterType, ToolParameter, ToolSpec
 
 Schema = Mapping[str, Any]
+logger = logging.getLogger(__name__)
 
 METHODS = ("get", "post", "put", "delete", "patch", "head")
 _PLACES = ("path", "query", "header", "cookie")
-_MOST_REFERENCES = 8  # one inside the other; a schema that refers to itself is cut off there
+_DEPTHS = (8, 4, 3, 2)  # of references one inside the other: schemas that refer to themselves are cut off there
+_MOST_REFERENCES = 1_000  # of one schema; where there are more, it is cut off at the next smaller depth
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -78,14 +82,23 @@ class Description:
         self._known: dict[str, Operation] = {}
 
     def __iter__(self) -> Iterator[Operation]:
+        """The operations, without those about which the description is wrong."""
         for name in self._found:
-            if (operation := self.operation(name)) is not None:
+            try:
+                operation = self.operation(name)
+            except HeadraceError as error:
+                logger.warning("an operation is not listed as a tool: %s", error)
+                continue
+            if operation is not None:
                 yield operation
 
     def operation(self, name: str) -> Operation | None:
         """The operation of a tool's name. HeadraceError if the description is wrong about it."""
         if name not in self._known and name in self._found:
-            self._known[name] = self._operation(name, *self._found[name])
+            try:
+                self._known[name] = self._operation(name, *self._found[name])
+            except (AttributeError, KeyError, TypeError) as error:  # a list, an object or a name is expected there
+                raise HeadraceError(f"{self._path}: the operation {name!r} is malformed: {error!r}") from error
         return self._known.get(name)
 
     @property
@@ -110,7 +123,7 @@ class Description:
     def _operations(self) -> Iterator[tuple[str, tuple[str, str, Schema, Schema]]]:
         """The operations by the name of their tool: path, method, the path's item, the operation."""
         for path, item in self._content["paths"].items():
-            item = self._resolved(item)
+            path, item = str(path), self._resolved(item)
             for method in METHODS:
                 operation = item.get(method)
                 if isinstance(operation, dict):
@@ -118,7 +131,7 @@ class Description:
                     yield _name(path, method, operation), (path, method, item, operation)
 
     def _operation(self, name: str, path: str, method: str, item: Schema, operation: Schema) -> Operation:
-        parameters = [self._inlined(each) for each in (*item.get("parameters", ()), *operation.get("parameters", ()))]
+        parameters = [self._inlined(each) for each in (*_items(item, "parameters"), *_items(operation, "parameters"))]
         body = self._body(operation, parameters)
         declared = {each["name"]: each for each in parameters if each.get("in") in _PLACES}
         tool_parameters = {
@@ -142,7 +155,7 @@ class Description:
 
     def _body(self, operation: Schema, parameters: Sequence[Schema]) -> Body | None:
         if self._swagger:
-            consumes = [*operation.get("consumes", ()), *self._content.get("consumes", ())]
+            consumes = [*_items(operation, "consumes"), *_items(self._content, "consumes")]
             fields = {each["name"]: each for each in parameters if each.get("in") == "formData"}
             if fields:
                 files = any(each.get("type") == "file" for each in fields.values())
@@ -180,23 +193,29 @@ class Description:
             raise HeadraceError(message) from error
         return _mapping(found.contents), urldefrag(urljoin(base, reference)).url
 
-    def _inlined(self, value: Any, base: str = "", depth: int = 0) -> dict[str, Any]:
+    def _inlined(self, value: Any) -> dict[str, Any]:
         """An object with what its references name in place of them."""
-        return cast("dict[str, Any]", self._copy(_mapping(value), base or self._uri, depth))
+        copy: Any = {}
+        for depth in _DEPTHS:
+            references = count(1)
+            copy = self._copy(_mapping(value), self._uri, depth, references)
+            if next(references) <= _MOST_REFERENCES:
+                break
+        return cast("dict[str, Any]", copy)
 
-    def _copy(self, value: Any, base: str, depth: int) -> Any:
+    def _copy(self, value: Any, base: str, depth: int, references: Iterator[int]) -> Any:
         if isinstance(value, list):
-            return [self._copy(item, base, depth) for item in cast("list[Any]", value)]
+            return [self._copy(item, base, depth, references) for item in cast("list[Any]", value)]
         if not isinstance(value, dict):
             return value
         value = cast("dict[str, Any]", value)
         reference = value.get("$ref")
         if not isinstance(reference, str):
-            return {str(key): self._copy(item, base, depth) for key, item in value.items()}
-        if depth >= _MOST_REFERENCES:
+            return {str(key): self._copy(item, base, depth, references) for key, item in value.items()}
+        if not depth or next(references) > _MOST_REFERENCES:
             return {}
         found, where = self._lookup(reference, base)
-        return self._copy(found, where, depth + 1)
+        return self._copy(found, where, depth - 1, references)
 
 
 def _described_by(path: Path, manifest: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -232,16 +251,16 @@ def _name(path: str, method: str, operation: Schema) -> str:
 
 
 def _object_body(content_type: str, schema: Schema) -> Body:
-    parts = [schema, *(_mapping(part) for part in schema.get("allOf", ()))]
+    parts = [schema, *map(_mapping, _items(schema, "allOf"))]
     properties = {name: _mapping(each) for part in parts for name, each in _mapping(part.get("properties")).items()}
-    return Body(content_type, properties, frozenset(name for part in parts for name in part.get("required", ())))
+    return Body(content_type, properties, frozenset(name for part in parts for name in _items(part, "required")))
 
 
 def _tool_parameter(name: str, described: Schema, required: bool) -> ToolParameter:
     """A parameter or property as one of a tool."""
     schema = _schema(described)
     type_ = _type(schema)
-    options = [option for option in schema.get("enum", ()) if isinstance(option, str)] if type_ == "string" else ()
+    options = [option for option in _items(schema, "enum") if isinstance(option, str)] if type_ == "string" else ()
     return ToolParameter(
         name,
         type_,
@@ -279,3 +298,9 @@ def _schema(described: Schema) -> Schema:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _items(described: Schema, name: str) -> list[Any]:
+    """A list of a description; none where it is left empty, or something else (`required: true` of a property)."""
+    value = described.get(name)
+    return cast("list[Any]", value) if isinstance(value, list) else []
