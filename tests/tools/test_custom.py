@@ -297,11 +297,20 @@ async def test_a_required_parameter_must_be_given(folder: Path):
         await requested(folder, "addPet", age=1)
 
 
+@pytest.mark.parametrize("value", [".", ".."])
+async def test_a_path_parameter_does_not_lead_to_another_path(folder: Path, value: str):
+    with pytest.raises(NodeError, match="The path parameter id must not be") as raised:
+        await requested(folder, "pets_id_delete", id=value)
+    assert raised.value.kind == "ToolParameterError"
+
+
 async def test_a_json_body_has_the_types_of_its_schema(folder: Path):
     parameters = {"name": 5, "age": "3", "weight": "1.5", "tags": '["a"]', "other": "not declared"}
     request = await requested(folder, "addPet", **parameters)
     assert json.loads(request.content or b"") == {"name": "5", "age": 3, "weight": 1.5, "tame": True, "tags": ["a"]}
     assert dict(request.headers)["Content-Type"] == "application/json"
+    request = await requested(folder, "addPet", name="x", age=float("inf"), tame=True)
+    assert json.loads(request.content or b"")["age"] == float("inf")
     request = await requested(folder, "addPet", name="x", age="old", weight="", tame="no idea")
     assert json.loads(request.content or b"") == {"name": "x", "age": "old", "weight": "", "tame": "no idea"}
 
@@ -357,6 +366,15 @@ async def test_a_key_is_not_part_of_an_error(folder: Path):
         await call(tools(folder, Server(b"denied for s3cret", 403)), "pets_id_delete", id="1")
 
 
+async def test_a_key_is_not_part_of_an_error_in_the_form_in_which_it_is_sent(folder: Path):
+    (folder / "tools.yaml").write_text("apis: {pets: {description: pets.yaml, auth: {type: header, prefix: basic}}}")
+    echo = b'{"Authorization": "Basic dXNlcjpwYXNz", "path": "/?key=user%3Apass"}'
+    source = tools(folder, Server(echo, 401), {"PETS_API_KEY": "user:pass"})
+    with pytest.raises(NodeError) as raised:
+        await call(source, "pets_id_delete", id="1")
+    assert str(raised.value).endswith('{"Authorization": "Basic ***", "path": "/?key=***"}')
+
+
 # ----------------------------------------------------------------------------------------------------------- answers
 
 
@@ -366,6 +384,7 @@ async def test_a_key_is_not_part_of_an_error(folder: Path):
         (b'{"a": 1}', "application/json; charset=utf-8", [JsonMessage({"a": 1}), TextMessage('{"a": 1}')]),
         (b'{"a": 1}', "text/plain", [TextMessage('{"a": 1}')]),
         (b"[1]", "application/json", [TextMessage("[1]")]),
+        (b'{"a": "\\ud800"}', "application/json", [JsonMessage({"a": "\ufffd"}), TextMessage('{"a": "\\ud800"}')]),
         (b"{", "application/json", [TextMessage("{")]),
         (b"gr\xfcn", "text/plain; charset=iso-8859-1", [TextMessage("grün")]),
         (b"", "", [TextMessage("Empty response from the tool, please check your parameters and try again.")]),

@@ -5,17 +5,18 @@ What reads descriptions is loaded when there are any.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from headrace.adapters.tools.configuration import Api, Auth
 from headrace.adapters.tools.registry import NOT_FOUND
 from headrace.content.encodings import decode
 from headrace.content.filetypes import essence
+from headrace.content.python_json import load_json
 from headrace.errors import HeadraceError, NodeError
 from headrace.ports.services import (
     Files,
@@ -146,12 +147,17 @@ class CustomTool:
         yield TextMessage(text)
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self.key, "***") if self.key else text
+        """The text without the key, also as it is in a header or a URL: some servers repeat the request."""
+        from headrace.adapters.tools.custom.request import basic_credentials
+
+        for secret in filter(None, (basic_credentials(self.key), quote_plus(self.key), self.key)):
+            text = text.replace(secret, "***")
+        return text
 
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        value: Any = load_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]

@@ -42,7 +42,9 @@ async def request_of(
         if value is None and parameter.required:
             raise NodeError(f"Missing required parameter {parameter.name}", "ToolParameterError")
         if parameter.place == "path":
-            url = url.replace(f"{{{parameter.name}}}", quote(_text(value), safe=""))
+            if (text := _text(value)) in (".", ".."):  # it would lead to another path, and no encoding prevents that
+                raise NodeError(f"The path parameter {parameter.name} must not be {text!r}", "ToolParameterError")
+            url = url.replace(f"{{{parameter.name}}}", quote(text, safe=""))
         elif value is None or value == "":
             continue
         elif parameter.place == "query":
@@ -68,9 +70,14 @@ def _with_prefix(auth: Auth, key: str) -> str:
         case "bearer":
             return f"Bearer {key}"
         case "basic":
-            return f"Basic {base64.b64encode(key.encode()).decode() if ':' in key else key}"
+            return f"Basic {basic_credentials(key)}"
         case "custom":
             return key
+
+
+def basic_credentials(key: str) -> str:
+    """What follows `Basic`: a key with a colon is a user's name and password, any other is encoded already."""
+    return base64.b64encode(key.encode()).decode() if ":" in key else key
 
 
 async def _body(
@@ -118,7 +125,7 @@ def coerced(schema: Schema, value: Value) -> Value:
                 return json.loads(value)
             case _:
                 return value
-    except (TypeError, ValueError, RecursionError):
+    except (OverflowError, TypeError, ValueError, RecursionError):
         return value
 
 
