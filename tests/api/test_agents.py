@@ -197,6 +197,15 @@ async def test_the_last_round_of_a_chat_has_no_tools(headrace: Serving, server: 
     assert ["tools" in request.body for request in server.requests] == [True, False]
 
 
+async def test_the_last_round_of_a_chat_in_react_has_no_tools(headrace: Serving, server: ModelServer):
+    server.answer(react_by_round(react_action("weather", "Rome"), react_action("Final Answer", "Enough.")))
+    app = await headrace.add("h.yml", chat_file("weather", strategy="react", model="my-own", max_iteration=1))
+    status, body = await say(app, "Weather?")
+    assert (status, body["answer"]) == (200, "Enough.")
+    prompts = [request.body["messages"][0]["content"] for request in server.requests]
+    assert ['"name": "weather"' in prompt for prompt in prompts] == [True, False]
+
+
 async def test_a_chat_that_never_ends_fails(headrace: Serving, server: ModelServer):
     server.answer(by_round(calls(ROME)))
     app = await headrace.add("h.yml", chat_file("weather", max_iteration=1))

@@ -128,8 +128,9 @@ class Loop:
     async def _ask(self, number: int, rounds: Sequence[Round]) -> ModelAnswer:
         last = number >= self._limit
         strategy = self._strategy
-        offers = () if last and self._dialect.answers_at_limit else strategy.offers()
-        request = request_of(self._ctx, self._model, strategy.messages(rounds), tools=offers)
+        has_tools = not (last and self._dialect.answers_at_limit)
+        messages = strategy.messages(rounds, has_tools=has_tools)
+        request = request_of(self._ctx, self._model, messages, tools=strategy.offers() if has_tools else ())
         request = replace(request, stop=[*request.stop, *strategy.stop_words()])
         reader = strategy.reader(number)
         said: list[str] = []

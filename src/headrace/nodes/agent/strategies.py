@@ -72,8 +72,8 @@ class Strategy(ABC):
         self.toolbox = toolbox
 
     @abstractmethod
-    def messages(self, rounds: Sequence[Round]) -> list[Message]:
-        """The messages that ask for the next answer."""
+    def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
+        """The messages that ask for the next answer, in which tools may be called if `has_tools`."""
 
     def offers(self) -> Sequence[FunctionTool]:
         return ()
@@ -90,7 +90,7 @@ class FunctionCalling(Strategy):
     separates_rounds = True
     calls_in_only_round = True
 
-    def messages(self, rounds: Sequence[Round]) -> list[Message]:
+    def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
         messages = self.prompt.messages(self.prompt.instruction, len(rounds) + 1)
         for round_ in rounds:
             calls = [ToolCall(call["id"], call["name"], call["arguments"]) for call in round_["calls"]]
@@ -131,8 +131,8 @@ class React(Strategy):
         super().__init__(prompt, toolbox)
         self._template = template
 
-    def messages(self, rounds: Sequence[Round]) -> list[Message]:
-        offers = self.toolbox.offers
+    def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
+        offers = self.toolbox.offers if has_tools else []
         tools = [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in offers]
         instruction = (
             self._template.replace("{instruction}", self.prompt.instruction)
