@@ -103,6 +103,8 @@ async def test_the_log_of_an_agent_node(headrace: Serving, server: ModelServer):
         assert shown[entry["id"]] == {**expected, "node_id": "agent"}
     answer = "".join(event.body["answer"] for event in named(events, "message"))
     assert answer == "Let me look.\nIt is 20 C."
+    _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
+    assert [message["agent_thoughts"] for message in page["data"]] == [[]]
 
 
 async def test_a_stream_of_an_agent_continues_after_any_event(headrace: Serving, server: ModelServer):

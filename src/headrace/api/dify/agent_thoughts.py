@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 from headrace.api.dify.schemas.messages import AgentThought, ToolLabel
 from headrace.api.http.json import encode
+from headrace.conversations.messages import AGENT
 from headrace.kernel.events import Record, StepEnded, StepStarted
 from headrace.node import Flow
 from headrace.nodes.agent.chat import AgentChatConfig
@@ -21,15 +22,19 @@ from headrace.values import Value, to_json
 
 
 class AgentThoughts:
-    """Folds a run's records into `thoughts`."""
+    """Folds the records of an agent-chat app's run into `thoughts`. Runs of other apps have none, whatever steps their
+    nodes have."""
 
     def __init__(self, flow: Flow) -> None:
+        self._thinks = flow.mode == AGENT
         configs = [node.config for node in flow.nodes.values() if isinstance(node.config, AgentChatConfig)]
         self._labels = {tool.tool_name: tool.tool_label for config in configs for tool in config.tools}
         self.thoughts: list[AgentThought] = []
 
     def apply(self, record: Record) -> AgentThought | None:
         """The thought that a record changes, as it is now."""
+        if not self._thinks:
+            return None
         match record.event:
             case StepStarted(path, name) if "/" not in name:
                 self.thoughts.append(self._begun(record, f"{path}/{name}"))

@@ -40,12 +40,12 @@ class ChatEvents(RunEvents):
         self._flow = flow
         self._position = after
         self._reply = Reply(flow)
-        self._thoughts = None if flow.mode == FLOWING else AgentThoughts(flow)
+        self._thoughts = AgentThoughts(flow)
 
     def feed(self, record: Record) -> list[StreamEvent]:
         file_count = len(self._reply.files)
         self._reply.apply(record)
-        changed = self._thoughts and self._thoughts.apply(record)
+        changed = self._thoughts.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
         self._reply.on_text([text for text in self._texts if text.selector[1] != REASONING], record.at)
