@@ -371,7 +371,7 @@ async def test_all_tools_of_a_server_that_is_named_by_its_url() -> None:
         known = await tools.of_server(ToolReference("mcp", f"{url}/mcp?key=secret", "127.0.0.1", ""))
         assert {"add", "process"} < {tool.spec.name for tool in known}
         with pytest.raises(NodeError) as missing:
-            await tools.of_server(ToolReference("mcp", "https://example.com/sse?key=secret", "example.com", ""))
+            await tools.of_server(ToolReference("mcp", "https://me:pass@example.com/sse?key=secret", "example.com", ""))
     assert str(missing.value) == (
         "The MCP server at https://example.com/sse is needed: name it in the file of HEADRACE_MCP_SERVERS."
     )

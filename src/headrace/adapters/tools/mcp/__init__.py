@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ __all__ = ["McpTool", "McpTools", "ServerConfig", "read_servers"]
 
 logger = logging.getLogger(__name__)
 
+_USER = re.compile(r"(?<=://)[^/]*@")
 _NO_PACKAGE = "The package mcp is needed for the tools of MCP servers: install headrace[mcp]."
 
 
@@ -56,7 +58,7 @@ class McpTools:
         """See `Tools.missing`."""
         name = self._named(reference)
         if name not in self._configs:
-            shown = f"at {name.partition('?')[0]}" if "://" in name else f"'{name}'"  # a URL's query may be a secret
+            shown = f"at {_without_secrets(name)}" if "://" in name else f"'{name}'"
             return f"The MCP server {shown} is needed: name it in the file of HEADRACE_MCP_SERVERS."
         if unset := self._configs[name].unset:
             return f"The MCP server '{name}' needs {', '.join(unset)} in the environment."
@@ -109,3 +111,8 @@ class McpTool:
         result = await self.server.call(self.spec.name, arguments(parameters), context.key)
         for message in messages(result, self.spec):
             yield message
+
+
+def _without_secrets(url: str) -> str:
+    """The URL without its query, user and password."""
+    return _USER.sub("", url.partition("?")[0])
