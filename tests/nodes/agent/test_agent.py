@@ -342,6 +342,7 @@ async def test_a_missing_tool_fails_the_node_and_is_named_before(server: ModelSe
         ({"model": constant(None)}, "The agent has no model: choose one."),
         ({"maximum_iterations": constant("many")}, "maximum_iterations is 'many', which is not a number."),
         ({"tools": constant("x")}, "The tools of an agent are a list."),
+        ({"mcp_server": constant("http://[")}, "mcp_server is not a valid URL."),
     ],
 )
 async def test_what_is_wrong_is_said(client: ModelClient, parameters: dict[str, Any], error: str):

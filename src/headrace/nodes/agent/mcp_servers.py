@@ -40,7 +40,10 @@ def _url(server: Any) -> str:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url.strip()).hostname or url.strip()
+    try:
+        return urlsplit(url.strip()).hostname or url.strip()
+    except ValueError:
+        raise NodeError("mcp_server is not a valid URL.", "AgentNodeError") from None
 
 
 def _reference(name: str, url: str) -> ToolReference:
