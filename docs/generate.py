@@ -24,7 +24,7 @@ def generated() -> dict[pathlib.Path, str]:
     """The complete text of each file that has generated parts."""
     sys.path.insert(0, str(ROOT))  # the tables import the official description from the tests
     from docs.compatibility import TABLES
-    from headrace.api.openai.parameters import table as parameters
+    from headrace.api.openai.parameters import CHAT, RESPONSES
 
     compatibility, facade = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "openai.md"
     text = compatibility.read_text("utf-8")
@@ -34,7 +34,9 @@ def generated() -> dict[pathlib.Path, str]:
         ROOT / "docs" / "cli.md": command_line(),
         ROOT / "docs" / "configuration.md": configuration(),
         compatibility: text,
-        facade: filled(facade.read_text("utf-8"), "parameters", parameters()),
+        facade: filled(
+            filled(facade.read_text("utf-8"), "parameters", CHAT.table()), "parameters of responses", RESPONSES.table()
+        ),
     }
 
 

@@ -133,6 +133,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
         "workflow_run_id": [ran["workflow_run_id"], polled["workflow_run_id"], summary.run],
+        "response_id": [f"resp_{run}" for run in (ran["workflow_run_id"], polled["workflow_run_id"], summary.run)],
         "task_id": [ran["task_id"], said["task_id"], under_way["task_id"]],
         "workflow_id": [apps[0].version.id, plain],
         "app_id": [plain],

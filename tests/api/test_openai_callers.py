@@ -12,9 +12,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import completion_create_params
+from openai.types.responses import response_create_params
 
 from headrace.api.openai import open_calls
-from headrace.api.openai.parameters import HONOURED, IGNORED, REFUSED
+from headrace.api.openai.parameters import CHAT, RESPONSES, Parameters
 from headrace.ports import ListedRun, RunFilter
 from tests.api.chats import chatflow
 from tests.api.serving import Client, Gate, Scripted, Serving, serving, workflow
@@ -197,7 +198,12 @@ JSON, STRANGER = {"Content-Type": "application/json"}, {"Authorization": "Bearer
     ("method", "path", "more", "status", "code"),
     [
         ("GET", "/v1/openai", {}, 404, "not_found"),
-        ("GET", "/v1/openai/responses", {}, 404, "not_found"),
+        ("GET", "/v1/openai/responses", {}, 405, "method_not_allowed"),
+        ("DELETE", "/v1/openai/responses/resp_x", {}, 405, "method_not_allowed"),
+        ("GET", "/v1/openai/responses/resp_x", {}, 404, "not_found"),
+        ("GET", "/v1/openai/responses/resp_x/input_items", {}, 404, "not_found"),
+        ("POST", "/v1/openai/completions", {"json": {}}, 404, "not_found"),
+        ("GET", "/v1/openai/responsesx", {}, 404, "not_found"),
         ("POST", "/v1/openai/v1/embeddings", {"json": {}}, 404, "not_found"),
         ("GET", ASK, {}, 405, "method_not_allowed"),
         ("DELETE", "/v1/openai/models/x", {}, 405, "method_not_allowed"),
@@ -259,9 +265,16 @@ async def test_a_base_url_that_ends_with_a_version(server: Serving, app: Client,
 # --------------------------------------------------------------------------------------------------------- parameters
 
 
-def test_every_parameter_of_the_client_stands_on_the_page_once():
-    wanted = {*completion_create_params.CompletionCreateParamsBase.__annotations__, "stream"}
-    sets = [set(HONOURED) - {"inputs", "conversation_id"}, set(IGNORED), set(REFUSED)]
+@pytest.mark.parametrize(
+    ("declared", "parameters"),
+    [
+        (completion_create_params.CompletionCreateParamsBase, CHAT),
+        (response_create_params.ResponseCreateParamsBase, RESPONSES),
+    ],
+)
+def test_every_parameter_of_the_client_stands_on_the_page_once(declared: type, parameters: Parameters):
+    wanted = {*declared.__annotations__, "stream"}
+    sets = [set(parameters.honoured) - {"inputs", "conversation_id"}, set(parameters.ignored), set(parameters.refused)]
     assert set.union(*sets) == wanted
     assert sum(map(len, sets)) == len(wanted)
 
@@ -273,7 +286,6 @@ TRIED: Mapping[str, Any] = {
     "logprobs": True,
     "modalities": ["text", "audio"],
     "n": 2,
-    "response_format": {"type": "json_object"},
     "tool_choice": "required",
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "top_logprobs": 2,
@@ -281,7 +293,7 @@ TRIED: Mapping[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("name", sorted(CHAT.refused))
 async def test_what_is_refused_is_refused_by_name(app: Client, name: str) -> None:
     async with sdk(app) as client:
         with pytest.raises(openai.BadRequestError) as refused:
@@ -293,6 +305,6 @@ async def test_what_is_ignored_changes_nothing(app: Client, gate: Gate) -> None:
     gate.let(10)
     async with sdk(app) as client:
         answer = await client.chat.completions.create(
-            model="chat", messages=MESSAGES, extra_body={name: {"any": ["thing"]} for name in IGNORED}
+            model="chat", messages=MESSAGES, extra_body={name: {"any": ["thing"]} for name in CHAT.ignored}
         )
     assert answer.choices[0].message.content == "Hello"

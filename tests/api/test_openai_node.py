@@ -14,7 +14,7 @@ from headrace.node import Context, Result
 from headrace.ports import RunFilter
 from headrace.ports.services import Usage
 from tests.api.chats import chatflow
-from tests.api.serving import Gate, Scripted, Serving
+from tests.api.serving import Gate, Scripted, Serving, workflow
 
 HERE = Path(__file__).parent.parent / "openai_node"
 NODE, NPM = shutil.which("node"), shutil.which("npm")
@@ -78,3 +78,22 @@ async def test_a_node_client_that_leaves_stops_its_runs(server: Serving, node: s
             break
         await asyncio.sleep(0.01)
     assert result == ["stopped", "stopped"]
+
+
+async def test_the_node_client_gets_responses(server: Serving, node: str) -> None:
+    form = [{"variable": "query", "label": "query", "type": "text-input"}]
+    app = await server.add("w.yml", workflow(variables=form, outputs={"said": ["start", "query"]}))
+    running = await asyncio.create_subprocess_exec(
+        node, "responses.mjs", f"{app.url}/v1/openai", app.key, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        stdout, stderr = await running.communicate()
+    assert running.returncode == 0, stderr.decode()
+    assert json.loads(stdout) == {
+        "whole": "tea",
+        "ends": ["response.created", "response.completed"],
+        "final": "tea",
+        "parsed": {"said": "tea"},
+        "retrieved": "tea",
+        "refused": {"status": 400, "param": "tools", "code": "unsupported_parameter"},
+    }

@@ -26,6 +26,9 @@ ENDPOINTS = {
     "/v1/completion-messages/{task_id}/stop": ["post"],
     "/v1/openai/chat/completions": ["post"],
     "/v1/openai/models": ["get"],
+    "/v1/openai/responses": ["post"],
+    "/v1/openai/responses/{response_id}": ["get"],
+    "/v1/openai/responses/{response_id}/cancel": ["post"],
     "/v1/openai/models/{model}": ["get"],
 }
 

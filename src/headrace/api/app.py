@@ -24,6 +24,8 @@ from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
 from headrace.api.middleware.rate_limit_headers import RateLimitHeaders
 from headrace.api.middleware.request_context import RequestContext
+from headrace.api.openai.calls import ModelCalls
+from headrace.api.openai.response_routes import ResponseRoutes
 from headrace.api.openai.routes import OpenAIRoutes
 from headrace.apps.catalog import Apps
 from headrace.ports.services import Speech
@@ -72,9 +74,10 @@ def create_app(
     routes = app.router.routes
     for subject in (*dify, FileRoutes, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
-    openai = OpenAIRoutes(api)
-    routes += openai.mounted("/v1/openai", _APP_KEY)
-    routes += openai.mounted("/v1/openai/v1", _APP_KEY, documented=False)
+    calls = ModelCalls(api)
+    for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
+        routes += openai.mounted("/v1/openai", _APP_KEY)
+        routes += openai.mounted("/v1/openai/v1", _APP_KEY, documented=False)
     routes += McpRoutes(api).mounted("/mcp", documented=False)
     if services is not None:
         routes += native.routes(api, services, _APP_KEY)

@@ -203,6 +203,15 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    request_error = of_status(error.status_code)
+    message = _openai_message(request, error.status_code) if body_type(request.url.path) is OpenAIError else None
+    request_error = of_status(error.status_code, message)
     request_error.headers = dict(error.headers or {})
     return envelope(request_error, request.url.path)
+
+
+def _openai_message(request: Request, status: int) -> str | None:
+    """What to say of a path or method of OpenAI's API that is not served; None for other errors."""
+    path = request.url.path
+    if status == 404:
+        return f"'{path}' is not served here. An app is a model for {OPENAI}/chat/completions and {OPENAI}/responses."
+    return f"'{path}' does not accept {request.method}." if status == 405 else None

@@ -160,6 +160,7 @@ PATH_PARAMETERS = {
         ("name", "The id and extension of a file", TEXT_SCHEMA),
         ("end_user_id", "The id of an end user", UUID_SCHEMA),
         ("model", "The name or id of an app", TEXT_SCHEMA),
+        ("response_id", "The id of a response: `resp_` and the id of its run", TEXT_SCHEMA),
     )
 }
 """Parameters that an operation has whose path names them."""

@@ -1,11 +1,10 @@
-"""Requests of OpenAI's clients for chat completions, checked.
+"""Requests of OpenAI's clients for chat completions and responses, checked.
 
 What an app cannot do is refused by name, see `parameters`.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,73 +13,127 @@ from headrace.api.auth import as_uuid, named_user
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import BadParameter
 from headrace.api.http.request_body import parse
-from headrace.api.openai.parameters import refuse_unsupported
+from headrace.api.openai.attachments import Attachment
+from headrace.api.openai.json_format import JsonFormat
+from headrace.api.openai.parameters import CHAT, RESPONSES
+from headrace.api.openai.response_schemas import ResponseRequest
 from headrace.api.openai.schemas import ChatCompletionRequest
-from headrace.errors import InvalidParam
+from headrace.errors import InvalidParam, RequestError
+from headrace.kernel.events import RunId
 from headrace.values import Value
 
+RESPONSE_PREFIX = "resp_"
+_TEXTS = ("text", "input_text", "output_text")
+_ATTACHMENTS = ("image_url", "file", "input_image", "input_file")
 _ROLES = ("system", "developer", "user", "assistant")
 _NAMES = ("query", "text", "input")  # inputs that take the user's message, wherever they are in the form
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image part: a URL, or its bytes."""
-
-    url: str = ""
-    data: bytes = b""
-    mime_type: str = ""
-
-    @property
-    def filename(self) -> str:
-        return f"image.{self.mime_type.partition('/')[2].partition('+')[0]}"
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionCall:
-    """A request for a chat completion. `text` and `pictures` are what the user said since the last answer; `history` is
-    everything else, as OpenAI has it (`{role, content}`); `metadata` may fill inputs, as text."""
+class ModelCall:
+    """A request for an answer. `text` and `attachments` are what the user said since the last answer, and `param` the
+    parameter that has it; `history` is everything else, as OpenAI has it (`{role, content}`); `metadata` may fill
+    inputs, as text; `previous` is the run of the answer before."""
 
     model: str
+    param: str
     text: str
-    pictures: Sequence[Picture]
+    attachments: Sequence[Attachment]
     history: Sequence[Mapping[str, str]]
     inputs: Mapping[str, Value]
     metadata: Mapping[str, str]
     user: str
     conversation: str | None
+    previous: RunId | None
     streamed: bool
-    with_usage: bool
+    json_format: JsonFormat | None
 
 
-def read(body: Mapping[str, Value]) -> CompletionCall:
+def read_completion(body: Mapping[str, Value]) -> ModelCall:
     """BadParameter where the request is wrong, or asks for something that apps do not do."""
-    refuse_unsupported(body)
+    CHAT.check(body)
     fields = parse(ChatCompletionRequest, body, _bad_parameter)
-    messages = [_message(message, at) for at, message in enumerate(fields["messages"])]
-    contents = [_content(message, at) for at, message in enumerate(messages)]
-    answered = max((at for at, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    current = [at for at, message in enumerate(messages) if message["role"] == "user" and at > answered]
-    if not current:
-        raise BadParameter("The last message must be the user's: apps do not continue an answer.", "messages")
-    history = [
-        {"role": message["role"], "content": contents[at][0]}
-        for at, message in enumerate(messages)
-        if at not in current and contents[at][0]
-    ]
     metadata = fields.get("metadata") or {}
-    return CompletionCall(
+    text, attachments, history = _said(fields["messages"], "messages")
+    return ModelCall(
         fields["model"],
-        "\n\n".join(contents[at][0] for at in current if contents[at][0]),
-        [picture for at in current for picture in contents[at][1]],
+        "messages",
+        text,
+        attachments,
         history,
         fields.get("inputs") or {},
         metadata,
         _user(fields.get("user")),
-        _conversation(fields.get("conversation_id") or metadata.get("conversation_id")),
+        _conversation(fields.get("conversation_id") or metadata.get("conversation_id"), "conversation_id"),
+        None,
         bool(fields.get("stream")),
-        bool((fields.get("stream_options") or {}).get("include_usage")),
+        JsonFormat.of(fields.get("response_format"), "response_format"),
     )
+
+
+def with_usage(body: Mapping[str, Value]) -> bool:
+    """Whether a checked request wants a stream to have the usage."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and bool(cast("dict[str, Value]", options).get("include_usage"))
+
+
+def read_response(body: Mapping[str, Value]) -> ModelCall:
+    """As `read_completion`, of a request for a response."""
+    RESPONSES.check(body)
+    fields = parse(ResponseRequest, body, _bad_parameter)
+    input_, instructions = fields["input"], fields.get("instructions")
+    messages: list[Any] = [{"role": "user", "content": input_}] if isinstance(input_, str) else input_
+    text, attachments, history = _said(messages, "input")
+    if instructions:
+        history = [{"role": "system", "content": instructions.replace("\0", "")}, *history]
+    conversation, previous = fields.get("conversation"), fields.get("previous_response_id")
+    if conversation and previous:
+        raise BadParameter("A response continues a 'conversation' or a response, not both.", "previous_response_id")
+    json_format = JsonFormat.of((fields.get("text") or {}).get("format"), "text.format")
+    if json_format and fields.get("background"):
+        message = "A response in JSON is checked for its client, so it cannot be made in the background."
+        raise BadParameter(message, "background", "unsupported_parameter")
+    return ModelCall(
+        fields["model"],
+        "input",
+        text,
+        attachments,
+        history,
+        fields.get("inputs") or {},
+        fields.get("metadata") or {},
+        _user(fields.get("user")),
+        _conversation(conversation if isinstance(conversation, str | None) else conversation["id"], "conversation"),
+        None if previous is None else run_of_response(previous, _no_previous(previous)),
+        bool(fields.get("stream")),
+        json_format,
+    )
+
+
+def run_of_response(id_: str, otherwise: RequestError) -> RunId:
+    """The run of a response's id; raises `otherwise` if it is not valid."""
+    return as_uuid(id_.removeprefix(RESPONSE_PREFIX), otherwise)
+
+
+def _no_previous(id_: str) -> BadParameter:
+    message = f"Previous response with id '{id_[:100]}' not found."
+    return BadParameter(message, "previous_response_id", "previous_response_not_found")
+
+
+def _said(messages: Sequence[Any], param: str) -> tuple[str, Sequence[Attachment], Sequence[Mapping[str, str]]]:
+    """(text and attachments of what the user said since the last answer, what came before)"""
+    checked = [_message(message, f"{param}[{at}]") for at, message in enumerate(messages)]
+    contents = [_content(message, f"{param}[{at}].content") for at, message in enumerate(checked)]
+    answered = max((at for at, message in enumerate(checked) if message["role"] == "assistant"), default=-1)
+    current = [at for at, message in enumerate(checked) if message["role"] == "user" and at > answered]
+    if not current:
+        raise BadParameter("The last message must be the user's: apps do not continue an answer.", param)
+    history = [
+        {"role": message["role"], "content": contents[at][0]}
+        for at, message in enumerate(checked)
+        if at not in current and contents[at][0]
+    ]
+    text = "\n\n".join(contents[at][0] for at in current if contents[at][0])
+    return text, [attachment for at in current for attachment in contents[at][1]], history
 
 
 def _bad_parameter(where: str, message: str) -> BadParameter:
@@ -101,51 +154,63 @@ def with_text(text: str, form: Sequence[Mapping[str, Value]], inputs: Mapping[st
     return {**inputs, str(candidates[0]["variable"]): text} if candidates else dict(inputs)
 
 
-def _message(value: Value, at: int) -> Mapping[str, Value]:
-    if not isinstance(value, dict) or cast("dict[str, Value]", value).get("role") not in _ROLES:
+def _message(value: Value, where: str) -> Mapping[str, Value]:
+    message = cast("dict[str, Value]", value) if isinstance(value, dict) else {}
+    if message.get("role") not in _ROLES or message.get("type", "message") != "message":
         roles = ", ".join(_ROLES)
-        raise BadParameter(f"A message must be an object whose 'role' is one of {roles}.", f"messages[{at}].role")
-    return cast("dict[str, Value]", value)
+        raise BadParameter(f"A message must be an object whose 'role' is one of {roles}.", f"{where}.role")
+    return message
 
 
-def _content(message: Mapping[str, Value], at: int) -> tuple[str, list[Picture]]:
-    """A message's text and pictures."""
-    content, param = message.get("content"), f"messages[{at}].content"
+def _content(message: Mapping[str, Value], where: str) -> tuple[str, list[Attachment]]:
+    """A message's text and attachments."""
+    content = message.get("content")
     if content is None and message["role"] == "assistant":
         content = ""
     if isinstance(content, str):
         return content.replace("\0", ""), []
     if not isinstance(content, list):
-        raise BadParameter("A message's 'content' must be a string or a list of parts.", param)
+        raise BadParameter("A message's 'content' must be a string or a list of parts.", where)
     texts: list[str] = []
-    pictures: list[Picture] = []
+    attachments: list[Attachment] = []
     for number, part in enumerate(cast("list[Any]", content)):
-        where = f"{param}[{number}]"
         fields = cast("dict[str, Value]", part) if isinstance(part, dict) else {}
         kind = fields.get("type")
-        if kind == "text" and isinstance(text := fields.get("text"), str):
+        if kind in _TEXTS and isinstance(text := fields.get("text"), str):
             texts.append(text.replace("\0", ""))
-        elif kind == "image_url":
-            pictures.append(_picture(fields.get("image_url"), where))
+        elif kind in _ATTACHMENTS:
+            attachments.append(_attachment(fields, f"{where}[{number}]"))
         else:
-            raise BadParameter("A part of a message must be a 'text' or an 'image_url'.", where)
-    return "\n".join(texts), pictures
+            known = ", ".join((*_TEXTS, *_ATTACHMENTS))
+            raise BadParameter(f"A part of a message must be one of {known}.", f"{where}[{number}]")
+    return "\n".join(texts), attachments
 
 
-def _picture(value: Value, where: str) -> Picture:
-    url = cast("dict[str, Value]", value).get("url") if isinstance(value, dict) else value
-    if not isinstance(url, str):
-        raise BadParameter("An 'image_url' must have a 'url'.", where)
-    if not url.startswith("data:"):
-        return Picture(url)
-    head, _, data = url[len("data:") :].partition(",")
-    mime_type, *more = head.lower().split(";")
-    if not mime_type.startswith("image/") or "base64" not in more:
-        raise BadParameter("A data URL must be like data:image/png;base64,...", where)
-    try:
-        return Picture(data=base64.b64decode(data, validate=True), mime_type=mime_type)
-    except ValueError:  # also of letters that are not ASCII
-        raise BadParameter("The data URL is not valid base64.", where) from None
+def _attachment(part: Mapping[str, Value], where: str) -> Attachment:
+    """A part of either API: `{image_url: {url}}` and `{file: {...}}`, or the same fields without the inner object."""
+    is_image = part["type"] in ("image_url", "input_image")
+    inner = part.get("image_url") if is_image else part.get("file")
+    fields = {**part, **cast("dict[str, Value]", inner)} if isinstance(inner, dict) else part
+    url, data, file_id, filename = (
+        value if isinstance(value := fields.get(name), str) else ""
+        for name in (_url_name(fields, is_image=is_image), "file_data", "file_id", "filename")
+    )
+    if url:
+        return Attachment.of_url(url, where, is_image=is_image, filename=filename)
+    if data and not is_image:
+        if data.startswith("data:"):
+            return Attachment.of_url(data, where, is_image=False, filename=filename)
+        return Attachment.of_base64(data, where, "", is_image=False, filename=filename)
+    if not file_id:
+        needed = "An 'image_url' must have a 'url'" if is_image else "A file must have 'file_data', a 'file_url'"
+        raise BadParameter(f"{needed} or a 'file_id'.", where)
+    return Attachment(is_image, file_id=file_id, filename=filename)
+
+
+def _url_name(fields: Mapping[str, Value], *, is_image: bool) -> str:
+    if not is_image:
+        return "file_url"
+    return "url" if "url" in fields else "image_url"
 
 
 def _user(value: str | None) -> str:
@@ -155,6 +220,5 @@ def _user(value: str | None) -> str:
         raise BadParameter(error.message, "user") from None
 
 
-def _conversation(id_: str | None) -> str | None:
-    malformed = BadParameter("'conversation_id' must be a conversation's id.", "conversation_id")
-    return None if id_ is None else as_uuid(id_, malformed)
+def _conversation(id_: str | None, param: str) -> str | None:
+    return None if id_ is None else as_uuid(id_, BadParameter(f"'{param}' must be a conversation's id.", param))

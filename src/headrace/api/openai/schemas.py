@@ -26,15 +26,41 @@ class ImagePart(TypedDict):
     image_url: ImageUrl
 
 
+class FileFields(TypedDict, total=False):
+    file_data: str
+    file_id: str
+    filename: str
+
+
+class FilePart(TypedDict):
+    """A file: its bytes in base64, or a data URL, or the id of an upload."""
+
+    type: Literal["file"]
+    file: FileFields
+
+
 class ChatMessageParam(TypedDict):
     """A message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart | ImagePart] | None
+    content: str | list[TextPart | ImagePart | FilePart] | None
 
 
 class StreamOptions(TypedDict):
     include_usage: NotRequired[bool | None]
+
+
+class JsonSchema(TypedDict):
+    name: str
+    schema: dict[str, Any]
+    strict: NotRequired[bool | None]
+
+
+class ResponseFormat(TypedDict):
+    """What an answer is: text, or a workflow's outputs as JSON."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NotRequired[JsonSchema]
 
 
 class ChatCompletionRequest(TypedDict):
@@ -47,6 +73,9 @@ class ChatCompletionRequest(TypedDict):
     user: NotRequired[str | None]
     metadata: NotRequired[
         Annotated[dict[str, str] | None, Field(description="Fills the app's text variables of these names.")]
+    ]
+    response_format: NotRequired[
+        Annotated[Any, DescribedAs(ResponseFormat | None), Field(description="JSON needs a workflow.")]
     ]
     inputs: NotRequired[
         Annotated[dict[str, Any] | None, Field(description="Not in OpenAI's API: the app's variables by name.")]
