@@ -32,6 +32,7 @@ class _Call:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list[str])
+    extra_content: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -80,7 +81,7 @@ class Calls:
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls, in the order of their first pieces, without empty ones."""
         return tuple(
-            ToolCall(call.id or f"call_{place}", call.name, call.text)
+            ToolCall(call.id or f"call_{place}", call.name, call.text, call.extra_content)
             for place, call in enumerate(self._calls)
             if call.name or call.text
         )
@@ -104,6 +105,8 @@ class Calls:
             self._calls.append(call)
         if isinstance(index, int):
             self._at[index] = call
+        if isinstance(extra := entry.get("extra_content"), dict):
+            call.extra_content = cast("dict[str, Any]", extra)
         call.id = call.id or identity
         if name != call.name:
             call.name += name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
@@ -10,11 +11,13 @@ from headrace.values import File, Value
 
 
 class Call(TypedDict):
-    """A tool that the model wants called. `arguments` is JSON as the model wrote it, which may be malformed."""
+    """A tool that the model wants called. `arguments` is JSON as the model wrote it, which may be malformed; for
+    `extra_content` see `ToolCall`."""
 
     id: str
     name: str
     arguments: str
+    extra_content: NotRequired[Mapping[str, Value]]
 
 
 class ModelAnswer(TypedDict):

@@ -93,7 +93,10 @@ class FunctionCalling(Strategy):
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
         messages = self.prompt.messages(self.prompt.instruction, len(rounds) + 1)
         for round_ in rounds:
-            calls = [ToolCall(call["id"], call["name"], call["arguments"]) for call in round_["calls"]]
+            calls = [
+                ToolCall(call["id"], call["name"], call["arguments"], call.get("extra_content"))
+                for call in round_["calls"]
+            ]
             messages.append(Message("assistant", round_["text"], tool_calls=calls))
             messages += [Message("tool", result["text"], tool_call=result["id"]) for result in round_["results"]]
         return messages
@@ -118,6 +121,8 @@ class _Verbatim(Reader):
             id_ = call.id if call.id not in ids else f"{call.id}_{place}"
             ids.add(id_)
             made.append({"id": id_, "name": call.name, "arguments": call.arguments})
+            if call.extra_content:
+                made[-1]["extra_content"] = call.extra_content
         return "", made
 
 

@@ -15,11 +15,15 @@ MOST_TOKENS = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's request to call a tool. `arguments` is JSON text as the model wrote it, so it may be invalid."""
+    """A model's request to call a tool. `arguments` is JSON text as the model wrote it, so it may be invalid.
+
+    `extra_content` is what some providers send with a call and expect back with it, such as signed reasoning.
+    """
 
     id: str
     name: str
     arguments: str
+    extra_content: Mapping[str, Value] | None = None
 
 
 @dataclass(frozen=True, slots=True)
