@@ -56,7 +56,7 @@ def configuration() -> str:
         "# Configuration",
         "",
         "Written by `make docs` from `headrace/settings.py`. Environment variables; flags of `serve` take precedence.",
-        "Model credentials are in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`.",
+        "Model credentials are in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`: see [models](models.md).",
         "",
         "| variable | flag of `serve` | default | meaning |",
         "|---|---|---|---|",

@@ -364,3 +364,11 @@ async def test_refusals_of_other_kinds_are_not_taken_for_that(server: ModelServe
         await extracted(client)
     assert (str(raised.value), len(server.requests)) == ("the prompt is too long", 1)
     assert raised.value.outputs["__reason"] == "Failed to invoke model"
+
+
+async def test_what_a_provider_adds_to_a_call_is_sent_back(server: ModelServer, client: ModelClient):
+    signature = {"google": {"thought_signature": "c2ln"}}
+    server.say(*stream(part(0, id="c1", name="weather", arguments="{}", extra_content=signature), part(0)))
+    calls = (await hear(client, ask(tools=[WEATHER])))[-1].tool_calls
+    await hear(client, ask(messages=[Message("user", "x"), Message("assistant", "", tool_calls=calls)]))
+    assert server.requests[1].body["messages"][1]["tool_calls"][0]["extra_content"] == signature

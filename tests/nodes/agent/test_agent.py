@@ -13,6 +13,7 @@ from headrace.kernel.events import Delta, RunEnded, StepEnded
 from headrace.kernel.response import ResponseStream
 from headrace.values import File
 from tests.engine.test_crash import Killed, Mortal
+from tests.models import test_anthropic as claude
 from tests.models.server import ModelServer
 from tests.nodes.agent.world import (
     ToolShelf,
@@ -71,6 +72,31 @@ async def test_a_tool_is_called_and_its_answer_goes_back(server: ModelServer, cl
     assert roles(second) == ["system", "user", "assistant", "tool"]
     assert second["messages"][2]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Rome"}'}
     assert second["messages"][3] == {"role": "tool", "content": "Rome: 20 C", "tool_call_id": "call_0"}
+
+
+async def test_the_signed_reasoning_of_claude_goes_back_with_the_result(server: ModelServer):
+    thought = {"type": "thinking", "thinking": "Rome.", "signature": "c2ln"}
+    call = {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}
+    first = [
+        claude.start(),
+        *claude.block(
+            0,
+            {"type": "thinking", "thinking": "", "signature": ""},
+            {"type": "thinking_delta", "thinking": "Rome."},
+            {"type": "signature_delta", "signature": "c2ln"},
+        ),
+        *claude.block(1, call, {"type": "input_json_delta", "partial_json": '{"city": "Rome"}'}),
+        *claude.end("tool_use"),
+    ]
+    server.answer(lambda request: claude.send(request, *first), lambda request: claude.send(request, *claude.HELLO))
+    client = ModelClient({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "k"})
+    model = {"provider": "langgenius/anthropic/anthropic", "model": "claude-sonnet-4-5", "mode": "chat"}
+    parameters = constant({**model, "completion_params": {"thinking": True}})
+    await drive(loaded(agent_file(WEATHER, model=parameters)), client)
+    await client.aclose()
+    turns = server.requests[1].body["messages"]
+    assert turns[1] == {"role": "assistant", "content": [thought, {**call, "input": {"city": "Rome"}}]}
+    assert turns[2]["content"] == [{"type": "tool_result", "tool_use_id": "t1", "content": "Rome: 20 C"}]
 
 
 async def test_parallel_calls_are_made_in_order(server: ModelServer, client: ModelClient):

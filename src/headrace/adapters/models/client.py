@@ -18,6 +18,7 @@ from headrace.errors import LoadError, NodeError, Problem
 from headrace.ports.services import ChatChunk, ChatRequest, Files
 
 if TYPE_CHECKING:
+    from headrace.adapters.models.blocks import BlockCall
     from headrace.adapters.models.transport import Transport
 
 DEMO = "demo"
@@ -82,6 +83,20 @@ class ModelClient:
                 self._endpoints[provider] = resolve(self._environ, name)
         return self._endpoints[provider]
 
+    def _block_call(self, endpoint: Endpoint, request: ChatRequest) -> BlockCall | None:
+        """The call of a provider with a protocol of its own; None if it implements OpenAI's."""
+        match endpoint.protocol:
+            case "openai":
+                return None
+            case "anthropic":
+                from headrace.adapters.models.anthropic import AnthropicCall
+
+                return AnthropicCall(endpoint, request)
+            case "converse":
+                from headrace.adapters.models.converse import ConverseCall
+
+                return ConverseCall(endpoint, request, self._environ)
+
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """See `Models.chat`. A call is retried (after 429, 5xx or a lost connection) unless part of the answer was
         passed on; closing the generator, or cancelling its reader, closes the connection at once."""
@@ -92,14 +107,20 @@ class ModelClient:
                     yield chunk
             return
         name = endpoint.provider.name
-        answer = Answer(request, self._prices.of(name, request.model))
-        body = await build(request, endpoint.provider, self._files)
-        url = endpoint.url(request.model, "completions" if request.mode == "completion" else "chat/completions")
+        call = self._block_call(endpoint, request)
+        answer = Answer(request, self._prices.of(name, request.model if call is None else call.model))
+        if call is None:
+            body = await build(request, endpoint.provider, self._files)
+            url = endpoint.url(request.model, "completions" if request.mode == "completion" else "chat/completions")
+        else:
+            body, url = await call.body(self._files), call.url
         schema_in_prompt = request.schema is not None and endpoint.provider.schema == "both"
         failures = 0
         while True:
             try:
-                async with self._open().post(name, url, endpoint.headers, encode(body)) as stream:
+                data = encode(body)
+                headers = endpoint.headers if call is None else await call.headers(data)
+                async with self._open().post(name, url, headers, data, call and call.events()) as stream:
                     async for payloads in stream:
                         for payload in payloads:
                             chunk = _chunk_of(answer, payload, name)

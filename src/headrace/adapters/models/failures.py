@@ -113,7 +113,7 @@ def message_of(payload: Any) -> str:
     if not isinstance(payload, dict):
         return ""
     fields = cast("dict[str, Any]", payload)
-    for name in ("error", "message", "detail", "msg", "error_msg", "errors", "base_resp", "status_msg"):
+    for name in ("error", "message", "detail", "msg", "error_msg", "errors", "base_resp", "status_msg", "Message"):
         if message := message_of(fields.get(name)):
             return message
     return ""

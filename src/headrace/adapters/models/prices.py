@@ -132,6 +132,9 @@ _SAME = {"azure_openai": "openai", "google": "gemini"}
 # the part of `gpt-4o-2024-08-06`, `gpt-4-0613`, `qwen-max-latest` that names a release, not another model
 _RELEASE = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{4}(-preview)?|\d{6}|\d{8}|latest|preview)$")
 
+# Claude costs the same on Bedrock: us.anthropic.claude-sonnet-4-20250514-v1:0
+_CLAUDE_ON_BEDROCK = re.compile(r"(?:[a-z]+\.)?anthropic\.(claude-.+?)(?:-v\d+(?::\d+)?)?")
+
 
 class Prices:
     """The list prices, overridden by the user's."""
@@ -145,6 +148,8 @@ class Prices:
         for name in names:
             if price := self._own.get(f"{provider}/{name}") or self._own.get(name):
                 return price
+        if match := _CLAUDE_ON_BEDROCK.fullmatch(model):
+            provider, names = "anthropic", [match[1], _RELEASE.sub("", match[1])]
         currency, table = _LIST.get(_SAME.get(provider, provider), ("USD", {}))
         entry = next((table[name] for name in names if name in table), None)
         if entry is None:

@@ -1,8 +1,9 @@
-"""Providers that implement OpenAI's chat protocol: their base URLs, peculiarities and credentials.
+"""Model providers: their base URLs, peculiarities and credentials.
 
 A workflow names a provider as `openai` or `langgenius/openai/openai`: the last part is its name. Credentials come from
 the environment: `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`, with the name in upper case, and `_` for anything but
-letters and digits. A provider that is not in the table is assumed to implement the protocol if its base URL is set.
+letters and digits. Those with a protocol of their own are in `Endpoint.protocol`; all others implement OpenAI's chat
+protocol, which is also assumed of a provider that is not in the table if its base URL is set.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _IMAGE = frozenset({"image"})
 _MEDIA = frozenset({"image", "audio", "document"})
 _VIDEO = frozenset({"image", "video"})
 _AZURE_API_VERSION = "2024-10-21"
+_ANTHROPIC_VERSION = "2023-06-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,6 @@ _TABLE = (
 PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE}
 
 FOREIGN: Mapping[str, str] = {
-    "bedrock": "Amazon Bedrock",
     "sagemaker": "Amazon SageMaker",
     "vertex_ai": "Google Vertex AI",
     "replicate": "Replicate",
@@ -143,6 +144,7 @@ class Endpoint:
     headers: Mapping[str, str]
     secrets: tuple[str, ...]
     api_version: str = _AZURE_API_VERSION
+    protocol: Literal["openai", "anthropic", "converse"] = "openai"
 
     def url(self, model: str, task: str) -> str:
         """The URL of a task, such as `chat/completions`, for a model."""
@@ -169,13 +171,17 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
 
     NodeError with kind ProviderTokenNotInitError, which names the variable to set, if one is missing or malformed.
     """
+    if name == "bedrock" and not environ.get("BEDROCK_BASE_URL", "").strip():
+        from headrace.adapters.models import aws
+
+        return aws.resolve(environ)
     provider = provider_of(name)
     keys = [f"{prefix}_API_KEY" for prefix in provider.prefixes]
     bases = [f"{prefix}_BASE_URL" for prefix in provider.prefixes]
     if name == "azure_openai":
         bases.append("AZURE_OPENAI_ENDPOINT")
-    key_name, key = _first(environ, keys)
-    base_name, base = _first(environ, bases)
+    key_name, key = first_set(environ, keys)
+    base_name, base = first_set(environ, bases)
     missing = [keys[0]] if provider.key and not key else []
     if not base and not provider.base_url:
         missing.insert(0, bases[0])
@@ -183,25 +189,35 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
         raise NodeError(_not_configured(provider, missing), NOT_INITIALIZED)
     if not (key.isascii() and key.isprintable()):
         raise NodeError(f"{key_name} has characters that no API key has.", NOT_INITIALIZED)
-    headers = {
-        "api-key" if name == "azure_openai" else "Authorization": key if name == "azure_openai" else f"Bearer {key}"
-    }
+    # a gateway may implement OpenAI's protocol for every provider
+    anthropic = name == "anthropic" and not base.rstrip("/").endswith("/chat/completions")
+    if anthropic:
+        headers = {"x-api-key": key, "anthropic-version": _ANTHROPIC_VERSION}
+    elif name == "azure_openai":
+        headers = {"api-key": key}
+    else:
+        headers = {"Authorization": f"Bearer {key}"}
     return Endpoint(
         provider,
         _address(provider, base_name, base) if base else provider.base_url or "",
         headers if key else {},
         tuple(secret for secret in (key, *_hidden(base)) if secret),
         environ.get("AZURE_OPENAI_API_VERSION") or _AZURE_API_VERSION,
+        "anthropic" if anthropic else "openai",
     )
 
 
 def configured(environ: Mapping[str, str], name: str) -> bool:
     """Whether anything is set for this provider: a local one has a default URL, but may not be running."""
+    if name == "bedrock":
+        from headrace.adapters.models import aws
+
+        return bool(environ.get("BEDROCK_BASE_URL", "").strip()) or aws.is_configured(environ)
     prefixes = provider_of(name).prefixes
-    return bool(_first(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
+    return bool(first_set(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
 
 
-def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
+def first_set(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
     """(name, value) of the first variable that is set and not empty."""
     return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 

@@ -74,11 +74,10 @@ def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
         name: to_json(value) for name, value in request.parameters.items() if value is not None and value != ""
     }
     body = {name: value for name, value in parameters.items() if name not in _DIFY_ONLY and name not in _MAX_TOKENS}
-    limit = next((parameters[name] for name in _MAX_TOKENS if name in parameters), None)
-    if limit is not None:
+    if (limit := token_limit(parameters)) is not None:
         renamed = provider.name in _RENAMING and _COMPLETION_TOKENS.match(request.model)
         body.setdefault("max_completion_tokens" if renamed else "max_tokens", limit)
-    if stop := list(dict.fromkeys([*request.stop, *_words(parameters.get("stop"))])):
+    if stop := stop_words(request):
         body["stop"] = stop
     if response_format := _response_format(parameters):
         body["response_format"] = response_format
@@ -86,10 +85,16 @@ def _parameters(request: ChatRequest, provider: Provider) -> dict[str, Any]:
     return body
 
 
-def _words(stop: Value) -> list[str]:
-    """Stop words from a list or a single one."""
+def stop_words(request: ChatRequest) -> list[str]:
+    """The stop words of a request and of its parameters, where they are a list or a single one."""
+    stop: Any = to_json(request.parameters.get("stop"))
     words = cast("list[Any]", stop) if isinstance(stop, list) else [stop]
-    return [word for word in words if isinstance(word, str) and word]
+    return list(dict.fromkeys([*request.stop, *(word for word in words if isinstance(word, str) and word)]))
+
+
+def token_limit(parameters: Mapping[str, Any]) -> Any:
+    """The highest number of tokens of an answer, under any of its names; None if it is not set."""
+    return next((parameters[name] for name in _MAX_TOKENS if name in parameters), None)
 
 
 def _response_format(parameters: Mapping[str, Value]) -> Value:
@@ -99,7 +104,7 @@ def _response_format(parameters: Mapping[str, Value]) -> Value:
         return format_name
     match format_name.lower():
         case "json_schema":
-            return {"type": "json_schema", "json_schema": _named(_schema_of(parameters.get("json_schema")))}
+            return {"type": "json_schema", "json_schema": _named(schema_of(parameters.get("json_schema")))}
         case "json" | "json_object":
             return {"type": "json_object"}
         case "xml" | "text":  # for some models Dify offers XML, which the prompt asks for
@@ -108,7 +113,7 @@ def _response_format(parameters: Mapping[str, Value]) -> Value:
             return {"type": format_name}
 
 
-def _schema_of(value: Value) -> Mapping[str, Value]:
+def schema_of(value: Value) -> Mapping[str, Value]:
     try:
         schema: Value = orjson.loads(value) if isinstance(value, str) else value
     except orjson.JSONDecodeError as error:
@@ -150,12 +155,21 @@ def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Va
     shown = cast("Mapping[str, Value]", to_json(dict(schema)))
     native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": shown}}
     body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
-    if provider.schema == "native":
-        return
-    instruction = (
+    if provider.schema != "native":
+        state_schema(messages, shown)
+
+
+def state_schema(messages: list[Message], schema: Mapping[str, Value]) -> None:
+    """Adds the schema to the system prompt."""
+    instruct(
+        messages,
         "Answer with one JSON object and nothing else: no explanation, no code fence. "
-        f"It must be valid against this JSON schema:\n{json.dumps(shown, ensure_ascii=False, default=str)}"
+        f"It must be valid against this JSON schema:\n{json.dumps(schema, ensure_ascii=False, default=str)}",
     )
+
+
+def instruct(messages: list[Message], instruction: str) -> None:
+    """Puts an instruction in front of the system prompt."""
     first = next((index for index, message in enumerate(messages) if message.role == "system"), None)
     if first is None:
         messages.insert(0, Message("system", instruction))
@@ -184,6 +198,7 @@ async def _message(message: Message, provider: Provider, files: Files | None) ->
     if message.tool_calls:
         calls = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            | ({"extra_content": to_json(dict(call.extra_content))} if call.extra_content else {})
             for call in message.tool_calls
         ]
         return {"role": message.role, "content": message.text or None, "tool_calls": calls}
@@ -219,8 +234,14 @@ async def _data_url(file: File, files: Files | None) -> str:
     """The file inside the request: providers cannot fetch from a private network, and some never fetch."""
     if files is None:
         return file.remote_url or file.url or ""
+    mime_type, data = await encoded(file, files)
+    return f"data:{mime_type};base64,{data}"
+
+
+async def encoded(file: File, files: Files) -> tuple[str, str]:
+    """(MIME type, content in base64) of a file."""
     data = await files.read(file, _MAX_FILE)
-    return f"data:{file.mime_type or _sniffed(data, file.type)};base64,{base64.b64encode(data).decode()}"
+    return file.mime_type or _sniffed(data, file.type), base64.b64encode(data).decode()
 
 
 def _sniffed(data: bytes, kind: str) -> str:

@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from json import JSONDecodeError
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from headrace import __version__
 from headrace.adapters.body_timeout import last_moment
@@ -26,6 +27,20 @@ _ERROR_SECONDS = 10
 _WHOLE_BODY = 32 * 1024 * 1024  # bytes of a response that is not a stream
 _AFTER_END = 5  # seconds to wait for the usage after the end of an answer
 _DRAIN = 0.05  # seconds to wait for the end of a stream, so that the connection can be reused
+
+
+class Decoder(Protocol):
+    """Turns the bytes of a stream into events. `done`: the provider marked the end."""
+
+    done: bool
+
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        """The events that are complete now."""
+        ...
+
+    def end(self) -> list[dict[str, Any]]:
+        """The rest, once the stream has ended."""
+        ...
 
 
 class Transport:
@@ -45,14 +60,17 @@ class Transport:
             headers={"User-Agent": f"headrace/{__version__}", "Accept-Encoding": "identity"},
         )
 
-    def post(self, who: str, url: str, headers: Mapping[str, str], body: bytes) -> Stream:
-        """Sends a JSON body; enter it for the stream of events. `who` names the provider in errors."""
+    def post(
+        self, who: str, url: str, headers: Mapping[str, str], body: bytes, decoder: Decoder | None = None
+    ) -> Stream:
+        """Sends a JSON body; enter it for the stream of events. `who` names the provider in errors; `decoder` reads
+        the stream if it does not consist of server-sent events of OpenAI's protocol."""
         request_headers = {
             **headers,
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
         }
-        return self._send("POST", who, url, request_headers, body)
+        return self._send("POST", who, url, request_headers, body, decoder)
 
     def get(self, who: str, url: str, headers: Mapping[str, str]) -> Stream:
         """Sends a GET request; enter it for the response."""
@@ -74,12 +92,23 @@ class Transport:
             return await stream.whole(max_size)
 
     def _send(
-        self, method: str, who: str, url: str, headers: Mapping[str, str], body: bytes | aiohttp.FormData | None
+        self,
+        method: str,
+        who: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | aiohttp.FormData | None,
+        decoder: Decoder | None = None,
     ) -> Stream:
         request = self._session.request(
-            method, url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy(url)
+            method,
+            url if decoder is None else URL(url, encoded=True),  # a signature is of the URL as it is written
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy(url),
         )
-        return Stream(who, urlsplit(url).netloc.rpartition("@")[2], request, self._idle)
+        return Stream(who, urlsplit(url).netloc.rpartition("@")[2], request, self._idle, decoder)
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -104,16 +133,23 @@ class Stream:
     """The events of one response, in batches as they arrive. Leaving the block closes the connection at once, unless
     the response was read to its end. Failure if the call fails."""
 
-    def __init__(self, who: str, host: str, request: Awaitable[aiohttp.ClientResponse], idle: float) -> None:
+    def __init__(
+        self,
+        who: str,
+        host: str,
+        request: Awaitable[aiohttp.ClientResponse],
+        idle: float,
+        decoder: Decoder | None = None,
+    ) -> None:
         self._who = who
         self._host = host
         self._request = request
         self._idle = idle
-        self._events = Events()
+        self._events: Decoder = decoder or Events()
         self._response: aiohttp.ClientResponse | None = None
         self._ended = False
         self._patience: float | None = None
-        self._dripping: float | None = None  # since when a line of the stream has been incomplete
+        self._dripping: float | None = None  # since when an event of the stream has been incomplete
 
     async def __aenter__(self) -> Stream:
         try:
@@ -175,11 +211,12 @@ class Stream:
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error) from None
         if chunk:
-            if b"\n" in chunk:
+            events = self._events.feed(chunk)
+            if events or b"\n" in chunk:
                 self._dripping = None
             elif self._dripping is None:
                 self._dripping = asyncio.get_running_loop().time()
-            return self._events.feed(chunk)
+            return events
         self._ended = True
         return self._events.end()
 
