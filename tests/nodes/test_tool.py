@@ -271,6 +271,8 @@ async def test_the_tool_learns_for_whom_it_is_called():
         ([VariableMessage("v", {"a": 1})], {"v": {"a": 1}}),
         ([VariableMessage("v", "a", stream=True), VariableMessage("v", "b", stream=True)], {"v": "ab"}),
         ([LogMessage("1", "step", "start")], {"text": ""}),
+        ([VariableMessage(name, {"a": 1}) for name in ("text", "files", "json")], {"text": ""}),
+        ([TextMessage("a"), VariableMessage("text", "b", stream=True)], {"text": "a"}),
     ],
 )
 async def test_messages_become_outputs(messages: Sequence[ToolMessage], outputs: Mapping[str, Value]):

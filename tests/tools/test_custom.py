@@ -213,6 +213,16 @@ paths:
     assert [spec.name for spec in (await source.specs())["pets"]] == ["empty", "required", "404_get"]
 
 
+async def test_of_two_operations_with_one_name_the_second_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "pets.yaml").write_text("""
+openapi: 3.0.0
+servers: [{url: "https://pets.example"}]
+paths: {/a: {get: {operationId: twice}}, /b: {post: {operationId: twice}}}
+""")
+    assert (await requested(tmp_path, "twice")).url == "https://pets.example/a"
+    assert "pets.yaml: post /b has the name of another operation: twice" in caplog.text
+
+
 async def test_swagger_is_read(tmp_path: Path):
     (tmp_path / "pets.json").write_text(json.dumps(yaml.safe_load(SWAGGER)))
     request = await requested(tmp_path, "listPets")

@@ -16,6 +16,7 @@ import click
 from headrace.cli.inputs import named
 from headrace.cli.shared import BadUsage, log_to_stderr, say, settings_of, table, wait_for
 from headrace.content.filetypes import guess_type
+from headrace.errors import NodeError
 
 if TYPE_CHECKING:
     from headrace.main import Service
@@ -111,10 +112,11 @@ async def _tools(running: Service) -> Mapping[str, tuple[ToolReference, ToolSpec
 
 async def _outputs(running: Service, reference: ToolReference, values: Mapping[str, Value]) -> Mapping[str, Value]:
     """The outputs of a tool node that calls a tool with these values."""
+    from headrace.engine.attempts import attempt
     from headrace.ids import new_id
     from headrace.kernel.graph import NodeSpec
     from headrace.kernel.variables import Variables
-    from headrace.node import Context
+    from headrace.node import Context, Result
     from headrace.nodes.tool import ToolConfig, ToolNode
     from headrace.values import to_json
 
@@ -140,7 +142,10 @@ async def _outputs(running: Service, reference: ToolReference, values: Mapping[s
         key=f"{run}/tool/0",
         new_id=new_id,
     )
-    return to_json(dict((await ToolNode(config).run(context)).outputs))
+    outcome = await attempt(ToolNode(config), context, "tool")
+    if not isinstance(outcome, Result):
+        raise outcome if isinstance(outcome, NodeError) else NodeError("A tool cannot pause.", "ToolInvokeError")
+    return to_json(dict(outcome.outputs))
 
 
 async def _file(running: Service, value: str) -> Value:

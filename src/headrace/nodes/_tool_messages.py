@@ -27,6 +27,7 @@ from headrace.ports.services import (
 from headrace.values import File, Value
 
 LARGEST_BLOB = 30 * 1024 * 1024  # bytes; Dify's limit
+_RESERVED = frozenset(("text", "files", "json"))  # the node's own outputs
 _UNKNOWN_TYPE = "application/octet-stream"
 _FILE_ERROR = "ToolFileError"
 
@@ -135,10 +136,10 @@ class ToolOutputs:
     def outputs(self) -> dict[str, Value]:
         """The outputs of a tool node."""
         return {
+            **self.variables,
             "text": "".join(self.text),
             "files": self.files,
             "json": self.json or [{"data": []}],
-            **self.variables,
         }
 
     def usage(self) -> Mapping[str, Value] | None:
@@ -156,6 +157,8 @@ class ToolOutputs:
         self.ctx.emit("text", text)
 
     def _set(self, message: VariableMessage) -> None:
+        if message.name in _RESERVED:  # `structuredContent` of an MCP tool may well have such a key
+            return
         if not message.stream:
             self.variables[message.name] = message.value
             return

@@ -78,7 +78,11 @@ class Description:
         self._uri = self._path.resolve().as_uri()
         registry: Registry[Any] = Registry(retrieve=self._retrieve)  # pyright: ignore[reportCallIssue]
         self._registry = registry.with_resource(self._uri, Resource.opaque(content))
-        self._found = dict(self._operations())
+        self._found: dict[str, tuple[str, str, Schema, Schema]] = {}
+        for name, found in self._operations():
+            if name in self._found:
+                logger.warning("%s: %s %s has the name of another operation: %s", path, found[1], found[0], name)
+            self._found.setdefault(name, found)
         self._known: dict[str, Operation] = {}
 
     def __iter__(self) -> Iterator[Operation]:

@@ -244,4 +244,7 @@ def _problem(error: BaseException) -> str:
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     if isinstance(error, TimeoutError):
         return f"it did not answer within {CONNECT_SECONDS:g} s"
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        return f"its message is not valid: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     return error.message if isinstance(error, MCPError) else str(error) or type(error).__name__
