@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -28,9 +29,7 @@ MODES = ("advanced-chat", "chat")
 
 def flow(mode: str, features: Mapping[str, Any] | None = None, **traits: Traits) -> Flow:
     """The flow of test_resume as a chat; `traits`: of its nodes."""
-    nodes = cast(
-        "Mapping[str, Node[Config]]", {name: type("Plain", (), {"traits": each})() for name, each in traits.items()}
-    )
+    nodes = {name: cast("Node[Config]", SimpleNamespace(traits=each, config=Config())) for name, each in traits.items()}
     return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
 
 

@@ -21,7 +21,7 @@ from tests.cli.flows import field, flow
 from tests.native.calling import Caller
 from tests.native.fuzzing import FuzzRequest, operations, requests_to, wrong
 
-EXAMPLES = 400
+EXAMPLES = 1_000
 PATIENCE = 0.3  # seconds after which whoever follows a run hangs up
 
 

@@ -31,6 +31,8 @@ from headrace.kernel.events import (
     RunQueued,
     RunResumed,
     RunStarted,
+    StepEnded,
+    StepStarted,
     StopRequested,
 )
 from headrace.stores.encoding import decode
@@ -95,6 +97,16 @@ CHAT: list[Event] = [
 ]
 """What is in the journals from 0003 on besides."""
 
+STEPS: list[Event] = [
+    NodeStarted("agent"),
+    StepStarted("agent", "round[1]", "ROUND 1", {"started_at": 1760000001.5}),
+    StepStarted("agent", "round[1]/call[0]", "CALL weather"),
+    StepEnded("agent", "round[1]/call[0]", {"text": "sunny 😀", "files": [PICTURE], "none": None}),
+    StepEnded("agent", "round[1]", [1, 2.5, "漢"]),
+    NodeSucceeded("agent", {"text": "sunny"}),
+]
+"""What is in the journals from 0009 on besides."""
+
 
 def _restore(journal: Path, file: Path) -> None:
     """A database with the schema and the rows that a version had."""
@@ -119,15 +131,17 @@ async def test_an_old_journal_is_read_as_it_was_written(journal: Path, tmp_path:
     records = await store.journal.read("golden")
     shorter = await store.journal.read("shorter")
     chat = await store.journal.read("chat")
+    steps = await store.journal.read("steps")
     await store.aclose()
     assert [record.event for record in records] == EXPECTED
     assert [record.at for record in records] == [1760000000.25 + seq for seq in range(1, len(EXPECTED) + 1)]
     assert [record.event for record in shorter] == [RunEnded("succeeded", {"a": 1})], "later fields take their defaults"
     assert [record.event for record in chat] == (CHAT if journal.stem >= "0003" else [])
+    assert [record.event for record in steps] == (STEPS if journal.stem >= "0009" else [])
 
 
 def test_the_old_journal_holds_every_type_of_event() -> None:
-    assert {type(event) for event in EXPECTED} == set(EVENTS.values()) - {NodeLogged}
+    assert {type(event) for event in (*EXPECTED, *STEPS)} == set(EVENTS.values()) - {NodeLogged}
 
 
 @pytest.mark.parametrize(

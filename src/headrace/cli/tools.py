@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -20,6 +20,7 @@ from headrace.errors import NodeError
 
 if TYPE_CHECKING:
     from headrace.main import Service
+    from headrace.node import Config, Node
     from headrace.ports.services import ToolParameter, ToolReference, ToolSpec
     from headrace.values import Value
 
@@ -142,7 +143,8 @@ async def _outputs(running: Service, reference: ToolReference, values: Mapping[s
         key=f"{run}/tool/0",
         new_id=new_id,
     )
-    outcome = await attempt(ToolNode(config), context, "tool")
+    node = cast("Node[Config]", ToolNode(config))
+    outcome = await attempt(node, context, "tool")
     if not isinstance(outcome, Result):
         raise outcome if isinstance(outcome, NodeError) else NodeError("A tool cannot pause.", "ToolInvokeError")
     return to_json(dict(outcome.outputs))

@@ -333,6 +333,15 @@ async def test_inputs_of_react_actions(server: ModelServer, client: ModelClient,
     assert f"Observation: {observation}" in server.requests[1].body["messages"][2]["content"]
 
 
+async def test_an_instruction_of_react_may_have_braces(server: ModelServer, client: ModelClient):
+    server.answer(react_by_round("FinalAnswer: x"))
+    file = agent_file(WEATHER, strategy="ReAct", instruction=constant("List {tools} and {names}."))
+    await drive(loaded(file), client)
+    prompt = server.requests[0].body["messages"][0]["content"]
+    assert "List {tools} and {names}." in prompt
+    assert '[{"name": "weather",' in prompt
+
+
 async def test_react_says_that_the_limit_is_reached(server: ModelServer, client: ModelClient):
     server.answer(react_by_round(action("weather", "Rome")))
     ran = await drive(loaded(agent_file(WEATHER, strategy="ReAct", maximum_iterations=constant(2))), client)

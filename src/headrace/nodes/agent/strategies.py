@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,9 @@ class _Verbatim(Reader):
         return "", made
 
 
+_PLACE = re.compile(r"\{(instruction|tools|names)\}")
+
+
 class React(Strategy):
     """`template` has places for the instruction, the tools and their names."""
 
@@ -139,11 +143,13 @@ class React(Strategy):
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
         offers = self.toolbox.offers if has_tools else []
         tools = [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in offers]
-        instruction = (
-            self._template.replace("{instruction}", self.prompt.instruction)
-            .replace("{tools}", json.dumps(tools, ensure_ascii=False))
-            .replace("{names}", ", ".join(f'"{tool.name}"' for tool in offers))
-        )
+        places = {
+            "instruction": self.prompt.instruction,
+            "tools": json.dumps(tools, ensure_ascii=False),
+            "names": ", ".join(f'"{tool.name}"' for tool in offers),
+        }
+        # at once: the instruction may have braces of its own
+        instruction = _PLACE.sub(lambda place: places[place[1]], self._template)
         messages = self.prompt.messages(instruction, len(rounds) + 1)
         if rounds:
             messages.append(Message("assistant", "".join(map(_scratch, rounds))))
