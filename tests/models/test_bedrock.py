@@ -193,9 +193,10 @@ async def test_an_unknown_model_is_named(client: ModelClient):
     assert "'Claude 99' of 'anthropic claude' is not known" in str(raised)
 
 
-async def test_thinking_of_claude(server: ModelServer, client: ModelClient):
+@pytest.mark.parametrize("reasoning", [True, "enabled"])
+async def test_thinking_of_claude(server: ModelServer, client: ModelClient, reasoning: bool | str):
     say(server, HELLO)
-    parameters = CLAUDE["parameters"] | {"max_tokens": 4000, "reasoning_type": True, "reasoning_budget": 2000}
+    parameters = CLAUDE["parameters"] | {"max_tokens": 4000, "reasoning_type": reasoning, "reasoning_budget": 2000}
     await hear(client, ask(**CLAUDE | {"parameters": parameters | {"temperature": 0.2}}))
     body = server.requests[0].body
     assert body["inferenceConfig"] == {"maxTokens": 4000}

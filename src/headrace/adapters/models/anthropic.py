@@ -99,7 +99,9 @@ class AnthropicCall(BlockCall):
 
 def claude_fields(model: str, parameters: Mapping[str, Any], limit: int) -> Block:
     """`thinking` and the parameters of sampling, as the model accepts them."""
-    thinking = parameters.get("thinking", parameters.get("reasoning_type"))
+    # a switch, or in older files of Bedrock a word
+    setting = parameters.get("thinking", parameters.get("reasoning_type"))
+    thinking = {"enabled": True, "disabled": False}.get(setting) if isinstance(setting, str) else setting
     if _ADAPTIVE.search(model):
         if thinking is True:
             display = parameters.get("thinking_display")
