@@ -209,4 +209,7 @@ STEPS: Sequence[Step] = (
     Step(
         "createChatCompletion", "Call the app as a model, and follow it", with_={"model": "{{model}}", "stream": True}
     ),
+    Step("createResponse", with_={"model": "{{model}}"}, saves={"response_id": "id"}),
+    Step("getResponse"),
+    Step("cancelResponse"),
 )

@@ -40,3 +40,21 @@ call '200' 'Call the app as a model, and follow it' \
   ],
   "stream": true
 }'
+
+call '200' 'Call the app for a response' \
+  --request POST "${HEADRACE_URL}/v1/openai/responses" \
+  --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "model": "'"${model}"'",
+  "input": "hello"
+}'
+response_id=$(field id)
+
+call '200' 'Get a response' \
+  --request GET "${HEADRACE_URL}/v1/openai/responses/${response_id}" \
+  --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
+
+call '200' 'Cancel a response' \
+  --request POST "${HEADRACE_URL}/v1/openai/responses/${response_id}/cancel" \
+  --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
