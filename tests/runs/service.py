@@ -94,9 +94,9 @@ def run_service(store: Storage, bus: LocalBus | None = None, max_active: int = 0
 
 
 @asynccontextmanager
-async def working(where: RunService) -> AsyncGenerator[RunService]:
+async def working(where: RunService, concurrency: int = 100) -> AsyncGenerator[RunService]:
     """With a worker, which is let go at the end as if its process had been told to stop."""
-    task = asyncio.create_task(Worker(where).run())
+    task = asyncio.create_task(Worker(where, concurrency=concurrency).run())
     try:
         yield where
     finally:

@@ -24,7 +24,7 @@ from headrace.nodes.tool import ToolNode
 from headrace.ports import RunFilter, Storage
 from headrace.ports.services import ToolParameter, ToolReference
 from headrace.runs import worker
-from headrace.runs.service import RunService
+from headrace.runs.service import RunService, Slots
 from headrace.runs.submission import Submission
 from headrace.runs.workflow_tools import WorkflowTools
 from headrace.stores.memory import memory_storage
@@ -334,6 +334,27 @@ async def test_a_draining_process_lets_a_run_call_another(where: RunService):
     where.draining = True
     async with working(where):
         assert (await end_of(where, run)).status == "succeeded"
+
+
+async def test_runs_that_wait_for_others_do_not_keep_them_from_starting(where: RunService):
+    _, caller = await serve(where, MAKER, CALLER)
+    runs = [await begin(where, caller) for _ in range(3)]
+    async with working(where, concurrency=1):
+        for run in runs:
+            assert (await end_of(where, run)).status == "succeeded"
+
+
+async def test_a_slot_that_was_lent_is_given_back_once():
+    slots = Slots(1)
+    await slots.acquire()
+    with slots.lend():
+        await slots.acquire()  # the run that the first one waits for
+    slots.release()
+    third = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    assert not third.done()
+    slots.release()
+    await third
 
 
 async def test_a_retried_call_is_another_run(where: RunService):

@@ -73,6 +73,32 @@ class RunView:
     records: Sequence[Record]
 
 
+class Slots:
+    """How many runs a worker drives at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._lent = 0  # slots that were given back too early, and are not given back again
+
+    async def acquire(self) -> None:
+        await self._free.acquire()
+
+    def release(self) -> None:
+        if self._lent:
+            self._lent -= 1
+        else:
+            self._free.release()
+
+    @contextmanager
+    def lend(self) -> Generator[None]:
+        """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._lent += 1
+
+
 class RunService:
     """Accepts runs and returns their records. Workers (worker.py) drive them."""
 
@@ -95,6 +121,7 @@ class RunService:
         self.limiter = limiter  # None: no other limits
         self._callers: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by the workers of this process
+        self.slots = Slots(1)  # those of its worker
         self.draining = False  # the process is about to end: no more runs are accepted
         self._handover: dict[RunId, list[Record]] = {}
         self._number_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation

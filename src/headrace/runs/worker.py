@@ -20,7 +20,7 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
 from headrace.runs.conversation_queue import ConversationQueue
-from headrace.runs.service import RunService
+from headrace.runs.service import RunService, Slots
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Worker:
         self._conversation_queue = ConversationQueue(run_service)
         self._notify_callback = notify_callback
         self._observer = observer
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = run_service.slots = Slots(concurrency)
         self._runs: dict[asyncio.Task[None], None] = {}  # in the order in which they were claimed
         self._claiming: asyncio.Task[None] | None = None
         self._drained = False

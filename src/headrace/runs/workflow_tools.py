@@ -156,8 +156,9 @@ class WorkflowTool:
             raise NodeError(error.message, INVOKE_ERROR) from error
         summary = RunSummary(self.served.flow.graph)
         try:
-            async for record in self.run_service.follow(run, on_pause=True):
-                summary.apply(record)
+            with self.run_service.slots.lend():
+                async for record in self.run_service.follow(run, on_pause=True):
+                    summary.apply(record)
         finally:
             if summary.ended is None and await self._is_over(context.run):
                 await self.run_service.stop(run, context.user)
