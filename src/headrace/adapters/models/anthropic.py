@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, billed_tokens, end_of, piece_of, whole_number
-from headrace.adapters.models.providers import Endpoint
+from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.request import schema_of, token_limit
 from headrace.adapters.models.sse import Events
 from headrace.ports.services import ChatRequest, FunctionTool, ToolCall

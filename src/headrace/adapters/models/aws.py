@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
 
-from headrace.adapters.models.providers import NOT_INITIALIZED, Endpoint, Provider, first_set
+from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint, Provider, first_set
 from headrace.adapters.urls import is_base_url
 from headrace.errors import NodeError
 

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
-from headrace.adapters.models.providers import Endpoint
 from headrace.adapters.models.request import encoded, instruct, state_schema, stop_words
 from headrace.errors import NodeError
 from headrace.ports.services import ChatRequest, Files, FunctionTool, Message, ToolCall

@@ -9,9 +9,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from headrace.adapters.models import demo as demo_model
+from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
-from headrace.adapters.models.providers import NOT_INITIALIZED, Endpoint, configured, last_part, resolve
+from headrace.adapters.models.providers import configured, last_part, resolve
 from headrace.adapters.models.request import build, encode
 from headrace.adapters.models.response import Answer
 from headrace.errors import LoadError, NodeError, Problem

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from headrace.adapters.models import aws
 from headrace.adapters.models.anthropic import claude_fields
 from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, billed_tokens, end_of, piece_of, whole_number
+from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
-from headrace.adapters.models.providers import Endpoint
 from headrace.adapters.models.request import schema_of, token_limit
 from headrace.content.python_json import load_json
 from headrace.ports.services import ChatRequest, FunctionTool, ToolCall

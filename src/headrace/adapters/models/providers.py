@@ -8,57 +8,30 @@ protocol, which is also assumed of a provider that is not in the table if its ba
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
-from urllib.parse import quote, urlsplit
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from headrace.adapters.models import aws
+from headrace.adapters.models.endpoint import (
+    AZURE_API_VERSION,
+    IMAGE,
+    NOT_INITIALIZED,
+    Endpoint,
+    Provider,
+    first_set,
+)
 from headrace.adapters.urls import is_base_url
 from headrace.errors import NodeError
 
-NOT_INITIALIZED = "ProviderTokenNotInitError"
-
-_IMAGE = frozenset({"image"})
 _MEDIA = frozenset({"image", "audio", "document"})
 _VIDEO = frozenset({"image", "video"})
-_AZURE_API_VERSION = "2024-10-21"
 _ANTHROPIC_VERSION = "2023-06-01"
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A provider and its peculiarities.
-
-    `base_url`: None if it must be set; `key`: it needs one; `aliases`: other prefixes of its environment variables,
-    from its own documentation; `media`: the types of files that it accepts.
-    `schema`, how an answer is bound to a JSON schema: native (by `response_format`), object (it has JSON mode only, so
-    the schema is in the prompt) or both (in the prompt, and in `response_format` unless that is refused).
-    `thinking`, how thinking is enabled: flag (`enable_thinking`), object (`thinking: {type}`) or template (also as an
-    argument of the chat template, for inference servers).
-    `stream_usage`: it accepts `stream_options`; `user`: it accepts the end user's name.
-    """
-
-    name: str
-    base_url: str | None = None
-    key: bool = True
-    aliases: tuple[str, ...] = ()
-    media: frozenset[str] = _IMAGE
-    schema: Literal["native", "object", "both"] = "both"
-    thinking: Literal["flag", "object", "template"] = "flag"
-    stream_usage: bool = True
-    user: bool = True
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """The prefixes of its environment variables, the main one first."""
-        return (re.sub(r"[^A-Z0-9]", "_", self.name.upper()), *self.aliases)
 
 
 _TABLE = (
     Provider("openai", "https://api.openai.com/v1", media=_MEDIA, schema="native"),
     Provider("azure_openai", media=_MEDIA, schema="native"),
-    Provider("openai_api_compatible", key=False, media=_IMAGE, thinking="template"),
+    Provider("openai_api_compatible", key=False, media=IMAGE, thinking="template"),
     Provider("anthropic", "https://api.anthropic.com/v1"),
     Provider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GOOGLE",), user=False),
     Provider("google", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GEMINI",), user=False),
@@ -135,27 +108,6 @@ FOREIGN: Mapping[str, str] = {
 """Providers with another protocol, which need a gateway that implements OpenAI's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to send a request, and the `secrets` that no message may contain."""
-
-    provider: Provider
-    base_url: str
-    headers: Mapping[str, str]
-    secrets: tuple[str, ...]
-    api_version: str = _AZURE_API_VERSION
-    protocol: Literal["openai", "anthropic", "converse"] = "openai"
-
-    def url(self, model: str, task: str) -> str:
-        """The URL of a task, such as `chat/completions`, for a model."""
-        if self.provider.name != "azure_openai" or self.base_url.endswith("/openai/v1"):
-            return f"{self.base_url}/{task}"
-        base = self.base_url.removesuffix("/openai")
-        if "/openai/deployments/" not in base:
-            base = f"{base}/openai/deployments/{quote(model, safe='')}"
-        return f"{base}/{task}?api-version={quote(self.api_version, safe='')}"
-
-
 def last_part(provider: str) -> str:
     """The name of a provider such as `langgenius/openai/openai`."""
     return provider.strip().rstrip("/").rsplit("/", 1)[-1]
@@ -172,8 +124,6 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
     NodeError with kind ProviderTokenNotInitError, which names the variable to set, if one is missing or malformed.
     """
     if name == "bedrock" and not environ.get("BEDROCK_BASE_URL", "").strip():
-        from headrace.adapters.models import aws
-
         return aws.resolve(environ)
     provider = provider_of(name)
     keys = [f"{prefix}_API_KEY" for prefix in provider.prefixes]
@@ -202,7 +152,7 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
         _address(provider, base_name, base) if base else provider.base_url or "",
         headers if key else {},
         tuple(secret for secret in (key, *_hidden(base)) if secret),
-        environ.get("AZURE_OPENAI_API_VERSION") or _AZURE_API_VERSION,
+        environ.get("AZURE_OPENAI_API_VERSION") or AZURE_API_VERSION,
         "anthropic" if anthropic else "openai",
     )
 
@@ -210,16 +160,9 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
 def configured(environ: Mapping[str, str], name: str) -> bool:
     """Whether anything is set for this provider: a local one has a default URL, but may not be running."""
     if name == "bedrock":
-        from headrace.adapters.models import aws
-
         return bool(environ.get("BEDROCK_BASE_URL", "").strip()) or aws.is_configured(environ)
     prefixes = provider_of(name).prefixes
     return bool(first_set(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
-
-
-def first_set(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str, str]:
-    """(name, value) of the first variable that is set and not empty."""
-    return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 
 
 def _not_configured(provider: Provider, missing: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 
-from headrace.adapters.models.providers import Provider
+from headrace.adapters.models.endpoint import Provider
 from headrace.errors import NodeError
 from headrace.ports.services import ChatRequest, Files, FunctionTool, Message
 from headrace.values import File, Value, to_json

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import BAD_REQUEST, CONNECTION, Failure, message_of
-from headrace.adapters.models.providers import NOT_INITIALIZED, Endpoint, configured, last_part, resolve
+from headrace.adapters.models.providers import configured, last_part, resolve
 from headrace.adapters.models.request import encode
 from headrace.content.filetypes import extension_of
 from headrace.errors import NodeError
