@@ -144,13 +144,13 @@ async def test_an_answer_may_take_as_long_as_it_likes(tmp_path: Path) -> None:
     ("sent", "status", "code"),
     [
         (b"nonsense\r\n\r\n", 400, "bad_request"),
-        (b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n" * 400, 431, "request_header_fields_too_large"),
+        (b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 70_000, 431, "request_header_fields_too_large"),
     ],
 )
 async def test_what_is_no_request(server: Server, sent: bytes, status: int, code: str) -> None:
     async with connection(server) as (reader, writer):
         for at in range(0, len(sent), 10_000):
-            writer.write(sent[at : at + 10_000].removesuffix(b"\r\n" * 200))  # never ends
+            writer.write(sent[at : at + 10_000])
             await writer.drain()
             await asyncio.sleep(0.01)
         found, received = await answered(reader)
