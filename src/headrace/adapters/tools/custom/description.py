@@ -6,15 +6,15 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from referencing import Registry, Resource
 from referencing.exceptions import NoSuchResource, Unresolvable
 
 from headrace.adapters.tools.configuration import Auth, read_yaml
+from headrace.adapters.tools.schemas import MOST_REFERENCES, PARAMETER_TYPES, inlined
 from headrace.errors import HeadraceError
 from headrace.ports.services import ParameterType, ToolParameter, ToolSpec
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 METHODS = ("get", "post", "put", "delete", "patch", "head")
 _PLACES = ("path", "query", "header", "cookie")
-_DEPTHS = (8, 4, 3, 2)  # of references one inside the other: schemas that refer to themselves are cut off there
-_MOST_REFERENCES = 1_000  # of one schema; where there are more, it is cut off at the next smaller depth
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -199,13 +197,7 @@ class Description:
 
     def _inlined(self, value: Any) -> dict[str, Any]:
         """An object with what its references name in place of them."""
-        copy: Any = {}
-        for depth in _DEPTHS:
-            references = count(1)
-            copy = self._copy(_mapping(value), self._uri, depth, references)
-            if next(references) <= _MOST_REFERENCES:
-                break
-        return cast("dict[str, Any]", copy)
+        return inlined(lambda depth, references: self._copy(_mapping(value), self._uri, depth, references))
 
     def _copy(self, value: Any, base: str, depth: int, references: Iterator[int]) -> Any:
         if isinstance(value, list):
@@ -216,7 +208,7 @@ class Description:
         reference = value.get("$ref")
         if not isinstance(reference, str):
             return {str(key): self._copy(item, base, depth, references) for key, item in value.items()}
-        if not depth or next(references) > _MOST_REFERENCES:
+        if not depth or next(references) > MOST_REFERENCES:
             return {}
         found, where = self._lookup(reference, base)
         return self._copy(found, where, depth - 1, references)
@@ -281,18 +273,10 @@ def _type(schema: Schema) -> ParameterType:
     if schema.get("format") == "binary" or schema.get("type") == "file":
         return "file"
     items = _mapping(schema.get("items"))
-    known: Mapping[str, Literal["string", "number", "boolean", "array", "object"]] = {
-        "string": "string",
-        "integer": "number",
-        "number": "number",
-        "boolean": "boolean",
-        "array": "array",
-        "object": "object",
-    }
     type_ = schema.get("type")
     if type_ == "array" and (items.get("format") == "binary" or items.get("type") == "file"):
         return "files"
-    return known[type_] if isinstance(type_, str) and type_ in known else "any"
+    return PARAMETER_TYPES.get(type_, "any") if isinstance(type_, str) else "any"
 
 
 def _schema(described: Schema) -> Schema:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
+from headrace.adapters.tools.schemas import MOST_REFERENCES, PARAMETER_TYPES, inlined
 from headrace.content.python_json import load_json
 from headrace.errors import NodeError
 from headrace.ports.services import (
@@ -20,24 +20,13 @@ from headrace.ports.services import (
     ToolSpec,
     VariableMessage,
 )
-from headrace.ports.services.tools import ParameterType
 from headrace.values import Value
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult, ContentBlock, Tool
 
 INVOKE_ERROR = "ToolInvokeError"
-_TYPES: Mapping[str, ParameterType] = {
-    "string": "string",
-    "integer": "number",
-    "number": "number",
-    "boolean": "boolean",
-    "array": "array",
-    "object": "object",
-}
 _DEFINITIONS = ("$defs", "definitions")
-_DEPTHS = (8, 4, 3, 2)  # of references one inside the other
-_MOST_REFERENCES = 1_000  # of a parameter; where there are more, its schema is cut off at the next smaller depth
 
 
 def tool_spec(tool: Tool) -> ToolSpec:
@@ -62,7 +51,7 @@ def tool_spec(tool: Tool) -> ToolSpec:
 def _parameter(name: str, declared: Value, *, required: bool) -> ToolParameter:
     schema = cast("dict[str, Value]", declared) if isinstance(declared, dict) else {}
     types = _types(schema) - {"null"}
-    type_ = _TYPES.get(types.pop(), "any") if len(types) == 1 else "any"
+    type_ = PARAMETER_TYPES.get(types.pop(), "any") if len(types) == 1 else "any"
     enum = schema.get("enum")
     options: Sequence[Value] = cast("list[Value]", enum) if isinstance(enum, list) else ()
     is_choice = type_ == "string" and all(isinstance(option, str) for option in options)
@@ -97,13 +86,7 @@ def _types(schema: Value) -> set[str]:
 def _standalone(schema: Value, root: Mapping[str, Value]) -> Value:
     """A part of a schema with what it refers to in place of its references. What refers to itself, is nested too deep,
     or cannot be found, is replaced by a schema that anything fits."""
-    copy: Value = {}
-    for depth in _DEPTHS:
-        references = count(1)
-        copy = _resolved(schema, root, depth, references)
-        if next(references) <= _MOST_REFERENCES:
-            break
-    return copy
+    return inlined(lambda depth, references: _resolved(schema, root, depth, references))
 
 
 def _resolved(
@@ -122,7 +105,7 @@ def _resolved(
     reference = fields.get("$ref")
     if not isinstance(reference, str):
         return {name: resolved(item) for name, item in fields.items() if name not in _DEFINITIONS}
-    is_cut = reference in within or len(within) >= depth or next(references) > _MOST_REFERENCES
+    is_cut = reference in within or len(within) >= depth or next(references) > MOST_REFERENCES
     target: Any = root if reference.startswith("#/") and not is_cut else None
     for part in reference[2:].split("/"):
         target = cast("dict[str, Value]", target).get(part) if isinstance(target, dict) else None
