@@ -94,10 +94,10 @@ class ToolConfig(Config):
 
     @property
     def reference(self) -> ToolReference:
-        return ToolReference(
+        return ToolReference.of_node(
             self.provider_type,
-            self.provider_id or self.provider_name,
-            self.provider_name or self.provider_id,
+            self.provider_id,
+            self.provider_name,
             self.tool_name,
             self.plugin_unique_identifier,
             self.credential_id,

@@ -127,10 +127,10 @@ class AgentTool(Config):
 
     @property
     def reference(self) -> ToolReference:
-        return ToolReference(
+        return ToolReference.of_node(
             self.type,
-            self.provider_id or self.provider_name,
-            self.provider_name or self.provider_id,
+            self.provider_id,
+            self.provider_name,
             self.tool_name,
             self.plugin_unique_identifier,
             self.credential_id,

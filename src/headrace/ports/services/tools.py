@@ -82,7 +82,7 @@ class ToolReference:
     `provider_type` is builtin, plugin, api, workflow or mcp. Depending on it, the provider's id is a short name
     (`time`), a path (`langgenius/google/google`), a UUID, or the id of a server. `plugin` is the identifier of the
     plugin that the file was made with (`langgenius/google:0.0.9@...`), `credential` the id of the credential set that
-    was chosen; both may be "". `app` is the id of the calling app, "" if the caller is no app.
+    was chosen; both may be "". `app` is the id of the calling app, "" if the caller is not an app.
     """
 
     provider_type: str
@@ -92,6 +92,14 @@ class ToolReference:
     plugin: str = ""
     credential: str = ""
     app: str = ""
+
+    @classmethod
+    def of_node(
+        cls, provider_type: str, provider_id: str, provider_name: str, tool_name: str, plugin: str, credential: str
+    ) -> ToolReference:
+        """As a node names it: files may have the provider's id or its name only, which then stands for both."""
+        either = (provider_id or provider_name, provider_name or provider_id)
+        return cls(provider_type, *either, tool_name, plugin, credential)
 
 
 @dataclass(frozen=True, slots=True)
