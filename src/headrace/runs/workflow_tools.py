@@ -53,7 +53,7 @@ _OWN_OUTPUTS = ("text", "json", "files")
 class WorkflowTools:
     """Implements `ToolSource` for the provider type `workflow`. `names` has the name or id of an app by the name of the
     tool; other tools are the apps of their name. An app finds the apps of its own workspace only; `workspace` is that
-    of a caller who is no app."""
+    of a caller that is not an app."""
 
     def __init__(self, run_service: RunService, names: Mapping[str, str], workspace: str) -> None:
         self._run_service = run_service

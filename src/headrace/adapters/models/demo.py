@@ -1,4 +1,4 @@
-"""The demo model: it works offline, always answers a prompt the same, and says that it is no real model.
+"""The demo model: it works offline, always answers a prompt the same, and says that it is not a real model.
 
 With `--demo-model` it replaces providers without credentials, so that a workflow can run before there is any key.
 """

@@ -217,7 +217,7 @@ class McpRoutes(Routes):
                     logger.warning("run %s, whose client has disconnected, cannot be stopped: %s", call.run, error)
 
     async def _cancel(self, request: Request, message: Message, apps: Sequence[App]) -> None:
-        """Stops the run of a call. One that is unknown or has ended is no error."""
+        """Stops the run of a call. One that is unknown or has ended is ignored."""
         id_ = protocol.request_id({"id": message.params.get("requestId")})
         run = _run_of(request, id_)
         known = await self.api.run_service.runs.find_run(run) if run is not None else None

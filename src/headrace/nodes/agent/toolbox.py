@@ -114,8 +114,8 @@ class ToolFunction(Function):
                         answer.texts += [*_joined(text), prompts.LINK.format(url=url)]
                     case FileMessage(file):
                         answer.files.append(file)
-                        told = prompts.IMAGE if file.type == "image" else prompts.FILE.format(name=file.filename)
-                        answer.texts += [*_joined(text), told]
+                        sentence = prompts.IMAGE if file.type == "image" else prompts.FILE.format(name=file.filename)
+                        answer.texts += [*_joined(text), sentence]
                     case UsageMessage(usage):
                         answer.usage = usage
                     case _:

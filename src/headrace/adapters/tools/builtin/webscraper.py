@@ -67,7 +67,7 @@ async def _read(url: str, agent: str, http: Http, documents: Documents) -> str:
     """What is at a URL, or a sentence that says why it is not read."""
     headers = [("User-Agent", agent)]
     response = await http.send(HttpRequest("HEAD", url, headers, connect_timeout=5, read_timeout=10, max_size=_LARGEST))
-    if response.status not in (200, 403):  # some servers refuse HEAD, or whoever does not look like a browser
+    if response.status not in (200, 403):  # some servers refuse HEAD, or what is not a browser
         return f"URL returned status code {response.status}."
     kind = _HTML if response.status == 403 else _type(response)
     if not (kind and kind.startswith(_DOCUMENTS)):
