@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.background import serving
 from tests.cli.conftest import Invoke
 from tests.cli.flows import flow
 
@@ -108,15 +108,14 @@ def test_a_call_that_cannot_be_made(invoke: Invoke, arguments: list[str], code: 
 
 def test_an_answer_that_is_nested_too_deeply(invoke: Invoke, tmp_path: Path):
     (tmp_path / "x.json").write_text('{"a":' * 900 + "1" + "}" * 900)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
-        threading.Thread(target=server.serve_forever).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    with serving(server):
         (tmp_path / "deep.yaml").write_text(
             f"openapi: 3.0.0\nservers: [{{url: 'http://127.0.0.1:{server.server_port}'}}]\n"
             "paths: {/x.json: {get: {operationId: x}}}"
         )
         deep = str(tmp_path / "deep.yaml")
         done = invoke("tools", "call", "deep/x", HEADRACE_TOOLS=deep, HEADRACE_EGRESS_ALLOW="127.0.0.1")
-        server.shutdown()
     assert (done.exit_code, done.stdout) == (1, "")
     assert "nested more than 250 levels deep" in done.stderr
 
