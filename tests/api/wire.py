@@ -44,11 +44,11 @@ async def read_reply(reader: asyncio.StreamReader, method: str = "POST") -> Repl
 
 @asynccontextmanager
 async def connected(server: Serving) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of its own, and 20 seconds to use it."""
+    """A connection of its own, and 60 seconds to use it."""
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield reader, writer
     finally:
         writer.close()

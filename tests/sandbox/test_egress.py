@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.errors import HeadraceError, NodeError
+from tests.closing import read_to_close
 from tests.deploy.worlds import Authority
 from tests.sandbox.processes import eventually
 
@@ -252,7 +253,7 @@ async def test_the_proxy_is_closed_to_everybody_else(web: Web) -> None:
         for token in (b"", b"x" * 16):
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(token + f"GET http://localhost:{web.plain}/ HTTP/1.1\r\n\r\n".encode())
-            assert await reader.read() == b""
+            assert await read_to_close(reader) == b""
             writer.close()
     finally:
         await proxy.aclose()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httptools
 from starlette.types import Message, Receive, Scope, Send
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 LARGEST_HEAD = 64 * 1024  # bytes of a request's line and headers
 SLOWEST = 10 * 1024  # bytes a second, of a body: a client that is faster may send a body of any length
+LINGER_SECONDS = 2.0  # for a client that is still sending to read the response before the connection is closed
+LINGER_BYTES = 16 * 1024 * 1024  # that are discarded meanwhile
 _HEADERS = (
     b"content-type: application/json\r\n"
     b"cache-control: no-store\r\n"
@@ -45,6 +48,7 @@ class Connection(HttpToolsProtocol):
         self._head = 0  # bytes of the head so far
         self._received = 0  # bytes of the body so far
         self._again: bytes | None = None  # the head of a request that offers another protocol
+        self._discarded: int | None = None  # bytes since the end of the last response; None: it has not ended
 
     # --------------------------------------------------------------------------------------------- what uvicorn calls
 
@@ -54,7 +58,17 @@ class Connection(HttpToolsProtocol):
         if self._make_room is not None:
             self._make_room(self)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
+            self.cycle.transport = self.transport  # no reference cycle remains for the collector
+
     def data_received(self, data: bytes) -> None:
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.close()
+            return
         if self._heading:
             self._head += len(data)
         self._unset_keepalive_if_required()
@@ -78,6 +92,9 @@ class Connection(HttpToolsProtocol):
             self._again = self._head_without_offer()
             return
         super().on_headers_complete()
+        transport, close = self.transport, self._close
+        closing = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=close)
+        self.cycle.transport = cast("asyncio.Transport", closing)
         self._heading = False
         self._head = 0
         if self.draining:
@@ -95,9 +112,17 @@ class Connection(HttpToolsProtocol):
         self._partly_arrived, self._heading = False, True
 
     def on_response_complete(self) -> None:
+        if self._discarded is not None:
+            return  # it was the last one
         super().on_response_complete()
         if self._since is None and self.cycle.response_complete:
             self._since = self.silent_since = self.loop.time()  # of the next one
+
+    def shutdown(self) -> None:
+        if self._discarded is None:
+            super().shutdown()
+        else:
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         super()._start_asgi_task(cycle, _until_closed(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
@@ -129,12 +154,14 @@ class Connection(HttpToolsProtocol):
     @property
     def responding(self) -> bool:
         """Whether a request waits for its response."""
-        return self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]  # None at first
+        if self._discarded is not None or self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
+            return False
+        return not self.cycle.response_complete
 
     def check_timeout(self, now: float, seconds: float, tick: float) -> None:
         """Rejects a request that has taken more than `seconds` to arrive, plus the time that its body may take. Called
         every `tick` seconds."""
-        if self._since is None or self.timeout_keep_alive_task is not None:
+        if self._since is None or self._discarded is not None or self.timeout_keep_alive_task is not None:
             return  # no request is arriving
         if self.flow.read_paused:
             self._since += tick  # the application has to read on
@@ -152,9 +179,10 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def reject(self, status: int) -> None:
-        """Responds with an error, unless a response has begun, and closes."""
+        """Responds with an error, unless the request has a response or part of one, and closes."""
         pending = self.responding
-        if (pending and not self.cycle.response_started) or (not pending and (self._partly_arrived or status < 408)):
+        partly_arrived = self._heading and (self._partly_arrived or status < 408)
+        if not self.cycle.response_started if pending else partly_arrived:
             response = envelope(of_status(status))
             body = bytes(response.body)
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
@@ -163,8 +191,24 @@ class Connection(HttpToolsProtocol):
             self.transport.write(head if pending and self.cycle.scope["method"] == "HEAD" else head + body)
         if pending:
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
-        self.transport.close()
+        self._close(invalid=status == 400)
+
+    def _close(self, *, invalid: bool = False) -> None:
+        """Closes the connection after the last response. To close while the client is still sending would reset the
+        connection, and the client would lose the response: for a while, what it sends is read and discarded."""
+        if self._discarded is not None or self.transport.is_closing():
+            return
+        if not self._partly_arrived and not invalid:
+            self.transport.close()
+            return
+        self._discarded = 0
+        self.silent_since = 0.0  # the first to be closed for others
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
