@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace.adapters.config_files import read_yaml
 from headrace.errors import HeadraceError
 
 OWN_NAME = "tools.yaml"
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
-_LARGEST = 20 * 1024 * 1024  # bytes of a file
 
 
 class _Model(BaseModel):
@@ -81,18 +80,3 @@ def _config(path: Path, content: Mapping[str, Any]) -> ToolsConfig:
         name: api.model_copy(update={"description": path.parent / api.description}) for name, api in config.apis.items()
     }
     return ToolsConfig(apis=apis, workflows=config.workflows)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The object in a YAML or JSON file. HeadraceError if it cannot be read, or is something else."""
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise HeadraceError(f"{path} is larger than {_LARGEST} bytes")
-        content: object = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise HeadraceError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise HeadraceError(f"{path} is not valid YAML or JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise HeadraceError(f"{path} does not contain an object")
-    return {str(key): value for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from referencing import Registry, Resource
 from referencing.exceptions import NoSuchResource, Unresolvable
 
-from headrace.adapters.tools.configuration import Auth, read_yaml
+from headrace.adapters.config_files import read_yaml
+from headrace.adapters.tools.configuration import Auth
 from headrace.adapters.tools.schemas import MOST_REFERENCES, PARAMETER_TYPES, inlined
 from headrace.errors import HeadraceError
 from headrace.ports.services import ParameterType, ToolParameter, ToolSpec

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from headrace.adapters.tools.configuration import read_yaml
+from headrace.adapters.config_files import read_yaml
 from headrace.errors import HeadraceError
 
 Transport: TypeAlias = Literal["stdio", "http", "sse"]
