@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from headrace.errors import HeadraceError
 
+_VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _LARGEST = 20 * 1024 * 1024  # bytes of a file
 
 
@@ -25,3 +28,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise HeadraceError(f"{path} does not contain an object")
     return {str(key): value for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def expand(value: Any, environ: Mapping[str, str], unset: list[str]) -> Any:
+    """The value with `${NAME}` in its texts replaced by the environment variable of that name, and `${NAME:-text}` by
+    the text where it is not set. Variables that are neither are added to `unset`."""
+
+    def value_of(match: re.Match[str]) -> str:
+        value: str | None = environ.get(match[1]) or match[2]
+        if value is None:
+            unset.append(match[1])
+        return value or ""
+
+    match value:
+        case str():
+            return _VARIABLE.sub(value_of, value)
+        case dict():
+            return {name: expand(item, environ, unset) for name, item in cast("dict[str, Any]", value).items()}
+        case list():
+            return [expand(item, environ, unset) for item in cast("list[Any]", value)]
+        case _:
+            return value

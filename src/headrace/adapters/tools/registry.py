@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from headrace.adapters.plugins.identifiers import plugin_path
 from headrace.errors import NodeError
 from headrace.ports.services import Tool, ToolReference, ToolSpec
 
 NOT_FOUND = "ToolNotFoundError"
 _WITHOUT_PLUGINS = "Headrace does not run plugins."
-# Where the plugin of a tool that was once part of Dify is not named like its provider.
-_MOVED = frozenset({"jina", "siliconflow", "stepfun", "gitee_ai"})
 
 
 class ToolSource(Protocol):
@@ -87,15 +86,6 @@ class ToolRegistry:
             organization, _, provider = plugin_path(reference.provider_id)
             type_ = "builtin" if organization == "langgenius" and provider in self._owns else "plugin"
         return self.sources.get(type_)
-
-
-def plugin_path(provider_id: str) -> tuple[str, str, str]:
-    """(organization, plugin, provider) of a provider's id, which in old files is the provider's name alone."""
-    organization, slash, rest = provider_id.strip().partition("/")
-    if slash:
-        plugin, _, provider = rest.partition("/")
-        return organization, plugin, provider or plugin
-    return "langgenius", f"{organization}_tool" if organization in _MOVED else organization, organization
 
 
 def _no_source(reference: ToolReference) -> str:

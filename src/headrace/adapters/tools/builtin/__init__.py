@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from importlib.util import find_spec
 
+from headrace.adapters.plugins.identifiers import plugin_path
 from headrace.adapters.tools.builtin.audio import audio_tools
 from headrace.adapters.tools.builtin.builtin_tool import BuiltinTool
 from headrace.adapters.tools.builtin.code import code_tools
 from headrace.adapters.tools.builtin.time import time_tools
 from headrace.adapters.tools.builtin.webscraper import webscraper_tools
-from headrace.adapters.tools.registry import NOT_FOUND, plugin_path
+from headrace.adapters.tools.registry import NOT_FOUND
 from headrace.errors import NodeError
 from headrace.ports.services import Documents, Files, Http, Models, Sandbox, Speech, Tool, ToolReference, ToolSpec
 

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -20,12 +19,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from headrace.adapters.config_files import read_yaml
+from headrace.adapters.config_files import expand, read_yaml
 from headrace.errors import HeadraceError
 
 Transport: TypeAlias = Literal["stdio", "http", "sse"]
 
-_VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _TRANSPORTS: Mapping[str, Transport] = {
     "stdio": "stdio",
     "http": "http",
@@ -93,23 +91,5 @@ def read_servers(path: Path | None, environ: Mapping[str, str]) -> dict[str, Ser
 def server_config(server: object, environ: Mapping[str, str]) -> ServerConfig:
     """A server as the file has it. ValidationError if that is malformed."""
     unset: list[str] = []
-
-    def value_of(match: re.Match[str]) -> str:
-        value: str | None = environ.get(match[1]) or match[2]
-        if value is None:
-            unset.append(match[1])
-        return value or ""
-
-    def expanded(value: Any) -> Any:
-        match value:
-            case str():
-                return _VARIABLE.sub(value_of, value)
-            case dict():
-                return {name: expanded(item) for name, item in cast("dict[str, Any]", value).items()}
-            case list():
-                return [expanded(item) for item in cast("list[Any]", value)]
-            case _:
-                return value
-
-    fields = expanded(server)
+    fields = expand(server, environ, unset)
     return ServerConfig.model_validate({**fields, "unset": tuple(unset)} if isinstance(fields, dict) else fields)

@@ -1,0 +1,1 @@
+"""Dify's plugins: their packages, and where they are installed."""

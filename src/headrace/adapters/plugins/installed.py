@@ -1,0 +1,127 @@
+"""The plugins that are installed here.
+
+<folder>/<author>/<name>/<version>-<12 digits of the checksum>/
+    installed.json   written last: without it, nothing here is used
+    source/          the package as it is
+    environment/     the virtual environment that runs it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from headrace.adapters.plugins.declarations import Declarations, Provider
+from headrace.adapters.plugins.identifiers import PluginId, plugin_path
+from headrace.adapters.plugins.manifest import Manifest
+from headrace.errors import HeadraceError
+from headrace.ports.services import ToolReference
+
+MARKER, SOURCE, ENVIRONMENT = "installed.json", "source", "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What was noted when a plugin was installed. `signature` is the name of the key that signed the package, "" if it
+    was not signed; `python` the version of its interpreter; `note` what this installation lacks."""
+
+    plugin: str
+    signature: str
+    python: str
+    note: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Marker:
+        try:
+            return cls(**json.loads((folder / MARKER).read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise HeadraceError(f"{folder} is not the folder of an installed plugin: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        (folder / MARKER).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
+
+
+class InstalledPlugin:
+    """A plugin that is installed: its source in `folder`, and `python`, the interpreter of its environment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.marker = Marker.read(path)
+        self.id = PluginId.parse(self.marker.plugin)
+        self.folder = path / SOURCE
+        self.environment = path / ENVIRONMENT
+        self.python = self.environment / "bin" / "python"
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest.read(self.folder)
+
+    @cached_property
+    def declarations(self) -> Declarations:
+        return Declarations(self.folder, self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPath:
+    """A provider of tools within a plugin. `exact`: it is of the version that the reference names, or that names
+    none."""
+
+    plugin: InstalledPlugin
+    provider: Provider
+    exact: bool
+
+
+class InstalledPlugins:
+    """The plugins in a folder, which need not exist. What is installed later is found as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[Path, InstalledPlugin] = {}
+
+    def all(self) -> Sequence[InstalledPlugin]:
+        """By author and name, the newest version first."""
+        return self._under("*/*")
+
+    def versions(self, plugin: PluginId) -> Sequence[InstalledPlugin]:
+        """The installed versions of a plugin, whatever version it names, the newest first."""
+        return self._under(f"{plugin.author}/{plugin.name}")
+
+    def find(self, plugin: PluginId) -> InstalledPlugin | None:
+        """The plugin, by author and name, and by version and checksum if it has them."""
+        for installed in self.versions(plugin):
+            same_version = not plugin.version or plugin.version == installed.id.version
+            if same_version and (not plugin.checksum or plugin.checksum == installed.id.checksum):
+                return installed
+        return None
+
+    def provider_of(self, reference: ToolReference) -> ProviderPath | None:
+        """The provider that a reference names; None if its plugin is not installed, or has no such provider. If not
+        the version that the file was made with, then another one is used: the same version in another package, else
+        the newest."""
+        wanted = plugin_of(reference)
+        exact = self.find(wanted)
+        plugin = exact or self.find(PluginId(wanted.author, wanted.name, wanted.version)) or self._newest(wanted)
+        if plugin is None:
+            return None
+        provider = plugin.declarations.tools.get(plugin_path(reference.provider_id)[2])
+        return provider and ProviderPath(plugin, provider, exact is not None)
+
+    def _newest(self, plugin: PluginId) -> InstalledPlugin | None:
+        return next(iter(self.versions(plugin)), None)
+
+    def _under(self, pattern: str) -> list[InstalledPlugin]:
+        paths = {marker.parent for marker in self.folder.glob(f"{pattern}/*/{MARKER}")}
+        plugins = [self._known.get(path) or self._known.setdefault(path, InstalledPlugin(path)) for path in paths]
+        plugins.sort(key=lambda each: each.id.precedence, reverse=True)
+        return sorted(plugins, key=lambda each: each.id.plugin)
+
+
+def plugin_of(reference: ToolReference) -> PluginId:
+    """The plugin that a reference names, with version and checksum if the file has them."""
+    organization, plugin, _ = plugin_path(reference.provider_id)
+    own = PluginId(organization.lower(), plugin.lower())
+    named = PluginId.match(reference.plugin)
+    return named if named is not None and named.plugin == own.plugin else own
