@@ -78,6 +78,19 @@ class Settings(BaseSettings):
         None,
         description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",
     )
+    plugins: Path | None = Field(
+        None, description="Folder of the installed plugins; unset: plugins in the data folder; see plugins.md"
+    )
+    credentials: Path | None = Field(None, description="A YAML file of the credentials of plugins, in named sets")
+    plugin_keys: Annotated[list[str], NoDecode] = Field(
+        [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
+    )
+    plugin_python: str = Field(
+        "", description="Python that plugins are installed with; empty: 3.12 or 3.13 where there is one, else this one"
+    )
+    marketplace_url: str = Field(
+        "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
+    )
     summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages for the tool webscraper")
     speech_provider: str = Field("", description="Provider of speech models; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")
@@ -140,6 +153,7 @@ class Settings(BaseSettings):
         "oidc_default_permissions",
         "oidc_permissions",
         "oidc_permissions_claim",
+        "plugin_keys",
         "trusted_proxies",
         mode="before",
     )
@@ -199,6 +213,11 @@ class Settings(BaseSettings):
     def retention(self) -> dict[str, float]:
         """How many seconds runs are kept, by final status; for ever without one."""
         return {status: days * DAY for status, days in days_kept(self.retention_days).items()}
+
+    @property
+    def plugin_folder(self) -> Path:
+        """The folder of the installed plugins."""
+        return self.plugins or self.data / "plugins"
 
     @property
     def database(self) -> str:

@@ -33,7 +33,8 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
 
     async def work() -> list[tuple[Path, Sequence[Problem]]]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as data:
-            settings = settings_of(data=Path(data))
+            settings = settings_of()
+            settings = settings.model_copy(update={"data": Path(data), "plugins": settings.plugin_folder})
             log_to_stderr("WARNING")
             async with service(settings, memory=True, work=False) as running:
                 return [(file, _problems(running, file)) for file in unique_paths(files)]

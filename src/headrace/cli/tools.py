@@ -173,7 +173,7 @@ def _with_tools(work: Callable[[Service], Awaitable[None]]) -> None:
         with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
             settings = settings_of()
             if "data" not in settings.model_fields_set:
-                settings = settings.model_copy(update={"data": Path(temporary)})
+                settings = settings.model_copy(update={"data": Path(temporary), "plugins": settings.plugin_folder})
             log_to_stderr("WARNING")
             async with service(settings, memory=True, work=False) as running:
                 await work(running)

@@ -246,11 +246,11 @@ class Declarations:
         return path
 
 
-def _fields(schema: object) -> list[CredentialField]:
+def _fields(schema: object) -> Sequence[CredentialField]:
     """The fields of a form: a list, or an object by their names."""
     named = [{"name": name, **mapping_of(item)} for name, item in mapping_of(schema).items()]
     fields = named or [mapping_of(item) for item in items_of(schema)]
-    return [
+    return tuple(
         CredentialField(
             name=text_of(item.get("name")) or text_of(item.get("variable")),
             type=text_of(item.get("type")) or "text-input",
@@ -259,17 +259,17 @@ def _fields(schema: object) -> list[CredentialField]:
             options=_options(item.get("options")),
             label=text_of(item.get("label")),
             url=text_of(item.get("url")),
-            show_on=[
+            show_on=tuple(
                 (text_of(shown.get("variable")), text_of(shown.get("value")))
                 for shown in map(mapping_of, items_of(item.get("show_on")))
-            ],
+            ),
         )
         for item in fields
-    ]
+    )
 
 
-def _parameters(parameters: object) -> list[ToolParameter]:
-    return [
+def _parameters(parameters: object) -> Sequence[ToolParameter]:
+    return tuple(
         ToolParameter(
             name=text_of(item.get("name")),
             type=_type(text_of(item.get("type"))),
@@ -282,7 +282,7 @@ def _parameters(parameters: object) -> list[ToolParameter]:
             input_schema=mapping_of(item.get("input_schema")) or None,
         )
         for item in map(mapping_of, items_of(parameters))
-    ]
+    )
 
 
 def _type(name: str) -> ParameterType:
@@ -290,8 +290,8 @@ def _type(name: str) -> ParameterType:
     return _LIKE.get(name, name if name in _TYPES else "any")  # pyright: ignore[reportReturnType]
 
 
-def _options(options: object) -> list[str]:
-    return [text_of(item.get("value")) for item in map(mapping_of, items_of(options))]
+def _options(options: object) -> Sequence[str]:
+    return tuple(text_of(item.get("value")) for item in map(mapping_of, items_of(options)))
 
 
 def _model(content: Content) -> ModelDeclaration:
