@@ -6,7 +6,7 @@ A name is unique within an attempt. It is a path: `round[2]/call[0]` is a part o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace.kernel.events import StepEnded, StepStarted
@@ -19,7 +19,8 @@ NO_METADATA: Mapping[str, Value] = {}
 @dataclass(slots=True)
 class Step:
     """A part of an attempt of a node. `key` is unique among all steps of all runs. `ended_at` is None and there is no
-    result until it has ended."""
+    result until it has ended. `parts` are the steps inside it. `error` is that of the node, if its attempt failed
+    before the step had ended."""
 
     key: str
     parent_key: str | None
@@ -29,6 +30,8 @@ class Step:
     started_at: float
     ended_at: float | None = None
     result: Value = None
+    error: str | None = None
+    parts: list[Step] = field(default_factory=list["Step"])
 
     @property
     def ended(self) -> bool:
@@ -56,7 +59,17 @@ def apply_step(steps: Steps, attempt: str, event: StepStarted | StepEnded, at: f
     parent_key = f"{attempt}/{parent}" if parent else None
     step = Step(f"{attempt}/{event.name}", parent_key, event.name, event.label, event.metadata, at)
     steps[event.name] = step
+    if parent in steps:
+        steps[parent].parts.append(step)
     return step
+
+
+def fail_steps(steps: Steps, error: str, at: float) -> list[Step]:
+    """The attempt has failed: the steps that have not ended fail with it. Returns these, the innermost first."""
+    failed = [step for step in reversed(steps.values()) if not step.ended]
+    for step in failed:
+        step.ended_at, step.error = at, error
+    return failed
 
 
 def attempt_key(run: str, path: str, failures: int) -> str:

@@ -19,7 +19,7 @@ from headrace.kernel.events import (
     StepStarted,
 )
 from headrace.kernel.graph import Graph, NodeId, Path, is_top_level, rounds
-from headrace.kernel.steps import Step, Steps, apply_step, attempt_key
+from headrace.kernel.steps import Step, Steps, apply_step, attempt_key, fail_steps
 from headrace.values import Value
 
 
@@ -36,8 +36,8 @@ class RoundTrace:
 class NodeTrace:
     """A running node. `index` counts the nodes of the run from 1 in the order of their start, `leaf_index` those that
     are not containers; `predecessor`: the node before it; `retries`: its NodeRetried records; `steps`: those of the
-    attempt; `inputs` and `rounds` are those of a container. `has_started` is False for a container that failed because
-    its inputs were not valid."""
+    attempt, `failed_steps` those that its failure cut short; `inputs` and `rounds` are those of a container.
+    `has_started` is False for a container that failed because its inputs were not valid."""
 
     path: Path
     index: int
@@ -49,6 +49,7 @@ class NodeTrace:
     rounds: dict[int, RoundTrace] = field(default_factory=dict[int, RoundTrace])
     has_started: bool = True
     steps: Steps = field(default_factory=dict[str, Step])
+    failed_steps: list[Step] = field(default_factory=list[Step])
 
 
 class RunTrace:
@@ -69,9 +70,10 @@ class RunTrace:
                 return self._start(path, record.at, inputs)
             case NodeSucceeded() | NodeFailed() as event:
                 return self._end(event, record.at)
-            case NodeRetried(path):
+            case NodeRetried(path, error=error):
                 node = self.running[path]
                 node.retries.append(record)
+                node.failed_steps = fail_steps(node.steps, error, record.at)
                 node.steps = {}
                 return node
             case StepStarted(path) | StepEnded(path) as event:
@@ -108,6 +110,8 @@ class RunTrace:
             node = self._start(path, at, event.inputs)
             node.has_started = False
             del self.running[path]
+        if isinstance(event, NodeFailed):
+            node.failed_steps = fail_steps(node.steps, event.error, at)
         fatal = isinstance(event, NodeFailed) and event.strategy is None
         if not is_top_level(path):
             self._extend_rounds(path, at, failed=fatal)

@@ -21,6 +21,7 @@ from uuid import UUID, uuid5
 from headrace.api.dify.container_events import container_events, round_location, round_metadata
 from headrace.api.dify.schemas.events import (
     AgentLogData,
+    AgentStrategy,
     ExecutionMetadata,
     NodeExecutionIdentity,
     NodeFinishedData,
@@ -69,8 +70,8 @@ _POSITION = re.compile(r"(\d{1,18})(?::(\d{1,18}))?((?:\+\d{1,18}:\d{1,18})*)")
 
 class StreamPosition(NamedTuple):
     """How far a reader has come: all records up to `seq`, and `sent` characters beyond them. `inside` counts those of
-    rounds, as (the number of the round's first record, characters), and the events of a record that ends a container,
-    as (its number, events)."""
+    rounds, as (the number of the round's first record, characters), and the events of a record that ends a node, as
+    (its number, events)."""
 
     seq: int = 0
     sent: int = 0
@@ -131,20 +132,20 @@ class RunEvents:
         texts = self._texts = self._answer.apply(record)
         self._summary.apply(record)
         own = list(self._events(record, self._trace.apply(record)))
+        # the end of a container comes before the text that it makes certain
+        closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._graph.is_container(record.event.path)
+        # a record that ends a node begins no round, so its number is free to count its events
+        counter = record.seq if closes or len(own) > 1 else None
+        own_sent = 0
         if record.seq is not None:
             if record.seq <= self._after:
                 return []
+            own_sent = 0 if counter is None else self._skip.pop(counter, 0)
             if isinstance(record.event, NodeRetried) or record.event == _RECOVERED:
                 self._skip = {}  # the next attempt does not continue the text of this one
         events: list[StreamEvent] = []
-        # the end of a container comes before the text that it makes certain
-        closes = isinstance(record.event, NodeSucceeded | NodeFailed) and self._graph.is_container(record.event.path)
-        if closes and record.seq is not None:
-            sent_before = self._skip.pop(record.seq, 0)
-            for count, (name, data) in enumerate(own, 1):
-                sent[record.seq] = count  # such a record begins no round, so its number is free to count its events
-                if count > sent_before:
-                    events.append(StreamEvent(name, data, StreamPosition.beyond(at, sent)))
+        if closes:
+            events += _own_events(own, at, sent, counter)[own_sent:]
         for text, selector, level in texts:
             size = len(text) or 1  # the end of a thought counts as a character
             sent[level] = sent.get(level, 0) + size
@@ -162,7 +163,7 @@ class RunEvents:
                 chunk: TextChunkData = {"text": text[skip:], "from_variable_selector": list(selector)}
                 events.append(StreamEvent("text_chunk", chunk, StreamPosition.beyond(at, sent)))
         if not closes:
-            events += [StreamEvent(name, data, StreamPosition.beyond(at, sent)) for name, data in own]
+            events += _own_events(own, at, sent, counter)[own_sent:]
         if events:
             # only the last one leads past the record: a reader cut off before it needs the record again
             events[-1] = events[-1]._replace(
@@ -182,6 +183,9 @@ class RunEvents:
         if node is not None and self._graph.is_container(node.path):
             yield from container_events(self._graph, record, node)
             return
+        if node is not None and isinstance(record.event, NodeFailed | NodeRetried):
+            for step in node.failed_steps:
+                yield "agent_log", self._agent_log(node, step)
         match record.event:
             case RunQueued() as event:
                 self.task = event.task
@@ -259,8 +263,14 @@ class RunEvents:
             "created_at": int(node.started_at),
             "extras": {},
             **(_TOP_LEVEL if is_top_level(node.path) else round_location(self._graph, node.path)),
-            "agent_strategy": None,
+            "agent_strategy": self._strategy(node),
         }
+
+    def _strategy(self, node: NodeTrace) -> AgentStrategy | None:
+        """The strategy of an agent, as its metadata has it."""
+        tool_info = cast("ExecutionMetadata", self._graph.spec_of(node.path).metadata).get("tool_info", {})
+        name = tool_info.get("agent_strategy")
+        return None if name is None else {"name": name, "icon": None}
 
     def _node_ended(
         self, node: NodeTrace, event: NodeSucceeded | NodeFailed | NodeRetried, at: float
@@ -278,7 +288,7 @@ class RunEvents:
             metadata["currency"] = usage["currency"]
         if node.steps:
             type_ = self._nodes[node_of(node.path)]
-            metadata["agent_log"] = [log_entry(type_, step) for step in node.steps.values()]
+            metadata["agent_log"] = [log_entry(type_, step, repeated=True) for step in node.steps.values()]
         return {
             **self._node(node),
             "inputs": Inputs(event.inputs),
@@ -302,6 +312,18 @@ class RunEvents:
         id_ = node_of(node.path)
         execution = str(uuid5(self._uuid, node.path))
         return {**log_entry(self._nodes[id_], step), "node_execution_id": execution, "node_id": id_}
+
+
+def _own_events(
+    own: Sequence[tuple[str, EventData]], at: int, sent: dict[int, int], counter: int | None
+) -> list[StreamEvent]:
+    """The events of a record beside its text. `sent` counts them under the number `counter`, if it is given."""
+    events: list[StreamEvent] = []
+    for count, (name, data) in enumerate(own, 1):
+        if counter is not None:
+            sent[counter] = count
+        events.append(StreamEvent(name, data, StreamPosition.beyond(at, sent)))
+    return events
 
 
 def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:

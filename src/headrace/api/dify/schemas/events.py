@@ -84,6 +84,13 @@ class NodeExecutionIdentity(NodeIdentity):
     predecessor_node_id: str | None
 
 
+class AgentStrategy(TypedDict):
+    """The strategy of an agent."""
+
+    name: str
+    icon: None
+
+
 class NodeStartedData(NodeExecutionIdentity, RoundLocation):
     """A node has started."""
 
@@ -91,7 +98,7 @@ class NodeStartedData(NodeExecutionIdentity, RoundLocation):
     inputs_truncated: bool
     created_at: int
     extras: Object
-    agent_strategy: None
+    agent_strategy: AgentStrategy | None
 
 
 class RoundMetadata(TypedDict, total=False):
