@@ -143,15 +143,18 @@ async def test_calls_in_the_last_round_are_not_made(server: ModelServer, client:
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(3))), client)
     assert len(server.requests) == 3
     assert len(ran.shelf.calls) == 2
-    assert ran.outputs["text"] == "Again.\nAgain.\nAgain."
+    assert ran.outputs["text"] == "Again.\nAgain.\nAgain.\n"
+    *_, thought, call, _ = ran.outputs["json"]
+    assert (call["label"], call["parent_id"]) == ("CALL weather", thought["parent_id"])
+    assert "limit is reached" in call["data"]["output"]["tool_response"]
     last = next(entry for entry in ran.outputs["json"] if entry.get("label") == "ROUND 3")
-    assert "limit is reached" in last["data"]["output"]["tool_responses"][0]["tool_response"]
+    assert last["data"]["output"]["tool_responses"] == [call["data"]["output"]]
 
 
 async def test_the_calls_of_the_only_round_are_the_answer(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(ROME)))
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(1))), client)
-    assert (len(server.requests), ran.outputs["text"]) == (1, "Rome: 20 C")
+    assert (len(server.requests), ran.outputs["text"]) == (1, "\nRome: 20 C")
 
 
 async def test_tools_of_the_same_name_are_told_apart(server: ModelServer, client: ModelClient):
@@ -218,7 +221,7 @@ async def test_context_comes_with_the_instruction(server: ModelServer, client: M
 
 async def test_the_log_has_every_step(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(ROME), says("Warm.")))
-    ran = await drive(loaded(agent_file(WEATHER)), client)
+    ran = await drive(loaded(agent_file(tool("weather", settings={"unit": {"value": "F"}}))), client)
     entries = ran.outputs["json"][:-1]
     assert ran.outputs["json"][-1] == {"data": []}
     assert [entry["label"] for entry in entries] == ["ROUND 1", "m Thought", "CALL weather", "ROUND 2", "m Thought"]
@@ -230,8 +233,8 @@ async def test_the_log_has_every_step(server: ModelServer, client: ModelClient):
     response = {
         "tool_call_id": "call_0",
         "tool_call_name": "weather",
-        "tool_call_input": {"city": "Rome"},
-        "tool_response": "Rome: 20 C",
+        "tool_call_input": {"city": "Rome", "unit": "F"},
+        "tool_response": "Rome: 20 F",
     }
     assert call["data"] == {"output": response}
     assert round1["data"] == {"output": {"llm_response": "", "tool_responses": [response]}}

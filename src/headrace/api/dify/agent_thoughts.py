@@ -14,10 +14,10 @@ from headrace.api.dify.schemas.messages import AgentThought, ToolLabel
 from headrace.api.http.json import encode
 from headrace.conversations.messages import AGENT
 from headrace.kernel.events import Record, StepEnded, StepStarted
+from headrace.kernel.steps import Steps, apply_step
 from headrace.node import Flow
 from headrace.nodes.agent.chat import AgentChatConfig
-from headrace.nodes.agent.log import call_input
-from headrace.nodes.agent.records import ModelAnswer, Round
+from headrace.nodes.agent.records import ModelAnswer, Round, call_input, round_of
 from headrace.values import Value, to_json
 
 
@@ -30,20 +30,28 @@ class AgentThoughts:
         configs = [node.config for node in flow.nodes.values() if isinstance(node.config, AgentChatConfig)]
         self._labels = {tool.tool_name: tool.tool_label for config in configs for tool in config.tools}
         self.thoughts: list[AgentThought] = []
+        self._steps: Steps = {}  # of the current round
 
     def apply(self, record: Record) -> AgentThought | None:
         """The thought that a record changes, as it is now."""
         if not self._thinks:
             return None
-        match record.event:
-            case StepStarted(path, name) if "/" not in name:
-                self.thoughts.append(self._begun(record, f"{path}/{name}"))
-            case StepEnded(name=name, result=result) if name.endswith("/model"):
-                self._answered(cast("ModelAnswer", result))
-            case StepEnded(name=name, result=result) if "/" not in name and cast("Round", result)["calls"]:
-                self._observed(cast("Round", result))
-            case _:
+        event = record.event
+        if not isinstance(event, StepStarted | StepEnded):
+            return None
+        step = apply_step(self._steps, event.path, event, record.at)
+        if step.parent_key is None:
+            if not step.ended:
+                self._steps = {step.name: step}
+                self.thoughts.append(self._begun(record, step.key))
+            elif (round_ := round_of(step))["calls"]:
+                self._observed(round_)
+            else:
                 return None
+        elif step.ended and step.name.endswith("/model"):
+            self._answered(cast("ModelAnswer", step.result))
+        else:
+            return None
         return self.thoughts[-1]
 
     def _begun(self, record: Record, step: str) -> AgentThought:

@@ -76,10 +76,10 @@ def rendered(ctx: Context, value: Value) -> Value:
 
 
 class ManualParameter(Config):
-    """Who fills a parameter: the model (`auto: 1`), or the person who made the app, with a value."""
+    """Who fills a parameter: the model (`auto: 1`, or a value that is null), or the person who made the app."""
 
     auto: int = 1
-    value: Any = None
+    value: Any = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +87,12 @@ class ManualParameter(Config):
         return cast("object", value) if isinstance(value, dict) else {"auto": 0, "value": value}
 
     def resolve(self, ctx: Context) -> Value:
-        return AgentInput.model_validate(self.value).resolve(ctx)
+        """NodeError for a variable that does not exist: the model must not choose the value instead."""
+        parameter = AgentInput.model_validate(self.value)
+        value = parameter.resolve(ctx)
+        if value is None and parameter.type == "variable":
+            raise NodeError(f"Variable {parameter.value} does not exist", "AgentVariableNotFoundError")
+        return value
 
 
 class ToolExtra(Config):

@@ -2,7 +2,7 @@
 
 Every answer and every call is a step of the node, inside a step for the round:
 
-    round[1]            {text, said, calls, results, ...}
+    round[1]            {text, said, calls, usage, final}
     round[1]/model      {text, said, calls, usage}
     round[1]/call[0]    {id, name, input, text, files, ...}
 
@@ -20,7 +20,7 @@ from headrace.errors import NodeError
 from headrace.node import Context
 from headrace.nodes._model_call import ModelConfig, complete, request_of
 from headrace.nodes.agent import prompts
-from headrace.nodes.agent.records import Call, CallResult, ModelAnswer, Round
+from headrace.nodes.agent.records import Call, CallResult, ModelAnswer, Round, RoundResult, round_of
 from headrace.nodes.agent.strategies import Strategy
 from headrace.ports.services import Usage
 from headrace.values import File, Value
@@ -94,10 +94,10 @@ class Loop:
             step = await self._ctx.step(
                 f"round[{number}]", lambda number=number: self._round(number, rounds), label=f"ROUND {number}"
             )
-            rounds.append(cast("Round", step.result))
+            rounds.append(round_of(step))
         return Outcome(rounds)
 
-    async def _round(self, number: int, rounds: Sequence[Round]) -> Round:
+    async def _round(self, number: int, rounds: Sequence[Round]) -> RoundResult:
         step = await self._ctx.step(
             f"round[{number}]/model",
             lambda: self._ask(number, rounds),
@@ -109,10 +109,8 @@ class Loop:
         if calls and last and self._dialect.answers_at_limit:
             message = f"The agent has not come to an answer in {self._limit - 1} iterations."
             raise NodeError(message, self._dialect.error)
-        if last and not self._calls_at_limit:
-            results = [_refused(call) for call in calls]
-        else:
-            results = [await self._call(number, place, call) for place, call in enumerate(calls)]
+        refuse = last and not self._calls_at_limit
+        results = [await self._call(number, place, call, refuse=refuse) for place, call in enumerate(calls)]
         rest = self._after(answer, results, last=last) if calls else ""
         if rest:
             self._ctx.emit("text", rest)
@@ -120,7 +118,6 @@ class Loop:
             "text": answer["text"],
             "said": answer["said"] + rest,
             "calls": calls,
-            "results": results,
             "usage": answer["usage"],
             "final": last or not calls,
         }
@@ -156,12 +153,16 @@ class Loop:
             "usage": answer.usage.wire(),
         }
 
-    async def _call(self, number: int, place: int, call: Call) -> CallResult:
+    async def _call(self, number: int, place: int, call: Call, *, refuse: bool) -> CallResult:
         name = f"round[{number}]/call[{place}]"
         toolbox = self._strategy.toolbox
+
+        async def answer() -> CallResult:
+            return _refused(call) if refuse else await toolbox.call(call, self._ctx, f"{self._ctx.key}/{name}")
+
         step = await self._ctx.step(
             name,
-            lambda: toolbox.call(call, self._ctx, f"{self._ctx.key}/{name}"),
+            answer,
             label=f"CALL {call['name']}",
             metadata={"provider": toolbox.provider(call["name"])},
         )
@@ -173,12 +174,13 @@ class Loop:
 
     def _after(self, answer: ModelAnswer, results: Sequence[CallResult], *, last: bool) -> str:
         """What the user gets after the calls of a round."""
+        separated = answer["said"] or not self._dialect.answers_at_limit
+        text = "\n" if separated and self._strategy.separates_rounds else ""
         if not last:
-            separated = answer["said"] or not self._dialect.answers_at_limit
-            return "\n" if separated and self._strategy.separates_rounds else ""
+            return text
         if self._calls_at_limit:
-            return "".join(result["text"] for result in results)
-        return self._strategy.limit_answer.format(limit=self._limit)
+            return text + "".join(result["text"] for result in results)
+        return text + self._strategy.limit_answer.format(limit=self._limit)
 
 
 def _refused(call: Call) -> CallResult:

@@ -5,6 +5,7 @@ Outputs `text`, `usage`, `files` and `json`: an entry for each step.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -110,7 +111,7 @@ class Agent(Node[AgentConfig]):
         return {"tool_info": {"agent_strategy": self.config.agent_strategy_name, "icon": None}}
 
     def step_log(self, step: Step) -> tuple[Mapping[str, Value], Mapping[str, Value]]:
-        return log_data(step)
+        return log_data(step, react=self._reacts)
 
     async def run(self, ctx: Context) -> Result:
         if missing := self.config.missing_strategy:
@@ -155,9 +156,13 @@ class Agent(Node[AgentConfig]):
         turns = await recall(ctx, self._memory(), model, instruction + query)
         history = messages_from(turns, vision=False, detail="low")
         prompt = Prompt(instruction, history, Message("user", query, images, "low"), keeps_images=False)
-        if self.config.agent_strategy_name.lower() in _REACT:
+        if self._reacts:
             return React(prompt, toolbox, NODE.react)
         return FunctionCalling(prompt, toolbox)
+
+    @property
+    def _reacts(self) -> bool:
+        return self.config.agent_strategy_name.lower() in _REACT
 
     def _memory(self) -> MemoryConfig | None:
         """The window counts whether it is enabled or not, as in Dify."""
@@ -166,9 +171,8 @@ class Agent(Node[AgentConfig]):
 
     def _allowed(self, ctx: Context) -> list[AgentTool]:
         """The tools that the model is offered: all, or those that `allowed_tools` names."""
-        allowed = self._value(ctx, "allowed_tools")
-        names = {str(item) for item in allowed} if allowed else None
-        return [tool for tool in self.config.tools if names is None or tool.tool_name in names]
+        names = {name for item in self._value(ctx, "allowed_tools") for name in _names(item)}
+        return [tool for tool in self.config.tools if not names or tool.tool_name in names]
 
     def _files(self, ctx: Context) -> list[File]:
         return [item for item in self._value(ctx, "files") if isinstance(item, File)]
@@ -181,6 +185,18 @@ class Agent(Node[AgentConfig]):
         """A parameter that is a list; a single value is a list of it."""
         value = self.config.agent_parameters[name].resolve(ctx) if name in self.config.agent_parameters else None
         return cast("list[Value]", value) if isinstance(value, list) else [value] if value else []
+
+
+def _names(value: Value) -> Sequence[str]:
+    """The names of tools that a text contains: one, or a JSON list."""
+    if not isinstance(value, str):
+        return ()
+    try:
+        names: Any = json.loads(value)
+    except (ValueError, RecursionError):
+        names = None
+    texts = cast("list[Any]", names) if isinstance(names, list) else [value]
+    return [name for text in texts if isinstance(text, str) and (name := text.strip())]
 
 
 def _limit(parameter: AgentInput | None, ctx: Context) -> int:

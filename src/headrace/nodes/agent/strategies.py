@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from headrace.nodes.agent import prompts
 from headrace.nodes.agent.react_parser import Action, ReactParser
-from headrace.nodes.agent.records import Call, Round
+from headrace.nodes.agent.records import Call, Round, call_input
 from headrace.nodes.agent.toolbox import Toolbox
 from headrace.ports.services import FunctionTool, Message, ToolCall
 
@@ -72,6 +72,11 @@ class Strategy(ABC):
         self.prompt = prompt
         self.toolbox = toolbox
 
+    @staticmethod
+    @abstractmethod
+    def replay(rounds: Sequence[Round]) -> list[Message]:
+        """Rounds as the messages of a conversation."""
+
     @abstractmethod
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
         """The messages that ask for the next answer, in which tools may be called if `has_tools`."""
@@ -92,13 +97,13 @@ class FunctionCalling(Strategy):
     calls_in_only_round = True
 
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
-        messages = self.prompt.messages(self.prompt.instruction, len(rounds) + 1)
+        return [*self.prompt.messages(self.prompt.instruction, len(rounds) + 1), *self.replay(rounds)]
+
+    @staticmethod
+    def replay(rounds: Sequence[Round]) -> list[Message]:
+        messages: list[Message] = []
         for round_ in rounds:
-            calls = [
-                ToolCall(call["id"], call["name"], call["arguments"], call.get("extra_content"))
-                for call in round_["calls"]
-            ]
-            messages.append(Message("assistant", round_["text"], tool_calls=calls))
+            messages.append(Message("assistant", round_["text"], tool_calls=[*map(_call_again, round_["calls"])]))
             messages += [Message("tool", result["text"], tool_call=result["id"]) for result in round_["results"]]
         return messages
 
@@ -107,6 +112,13 @@ class FunctionCalling(Strategy):
 
     def reader(self, number: int) -> Reader:
         return _Verbatim()
+
+
+def _call_again(call: Call) -> ToolCall:
+    """A call as it is sent back to the model. Some servers refuse arguments that are not a JSON object."""
+    given = call_input(call)
+    arguments = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else "{}"
+    return ToolCall(call["id"], call["name"], arguments, call.get("extra_content"))
 
 
 class _Verbatim(Reader):
@@ -152,9 +164,12 @@ class React(Strategy):
         instruction = _PLACE.sub(lambda place: places[place[1]], self._template)
         messages = self.prompt.messages(instruction, len(rounds) + 1)
         if rounds:
-            messages.append(Message("assistant", "".join(map(_scratch, rounds))))
-            messages.append(Message("user", prompts.CONTINUE))
+            messages += [*self.replay(rounds), Message("user", prompts.CONTINUE)]
         return messages
+
+    @staticmethod
+    def replay(rounds: Sequence[Round]) -> list[Message]:
+        return [Message("assistant", "".join(map(_scratch, rounds)))]
 
     def stop_words(self) -> Sequence[str]:
         return (prompts.STOP_WORD,)
@@ -165,9 +180,11 @@ class React(Strategy):
 
 def _scratch(round_: Round) -> str:
     """A round as the model wrote it, with the answers of the tools."""
+    if not round_["calls"]:
+        return f"Final Answer: {round_['said']}"
     text = f"Thought: {round_['text']}\n\n"
     for call, result in zip(round_["calls"], round_["results"], strict=True):
-        action = json.dumps({"action": call["name"], "action_input": result["input"]}, ensure_ascii=False)
+        action = json.dumps({"action": call["name"], "action_input": call_input(call)}, ensure_ascii=False)
         text += f"Action: {action}\n\nObservation: {result['text']}\n\n"
     return text
 

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from headrace.content.surrogates import mend
 from headrace.errors import NodeError
 from headrace.node import Context
 from headrace.nodes._tool_messages import with_files_stored
 from headrace.nodes.agent import prompts
 from headrace.nodes.agent.config import AgentTool
-from headrace.nodes.agent.records import Call, CallResult
+from headrace.nodes.agent.records import Call, CallResult, parsed
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
 from headrace.ports.services import (
     FileMessage,
@@ -30,7 +29,7 @@ from headrace.ports.services import (
     UsageMessage,
 )
 from headrace.ports.services.tool_parameters import arguments, parameters_schema
-from headrace.values import DEEPEST_OUTPUT, File, Value, json_default, nests_deeper
+from headrace.values import File, Value, json_default
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +49,13 @@ class Answer:
 
 
 class Function(ABC):
-    """A function that the model may call. `name` and `description` are what it reads of it."""
+    """A function that the model may call. `name` and `description` are what it reads of it; `given` are the arguments
+    that are not the model's to fill."""
 
     name: str
     provider: str
     description: str
+    given: Mapping[str, Value] = {}
 
     @property
     @abstractmethod
@@ -62,8 +63,8 @@ class Function(ABC):
         """The JSON Schema of its arguments."""
 
     @abstractmethod
-    async def call(self, given: Mapping[str, Value], ctx: Context, key: str) -> Answer:
-        """NodeError if the call fails, which the model is told."""
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
+        """`inputs` are the arguments that the model gives. A NodeError goes back to the model."""
 
     @property
     def offer(self) -> FunctionTool:
@@ -71,10 +72,7 @@ class Function(ABC):
 
 
 class ToolFunction(Function):
-    """A tool of the tools service. Parameters with a given value are not the model's to fill.
-
-    `json_text` is how the model reads a JSON message.
-    """
+    """A tool of the tools service. `json_text` is how the model reads a JSON message."""
 
     def __init__(self, tool: Tool, config: AgentTool, given: Mapping[str, Value], json_text: str) -> None:
         self.name = config.tool_name
@@ -82,7 +80,7 @@ class ToolFunction(Function):
         self.description = config.extra.description or tool.spec.description
         self._tool = tool
         self._json_text = json_text
-        self._given = given
+        self.given = given
         self._spec = _with_given(tool.spec, given)
 
     @classmethod
@@ -95,8 +93,8 @@ class ToolFunction(Function):
     def schema(self) -> Mapping[str, Value]:
         return parameters_schema(self._spec)
 
-    async def call(self, given: Mapping[str, Value], ctx: Context, key: str) -> Answer:
-        parameters = arguments(self._spec, given, self._given)
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
+        parameters = arguments(self._spec, inputs, self.given)
         answer, text, size = Answer(), list[str](), 0
         messages = with_files_stored(self._tool.call(parameters, ToolContext(ctx.run, ctx.app, ctx.user, key)), ctx)
         try:
@@ -136,8 +134,12 @@ def _joined(pieces: list[str]) -> list[str]:
 
 
 def _with_given(spec: ToolSpec, given: Mapping[str, Value]) -> ToolSpec:
+    # what is filled by hand may be blank, as in Dify; the settings of the tool itself are checked
     parameters = [
-        replace(parameter, form="form") if parameter.name in given else parameter for parameter in spec.parameters
+        replace(parameter, form="form", required=False)
+        if parameter.name in given and parameter.form == "llm"
+        else parameter
+        for parameter in spec.parameters
     ]
     for parameter in parameters:
         if parameter.form == "llm" and parameter.required and parameter.type in _NOT_FOR_AGENTS:
@@ -161,8 +163,8 @@ class KnowledgeFunction(Function):
         query = {"type": "string", "description": "What to look for in the knowledge base."}
         return {"type": "object", "properties": {"query": query}, "required": ["query"]}
 
-    async def call(self, given: Mapping[str, Value], ctx: Context, key: str) -> Answer:
-        passages, usage = await self._retrieval.find(ctx, str(given.get("query") or ""))
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
+        passages, usage = await self._retrieval.find(ctx, str(inputs.get("query") or ""))
         text = "\n".join(str(passage["content"]) for passage in passages)
         return Answer([text] if text else [], sources=passages, usage=usage.wire())
 
@@ -208,12 +210,12 @@ class Toolbox:
         if function is None:
             return {**result, "text": prompts.UNKNOWN_TOOL.format(name=name)}
         try:
-            given = parsed(call["arguments"])
+            inputs = parsed(call["arguments"])
         except ValueError as error:
             return {**result, "text": prompts.BAD_ARGUMENTS.format(error=error)}
-        result["input"] = given
+        result["input"] = {**inputs, **function.given}
         try:
-            answer = await function.call(given, ctx, key)
+            answer = await function.call(inputs, ctx, key)
         except NodeError as error:
             wording = prompts.BAD_ARGUMENTS if error.kind == "ToolParameterError" else prompts.TOOL_FAILED
             return {**result, "text": wording.format(error=error)}
@@ -240,20 +242,3 @@ class Toolbox:
         while unique in self._functions:
             unique, number = f"{name[: _LONGEST_NAME - 4]}_{number}", number + 1
         return unique
-
-
-def parsed(text: str) -> dict[str, Value]:
-    """The arguments of a call. ValueError if they are not a JSON object."""
-    if not text.strip():
-        return {}
-    try:
-        value: Any = mend(json.loads(text, strict=False))
-    except RecursionError:
-        raise ValueError("the arguments are nested too deep") from None
-    except ValueError as error:
-        raise ValueError(f"the arguments are not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError("the arguments are not a JSON object")
-    if nests_deeper(cast("Value", value), DEEPEST_OUTPUT - 20):
-        raise ValueError("the arguments are nested too deep")
-    return cast("dict[str, Value]", value)
