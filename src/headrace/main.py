@@ -34,6 +34,7 @@ from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.brokers.shared import SharedBus
 from headrace.conversations.annotations import Annotations
+from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
 from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import EngineEnvironment
@@ -196,7 +197,8 @@ async def service(
         }
         tools = ToolRegistry(tool_sources, owns=BuiltinTools.PROVIDERS)
         stack.push_async_callback(tools.aclose)
-        resources = Resources(models, http, sandbox, files, documents, knowledge, storage.conversations, tools)
+        history = ConversationHistory(storage.conversations, storage.journal)
+        resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools)
         if memory:
             bus = LocalBus()
         else:

@@ -27,6 +27,7 @@ from headrace.apps.catalog import Apps, Served
 from headrace.batches import BatchRunner
 from headrace.brokers.local import LocalBus, LocalQueue
 from headrace.conversations.annotations import Annotations
+from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError
@@ -323,7 +324,8 @@ async def serving(
     apps = Apps(store.catalog, registry, b"s" * 32)
     url = ""
     files = FileStore(folder / "files", store.catalog, b"s" * 32, NoHttp(), lambda: url, time.time)
-    resources = only(http=NoHttp(), files=files, models=models, tools=tools, history=store.conversations)
+    history = ConversationHistory(store.conversations, store.journal)
+    resources = only(http=NoHttp(), files=files, models=models, tools=tools, history=history)
     limiter = Limiter(PlanFile(plans), store.buckets) if plans else None
     run_service = RunService(
         apps,

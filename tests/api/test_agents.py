@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from headrace.adapters.models import ModelClient
 from headrace.nodes import registry
@@ -16,7 +14,7 @@ from tests.api.chats import say, saying
 from tests.api.serving import Event, Serving, serving
 from tests.models.conftest import client, server
 from tests.models.server import ModelServer
-from tests.nodes.agent.world import ToolShelf, agent_file, by_round, calls, react_by_round, says, tool
+from tests.nodes.agent.world import ToolShelf, agent_file, by_round, calls, chat_file, react_by_round, says, tool
 from tests.nodes.agent.world import action as react_action
 
 __all__ = ["client", "server"]
@@ -34,30 +32,6 @@ async def shelf() -> ToolShelf:
 async def headrace(tmp_path: Path, client: ModelClient, shelf: ToolShelf) -> AsyncGenerator[Serving]:
     async with serving(tmp_path, models=client, tools=shelf, registry=registry(())) as running:
         yield running
-
-
-def chat_file(*names: str, strategy: str = "function_call", model: str = "gpt-4o", **agent_mode: Any) -> str:
-    tools = [
-        {
-            "enabled": True,
-            "provider_type": "builtin",
-            "provider_id": "a",
-            "provider_name": "a",
-            "tool_name": name,
-            "tool_label": name.title(),
-            "tool_parameters": {"unit": "F", "city": ""} if name == "weather" else {},
-        }
-        for name in names
-    ]
-    settings = {"enabled": True, "strategy": strategy, "max_iteration": 5, "tools": tools, **agent_mode}
-    config = {
-        "model": {"provider": "openai", "name": model, "mode": "chat", "completion_params": {}},
-        "pre_prompt": "Be brief, {{tone}}.",
-        "user_input_form": [{"text-input": {"variable": "tone", "label": "Tone", "required": False}}],
-        "agent_mode": settings,
-    }
-    app = {"name": "helper", "mode": "agent-chat"}
-    return yaml.safe_dump({"kind": "app", "version": "0.5.0", "app": app, "model_config": config})
 
 
 def named(events: list[Event], *names: str) -> list[Event]:

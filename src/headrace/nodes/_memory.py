@@ -82,7 +82,7 @@ async def recall(ctx: Context, memory: MemoryConfig | None, model: ModelConfig, 
         return ()
     most = memory.max_turns
     turns = _callers_history(ctx)[-most:] or await ctx.resources.history.turns(conversation, ctx.run, most)
-    room = _room(ctx, model) - estimate_tokens(prompt)
+    room = room_for(ctx, model, prompt)
     first = len(turns)
     while first > 0 and (room := room - _tokens(turns[first - 1])) >= 0:
         first -= 1
@@ -109,12 +109,12 @@ def _tokens(turn: Turn) -> int:
     return estimate_tokens(turn.query) + estimate_tokens(turn.answer) + _FILE_TOKENS * len(turn.files)
 
 
-def _room(ctx: Context, model: ModelConfig) -> int:
-    """Tokens for the prompt: the context window less the tokens reserved for the answer."""
+def room_for(ctx: Context, model: ModelConfig, prompt: str) -> int:
+    """Tokens for the history: the context window less the prompt and the tokens reserved for the answer."""
     parameters = resolved(ctx, model.completion_params)
     window = _number(parameters.get("num_ctx")) or _context_window(model.name)
     answer = next((limit for name in _MAX_TOKENS if (limit := _number(parameters.get(name)))), _ANSWER_TOKENS)
-    return max(window - answer, 0)
+    return max(window - answer, 0) - estimate_tokens(prompt)
 
 
 def _number(value: Any) -> int:

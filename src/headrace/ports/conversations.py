@@ -133,7 +133,7 @@ class Conversations(Protocol):
         ...
 
     async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
-        """The newest before a run that have an answer, oldest first (`resources.History`)."""
+        """The newest before a run that have an answer, oldest first (`History.turns`)."""
         ...
 
     async def save_feedback(self, feedback: Feedback) -> None:

@@ -171,6 +171,38 @@ def agent_file(
     return yaml.safe_dump({"kind": "app", "version": "0.5.0", "app": app, "workflow": {"graph": graph}})
 
 
+def chat_file(
+    *names: str,
+    strategy: str = "function_call",
+    model: str = "gpt-4o",
+    config: Mapping[str, Value] | None = None,
+    **agent_mode: Value,
+) -> str:
+    """An agent-chat app with these tools."""
+    tools = [
+        {
+            "enabled": True,
+            "provider_type": "builtin",
+            "provider_id": "a",
+            "provider_name": "a",
+            "tool_name": name,
+            "tool_label": name.title(),
+            "tool_parameters": {"unit": "F", "city": ""} if name == "weather" else {},
+        }
+        for name in names
+    ]
+    mode = {"enabled": True, "strategy": strategy, "max_iteration": 5, "tools": tools, **agent_mode}
+    settings = {
+        "model": {"provider": "openai", "name": model, "mode": "chat", "completion_params": {}},
+        "pre_prompt": "Be brief, {{tone}}.",
+        "user_input_form": [{"text-input": {"variable": "tone", "label": "Tone", "required": False}}],
+        "agent_mode": mode,
+        **(config or {}),
+    }
+    app = {"name": "helper", "mode": "agent-chat"}
+    return yaml.safe_dump({"kind": "app", "version": "0.5.0", "app": app, "model_config": settings})
+
+
 def loaded(content: str) -> Flow:
     return load(content, registry(()), "agent.yml")
 
@@ -193,7 +225,9 @@ class Ran:
 
     @property
     def result(self) -> NodeSucceeded:
-        return next(r.event for r in self.records if isinstance(r.event, NodeSucceeded) and r.event.path == "agent")
+        """Of the agent node, or of the app that is an agent."""
+        ended = (record.event for record in self.records if isinstance(record.event, NodeSucceeded))
+        return next(event for event in ended if event.path in ("agent", "llm"))
 
     @property
     def outputs(self) -> Mapping[str, Any]:

@@ -14,10 +14,10 @@ from pydantic import Field
 from headrace.kernel.graph import Traits
 from headrace.kernel.steps import Step
 from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
-from headrace.nodes._memory import MemoryConfig, messages_from, recall
 from headrace.nodes._model_call import ModelConfig, reporting
 from headrace.nodes._prompt import VisionConfig, files_of
 from headrace.nodes.agent.config import AgentTool
+from headrace.nodes.agent.history import remember
 from headrace.nodes.agent.log import log_data
 from headrace.nodes.agent.loop import CHAT, Loop
 from headrace.nodes.agent.strategies import FunctionCalling, Prompt, React, Strategy
@@ -93,10 +93,17 @@ class AgentChat(Node[AgentChatConfig]):
         instruction = ctx.variables.render(config.instruction)
         detail = vision.configs.detail
         files = files_of(ctx, vision.configs.variable_selector) if vision.enabled else []
-        turns = await recall(ctx, MemoryConfig(), config.model, instruction + query)
-        history = messages_from(turns, vision=vision.enabled, detail=detail)
-        prompt = Prompt(instruction, history, Message("user", query, files, detail))
-        if self._uses_react:
+        react = self._uses_react
+        history = await remember(
+            ctx,
+            config.model,
+            instruction + query,
+            React if react else FunctionCalling,
+            vision=vision.enabled,
+            detail=detail,
+        )
+        prompt = Prompt(instruction, history, Message("user", query, files, detail), keeps_images=react)
+        if react:
             return React(prompt, toolbox, config.react_prompt or CHAT.react)
         return FunctionCalling(prompt, toolbox)
 

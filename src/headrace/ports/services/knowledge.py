@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headrace.kernel.steps import Step
 from headrace.values import File, Value
 
 
@@ -67,11 +68,12 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, with its files, and its answer."""
+    """A question, with its files, and its answer. `run` is the run that answered; "" if the caller sent the turn."""
 
     query: str
     answer: str
     files: Sequence[File] = ()
+    run: str = field(default="", compare=False)
 
 
 class History(Protocol):
@@ -79,4 +81,8 @@ class History(Protocol):
 
     async def turns(self, conversation: str, before: str, limit: int) -> Sequence[Turn]:
         """The last `limit` answered exchanges before a run, oldest first."""
+        ...
+
+    async def steps(self, run: str) -> Sequence[Step]:
+        """The steps of a run whose nodes had steps, in the order of their start; none if its journal is gone."""
         ...

@@ -176,7 +176,7 @@ class MemoryConversations:
         exchanges = (self._exchanges[run] for _, _, run in reversed(self._older(conversation, before)))
         answered = (exchange for exchange in exchanges if exchange.answer)
         newest = islice(answered, max(0, min(limit, len(self._exchanges))))
-        return [Turn(exchange.query, exchange.answer, exchange.files) for exchange in newest][::-1]
+        return [Turn(exchange.query, exchange.answer, exchange.files, exchange.id) for exchange in newest][::-1]
 
     # ------------------------------------------------------------------------------------------------- feedbacks
 

@@ -135,7 +135,9 @@ class SqlConversations(SqlRepository):
             return [] if older is None else _page(connection, older.where(exchanges.c.answer != ""), limit)[0]
 
         rows = await self._database.run(work)
-        return [Turn(row["query"], row["answer"], tuple(decode_value(row["files"]))) for row in reversed(rows)]
+        return [
+            Turn(row["query"], row["answer"], tuple(decode_value(row["files"])), row["id"]) for row in reversed(rows)
+        ]
 
     # ------------------------------------------------------------------------------------------------- feedbacks
 
