@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.adapters.documents import DocumentReader
+from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import SECRET, check_secret, fingerprint, installation_secret
@@ -193,7 +194,7 @@ async def service(
                 http, sandbox, files, documents, speech, models, summary_model=settings.summary_model
             ),
             "api": CustomTools(tools_config.apis, http, files, environ),
-            "mcp": McpTools(read_servers(settings.mcp_servers, environ)),
+            "mcp": McpTools(read_servers(settings.mcp_servers, environ), Egress(settings.egress_allow)),
         }
         tools = ToolRegistry(tool_sources, owns=BuiltinTools.PROVIDERS)
         stack.push_async_callback(tools.aclose)

@@ -8,19 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from mcp.types import CallToolResult, TextContent, Tool
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace.adapters.egress import Egress
 from headrace.adapters.tools.mcp import McpTools, read_servers, server
 from headrace.adapters.tools.mcp.configuration import server_config
 from headrace.adapters.tools.mcp.messages import messages, tool_spec
@@ -29,57 +28,15 @@ from headrace.ports.services import (
     BlobMessage,
     JsonMessage,
     LinkMessage,
+    McpEndpoint,
     TextMessage,
     ToolMessage,
     ToolReference,
     ToolSpec,
     VariableMessage,
 )
-from headrace.values import Value
-from tests.api.serving import Quiet
-from tests.tools.calling import answer_of, messages_of
 from tests.tools.mcp_server import new_server
-
-STDIO = {"command": sys.executable, "args": ["-m", "tests.tools.mcp_server"], "env": {"GREETING": "hello"}}
-
-
-@asynccontextmanager
-async def connected(**servers: Any) -> AsyncGenerator[McpTools]:
-    tools = McpTools({name: server_config(config, {"KEY": "secret"}) for name, config in servers.items()})
-    try:
-        yield tools
-    finally:
-        await tools.aclose()
-
-
-@asynccontextmanager
-async def listening(app: Callable[..., Any]) -> AsyncGenerator[str]:
-    """The URL of an application on a free port."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
-    running = Quiet(config)
-    task = asyncio.create_task(running.serve())
-    await running.listens.wait()
-    host, port = running.servers[0].sockets[0].getsockname()[:2]
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        running.leave.set()
-        await task
-
-
-def program(folder: Path, source: str) -> dict[str, Any]:
-    """A server that is a Python program of its own."""
-    (folder / "server.py").write_text(source)
-    return {"command": sys.executable, "args": [str(folder / "server.py")]}
-
-
-async def call(tools: McpTools, tool: str, provider: str = "s", **parameters: Value) -> list[ToolMessage]:
-    return await messages_of(tools, provider, tool, parameters, "mcp")
-
-
-async def answer(tools: McpTools, tool: str, provider: str = "s", **parameters: Value) -> str:
-    return await answer_of(tools, provider, tool, parameters, "mcp")
-
+from tests.tools.mcp_world import STDIO, Forgetful, answer, call, connected, listening, program
 
 # ------------------------------------------------------------------------------------------------------- real servers
 
@@ -194,7 +151,7 @@ async def test_what_is_not_there_is_named() -> None:
         with pytest.raises(NodeError, match="The MCP server 'other' is needed: name it in the file of HEADRACE_MCP"):
             await call(tools, "x", provider="other")
         for provider in ("broken", "gone"):
-            with pytest.raises(NodeError, match=r"^Failed to connect to MCP server: .+") as failed:
+            with pytest.raises(NodeError, match=r"^Failed to connect to MCP server '\w+': .+") as failed:
                 await call(tools, "x", provider=provider)
             assert failed.value.kind == "ToolInvokeError"
 
@@ -211,9 +168,9 @@ async def test_a_process_that_dies_fails_the_call_and_is_started_again() -> None
 async def test_a_process_that_died_between_two_calls_is_started_again() -> None:
     async with connected(s=STDIO) as tools:
         first = await answer(tools, "process")
-        (connection,) = tools._servers["s"]._open  # pyright: ignore[reportPrivateUsage]
+        (connection,) = tools._connections  # pyright: ignore[reportPrivateUsage]
         os.kill(int(first), signal.SIGKILL)
-        await asyncio.wait_for(connection._task, 30)  # pyright: ignore[reportPrivateUsage]
+        await asyncio.wait_for(connection.task, 30)
         assert await answer(tools, "process") != first
 
 
@@ -240,7 +197,7 @@ async def test_rubbish_from_a_process(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(server, "CONNECT_SECONDS", 0.5)
     rubbish = "import sys\nfor line in sys.stdin: print('rubbish', flush=True)\n"
     async with connected(s=program(tmp_path, rubbish)) as tools:
-        with pytest.raises(NodeError, match=r"Failed to connect to MCP server: it did not answer within 0\.5 s"):
+        with pytest.raises(NodeError, match=r"Failed to connect to MCP server 's': it did not answer within 0\.5 s"):
             await call(tools, "x")
 
 
@@ -260,43 +217,8 @@ async def test_rubbish_from_a_server_elsewhere(status: int, body: bytes) -> None
 
     app = Starlette(routes=[Route("/mcp", respond, methods=["GET", "POST", "DELETE"])])
     async with listening(app) as url, connected(s={"url": f"{url}/mcp"}) as tools:
-        with pytest.raises(NodeError, match=r"^Failed to connect to MCP server: .+"):
+        with pytest.raises(NodeError, match=r"^Failed to connect to MCP server '\w+': .+"):
             await call(tools, "x")
-
-
-class Forgetful:
-    """A server of the protocol with sessions, by hand. It forgets the sessions that `forget` is told of."""
-
-    def __init__(self) -> None:
-        self.sessions: list[str] = []
-        self.calls: list[str] = []
-
-    async def respond(self, request: Request) -> Response:
-        if request.method != "POST":
-            return Response(status_code=405)
-        body = await request.json()
-        session = request.headers.get("mcp-session-id")
-        if body["method"] == "server/discover":
-            return self._error(body, 400)
-        if body["method"] == "initialize":
-            self.sessions.append(f"session {len(self.calls)}")
-            about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}}
-            return self._result(body, {"protocolVersion": "2025-06-18", **about}, {"Mcp-Session-Id": self.sessions[-1]})
-        if session not in self.sessions:
-            return self._error(body, 404)
-        if "id" not in body:
-            return Response(status_code=202)
-        if body["method"] == "tools/list":
-            return self._result(body, {"tools": [{"name": "now", "inputSchema": {"type": "object"}}]})
-        self.calls.append(session or "")
-        return self._result(body, {"content": [{"type": "text", "text": session}]})
-
-    def _result(self, body: Any, result: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-        return JSONResponse({"jsonrpc": "2.0", "id": body["id"], "result": result}, headers=headers)
-
-    def _error(self, body: Any, status: int) -> Response:
-        error = {"code": -32600, "message": "Bad Request"}
-        return JSONResponse({"jsonrpc": "2.0", "id": body.get("id"), "error": error}, status)
 
 
 async def test_a_session_that_the_server_forgot_is_renewed_once() -> None:
@@ -368,18 +290,14 @@ async def test_a_server_is_named_by_its_id_or_its_name() -> None:
 async def test_all_tools_of_a_server_that_is_named_by_its_url() -> None:
     app = new_server().streamable_http_app()
     async with listening(app) as url, connected(s={"url": f"{url}/mcp?key=${{KEY}}"}) as tools:
-        known = await tools.of_server(ToolReference("mcp", f"{url}/mcp?key=secret", "127.0.0.1", ""))
+        endpoint = McpEndpoint(f"{url}/mcp?key=secret")
+        known = await tools.of_server(ToolReference("mcp", "127.0.0.1", "127.0.0.1", "", endpoint=endpoint))
         assert {"add", "process"} < {tool.spec.name for tool in known}
-        with pytest.raises(NodeError) as missing:
-            await tools.of_server(ToolReference("mcp", "https://me:pass@example.com/sse?key=secret", "example.com", ""))
-    assert str(missing.value) == (
-        "The MCP server at https://example.com/sse is needed: name it in the file of HEADRACE_MCP_SERVERS."
-    )
 
 
 def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.adapters.tools.mcp.find_spec", lambda _: None)
-    tools = McpTools({"s": server_config(STDIO, {})})
+    tools = McpTools({"s": server_config(STDIO, {})}, Egress())
     assert tools.missing(ToolReference("mcp", "s", "s", "x")) == (
         "The package mcp is needed for the tools of MCP servers: install headrace[mcp]."
     )
@@ -452,7 +370,7 @@ def test_the_file_of_servers(tmp_path: Path) -> None:
     assert list(read_all) == ["time", "web", "old", "moved"]
     assert read_all["time"].args == ("mcp-server-time", "--zone=UTC")
     assert read_all["web"].headers == {"Authorization": "Bearer k"}
-    assert [config.transport for config in read_all.values()] == ["stdio", "http", "sse", "http"]
+    assert [config.transports[0] for config in read_all.values()] == ["stdio", "http", "sse", "http"]
     assert read({"servers": {"x": {"command": "y"}}})["x"].command == "y"
     assert read_servers(None, {}) == {}
     for content, problem in [
@@ -474,8 +392,8 @@ async def test_a_list_of_tools_leaves_out_servers_that_cannot_be_asked(caplog: p
     ) as tools:
         specs = await tools.specs()
     assert {name: bool(known) for name, known in specs.items()} == {"s": True, "gone": False, "bare": False}
-    assert "The MCP server 'gone' cannot list its tools: Failed to connect to MCP server" in caplog.text
-    assert "The MCP server 'bare' needs MISSING in the environment." in caplog.text
+    assert "the tools of the MCP server 'gone' cannot be listed: Failed to connect to MCP server" in caplog.text
+    assert "'bare' cannot be listed: The MCP server 'bare' needs MISSING in the environment." in caplog.text
 
 
 def test_definitions_that_name_each_other_many_times_are_cut_off_early():

@@ -11,7 +11,8 @@ from headrace.adapters.models import ModelClient
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, RunEnded, StepEnded
 from headrace.kernel.response import ResponseStream
-from headrace.values import File
+from headrace.ports.services import McpEndpoint
+from headrace.values import File, Value
 from tests.engine.test_crash import Killed, Mortal
 from tests.models import test_anthropic as claude
 from tests.models.server import ModelServer
@@ -251,36 +252,48 @@ async def test_the_log_has_every_step(server: ModelServer, client: ModelClient):
 
 # ---------------------------------------------------------------------------------------------------------- MCP servers
 
-SERVERS = {"tickets": {"type": "sse", "url": "https://known.example/sse"}}
+SERVERS = {"tickets": {"type": "sse", "url": "https://known.example/sse", "headers": {"Authorization": "Bearer k"}}}
+TICKETS = ("tickets", McpEndpoint("https://known.example/sse", "sse", (("Authorization", "Bearer k"),)))
+KNOWN = ("known.example", McpEndpoint("https://known.example/mcp"))
+RENDERED = ("a", McpEndpoint("Weather in Rome?", "streamable_http"))
 
 
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
-        ({"mcp_server": "https://known.example/mcp"}, [("https://known.example/mcp", "known.example")]),
-        ({"mcp_servers_config": json.dumps(SERVERS)}, [("https://known.example/sse", "tickets")]),
-        ({"mcp_servers_config": json.dumps({"mcpServers": SERVERS})}, [("https://known.example/sse", "tickets")]),
-        ({"mcp_servers_config": '{"known": {"command": "rm"}}'}, [("known", "known")]),
+        ({"mcp_server": " https://known.example/mcp"}, [KNOWN]),
+        ({"mcp_servers_config": json.dumps(SERVERS)}, [TICKETS]),
+        ({"mcp_servers_config": json.dumps({"mcpServers": SERVERS})}, [TICKETS]),
+        ({"mcp_servers_config": {"mcpServers": SERVERS}}, [TICKETS]),
+        ({"mcp_servers_config": '{"a": {"url": "{{#sys.query#}}", "transport": "streamable_http"}}'}, [RENDERED]),
+        ({"mcp_servers_config": '{"a": "https://known.example/mcp"}'}, [("a", KNOWN[1])]),
+        ({"mcp_servers_config": '{"known": {"command": "rm"}}'}, [("known", None)]),
         ({"mcp_server": "", "mcp_servers_config": " "}, []),
     ],
 )
 async def test_the_tools_of_mcp_servers_are_offered(
-    server: ModelServer, client: ModelClient, parameters: dict[str, str], named: list[tuple[str, str]]
+    server: ModelServer, client: ModelClient, parameters: dict[str, Value], named: list[tuple[str, McpEndpoint | None]]
 ):
     data = {"agent_strategy_provider_name": "hjlarry/agent/mcp_agent"}
     given: dict[str, Any] = {name: constant(value) for name, value in parameters.items()}
     flow = loaded(agent_file(data=data, **given))
     server.answer(by_round(calls(ROME), says("Done.")) if named else by_round(says("Done.")))
     ran = await drive(flow, client)
-    assert [(reference.provider_id, reference.provider_name) for reference in ran.shelf.references] == named
+    assert [(reference.provider_name, reference.endpoint) for reference in ran.shelf.references] == named
     assert len(ran.shelf.calls) == len(named)
     assert ran.outputs["text"].endswith("Done.")
 
 
 async def test_an_mcp_server_that_is_missing_is_named(client: ModelClient):
-    servers = constant('{"a": {"url": "https://x.example"}}')
+    servers = constant('{"a": {"command": "x"}}')
     node = loaded(agent_file(mcp_servers_config=servers)).nodes["agent"]
     assert "the server a is needed" in [*node.missing_requirements(agent_world(client).resources)]
+
+
+@pytest.mark.parametrize("config", ["{{#env.servers#}}", '{"a": {"url": "{{#env.url#}}"}}'])
+async def test_an_mcp_server_that_variables_name_is_not_missing(client: ModelClient, config: str):
+    node = loaded(agent_file(mcp_servers_config=constant(config))).nodes["agent"]
+    assert not [message for message in node.missing_requirements(agent_world(client).resources) if "server" in message]
 
 
 @pytest.mark.parametrize("config", ["{", "[]"])

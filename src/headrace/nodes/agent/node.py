@@ -6,7 +6,7 @@ Outputs `text`, `usage`, `files` and `json`: an entry for each step.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from pydantic import Field, ValidationError
@@ -71,11 +71,12 @@ class AgentConfig(Config):
         """The tools that are enabled, as written. NodeError if they are malformed."""
         return parse_tools(self.agent_parameters["tools"].value) if "tools" in self.agent_parameters else []
 
-    def servers(self, render: Callable[[str], str]) -> list[ToolReference]:
-        """The MCP servers whose tools are all offered. NodeError if they are malformed."""
-        texts = (self.agent_parameters.get(name) for name in ("mcp_server", "mcp_servers_config"))
-        url, config = (render(text.value) if text and isinstance(text.value, str) else "" for text in texts)
-        return servers_in(url, config)
+    @property
+    def servers(self) -> list[ToolReference]:
+        """The MCP servers whose tools are all offered, as far as they are named without variables. NodeError if they
+        are malformed."""
+        parameters = (self.agent_parameters.get(name) for name in ("mcp_server", "mcp_servers_config"))
+        return servers_in(*(each.value if each and not any(each.reads(())) else None for each in parameters))
 
 
 class Agent(Node[AgentConfig]):
@@ -89,7 +90,7 @@ class Agent(Node[AgentConfig]):
             return (missing,)
         try:
             model, references = self.config.model, [tool.reference for tool in self.config.tools]
-            references += self.config.servers(str)
+            references += self.config.servers
         except NodeError as error:
             return (str(error),)
         missing_tools = (resources.tools.missing(reference) for reference in references)
@@ -145,7 +146,8 @@ class Agent(Node[AgentConfig]):
 
     async def _strategy(self, ctx: Context, model: ModelConfig, query: str, instruction: str) -> Strategy:
         functions = [await ToolFunction.find(ctx, tool, NODE.json_text) for tool in self._allowed(ctx)]
-        for server in self.config.servers(ctx.variables.render):
+        parameters = (self.config.agent_parameters.get(name) for name in ("mcp_server", "mcp_servers_config"))
+        for server in servers_in(*(parameter and parameter.resolve(ctx) for parameter in parameters)):
             for tool in await ctx.resources.tools.of_server(server):
                 config = AgentTool(type="mcp", provider_name=server.provider_name, tool_name=tool.spec.name)
                 functions.append(ToolFunction(tool, config, {}, NODE.json_text))

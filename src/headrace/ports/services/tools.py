@@ -76,13 +76,23 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class McpEndpoint:
+    """An MCP server that a workflow file names by its URL. `type` is how it is called as the file has it, or ""."""
+
+    url: str
+    type: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ToolReference:
     """A tool as a workflow file names it.
 
     `provider_type` is builtin, plugin, api, workflow or mcp. Depending on it, the provider's id is a short name
     (`time`), a path (`langgenius/google/google`), a UUID, or the id of a server. `plugin` is the identifier of the
     plugin that the file was made with (`langgenius/google:0.0.9@...`), `credential` the id of the credential set that
-    was chosen; both may be "". `app` is the id of the calling app, "" if the caller is not an app.
+    was chosen; both may be "". `app` is the id of the calling app, "" if the caller is not an app. `endpoint` is where
+    the MCP server is, if the file says it.
     """
 
     provider_type: str
@@ -92,6 +102,7 @@ class ToolReference:
     plugin: str = ""
     credential: str = ""
     app: str = ""
+    endpoint: McpEndpoint | None = None
 
     @classmethod
     def of_node(
@@ -256,8 +267,8 @@ class Tools(Protocol):
         ...
 
     async def of_server(self, reference: ToolReference) -> Sequence[Tool]:
-        """All tools of the MCP server that a reference names, by the name of the server or its URL (`provider_id`).
-        NodeError as `find`, or if the server does not answer."""
+        """All tools of the MCP server that a reference names, by the name of the server or its URL (`provider_id`,
+        `endpoint`). NodeError as `find`, or if the server does not answer."""
         ...
 
     def missing(self, reference: ToolReference) -> str | None:

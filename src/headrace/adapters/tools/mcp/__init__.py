@@ -1,45 +1,47 @@
-"""The tools of MCP servers that the operator has configured. Workflow files only name a server and a tool."""
+"""The tools of MCP servers: those that the operator has configured, and those that a workflow file names by URL."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from headrace.adapters.egress import Egress
 from headrace.adapters.tools.mcp.configuration import ServerConfig, read_servers
 from headrace.adapters.tools.mcp.messages import arguments, messages, tool_spec
 from headrace.adapters.tools.registry import NOT_FOUND
 from headrace.errors import NodeError
-from headrace.ports.services import Tool, ToolContext, ToolMessage, ToolReference, ToolSpec
+from headrace.ports.services import McpEndpoint, Tool, ToolContext, ToolMessage, ToolReference, ToolSpec
 from headrace.values import Value
 
 if TYPE_CHECKING:
-    from headrace.adapters.tools.mcp.server import McpServer
+    from headrace.adapters.tools.mcp.server import Connection, McpServer
 
 __all__ = ["McpTool", "McpTools", "ServerConfig", "read_servers"]
 
 logger = logging.getLogger(__name__)
 
-_USER = re.compile(r"(?<=://)[^/]*@")
 _NO_PACKAGE = "The package mcp is needed for the tools of MCP servers: install headrace[mcp]."
 
 
 class McpTools:
-    """Implements `ToolSource` for the provider type `mcp`. `servers` are those that are configured, by name."""
+    """Implements `ToolSource` for the provider type `mcp`. `servers` are those that are configured, by name; those of
+    workflow files obey `egress`."""
 
-    def __init__(self, servers: Mapping[str, ServerConfig]) -> None:
+    def __init__(self, servers: Mapping[str, ServerConfig], egress: Egress) -> None:
         self._configs = servers
-        self._servers: dict[str, McpServer] = {}
+        self._egress = egress
+        self._servers: dict[str | McpEndpoint, McpServer] = {}
+        self._connections: set[Connection] = set()
 
     async def find(self, reference: ToolReference) -> Tool:
         """See `Tools.find`."""
-        if (problem := self.missing(reference)) is not None:
-            raise NodeError(problem, NOT_FOUND)
-        server = self._server(self._named(reference))
+        server = self._server(reference)
         tools = await server.tools(reference.tool_name)
         if (tool := tools.get(reference.tool_name)) is None:
             names = ", ".join(sorted(tools)) or "none"
@@ -48,19 +50,16 @@ class McpTools:
         return McpTool(tool_spec(tool), server)
 
     async def of_server(self, reference: ToolReference) -> Sequence[Tool]:
-        """All tools of the server that a reference names, by its name or its URL. NodeError as `find`."""
-        if (problem := self.missing(reference)) is not None:
-            raise NodeError(problem, NOT_FOUND)
-        server = self._server(self._named(reference))
+        """See `Tools.of_server`."""
+        server = self._server(reference)
         return [McpTool(tool_spec(tool), server) for tool in (await server.tools()).values()]
 
     def missing(self, reference: ToolReference) -> str | None:
         """See `Tools.missing`."""
-        name = self._named(reference)
-        if name not in self._configs:
-            shown = f"at {_without_secrets(name)}" if "://" in name else f"'{name}'"
-            return f"The MCP server {shown} is needed: name it in the file of HEADRACE_MCP_SERVERS."
-        if unset := self._configs[name].unset:
+        name = self._configured(reference)
+        if name is None and reference.endpoint is None:
+            return f"The MCP server '{reference.provider_name}' is needed: name it in the file of HEADRACE_MCP_SERVERS."
+        if name is not None and (unset := self._configs[name].unset):
             return f"The MCP server '{name}' needs {', '.join(unset)} in the environment."
         return None if find_spec("mcp") else _NO_PACKAGE
 
@@ -70,33 +69,43 @@ class McpTools:
         return dict(zip(self._configs, specs, strict=True))
 
     async def _specs(self, name: str) -> Sequence[ToolSpec]:
-        if (problem := self.missing(ToolReference("mcp", name, name, ""))) is None:
-            try:
-                return [tool_spec(tool) for tool in (await self._server(name).tools()).values()]
-            except NodeError as error:
-                problem = f"The MCP server '{name}' cannot list its tools: {error}"
-        logger.warning("%s", problem)
-        return ()
+        try:
+            return [tool.spec for tool in await self.of_server(ToolReference("mcp", name, name, ""))]
+        except NodeError as error:
+            logger.warning("the tools of the MCP server '%s' cannot be listed: %s", name, error)
+            return ()
 
     async def aclose(self) -> None:
-        for server in self._servers.values():
-            await server.aclose()
+        await asyncio.gather(*(connection.aclose() for connection in self._connections))
+        self._egress.close()
 
-    def _named(self, reference: ToolReference) -> str:
-        """The name of a reference's server, which it gives by the identifier that its workspace chose, by what people
-        call it, or by its URL. If none is configured, what is to be configured."""
-        id_, name = reference.provider_id, reference.provider_name
-        if id_ in self._configs or name in self._configs:
-            return id_ if id_ in self._configs else name
-        by_url = (known for known, config in self._configs.items() if config.url and config.url == id_)
-        return next(by_url, id_ if "://" in id_ else name)
+    def _configured(self, reference: ToolReference) -> str | None:
+        """The name of a reference's server in the configuration. The reference has the identifier that its workspace
+        chose, what people call it, or its URL."""
+        for name in (reference.provider_id, reference.provider_name):
+            if name in self._configs:
+                return name
+        url = reference.endpoint and reference.endpoint.url
+        return next((name for name, config in self._configs.items() if config.url and config.url == url), None)
 
-    def _server(self, name: str) -> McpServer:
-        if name not in self._servers:
-            from headrace.adapters.tools.mcp.server import McpServer
+    def _server(self, reference: ToolReference) -> McpServer:
+        """NodeError if it is missing, or the file's URL or headers are not valid."""
+        if (problem := self.missing(reference)) is not None:
+            raise NodeError(problem, NOT_FOUND)
+        from headrace.adapters.tools.mcp.server import McpServer
 
-            self._servers[name] = McpServer(name, self._configs[name])
-        return self._servers[name]
+        key = self._configured(reference) or reference.endpoint
+        assert key is not None
+        if (server := self._servers.get(key)) is not None:
+            return server
+        if isinstance(key, str):
+            server = McpServer(key, self._configs[key], self._connections)
+        else:  # files may name any number of servers: those that are not in use any more are forgotten
+            self._servers = {k: s for k, s in self._servers.items() if isinstance(k, str) or s.is_connected}
+            config = _config(reference.provider_name, key)
+            server = McpServer(reference.provider_name, config, self._connections, self._egress)
+        self._servers[key] = server
+        return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,10 @@ class McpTool:
             yield message
 
 
-def _without_secrets(url: str) -> str:
-    """The URL without its query, user and password."""
-    return _USER.sub("", url.partition("?")[0])
+def _config(name: str, endpoint: McpEndpoint) -> ServerConfig:
+    """The configuration of a server that a file names by its URL. NodeError if that is not valid."""
+    try:
+        fields = {"url": endpoint.url, "type": endpoint.type, "headers": dict(endpoint.headers)}
+        return ServerConfig.model_validate(fields)
+    except ValidationError as error:
+        raise NodeError(f"The MCP server '{name}' is not valid: {error.errors()[0]['msg']}", NOT_FOUND) from None

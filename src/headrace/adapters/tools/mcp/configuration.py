@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -59,16 +59,18 @@ class ServerConfig(BaseModel):
             raise ValueError("the url must begin with http:// or https://")
         if self.type and self.type.lower() not in _TRANSPORTS:
             raise ValueError(f"the type must be one of {', '.join(_TRANSPORTS)}")
+        if self.url and self.type.lower() == "stdio":
+            raise ValueError("a server with a url cannot be of the type stdio")
         return self
 
     @property
-    def transport(self) -> Transport:
-        """How it is reached. A URL that ends in /sse is one of an old server, unless the type says otherwise."""
+    def transports(self) -> Sequence[Transport]:
+        """How it may be reached, in the order to try: without a type, a URL may be one of an old server."""
         if self.command:
-            return "stdio"
+            return ("stdio",)
         if self.type:
-            return _TRANSPORTS[self.type.lower()]
-        return "sse" if urlsplit(self.url).path.rstrip("/").endswith("/sse") else "http"
+            return (_TRANSPORTS[self.type.lower()],)
+        return ("sse", "http") if "sse" in urlsplit(self.url).path.split("/") else ("http", "sse")
 
 
 def read_servers(path: Path | None, environ: Mapping[str, str]) -> dict[str, ServerConfig]:

@@ -28,7 +28,9 @@ from mcp.types import (
 from pydantic import ValidationError
 
 from headrace import __version__
-from headrace.adapters.tools.mcp.configuration import ServerConfig
+from headrace.adapters.egress import Egress
+from headrace.adapters.tools.mcp.configuration import ServerConfig, Transport
+from headrace.adapters.tools.mcp.egress import LARGEST_MESSAGE, GuardedTransport
 from headrace.adapters.tools.mcp.messages import INVOKE_ERROR
 from headrace.errors import NodeError
 from headrace.values import Value
@@ -36,9 +38,13 @@ from headrace.values import Value
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30.0
+IDLE_SECONDS = 60.0  # that a connection to a server which a file names is kept without a call
 _CLOSE_SECONDS = 10.0  # longer than the package takes to kill a process that does not end
 _MOST_PAGES = 100  # of a list of tools
 _IDEMPOTENCY_KEY = "headrace/idempotency_key"
+_OTHER_TRANSPORT = (400, 404, 405)  # how a server may respond to a transport that it does not speak
+_ERROR_RESPONSE = "Server returned an error response"  # all that the package says of a status
+_NO_CREDENTIALS = "it needs a valid key or token in a header; OAuth is not supported"
 
 
 class Connection:
@@ -47,16 +53,18 @@ class Connection:
     `is_closed`: it has ended, or could not be opened. `is_expired`: the server has forgotten its session.
     """
 
-    def __init__(self, name: str, config: ServerConfig) -> None:
+    def __init__(self, name: str, config: ServerConfig, egress: Egress | None) -> None:
         self.is_closed = False
         self.is_expired = False
         self.calls = 0  # that use it
         self.tools: Mapping[str, Tool] | None = None  # None: to be listed
+        self.task = asyncio.create_task(self._keep(), name=f"MCP server {name}")
         self._name = name
         self._config = config
+        self._egress = egress
         self._end = asyncio.Event()
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._keep(), name=f"MCP server {name}")
+        self._status = 0  # of the last HTTP response to a message
 
     async def client(self) -> Client:
         """The client, once it is connected. NodeError if it cannot connect."""
@@ -66,14 +74,30 @@ class Connection:
         """Closes it, without waiting for that."""
         self._end.set()
         if not self._client.done():
-            self._task.cancel()
+            self.task.cancel()
 
     async def aclose(self) -> None:
         self.end()
-        _, pending = await asyncio.wait((self._task,), timeout=_CLOSE_SECONDS)
+        _, pending = await asyncio.wait((self.task,), timeout=_CLOSE_SECONDS)
         for task in pending:
             logger.warning("the MCP server '%s' does not end", self._name)
             task.cancel()
+
+    def problem(self, error: BaseException) -> str:
+        """What went wrong, in a sentence: of a group, what the first of its errors says."""
+        while isinstance(error, BaseExceptionGroup):
+            error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+        if isinstance(error, TimeoutError):
+            return f"it did not answer within {CONNECT_SECONDS:g} s"
+        if isinstance(error, ValidationError):
+            problem = error.errors(include_url=False)[0]
+            return f"its message is not valid: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        text = error.message if isinstance(error, MCPError) else str(error) or type(error).__name__
+        if text == _ERROR_RESPONSE or isinstance(
+            error, httpx2.HTTPStatusError
+        ):  # that has the URL, which may have a key
+            text = f"it responded with the HTTP status {self._status}"
+        return f"{text} ({_NO_CREDENTIALS})" if self._status == 401 else text
 
     async def _keep(self) -> None:
         try:
@@ -84,41 +108,82 @@ class Connection:
                 await self._end.wait()
         except Exception as error:
             if self._client.done():
-                logger.warning("the connection to the MCP server '%s' broke: %s", self._name, _problem(error))
+                logger.warning("the connection to the MCP server '%s' broke: %s", self._name, self.problem(error))
             else:
-                self._fail(_problem(error))
+                self._fail(self.problem(error))
         finally:
             self.is_closed = True
             if not self._client.done():
                 self._fail("it is being closed")
 
     def _fail(self, problem: str) -> None:
-        self._client.set_exception(NodeError(f"Failed to connect to MCP server: {problem}", INVOKE_ERROR))
+        message = f"Failed to connect to MCP server '{self._name}': {problem}"
+        self._client.set_exception(NodeError(message, INVOKE_ERROR))
         self._client.exception()  # marks it as seen: it does not matter if nobody waits for it
 
     async def _open(self, stack: AsyncExitStack) -> Client:
-        client = Client(
-            _watched(await self._transport(stack), self._on_end),
+        first: str | None = None
+        for transport in self._config.transports:
+            try:
+                client = await stack.enter_async_context(self._connecting(transport))
+            except Exception as error:
+                first = first or self.problem(error)
+                if self._status not in _OTHER_TRANSPORT:
+                    raise
+                self.is_closed = False  # only this attempt has ended
+                self._end.clear()
+            else:
+                if self._egress is not None:  # the patterns in a stranger's schema may take forever
+                    client.session.validate_tool_result = _accept
+                return client
+        raise ConnectionError(first)
+
+    def _connecting(self, transport: Transport) -> Client:
+        return Client(
+            _watched(self._streams(transport), self._on_end),
             read_timeout_seconds=self._config.timeout,
             client_info=Implementation(name="headrace", version=__version__),
             message_handler=self._on_message,
             cache=None,  # tools are kept here
         )
-        return await stack.enter_async_context(client)
 
-    async def _transport(self, stack: AsyncExitStack) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def _streams(self, transport: Transport) -> AsyncGenerator[Any]:
         config = self._config
-        if config.transport == "stdio":
+        if transport == "stdio":
             parameters = StdioServerParameters(
                 command=config.command, args=list(config.args), env=dict(config.env), cwd=config.cwd
             )
-            return stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr)  # what it logs is for the operator
-        headers = dict(config.headers)
-        if config.transport == "sse":
-            return sse_client(config.url, headers, timeout=CONNECT_SECONDS, sse_read_timeout=config.timeout)
-        timeout = httpx2.Timeout(CONNECT_SECONDS, read=config.timeout)
-        http = httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [self._on_response]})
-        return streamable_http_client(config.url, http_client=await stack.enter_async_context(http))
+            errlog = sys.__stderr__ or sys.stderr  # what it logs is for the operator
+            async with stdio_client(parameters, errlog=errlog) as streams:
+                yield streams
+        elif transport == "sse":
+            headers, read = dict(config.headers), config.timeout
+            async with sse_client(
+                config.url, headers, timeout=CONNECT_SECONDS, sse_read_timeout=read, httpx_client_factory=self._http
+            ) as streams:
+                yield streams
+        else:
+            timeout = httpx2.Timeout(CONNECT_SECONDS, read=config.timeout)
+            async with (
+                self._http(dict(config.headers), timeout) as http,
+                streamable_http_client(config.url, http_client=http, max_sse_event_size=LARGEST_MESSAGE) as streams,
+            ):
+                yield streams
+
+    def _http(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            auth=auth,
+            event_hooks={"response": [self._on_response]},
+            transport=None if self._egress is None else GuardedTransport(self._egress),
+        )
 
     def _on_end(self) -> None:
         self.is_closed = True
@@ -129,18 +194,36 @@ class Connection:
             self.tools = None
 
     async def _on_response(self, response: httpx2.Response) -> None:
+        if response.request.method == "POST" or not self._client.done():
+            self._status = response.status_code
         if response.status_code == 404 and "mcp-session-id" in response.request.headers:
             self.is_expired = True
 
 
-class McpServer:
-    """A server, whose tools can be called any number of times and at once."""
+async def _accept(name: str, result: CallToolResult) -> None:
+    """Takes a result as it is, in place of the package's check of its output schema."""
 
-    def __init__(self, name: str, config: ServerConfig) -> None:
+
+class McpServer:
+    """A server, whose tools can be called any number of times and at once.
+
+    `connections` are the open ones of all servers, to be closed in the end. With `egress`, which its requests then
+    obey, the server is one that a file names: its connection is closed when it has not been used for a while.
+    """
+
+    def __init__(
+        self, name: str, config: ServerConfig, connections: set[Connection], egress: Egress | None = None
+    ) -> None:
         self.name = name
         self._config = config
+        self._connections = connections
+        self._egress = egress
         self._connection: Connection | None = None
-        self._open: set[Connection] = set()  # the connection, and older ones that calls still use
+        self._idle: asyncio.TimerHandle | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed
 
     async def tools(self, wanted: str | None = None) -> Mapping[str, Tool]:
         """Its tools by name, as they were when last listed; listed again if the one that is wanted is not among them.
@@ -161,28 +244,30 @@ class McpServer:
                 except (MCPError, RuntimeError, ValidationError) as error:  # the latter two: not what the schema says
                     self._examine(connection, error)
                     if not connection.is_expired or is_repeated:
-                        raise NodeError(f"Failed to invoke tool: {_problem(error)}", INVOKE_ERROR) from error
+                        raise NodeError(f"Failed to invoke tool: {connection.problem(error)}", INVOKE_ERROR) from error
         raise AssertionError("the second attempt returns or raises")
-
-    async def aclose(self) -> None:
-        await asyncio.gather(*(connection.aclose() for connection in self._open))
-        self._open.clear()
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Connection]:
         """The connection, for the duration of the block: a new one if there is none, or it is lost."""
         connection = self._connection
         if connection is None or connection.is_closed:
-            connection = self._connection = Connection(self.name, self._config)
-            self._open = {connection, *(older for older in self._open if not older.is_closed)}
+            connection = self._connection = Connection(self.name, self._config, self._egress)
+            self._connections.add(connection)
+            connection.task.add_done_callback(lambda _: self._connections.discard(connection))
         connection.calls += 1
+        if self._idle is not None:
+            self._idle.cancel()
         try:
             await connection.client()
             yield connection
         finally:
             connection.calls -= 1
-            if connection is not self._connection and not connection.calls:
-                connection.end()
+            if not connection.calls:
+                if connection is not self._connection:
+                    connection.end()
+                elif self._egress is not None:
+                    self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, connection.end)
 
     async def _list(self, connection: Connection) -> Mapping[str, Tool]:
         client, tools, cursor = await connection.client(), dict[str, Tool](), None
@@ -191,11 +276,13 @@ class McpServer:
                 page = await client.list_tools(cursor=cursor)
                 tools |= {tool.name: tool for tool in page.tools}
                 if (cursor := page.next_cursor) is None:
-                    break
+                    return tools
         except (MCPError, ValidationError) as error:
             self._examine(connection, error)
-            raise NodeError(f"Failed to list the tools of the server: {_problem(error)}", INVOKE_ERROR) from error
-        return tools
+            problem = f"Failed to list the tools of the MCP server '{self.name}': {connection.problem(error)}"
+            raise NodeError(problem, INVOKE_ERROR) from error
+        problem = f"The MCP server '{self.name}' lists its tools on more than {_MOST_PAGES} pages."
+        raise NodeError(problem, INVOKE_ERROR)
 
     def _examine(self, connection: Connection, error: Exception) -> None:
         """Takes a connection out of use that is lost, or whose server does not answer any more."""
@@ -236,15 +323,3 @@ async def _watched(transport: AbstractAsyncContextManager[Any], on_end: Callable
     """A transport that reports when the server has closed the connection."""
     async with transport as (incoming, outgoing):
         yield _Watched(incoming, on_end), outgoing
-
-
-def _problem(error: BaseException) -> str:
-    """What went wrong, in a sentence: of a group, what the first of its errors says."""
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    if isinstance(error, TimeoutError):
-        return f"it did not answer within {CONNECT_SECONDS:g} s"
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False)[0]
-        return f"its message is not valid: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return error.message if isinstance(error, MCPError) else str(error) or type(error).__name__
