@@ -28,6 +28,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from headrace.errors import NodeError
+from headrace.frozen import frozen, new_dict
 from headrace.kernel.containers import ContainerResult, ContainerRun
 from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Piece, Traits
 from headrace.kernel.secrets import SecretMask
@@ -66,7 +67,7 @@ Read: TypeAlias = "tuple[Selector, tuple[str | int, ...]]"
 C = TypeVar("C", bound=Config)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """The result of a node.
 
@@ -77,11 +78,11 @@ class Result:
     """
 
     outputs: Mapping[str, Value]
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    process: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
+    process: Mapping[str, Value] = field(default_factory=new_dict)
     handle: str = SOURCE
     usage: Mapping[str, Value] | None = None
-    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict[str, Mapping[str, Value]])
+    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=new_dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,14 @@ class OutputType:
     sources: Sequence[Selector] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pause:
     """Pauses the run, for instance to wait for a person. The node runs again when the run is resumed."""
 
     reason: Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """What a node sees of its run.
 
@@ -122,9 +123,9 @@ class Context:
     emit: Callable[[str, str], None]
     key: str
     new_id: Callable[[], str]
-    types: Mapping[Selector, str] = field(default_factory=dict[Selector, str])
+    types: Mapping[Selector, str] = field(default_factory=new_dict)
     step: RunStep = run_no_step
-    steps: Steps = field(default_factory=dict[str, Step])
+    steps: Steps = field(default_factory=new_dict)
 
 
 class Node(ABC, Generic[C]):

@@ -21,6 +21,7 @@ from headrace.access.keys import APP_PREFIX, ITSELF, Access, Rights, can_access,
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.dsl.load import inspect, load
 from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
+from headrace.frozen import frozen
 from headrace.node import Flow, Registry
 from headrace.ports import WORKSPACE, App, Catalog, EndUser, Principal, Version
 
@@ -30,7 +31,7 @@ _REMEMBERED = 10_000  # apps, workspaces, end users
 _FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Served:
     """An app in one of its versions, ready to run."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.kernel.events import Event, StepEnded, StepStarted
 from headrace.kernel.graph import Path
 from headrace.kernel.state import State
@@ -14,7 +14,7 @@ from headrace.kernel.steps import NO_METADATA, Step
 from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRunner:
     """Implements `Context.step`. `record` adds an event to the run, and `journal_streams` what the node has streamed;
     `write` hands events to the journal, and `durable` waits until it has them; False if it cannot."""

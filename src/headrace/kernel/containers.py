@@ -12,6 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from headrace.frozen import new_dict, new_set
 from headrace.kernel.events import NodeFailed
 from headrace.kernel.graph import Graph, NodeId, Path, round_path
 from headrace.kernel.summary import UsageTotal
@@ -117,8 +118,8 @@ class GraphInstance:
     open_nodes: int = 0
     cancelled: bool = False
     failure: NodeFailed | None = None
-    undecided_edges: dict[NodeId, int] = field(default_factory=dict[NodeId, int])
-    reached_nodes: set[NodeId] = field(default_factory=set[NodeId])
+    undecided_edges: dict[NodeId, int] = field(default_factory=new_dict)
+    reached_nodes: set[NodeId] = field(default_factory=new_set)
 
     @classmethod
     def of_round(cls, run: ContainerRun, index: int, variables: Mapping[str, Value]) -> GraphInstance:
@@ -141,9 +142,9 @@ class ContainerRun:
     inputs: Mapping[str, Value]
     max_rounds: int
     rounds_started: int = 0
-    active_rounds: dict[int, GraphInstance] = field(default_factory=dict[int, GraphInstance])
-    results: dict[int, Value] = field(default_factory=dict[int, Value])
-    failed_rounds: set[int] = field(default_factory=set[int])
+    active_rounds: dict[int, GraphInstance] = field(default_factory=new_dict)
+    results: dict[int, Value] = field(default_factory=new_dict)
+    failed_rounds: set[int] = field(default_factory=new_set)
     failure: tuple[int, NodeFailed] | None = None
     is_done: bool = False
     loop_ended: bool = False

@@ -15,18 +15,17 @@ Durable events carry a sequence number, from 1, without gaps; together they are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, NamedTuple, TypeAlias
 
+from headrace.frozen import frozen, new_dict
 from headrace.kernel.graph import Path
 from headrace.values import Value
 
 RunId: TypeAlias = str
 
-_EMPTY: Mapping[str, Value] = {}
 
-
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunQueued:
     """A run was submitted. `inputs` are the validated values of the start node; `system` is the scope `sys`."""
 
@@ -44,41 +43,41 @@ class RunQueued:
     trace: str | None = None  # the caller's W3C `traceparent`
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStarted:
     """A worker has started the run. `conversation`: the conversation's variables at that time."""
 
-    conversation: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    conversation: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunPaused:
     """The run waits for a person; `reasons` describe for whom and for what."""
 
     reasons: tuple[Mapping[str, Value], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunResumed:
     """The run continues: after a pause or, if `recovered`, after a crash of its worker."""
 
     recovered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StopRequested:
     """A caller has asked to stop the run."""
 
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEnded:
     """The run has ended. `status` is succeeded, partial-succeeded, failed or stopped. `response_text` is the whole
     response of a failed run; that of other runs is in `outputs`."""
 
     status: str
-    outputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    outputs: Mapping[str, Value] = field(default_factory=new_dict)
     error: str | None = None
     tokens: int = 0
     steps: int = 0
@@ -86,15 +85,15 @@ class RunEnded:
     response_text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeStarted:
     """`inputs` are those of a container; other nodes record theirs at the end."""
 
     path: Path
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeRetried:
     """An attempt failed and another one follows; `attempt` is the number of failed ones."""
 
@@ -102,25 +101,25 @@ class NodeRetried:
     attempt: int
     error: str
     kind: str
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    process: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
+    process: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeSucceeded:
     """`handle` selects the edges that are taken; `usage` is that of a model (see `ports.services.Usage.wire`);
     `assigned` has values for other scopes (`conversation`, a loop's id): scope, name, value."""
 
     path: Path
     outputs: Mapping[str, Value]
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    process: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
+    process: Mapping[str, Value] = field(default_factory=new_dict)
     handle: str = "source"
     usage: Mapping[str, Value] | None = None
-    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict[str, Mapping[str, Value]])
+    assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeFailed:
     """`strategy` decides what follows: None ends the run; fail-branch and default-value handle the failure, with
     `outputs` for later nodes and the edges of `handle` taken."""
@@ -128,41 +127,41 @@ class NodeFailed:
     path: Path
     error: str
     kind: str
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    process: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    outputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
+    process: Mapping[str, Value] = field(default_factory=new_dict)
+    outputs: Mapping[str, Value] = field(default_factory=new_dict)
     strategy: str | None = None
     handle: str = "source"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeSkipped:
     """No taken edge leads to this node."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RoundStarted:
     """A container (iteration, loop) has started a round, from 0; `inputs` are its variables under the container's
     id."""
 
     path: Path
     round: int
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepStarted:
     """A step of a node has started (see `kernel.steps`). `label` and `metadata` are for people."""
 
     path: Path
     name: str
     label: str
-    metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    metadata: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepEnded:
     """The step has ended with a result, and is not run again after a crash."""
 
@@ -176,7 +175,7 @@ REASONING = "#reasoning"
 `reasoning_content` it is raw. No output has this name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delta:
     """Text to append to a node's output `name`. `at`: the length of the output before it, in this attempt."""
 
@@ -186,7 +185,7 @@ class Delta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeLogged:
     """A log line of a running node; never journaled."""
 

@@ -7,10 +7,10 @@ alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.kernel.containers import ContainerBody, ContainerRun
 from headrace.kernel.events import (
     NodeFailed,
@@ -29,7 +29,7 @@ from headrace.values import Value
 MAX_PLANNED_ROUNDS = 100  # of one container, so that a plan stays short
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """Run this node now. `restarted`: it had started before a crash, and its NodeStarted is already in the journal."""
 
@@ -55,15 +55,14 @@ def plan(state: State) -> list[Step]:
         if state.running:
             return [Start(path, restarted=True) for path in state.restarting]
         return [run_ended(state, FAILED, error=state.failure.error)]
-    if state.to_skip or state.ready or state.restarting or state.due_containers:
-        return [
-            *(NodeSkipped(path) for path in state.to_skip),
-            *(Start(path, restarted=True) for path in state.restarting),
-            *([_start(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)),
-            *(step for path in state.due_containers for step in _container_steps(state.open_containers[path])),
-        ]
-    if state.running:
-        return []
+    steps: list[Step] = [*map(NodeSkipped, state.to_skip)]
+    if state.restarting:
+        steps += [Start(path, restarted=True) for path in state.restarting]
+    steps += [_start(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)
+    for path in state.due_containers:
+        steps += _container_steps(state.open_containers[path])
+    if steps or state.running or state.due_containers:
+        return steps
     return [run_ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headrace.frozen import new_dict
 from headrace.kernel.containers import ContainerRun, GraphInstance
 from headrace.kernel.events import (
     Delta,
@@ -41,7 +42,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
 from headrace.kernel.response import RunOutputs
-from headrace.kernel.steps import Step, Steps, apply_step, attempt_key
+from headrace.kernel.steps import Steps, apply_step, attempt_key
 from headrace.kernel.summary import RunSummary
 from headrace.kernel.variables import Variables
 from headrace.values import Value
@@ -53,9 +54,9 @@ class Running:
     outputs are that it streams; `kept`: the same when its last step ended, after which it continues after a crash."""
 
     failures: int = 0
-    steps: Steps = field(default_factory=dict[str, Step])
-    texts: dict[str, int] = field(default_factory=dict[str, int])
-    kept: dict[str, int] = field(default_factory=dict[str, int])
+    steps: Steps = field(default_factory=new_dict)
+    texts: dict[str, int] = field(default_factory=new_dict)
+    kept: dict[str, int] = field(default_factory=new_dict)
 
 
 class State(RunSummary):
@@ -95,12 +96,12 @@ class State(RunSummary):
         """Applies the next record of the run. Records without a number change nothing."""
         if record.seq is None:
             return
-        super().apply(record)
+        RunSummary.apply(self, record)
         if self.run_outputs.response_stream is not None:
             self.run_outputs.apply(record)
         match record.event:
-            case NodeStarted(path, inputs):
-                self._start_node(path, inputs)
+            case NodeStarted() as event:
+                self._start_node(event.path, event.inputs)
             case NodeSucceeded() as event:
                 self._on_success(event)
             case NodeFailed() as event:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headrace.frozen import new_dict, new_list
 from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
@@ -44,12 +45,12 @@ class NodeTrace:
     leaf_index: int
     started_at: float
     predecessor: NodeId | None = None
-    inputs: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    retries: list[Record] = field(default_factory=list[Record])
-    rounds: dict[int, RoundTrace] = field(default_factory=dict[int, RoundTrace])
+    inputs: Mapping[str, Value] = field(default_factory=new_dict)
+    retries: list[Record] = field(default_factory=new_list)
+    rounds: dict[int, RoundTrace] = field(default_factory=new_dict)
     has_started: bool = True
-    steps: Steps = field(default_factory=dict[str, Step])
-    failed_steps: list[Step] = field(default_factory=list[Step])
+    steps: Steps = field(default_factory=new_dict)
+    failed_steps: list[Step] = field(default_factory=new_list)
 
 
 class RunTrace:

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, TooManyRequests
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
@@ -54,7 +55,7 @@ class SubmittedRun(NamedTuple):
     conversation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartedRun:
     """A new run, followed from its first record."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from headrace.apps.catalog import Served
+from headrace.frozen import frozen, new_dict
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
 from headrace.ports import Conversation, ConversationVariable, EndUser
@@ -20,7 +21,7 @@ class NewConversation(NamedTuple):
     variables: Sequence[ConversationVariable]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submission:
     """A run to be submitted: `inputs` are validated (see `nodes.start`), `user` is as the caller sends it."""
 
@@ -34,7 +35,7 @@ class Submission:
     query: str | None = None  # of a chat or completion app
     conversation: str | None = None
     new_conversation: NewConversation | None = None  # set on the first message of `conversation`
-    system: Mapping[str, Value] = field(default_factory=dict[str, Value])  # more values of the scope `sys`
+    system: Mapping[str, Value] = field(default_factory=new_dict)  # more values of the scope `sys`
     answer: Mapping[str, Value] | None = None  # the outputs, if they are known and no node has to run
     trace: str | None = None  # the caller's W3C `traceparent`
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from headrace.frozen import new_dict
 from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
@@ -45,7 +46,7 @@ class TrackedRun:
     name: str
     flow: Flow | None
     trace: RunTrace = field(default_factory=RunTrace)
-    cost: dict[str, float] = field(default_factory=dict[str, float])
+    cost: dict[str, float] = field(default_factory=new_dict)
 
     def spec(self, path: Path) -> NodeSpec | None:
         """The node that a path names."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
+from headrace.frozen import frozen
 from headrace.values import File, Value
 
 MOST_TOKENS = 2**31 - 1
@@ -125,7 +126,7 @@ def estimate_tokens(text: str) -> int:
     return wide + (len(text) - wide + 3) // 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChatChunk:
     """A piece of an answer: text or reasoning; in the last one the finish reason, usage and tool calls."""
 
