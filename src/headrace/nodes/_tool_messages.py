@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -74,8 +74,7 @@ def _joined(chunk: BlobChunkMessage, chunks: dict[str, bytearray]) -> BlobMessag
     """The blob that a chunk completes."""
     data = chunks.setdefault(chunk.id, bytearray())
     data += chunk.data
-    if sum(map(len, chunks.values())) > LARGEST_BLOB:
-        raise NodeError(f"The tool's files are larger than {LARGEST_BLOB} bytes.", _FILE_ERROR)
+    _check_size(sum(map(len, chunks.values())))
     if not chunk.end:
         return None
     del chunks[chunk.id]
@@ -84,7 +83,13 @@ def _joined(chunk: BlobChunkMessage, chunks: dict[str, bytearray]) -> BlobMessag
     return BlobMessage(bytes(data), chunk.mime_type, chunk.filename)
 
 
+def _check_size(size: int) -> None:
+    if size > LARGEST_BLOB:
+        raise NodeError(f"The tool's files are larger than {LARGEST_BLOB} bytes.", _FILE_ERROR)
+
+
 async def _stored(blob: BlobMessage, ctx: Context) -> FileMessage:
+    _check_size(len(blob.data))
     file = await ctx.resources.files.save(
         blob.data,
         filename=blob.filename,
@@ -93,6 +98,16 @@ async def _stored(blob: BlobMessage, ctx: Context) -> FileMessage:
         owner=ctx.user,
     )
     return FileMessage(file)
+
+
+def sum_of(usages: Sequence[Mapping[str, Value]]) -> Mapping[str, Value] | None:
+    """What several models used; None if none was called."""
+    if len(usages) < 2:
+        return usages[0] if usages else None
+    total = UsageTotal()
+    for usage in usages:
+        total.add(usage)
+    return total.wire()
 
 
 @dataclass(slots=True)
@@ -144,12 +159,7 @@ class ToolOutputs:
 
     def usage(self) -> Mapping[str, Value] | None:
         """What the tool's models used, in all."""
-        if len(self.usages) < 2:
-            return self.usages[0] if self.usages else None
-        total = UsageTotal()
-        for usage in self.usages:
-            total.add(usage)
-        return total.wire()
+        return sum_of(self.usages)
 
     def _say(self, text: str) -> None:
         self._limit(text)

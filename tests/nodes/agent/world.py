@@ -133,13 +133,13 @@ def tool(name: str, **more: Value) -> dict[str, Value]:
 MODEL = {"provider": "langgenius/openai/openai", "model": "m", "model_type": "llm", "mode": "chat"}
 
 
-def agent_file(
+def agent_data(
     *tools: Mapping[str, Value],
     strategy: str = "function_calling",
     data: Mapping[str, Value] | None = None,
     **more: Value,
-) -> str:
-    """A chatflow: start, agent, answer. `more` are parameters of the agent."""
+) -> dict[str, Value]:
+    """The data of an agent node. `more` are parameters of the agent."""
     parameters: dict[str, Value] = {
         "model": constant({**MODEL, "completion_params": {}}),
         "instruction": constant("Be brief."),
@@ -148,7 +148,7 @@ def agent_file(
         "tools": constant([*tools]),
         **more,
     }
-    agent = {
+    return {
         "type": "agent",
         "title": "Agent",
         "agent_strategy_provider_name": "langgenius/agent/agent",
@@ -157,18 +157,22 @@ def agent_file(
         "tool_node_version": "2",
         **(data or {}),
     }
+
+
+def agent_file(*tools: Mapping[str, Value], workflow: Mapping[str, Value] | None = None, **more: Any) -> str:
+    """A chatflow: start, agent, answer. `more` is that of `agent_data`; `workflow` adds to the workflow."""
     nodes = [
         {"id": "start", "data": {"type": "start", "title": "Start", "variables": []}},
-        {"id": "agent", "data": agent},
+        {"id": "agent", "data": agent_data(*tools, **more)},
         {"id": "answer", "data": {"type": "answer", "title": "Answer", "answer": "{{#agent.text#}}"}},
     ]
     edges = [
         {"source": a, "target": b, "sourceHandle": "source", "targetHandle": "target"}
         for a, b in (("start", "agent"), ("agent", "answer"))
     ]
-    graph = {"nodes": nodes, "edges": edges}
+    whole = {"graph": {"nodes": nodes, "edges": edges}, **(workflow or {})}
     app = {"name": "agent", "mode": "advanced-chat"}
-    return yaml.safe_dump({"kind": "app", "version": "0.5.0", "app": app, "workflow": {"graph": graph}})
+    return yaml.safe_dump({"kind": "app", "version": "0.5.0", "app": app, "workflow": whole})
 
 
 def chat_file(

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from headrace.errors import NodeError
 from headrace.node import Context
-from headrace.nodes._tool_messages import with_files_stored
+from headrace.nodes._tool_messages import sum_of, with_files_stored
 from headrace.nodes.agent import prompts
 from headrace.nodes.agent.config import AgentTool
 from headrace.nodes.agent.records import Call, CallResult, parsed
@@ -96,33 +96,36 @@ class ToolFunction(Function):
     async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
         parameters = arguments(self._spec, inputs, self.given)
         answer, text, size = Answer(), list[str](), 0
+        usages: list[Mapping[str, Value]] = []
         messages = with_files_stored(self._tool.call(parameters, ToolContext(ctx.run, ctx.app, ctx.user, key)), ctx)
         try:
             async for message in messages:
+                sentence = ""
                 match message:
                     case TextMessage(piece):
                         text.append(piece)  # pieces of one text
                         size += len(piece)
-                        continue
                     case JsonMessage(value, for_model) if for_model and value:
                         shown = json.dumps(value, ensure_ascii=False, default=json_default)
-                        answer.texts += [*_joined(text), self._json_text.format(json=shown)]
-                        size += len(shown)
+                        sentence = self._json_text.format(json=shown)
                     case LinkMessage(url):
-                        answer.texts += [*_joined(text), prompts.LINK.format(url=url)]
+                        sentence = prompts.LINK.format(url=url)
                     case FileMessage(file):
                         answer.files.append(file)
                         sentence = prompts.IMAGE if file.type == "image" else prompts.FILE.format(name=file.filename)
-                        answer.texts += [*_joined(text), sentence]
                     case UsageMessage(usage):
-                        answer.usage = usage
+                        usages.append(usage)
                     case _:
                         pass
+                if sentence:
+                    answer.texts += [*_joined(text), sentence]
+                    size += len(sentence)
                 if size > ctx.limits.max_text:
                     raise NodeError(f"the answer is longer than {ctx.limits.max_text} characters", "ToolInvokeError")
         finally:
             await messages.aclose()
         answer.texts += _joined(text)
+        answer.usage = sum_of(usages)
         return answer
 
 
