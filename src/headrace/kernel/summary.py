@@ -10,7 +10,7 @@ what a database and a client can store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
@@ -92,10 +92,10 @@ def count_of(usage: Mapping[str, Value], name: str) -> int:
     return int(min(value, _MAX_COUNT))
 
 
-def price_of(usage: Mapping[str, Value]) -> Decimal:
-    """The total price; 0 if it is missing or not valid."""
+def price_of(usage: Mapping[str, Value], name: str = "total_price") -> Decimal:
+    """A price, by default the total one; 0 if it is missing or not valid."""
     try:
-        price = Decimal(str(usage.get("total_price") or 0))
+        price = Decimal(str(usage.get(name) or 0))
     except (InvalidOperation, ValueError):
         return Decimal(0)
     return max(-_MAX_PRICE, min(price, _MAX_PRICE)) if price.is_finite() else Decimal(0)
@@ -113,28 +113,49 @@ class RunUsage(TypedDict):
 
 @dataclass(slots=True)
 class UsageTotal:
-    """The sums of tokens and prices. `currency` is the last one; `mixed`: there was another one before."""
+    """The sums of tokens, prices and times. `last` is the last usage, and `currency` its currency; `mixed`: there was
+    another one before."""
 
     tokens: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     price: Decimal = Decimal(0)
+    prompt_price: Decimal = Decimal(0)
+    completion_price: Decimal = Decimal(0)
+    latency: float = 0.0
     currency: str | None = None
     mixed: bool = False
+    last: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
     def add(self, usage: Mapping[str, Value]) -> None:
         self.tokens = min(self.tokens + count_of(usage, "total_tokens"), _MAX_COUNT)
         self.prompt_tokens = min(self.prompt_tokens + count_of(usage, "prompt_tokens"), _MAX_COUNT)
         self.completion_tokens = min(self.completion_tokens + count_of(usage, "completion_tokens"), _MAX_COUNT)
         self.price += price_of(usage)
+        self.prompt_price += price_of(usage, "prompt_price")
+        self.completion_price += price_of(usage, "completion_price")
+        latency = usage.get("latency")
+        if isinstance(latency, int | float) and 0 < latency < _MAX_COUNT:
+            self.latency += latency
+        self.last = usage
         if currency := usage.get("currency"):
             self.mixed = self.mixed or self.currency not in (None, str(currency))
             self.currency = str(currency)
 
     def wire(self) -> dict[str, Value]:
-        """The sum in the form of `Usage.wire`, as far as it is known; without a price if currencies are mixed."""
-        body = self.body()
-        return {**body, "total_price": body["total_price"] or "0", "currency": body["currency"] or "USD"}
+        """The sum in the form of `Usage.wire`, as far as it is known; without prices if currencies are mixed. Prices of
+        a unit are the last ones."""
+        prices = (self.price, self.prompt_price, self.completion_price)
+        total, prompt, completion = ("0" if self.mixed else format(price, "f") for price in prices)
+        return {
+            **self.last,
+            **self.body(),
+            "total_price": total,
+            "prompt_price": prompt,
+            "completion_price": completion,
+            "currency": "USD" if self.mixed else self.currency or "USD",
+            "latency": round(self.latency, 3),
+        }
 
     def body(self) -> RunUsage:
         return {

@@ -8,7 +8,6 @@ zero ("0.0") where no model was called; `time_to_first_token` counts from the qu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import cast
 
 from headrace.api.dify.run_responses import BlockingResponse
@@ -45,8 +44,6 @@ from headrace.values import File, Value, files_in
 FLOWING = "advanced-chat"
 """The mode of chats whose streams show their workflow; the others show only the answer."""
 
-_SUMMED = ("prompt_tokens", "completion_tokens", "total_tokens")
-_PRICES = ("prompt_price", "completion_price", "total_price")
 _NO_USAGE: ModelUsage = {
     "prompt_tokens": 0,
     "prompt_unit_price": "0.0",
@@ -94,7 +91,6 @@ class Reply:
         self._flow = flow
         self._cites = enabled(flow, "retriever_resource")
         self.summary = RunSummary(flow.graph)
-        self._usage = _NO_USAGE
         self._sources: list[RetrieverResource] = []
         self._first_text_at: float | None = None
         self._last_text_at = 0.0
@@ -128,10 +124,12 @@ class Reply:
 
     @property
     def usage(self) -> ModelUsage:
+        total = self.summary.usage
+        usage = cast("ModelUsage", {**_NO_USAGE, **total.wire()}) if total.last else _NO_USAGE
         if self._first_text_at is None:
-            return self._usage
+            return usage
         return {
-            **self._usage,
+            **usage,
             "time_to_first_token": round(self._first_text_at - self.summary.queued_at, 3),
             "time_to_generate": round(self._last_text_at - self._first_text_at, 3),
         }
@@ -147,8 +145,6 @@ class Reply:
         }
 
     def _succeeded(self, event: NodeSucceeded) -> None:
-        if event.usage and not self._flow.graph.is_container(event.path):  # a container's is the sum of those inside
-            self._add(event.usage)
         node = self._flow.nodes.get(node_of(event.path))
         if node is None:
             return
@@ -159,16 +155,6 @@ class Reply:
 
     def _add_files(self, values: Mapping[str, Value]) -> None:
         self.files += [file for file in files_in(values) if file not in self.files]
-
-    def _add(self, usage: Mapping[str, Value]) -> None:
-        total: Mapping[str, Value] = self._usage
-        if total["total_tokens"] == 0:
-            self._usage = cast("ModelUsage", {**_NO_USAGE, **usage})
-            return
-        added: dict[str, Value] = {name: total[name] + (usage.get(name) or 0) for name in _SUMMED}
-        added |= {name: str(Decimal(total[name]) + Decimal(usage.get(name) or 0)) for name in _PRICES}
-        added["latency"] = round(total["latency"] + (usage.get("latency") or 0), 3)
-        self._usage = cast("ModelUsage", {**total, **usage, **added})
 
     def _cite(self, outputs: Mapping[str, Value]) -> None:
         cited = {(source.get("dataset_id"), source.get("document_id")) for source in self._sources}

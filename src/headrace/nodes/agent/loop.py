@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import cast
 
 from headrace.errors import NodeError
+from headrace.kernel.summary import UsageTotal
 from headrace.node import Context
 from headrace.nodes._model_call import ModelConfig, complete, request_of
 from headrace.nodes.agent import prompts
@@ -24,9 +24,6 @@ from headrace.nodes.agent.records import Call, CallResult, ModelAnswer, Round, R
 from headrace.nodes.agent.strategies import Strategy
 from headrace.ports.services import Usage
 from headrace.values import File, Value
-
-_SUMMED = ("prompt_tokens", "completion_tokens", "total_tokens")
-_PRICES = ("prompt_price", "completion_price", "total_price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +70,10 @@ class Outcome:
 
     @property
     def usage(self) -> dict[str, Value]:
-        tools = [usage for result in self.results if (usage := result["usage"]) is not None]
-        return total_usage([*tools, *(round_["usage"] for round_ in self.rounds)])
+        total = UsageTotal()
+        for usage in (*(result["usage"] for result in self.results), *(round_["usage"] for round_ in self.rounds)):
+            total.add(usage or {})
+        return {**Usage().wire(), **total.wire()}
 
 
 class Loop:
@@ -194,14 +193,3 @@ def _refused(call: Call) -> CallResult:
         "sources": [],
         "usage": None,
     }
-
-
-def total_usage(usages: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """The sum of these; prices per unit are the last one's."""
-    total = Usage().wire()
-    for usage in usages:
-        summed: dict[str, Value] = {name: total[name] + (usage.get(name) or 0) for name in _SUMMED}
-        summed |= {name: str(Decimal(total[name]) + Decimal(usage.get(name) or 0)) for name in _PRICES}
-        summed["latency"] = round(total["latency"] + (usage.get("latency") or 0), 3)
-        total = {**total, **usage, **summed}
-    return total
