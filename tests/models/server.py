@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -100,7 +101,8 @@ class ModelServer:
                 line = first + await reader.readline()
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
                 headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
+                sent = await reader.readexactly(int(headers["content-length"]))
+                body = json.loads(sent) if sent.startswith(b"{") else dict(parse_qsl(sent.decode()))
                 request = ReceivedRequest(line.split()[1].decode(), headers, body, writer, gone)
                 self.requests.append(request)
                 script = self.scripts[min(len(self.requests), len(self.scripts)) - 1]

@@ -224,7 +224,7 @@ def test_azure_has_a_header_of_its_own():
         ({}, "langgenius/openai_api_compatible/openai_api_compatible", "OPENAI_API_COMPATIBLE_BASE_URL"),
         ({}, "azure_openai", "AZURE_OPENAI_BASE_URL and AZURE_OPENAI_API_KEY"),
         ({}, "langgenius/sagemaker/sagemaker", "Amazon SageMaker"),
-        ({}, "vertex_ai", "VERTEX_AI_BASE_URL"),
+        ({}, "vertex_ai", "VERTEX_PROJECT_ID"),
         ({}, "some/plugin/my-own", "MY_OWN_BASE_URL"),
         ({}, "demo", "--demo-model"),
         ({}, "", "no model is chosen"),

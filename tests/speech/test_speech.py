@@ -132,6 +132,12 @@ async def test_without_credentials_it_says_what_to_set() -> None:
     assert "GROQ_API_KEY" in (client.missing("groq") or "")
 
 
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+def test_a_provider_with_another_protocol_has_no_speech(provider: str):
+    client = SpeechClient({"ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k"})
+    assert f"{provider} has no speech" in (client.missing(provider) or "")
+
+
 async def test_a_long_text_is_spoken_sentence_by_sentence(provider: Provider) -> None:
     provider.says(b"mp3.", "audio/mpeg")
     sentence = "This is a sentence of some forty letters. "

@@ -73,7 +73,8 @@ class LLM(Node[LLMConfig]):
     traits: ClassVar[Traits] = Traits(calls_model=True, generates=True)
     partial: ClassVar[bool] = True
     notes: ClassVar[str] = (
-        "every provider that implements OpenAI's chat protocol, Anthropic, Bedrock; Vertex AI only through a gateway"
+        "every provider that implements OpenAI's chat protocol, Anthropic, Bedrock, Gemini, Vertex AI; "
+        "images in answers are left out"
     )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Protocols whose messages consist of blocks (Anthropic's, and Converse of Amazon Bedrock): what they have in common.
+"""Protocols whose messages consist of blocks (Anthropic's, Converse of Amazon Bedrock, Gemini's): what they share.
 
 A request in such a protocol is a `BlockCall`. Its answer arrives as blocks, too: `BlockEvents` turns their events into
 pieces of OpenAI's protocol, which is what `response.Answer` reads.
@@ -10,7 +10,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
@@ -30,10 +30,12 @@ Block = dict[str, Any]
 
 
 class BlockCall(ABC):
-    """A call in such a protocol. `url` is where it goes, `model` the id of the model."""
+    """A call in such a protocol. `url` is where it goes, `model` the id of the model, `kinds` the types of files that
+    it may have."""
 
     url: str
     model: str
+    kinds: ClassVar[frozenset[str]] = frozenset({"image", "document"})
 
     def __init__(self, endpoint: Endpoint, request: ChatRequest) -> None:
         self.endpoint = endpoint
@@ -76,16 +78,29 @@ class BlockCall(ABC):
     def events(self) -> BlockEvents:
         """A decoder of one response."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may contain."""
+        return self.endpoint.secrets
+
+    def simplified(self, body: Block, failure: Failure) -> bool:
+        """Removes what the provider refused from the body, if the call works without it; False if not."""
+        return False
+
+    def accepts(self, kind: str, mime_type: str) -> bool:
+        """Whether files of that type and MIME type are sent."""
+        return mime_type in (_IMAGES if kind == "image" else (_PDF,))
+
     @abstractmethod
     def text(self, text: str) -> Block: ...
 
     @abstractmethod
     def media(self, kind: str, mime_type: str, data: str) -> Block:
-        """An image or a document, whose content is in base64."""
+        """A file, whose content is in base64."""
 
     @abstractmethod
     def link(self, kind: str, url: str) -> Block | None:
-        """An image or a document at a URL; None if the protocol has no links."""
+        """A file at a URL; None if the protocol has no links."""
 
     @abstractmethod
     def tool_use(self, call: ToolCall, arguments: Block) -> Block: ...
@@ -125,13 +140,13 @@ class BlockCall(ABC):
 
     async def _file(self, file: File, files: Files | None) -> Block | None:
         """A file as a block; types that the protocol does not have are left out, as in Dify."""
-        if file.type not in ("image", "document"):
+        if file.type not in self.kinds:
             return None
         if files is None:
             url = file.remote_url or file.url
             return self.link(file.type, url) if url else None
         mime_type, data = await encoded(file, files)
-        if mime_type not in (_IMAGES if file.type == "image" else (_PDF,)):
+        if not self.accepts(file.type, mime_type):
             return None
         return self.media(file.type, mime_type, data)
 

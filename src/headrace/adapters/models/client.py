@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.adapters.models import demo as demo_model
 from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
+from headrace.adapters.models.google_cloud import AccessTokens
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
 from headrace.adapters.models.providers import configured, last_part, resolve
 from headrace.adapters.models.request import build, encode
@@ -60,6 +61,7 @@ class ModelClient:
         self._tries = tries
         self._backoff = backoff
         self._transport: Transport | None = None
+        self._tokens: AccessTokens | None = None
         self._endpoints: dict[str, Endpoint | None] = {}
 
     def missing(self, provider: str) -> str | None:
@@ -97,6 +99,15 @@ class ModelClient:
                 from headrace.adapters.models.converse import ConverseCall
 
                 return ConverseCall(endpoint, request, self._environ)
+            case "gemini":
+                from headrace.adapters.models.gemini import GeminiCall
+
+                return GeminiCall(endpoint, request)
+            case "vertex":
+                from headrace.adapters.models.vertex import vertex_call
+
+                self._tokens = self._tokens or AccessTokens(self._environ)
+                return vertex_call(endpoint, request, self._environ, self._tokens)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """See `Models.chat`. A call is retried (after 429, 5xx or a lost connection) unless part of the answer was
@@ -137,11 +148,13 @@ class ModelClient:
             except Failure as failure:
                 if answer.finished:
                     break  # only the usage is missing, which can be estimated
-                if not answer.passed_on and _simplified(body, failure, schema_in_prompt):
+                if not answer.passed_on and (
+                    call.simplified(body, failure) if call else _simplified(body, failure, schema_in_prompt)
+                ):
                     continue
                 failures += 1
                 if answer.passed_on or not failure.retry or failures >= self._tries:
-                    raise failure.node_error(endpoint.secrets) from None
+                    raise failure.node_error(call.secrets if call else endpoint.secrets) from None
                 delay = self._delay(failures, failure)
             answer.restart()
             await asyncio.sleep(delay)

@@ -51,7 +51,7 @@ class Endpoint:
     headers: Mapping[str, str]
     secrets: tuple[str, ...]
     api_version: str = AZURE_API_VERSION
-    protocol: Literal["openai", "anthropic", "converse"] = "openai"
+    protocol: Literal["openai", "anthropic", "converse", "gemini", "vertex"] = "openai"
 
     def url(self, model: str, task: str) -> str:
         """The URL of a task, such as `chat/completions`, for a model."""

@@ -54,7 +54,8 @@ def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body
         return Failure(f"{who} redirects to {location}: set its base URL to that.", BAD_REQUEST, status=status)
     payload = _decoded(body)
     message = message_of(payload) or _plain(body)
-    kind = kind_of(status)
+    # Google's answer to a key that does not exist is a 400
+    kind = AUTHORIZATION if status == 400 and b'"API_KEY_INVALID"' in body else kind_of(status)
     # a used-up quota does not recover within seconds
     spent = _code_of(payload) in ("insufficient_quota", "billing_hard_limit_reached")
     retry = (kind in (RATE_LIMIT, UNAVAILABLE)) and status != 501 and not spent
@@ -62,7 +63,7 @@ def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body
         message or f"{who} answered {status} {reason}".rstrip() + ".",
         kind,
         retry=retry,
-        wait=retry_after(headers),
+        wait=_wait(headers, body),
         status=status,
     )
 
@@ -142,6 +143,15 @@ def _plain(body: bytes) -> str:
     """A body that is not JSON, unless it is an HTML page."""
     text = body.decode("utf-8", "replace").strip()
     return "" if text.startswith("<") else text[:500]
+
+
+def _wait(headers: Mapping[str, str], body: bytes) -> float | None:
+    """Seconds that the provider asks to wait, in a header or, as Google's do, in the error."""
+    delay = _RETRY_DELAY.search(body)
+    return float(delay[1]) if delay else retry_after(headers)
+
+
+_RETRY_DELAY = re.compile(rb'"retryDelay":\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

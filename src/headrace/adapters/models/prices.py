@@ -61,22 +61,40 @@ _LIST: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "claude-opus-4": ("15", "75"),
             "claude-opus-4-1": ("15", "75"),
             "claude-opus-4-5": ("5", "25"),
+            "claude-opus-4-6": ("5", "25"),
+            "claude-opus-4-7": ("5", "25"),
+            "claude-opus-4-8": ("5", "25"),
+            "claude-opus-5": ("5", "25"),
+            "claude-fable-5": ("10", "50"),
             "claude-sonnet-4": ("3", "15"),
             "claude-sonnet-4-5": ("3", "15"),
+            "claude-sonnet-4-6": ("3", "15"),
+            "claude-sonnet-5": ("3", "15"),
             "claude-haiku-4-5": ("1", "5"),
             "claude-3-7-sonnet": ("3", "15"),
             "claude-3-5-sonnet": ("3", "15"),
             "claude-3-5-haiku": ("0.8", "4"),
+            "claude-3-opus": ("15", "75"),
+            "claude-3-sonnet": ("3", "15"),
             "claude-3-haiku": ("0.25", "1.25"),
         },
     ),
     "gemini": (
         "USD",
         {
+            "gemini-3.1-pro": ("2", "12"),
+            "gemini-3-pro": ("2", "12"),
+            "gemini-3.7-flash": ("0.75", "3.75"),
+            "gemini-3.6-flash": ("1.5", "7.5"),
+            "gemini-3.5-flash": ("1.5", "9"),
+            "gemini-3.5-flash-lite": ("0.3", "2.5"),
+            "gemini-3.1-flash-lite": ("0.25", "1.5"),
+            "gemini-3-flash": ("0.5", "3"),
             "gemini-2.5-pro": ("1.25", "10"),
             "gemini-2.5-flash": ("0.3", "2.5"),
             "gemini-2.5-flash-lite": ("0.1", "0.4"),
             "gemini-2.0-flash": ("0.1", "0.4"),
+            "gemini-2.0-flash-lite": ("0.075", "0.3"),
         },
     ),
     "deepseek": ("USD", {"deepseek-chat": ("0.28", "0.42"), "deepseek-reasoner": ("0.28", "0.42")}),
@@ -128,12 +146,13 @@ _LIST: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
         },
     ),
 }
-_SAME = {"azure_openai": "openai", "google": "gemini"}
+_SAME = {"azure_openai": "openai", "google": "gemini", "vertex_ai": "gemini"}
 # the part of `gpt-4o-2024-08-06`, `gpt-4-0613`, `qwen-max-latest` that names a release, not another model
 _RELEASE = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{4}(-preview)?|\d{6}|\d{8}|latest|preview)$")
 
-# Claude costs the same on Bedrock: us.anthropic.claude-sonnet-4-20250514-v1:0
-_CLAUDE_ON_BEDROCK = re.compile(r"(?:[a-z]+\.)?anthropic\.(claude-.+?)(?:-v\d+(?::\d+)?)?")
+# Claude costs the same on Bedrock and on Vertex AI:
+# us.anthropic.claude-sonnet-4-20250514-v1:0, claude-3-5-sonnet-v2@20241022
+_CLAUDE_ELSEWHERE = re.compile(r"(?:(?:[a-z]+\.)?anthropic\.)?(claude-.+?)(?:-v\d+(?::\d+)?)?(?:@\d+)?")
 
 
 class Prices:
@@ -148,7 +167,7 @@ class Prices:
         for name in names:
             if price := self._own.get(f"{provider}/{name}") or self._own.get(name):
                 return price
-        if match := _CLAUDE_ON_BEDROCK.fullmatch(model):
+        if (provider == "vertex_ai" or "anthropic." in model) and (match := _CLAUDE_ELSEWHERE.fullmatch(model)):
             provider, names = "anthropic", [match[1], _RELEASE.sub("", match[1])]
         currency, table = _LIST.get(_SAME.get(provider, provider), ("USD", {}))
         entry = next((table[name] for name in names if name in table), None)

@@ -9,9 +9,10 @@ protocol, which is also assumed of a provider that is not in the table if its ba
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import urlsplit
 
-from headrace.adapters.models import aws
+from headrace.adapters.models import aws, google_cloud
 from headrace.adapters.models.endpoint import (
     AZURE_API_VERSION,
     IMAGE,
@@ -33,8 +34,8 @@ _TABLE = (
     Provider("azure_openai", media=_MEDIA, schema="native"),
     Provider("openai_api_compatible", key=False, media=IMAGE, thinking="template"),
     Provider("anthropic", "https://api.anthropic.com/v1"),
-    Provider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GOOGLE",), user=False),
-    Provider("google", "https://generativelanguage.googleapis.com/v1beta/openai", aliases=("GEMINI",), user=False),
+    Provider("gemini", "https://generativelanguage.googleapis.com", aliases=("GOOGLE",), user=False),
+    Provider("google", "https://generativelanguage.googleapis.com", aliases=("GEMINI",), user=False),
     Provider("deepseek", "https://api.deepseek.com", media=frozenset(), schema="object", thinking="object"),
     Provider(
         "tongyi",
@@ -99,13 +100,16 @@ PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TA
 
 FOREIGN: Mapping[str, str] = {
     "sagemaker": "Amazon SageMaker",
-    "vertex_ai": "Google Vertex AI",
     "replicate": "Replicate",
     "triton_inference_server": "Triton",
     "watsonx": "IBM watsonx",
     "oci": "Oracle Cloud",
 }
 """Providers with another protocol, which need a gateway that implements OpenAI's."""
+
+
+_CLOUDS = {"bedrock": aws, "vertex_ai": google_cloud}
+"""Providers with credentials of their own, unless a gateway is set."""
 
 
 def last_part(provider: str) -> str:
@@ -123,8 +127,8 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
 
     NodeError with kind ProviderTokenNotInitError, which names the variable to set, if one is missing or malformed.
     """
-    if name == "bedrock" and not environ.get("BEDROCK_BASE_URL", "").strip():
-        return aws.resolve(environ)
+    if (cloud := _CLOUDS.get(name)) and not environ.get(f"{name.upper()}_BASE_URL", "").strip():
+        return cloud.resolve(environ)
     provider = provider_of(name)
     keys = [f"{prefix}_API_KEY" for prefix in provider.prefixes]
     bases = [f"{prefix}_BASE_URL" for prefix in provider.prefixes]
@@ -139,10 +143,11 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
         raise NodeError(_not_configured(provider, missing), NOT_INITIALIZED)
     if not (key.isascii() and key.isprintable()):
         raise NodeError(f"{key_name} has characters that no API key has.", NOT_INITIALIZED)
-    # a gateway may implement OpenAI's protocol for every provider
-    anthropic = name == "anthropic" and not base.rstrip("/").endswith("/chat/completions")
-    if anthropic:
+    protocol = _protocol(name, base)
+    if protocol == "anthropic":
         headers = {"x-api-key": key, "anthropic-version": _ANTHROPIC_VERSION}
+    elif protocol == "gemini":
+        headers = {"x-goog-api-key": key}
     elif name == "azure_openai":
         headers = {"api-key": key}
     else:
@@ -153,14 +158,24 @@ def resolve(environ: Mapping[str, str], name: str) -> Endpoint:
         headers if key else {},
         tuple(secret for secret in (key, *_hidden(base)) if secret),
         environ.get("AZURE_OPENAI_API_VERSION") or AZURE_API_VERSION,
-        "anthropic" if anthropic else "openai",
+        protocol,
     )
+
+
+def _protocol(name: str, base: str) -> Literal["openai", "anthropic", "gemini"]:
+    """The protocol of a base URL: a gateway may implement OpenAI's for every provider."""
+    path = base.rstrip("/")
+    if name == "anthropic" and not path.endswith("/chat/completions"):
+        return "anthropic"
+    if name in ("gemini", "google") and not path.endswith(("/v1", "/openai", "/chat/completions")):
+        return "gemini"
+    return "openai"
 
 
 def configured(environ: Mapping[str, str], name: str) -> bool:
     """Whether anything is set for this provider: a local one has a default URL, but may not be running."""
-    if name == "bedrock":
-        return bool(environ.get("BEDROCK_BASE_URL", "").strip()) or aws.is_configured(environ)
+    if (cloud := _CLOUDS.get(name)) and cloud.is_configured(environ):
+        return True
     prefixes = provider_of(name).prefixes
     return bool(first_set(environ, [f"{prefix}_{what}" for prefix in prefixes for what in ("API_KEY", "BASE_URL")])[1])
 

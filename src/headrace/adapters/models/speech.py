@@ -130,7 +130,13 @@ class SpeechClient:
                 "with OpenAI's audio protocol OPENAI_API_COMPATIBLE_BASE_URL, in the environment.",
                 NOT_INITIALIZED,
             )
-        return resolve(self._environ, name)
+        endpoint = resolve(self._environ, name)
+        if endpoint.protocol != "openai":
+            raise NodeError(
+                f"provider_not_initialize: {name} has no speech in OpenAI's protocol. Choose another provider for it.",
+                NOT_INITIALIZED,
+            )
+        return endpoint
 
     def _open(self) -> Transport:
         if self._transport is None:
