@@ -4,7 +4,8 @@ LEAVE_OUT USER` runs each in a confined Node of its own and prints what got thro
 
 FOLDER is one that everybody may write to, with a file `secret` in it that everybody may read. USER is a number, and 0:
 stay who you are. An attack gets through if it answers `{"leak": ...}`, if anything happened outside, or if it took more
-memory or time than it may.
+memory or time than it may. Memory and time have other limits than the outside has, so that INWARD is left out with a
+wall of those.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ from typing import Any
 from headrace.adapters.sandbox import node_keeper
 from headrace.adapters.sandbox.node_wire import NodePlan
 
-MEMORY, SECONDS, PEAK = 224 << 20, 1.0, 420 << 20  # bytes a Node may have beyond its start; bytes of any attack at most
+MEMORY, PEAK = 224 << 20, 420 << 20  # bytes a Node may have beyond its start; bytes of any attack at most
+GRACE, SECONDS, BRIEF = 60.0, 1.0, 0.2  # for what ends by itself; for what may end at the time limit, and for what must
 
 
 def returns(expression: str) -> str:
@@ -249,13 +251,13 @@ class Arena:
         assert found["supervised"] == (leave_out != "listener"), found
         self.data = found["data"]
 
-    def run(self, code: str) -> tuple[str, str, int]:
+    def run(self, code: str, seconds: float = GRACE) -> tuple[str, str, int]:
         """The sign of the answer, its text, and how much memory was used at most. Of threads: how many at once."""
         mine, theirs = socket.socketpair()
         pid = self.starter.start(theirs, data=self.data + MEMORY, heap=112, cpu_seconds=20)
         theirs.close()
         try:
-            sign, text = self._converse(mine, code)
+            sign, text = self._converse(mine, code, seconds)
         finally:
             mine.close()
             with contextlib.suppress(ProcessLookupError):
@@ -263,8 +265,8 @@ class Arena:
             _, _, usage = os.wait4(pid, 0)
         return sign, text, usage.ru_maxrss << 10
 
-    def _converse(self, mine: socket.socket, code: str) -> tuple[str, str]:
-        data, sent, end = bytearray(), False, time.monotonic() + 20
+    def _converse(self, mine: socket.socket, code: str, seconds: float) -> tuple[str, str]:
+        data, sent, end = bytearray(), False, time.monotonic() + GRACE
         while True:
             ready, _, _ = select.select([mine, self.starter.supervisor], [], [], max(0.0, end - time.monotonic()))
             if not ready:
@@ -284,7 +286,7 @@ class Arena:
                 assert data == b"r", data
                 job = json.dumps({"code": code, "inputs": "{}", "most": 1 << 20}).encode()
                 mine.sendall(len(job).to_bytes(4, "big") + job)
-                data, sent, end = bytearray(), True, time.monotonic() + SECONDS
+                data, sent, end = bytearray(), True, time.monotonic() + seconds
             elif len(data) >= 6:  # behind the sign that it has begun
                 size = int.from_bytes(data[2:6], "big")
                 if size > 1 << 20 or data[1:2] not in (b"R", b"E"):
@@ -323,22 +325,24 @@ def main(node: str, folder: str, leave_out: str, user: int) -> dict[str, Any]:
 
         attacks = outward(secret, folder, server.getsockname()[1], victim.pid)
         for name, code in attacks.items():
-            sign, text, peak = arena.run(code)
+            sign, text, peak = arena.run(code, SECONDS)
             effect = outside() or ("leak" if sign == "R" and "leak" in json.loads(text) else "")
             # a Node that ends over it, or hangs, is fine: some of its own checks abort when a call is refused
             if effect or sign not in ("R", "E", "died", "timeout") or peak > PEAK:
                 through[name] = [effect, sign, text[:200], peak]
-        for name, (code, ends) in INWARD.items():
-            sign, text, peak = arena.run(code)
+        inward = {} if leave_out else INWARD
+        for name, (code, ends) in inward.items():
+            seconds = BRIEF if ends == {"timeout"} else SECONDS if "timeout" in ends else GRACE
+            sign, text, peak = arena.run(code, seconds)
             effect = outside()
             if effect or sign not in ends or peak > PEAK:
                 through[name] = [effect, sign, text[:200], peak]
-            if name.startswith("workers") and leave_out != "listener" and sign == "R" and json.loads(text)["n"] > 6:
+            if name.startswith("workers") and sign == "R" and json.loads(text)["n"] > 6:
                 through[name] = [text]
     sound = arena.run("function main() { return {ok: 1} }")
     victim.kill()
     victim.wait()
-    return {"through": through, "attacks": len(attacks) + len(INWARD), "sound": sound[:2], "uid": os.geteuid()}
+    return {"through": through, "attacks": len(attacks) + len(inward), "sound": sound[:2], "uid": os.geteuid()}
 
 
 if __name__ == "__main__":
