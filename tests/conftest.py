@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import tempfile
@@ -38,6 +39,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "headrace")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "logs_secrets: logs what looks like a key, to see what becomes of it")
+    gc.disable()
     logged.listen()
     leftovers.reset_signals()
     keep_bytecode()
@@ -84,6 +86,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Processes are given the tests in this order: what takes long is not to come last."""
     if is_worker(config):
         items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now, thousands of tests, stays: the collector does not traverse it while they are loaded, and
+    never again."""
+    gc.freeze()
+    gc.enable()
 
 
 def report_of(config: pytest.Config) -> Path:
