@@ -106,7 +106,8 @@ class Calls:
             if await self.look(key, server) != 200:
                 return last - since
             last = sent
-            assert last < since + 30
+            assert last < since + 60
+            await asyncio.sleep(0.01)  # as often as a difference matters
 
 
 @pytest.fixture

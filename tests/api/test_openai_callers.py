@@ -78,7 +78,7 @@ async def test_closing_a_stream_stops_the_run(server: Serving, app: Client, gate
 async def test_a_blocking_call_that_is_given_up_stops_the_run(server: Serving, app: Client, gate: Gate) -> None:
     async with sdk(app, max_retries=0) as client:
         with pytest.raises(openai.APITimeoutError):
-            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=1)
+            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=2)
     assert await ended(server, app) == ["stopped"]
 
 
@@ -96,7 +96,7 @@ async def test_a_caller_of_another_client_is_not_waited_for(server: Serving, app
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_run_that_is_to_go_on_goes_on(server: Serving, app: Client, gate: Gate, streamed: bool) -> None:
     async with sdk(app, max_retries=0, default_headers=KEEP) as client:
-        asking = client.chat.completions.create(model="chat", messages=MESSAGES, stream=streamed, timeout=1)
+        asking = client.chat.completions.create(model="chat", messages=MESSAGES, stream=streamed, timeout=2)
         if streamed:
             await (await asking).close()  # pyright: ignore
         else:
@@ -123,9 +123,9 @@ async def test_a_process_that_ends_stops_no_run(server: Serving, app: Client, ga
 @pytest.mark.usefixtures("patient")
 async def test_a_client_that_times_out_and_tries_again_makes_one_run(server: Serving, app: Client, gate: Gate) -> None:
     async with sdk(app, max_retries=10) as client:
-        asking = asyncio.create_task(client.chat.completions.create(model="chat", messages=MESSAGES, timeout=1))
+        asking = asyncio.create_task(client.chat.completions.create(model="chat", messages=MESSAGES, timeout=2))
         await gate.reached.wait()
-        await asyncio.sleep(1.8)  # at least one attempt is given up by now, however slow the machine is
+        await asyncio.sleep(2.5)  # at least one attempt is given up by now, however slow the machine is
         gate.let(10)
         answer = await asking
     assert answer.choices[0].message.content == "Hello"
@@ -135,7 +135,7 @@ async def test_a_client_that_times_out_and_tries_again_makes_one_run(server: Ser
 async def test_all_attempts_in_vain_are_one_run_that_is_stopped(server: Serving, app: Client, gate: Gate) -> None:
     async with sdk(app, max_retries=2) as client:
         with pytest.raises(openai.APITimeoutError):
-            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=0.7)
+            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=2)
     assert await ended(server, app) == ["stopped"]
 
 
@@ -167,7 +167,7 @@ async def test_a_key_is_one_run(server: Serving, app: Client, gate: Gate) -> Non
 async def test_a_key_whose_run_was_stopped_begins_another(server: Serving, app: Client, gate: Gate) -> None:
     async with sdk(app, max_retries=0, default_headers={"Idempotency-Key": "k"}) as client:
         with pytest.raises(openai.APITimeoutError):
-            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=0.7)
+            await client.chat.completions.create(model="chat", messages=MESSAGES, timeout=2)
         assert await ended(server, app) == ["stopped"]
         Scripted.scripts["gate"] = Gate(["Hello"])
         Scripted.scripts["gate"].let(10)

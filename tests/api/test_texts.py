@@ -40,7 +40,7 @@ async def test_a_body_in_any_encoding_of_json(server: Serving, encoding: str) ->
     raw = json.dumps(body | {"response_mode": "async"}, ensure_ascii=False).encode(encoding)
     reply = await ask(app, "POST", f"/workflows/{app.served.app.id}/run", data=raw, headers=JSON)
     assert reply.status == 202
-    assert (await look(app, reply.body["workflow_run_id"], wait=10))["user"] == "用户"
+    assert (await look(app, reply.body["workflow_run_id"], wait=60))["user"] == "用户"
 
 
 async def test_a_body_with_numbers_that_json_does_not_have(server: Serving) -> None:

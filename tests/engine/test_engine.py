@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from headrace.brokers.local import LocalBus
-from headrace.engine import FLUSH_SECONDS, Driver, EngineEnvironment
+from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import (
     Delta,
@@ -154,7 +154,7 @@ async def test_text_is_told_at_once_and_journaled_before_its_node_ends():
 
 
 async def test_text_of_a_long_node_is_journaled_while_it_runs():
-    heard, _ = await asyncio.wait_for(streamed(wait=True), FLUSH_SECONDS * 20)
+    heard, _ = await asyncio.wait_for(streamed(wait=True), 60)
     names = [type(r.event).__name__ for r in heard if r.seq]
     assert names[-3:] == ["Delta", "NodeSucceeded", "RunEnded"]
 

@@ -468,13 +468,13 @@ async def test_a_server_that_stops_in_the_middle_times_out(http: HttpClient):
 async def test_a_slow_answer_that_keeps_coming_does_not_time_out(http: HttpClient):
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head_of(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6000\r\n\r\n")
-        for _ in range(6):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 14000\r\n\r\n")
+        for _ in range(14):
             await asyncio.sleep(0.25)
             writer.write(b"x" * 1000)
 
     async with speak(talk) as base:
-        assert (await http.send(HttpRequest("GET", base, read_timeout=1.2))).body == b"x" * 6000
+        assert (await http.send(HttpRequest("GET", base, read_timeout=3))).body == b"x" * 14000
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -483,7 +483,7 @@ async def test_a_body_that_drips_is_not_waited_for_longer_than_the_time_out(http
         await head_of(reader)
         encoding = b"Content-Encoding: gzip\r\n" if packed else b""
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n" + encoding + b"\r\n")
-        whole = gzip.compress(b"x" * 1000, 0) if packed else b"x" * 1000
+        whole = gzip.compress(b"x" * 5000, 0) if packed else b"x" * 5000
         for byte in whole:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.02)
@@ -494,7 +494,7 @@ async def test_a_body_that_drips_is_not_waited_for_longer_than_the_time_out(http
         took = asyncio.get_running_loop().time() - since
     assert error.kind == "HttpRequestNodeError"
     assert "timed out" in str(error)
-    assert took < 10, "it would have taken twenty seconds"
+    assert took < 60, "it would have taken a hundred seconds"
     if not packed:
         assert re.search(r"sent its response too slowly, for longer than 0\.3 s", str(error))
 

@@ -58,7 +58,7 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
         runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]
         ran = f"/api/v1/workflow-runs/{runs[0]['workflow_run_id']}"
-        assert (await call("GET", f"{ran}?wait=5")).json["status"] == "succeeded"
+        assert (await call("GET", f"{ran}?wait=60")).json["status"] == "succeeded"
         callbacks = (await call("GET", f"{ran}/callbacks")).json["data"]
         begun = await call(
             "POST",

@@ -40,7 +40,7 @@ async def test_twenty_clients_with_one_key_make_one_run(server: Serving) -> None
 async def test_the_first_answer_is_given_again_whatever_became_of_the_run(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     first = await submit(app, key="k")
-    await look(app, first.body["workflow_run_id"], wait=5)
+    await look(app, first.body["workflow_run_id"], wait=60)
     await server.add("tiny.yml", workflow(["boom"]))
     again = await submit(app, key="k")
     assert (again.status, again.raw, replayed(again), replayed(first)) == (202, first.raw, True, False)
@@ -138,7 +138,7 @@ async def test_a_stream_is_told_again_from_the_beginning(server: Serving) -> Non
 async def test_a_retry_is_made_once(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["boom"]))
     old = (await submit(app)).body["workflow_run_id"]
-    await look(app, old, wait=5)
+    await look(app, old, wait=60)
     path, key = f"/workflow-runs/{old}/retry", {"Idempotency-Key": "k"}
     replies = await asyncio.gather(*(ask(app, "POST", path, headers=key) for _ in range(5)))
     assert {reply.status for reply in replies} == {202}
@@ -186,7 +186,7 @@ async def test_after_a_day_the_key_is_new(server: Serving, monkeypatch: pytest.M
     second = await submit(app, {"q": "another"}, key="k")
     assert (second.status, replayed(second)) == (202, False)
     assert second.body["workflow_run_id"] != first.body["workflow_run_id"]
-    assert (await look(app, second.body["workflow_run_id"], wait=5))["status"] == "succeeded"
+    assert (await look(app, second.body["workflow_run_id"], wait=60))["status"] == "succeeded"
 
 
 async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) -> None:

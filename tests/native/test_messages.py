@@ -28,7 +28,7 @@ async def app(server: Serving) -> Client:
 async def answered(app: Client, query: str, conversation: str | None = None, **more: Any) -> Any:
     """The run of a message, at its end."""
     run = await submitted(app, query=query, conversation_id=conversation, **more)
-    return await look(app, run, wait=5)
+    return await look(app, run, wait=60)
 
 
 # --------------------------------------------------------------------------------------------------- submit, look
@@ -40,7 +40,7 @@ async def test_a_message_is_queued_at_once_and_polled_until_it_is_answered(app: 
     first = reply.body
     assert set(first) == {"task_id", "workflow_run_id", "status", "created_at", "conversation_id", "message_id"}
     assert (first["status"], first["message_id"]) == ("queued", first["workflow_run_id"])
-    body = await look(app, first["workflow_run_id"], wait=5)
+    body = await look(app, first["workflow_run_id"], wait=60)
     assert (body["status"], body["answer"], body["query"]) == ("succeeded", "1: hey", "hey")
     assert (body["message_id"], body["conversation_id"]) == (first["message_id"], first["conversation_id"])
     assert body["outputs"]["answer"] == "1: hey"
@@ -63,7 +63,7 @@ async def test_the_body_of_the_integration_guide(server: Serving) -> None:
     path = f"/workflows/{app.served.app.id}/run"
     reply = await ask(app, "POST", path, json=body, prefix="/api")
     assert (reply.status, reply.body["status"]) == (202, "queued")
-    detail = await look(app, reply.body["workflow_run_id"], wait=5)
+    detail = await look(app, reply.body["workflow_run_id"], wait=60)
     assert (detail["status"], detail["answer"], detail["user"]) == ("succeeded", "value1", "user_id")
     _, messages = await app.call(
         "GET", f"/v1/messages?user=user_id&conversation_id={detail['conversation_id']}"
@@ -93,14 +93,14 @@ async def test_an_answer_grows_while_it_is_polled(server: Serving) -> None:
     assert body["answer"] == "Hel"
     assert (body["status"], body["outputs"]) == ("running", None)
     gate.let(2)
-    assert (await look(app, run, wait=5))["answer"] == "Hello"
+    assert (await look(app, run, wait=60))["answer"] == "Hello"
 
 
 async def test_a_completion_needs_no_conversation(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow(mode="completion"))
     reply = await submit(app, query="hey")
     assert (reply.status, reply.body["conversation_id"]) == (202, None)
-    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    body = await look(app, reply.body["workflow_run_id"], wait=60)
     assert (body["status"], body["answer"], body["conversation_id"]) == ("succeeded", "You said: hey", None)
 
 
@@ -131,7 +131,7 @@ async def test_a_version_of_a_chatflow_is_asked(server: Serving) -> None:
     new = await server.add("chat.yml", chatflow("new"))
     body = {"inputs": {}, "query": "hey", "user": "u1"}
     reply = await ask(new, "POST", f"/workflows/{old.served.version.id}/run", json=body)
-    assert (await look(new, reply.body["workflow_run_id"], wait=5))["answer"] == "old"
+    assert (await look(new, reply.body["workflow_run_id"], wait=60))["answer"] == "old"
 
 
 async def test_blocking_and_streaming_messages(app: Client) -> None:
@@ -194,7 +194,7 @@ async def test_a_message_is_stopped_and_asked_anew(server: Serving) -> None:
     old = await look(app, run)
     again = await ask(app, "POST", f"/workflow-runs/{run}/retry")
     assert (again.status, again.body["conversation_id"]) == (202, old["conversation_id"])
-    body = await look(app, again.body["workflow_run_id"], wait=5)
+    body = await look(app, again.body["workflow_run_id"], wait=60)
     assert (body["status"], body["answer"], body["retry_of"]) == ("succeeded", "Hello", run)
 
 
@@ -206,12 +206,12 @@ async def test_messages_of_one_conversation_are_answered_one_after_the_other(ser
     second = await submitted(app, query="b", conversation_id=first["conversation_id"])
     assert (await look(app, second))["status"] == "queued"
     gate.let(10)
-    assert (await look(app, second, wait=5))["answer"] == "2: b"
+    assert (await look(app, second, wait=60))["answer"] == "2: b"
 
 
 async def test_a_callback_tells_the_answer(server: Serving, app: Client) -> None:
     run = await submitted(app, query="hey", callback_url="https://example.com/hook")
-    body = await look(app, run, wait=5)
+    body = await look(app, run, wait=60)
     (callback,) = await server.store.callbacks.callbacks_of(run)
     view = await server.run_service.get(run)
     assert view is not None
@@ -251,7 +251,7 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
             patch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
             reply = await submit(app, query="hey", key="k")
         assert reply.status == 202
-        assert (await look(app, reply.body["workflow_run_id"], wait=5))["answer"] == "1: hey"
+        assert (await look(app, reply.body["workflow_run_id"], wait=60))["answer"] == "1: hey"
         _, conversations = await app.call("GET", "/v1/conversations?user=u1")
         assert len(conversations["data"]) == 1
 

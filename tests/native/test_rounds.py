@@ -25,7 +25,7 @@ async def nodes_of(app: Client, run: str) -> list[Any]:
 
 async def finished(server: Serving, file: str, **inputs: Any) -> tuple[Client, Any]:
     app = await server.add("nest.yml", file)
-    return app, await look(app, await submitted(app, {"items": inputs}), wait=5)
+    return app, await look(app, await submitted(app, {"items": inputs}), wait=60)
 
 
 async def test_what_each_node_did_in_each_round(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ async def test_a_run_is_queued_at_once_and_found_at_its_end(server: Serving) -> 
     assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
     assert reply.body["status"] == "queued"
     UUID(reply.body["task_id"])
-    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    body = await look(app, reply.body["workflow_run_id"], wait=60)
     assert body["status"] == "succeeded"
     assert body["inputs"] == {"q": "hello"}
     assert body["outputs"] == {"out": "hello"}
@@ -77,7 +77,7 @@ async def test_the_body_of_the_integration_guide(server: Serving, prefix: str) -
     assert reply.status == 202
     assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
     assert reply.body["status"] == "queued"
-    body = await look(app, reply.body["workflow_run_id"], wait=5)
+    body = await look(app, reply.body["workflow_run_id"], wait=60)
     assert (body["status"], body["inputs"], body["outputs"]["out"]) == ("succeeded", {"field1": "value1"}, "value1")
     (file,) = body["outputs"]["files"]
     assert (file["type"], file["remote_url"]) == ("image", "https://example.com/a.png")
@@ -86,9 +86,9 @@ async def test_the_body_of_the_integration_guide(server: Serving, prefix: str) -
 async def test_a_query_is_an_input_of_that_name(server: Serving) -> None:
     query = TEXT | {"variable": "query"}
     app = await server.add("tiny.yml", workflow(variables=[query], outputs={"out": ("start", "query")}))
-    body = await look(app, await submitted(app, query="from the body"), wait=5)
+    body = await look(app, await submitted(app, query="from the body"), wait=60)
     assert body["outputs"] == {"out": "from the body"}
-    body = await look(app, await submitted(app, {"query": "of the inputs"}, query="from the body"), wait=5)
+    body = await look(app, await submitted(app, {"query": "of the inputs"}, query="from the body"), wait=60)
     assert body["outputs"] == {"out": "of the inputs"}
     assert (await submit(app, query=["no text"])).body["code"] == "invalid_param"
     assert (await submit(app, query="")).body["message"] == "query is required in input form"
@@ -101,7 +101,7 @@ async def test_a_version_is_run_by_its_id(server: Serving) -> None:
     new = await server.add("tiny.yml", workflow())
     reply = await ask(new, "POST", f"/workflows/{old.served.version.id}/run", json={"inputs": {}, "user": "u1"})
     assert reply.status == 202
-    body = await look(new, reply.body["workflow_run_id"], wait=5)
+    body = await look(new, reply.body["workflow_run_id"], wait=60)
     assert body["workflow_id"] == old.served.version.id
     assert body["outputs"] == {"out": "u1"}
 
@@ -127,7 +127,7 @@ async def test_blocking_ends_at_a_pause(server: Serving) -> None:
     reply = await submit(app, response_mode="blocking")
     assert (reply.status, reply.body["status"], reply.body["finished_at"]) == (200, "paused", None)
     await server.run_service.resume(reply.body["id"])
-    assert (await look(app, reply.body["id"], wait=5))["status"] == "succeeded"
+    assert (await look(app, reply.body["id"], wait=60))["status"] == "succeeded"
 
 
 async def test_streaming_tells_the_events(server: Serving) -> None:
@@ -245,7 +245,7 @@ async def test_a_run_on_its_way(server: Serving) -> None:
     assert body["usage"]["total_tokens"] == body["total_tokens"] == 8
     assert body["total_steps"] == 3
     gate.let()
-    body = await look(app, run, wait=5)
+    body = await look(app, run, wait=60)
     assert body["total_steps"] == 4
     assert body["usage"]["total_tokens"] == 16
     assert body["usage"]["total_price"] is None, "euros and dollars do not add up"
@@ -253,7 +253,7 @@ async def test_a_run_on_its_way(server: Serving) -> None:
 
 async def test_what_failed_is_told_with_its_node(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["boom"], secrets={"KEY": "it went"}))
-    body = await look(app, await submitted(app), wait=5)
+    body = await look(app, await submitted(app), wait=60)
     assert body["status"] == "failed"
     assert body["error"] == f"{'*' * 20} boom"
     assert [item["error"] for item in (await ask(app, "GET", "/workflow-runs")).body["data"]] == [body["error"]]
@@ -271,7 +271,7 @@ async def test_what_failed_is_told_with_its_node(server: Serving) -> None:
 
 async def test_secrets_in_inputs_are_masked(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(variables=[TEXT], secrets={"KEY": "hunter2!"}))
-    body = await look(app, await submitted(app, {"q": "hunter2!"}), wait=5)
+    body = await look(app, await submitted(app, {"q": "hunter2!"}), wait=60)
     assert body["inputs"] == {"q": "*" * 20}
 
 
@@ -329,7 +329,7 @@ async def test_pages_of_runs(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     runs = [await submitted(app, user=f"u{n % 2}") for n in range(7)]
     for run in runs:
-        await look(app, run, wait=5)
+        await look(app, run, wait=60)
     result: list[str] = []
     cursor = None
     while True:
@@ -345,7 +345,7 @@ async def test_pages_of_runs(server: Serving) -> None:
 
 async def test_filters(server: Serving) -> None:
     old = await server.add("tiny.yml", workflow(["boom"], variables=[TEXT]))
-    failed = await look(old, await submitted(old, {"q": "needle"}, user="ann"), wait=5)
+    failed = await look(old, await submitted(old, {"q": "needle"}, user="ann"), wait=60)
     app = await server.add("tiny.yml", workflow(["gate"]))
     gate = Scripted.scripts["gate"] = Gate([])
     running = await submitted(app)
@@ -447,7 +447,7 @@ async def test_stop(server: Serving) -> None:
 async def test_a_run_that_ended_well_stays_as_it_is(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     run = await submitted(app)
-    before = await look(app, run, wait=5)
+    before = await look(app, run, wait=60)
     assert (await ask(app, "POST", f"/workflow-runs/{run}/stop")).body["status"] == "succeeded"
     reply = await ask(app, "POST", f"/workflow-runs/{run}/retry")
     assert (reply.status, reply.body["code"]) == (409, "not_retryable")
@@ -471,13 +471,13 @@ async def test_a_failed_run_goes_on_where_it_failed(server: Serving) -> None:
 
     Scripted.scripts.update(says=counted, shaky=shaky)
     old = await submitted(app, {"q": "x"}, callback_url="http://example.com/hook")
-    failed = await look(app, old, wait=5)
+    failed = await look(app, old, wait=60)
     assert failed["status"] == "failed"
     reply = await ask(app, "POST", f"/workflow-runs/{old}/retry")
     assert (reply.status, reply.body["status"]) == (202, "queued")
     new = reply.body["workflow_run_id"]
     assert new != old
-    body = await look(app, new, wait=5)
+    body = await look(app, new, wait=60)
     assert body["status"] == "succeeded"
     assert body["outputs"] == {"said": "hi", "got": new, "q": "x"}
     assert (body["retry_of"], body["callback_url"]) == (old, "http://example.com/hook")
@@ -505,7 +505,7 @@ async def test_a_stopped_run_goes_on_and_so_does_its_retry(server: Serving) -> N
     await ask(app, "POST", f"/workflow-runs/{first}/stop")
     gate.let()
     second = (await ask(app, "POST", f"/workflow-runs/{first}/retry", json={})).body["workflow_run_id"]
-    body = await look(app, second, wait=5)
+    body = await look(app, second, wait=60)
     assert (body["status"], body["retry_of"]) == ("succeeded", first)
     assert (await ask(app, "POST", f"/workflow-runs/{old}/retry", data=b"no")).status == 400
 
@@ -516,7 +516,7 @@ async def test_what_is_documented_is_what_is_answered(server: Serving) -> None:
         paths = json.loads(await answer.read())["paths"]
     assert not any(path.startswith("/api/workflow") for path in paths), "the alias is not told of"
     run = (await submit(app)).body["workflow_run_id"]
-    body = await look(app, run, wait=5)
+    body = await look(app, run, wait=60)
 
     def example(path: str, method: str = "get", status: str = "200") -> Any:
         return paths[f"/api/v1{path}"][method]["responses"][status]["content"]["application/json"]["example"]
@@ -537,7 +537,7 @@ async def test_what_is_documented_is_what_is_answered(server: Serving) -> None:
 async def test_a_run_whose_version_does_not_load_any_more(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     run = await submitted(app)
-    await look(app, run, wait=5)
+    await look(app, run, wait=60)
     version = app.served.version
     await server.add("tiny.yml", workflow(["another"]))  # the current version loads
     vars(server.store.catalog)["_versions"][version.id] = type(version)(
@@ -561,4 +561,4 @@ async def test_nobody_waits_forever_for_a_server_that_is_gone(server: Serving) -
     with pytest.raises(TimeoutError):
         await ask(app, "GET", f"/workflow-runs/{run}?wait=60", timeout=timeout)
     gate.let()
-    assert (await look(app, run, wait=5))["status"] == "succeeded"
+    assert (await look(app, run, wait=60))["status"] == "succeeded"

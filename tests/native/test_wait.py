@@ -20,13 +20,13 @@ async def test_the_answer_comes_with_the_end(server: Serving) -> None:
     gate = Scripted.scripts["gate"] = Gate(["done"])
     run = await submitted(app)
     await gate.reached.wait()
-    waiting = [asyncio.create_task(look(app, run, wait=30)) for _ in range(5)]
+    waiting = [asyncio.create_task(look(app, run, wait=60)) for _ in range(5)]
     await until(app, run, "running")
     assert not any(task.done() for task in waiting)
     gate.let(2)
     for body in await asyncio.gather(*waiting):
         assert (body["status"], body["outputs"]) == ("succeeded", {"out": "done"})
-        assert time.time() - body["finished_at_ms"] / 1000 < 20, "it is told of the end, not of the wait's"
+        assert time.time() - body["finished_at_ms"] / 1000 < 50, "it is told of the end, not of the wait's"
 
 
 async def test_after_so_many_seconds_it_is_told_as_it_stands(server: Serving) -> None:
@@ -44,10 +44,10 @@ async def test_after_so_many_seconds_it_is_told_as_it_stands(server: Serving) ->
 async def test_a_run_that_has_ended_is_not_waited_for(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     run = await submitted(app)
-    await look(app, run, wait=5)
+    await look(app, run, wait=60)
     began = time.monotonic()
     assert (await look(app, run, wait=60))["status"] == "succeeded"
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 50
 
 
 async def test_a_pause_is_no_end(server: Serving) -> None:
@@ -55,7 +55,7 @@ async def test_a_pause_is_no_end(server: Serving) -> None:
     run = await submitted(app)
     await until(app, run, "paused")
     assert (await look(app, run, wait=0.1))["status"] == "paused"
-    waiting = asyncio.create_task(look(app, run, wait=30))
+    waiting = asyncio.create_task(look(app, run, wait=60))
     await server.run_service.resume(run)
     assert (await waiting)["status"] == "succeeded"
 
@@ -85,7 +85,7 @@ async def test_polling_reads_the_journal_once(server: Serving, monkeypatch: pyte
         await look(app, run)
     assert reads == []
     gate.let()
-    assert (await look(app, run, wait=5))["status"] == "succeeded"
+    assert (await look(app, run, wait=60))["status"] == "succeeded"
 
 
 async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
@@ -105,7 +105,7 @@ async def test_an_end_that_the_bus_lost_is_found_in_the_journal(
 
     monkeypatch.setattr(bus, "publish", forgetful)
     gate.let()
-    assert (await look(app, run, wait=5))["status"] == "succeeded"
+    assert (await look(app, run, wait=60))["status"] == "succeeded"
 
 
 async def test_a_wait_goes_on_while_the_database_is_away(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ async def test_a_wait_goes_on_while_the_database_is_away(server: Serving, monkey
 
     with monkeypatch.context() as gone:
         gone.setattr(server.store.journal, "read", away)
-        waiting = asyncio.create_task(look(app, run, wait=30))
+        waiting = asyncio.create_task(look(app, run, wait=60))
         await refused.wait()
     gate.let()
     assert (await waiting)["status"] == "succeeded"
@@ -139,7 +139,7 @@ async def test_a_gap_in_what_the_bus_tells_is_filled(server: Serving, monkeypatc
     publish = bus.publish
     monkeypatch.setattr(bus, "publish", lambda records: publish(records[-1:]))
     gate.let()
-    body = await look(app, run, wait=5)
+    body = await look(app, run, wait=60)
     assert (body["status"], body["error_node"]["node_id"]) == ("failed", "boom")
 
 
@@ -161,7 +161,7 @@ async def test_a_run_that_nobody_asks_for_is_not_watched(server: Serving, monkey
         await asyncio.sleep(0.005)
     assert not watched()
     gate.let()
-    assert (await look(app, run, wait=5))["status"] == "succeeded"
+    assert (await look(app, run, wait=60))["status"] == "succeeded"
 
 
 async def test_only_so_many_runs_are_watched(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ async def test_a_back_end_that_is_told_to_end_first_stops_its_runs(tmp_path: Pat
         events = told(answer)  # kept: without it the connection would be closed
         first = await anext(events)
         process.terminate()
-        await asyncio.to_thread(process.communicate, timeout=20)
+        await asyncio.to_thread(process.communicate, timeout=60)
     assert await slow.standing(first["run_id"]) == "stopped"
 
 

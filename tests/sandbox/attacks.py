@@ -25,8 +25,8 @@ async def refused(sandbox: LocalSandbox, code: str, inputs: dict[str, object], l
 
 
 async def works(sandbox: LocalSandbox) -> None:
-    assert await sandbox.run("python3", "def main(a):\n    return {'r': a + 1}", {"a": 1}, 5) == {"r": 2}
-    assert await sandbox.run("javascript", "function main({a}) { return {r: a + 1} }", {"a": 1}, 5) == {"r": 2}
+    assert await sandbox.run("python3", "def main(a):\n    return {'r': a + 1}", {"a": 1}, 60) == {"r": 2}
+    assert await sandbox.run("javascript", "function main({a}) { return {r: a + 1} }", {"a": 1}, 60) == {"r": 2}
     assert await sandbox.render("{{ range(a) | list }}", {"a": 2}, 5) == "[0, 1]"
 
 

@@ -73,19 +73,19 @@ async def test_a_thread_left_behind_ends_with_the_call(confined: LocalSandbox) -
         "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "    return {'pid': os.getpid()}\n"
     )
-    pid = (await confined.run("python3", code, {}, 2))["pid"]
+    pid = (await confined.run("python3", code, {}, 60))["pid"]
     await until_gone({pid})
 
 
 async def test_the_environment_is_empty(confined: LocalSandbox, secrets: Path) -> None:
     code = "import os\ndef main():\n    return {'names': sorted(os.environ)}"
-    assert await confined.run("python3", code, {}, 2) == {"names": ["LC_ALL", "MALLOC_ARENA_MAX", "TZ"]}
+    assert await confined.run("python3", code, {}, 60) == {"names": ["LC_ALL", "MALLOC_ARENA_MAX", "TZ"]}
     scan = (
         "import gc\n"
         "def main(word):\n"
         "    return {'found': sum(word[::-1] in repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, str)))}"
     )
-    assert await confined.run("python3", scan, {"word": SECRET[::-1]}, 5) == {"found": 0}
+    assert await confined.run("python3", scan, {"word": SECRET[::-1]}, 60) == {"found": 0}
 
 
 async def test_nothing_is_left_for_the_next(confined: LocalSandbox) -> None:
@@ -99,19 +99,19 @@ async def test_nothing_is_left_for_the_next(confined: LocalSandbox) -> None:
         "    return {'r': 1}\n"
     )
     with pytest.raises(NodeError):
-        await confined.run("python3", spoil, {"word": SECRET}, 2)
+        await confined.run("python3", spoil, {"word": SECRET}, 60)
     look = (
         "import builtins, json, sys\n"
         "def main():\n"
         "    return {'kept': [hasattr(m, 'kept') for m in (builtins, json, sys, sys.modules['__main__'])],\n"
         "            'len': len('abc')}\n"
     )
-    assert await confined.run("python3", look, {}, 2) == {"kept": [False] * 4, "len": 3}
+    assert await confined.run("python3", look, {}, 60) == {"kept": [False] * 4, "len": 3}
 
 
 async def test_chance_is_new_in_every_call(confined: LocalSandbox) -> None:
     code = "import random, uuid\ndef main():\n    return {'r': [random.random(), str(uuid.uuid4())]}"
-    first, second = [(await confined.run("python3", code, {}, 2))["r"] for _ in range(2)]
+    first, second = [(await confined.run("python3", code, {}, 60))["r"] for _ in range(2)]
     assert first[0] != second[0]
     assert first[1] != second[1]
 
@@ -155,4 +155,4 @@ async def test_printing_to_any_descriptor_changes_nothing(confined: LocalSandbox
         "    sys.stdout.write('x'); sys.stdout.flush()\n"
         "    return {'r': q}\n"
     )
-    assert await confined.run("python3", code, {"q": "hi"}, 2) == {"r": "hi"}
+    assert await confined.run("python3", code, {"q": "hi"}, 60) == {"r": "hi"}

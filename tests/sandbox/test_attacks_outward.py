@@ -170,7 +170,7 @@ async def test_the_kernel_refuses_what_is_not_needed(confined: LocalSandbox, nam
         "    done = libc.syscall(number, *[ctypes.c_long(0)] * 6)\n"
         "    return {'done': done, 'error': errno.errorcode.get(ctypes.get_errno())}\n"
     )
-    assert await confined.run("python3", code, {"number": number}, 2) == {"done": -1, "error": "EPERM"}
+    assert await confined.run("python3", code, {"number": number}, 60) == {"done": -1, "error": "EPERM"}
 
 
 OPENING = {
@@ -198,7 +198,7 @@ async def test_nothing_is_opened_but_for_reading(confined: LocalSandbox, how: st
         "            errors.append(errno.errorcode[error.errno])\n"
         "    return {'errors': errors, 'read': len(open(os.__file__).read()) > 1000}\n"
     )
-    assert await confined.run("python3", code, {"flag": OPENING[how]}, 2) == {"errors": ["EPERM"] * 4, "read": True}
+    assert await confined.run("python3", code, {"flag": OPENING[how]}, 60) == {"errors": ["EPERM"] * 4, "read": True}
 
 
 async def test_memory_cannot_be_made_executable(confined: LocalSandbox) -> None:

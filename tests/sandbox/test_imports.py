@@ -33,7 +33,7 @@ async def test_a_module_in_a_docstring_is_not_imported(confined: LocalSandbox, m
         f'    """Makes a thing.\n\n    import {module}\n    """\n'
         f"    return {{'r': {module!r} in sys.modules}}\n"
     )
-    assert await confined.run("python3", code, {"a": 1}, 5) == {"r": False}
+    assert await confined.run("python3", code, {"a": 1}, 60) == {"r": False}
 
 
 @pytest.mark.parametrize("module", ACTING)
@@ -46,7 +46,7 @@ async def test_a_module_that_acts_when_it_is_imported_can_do_nothing(
     made = str(secrets.parent / "made")
     code = f"import sys\nsys.argv = ['x', {made!r}]\nimport {module}\ndef main():\n    return {{'r': 1}}\n"
     with contextlib.suppress(NodeError):  # what it does instead of its work is its own affair
-        await confined.run("python3", code, {}, 5)
+        await confined.run("python3", code, {}, 60)
     assert list(secrets.parent.iterdir()) == [secrets]
     assert {path: path.stat().st_mtime_ns for path in library.iterdir()} == before
     assert len(children() - processes) <= 5  # others of the pool
@@ -107,7 +107,7 @@ async def test_nothing_beside_the_standard_library_is_there(confined: LocalSandb
         "    return {'found': [name for name in names if found(name)], 'listed': listed(folder),\n"
         "            'path': [p for p in sys.path if 'site-packages' in p]}\n"
     )
-    assert await confined.run("python3", code, {}, 5) == {"found": [], "listed": [], "path": []}
+    assert await confined.run("python3", code, {}, 60) == {"found": [], "listed": [], "path": []}
 
 
 async def test_threads_are_counted(confined: LocalSandbox) -> None:
@@ -126,7 +126,7 @@ async def test_threads_are_counted(confined: LocalSandbox) -> None:
         "    finally:\n"
         "        end.set()\n"
     )
-    assert await confined.run("python3", code, {}, 5) == {"count": 15, "error": "can't start new thread"}
+    assert await confined.run("python3", code, {}, 60) == {"count": 15, "error": "can't start new thread"}
     await works(confined)
 
 

@@ -54,7 +54,7 @@ def engine(request: pytest.FixtureRequest) -> LocalSandbox:
 @pytest.mark.parametrize("name", JS)
 async def test_javascript(engine: LocalSandbox, name: str) -> None:
     code, inputs, answer = JS[name]
-    assert await engine.run("javascript", code, inputs, 5) == answer
+    assert await engine.run("javascript", code, inputs, 60) == answer
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ async def test_javascript(engine: LocalSandbox, name: str) -> None:
 )
 async def test_what_is_wrong_with_javascript_is_said(engine: LocalSandbox, code: str, error: str) -> None:
     with pytest.raises(NodeError, match=error):
-        await engine.run("javascript", code, {"q": "hi"}, 5)
+        await engine.run("javascript", code, {"q": "hi"}, 60)
 
 
 async def test_other_languages_are_refused(sandbox: LocalSandbox) -> None:
     with pytest.raises(NodeError, match="'ruby'"):
-        await sandbox.run("ruby", "", {}, 5)
+        await sandbox.run("ruby", "", {}, 60)

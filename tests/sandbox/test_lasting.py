@@ -49,7 +49,7 @@ async def ready(sandbox: LocalSandbox) -> int:
 
 
 async def eventually_async(condition: object) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end
         await asyncio.sleep(0.01)

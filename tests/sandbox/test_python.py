@@ -215,14 +215,14 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_real_programs_answer_right(sandbox: LocalSandbox, confined: LocalSandbox, name: str) -> None:
     code, inputs, answer = PROGRAMS[name]
-    assert await sandbox.run("python3", code, inputs, 5) == answer
-    assert await confined.run("python3", code, inputs, 5) == answer
+    assert await sandbox.run("python3", code, inputs, 60) == answer
+    assert await confined.run("python3", code, inputs, 60) == answer
 
 
 async def test_an_error_tells_type_message_and_line(sandbox: LocalSandbox) -> None:
     code = "def main(q):\n    if q != 'ok':\n        raise ValueError('boom: ' + q)\n    return {'r': q.upper()}\n"
     with pytest.raises(NodeError) as failed:
-        await sandbox.run("python3", code, {"q": "hi"}, 5)
+        await sandbox.run("python3", code, {"q": "hi"}, 60)
     assert failed.value.kind == "CodeExecutionError"
     assert str(failed.value) == (
         "Traceback (most recent call last):\n"
@@ -249,7 +249,7 @@ async def test_an_error_tells_type_message_and_line(sandbox: LocalSandbox) -> No
 )
 async def test_what_is_wrong_with_a_program_is_said(sandbox: LocalSandbox, code: str, error: str) -> None:
     with pytest.raises(NodeError, match=error) as failed:
-        await sandbox.run("python3", code, {"q": "hi"}, 5)
+        await sandbox.run("python3", code, {"q": "hi"}, 60)
     assert failed.value.kind == "CodeExecutionError"
 
 
@@ -261,13 +261,13 @@ async def test_a_result_that_is_not_an_object_has_difys_type_of_error(
     sandbox: LocalSandbox, returned: str, error: str
 ) -> None:
     with pytest.raises(NodeError, match=error) as failed:
-        await sandbox.run("python3", f"def main(q): return {returned}", {"q": "hi"}, 5)
+        await sandbox.run("python3", f"def main(q): return {returned}", {"q": "hi"}, 60)
     assert failed.value.kind == "WorkflowNodeError"
 
 
 async def test_a_package_that_is_not_here_is_reported_with_what_to_set(sandbox: LocalSandbox) -> None:
     with pytest.raises(NodeError) as failed:
-        await sandbox.run("python3", "def main():\n    import nothing_here\n    return {}\n", {}, 5)
+        await sandbox.run("python3", "def main():\n    import nothing_here\n    return {}\n", {}, 60)
     assert str(failed.value).endswith(
         "ModuleNotFoundError: No module named 'nothing_here'\n"
         "List it in HEADRACE_CODE_PACKAGES, or set HEADRACE_SANDBOX_URL to a sandbox service that has it installed."
@@ -307,4 +307,4 @@ async def test_what_a_program_needs_is_known_without_running_it(code: str, lacki
     ],
 )
 async def test_halves_of_characters_are_mended(sandbox: LocalSandbox, code: str, told: dict[str, Any]) -> None:
-    assert await sandbox.run("python3", code, {}, 5) == told
+    assert await sandbox.run("python3", code, {}, 60) == told

@@ -71,14 +71,14 @@ ERRORS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", VALUES)
 async def test_values_are_pythons_own(sandbox: LocalSandbox, name: str) -> None:
     expression, value = VALUES[name]
-    assert await sandbox.run("python3", f"def main():\n    return {{'r': {expression}}}\n", {}, 5) == {"r": value}
+    assert await sandbox.run("python3", f"def main():\n    return {{'r': {expression}}}\n", {}, 60) == {"r": value}
 
 
 @pytest.mark.parametrize("name", ERRORS)
 async def test_errors_are_pythons_own(sandbox: LocalSandbox, name: str) -> None:
     expression, error = ERRORS[name]
     with pytest.raises(NodeError) as failed:
-        await sandbox.run("python3", f"def main():\n    return {{'r': {expression}}}\n", {}, 5)
+        await sandbox.run("python3", f"def main():\n    return {{'r': {expression}}}\n", {}, 60)
     assert str(failed.value).strip().splitlines()[-1] == error
 
 
@@ -94,6 +94,6 @@ async def test_a_generator_is_run_step_by_step(sandbox: LocalSandbox) -> None:
         "        seen.append(f'used {n}')\n"
         "    return {'seen': seen}\n"
     )
-    assert await sandbox.run("python3", code, {}, 5) == {
+    assert await sandbox.run("python3", code, {}, 60) == {
         "seen": ["made 0", "used 0", "made 1", "used 2", "made 2", "used 4"]
     }

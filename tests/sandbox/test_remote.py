@@ -60,12 +60,15 @@ async def sandbox(service: Service) -> AsyncIterator[RemoteSandbox]:
 
 async def test_a_program_may_use_the_names_that_dify_imports_for_it(sandbox: RemoteSandbox) -> None:
     code = "def main(s, t):\n    return {'r': json.loads(s), 'd': b64decode(t).decode()}\n"
-    assert await sandbox.run("python3", code, {"s": "[1]", "t": "aGk="}, 5) == {"r": [1], "d": "hi"}
+    assert await sandbox.run("python3", code, {"s": "[1]", "t": "aGk="}, 60) == {"r": [1], "d": "hi"}
 
 
 async def test_python_is_sent_with_its_inputs(sandbox: RemoteSandbox, service: Service) -> None:
     code = "def main(q, n):\n    print('<<noise>>')\n    return {'r': q + '中', 'n': n}"
-    assert await sandbox.run("python3", code, {"q": "hé'\"\\", "n": [1, None]}, 5) == {"r": "hé'\"\\中", "n": [1, None]}
+    assert await sandbox.run("python3", code, {"q": "hé'\"\\", "n": [1, None]}, 60) == {
+        "r": "hé'\"\\中",
+        "n": [1, None],
+    }
     (request,) = service.requests
     assert request["language"] == "python3"
     assert request["code"].startswith(code + "\n")  # so that the lines in its errors are true
@@ -77,13 +80,13 @@ async def test_python_is_sent_with_its_inputs(sandbox: RemoteSandbox, service: S
 async def test_javascript_is_for_node(sandbox: RemoteSandbox, service: Service) -> None:
     service.answer = web.json_response({"code": 0, "message": "success", "data": {"error": "", "stdout": "no mark"}})
     with pytest.raises(NodeError, match="without a result"):
-        await sandbox.run("javascript", "function main({q}) { return {r: q} }", {"q": "hi"}, 5)
+        await sandbox.run("javascript", "function main({q}) { return {r: q} }", {"q": "hi"}, 60)
     assert service.requests[0]["language"] == "nodejs"
 
 
 async def test_an_error_is_the_services_text(sandbox: RemoteSandbox) -> None:
     with pytest.raises(NodeError, match=r"(?s)line 2, in main.*ValueError: boom") as failed:
-        await sandbox.run("python3", "def main():\n    raise ValueError('boom')", {}, 5)
+        await sandbox.run("python3", "def main():\n    raise ValueError('boom')", {}, 60)
     assert failed.value.kind == "CodeExecutionError"
 
 
@@ -96,7 +99,7 @@ async def test_templates_render_here_or_there(sandbox: RemoteSandbox, service: S
 
 async def test_what_prints_a_result_does_not_forge_one(sandbox: RemoteSandbox) -> None:
     code = "def main():\n    print('<<RESULT>>{\"r\": 1}<<RESULT>>')\n    return {'r': 2}"
-    assert await sandbox.run("python3", code, {}, 5) == {"r": 2}
+    assert await sandbox.run("python3", code, {}, 60) == {"r": 2}
 
 
 @pytest.mark.parametrize(
@@ -117,24 +120,24 @@ async def test_a_service_in_trouble_is_reported(
 ) -> None:
     service.answer = answer()
     with pytest.raises(NodeError, match=error) as failed:
-        await sandbox.run("python3", "def main():\n    return {}", {}, 5)
+        await sandbox.run("python3", "def main():\n    return {}", {}, 60)
     assert failed.value.kind == "CodeExecutionError"
 
 
 async def test_a_service_that_is_not_there() -> None:
     sandbox = RemoteSandbox("http://127.0.0.1:9", "key")
     with pytest.raises(NodeError, match=r"http://127\.0\.0\.1:9/v1/sandbox/run did not respond"):
-        await sandbox.run("python3", "def main():\n    return {}", {}, 5)
+        await sandbox.run("python3", "def main():\n    return {}", {}, 60)
     await sandbox.aclose()
     await sandbox.aclose()
 
 
 async def test_the_key_is_sent(service: Service) -> None:
     sandbox = RemoteSandbox(service.url, "s3cret")
-    assert await sandbox.run("python3", "def main():\n    return {'a': 1}", {}, 5) == json.loads('{"a": 1}')
+    assert await sandbox.run("python3", "def main():\n    return {'a': 1}", {}, 60) == json.loads('{"a": 1}')
     assert service.keys == ["s3cret"]
     with pytest.raises(NodeError, match="'ruby'"):
-        await sandbox.run("ruby", "", {}, 5)
+        await sandbox.run("ruby", "", {}, 60)
     await sandbox.aclose()
 
 

@@ -32,7 +32,7 @@ async def test_nothing_is_started_before_it_is_needed() -> None:
     sandbox = LocalSandbox()
     assert await sandbox.render("Hello {{ q }}", {"q": "x"}, 5) == "Hello x"
     assert children() == before
-    assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+    assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     assert children() > before
     await sandbox.aclose()
     await until_gone(children() - before)
@@ -50,10 +50,10 @@ async def test_importing_it_imports_no_engine() -> None:
 async def test_many_at_once_get_their_own_answers() -> None:
     sandbox = LocalSandbox(concurrent=4)
     try:
-        answers = await asyncio.gather(*(sandbox.run("python3", CODE, {"a": n}, 5) for n in range(60)))
+        answers = await asyncio.gather(*(sandbox.run("python3", CODE, {"a": n}, 60) for n in range(60)))
         assert answers == [{"r": n + 1} for n in range(60)]
         simple = "def main(a):\n    return {'r': a * 2}"
-        answers = await asyncio.gather(*(sandbox.run("python3", simple, {"a": n}, 5) for n in range(60)))
+        answers = await asyncio.gather(*(sandbox.run("python3", simple, {"a": n}, 60) for n in range(60)))
         assert answers == [{"r": n * 2} for n in range(60)]
     finally:
         await sandbox.aclose()
@@ -70,7 +70,7 @@ async def test_a_cancelled_call_leaves_no_process() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         await until_gone({started})
-        assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+        assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     finally:
         await sandbox.aclose()
 
@@ -78,13 +78,13 @@ async def test_a_cancelled_call_leaves_no_process() -> None:
 async def test_a_call_cancelled_before_the_start_is_over_leaves_none_either() -> None:
     before = children()
     sandbox = LocalSandbox()
-    call = asyncio.create_task(sandbox.run("python3", CODE, {"a": 1}, 5))
+    call = asyncio.create_task(sandbox.run("python3", CODE, {"a": 1}, 60))
     started = await until_more_than(before, 0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await until_gone(started)
-    assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+    assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     await sandbox.aclose()
 
 
@@ -94,11 +94,11 @@ async def test_it_recovers_when_its_processes_are_killed() -> None:
         simple = "def main(a):\n    return {'r': a * 2}"
         for _ in range(2):
             before = children()
-            assert await sandbox.run("python3", simple, {"a": 1}, 5) == {"r": 2}
-            assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+            assert await sandbox.run("python3", simple, {"a": 1}, 60) == {"r": 2}
+            assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
             kill(children() - before)
-        assert await sandbox.run("python3", simple, {"a": 1}, 5) == {"r": 2}
-        assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+        assert await sandbox.run("python3", simple, {"a": 1}, 60) == {"r": 2}
+        assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     finally:
         await sandbox.aclose()
 
@@ -111,7 +111,7 @@ async def test_a_call_under_way_fails_when_its_process_is_killed() -> None:
         kill({await until_one_is_busy(children())})
         with pytest.raises(NodeError, match="ended without an answer"):
             await call
-        assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+        assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     finally:
         await sandbox.aclose()
 
@@ -127,7 +127,7 @@ async def test_closing_ends_what_still_runs() -> None:
         await call
     await until_gone(children() - before)
     with pytest.raises(NodeError, match="closed"):
-        await sandbox.run("python3", CODE, {"a": 1}, 5)
+        await sandbox.run("python3", CODE, {"a": 1}, 60)
 
 
 async def test_when_the_service_dies_nothing_stays() -> None:
@@ -158,8 +158,8 @@ async def test_when_the_service_dies_nothing_stays() -> None:
 async def test_the_loop_goes_on_meanwhile() -> None:
     sandbox = LocalSandbox()
     try:
-        await sandbox.run("python3", CODE, {"a": 1}, 5)
-        await sandbox.run("python3", "def main(a):\n    return {'r': a}", {"a": 1}, 5)
+        await sandbox.run("python3", CODE, {"a": 1}, 60)
+        await sandbox.run("python3", "def main(a):\n    return {'r': a}", {"a": 1}, 60)
         busy = "def main():\n    n = 0\n    while n < 10 ** 12:\n        n += 1\n    return {'n': n}\n"
         call = asyncio.create_task(sandbox.run("python3", busy, {}, 0.6))
         turns = 0
@@ -176,7 +176,7 @@ async def test_the_loop_goes_on_meanwhile() -> None:
 async def test_the_time_limit_holds_over_both_engines() -> None:
     sandbox = LocalSandbox()
     try:
-        await sandbox.run("python3", CODE, {"a": 1}, 5)
+        await sandbox.run("python3", CODE, {"a": 1}, 60)
         began = time.monotonic()
         with pytest.raises(NodeError, match="stopped"):
             await sandbox.run("python3", "def main():\n    while True:\n        pass\n", {}, 0.4)
@@ -190,7 +190,7 @@ async def test_files_are_passed_as_objects() -> None:
     try:
         file = File("image", "remote_url", "a.png", ".png", "image/png", 3, "http://x/a.png", url="http://x/a.png")
         code = "def main(f, fs):\n    return {'url': f['url'], 'n': len(fs), 'name': fs[0]['filename']}"
-        answer = await sandbox.run("python3", code, {"f": file, "fs": [file]}, 5)
+        answer = await sandbox.run("python3", code, {"f": file, "fs": [file]}, 60)
         assert answer == {"url": "http://x/a.png", "n": 1, "name": "a.png"}
         assert await sandbox.render("{{ f.filename }} {{ fs[0].size }}", {"f": file, "fs": [file]}, 5) == "a.png 3"
     finally:
@@ -213,11 +213,11 @@ def test_it_works_on_uvloop() -> None:
     async def go() -> None:
         sandbox = LocalSandbox()
         try:
-            assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
-            assert await sandbox.run("python3", "def main(a):\n    return {'r': a}", {"a": 1}, 5) == {"r": 1}
+            assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
+            assert await sandbox.run("python3", "def main(a):\n    return {'r': a}", {"a": 1}, 60) == {"r": 1}
             with pytest.raises(NodeError, match="stopped"):
                 await sandbox.run("python3", SLEEP, {"word": "x"}, 0.2)
-            assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+            assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
         finally:
             await sandbox.aclose()
 
@@ -232,10 +232,10 @@ async def test_where_code_cannot_be_confined_it_does_not_run(monkeypatch: pytest
     sandbox = LocalSandbox()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(NodeError, match=r"cannot be confined.*not run it unconfined.*HEADRACE_SANDBOX_URL") as failed:
-        await sandbox.run("python3", CODE, {"a": 1}, 5)
+        await sandbox.run("python3", CODE, {"a": 1}, 60)
     assert failed.value.kind == "CodeExecutionError"
     monkeypatch.undo()
-    assert await sandbox.run("python3", CODE, {"a": 1}, 5) == {"r": 2}
+    assert await sandbox.run("python3", CODE, {"a": 1}, 60) == {"r": 2}
     await sandbox.aclose()
 
 
@@ -252,7 +252,7 @@ async def test_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch, boot: str
     sandbox = LocalSandbox()
     for _ in range(2):
         with pytest.raises(NodeError, match=why):
-            await sandbox.run("python3", CODE, {"a": 1}, 5)
+            await sandbox.run("python3", CODE, {"a": 1}, 60)
     await sandbox.aclose()
 
 

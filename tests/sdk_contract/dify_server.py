@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -45,10 +46,11 @@ def events_of(case: str) -> list[dict[str, Any]]:
 
 
 class Dify:
-    """`pause`: seconds between the events of a stream."""
+    """`pause`: seconds after each of the first `pauses` events of a stream."""
 
-    def __init__(self, pause: float = 0) -> None:
+    def __init__(self, pause: float = 0, pauses: int = sys.maxsize) -> None:
         self.pause = pause
+        self.pauses = pauses
         self.cases = cases()
         self.closed: asyncio.Event = asyncio.Event()
         self.ratings: dict[str, Any] = {}
@@ -116,11 +118,10 @@ class Dify:
         await response.prepare(request)
         blocks = (case / "response.stream.txt").read_bytes().split(b"\n\n")
         try:
-            for block in blocks:
+            for number, block in enumerate(blocks):
                 if block.strip():
                     await response.write(block + b"\n\n")
-                    if self.pause:
-                        await asyncio.sleep(self.pause)
+                    await asyncio.sleep(self.pause if number < self.pauses else 0)
             await response.write_eof()
         except (ConnectionResetError, asyncio.CancelledError):
             self.closed.set()

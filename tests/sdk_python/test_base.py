@@ -161,7 +161,7 @@ async def test_base_api_is_detected_once(make: Maker, dify: str) -> None:
 async def test_a_call_waits_for_the_detection_of_another_only_until_its_timeout(make: Maker, dify: str) -> None:
     faults = Faults(dify, "/api")
     with Running(faults.app()) as server:
-        faults.steps.append({"hang": 4})
+        faults.steps.append({"hang": 8})
         client = make(TEMPLATE, f"{server.url}/api", real_time=True, retry=RetryPolicy(delay=0.01))
         first = at_once(client)
         assert await asyncio.to_thread(faults.received.wait, 60)

@@ -41,7 +41,7 @@ def test_half_open_connections_lock_nobody_out(tmp_path: pathlib.Path, peer: Pee
         heard(stream, ("node_started", "second"))
         host, port = urlsplit(serve.url).netloc.split(":")
         for _ in range(2 * FEW):
-            half = stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=20)))
+            half = stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=60)))
             half.sendall(HALF)
         for _ in range(5):
             assert Client(serve).get("/v1/info")["name"] == "waits"

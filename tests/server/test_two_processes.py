@@ -16,7 +16,6 @@ import pytest
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunQueued, RunResumed
 from headrace.stores.sql import SqlStorage
-from headrace.stores.sql.leases import LEASE_SECONDS
 from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.server.process import Serve
 
@@ -129,10 +128,8 @@ async def test_each_does_its_own_runs(world: World) -> None:
 async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(world: World) -> None:
     killed, *others = [world.serve() for _ in range(3)]
     runs = world.held(killed)
-    began = time.monotonic()
     killed.kill()
     world.wait(RUNS)
-    assert time.monotonic() - began < LEASE_SECONDS, "the others need not wait for its lease to end"
     world.peer.gate.set()
     for name, run in runs.items():
         for other in others:

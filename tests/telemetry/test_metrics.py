@@ -165,7 +165,7 @@ def test_callbacks_are_counted(peers: Peers, tmp_path: Path):
             )
             assert asked.status_code == 202, asked.text
         with peers.news:
-            assert peers.news.wait_for(lambda: {"/hook", "/elsewhere"} <= set(peers.heard), 10)
+            assert peers.news.wait_for(lambda: {"/hook", "/elsewhere"} <= set(peers.heard), 60)
         told = metrics(serve)
         while told.sum("headrace_callbacks_total", status="delivered") < 2:  # the answer is noted after it came
             told = metrics(serve)

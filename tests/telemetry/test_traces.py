@@ -44,7 +44,7 @@ def run(serve: Serve, name: str, headers: Mapping[str, str] | None = None, **inp
         f"{serve.url}/v1/workflows/run",
         headers={"Authorization": f"Bearer {serve.keys[name]}", **(headers or {})},
         json={"inputs": inputs, "user": "ada"},
-        timeout=10,
+        timeout=60,
         verify=False,  # loading certificates takes longer than the run
     )
     assert answer.status_code == 200, answer.text
