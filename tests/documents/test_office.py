@@ -35,6 +35,7 @@ def report() -> Any:
     return document
 
 
+@pytest.mark.usefixtures("apart")
 async def test_docx_is_paragraphs_and_tables_in_order() -> None:
     table = "| name | no<br>te |\n| --- | --- |\n| both | both |\n|  |  |\n"
     assert await text(saved(report()), ".docx") == f"Report\nGrüße, 世界\n{table}\nend"
@@ -73,6 +74,7 @@ async def test_whole_numbers_stay_whole_beside_empty_cells() -> None:
     )
 
 
+@pytest.mark.usefixtures("apart")
 async def test_xlsx_is_a_table_a_sheet() -> None:
     workbook = openpyxl.Workbook()
     first = workbook.worksheets[0]
@@ -95,6 +97,7 @@ async def test_a_sheet_that_lies_about_its_size() -> None:
     assert await text(with_part(data, "xl/worksheets/sheet1.xml", lying), ".xlsx") == "| a |\n| - |\n| b |\n\n"
 
 
+@pytest.mark.usefixtures("apart")
 async def test_pptx_is_its_slides_with_tables_and_notes() -> None:
     deck = pptx.Presentation()
     slide = deck.slides.add_slide(deck.slide_layouts[1])
@@ -111,6 +114,7 @@ async def test_pptx_is_its_slides_with_tables_and_notes() -> None:
     )
 
 
+@pytest.mark.usefixtures("apart")
 async def test_pdf_is_its_pages() -> None:
     assert await text(pdf(words("Hello"), b"", words("World")), ".pdf") == "Hello\n\nWorld"
 
@@ -147,6 +151,7 @@ def bomb() -> bytes:
     return packed({"a.bin": bytes(310 * 1024 * 1024)})
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("extension", [".docx", ".xlsx", ".pptx", ".epub"])
 async def test_archives_that_are_bombs(bomb: bytes, extension: str) -> None:
     assert "larger than 300 MB unpacked" in await refusal(bomb, extension)
@@ -171,6 +176,7 @@ async def test_a_book_without_its_package() -> None:
     assert "its XML is damaged" in await refusal(book(package="<package"), ".epub")
 
 
+@pytest.mark.usefixtures("apart")
 async def test_too_many_cells_and_too_much_text() -> None:
     data = sheet(*(["x"] * 20 for _ in range(20)))
     assert "more than 100 cells" in await refusal(data, ".xlsx", cells=100)
@@ -178,17 +184,20 @@ async def test_too_many_cells_and_too_much_text() -> None:
     assert "more than 30 cells" in await refusal(b"a,b\n" * 20, ".csv", cells=30)
 
 
+@pytest.mark.usefixtures("apart")
 async def test_a_pdf_that_would_fill_the_memory() -> None:
     assert "it takes too much memory" in await refusal(
         pdf(b"BT /F1 9 Tf 9 9 Td (A) Tj ET\n" * 1_000_000), ".pdf", memory=400 * 1024 * 1024
     )
 
 
+@pytest.mark.usefixtures("apart")
 async def test_what_takes_too_long_is_ended() -> None:
     assert "longer than 0 seconds" in await refusal(pdf(words("x")), ".pdf", seconds=0)
     assert "longer than 0 seconds" in await refusal(b"x", ".txt", seconds=0)
 
 
+@pytest.mark.usefixtures("apart")
 async def test_large_texts_are_read_apart() -> None:
     words = "Grüße 世界\n" * 100_000
     assert await text(words.encode(), ".txt") == words
@@ -198,7 +207,7 @@ Started = asyncio.Queue[tuple[asyncio.subprocess.Process, dict[str, str]]]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+def started(apart: None, monkeypatch: pytest.MonkeyPatch) -> Started:
     """The processes that are started, with their environment."""
     received: Started = asyncio.Queue()
     start = asyncio.create_subprocess_exec
@@ -229,6 +238,7 @@ async def test_the_process_that_reads_knows_no_secret(started: Started, monkeypa
     assert "PATH" not in environment
 
 
+@pytest.mark.usefixtures("apart")
 async def test_several_at_once() -> None:
     reader = DocumentReader()
     data = [pdf(words(f"number {n}")) for n in range(5)]

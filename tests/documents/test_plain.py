@@ -128,6 +128,7 @@ and <i>again</i></v>
     assert await text(source.encode(), "", "text/vtt") == 'Ann "Hello again\nand again"\nBob "Yes"\n"(noise)"'
 
 
+@pytest.mark.usefixtures("apart")
 async def test_a_mail_is_its_text() -> None:
     source = (
         "Subject: hi\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n"
@@ -148,6 +149,7 @@ async def test_a_mail_of_html_only_is_what_its_reader_sees() -> None:
     assert await text(b"", ".eml") == ""
 
 
+@pytest.mark.usefixtures("apart")
 async def test_a_mail_of_parts_in_parts_without_end_is_given_up_on() -> None:
     nested = (
         b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 9_000
@@ -155,6 +157,7 @@ async def test_a_mail_of_parts_in_parts_without_end_is_given_up_on() -> None:
     assert "longer than 0 seconds" in await refusal(nested, ".eml", seconds=0)
 
 
+@pytest.mark.usefixtures("apart")
 async def test_a_book_is_its_chapters_in_reading_order() -> None:
     assert await text(book(), ".epub") == "First\nA & B\nSecond"
 
@@ -178,6 +181,7 @@ async def test_what_says_that_it_is_webvtt_and_is_not() -> None:
     assert "it does not begin with WEBVTT" in await refusal(b"hello", "", "text/vtt")
 
 
+@pytest.mark.usefixtures("apart")
 async def test_indentation_does_not_blow_up() -> None:
     deep = json.loads("[" * 300 + "]" * 300)
     assert "longer than 100,000 characters" in await refusal(
@@ -196,6 +200,7 @@ async def test_aliases_of_yaml_stay_aliases() -> None:
     assert len(await text("\n".join(levels).encode(), ".yaml")) < 2000
 
 
+@pytest.mark.usefixtures("apart")
 async def test_hostile_markup_is_read_in_one_pass() -> None:
     for piece in ("<!--", "<a b='", '<a b="', "<a ", "<script>", "</", "<", "&", "<a b=", "<v "):
         await text(b"Content-Type: text/html\r\n\r\n" + piece.encode() * (200_000 // len(piece)), ".eml", seconds=20)

@@ -10,7 +10,7 @@ from tests.sandbox.fuzz import differing, outside, program, single
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ALONE, IN_BATCHES = range(40), range(100_000, 100_150)
+ALONE, IN_BATCHES = range(20), range(100_000, 100_100)
 
 
 async def test_programs_come_to_the_same_as_code_nodes(sandbox: LocalSandbox) -> None:
