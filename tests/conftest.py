@@ -18,7 +18,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from tests import leftovers, logged
+from tests import forking, leftovers, logged
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")
@@ -102,6 +102,7 @@ def report_of(config: pytest.Config) -> Path:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    forking.close()
     report = report_of(session.config)
     with report.open("a", encoding="utf-8") as file:
         leftovers.kill_children(lambda line: print(line, file=file, flush=True))

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tests import logged
+from tests import forking, logged
 
 HEADRACE = (sys.executable, "-m", "headrace")
 
@@ -98,10 +98,15 @@ def environ(**more: str) -> dict[str, str]:
 
 def headrace(*arguments: str | Path, cwd: Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """A `headrace` process, run to its end."""
-    command = [*HEADRACE, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environ(**more), input=stdin, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [str(argument) for argument in arguments]
+    pipe = subprocess.PIPE
+    with forking.start(command, cwd=cwd, env=environ(**more), stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=60)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 class Server:
@@ -109,10 +114,10 @@ class Server:
 
     def __init__(self, *arguments: str | Path, cwd: Path, **more: str) -> None:
         ready_file = cwd / "ready.json"
-        command = [*HEADRACE, "serve", *map(str, arguments), "--port", "0", "--ready-file", str(ready_file)]
+        command = ["serve", *map(str, arguments), "--port", "0", "--ready-file", str(ready_file)]
         self._secrets = logged.secrets_of(environ(**more), [cwd / each for each in arguments])
-        self.process = subprocess.Popen(
-            command, cwd=cwd, env=environ(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        self.process = forking.start(
+            command, cwd=cwd, env=environ(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert self.process.stderr is not None
         self.said = ""

@@ -7,12 +7,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from tests import logged
+from tests import forking, logged
 
 
 class Serve:
@@ -42,10 +41,8 @@ class Serve:
             "--ready-file",
             str(ready),
         ]
-        command = [sys.executable, "-m", "headrace", "serve", *map(str, self._files), *options]
-        self.process = subprocess.Popen(
-            command, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        command = ["serve", *map(str, self._files), *options]
+        self.process = forking.start(command, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self.process.stderr is not None
         for line in self.process.stderr:  # it says something once it is ready, and ends its output where it cannot be
             self.said.append(line)
