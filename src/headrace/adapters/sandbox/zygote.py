@@ -154,6 +154,8 @@ class Zygote:
                     ruleset=_RULES,
                     home=home,
                 )
+            except BrokenPipeError:
+                os._exit(0)  # the zygote, which would supervise this process, has ended
             except (Unconfined, OSError, ValueError) as error:
                 text = str(error).encode()
                 sign = UNCONFINED + SIZE.pack(len(text)) + text
