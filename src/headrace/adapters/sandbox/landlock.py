@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 from headrace.adapters.sandbox.seccomp import Unconfined
 
-EXECUTE, READ_FILE, READ_FOLDER = 1, 4, 8
+EXECUTE, WRITE_FILE, READ_FILE, READ_FOLDER = 1, 2, 4, 8
+EVERYTHING = 0xFFFF
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same on every architecture
 _VERSION, _PATH_BENEATH = 1, 1
@@ -23,27 +24,31 @@ _NET_RIGHTS, _SCOPES = 0b11, 0b11  # bind and connect; abstract sockets and sign
 
 class Ruleset:
     """Denies everything that this kernel's Landlock can, except `paths`: (path, rights), for a folder including its
-    tree.
+    tree; and TCP with `network`.
 
     Paths that do not exist are ignored. `exists`: whether the kernel has Landlock; without it, `enforce` does nothing.
     """
 
-    def __init__(self, paths: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(self, paths: Iterable[tuple[str, int]] = (), *, network: bool = False) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = -1
         abi = self._call(_CREATE, None, 0, _VERSION)
         self.exists = abi >= 1
         if not self.exists:
             return
-        rights = (1 << _FS_RIGHTS.get(abi, 16)) - 1
-        words = [rights, *([_NET_RIGHTS] if abi >= 4 else []), *([_SCOPES] if abi >= 6 else [])]
+        known = (1 << _FS_RIGHTS.get(abi, 16)) - 1
+        words = [known]
+        if abi >= 4:
+            words.append(0 if network else _NET_RIGHTS)
+        if abi >= 6:
+            words.append(_SCOPES)
         attributes = struct.pack(f"{len(words)}Q", *words)
         self.descriptor = self._call(_CREATE, attributes, len(attributes), 0)
         if self.descriptor < 0:
             raise self._refused()
         for path, rights in paths:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-                self._add(path, rights)
+                self._add(path, rights & known)
 
     def _add(self, path: str, rights: int) -> None:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
