@@ -188,7 +188,7 @@ class Declarations:
             tools={tool.spec.name: tool for tool in tools},
             type=text_of(content.get("provider_type")),
             subscription=_fields(content.get("subscription_schema")),
-            subscription_parameters=_parameters(constructor.get("parameters")),
+            subscription_parameters=parameters_of(constructor.get("parameters")),
         )
 
     def _tool(self, content: Content) -> ToolDeclaration:
@@ -200,7 +200,7 @@ class Declarations:
             name=name,
             label=text_of(identity.get("label")) or name,
             description=text_of(mapping_of(description).get("llm")) or text_of(description),
-            parameters=_parameters(content.get("parameters")),
+            parameters=parameters_of(content.get("parameters")),
             output_schema=mapping_of(content.get("output_schema")) or None,
         )
         source = text_of(mapping_of(mapping_of(content.get("extra")).get("python")).get("source"))
@@ -268,7 +268,7 @@ def _fields(schema: object) -> Sequence[CredentialField]:
     )
 
 
-def _parameters(parameters: object) -> Sequence[ToolParameter]:
+def parameters_of(parameters: object) -> Sequence[ToolParameter]:
     return tuple(
         ToolParameter(
             name=text_of(item.get("name")),
