@@ -19,11 +19,17 @@ from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import SECRET, check_secret, fingerprint, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelClient, SpeechClient
+from headrace.adapters.plugins.credentials import CredentialStore
+from headrace.adapters.plugins.installed import InstalledPlugins
+from headrace.adapters.plugins.limits import PluginLimits
+from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
 from headrace.adapters.tools import (
     BuiltinTools,
     CustomTools,
     McpTools,
+    PluginTools,
+    ToolCalls,
     ToolRegistry,
     ToolSource,
     read_config,
@@ -188,6 +194,15 @@ async def service(
             speech_model=settings.speech_model,
         )
         stack.push_async_callback(speech.aclose)
+        plugins = Plugins(
+            InstalledPlugins(settings.plugin_folder),
+            CredentialStore(settings.credentials, environ),
+            settings.data / "plugin-data",
+            files,
+            environ,
+            PluginLimits(settings.plugin_idle, settings.plugin_seconds, settings.plugin_memory),
+        )
+        stack.push_async_callback(plugins.aclose)
         tools_config = read_config(settings.tools)
         tool_sources: dict[str, ToolSource] = {
             "builtin": BuiltinTools(
@@ -195,8 +210,10 @@ async def service(
             ),
             "api": CustomTools(tools_config.apis, http, files, environ),
             "mcp": McpTools(read_servers(settings.mcp_servers, environ), Egress(settings.egress_allow)),
+            "plugin": PluginTools(plugins),
         }
         tools = ToolRegistry(tool_sources, owns=BuiltinTools.PROVIDERS)
+        plugins.handlers["tool"] = ToolCalls(tools)
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
         resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools)

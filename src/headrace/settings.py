@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     plugin_keys: Annotated[list[str], NoDecode] = Field(
         [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
     )
+    plugin_idle: float = Field(600, gt=0, description="Seconds without a call after which a plugin is stopped")
+    plugin_seconds: float = Field(600, gt=0, description="How long a call of a plugin may take")
+    plugin_memory: int = Field(1024**3, gt=0, description="Bytes that a plugin may allocate")
     plugin_python: str = Field(
         "", description="Python that plugins are installed with; empty: 3.12 or 3.13 where there is one, else this one"
     )

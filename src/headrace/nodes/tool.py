@@ -21,6 +21,7 @@ from headrace.ports.services.tool_parameters import arguments
 from headrace.values import Value, to_json
 
 PARAMETER_ERROR = "ToolParameterError"
+PLUGIN_ERROR = "PluginInvokeError"
 
 
 class ToolInput(Config):
@@ -117,7 +118,8 @@ class ToolNode(Node[ToolConfig]):
     traits: ClassVar[Traits] = Traits(calls_service=True)
     partial: ClassVar[bool] = True
     notes: ClassVar[str] = (
-        "the tools built into Dify, custom tools (OpenAPI), tools of MCP servers, and workflows as tools; no plugins"
+        "the tools built into Dify, tools of installed plugins, custom tools (OpenAPI), tools of MCP servers, and "
+        "workflows as tools"
     )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
@@ -161,6 +163,8 @@ class ToolNode(Node[ToolConfig]):
             try:
                 await outputs.add_all(tool.call(parameters, context))
             except NodeError as error:
+                if error.kind == PLUGIN_ERROR:  # says itself whose error it is
+                    raise
                 name = self.config.reference.provider_name
                 raise NodeError(f"Failed to invoke tool {name}: {error}", error.kind) from error
         process: dict[str, Value] = {"logs": [log.body() for log in outputs.logs]} if outputs.logs else {}

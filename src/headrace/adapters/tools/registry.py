@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from headrace.adapters.plugins.identifiers import plugin_path
+from headrace.adapters.plugins.installed import plugin_of
 from headrace.errors import NodeError
 from headrace.ports.services import Tool, ToolReference, ToolSpec
 
 NOT_FOUND = "ToolNotFoundError"
-_WITHOUT_PLUGINS = "Headrace does not run plugins."
 
 
 class ToolSource(Protocol):
@@ -91,7 +91,12 @@ class ToolRegistry:
 def _no_source(reference: ToolReference) -> str:
     if reference.provider_type not in ("builtin", "plugin"):
         return f"Tools of the provider type '{reference.provider_type}' do not run in Headrace."
+    return plugin_needed(reference)
+
+
+def plugin_needed(reference: ToolReference) -> str:
+    """What to do about a plugin that is not installed."""
     if reference.provider_id in ("", "builtin"):
         return f"Dify has no tool provider '{reference.provider_id}': the tool '{reference.tool_name}' does not exist."
-    organization, plugin, _ = plugin_path(reference.provider_id)
-    return f"The plugin {reference.plugin or f'{organization}/{plugin}'} is needed. {_WITHOUT_PLUGINS}"
+    plugin = plugin_of(reference)
+    return f"The plugin {plugin} is needed: run `headrace plugins add {plugin}`."

@@ -1,0 +1,219 @@
+"""A plugin in plain Python, which does what a call's parameters say: well or badly."""
+
+import base64
+import json
+import os
+import sys
+import threading
+import urllib.request
+
+lock = threading.Lock()
+held: list[str] = []  # sessions that wait for `release`
+replies: dict[str, list] = {}
+replied = threading.Condition()
+
+
+def write(text: str) -> None:
+    with lock:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def session(id_: str, type_: str, data: object) -> None:
+    message = {"event": "session", "session_id": id_, "data": {"type": type_, "data": data}}
+    write(json.dumps(message) + "\n\n")
+
+
+def message(id_: str, type_: str, content: dict, meta: dict | None = None) -> None:
+    session(id_, "stream", {"type": type_, "message": content, "meta": meta})
+
+
+def text(id_: str, content: object) -> None:
+    message(id_, "text", {"text": content if isinstance(content, str) else json.dumps(content)})
+
+
+def end(id_: str) -> None:
+    session(id_, "end", {})
+
+
+def call_back(id_: str, type_: str, request: object, call: str) -> list:
+    """What the host answers to a call back."""
+    replies[call] = []
+    session(id_, "invoke", {"type": type_, "backwards_request_id": call, "request": request})
+    answers = []
+    with replied:
+        while True:
+            replied.wait_for(lambda: replies[call])
+            answer = replies[call].pop(0)
+            if answer["event"] != "response":
+                return answers if answer["event"] == "end" else [*answers, {"error": answer["message"]}]
+            answers.append(answer["data"])
+
+
+def in_thread(id_: str, given: dict) -> None:
+    match given["do"]:
+        case "call back":
+            numbers = range(given.get("times", 1))
+            answers = [call_back(id_, given["type"], given["request"], f"{id_}-{number}") for number in numbers]
+            text(id_, answers[0] if len(answers) == 1 else len(answers))
+        case "fetch":
+            files = given["files"] if isinstance(given["files"], list) else [given["files"]]
+            for file in files:
+                with urllib.request.urlopen(file["url"]) as response:
+                    text(id_, {"size": len(response.read()), "type": response.headers["Content-Type"], **file})
+        case "upload":
+            request = {"filename": given["filename"], "mimetype": given["mimetype"]}
+            (answer,) = call_back(id_, "upload_file", request, id_)
+            body = (
+                '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+                + given["content"]
+                + "\r\n--b--\r\n"
+            )
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            posted = urllib.request.Request(answer["url"], body.encode(), headers)
+            with urllib.request.urlopen(posted) as response:
+                text(id_, {"status": response.status, **json.loads(response.read())})
+    end(id_)
+
+
+def serve(id_: str, data: dict) -> None:
+    if data["action"] == "get_tool_runtime_parameters":
+        session(id_, "stream", {"parameters": [{"name": "extra", "type": "number", "form": "llm", "required": True}]})
+        return end(id_)
+    given = data["tool_parameters"]
+    match given.get("do"):
+        case "request":
+            text(id_, data)
+        case "process":
+            text(
+                id_, {"pid": os.getpid(), "parent": os.getppid(), "folder": os.getcwd(), "variables": dict(os.environ)}
+            )
+        case "open":
+            try:
+                with open(given["path"], given.get("mode", "rb")) as file:
+                    text(id_, f"opened {file.name}")
+            except OSError as error:
+                text(id_, type(error).__name__)
+        case "allocate":
+            try:
+                text(id_, len(bytearray(given["size"])))
+            except MemoryError:
+                text(id_, "MemoryError")
+        case "start":
+            import subprocess
+
+            text(id_, subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+        case "umask":
+            text(id_, oct(os.umask(0o077)))
+        case "fail":
+            traceback = f"Traceback with {data['credentials']}"
+            error = {"error_type": "ValueError", "message": given["message"], "args": {"traceback": traceback}}
+            session(id_, "error", error)
+        case "crash":
+            sys.stderr.write(f"the last words {data['credentials']}\n")
+            os._exit(given.get("code", 3))
+        case "signal":
+            os.kill(os.getpid(), given["number"])
+        case "garbage":
+            write('no JSON at all\n[1]\n"text"\n{"event": "news"}\n{"event": "session"}\n{broken\n\x00\xff\n')
+            write('{"event": "session", "session_id": "unknown", "data": {"type": "stream", "data": {}}}\n')
+            write('{"event": "log", "data": {"level": "INFO", "message": "from the logger"}}\n')
+            write('{"event": "error", "data": {"error": "a line I cannot parse"}}\n')
+            sys.stderr.write("printed\n")
+            text(id_, "after garbage")
+        case "long":
+            text(id_, "x" * given["size"])
+        case "many":
+            for _ in range(given["count"]):
+                text(id_, "x" * given.get("size", 1))
+        case "parts":
+            line = json.dumps(
+                {"event": "session", "session_id": id_, "data": {"type": "stream", "data": TEXT}}, ensure_ascii=False
+            )
+            for byte in line.encode():
+                with lock:
+                    os.write(1, bytes([byte]))
+            write("\n\n")
+        case "messages":
+            for type_, content, meta in given["messages"]:
+                message(id_, type_, content, meta)
+        case "stream":
+            session(id_, "stream", given["data"])
+        case "blob":
+            content, total = base64.b64decode(given["content"]), given.get("total")
+            pieces = [content[at : at + 8192] for at in range(0, len(content), 8192)]
+            for number, piece in enumerate([*pieces, b""]):
+                is_end = number == len(pieces)
+                if is_end and given.get("cut"):
+                    break
+                chunk = {"id": "b", "sequence": number, "total_length": len(content) if total is None else total}
+                chunk |= {"blob": base64.b64encode(piece).decode(), "end": is_end}
+                message(id_, "blob_chunk", chunk, given.get("meta"))
+        case "unknown type":
+            return session(id_, "sing", {})
+        case "hold":
+            text(id_, "held")
+            return held.append(id_)
+        case "release":
+            for other in held:
+                text(other, "released")
+                end(other)
+            text(id_, len(held))
+            held.clear()
+        case "no end":
+            return None
+        case "close stdout":
+            os.close(1)
+            return None
+        case "call back" | "fetch" | "upload":
+            return threading.Thread(target=in_thread, args=(id_, given), daemon=True).start()
+        case _:
+            text(id_, given)
+    end(id_)
+
+
+TEXT = {"type": "text", "message": {"text": "in pieces: é 漢 🎉"}}
+
+
+def start() -> None:
+    """As the file `start` says, if there is one."""
+    try:
+        with open("start") as file:
+            how, _, argument = file.read().partition(" ")
+    except FileNotFoundError:
+        return
+    if how == "fail":
+        sys.exit(f"ImportError: {argument}")
+    if how == "hang":
+        threading.Event().wait()
+    if how == "fail-times":  # as often as this, counted in its home
+        path = os.path.join(os.environ["HOME"], "starts")
+        with open(path, "a+") as file:
+            file.write("x")
+            file.seek(0)
+            if len(file.read()) <= int(argument):
+                sys.exit("not this time")
+
+
+def watch_parent() -> None:
+    """The SDK ends as soon as its parent is the first process of the system."""
+    while not done.wait(0.05):
+        if os.getppid() == 1:
+            os._exit(255)
+
+
+done = threading.Event()
+start()
+threading.Thread(target=watch_parent, daemon=True).start()
+write(json.dumps({"name": "fake", "version": "0.0.1"}) + "\n\n")
+write('{"event": "heartbeat", "session_id": null, "data": {}}\n\n')
+while True:
+    for line in sys.stdin:
+        frame = json.loads(line)
+        if frame["event"] == "request":
+            serve(frame["session_id"], frame["data"])
+        else:
+            with replied:
+                replies[frame["data"]["backwards_request_id"]].append(frame["data"])
+                replied.notify_all()
+    # like the SDK: the end of stdin does not end it

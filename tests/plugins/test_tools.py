@@ -1,0 +1,236 @@
+"""The tools of plugins: what is known of them without starting anything, their messages, their files."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.adapters.plugins.runtime import Plugins
+from headrace.adapters.tools.plugin_messages import sent_message, tool_message
+from headrace.adapters.tools.plugins import PluginTools
+from headrace.errors import NodeError
+from headrace.ports.services import (
+    BlobChunkMessage,
+    BlobMessage,
+    FileMessage,
+    ImageMessage,
+    JsonMessage,
+    LinkMessage,
+    LogMessage,
+    TextMessage,
+    ToolMessage,
+    ToolReference,
+    UsageMessage,
+    VariableMessage,
+)
+from headrace.values import File, Variable
+from tests.plugins.fakes import answer, find, install, messages, running
+
+
+@pytest.fixture
+async def plugins(tmp_path: Path) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
+    install(tmp_path)
+    async with running(tmp_path) as (tools, plugins):
+        yield tools, plugins
+
+
+def reference(provider: str = "tests/fake/fake", tool: str = "act", plugin: str = "") -> ToolReference:
+    return ToolReference("plugin", provider, provider, tool, plugin)
+
+
+async def test_what_is_known_without_starting_it(plugins: tuple[PluginTools, Plugins]) -> None:
+    specs = await plugins[0].specs()
+    assert {name: [spec.name for spec in tools] for name, tools in specs.items()} == {
+        "tests/fake/fake": ["act", "dynamic"]
+    }
+    tool = await plugins[0].find(reference())
+    assert [(parameter.name, parameter.type) for parameter in tool.spec.parameters] == [
+        ("do", "string"),
+        ("files", "files"),
+    ]
+    assert plugins[0].missing(reference()) is None
+    assert "host" not in vars(plugins[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (
+            reference("a/b/c", plugin="a/b:1.0.0@" + "0f" * 32),
+            f"The plugin a/b:1.0.0@{'0f' * 32} is needed: run `headrace plugins add a/b:1.0.0@{'0f' * 32}`.",
+        ),
+        (reference("a/b/c"), "The plugin a/b is needed: run `headrace plugins add a/b`."),
+        (reference("google"), "The plugin langgenius/google is needed: run `headrace plugins add langgenius/google`."),
+        (reference("tests/fake/other"), "The plugin tests/fake has no provider of the tools 'tests/fake/other'."),
+        (
+            reference(tool="dance"),
+            f"The plugin tests/fake:0.0.1@{'0123456789abcdef' * 4} has no tool 'dance'; its tools are: act, dynamic.",
+        ),
+    ],
+)
+async def test_what_is_missing(plugins: tuple[PluginTools, Plugins], given: ToolReference, problem: str) -> None:
+    assert plugins[0].missing(given) == problem
+    with pytest.raises(NodeError) as raised:
+        await plugins[0].find(given)
+    assert (str(raised.value), raised.value.kind) == (problem, "ToolNotFoundError")
+
+
+async def test_missing_credentials_are_named_before_anything_starts(tmp_path: Path) -> None:
+    install(tmp_path)
+    async with running(tmp_path, {}) as (tools, plugins):
+        assert "FAKE_API_KEY" in (tools.missing(reference()) or "")
+        with pytest.raises(NodeError, match="FAKE_API_KEY"):
+            await tools.find(reference())
+        assert "host" not in vars(plugins)
+
+
+async def test_parameters_that_only_the_running_plugin_knows(plugins: tuple[PluginTools, Plugins]) -> None:
+    tool = await plugins[0].find(reference(tool="dynamic"))
+    assert [(parameter.name, parameter.type) for parameter in tool.spec.parameters] == [
+        ("do", "string"),
+        ("extra", "number"),
+    ]
+
+
+async def test_its_messages_in_order(plugins: tuple[PluginTools, Plugins]) -> None:
+    tool = await find(plugins[0])
+    sent = [
+        ["text", {"text": "a"}, None],
+        ["retriever_resources", {"retriever_resources": [], "context": ""}, None],
+        ["variable", {"variable_name": "v", "variable_value": "x", "stream": True}, None],
+    ]
+    assert await messages(tool, "messages", messages=sent) == [TextMessage("a"), VariableMessage("v", "x", stream=True)]
+
+
+BLOB = bytes(range(256)) * 100
+
+
+async def test_a_blob_comes_in_chunks(plugins: tuple[PluginTools, Plugins]) -> None:
+    meta = {"mime_type": "image/png", "filename": "a.png"}
+    content = base64.b64encode(BLOB).decode()
+    chunks = await messages(await find(plugins[0]), "blob", content=content, meta=meta)
+    assert all(isinstance(chunk, BlobChunkMessage) for chunk in chunks)
+    assert b"".join(chunk.data for chunk in chunks if isinstance(chunk, BlobChunkMessage)) == BLOB
+    assert chunks[-1] == BlobChunkMessage("b", b"", len(BLOB), True, "image/png", "a.png")
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"type": "text", "message": {"text": "t"}, "meta": None}, TextMessage("t")),
+        ({"type": "json", "message": {"json_object": [1]}}, JsonMessage([1])),
+        ({"type": "link", "message": {"text": "https://l"}}, LinkMessage("https://l")),
+        ({"type": "image", "message": {"text": "https://i"}}, ImageMessage("https://i")),
+        ({"type": "image_link", "message": {"text": "https://i"}}, ImageMessage("https://i")),
+        (
+            {"type": "blob", "message": {"blob": "AAE="}, "meta": {"mime_type": "image/png"}},
+            BlobMessage(b"\x00\x01", "image/png"),
+        ),
+        (
+            {"type": "variable", "message": {"variable_name": "n", "variable_value": {"a": 1}}},
+            VariableMessage("n", {"a": 1}),
+        ),
+        (
+            {
+                "type": "log",
+                "message": {
+                    "id": "1",
+                    "label": "step",
+                    "parent_id": None,
+                    "error": None,
+                    "status": "start",
+                    "data": {"a": 1},
+                    "metadata": None,
+                },
+            },
+            LogMessage("1", "step", "start", data={"a": 1}),
+        ),
+        ({"type": "file", "message": None, "meta": {}}, None),
+        ({"type": "retriever_resources", "message": {}}, None),
+    ],
+)
+def test_each_kind_of_message(sent: dict[str, Any], message: ToolMessage | None) -> None:
+    assert tool_message(sent) == message
+    if message is not None and sent["type"] != "image_link":
+        again = sent_message(message)
+        assert again is not None
+        assert tool_message(again) == message
+
+
+def test_messages_that_plugins_get_of_other_tools() -> None:
+    stored = File("image", "tool_file", "a.png", ".png", "image/png", 3, None, "1", "https://f")
+    assert sent_message(FileMessage(stored)) == {"type": "image_link", "message": {"text": "https://f"}, "meta": None}
+    assert sent_message(UsageMessage({})) is None
+    chunk = BlobChunkMessage("b", b"x", 1, end=True)
+    assert tool_message(sent_message(chunk) or {}) == chunk
+    assert sent_message(JsonMessage(3)) == {"type": "json", "message": {"json_object": {"data": 3}}, "meta": None}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"type": 3},
+        {"type": "text"},
+        {"type": "text", "message": "t"},
+        {"type": "blob", "message": {"blob": "a"}},
+        {"type": "blob_chunk", "message": {"id": "b", "blob": "", "total_length": "1"}},
+        {"type": "variable", "message": {"variable_name": None}},
+        {"type": "log", "message": {"id": "1", "label": "l", "status": "odd"}},
+    ],
+)
+def test_malformed_messages(sent: dict[str, Any]) -> None:
+    with pytest.raises(NodeError):
+        tool_message(sent)
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+async def test_a_plugin_fetches_its_files(plugins: tuple[PluginTools, Plugins]) -> None:
+    stored = [
+        await plugins[1].stored_files.save(b"content", filename="a b/ü?.txt", mime_type="text/plain"),
+        await plugins[1].stored_files.save(b"", filename="empty.bin", mime_type=""),
+    ]
+    files = [Variable(file, ("start", "file"), "1") for file in stored]
+    tool = await find(plugins[0])
+    answers = [
+        message.text for message in await messages(tool, "fetch", files=files) if isinstance(message, TextMessage)
+    ]
+    first, second = map(json.loads, answers)
+    assert first["dify_model_identity"] == "__dify__file__"
+    assert (first["size"], first["type"], first["filename"]) == (7, "document", stored[0].filename)
+    assert second["size"] == 0
+    async with httpx.AsyncClient() as client:
+        response = await client.get(first["url"])
+    assert response.status_code == 404  # its URL has ended with the call
+
+
+async def test_a_remote_file_keeps_its_url(plugins: tuple[PluginTools, Plugins]) -> None:
+    file = File("image", "remote_url", "a.png", ".png", "image/png", 3, "https://x.example/a.png", None, None)
+    given = json.loads(await answer(await find(plugins[0]), "request", files=[file], nested={"file": file}))
+    assert given["tool_parameters"]["files"][0]["url"] == "https://x.example/a.png"
+    assert given["tool_parameters"]["nested"]["file"]["url"] == "https://x.example/a.png"
+
+
+async def test_a_file_that_is_not_stored_any_more(plugins: tuple[PluginTools, Plugins]) -> None:
+    file = await plugins[1].stored_files.save(b"content", filename="a.txt", mime_type="text/plain")
+    _, path = await plugins[1].stored_files.open(file.related_id or "")
+    await asyncio.to_thread(path.unlink)
+    async with plugins[1].files.for_plugin({"file": file}) as given, httpx.AsyncClient() as client:
+        assert (await client.get(given["file"]["url"])).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/files/x/y", "/upload/x", "/files/../x"])
+async def test_urls_that_were_not_made_here(plugins: tuple[PluginTools, Plugins], path: str) -> None:
+    base = await plugins[1].files._url()
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{base}{path}")).status_code in (404, 405)
+        assert (await client.post(f"{base}{path}", content=b"x")).status_code in (404, 405)
