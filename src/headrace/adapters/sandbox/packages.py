@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import logging
 import platform
 import re
@@ -20,6 +19,7 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
+from headrace.adapters.uv import uv_command
 from headrace.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,11 @@ class Packages:
 
     async def _install(self, folder: Path) -> None:
         logger.info("installing the packages of %s for code nodes", self._requirements)
+        uv_ = uv_command()
+        if uv_ is None:
+            raise HeadraceError(f"{SETTING} needs uv to install packages: `pip install uv`, or put it on the PATH.")
         command = [
-            *_uv(), "pip", "install", "--quiet", "--no-progress", "--target", str(folder), "--python", sys.executable,
+            *uv_, "pip", "install", "--quiet", "--no-progress", "--target", str(folder), "--python", sys.executable,
             "--link-mode", "copy", "--compile-bytecode", "--requirements", str(self._requirements),
         ]  # fmt: skip
         uv = await asyncio.create_subprocess_exec(
@@ -104,14 +107,6 @@ class Packages:
         if uv.returncode:
             why = stderr.decode("utf-8", "replace").strip()[-2000:]
             raise HeadraceError(f"{SETTING}: the packages of {self._requirements} cannot be installed: {why}")
-
-
-def _uv() -> list[str]:
-    if path := shutil.which("uv"):
-        return [path]
-    if importlib.util.find_spec("uv") is not None:
-        return [sys.executable, "-m", "uv"]
-    raise HeadraceError(f"{SETTING} needs uv to install packages: `pip install uv`, or put it on the PATH.")
 
 
 def _key(requirements: Path) -> str:
