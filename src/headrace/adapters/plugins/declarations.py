@@ -165,6 +165,10 @@ class Declarations:
         kinds = (self.tools, self.agent_strategies, self.datasources, self.triggers)
         return [provider for providers in kinds for provider in providers.values()]
 
+    def read(self) -> None:
+        """Reads all of them, so that a package with a malformed file is refused before it is installed."""
+        _ = self.providers, self.models, self.endpoints
+
     def _providers(self, kind: Kind, items: str) -> Mapping[str, Provider]:
         providers = [self._provider(kind, items, file) for file in self._files[kind]]
         return {provider.name: provider for provider in providers}

@@ -87,7 +87,9 @@ class InstalledPlugins:
 
     def versions(self, plugin: PluginId) -> Sequence[InstalledPlugin]:
         """The installed versions of a plugin, whatever version it names, the newest first."""
-        return self._under(f"{plugin.author}/{plugin.name}")
+        if PluginId.match(plugin.plugin) is None:  # from a file, it may be any text
+            return ()
+        return self._under(plugin.plugin)
 
     def find(self, plugin: PluginId) -> InstalledPlugin | None:
         """The plugin, by author and name, and by version and checksum if it has them."""
@@ -98,19 +100,19 @@ class InstalledPlugins:
         return None
 
     def provider_of(self, reference: ToolReference) -> ProviderPath | None:
-        """The provider that a reference names; None if its plugin is not installed, or has no such provider. If not
-        the version that the file was made with, then another one is used: the same version in another package, else
-        the newest."""
+        """The provider that a reference names; None if its plugin is not installed, or has no such provider."""
         wanted = plugin_of(reference)
-        exact = self.find(wanted)
-        plugin = exact or self.find(PluginId(wanted.author, wanted.name, wanted.version)) or self._newest(wanted)
+        plugin = self.nearest(wanted)
         if plugin is None:
             return None
         provider = plugin.declarations.tools.get(plugin_path(reference.provider_id)[2])
-        return provider and ProviderPath(plugin, provider, exact is not None)
+        return provider and ProviderPath(plugin, provider, self.find(wanted) is plugin)
 
-    def _newest(self, plugin: PluginId) -> InstalledPlugin | None:
-        return next(iter(self.versions(plugin)), None)
+    def nearest(self, plugin: PluginId) -> InstalledPlugin | None:
+        """The plugin in the version that an identifier names; else the same version in another package, else the
+        newest one."""
+        same_version = PluginId(plugin.author, plugin.name, plugin.version)
+        return self.find(plugin) or self.find(same_version) or next(iter(self.versions(plugin)), None)
 
     def _under(self, pattern: str) -> list[InstalledPlugin]:
         paths = {marker.parent for marker in self.folder.glob(f"{pattern}/*/{MARKER}")}
