@@ -47,6 +47,7 @@ from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
+from headrace.nodes.agent.node import STRATEGY_PROVIDERS
 from headrace.ports import App, Storage
 from headrace.ports.services import Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
@@ -60,6 +61,7 @@ from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
+    from headrace.adapters.plugins.manager import PluginManager
     from headrace.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -287,6 +289,22 @@ def _local_sandbox(
         egress=EgressProxy(settings.code_egress, settings.egress_allow) if settings.code_egress else None,
         workspace_of=workspace_of,
     )
+
+
+def plugin_manager(
+    settings: Settings, notify: Callable[[str], None], environ: Mapping[str, str] = os.environ
+) -> PluginManager:
+    """What the commands manage plugins with. `notify` takes what people are to know."""
+    from headrace.adapters.plugins.install import PluginInstaller
+    from headrace.adapters.plugins.installed import InstalledPlugins
+    from headrace.adapters.plugins.manager import PluginManager
+    from headrace.adapters.plugins.marketplace import Marketplace
+
+    plugins = InstalledPlugins(settings.plugin_folder)
+    keys = [Path(key) for key in settings.plugin_keys]
+    installer = PluginInstaller(plugins, keys, settings.plugin_python, environ, notify)
+    marketplace = Marketplace(settings.marketplace_url)
+    return PluginManager(plugins, installer, marketplace, BuiltinTools.PROVIDERS, STRATEGY_PROVIDERS)
 
 
 def identity_of(settings: Settings) -> OidcIdentity | None:

@@ -13,6 +13,7 @@ from headrace.cli.generate import generate
 from headrace.cli.keys import keys
 from headrace.cli.lint import lint
 from headrace.cli.packages import packages
+from headrace.cli.plugins import plugins
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.shared import Commands
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run, batch, lint, diff, generate, apps, keys, tools, db, packages):
+for _command in (serve, run, batch, lint, diff, generate, apps, keys, tools, db, packages, plugins):
     cli.add_command(_command)
 
 

@@ -33,7 +33,7 @@ _ITERATIONS = 3
 # The strategies that this loop stands for, by plugin provider: those of Dify, and those that differ by MCP parameters.
 _FUNCTION_CALLING = frozenset({"function_calling", "mcp_sse_function_calling"})
 _REACT = frozenset({"react", "mcp_sse_react"})
-_PROVIDERS = ("langgenius/agent/agent", "hjlarry/agent/mcp_agent", "junjiem/mcp_see_agent/mcp_see_agent")
+STRATEGY_PROVIDERS = ("langgenius/agent/agent", "hjlarry/agent/mcp_agent", "junjiem/mcp_see_agent/mcp_see_agent")
 
 
 class AgentConfig(Config):
@@ -51,7 +51,7 @@ class AgentConfig(Config):
     def missing_strategy(self) -> str | None:
         """What is missing if its strategy is not one of ours."""
         provider, name = self.agent_strategy_provider_name, self.agent_strategy_name
-        if provider in _PROVIDERS and name.lower() in _FUNCTION_CALLING | _REACT:
+        if provider in STRATEGY_PROVIDERS and name.lower() in _FUNCTION_CALLING | _REACT:
             return None
         plugin = self.plugin_unique_identifier or provider.rpartition("/")[0] or provider
         return f"the agent strategy '{name}' needs the plugin {plugin}, and Headrace does not run plugins."

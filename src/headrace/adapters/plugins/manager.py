@@ -1,0 +1,132 @@
+"""What the commands do with plugins."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.adapters.plugins.credentials import variable
+from headrace.adapters.plugins.declarations import CredentialField, Declarations
+from headrace.adapters.plugins.identifiers import PluginId
+from headrace.adapters.plugins.install import PluginInstaller
+from headrace.adapters.plugins.installed import InstalledPlugin, InstalledPlugins
+from headrace.adapters.plugins.manifest import Manifest
+from headrace.adapters.plugins.marketplace import Marketplace, download
+from headrace.adapters.plugins.needs import needs
+from headrace.adapters.plugins.package import unpack
+from headrace.adapters.plugins.signature import verify
+from headrace.errors import HeadraceError
+from headrace.ports.plugins import CredentialVariable, PluginDescription, PluginNeed, PluginUse
+
+_SCHEMES = ("http://", "https://")
+
+
+class PluginManager:
+    """Adds, removes and describes plugins. `own_tools` and `own_strategies` are providers that need no plugin."""
+
+    def __init__(
+        self,
+        plugins: InstalledPlugins,
+        installer: PluginInstaller,
+        marketplace: Marketplace,
+        own_tools: Collection[str],
+        own_strategies: Collection[str],
+    ) -> None:
+        self.plugins = plugins
+        self._installer = installer
+        self._marketplace = marketplace
+        self._own = own_tools, own_strategies
+
+    def add(self, source: str, *, unsigned: bool = False) -> PluginDescription:
+        """Installs a plugin from a file, a folder, a URL, or the marketplace by `author/name[@version]`. HeadraceError
+        if that fails."""
+        return _installed(self._added(source, unsigned))
+
+    def _added(self, source: str, unsigned: bool) -> InstalledPlugin:
+        if Path(source).exists():
+            return self._installer.add(Path(source), unsigned=unsigned)
+        with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
+            file = Path(temporary) / "plugin.difypkg"
+            if source.startswith(_SCHEMES):
+                download(source, file)
+                return self._installer.add(file, unsigned=unsigned)
+            plugin = PluginId.parse(source)
+            if not plugin.version:
+                plugin = self._marketplace.latest(plugin)
+            installed = self.plugins.find(plugin) if plugin.checksum else None
+            if installed is not None and installed.python.exists():
+                return installed
+            self._marketplace.download(plugin, file)
+            return self._installer.add(file, expected=plugin, unsigned=unsigned)
+
+    def remove(self, plugin: str) -> str:
+        """Removes the only installed plugin that fits, and returns its identifier. HeadraceError if there is none, or
+        several."""
+        wanted = PluginId.parse(plugin)
+        fitting = [
+            installed
+            for installed in self.plugins.versions(wanted)
+            if wanted.version in ("", installed.id.version) and wanted.checksum in ("", installed.id.checksum)
+        ]
+        if not fitting:
+            raise HeadraceError(f"{wanted} is not installed")
+        if len(fitting) > 1:
+            raise HeadraceError(f"{wanted} is ambiguous: {', '.join(str(each.id) for each in fitting)}")
+        self._installer.remove(fitting[0])
+        return str(fitting[0].id)
+
+    def describe(self, source: str) -> PluginDescription:
+        """Describes a package, or an installed plugin by `author/name[:version]`. HeadraceError if it is neither."""
+        if not Path(source).exists():
+            installed = self.plugins.find(PluginId.parse(source))
+            if installed is None:
+                raise HeadraceError(f"{source} is neither a package nor an installed plugin")
+            return _installed(installed)
+        with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
+            package = unpack(Path(source), Path(temporary))
+            signature = verify(package, Path(temporary), self._installer.keys)
+            declarations = Declarations(Path(temporary), package.manifest)
+            return _described(package.id, package.manifest, declarations, signature.signer)
+
+    def needs(self, uses: Iterable[PluginUse]) -> list[PluginNeed]:
+        """What workflow files need, and what of it is installed."""
+        return needs(uses, self.plugins, *self._own)
+
+
+def _installed(plugin: InstalledPlugin) -> PluginDescription:
+    marker = plugin.marker
+    description = _described(plugin.id, plugin.manifest, plugin.declarations, marker.signature)
+    return replace(description, python=marker.python, folder=str(plugin.path), note=marker.note)
+
+
+def _described(plugin: PluginId, manifest: Manifest, declarations: Declarations, signer: str) -> PluginDescription:
+    provides: list[tuple[str, str, list[str]]] = []
+    credentials: list[CredentialVariable] = []
+    for provider in declarations.providers:
+        provides.append((provider.kind, provider.name, list(provider.tools)))
+        credentials += _variables(provider.name, provider.credentials)
+        credentials += _variables(provider.name, provider.oauth, oauth=True)
+    for models in declarations.models.values():
+        provides.append(("models", models.name, list(models.types)))
+        credentials += _variables(models.name, models.credentials or models.model_credentials)
+    for endpoints in declarations.endpoints:
+        paths = [f"{endpoint.method} {endpoint.path}" for endpoint in endpoints.endpoints]
+        provides.append(("endpoints", plugin.name, paths))
+    return PluginDescription(
+        plugin=str(plugin),
+        label=manifest.label,
+        description=" ".join(manifest.description.split()),
+        author=manifest.author,
+        signer=signer,
+        permissions=str(manifest.permissions),
+        provides=provides,
+        credentials=credentials,
+    )
+
+
+def _variables(provider: str, fields: Sequence[CredentialField], *, oauth: bool = False) -> list[CredentialVariable]:
+    return [
+        CredentialVariable(variable(provider, each.name), each.required, each.label, each.url, oauth) for each in fields
+    ]

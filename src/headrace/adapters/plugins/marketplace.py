@@ -1,0 +1,69 @@
+"""Downloads packages: from Dify's marketplace, from a mirror of it, or from any URL.
+
+Of a marketplace it takes two paths:
+
+    /api/v1/plugins/AUTHOR/NAME                       {"data": {"plugin": {"latest_package_identifier": ...}}}
+    /api/v1/plugins/AUTHOR/NAME/VERSION/download      the package
+
+A mirror of exact versions needs the second one only: it can be a folder of files, as in `file:///srv/plugins`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from headrace.adapters.plugins.fields import mapping_of, text_of
+from headrace.adapters.plugins.identifiers import PluginId
+from headrace.adapters.plugins.package import MAX_PACKED
+from headrace.errors import HeadraceError
+
+_SECONDS = 60  # without a byte
+_MAX_DESCRIPTION = 10 * 1024 * 1024  # bytes
+
+
+class Marketplace:
+    """A marketplace at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def latest(self, plugin: PluginId) -> PluginId:
+        """The newest version of a plugin. HeadraceError if there is none, or the marketplace does not answer."""
+        url = f"{self._url}/api/v1/plugins/{plugin.plugin}"
+        try:
+            content: object = json.loads(_get(url, _MAX_DESCRIPTION))
+        except (ValueError, RecursionError) as error:
+            raise HeadraceError(f"{url} did not answer with JSON") from error
+        described = mapping_of(mapping_of(mapping_of(content).get("data")).get("plugin"))
+        latest = PluginId.match(text_of(described.get("latest_package_identifier")))
+        if latest is None or latest.plugin != plugin.plugin or not latest.version:
+            raise HeadraceError(f"{url} does not name the newest version of {plugin.plugin}")
+        return latest
+
+    def download(self, plugin: PluginId, file: Path) -> None:
+        """Downloads the package of a version into a new file. HeadraceError if that fails."""
+        download(f"{self._url}/api/v1/plugins/{plugin.plugin}/{plugin.version}/download", file)
+
+
+def download(url: str, file: Path) -> None:
+    """Downloads a package into a new file. HeadraceError if that fails, or it is too large."""
+    file.write_bytes(_get(url, MAX_PACKED))
+
+
+def _get(url: str, limit: int) -> bytes:
+    try:
+        with closing(urlopen(Request(url, headers={"User-Agent": "headrace"}), timeout=_SECONDS)) as response:
+            body: bytes = response.read(limit + 1)
+    except HTTPError as error:
+        error.close()
+        raise HeadraceError(f"{url} answered with the status {error.code}") from error
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        raise HeadraceError(f"{url} cannot be downloaded: {getattr(error, 'reason', error)}") from error
+    if len(body) > limit:
+        raise HeadraceError(f"{url} is larger than {limit} bytes")
+    return body

@@ -1,0 +1,68 @@
+"""The plugins that a workflow file names, and what is known of plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+UseKind: TypeAlias = Literal["dependency", "tool", "strategy", "model", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginUse:
+    """A place where a file names a plugin: its list of dependencies, or a node, by what it uses of the plugin.
+
+    `provider` is the id of the provider (`author/plugin/provider`, in old files its name alone) and `identifier` the
+    exact version of the plugin; at least one of them is not empty. `tool` is the name of a tool.
+    """
+
+    kind: UseKind
+    provider: str = ""
+    identifier: str = ""
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginNeed:
+    """A plugin that a file names.
+
+    `replaced` says what Headrace has in its place, "" if nothing. `installed` is the identifier of the version that is
+    used, "" if there is none, and `exact` whether it is the one that the file names. `lacks` are the tools that the
+    file uses and the installed version does not have.
+    """
+
+    plugin: str
+    replaced: str = ""
+    installed: str = ""
+    exact: bool = False
+    lacks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialVariable:
+    """A field of a plugin's credentials, by its environment variable. `oauth`: it results from an OAuth login."""
+
+    name: str
+    required: bool
+    label: str
+    url: str
+    oauth: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PluginDescription:
+    """A plugin for people. `signer` is "" if no known key signed it. `python` and `folder` are "" for a package that is
+    not installed. `provides` has (kind, provider, names)."""
+
+    plugin: str
+    label: str
+    description: str
+    author: str
+    signer: str
+    permissions: str
+    provides: Sequence[tuple[str, str, Sequence[str]]]
+    credentials: Sequence[CredentialVariable]
+    python: str = ""
+    folder: str = ""
+    note: str = ""
