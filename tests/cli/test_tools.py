@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -118,6 +119,24 @@ def test_an_answer_that_is_nested_too_deeply(invoke: Invoke, tmp_path: Path):
         done = invoke("tools", "call", "deep/x", HEADRACE_TOOLS=deep, HEADRACE_EGRESS_ALLOW="127.0.0.1")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "nested more than 250 levels deep" in done.stderr
+
+
+def test_the_tool_of_an_mcp_server_starts_no_other_server(invoke: Invoke, tmp_path: Path):
+    clock = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
+    mark = tmp_path / "mark"
+    other = {"command": sys.executable, "args": ["-c", f"open({str(mark)!r}, 'w')"]}
+    servers = tmp_path / "mcp.json"
+    servers.write_text(json.dumps({"mcpServers": {"time": clock, "other": other}}))
+    environ = {"HEADRACE_MCP_SERVERS": str(servers)}
+    arguments = ("-p", "time=12:00", "-p", "source_timezone=UTC", "-p", "target_timezone=Asia/Tokyo")
+    done = invoke("tools", "call", "time/convert_time", *arguments, **environ)
+    assert json.loads(done.stdout)["target"]["timezone"] == "Asia/Tokyo"
+    assert not mark.exists()
+    done = invoke("tools", "call", "time/weekday", "-p", "year=2026", "-p", "month=1", "-p", "day=5", **environ)
+    assert json.loads(done.stdout)["text"] == "January 5, 2026 is Monday."  # a tool of Dify's of the same provider name
+    done = invoke("tools", "call", "other/x", **environ)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: Failed to connect to MCP server 'other': ")
 
 
 def test_a_file_is_given_by_its_path(invoke: Invoke, tmp_path: Path):

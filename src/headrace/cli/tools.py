@@ -79,12 +79,7 @@ def call(name: str, pairs: tuple[str, ...]) -> None:
     """Calls the tool NAME, and prints what a tool node would put out, as JSON."""
 
     async def work(running: Service) -> None:
-        known = await _tools(running)
-        if name not in known:
-            close = get_close_matches(name, known)
-            hint = f"did you mean {', '.join(close)}?" if close else "`headrace tools list` lists them"
-            raise BadUsage(f"there is no tool '{name}'; {hint}")
-        reference, spec = known[name]
+        reference, spec = await _tool(running, name)
         given = dict(named(pairs, "-p"))
         declared = {parameter.name: parameter for parameter in spec.parameters}
         if not spec.open and (unknown := given.keys() - declared.keys()):
@@ -109,6 +104,26 @@ async def _tools(running: Service) -> Mapping[str, tuple[ToolReference, ToolSpec
         for provider, specs in providers.items()
         for spec in specs
     }
+
+
+async def _tool(running: Service, name: str) -> tuple[ToolReference, ToolSpec]:
+    """The tool of this name. If it is one of an MCP server, no other server is started or asked."""
+    from headrace.ports.services import ToolReference
+
+    provider, _, tool_name = name.partition("/")
+    reference = ToolReference("mcp", provider, provider, tool_name)
+    if running.resources.tools.missing(reference) is None:
+        try:
+            return reference, (await running.resources.tools.find(reference)).spec
+        except NodeError as error:  # another provider may have the same name
+            if error.kind != "ToolNotFoundError":
+                raise
+    known = await _tools(running)
+    if name not in known:
+        close = get_close_matches(name, known)
+        hint = f"did you mean {', '.join(close)}?" if close else "`headrace tools list` lists them"
+        raise BadUsage(f"there is no tool '{name}'; {hint}")
+    return known[name]
 
 
 async def _outputs(running: Service, reference: ToolReference, values: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from headrace.adapters.models import ModelClient
+from headrace.adapters.tools import ToolRegistry
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, RunEnded, StepEnded
 from headrace.kernel.response import ResponseStream
@@ -31,6 +33,8 @@ from tests.nodes.agent.world import (
     says,
     tool,
 )
+from tests.tools.mcp_server import new_server
+from tests.tools.mcp_world import connected, listening
 
 WEATHER = tool("weather")
 ROME = ("weather", {"city": "Rome"})
@@ -282,6 +286,26 @@ async def test_the_tools_of_mcp_servers_are_offered(
     assert [(reference.provider_name, reference.endpoint) for reference in ran.shelf.references] == named
     assert len(ran.shelf.calls) == len(named)
     assert ran.outputs["text"].endswith("Done.")
+
+
+async def test_an_agent_calls_servers_over_stdio_and_http(server: ModelServer, client: ModelClient):
+    clock = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}  # a server that is not ours
+    to_tokyo = {"time": "12:00", "source_timezone": "UTC", "target_timezone": "Asia/Tokyo"}
+    server.answer(by_round(calls(("convert_time", to_tokyo), ("add", {"a": 1, "b": 2})), says("Done.")))
+    async with (
+        listening(new_server().streamable_http_app()) as url,
+        connected(["127.0.0.1"], clock=clock) as tools,
+    ):
+        ours = tool("convert_time", type="mcp", provider_name="clock")
+        data = {"agent_strategy_provider_name": "hjlarry/agent/mcp_agent"}
+        flow = loaded(agent_file(ours, data=data, mcp_server=constant(f"{url}/mcp")))
+        ran = await drive(flow, client, tools=ToolRegistry({"mcp": tools}))
+    assert ran.outputs["text"].strip() == "Done."
+    functions = {each["function"]["name"] for each in server.requests[0].body["tools"]}
+    assert {"convert_time", "add", "search"} <= functions
+    tokyo, total = (message["content"] for message in server.requests[1].body["messages"] if message["role"] == "tool")
+    assert "T21:00:00+09:00" in tokyo
+    assert '"total": 3' in total
 
 
 async def test_an_mcp_server_that_is_missing_is_named(client: ModelClient):

@@ -72,7 +72,7 @@ class McpTools:
         try:
             return [tool.spec for tool in await self.of_server(ToolReference("mcp", name, name, ""))]
         except NodeError as error:
-            logger.warning("the tools of the MCP server '%s' cannot be listed: %s", name, error)
+            logger.warning("%s", error)
             return ()
 
     async def aclose(self) -> None:

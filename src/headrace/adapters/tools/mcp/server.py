@@ -36,6 +36,8 @@ from headrace.errors import NodeError
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs the URL of every request, which may have a key
+logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)  # a traceback for every line that is not a message
 
 CONNECT_SECONDS = 30.0
 IDLE_SECONDS = 60.0  # that a connection to a server which a file names is kept without a call
@@ -43,7 +45,7 @@ _CLOSE_SECONDS = 10.0  # longer than the package takes to kill a process that do
 _MOST_PAGES = 100  # of a list of tools
 _IDEMPOTENCY_KEY = "headrace/idempotency_key"
 _OTHER_TRANSPORT = (400, 404, 405)  # how a server may respond to a transport that it does not speak
-_ERROR_RESPONSE = "Server returned an error response"  # all that the package says of a status
+_ERROR_RESPONSES = ("Server returned an error response", "Not Found")  # all that the package says of a status
 _NO_CREDENTIALS = "it needs a valid key or token in a header; OAuth is not supported"
 
 
@@ -65,6 +67,7 @@ class Connection:
         self._end = asyncio.Event()
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._status = 0  # of the last HTTP response to a message
+        self._sends_rubbish = False
 
     async def client(self) -> Client:
         """The client, once it is connected. NodeError if it cannot connect."""
@@ -93,7 +96,7 @@ class Connection:
             problem = error.errors(include_url=False)[0]
             return f"its message is not valid: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         text = error.message if isinstance(error, MCPError) else str(error) or type(error).__name__
-        if text == _ERROR_RESPONSE or isinstance(
+        if text in _ERROR_RESPONSES or isinstance(
             error, httpx2.HTTPStatusError
         ):  # that has the URL, which may have a key
             text = f"it responded with the HTTP status {self._status}"
@@ -152,7 +155,11 @@ class Connection:
         config = self._config
         if transport == "stdio":
             parameters = StdioServerParameters(
-                command=config.command, args=list(config.args), env=dict(config.env), cwd=config.cwd
+                command=config.command,
+                args=list(config.args),
+                env=dict(config.env),
+                cwd=None if config.cwd is None else str(config.cwd),
+                encoding_error_handler="replace",
             )
             errlog = sys.__stderr__ or sys.stderr  # what it logs is for the operator
             async with stdio_client(parameters, errlog=errlog) as streams:
@@ -192,6 +199,9 @@ class Connection:
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
             self.tools = None
+        elif isinstance(message, Exception) and not self._sends_rubbish:
+            self._sends_rubbish = True  # a program may well print thousands of lines: one of them is enough in the log
+            logger.warning("the MCP server '%s' sent what is not a message: %s", self._name, self.problem(message))
 
     async def _on_response(self, response: httpx2.Response) -> None:
         if response.request.method == "POST" or not self._client.done():
