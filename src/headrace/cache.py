@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -21,29 +22,48 @@ class _Entry(Generic[T]):
     refreshing: bool = False
 
 
+@dataclass(slots=True)
+class _Load(Generic[T]):
+    task: asyncio.Task[T]
+    began_at: float
+
+
 class Cache(Generic[T]):
     """The `max_entries` values used last, each for `max_age` seconds (None: forever). None is not cached.
 
-    After half of that time the first caller reads the value again, while others still get the old one.
+    After half of that time the first caller reads the value again, while others still get the old one. Callers without
+    a value wait for the same read.
     """
 
     def __init__(self, max_entries: int, max_age: float | None = None) -> None:
         self._max_entries = max_entries
         self._max_age = max_age
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
-        self._invalidated = 0
+        self._loads: dict[Hashable, _Load[T]] = {}
 
     async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         now = time.monotonic()
-        if entry := self._entries.get(key):
+        entry, loading = self._entries.get(key), self._loads.get(key)
+        if entry is not None:
             age = now - entry.loaded_at
             if self._max_age is None or age < self._max_age / 2 or (entry.refreshing and age < self._max_age):
                 self._entries.move_to_end(key)
                 return entry.value
             entry.refreshing = True
-        invalidated = self._invalidated
-        value = await load()
-        if invalidated == self._invalidated:  # else the value may already be out of date
+        if loading is None or (self._max_age is not None and now - loading.began_at >= self._max_age):
+            loading = self._loads[key] = _Load(asyncio.create_task(self._load(key, load, now)), now)
+        return await asyncio.shield(loading.task)  # others may wait for it
+
+    async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]], now: float) -> T:
+        task = asyncio.current_task()
+        current = False
+        try:
+            value = await load()
+        finally:
+            if (loading := self._loads.get(key)) is not None and loading.task is task:
+                current = True
+                del self._loads[key]
+        if current:  # else the value may already be out of date
             if value is None:
                 self._entries.pop(key, None)
             else:
@@ -55,4 +75,4 @@ class Cache(Generic[T]):
     def invalidate(self) -> None:
         """Removes all values, because something has changed."""
         self._entries.clear()
-        self._invalidated += 1
+        self._loads.clear()

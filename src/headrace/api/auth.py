@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import file_too_large, of_status, user_missing
-from headrace.api.http.request_body import Body
+from headrace.api.http.request_body import Body, header
 from headrace.api.middleware.request_context import RequestObserver
 from headrace.apps.catalog import Apps, Served
 from headrace.content.python_json import load_json
@@ -119,7 +119,7 @@ class Api:
         return principal
 
     async def _caller(self, request: Request, permission: str | None) -> Principal:
-        principal = await self.apps.access.principal(_header(request, _KEY_HEADER))
+        principal = await self.apps.access.principal(header(request, _KEY_HEADER))
         needed = permission or ("read" if request.method in _READING else "run")
         if needed not in principal.permissions:
             raise Forbidden(f"This key lacks the permission '{needed}'.")
@@ -160,7 +160,7 @@ class Api:
 
     async def json(self, request: Request) -> dict[str, Value]:
         """The body as a JSON object. RequestError if it is too large or anything else."""
-        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        declared = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
         if declared != "application/json" and not declared.endswith("+json"):
             raise of_status(415)
         return self.object_of(await Body(request, self.options.max_body).whole())
@@ -182,17 +182,9 @@ class Api:
         return cast("dict[str, Value]", parsed)
 
 
-def _header(request: Request, name: bytes) -> str | None:
-    """As `request.headers.get`, which is too slow for every request."""
-    for key, value in request.scope["headers"]:
-        if key == name:
-            return value.decode("latin-1")
-    return None
-
-
 def _named_app(request: Request) -> str | None:
     """The id of the app that a request names."""
-    named = request.path_params.get(_APP) or _header(request, _APP_HEADER)
+    named = request.path_params.get(_APP) or header(request, _APP_HEADER)
     if not named and request.scope["query_string"]:
         named = request.query_params.get(_APP)
     return as_uuid(named, NotFound(f"App not found with id: {named[:50]}")) if named else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -199,20 +199,21 @@ class RunService:
         at, message = records[0].at, "query" in queued.system
         return SubmittedRun(run, queued.task, at, queued.version, message, queued.conversation)
 
-    @asynccontextmanager
-    async def open(self, submission: Submission, run: RunId | None = None) -> AsyncGenerator[StartedRun]:
+    def open(self, submission: Submission, run: RunId | None = None) -> AbstractAsyncContextManager[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
         `submit`. TooManyRequests if too many callers of the app are waiting."""
+        if run is None and submission.conversation is None and submission.answer is None:
+            return self._open_new(submission)
+        return self._open_submitted(submission, run)
+
+    @asynccontextmanager
+    async def _open_submitted(self, submission: Submission, run: RunId | None) -> AsyncGenerator[StartedRun]:
+        """Opens a run that may exist, or wait for another one: that is decided before it is driven."""
         app = submission.served.app.id
         with self._caller_slot(app):
-            if run is None and submission.conversation is None and submission.answer is None:
-                async with self._open_new(submission) as started:
-                    yield started
-            else:
-                # the run may exist, or wait for another one: that is decided before it is driven
-                submitted = await self.submit(submission, run)
-                flow = await self.apps.flow(app, submitted.version)
-                yield StartedRun(submitted.run, submitted.task, self.follow(submitted.run), flow)
+            submitted = await self.submit(submission, run)
+            flow = await self.apps.flow(app, submitted.version)
+            yield StartedRun(submitted.run, submitted.task, self.follow(submitted.run), flow)
 
     @contextmanager
     def _caller_slot(self, app: str) -> Generator[None]:
@@ -233,17 +234,18 @@ class RunService:
         (record,) = submission.records(self.environment.clock())
         queued = record.event
         assert isinstance(queued, RunQueued)
-        await self._admit(record.run, queued.app)
-        async with self.environment.bus.subscribe(record.run) as live:
-            appended = asyncio.ensure_future(self.environment.journal.append([record]))
-            # a worker of this process need not wait for the append and read the journal: appends keep their order
-            self._handover[record.run] = [record]
-            await self.queue.put(record.run)
-            # the run is durable before the caller knows its id; a caller who leaves does not end it
-            await asyncio.shield(appended)
-            flow = submission.served.flow
-            records = self._live(record.run, live, [record], flow.mask, 0)
-            yield StartedRun(record.run, queued.task, records, flow)
+        with self._caller_slot(queued.app):
+            await self._admit(record.run, queued.app)
+            async with self.environment.bus.subscribe(record.run) as live:
+                appended = asyncio.ensure_future(self.environment.journal.append([record]))
+                # a worker of this process need not wait for the append and read the journal: appends keep their order
+                self._handover[record.run] = [record]
+                await self.queue.put(record.run)
+                # the run is durable before the caller knows its id; a caller who leaves does not end it
+                await asyncio.shield(appended)
+                flow = submission.served.flow
+                records = self._live(record.run, live, [record], flow.mask, 0)
+                yield StartedRun(record.run, queued.task, records, flow)
 
     def take_handover(self, run: RunId) -> list[Record] | None:
         """The records of a run that was just submitted in this process; None for others, which are in the journal."""

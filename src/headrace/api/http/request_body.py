@@ -22,6 +22,14 @@ _ENCODING = "The request's Content-Encoding is not supported; send gzip, deflate
 _CORRUPT = "The request's body does not match its Content-Encoding."
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """As `request.headers.get`, which is too slow for every request."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
 class Body:
     """A body of at most `limit` bytes, decompressed if it is compressed. `too_large` is the error of a larger one, 413
     by default.
@@ -36,10 +44,12 @@ class Body:
         self._too_large = too_large
         self._ended = False
         self._received = 0
-        declared = request.headers.get("content-length", "")
+        declared = header(request, b"content-length") or ""
         self._declared = int(declared) if declared.isascii() and declared.isdigit() else 0
-        self._expects_continue = "expect" in request.headers  # the client waits for 100 before it sends the body
-        self._encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        self._expects_continue = (
+            header(request, b"expect") is not None
+        )  # the client waits for 100 before it sends the body
+        self._encoding = (header(request, b"content-encoding") or "identity").strip().lower()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces. Raises `too_large` as soon as that is known, ClientDisconnect if the client disconnects."""

@@ -40,8 +40,8 @@ class ProxyHeaders:
         *,
         linked: bool = True,
     ) -> None:
-        # it handles -For and -Proto
-        self._app = ProxyHeadersMiddleware(cast("Any", app), list(trusted))
+        self._app = app
+        self._of_proxies = ProxyHeadersMiddleware(cast("Any", app), list(trusted))  # it handles -For and -Proto
         self._routes = routes
         self._root = root
         self._linked = linked
@@ -50,7 +50,9 @@ class ProxyHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = self._root
         forwarded = stripped = False
-        if (scope["client"] or ("",))[0] in self._app.trusted_hosts:
+        app = self._app
+        if (scope["client"] or ("",))[0] in self._of_proxies.trusted_hosts:
+            app = cast("ASGIApp", self._of_proxies)
             prefix: str | None = None
             for name, value in scope["headers"]:
                 if name.startswith(_BEGINS):
@@ -64,7 +66,7 @@ class ProxyHeaders:
         scope[ROOT] = root
         if root and scope["path"].startswith(root):
             self._strip_root(scope, root, forwarded=forwarded, stripped=stripped)
-        await self._app(cast("Any", scope), cast("Any", receive), cast("Any", send))
+        await app(scope, receive, send)
 
     def _rename(self, scope: Scope, value: bytes) -> None:
         """Replaces the host that the proxy sent by the one that the client requested."""
