@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.api.http.json import encode
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.dsl.load import load
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import LoadError

@@ -18,7 +18,7 @@ from typing import ClassVar, cast
 from contest import Run, compete
 
 from headrace import __version__
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.engine import Driver, EngineEnvironment
 from headrace.kernel.containers import ContainerBody
 from headrace.kernel.events import Record, RunQueued

@@ -38,8 +38,7 @@ from headrace.adapters.tools import (
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
-from headrace.brokers.local import LocalBus, LocalQueue
-from headrace.brokers.shared import SharedBus
+from headrace.brokers import LocalBus, LocalQueue, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats

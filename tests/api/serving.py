@@ -25,7 +25,7 @@ from headrace.api.app import ApiOptions, create_app
 from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps, Served
 from headrace.batches import BatchRunner
-from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers import LocalBus, LocalQueue
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats

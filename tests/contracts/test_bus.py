@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from headrace.brokers.local import LocalBus
-from headrace.brokers.shared import SharedBus
+from headrace.brokers import LocalBus, SharedBus
 from headrace.kernel.events import Delta, NodeStarted, Record
 from headrace.ports import Bus
 from headrace.stores.memory import memory_storage

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headrace.brokers.local import LocalQueue
+from headrace.brokers import LocalQueue
 from headrace.ports import Queue
 
 

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import strategies as st
 from pydantic import Field
 
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.dsl.load import load
 from headrace.engine import Driver
 from headrace.errors import NodeError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import (

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, cast
 
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunQueued

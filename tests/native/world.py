@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from headrace.api.app import create_app
 from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps
-from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
 from headrace.node import Registry
 from headrace.ports import Storage

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End

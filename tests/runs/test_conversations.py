@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted

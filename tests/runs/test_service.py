@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from headrace.apps.catalog import Served
-from headrace.brokers.local import LocalBus
+from headrace.brokers import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
 from headrace.kernel.secrets import STARS, SecretMask

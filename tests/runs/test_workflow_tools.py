@@ -13,7 +13,7 @@ import yaml
 from headrace.adapters.tools import ToolRegistry
 from headrace.api.dify.run_events import RunEvents
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers.local import LocalBus, LocalQueue
+from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.brokers.shared import POLL_SECONDS, SharedBus
+from headrace.brokers import POLL_SECONDS, SharedBus
 from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
 from headrace.stores.sql import SqlStorage

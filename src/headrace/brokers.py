@@ -1,14 +1,21 @@
-"""Queue and bus within one process."""
+"""Queue and bus within one process, and the bus of one process among several that share a database."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 
+from headrace.background import Periodic
 from headrace.kernel.events import Record, RunId
+from headrace.ports import Journal
+
+POLL_SECONDS = 0.1  # between polls of the journal: records of other processes are late by about half of it
+_PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
 
 
 class LocalQueue:
@@ -94,26 +101,35 @@ class LocalBus:
             for subscription in self._subscribers.get(record.run, ()):
                 subscription.push(record)
 
-    @asynccontextmanager
-    async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
-        subscription = _Subscription(self._backlog)
-        subscriptions = self._subscribers.setdefault(run, [])
-        subscriptions.append(subscription)
-        try:
-            yield subscription
-        finally:
-            subscriptions.remove(subscription)
-            if not subscriptions:
-                del self._subscribers[run]
+    def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
+        return _Subscription(self, run, self._backlog)
+
+    def add(self, subscription: _Subscription) -> None:
+        self._subscribers.setdefault(subscription.run, []).append(subscription)
+
+    def remove(self, subscription: _Subscription) -> None:
+        subscriptions = self._subscribers[subscription.run]
+        subscriptions.remove(subscription)
+        if not subscriptions:
+            del self._subscribers[subscription.run]
 
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
     """The records that one subscriber has not read yet. It is read by one task."""
 
+    bus: LocalBus
+    run: RunId
     backlog: int
     records: deque[Record] = field(default_factory=deque[Record])
     waiter: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> _Subscription:
+        self.bus.add(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.bus.remove(self)
 
     def push(self, record: Record) -> None:
         if len(self.records) >= self.backlog:
@@ -136,3 +152,58 @@ class _Subscription:
         records = list(self.records)
         self.records.clear()
         return records
+
+
+class SharedBus(LocalBus):
+    """A bus whose subscribers also receive the records of other processes, which are only in the journal: those of runs
+    that are followed here are read from it.
+
+    `driven_here` returns the runs that are driven in this process. `polling` reads the journal while a run is followed;
+    its `run` is to be called by the owner of the bus.
+    """
+
+    def __init__(self, journal: Journal, driven_here: Callable[[], Container[RunId]]) -> None:
+        super().__init__()
+        self._journal = journal
+        self._driven_here = driven_here
+        self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
+        self.polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
+
+    def add(self, subscription: _Subscription) -> None:
+        if not self._subscribers:
+            self.polling.wake()
+        super().add(subscription)
+
+    def remove(self, subscription: _Subscription) -> None:
+        super().remove(subscription)
+        if subscription.run not in self._subscribers:
+            self._delivered.pop(subscription.run, None)
+
+    async def _poll(self) -> float:
+        if not self._subscribers:
+            return inf
+        started_at = monotonic()
+        try:
+            await self._deliver_remote()
+        except BaseException:
+            self._delivered.clear()  # `changed` may not report again the records that were not read
+            raise
+        return max(POLL_SECONDS, _PAUSE_FACTOR * (monotonic() - started_at))
+
+    async def _deliver_remote(self) -> None:
+        driven_here = self._driven_here()
+        runs = [run for run in self._subscribers if run not in driven_here]
+        if not runs:
+            return
+        changed = await self._journal.changed()  # first: records that are appended from here on are for the next poll
+        if not changed:
+            runs = [run for run in runs if run not in self._delivered]
+            if not runs:
+                return
+        for run, head in (await self._journal.last_sequences(runs)).items():
+            # for a new run the last record is enough: a follower that lacks more notices the gap
+            before = self._delivered.get(run, head - 1)
+            if head > before:
+                self._deliver(await self._journal.read(run, before))
+            if run in self._subscribers:
+                self._delivered[run] = head
