@@ -1,4 +1,4 @@
-"""Events as bytes, and back.
+"""Events as bytes, and back; rows as all databases accept them.
 
 Nearly every event is plain JSON: an array of its fields. What JSON lacks (files, variables, NaN, integers beyond 64
 bits, keys that are not strings, half surrogate pairs) needs the second form: a `~`, then JSON in which an object with
@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, cast
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from headrace.errors import StoreError
 from headrace.kernel.events import EVENTS, Record, RunPaused, unpack
 from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Row = tuple[str, int, float, str, bytes]
 """run, seq, at, type, body: a record as stores keep it."""
@@ -74,6 +77,22 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values, with texts that every database accepts."""
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def values_of(item: DataclassInstance, *encoded: str) -> dict[str, Any]:
+    """An object's fields as a row's values, some of them encoded. `asdict` would take files among them apart."""
+    values = {field.name: getattr(item, field.name) for field in fields(item)}
+    return values | {name: encode_value(values[name]) for name in encoded}
+
+
+def decoded(row: Mapping[Any, Any], *names: str) -> dict[str, Any]:
+    """A row's values, some of which are encoded (`values_of`)."""
+    return {**row, **{name: decode_value(row[name]) for name in names}}
 
 
 def _is_finite(value: Value) -> bool:

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, delete, select, text, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import Batch, BatchLine
-from headrace.stores.encoding import clean, decode_value, encode_value
-from headrace.stores.sql.repository import SqlRepository, add, cleaned, inserting
+from headrace.stores.encoding import clean, cleaned, decode_value, encode_value
+from headrace.stores.sql.repository import SqlRepository, add, inserting
 from headrace.stores.sql.schema import RUNNING, batch_lines, batches
 from headrace.stores.sql.writer import Call
 

@@ -9,8 +9,8 @@ from sqlalchemy import Select, literal, select, text, update
 
 from headrace.kernel.events import RunId
 from headrace.ports import CALLBACK, Callback
-from headrace.stores.encoding import clean
-from headrace.stores.sql.repository import SqlRepository, cleaned
+from headrace.stores.encoding import clean, cleaned
+from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import PENDING, callbacks, claims, workers
 
 _CLAIMED = (

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, and_, case, delete, or_, select, text, tuple_
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
-from headrace.stores.encoding import clean, decode_value, encode_value
+from headrace.stores.encoding import clean, decode_value, decoded, encode_value, values_of
 from headrace.stores.sql.batches import SqlBatches
-from headrace.stores.sql.repository import SqlRepository, add, decoded, values_of
+from headrace.stores.sql.repository import SqlRepository, add
 from headrace.stores.sql.schema import (
     PENDING,
     annotation_replies,

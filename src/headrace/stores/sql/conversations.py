@@ -12,9 +12,9 @@ from sqlalchemy.engine import RowMapping
 from headrace.kernel.events import RunId
 from headrace.ports import Annotation, Conversation, ConversationVariable, Feedback, Message
 from headrace.ports.services import Turn
-from headrace.stores.encoding import clean, decode_value, encode_value
+from headrace.stores.encoding import clean, cleaned, decode_value, decoded, encode_value, values_of
 from headrace.stores.projection import order_of
-from headrace.stores.sql.repository import SqlRepository, cleaned, decoded, inserting, put, values_of
+from headrace.stores.sql.repository import SqlRepository, inserting, put
 from headrace.stores.sql.schema import (
     LISTED,
     PLACE,

@@ -13,9 +13,8 @@ from sqlalchemy import Connection, bindparam, update
 
 from headrace.kernel.events import Record, RunId, RunQueued
 from headrace.ports import Message
-from headrace.stores.encoding import clean, encode_value
+from headrace.stores.encoding import clean, cleaned, encode_value, values_of
 from headrace.stores.projection import Assignment, exchange_after, exchange_of
-from headrace.stores.sql.repository import cleaned, values_of
 from headrace.stores.sql.schema import conversation_variables, conversations, exchanges
 from headrace.stores.sql.writer import BulkInsert
 

@@ -1,22 +1,17 @@
-"""The base of the ports of a database, and rows as all databases accept them."""
+"""The base of the ports of a database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.sql.expression import Executable
 
-from headrace.stores.encoding import clean, decode_value, encode_value
+from headrace.stores.encoding import cleaned
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.writer import Call, Writer
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -42,22 +37,6 @@ class SqlRepository:
 
 def inserting(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-
-
-def values_of(item: DataclassInstance, *encoded: str) -> dict[str, Any]:
-    """An object's fields as a row's values, some of them encoded. `asdict` would take files among them apart."""
-    values = {field.name: getattr(item, field.name) for field in fields(item)}
-    return values | {name: encode_value(values[name]) for name in encoded}
-
-
-def decoded(row: RowMapping, *names: str) -> dict[str, Any]:
-    """A row's values, some of which are encoded (`values_of`)."""
-    return {**row, **{name: decode_value(row[name]) for name in names}}
-
-
-def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's values, with texts that every database accepts."""
-    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
