@@ -41,11 +41,11 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
     StopRequested,
+    attempt_key,
 )
 from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
-from headrace.kernel.steps import attempt_key
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 

@@ -248,6 +248,11 @@ class Record(NamedTuple):
     event: Event
 
 
+def attempt_key(run: RunId, path: Path, failures: int) -> str:
+    """The idempotency key of an attempt of a node: the same when it is repeated after a crash."""
+    return f"{run}/{path}/{failures}"
+
+
 def pack(event: Event) -> list[Any]:
     """The values of the event's fields, in order, for a store to encode."""
     return [getattr(event, name) for name in _FIELDS[type(event)]]

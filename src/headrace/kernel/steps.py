@@ -72,11 +72,6 @@ def fail_steps(steps: Steps, error: str, at: float) -> list[Step]:
     return failed
 
 
-def attempt_key(run: str, path: str, failures: int) -> str:
-    """The idempotency key of an attempt: the same when it is repeated after a crash."""
-    return f"{run}/{path}/{failures}"
-
-
 class RunStep(Protocol):
     """The type of `Context.step`."""
 
