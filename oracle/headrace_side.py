@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.brokers import LocalBus
 from headrace.dsl.load import load
 from headrace.engine import Driver, EngineEnvironment

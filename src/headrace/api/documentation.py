@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.middleware.proxy_headers import ROOT
 from headrace.api.openapi import document
 

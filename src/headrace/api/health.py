@@ -11,7 +11,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from headrace.api.auth import Api
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.errors import StoreError

@@ -222,7 +222,7 @@ async def _batch(
 
 async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> int:
     """Writes the results as they arrive; returns how many lines failed."""
-    from headrace.api.http.json import encode
+    from headrace.api.http.responses import encode
     from headrace.kernel.summary import ENDED_WELL
 
     written = failed = 0

@@ -154,7 +154,7 @@ def _mapping(file: File) -> dict[str, Value]:
 async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
     """Runs the workflow and shows it; returns the exit code."""
     from headrace.api.dify.run_events import RunEvents, StreamEvent
-    from headrace.api.http.json import encode
+    from headrace.api.http.responses import encode
     from headrace.cli.screen import Quiet, screen
     from headrace.kernel.summary import ENDED_WELL
     from headrace.runs.submission import Submission

@@ -11,7 +11,7 @@ from typing import cast
 from uuid import UUID, uuid5
 
 from headrace.api.dify.schemas.messages import AgentThought, ToolLabel
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.conversations.messages import AGENT
 from headrace.kernel.events import Record, StepEnded, StepStarted
 from headrace.kernel.steps import Steps, apply_step

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.auth import Api
 from headrace.api.dify import examples
 from headrace.api.dify.schemas.app import AppInfo, AppMeta, AppParameters, AppSite, Index, SystemParameters
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.node import Flow

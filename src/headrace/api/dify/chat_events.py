@@ -20,7 +20,7 @@ from headrace.api.dify.schemas.message_events import (
     MessageFileData,
 )
 from headrace.api.dify.schemas.messages import AgentThought
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.conversations.messages import AGENT
 from headrace.kernel.events import REASONING, Record, RunEnded, RunId
 from headrace.kernel.summary import FAILED

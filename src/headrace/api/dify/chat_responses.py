@@ -21,7 +21,7 @@ from headrace.api.dify.schemas.messages import (
     RetrieverResource,
 )
 from headrace.api.dify.schemas.runs import PausedRun, RunResult
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.conversations.messages import ANNOTATION
 from headrace.errors import RequestError
 from headrace.kernel.events import (

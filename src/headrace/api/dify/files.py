@@ -20,10 +20,9 @@ from headrace.api.http.errors import (
     no_filename,
     unsupported_file_type,
 )
-from headrace.api.http.json import iso
 from headrace.api.http.multipart import Form, form_of
 from headrace.api.http.params import boolean, text
-from headrace.api.http.responses import json_response
+from headrace.api.http.responses import iso, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import BINARY, UPLOAD, Media
 from headrace.errors import Forbidden, NotFound, RequestError

@@ -17,10 +17,9 @@ from headrace.api.dify.schemas import messages as schemas
 from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.suggested_questions import suggested
 from headrace.api.http.errors import not_chat_app, user_missing
-from headrace.api.http.json import iso
 from headrace.api.http.params import LIMIT, USER, paging, text, uuid
 from headrace.api.http.request_body import parse
-from headrace.api.http.responses import json_response, success
+from headrace.api.http.responses import iso, json_response, success
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.conversations.messages import CHATS

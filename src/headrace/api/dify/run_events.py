@@ -35,7 +35,7 @@ from headrace.api.dify.schemas.events import (
     WorkflowStartedData,
 )
 from headrace.api.dify.schemas.runs import RunOutcome
-from headrace.api.http.json import Inputs, encode
+from headrace.api.http.responses import Inputs, encode
 from headrace.errors import InvalidParam
 from headrace.kernel.events import (
     REASONING,

@@ -18,8 +18,7 @@ from headrace.api.dify.run_responses import BlockingResponse
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted
-from headrace.api.http.json import encode
-from headrace.api.http.sse import EventStream
+from headrace.api.http.responses import EventStream, encode
 from headrace.api.middleware.request_context import TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES

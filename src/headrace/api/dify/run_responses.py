@@ -14,7 +14,7 @@ from headrace.api.dify.schemas.runs import (
     WorkflowLog,
     WorkflowRun,
 )
-from headrace.api.http.json import encode, encode_text
+from headrace.api.http.responses import encode, encode_text
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
 from headrace.kernel.summary import PAUSED, QUEUED, RUNNING, RunLifecycle

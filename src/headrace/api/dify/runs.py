@@ -25,10 +25,9 @@ from headrace.api.dify.schemas.runs import BlockingRun, UserRequest, WorkflowLog
 from headrace.api.http.errors import not_workflow_app, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, boolean, choice, integer, text, time
 from headrace.api.http.request_body import parse
-from headrace.api.http.responses import json_response, success
+from headrace.api.http.responses import EventStream, json_response, success
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
-from headrace.api.http.sse import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ports import RunFilter

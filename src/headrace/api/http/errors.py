@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.errors import InvalidParam, LoadError, Problem, RequestError, StoreError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from headrace import __version__
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.errors import RequestError
 from headrace.values import Value
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from headrace.api.auth import FileStore
 from headrace.api.dify.chat_responses import AnswerText, Reply, failure, in_conversation
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import NodeError
 from headrace.kernel.events import NodeStarted, Record, RoundStarted, RunEnded, RunId, RunPaused

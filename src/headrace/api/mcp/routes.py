@@ -20,9 +20,9 @@ from starlette.responses import Response
 from headrace.api.auth import named_user
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import interrupted, request_error
+from headrace.api.http.responses import EventStream
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON
-from headrace.api.http.sse import EventStream
 from headrace.api.mcp import protocol
 from headrace.api.mcp.protocol import Message, ProtocolError, RequestId
 from headrace.api.mcp.results import ToolCall, error_result

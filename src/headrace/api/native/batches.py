@@ -18,10 +18,9 @@ from headrace.api.auth import LONGEST_USER, Api, as_uuid, named_user
 from headrace.api.dify.message_requests import line_reader
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.errors import of_status
-from headrace.api.http.json import encode
 from headrace.api.http.params import choice, integer, text
 from headrace.api.http.request_body import Body
-from headrace.api.http.responses import json_response
+from headrace.api.http.responses import encode, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, bad_cursor
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.http.params import Parameter
-from headrace.api.http.sse import EventStream
+from headrace.api.http.responses import EventStream
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, RequestError
 from headrace.ports import IdempotencyRecord, IdempotencyStore

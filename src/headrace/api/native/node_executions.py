@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import round_metadata
-from headrace.api.http.json import Inputs
+from headrace.api.http.responses import Inputs
 from headrace.api.native.schemas.runs import NodeAttempt, NodeExecution
 from headrace.kernel.events import (
     NodeFailed,

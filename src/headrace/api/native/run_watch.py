@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 from starlette.responses import Response
 
 from headrace.api.dify.chat_responses import AnswerText
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.native.schemas.runs import ErrorNode, RunDetail
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import HeadraceError

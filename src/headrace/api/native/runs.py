@@ -15,10 +15,9 @@ from headrace.api.dify.run_requests import events_for, last_event_id, run_stream
 from headrace.api.http.errors import of_status, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, TEXT_SCHEMA, Parameter, Query, boolean
 from headrace.api.http.request_body import parse
-from headrace.api.http.responses import json_response
+from headrace.api.http.responses import EventStream, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON
-from headrace.api.http.sse import EventStream
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.node_executions import executions
 from headrace.api.native.run_watch import RunStatus, RunWatcher

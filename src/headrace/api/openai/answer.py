@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.api.dify.chat_responses import AnswerText, Reply, failure
 from headrace.api.dify.schemas.common import TokenCounts
-from headrace.api.http.json import encode_text
+from headrace.api.http.responses import encode_text
 from headrace.api.openai.json_format import JsonFormat
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, RunResumed

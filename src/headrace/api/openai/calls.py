@@ -15,7 +15,7 @@ from headrace.api.dify.run_requests import run_submission
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter
 from headrace.api.http.params import TEXT_SCHEMA, Parameter
-from headrace.api.http.sse import disconnected
+from headrace.api.http.responses import disconnected
 from headrace.api.openai.answer import Answer
 from headrace.api.openai.attachments import with_files
 from headrace.api.openai.open_calls import OpenCalls, RetryTerms

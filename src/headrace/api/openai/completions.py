@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
 from headrace.api.dify.chat_responses import in_conversation
 from headrace.api.http.errors import interrupted, openai_body
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.openai.answer import Answer
 from headrace.api.openai.schemas import ChatCompletion, ChatCompletionChunk, ChunkChoice, Delta
 from headrace.kernel.events import Record

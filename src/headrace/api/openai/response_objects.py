@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Literal, cast
 
 from headrace.api.http.errors import interrupted, openai_body
-from headrace.api.http.json import encode
+from headrace.api.http.responses import encode
 from headrace.api.openai.answer import Answer
 from headrace.api.openai.json_format import JsonFormat
 from headrace.api.openai.requests import RESPONSE_PREFIX

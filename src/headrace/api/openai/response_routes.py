@@ -10,11 +10,9 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api
 from headrace.api.http.errors import BadParameter
-from headrace.api.http.json import encode
-from headrace.api.http.responses import json_response
+from headrace.api.http.responses import EventStream, encode, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
-from headrace.api.http.sse import EventStream
 from headrace.api.openai.answer import PING
 from headrace.api.openai.calls import KEEP_RUNNING, KEY, NO_MODEL, ModelCalls, follow
 from headrace.api.openai.open_calls import RetryTerms

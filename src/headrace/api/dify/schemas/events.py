@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from headrace.api.dify.schemas.common import Object, WireFile, encoded_as
 from headrace.api.dify.schemas.messages import InConversation
 from headrace.api.dify.schemas.runs import RunOutcome
-from headrace.api.http.json import Inputs
+from headrace.api.http.responses import Inputs
 from headrace.nodes.step_log import LogEntry
 
 WireInputs = Annotated[Inputs, encoded_as(Object)]
