@@ -15,6 +15,7 @@ import pytest
 from tests.background import serving
 from tests.cli.conftest import Invoke
 from tests.cli.flows import flow
+from tests.plugins.fakes import install
 
 DESCRIPTION = """
 openapi: 3.0.0
@@ -174,3 +175,29 @@ def test_lint_names_once_what_a_tool_lacks(invoke: Invoke, tmp_path: Path, weath
         "of HEADRACE_TOOLS, as stocks.yaml or stocks.json.",
         "node 'Node g': Dify has no tool provider 'builtin': the tool 'calculator' does not exist.",
     ]
+
+
+def test_tools_of_plugins(invoke: Invoke, tmp_path: Path):
+    install(tmp_path)
+    environment = {"HEADRACE_PLUGINS": str(tmp_path / "plugins"), "FAKE_API_KEY": "of-the-plugin"}
+    listed = invoke("tools", "list", **environment)
+    assert ["tests/fake/fake/act", "plugin", "do", "files"] in [line.split() for line in listed.stdout.splitlines()]
+    (tmp_path / "notes.txt").write_text("what a plugin fetches")
+    call = ("tools", "call", "tests/fake/fake/act")
+    done = invoke(*call, "-p", "do=fetch", "-p", "files=@notes.txt", **environment)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(json.loads(done.stdout)["text"])["size"] == len("what a plugin fetches")
+    failed = invoke(*call, "-p", "do=crash", **environment)
+    assert failed.exit_code == 1
+    assert "Failed to invoke tool tests/fake/fake: The plugin tests/fake ended with exit code 3" in failed.stderr
+    unset = invoke(*call, HEADRACE_PLUGINS=str(tmp_path / "plugins"))
+    assert unset.exit_code == 1
+    assert "FAKE_API_KEY" in unset.stderr
+
+
+def test_lint_knows_the_tools_of_installed_plugins(invoke: Invoke, tmp_path: Path):
+    install(tmp_path)
+    file = flow(tmp_path / "f.yml", tool("a", "tests/fake/fake", "act"), tool("b", "tests/fake/fake", "dance"))
+    done = invoke("lint", file, HEADRACE_PLUGINS=str(tmp_path / "plugins"))
+    assert "node 'Node a': The plugin's provider 'fake' needs credentials: set FAKE_API_KEY." in done.stdout
+    assert "has no tool 'dance'; its tools are: act, dynamic." in done.stdout

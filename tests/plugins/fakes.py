@@ -78,3 +78,15 @@ async def answer(tool: Tool, do: str = "", **parameters: Value) -> str:
     return "".join(
         message.text for message in await messages(tool, do, **parameters) if isinstance(message, TextMessage)
     )
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes of the plugins that are installed in a folder."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder) in file.read_text():
+                found.append(int(file.parent.name))
+        except OSError:
+            continue  # it has ended
+    return found

@@ -46,25 +46,22 @@ async def test_it_may_write_to_its_home(tool: Tool, tmp_path: Path) -> None:
 
 
 @needs_landlock
-@pytest.mark.parametrize(
-    ("path", "mode"),
-    [
-        ("{data}/headrace.db", "r"),
-        ("{data}/plugins/tests/fake/0.0.1-0123456789ab/source/main.py", "a"),
-        ("{data}/plugins/tests/fake/0.0.1-0123456789ab/source/new.py", "w"),
-        ("{data}/plugins/tests/fake/0.0.1-0123456789ab/installed.json", "r"),
-        ("{data}/plugin-data/tests/fake/storage", "r"),
-        ("/etc/shadow", "r"),
-        ("/proc/{server}/environ", "r"),
-        ("/proc/{server}/mem", "r"),
-        ("/tmp/headrace-plugin-test", "w"),
-    ],
-)
-async def test_it_may_not_open_other_files(tool: Tool, tmp_path: Path, path: str, mode: str) -> None:
+async def test_it_may_not_open_other_files(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "plugin-data" / "tests" / "fake" / "storage").mkdir(parents=True)
+    installed = tmp_path / "plugins" / "tests" / "fake" / "0.0.1-0123456789ab"
     server = json.loads(await answer(tool, "process"))["parent"]
-    path = path.format(data=tmp_path, server=server)
-    assert await answer(tool, "open", path=path, mode=mode) in ("PermissionError", "FileNotFoundError")
+    for path, mode in (
+        (tmp_path / "headrace.db", "r"),
+        (installed / "source" / "main.py", "a"),
+        (installed / "source" / "new.py", "w"),
+        (installed / "installed.json", "r"),
+        (tmp_path / "plugin-data" / "tests" / "fake" / "storage", "r"),
+        ("/etc/shadow", "r"),
+        (f"/proc/{server}/environ", "r"),
+        (f"/proc/{server}/mem", "r"),
+        (tmp_path / "new", "w"),
+    ):
+        assert await answer(tool, "open", path=str(path), mode=mode) == "PermissionError"
     assert await answer(tool, "open", path="/proc/cpuinfo", mode="r") == "opened /proc/cpuinfo"
 
 

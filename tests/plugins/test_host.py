@@ -17,10 +17,9 @@ import pytest
 
 from headrace.adapters.plugins import process as processes
 from headrace.adapters.plugins.limits import PluginLimits
-from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import NodeError
 from headrace.ports.services import TextMessage, Tool, ToolMessage
-from tests.plugins.fakes import SECRET, answer, call, find, install, messages, running
+from tests.plugins.fakes import SECRET, answer, call, find, install, messages, processes_of, running
 
 
 @pytest.fixture
@@ -315,25 +314,12 @@ async def test_closing_while_a_plugin_starts(tmp_path: Path) -> None:
     install(tmp_path, start="hang")
     async with running(tmp_path) as (tools, plugins):
         task = asyncio.create_task(messages(await find(tools)))
-        while not children_of(plugins):  # noqa: ASYNC110
+        while not processes_of(plugins.installed.folder):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        (pid,) = children_of(plugins)
+        (pid,) = processes_of(plugins.installed.folder)
     with pytest.raises((asyncio.CancelledError, NodeError)):
         await task
     await ended(pid)
-
-
-def children_of(plugins: Plugins) -> list[int]:
-    """The processes that were started for plugins in this folder."""
-    folder = str(plugins.installed.folder)
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if folder in file.read_text():
-                found.append(int(file.parent.name))
-        except OSError:
-            continue  # it has ended
-    return found
 
 
 # --------------------------------------------------------------------------------------------------- the server's death

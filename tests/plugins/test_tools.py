@@ -7,37 +7,31 @@ import base64
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from headrace.adapters.plugins.runtime import Plugins
-from headrace.adapters.tools.plugin_messages import sent_message, tool_message
 from headrace.adapters.tools.plugins import PluginTools
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobChunkMessage,
-    BlobMessage,
-    FileMessage,
-    ImageMessage,
-    JsonMessage,
-    LinkMessage,
-    LogMessage,
     TextMessage,
-    ToolMessage,
     ToolReference,
-    UsageMessage,
     VariableMessage,
 )
 from headrace.values import File, Variable
 from tests.plugins.fakes import answer, find, install, messages, running
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def plugins(tmp_path: Path) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
-    install(tmp_path)
-    async with running(tmp_path) as (tools, plugins):
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plugins(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
+    folder = tmp_path_factory.mktemp("plugins")
+    install(folder)
+    async with running(folder) as (tools, plugins):
         yield tools, plugins
 
 
@@ -45,7 +39,13 @@ def reference(provider: str = "tests/fake/fake", tool: str = "act", plugin: str 
     return ToolReference("plugin", provider, provider, tool, plugin)
 
 
-async def test_what_is_known_without_starting_it(plugins: tuple[PluginTools, Plugins]) -> None:
+async def test_what_is_known_without_starting_it(tmp_path: Path) -> None:
+    install(tmp_path)
+    async with running(tmp_path) as plugins:
+        await knows_its_tools(plugins)
+
+
+async def knows_its_tools(plugins: tuple[PluginTools, Plugins]) -> None:
     specs = await plugins[0].specs()
     assert {name: [spec.name for spec in tools] for name, tools in specs.items()} == {
         "tests/fake/fake": ["act", "dynamic"]
@@ -119,76 +119,6 @@ async def test_a_blob_comes_in_chunks(plugins: tuple[PluginTools, Plugins]) -> N
     assert all(isinstance(chunk, BlobChunkMessage) for chunk in chunks)
     assert b"".join(chunk.data for chunk in chunks if isinstance(chunk, BlobChunkMessage)) == BLOB
     assert chunks[-1] == BlobChunkMessage("b", b"", len(BLOB), True, "image/png", "a.png")
-
-
-@pytest.mark.parametrize(
-    ("sent", "message"),
-    [
-        ({"type": "text", "message": {"text": "t"}, "meta": None}, TextMessage("t")),
-        ({"type": "json", "message": {"json_object": [1]}}, JsonMessage([1])),
-        ({"type": "link", "message": {"text": "https://l"}}, LinkMessage("https://l")),
-        ({"type": "image", "message": {"text": "https://i"}}, ImageMessage("https://i")),
-        ({"type": "image_link", "message": {"text": "https://i"}}, ImageMessage("https://i")),
-        (
-            {"type": "blob", "message": {"blob": "AAE="}, "meta": {"mime_type": "image/png"}},
-            BlobMessage(b"\x00\x01", "image/png"),
-        ),
-        (
-            {"type": "variable", "message": {"variable_name": "n", "variable_value": {"a": 1}}},
-            VariableMessage("n", {"a": 1}),
-        ),
-        (
-            {
-                "type": "log",
-                "message": {
-                    "id": "1",
-                    "label": "step",
-                    "parent_id": None,
-                    "error": None,
-                    "status": "start",
-                    "data": {"a": 1},
-                    "metadata": None,
-                },
-            },
-            LogMessage("1", "step", "start", data={"a": 1}),
-        ),
-        ({"type": "file", "message": None, "meta": {}}, None),
-        ({"type": "retriever_resources", "message": {}}, None),
-    ],
-)
-def test_each_kind_of_message(sent: dict[str, Any], message: ToolMessage | None) -> None:
-    assert tool_message(sent) == message
-    if message is not None and sent["type"] != "image_link":
-        again = sent_message(message)
-        assert again is not None
-        assert tool_message(again) == message
-
-
-def test_messages_that_plugins_get_of_other_tools() -> None:
-    stored = File("image", "tool_file", "a.png", ".png", "image/png", 3, None, "1", "https://f")
-    assert sent_message(FileMessage(stored)) == {"type": "image_link", "message": {"text": "https://f"}, "meta": None}
-    assert sent_message(UsageMessage({})) is None
-    chunk = BlobChunkMessage("b", b"x", 1, end=True)
-    assert tool_message(sent_message(chunk) or {}) == chunk
-    assert sent_message(JsonMessage(3)) == {"type": "json", "message": {"json_object": {"data": 3}}, "meta": None}
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {},
-        {"type": 3},
-        {"type": "text"},
-        {"type": "text", "message": "t"},
-        {"type": "blob", "message": {"blob": "a"}},
-        {"type": "blob_chunk", "message": {"id": "b", "blob": "", "total_length": "1"}},
-        {"type": "variable", "message": {"variable_name": None}},
-        {"type": "log", "message": {"id": "1", "label": "l", "status": "odd"}},
-    ],
-)
-def test_malformed_messages(sent: dict[str, Any]) -> None:
-    with pytest.raises(NodeError):
-        tool_message(sent)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

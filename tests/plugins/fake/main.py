@@ -160,6 +160,11 @@ def serve(id_: str, data: dict) -> None:
                 end(other)
             text(id_, len(held))
             held.clear()
+        case "never, then at once":  # the first call never ends
+            marker = os.path.join(os.environ["HOME"], "called")
+            if not os.path.exists(marker):
+                return open(marker, "w").close()
+            text(id_, "done")
         case "no end":
             return None
         case "close stdout":
