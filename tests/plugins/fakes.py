@@ -61,8 +61,8 @@ async def running(
         await plugins.aclose()
 
 
-async def find(tools: PluginTools, tool: str = "act", name: str = "fake") -> Tool:
-    return await tools.find(replace(REFERENCE, provider_id=f"tests/{name}/fake", tool_name=tool))
+async def find(tools: PluginTools, tool: str = "act", path: str = "tests/fake/fake") -> Tool:
+    return await tools.find(replace(REFERENCE, provider_id=path, tool_name=tool))
 
 
 def call(tool: Tool, do: str = "", **parameters: Value) -> AsyncIterator[ToolMessage]:
