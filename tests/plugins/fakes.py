@@ -42,13 +42,13 @@ def install(data: Path, name: str = "fake", start: str = "", source: Path = FAKE
 
 @asynccontextmanager
 async def running(
-    data: Path, environ: Mapping[str, str] | None = None, **limits: Any
+    data: Path, environ: Mapping[str, str] | None = None, installed: Path | None = None, **limits: Any
 ) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
-    """The tools of the plugins that are installed in a folder."""
+    """The tools of the plugins that are installed, by default in the folder itself."""
     files = FileStore(data / "files", FileCatalog(), b"secret", None, "http://headrace.example")  # type: ignore[arg-type]
     environ = {"FAKE_API_KEY": SECRET} if environ is None else environ
     plugins = Plugins(
-        InstalledPlugins(data / "plugins"),
+        InstalledPlugins(installed or data / "plugins"),
         CredentialStore(None, environ),
         data / "plugin-data",
         files,

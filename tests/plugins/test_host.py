@@ -17,6 +17,8 @@ import pytest
 
 from headrace.adapters.plugins import process as processes
 from headrace.adapters.plugins.limits import PluginLimits
+from headrace.adapters.plugins.process import PluginProcess
+from headrace.adapters.tools.plugins import PluginTool
 from headrace.errors import NodeError
 from headrace.ports.services import TextMessage, Tool, ToolMessage
 from tests.plugins.fakes import SECRET, answer, call, find, install, messages, processes_of, running
@@ -31,6 +33,12 @@ async def tool(tmp_path: Path) -> AsyncGenerator[Tool]:
 
 async def process_of(tool: Tool) -> dict[str, object]:
     return json.loads(await answer(tool, "process"))
+
+
+def process_in(tool: Tool) -> PluginProcess:
+    (runner,) = cast("PluginTool", tool).plugins.host.runners.values()
+    assert runner.current is not None
+    return runner.current
 
 
 async def error_of(tool: Tool, do: str, **parameters: object) -> NodeError:
@@ -211,7 +219,7 @@ async def test_two_failures_in_a_row_fail_calls_until_the_next_start_is_due(
         assert starts.read_text() == "xx"
         assert "not this time" in str(await error_of(tool, ""))
         assert starts.read_text() == "xx"  # without a start
-        (runner,) = plugins.host._runners.values()
+        (runner,) = plugins.host.runners.values()
         runner._next_start = 0.0
         assert await answer(tool, "many", count=1) == "x"
         assert runner.failures == 0
@@ -280,14 +288,13 @@ async def test_a_stopped_call_that_does_not_end_takes_the_process_with_it_once_n
     assert (await process_of(tool))["pid"] != pid
 
 
-async def test_a_stopped_call_that_ends_leaves_the_process_alone(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_DROPPED_SECONDS", 0.3)
-    pid = (await process_of(tool))["pid"]
+async def test_a_stopped_call_that_ends_leaves_the_process_alone(tool: Tool) -> None:
     async with aclosing(cast("AsyncGenerator[ToolMessage]", call(tool, "hold"))) as stopped:
         await first(stopped)
+    process = process_in(tool)
+    assert len(process.dropped) == 1
     await answer(tool, "release")
-    await asyncio.sleep(0.4)  # longer than the process would have been left alone
-    assert (await process_of(tool))["pid"] == pid
+    assert process.dropped == set()
 
 
 async def test_a_cancelled_call_is_stopped(tool: Tool) -> None:
@@ -333,7 +340,10 @@ async def main():
     async with running(Path(sys.argv[1])) as (tools, _):
         tool = await find(tools)
         print(await answer(tool, "process"), flush=True)
-        await asyncio.Event().wait() if sys.argv[2] == "wait" else await asyncio.sleep(1)
+        if sys.argv[2] == "wait":
+            await asyncio.Event().wait()
+        while int(await answer(tool, "checks")) < 3:
+            pass
         print(await answer(tool, "process"), flush=True)
 
 asyncio.run(main())
@@ -369,5 +379,5 @@ async def test_a_plugin_of_a_server_that_is_the_first_process_of_a_container(tmp
     server = await start_server(tmp_path, "twice", *unshare)
     output, _ = await server.communicate()
     first_, second = map(json.loads, output.splitlines())
-    assert first_["pid"] == second["pid"]  # it has not ended meanwhile
+    assert first_["pid"] == second["pid"]  # it has looked for its parent three times, and not ended
     assert first_["parent"] != 1

@@ -14,7 +14,7 @@ from headrace.adapters.plugins.install import PluginInstaller
 from headrace.adapters.plugins.installed import InstalledPlugins
 from headrace.adapters.plugins.interpreter import find_interpreter
 from headrace.adapters.plugins.runtime import Plugins
-from headrace.adapters.tools import PluginTools, ToolCalls, ToolRegistry
+from headrace.adapters.tools import ToolCalls, ToolRegistry
 from headrace.errors import HeadraceError, NodeError
 from headrace.ports.services import (
     BlobChunkMessage,
@@ -24,33 +24,43 @@ from headrace.ports.services import (
     LogMessage,
     TextMessage,
     Tool,
+    ToolReference,
     VariableMessage,
 )
 from tests.plugins.fakes import answer as text_of
-from tests.plugins.fakes import find, messages, running
+from tests.plugins.fakes import messages, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SDK = Path(__file__).parent / "sdk"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plugins(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
+async def tools(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> AsyncGenerator[tuple[Tool, Plugins]]:
+    """The plugin's tool. It stays installed for further sessions, because that takes several seconds."""
     if not (interpreter := find_interpreter("", os.environ)).runs_locks:
         pytest.skip(f"NO PLUGIN OF THE SDK IS TESTED: it needs Python 3.12, and there is only {interpreter}")
-    folder = tmp_path_factory.mktemp("sdk")
-    installer = PluginInstaller(InstalledPlugins(folder / "plugins"), [], "", os.environ, lambda message: None)
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("plugins")
+    installer = PluginInstaller(InstalledPlugins(folder), [], "", os.environ, lambda message: None)
     try:
-        await asyncio.to_thread(installer.add, SDK, unsigned=True)
+        plugin = await asyncio.to_thread(installer.add, SDK, unsigned=True)
     except HeadraceError as error:
         pytest.skip(f"NO PLUGIN OF THE SDK IS TESTED: it cannot be installed: {error}")
-    async with running(folder, {}) as (tools, plugins):
+    async with running(tmp_path_factory.mktemp("sdk"), {}, folder) as (tools, plugins):
         plugins.handlers["tool"] = ToolCalls(ToolRegistry({"plugin": tools}))
-        yield tools, plugins
+        yield await tools.find(ToolReference("plugin", "tests/sdk/sdk", "SDK", "act", str(plugin.id))), plugins
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tool(plugins: tuple[PluginTools, Plugins]) -> Tool:
-    return await find(plugins[0], path="tests/sdk/sdk")
+@pytest.fixture
+def tool(tools: tuple[Tool, Plugins]) -> Tool:
+    return tools[0]
+
+
+@pytest.fixture
+def plugins(tools: tuple[Tool, Plugins]) -> Plugins:
+    return tools[1]
 
 
 async def test_messages(tool: Tool) -> None:
@@ -72,17 +82,17 @@ async def test_messages(tool: Tool) -> None:
     assert (pieces[-1].end, pieces[-1].total_length, pieces[-1].mime_type) == (True, 20_000, "image/png")
 
 
-async def test_a_file(tool: Tool, plugins: tuple[PluginTools, Plugins]) -> None:
-    file = await plugins[1].stored_files.save(b"content", filename="a b.md", mime_type="text/markdown")
+async def test_a_file(tool: Tool, plugins: Plugins) -> None:
+    file = await plugins.stored_files.save(b"content", filename="a b.md", mime_type="text/markdown")
     assert await text_of(tool, "file", file=file) == "a b.md document 7"
 
 
-async def test_calls_back(tool: Tool, plugins: tuple[PluginTools, Plugins]) -> None:
+async def test_calls_back(tool: Tool, plugins: Plugins) -> None:
     assert await text_of(tool, "storage") == "False"
     (uploaded,) = await messages(tool, "upload")
     assert isinstance(uploaded, JsonMessage)
     assert (uploaded.value["name"], uploaded.value["size"], uploaded.value["type"]) == ("a.txt", 7, "document")
-    _, path = await plugins[1].stored_files.open(uploaded.value["id"])
+    _, path = await plugins.stored_files.open(uploaded.value["id"])
     assert path.read_bytes() == b"content"
     assert await text_of(tool, "tool") == "text é"
 

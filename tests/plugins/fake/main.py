@@ -8,6 +8,7 @@ import threading
 import urllib.request
 
 lock = threading.Lock()
+checks: list[int] = []  # of the parent
 held: list[str] = []  # sessions that wait for `release`
 replies: dict[str, list] = {}
 replied = threading.Condition()
@@ -84,6 +85,8 @@ def serve(id_: str, data: dict) -> None:
     match given.get("do"):
         case "request":
             text(id_, data)
+        case "checks":
+            text(id_, len(checks))
         case "process":
             text(
                 id_, {"pid": os.getpid(), "parent": os.getppid(), "folder": os.getcwd(), "variables": dict(os.environ)}
@@ -202,9 +205,10 @@ def start() -> None:
 
 def watch_parent() -> None:
     """The SDK ends as soon as its parent is the first process of the system."""
-    while not done.wait(0.05):
+    while not done.wait(0.02):
         if os.getppid() == 1:
             os._exit(255)
+        checks.append(os.getppid())
 
 
 done = threading.Event()

@@ -39,7 +39,7 @@ class PluginHost:
         self._backwards = Backwards(handlers)
         self._environ = environ
         self._limits = limits
-        self._runners: dict[Path, Runner] = {}
+        self.runners: dict[Path, Runner] = {}
         self._is_closed = False
 
     async def call(
@@ -49,7 +49,7 @@ class PluginHost:
         call fails; closing the generator stops it."""
         if self._is_closed:
             raise PluginError("Headrace is shutting down.")
-        runner = self._runners.setdefault(plugin.path, Runner(plugin, self._start, self._limits.idle))
+        runner = self.runners.setdefault(plugin.path, Runner(plugin, self._start, self._limits.idle))
         tasks = set[asyncio.Task[None]]()
         is_finished = False
         async with runner.process() as process:
@@ -83,7 +83,7 @@ class PluginHost:
     async def aclose(self) -> None:
         """Ends all processes."""
         self._is_closed = True
-        await asyncio.gather(*(runner.aclose() for runner in self._runners.values()))
+        await asyncio.gather(*(runner.aclose() for runner in self.runners.values()))
 
     def home(self, plugin: InstalledPlugin) -> Path:
         """The folder that a plugin may write to."""
@@ -125,7 +125,7 @@ class Runner:
         self._start = start
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._current: PluginProcess | None = None
+        self.current: PluginProcess | None = None
         self._processes = set[PluginProcess]()  # the current one, and older ones that have yet to end
         self._starting: asyncio.Task[PluginProcess] | None = None
         self._stopping = set[asyncio.Task[None]]()
@@ -158,8 +158,8 @@ class Runner:
         self._processes.clear()
 
     async def _usable(self) -> PluginProcess:
-        if self._current is not None and self._current.is_usable:
-            return self._current
+        if self.current is not None and self.current.is_usable:
+            return self.current
         if self._error is not None and self.failures >= _FAILURES and self._loop.time() < self._next_start:
             raise self._error
         if self._starting is None:
@@ -170,14 +170,14 @@ class Runner:
     async def _started(self) -> PluginProcess:
         try:
             await asyncio.sleep(self._next_start - self._loop.time())
-            self._current = await self._start(self._plugin, self._on_crash)
+            self.current = await self._start(self._plugin, self._on_crash)
         except PluginError as error:
             self._on_crash(error)
             raise
         finally:
             self._starting = None
-        self._processes = {self._current, *(process for process in self._processes if not process.is_over)}
-        return self._current
+        self._processes = {self.current, *(process for process in self._processes if not process.is_over)}
+        return self.current
 
     def _on_crash(self, error: PluginError) -> None:
         self.failures += 1
@@ -185,7 +185,7 @@ class Runner:
         self._next_start = self._loop.time() + back_off(self.failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
     def _stop_idle(self) -> None:
-        process, self._current = self._current, None
+        process, self.current = self.current, None
         if process is not None:
             task = asyncio.create_task(process.stop(), name=f"end of plugin {self._plugin.id}")
             self._stopping.add(task)

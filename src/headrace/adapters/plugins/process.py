@@ -93,7 +93,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.SubprocessTransport | None = None
         self._sessions: dict[str, Session] = {}
-        self._dropped: set[str] = set()
+        self.dropped: set[str] = set()
         self._output, self._errors = Lines(LONGEST_LINE), Lines(_LOGGED_LINE)
         self._last_lines = deque[str](maxlen=_SHOWN_LINES)
         self._logged, self._minute = 0, 0
@@ -138,7 +138,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
     @property
     def is_usable(self) -> bool:
         """Whether it takes further requests."""
-        return not (self.is_over or self._is_stopping or len(self._dropped) >= MOST_DROPPED)
+        return not (self.is_over or self._is_stopping or len(self.dropped) >= MOST_DROPPED)
 
     def open(self, session: str, secrets: Iterable[str] = ()) -> Session:
         """Begins to collect the events of a session. `secrets` are masked in what is logged from now on."""
@@ -165,8 +165,8 @@ class PluginProcess(asyncio.SubprocessProtocol):
         process is needed for nothing else, the process is killed."""
         self._sessions.pop(session.id, None)
         if not is_finished and not self.is_over:
-            self._dropped.add(session.id)
-        if self._dropped and not self._sessions:
+            self.dropped.add(session.id)
+        if self.dropped and not self._sessions:
             self._loop.call_later(_DROPPED_SECONDS, self._kill_dropped)
 
     def mask(self, text: str) -> str:
@@ -204,7 +204,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
         self._signal(signal.SIGKILL)
 
     def _kill_dropped(self) -> None:
-        if self._dropped and not self._sessions and not self.is_over:
+        if self.dropped and not self._sessions and not self.is_over:
             logger.warning("plugin %s: killed, because it does not finish a call that was stopped", self._name)
             self.kill("did not finish a call that was stopped", expected=True)
 
@@ -287,7 +287,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
                 if (session := self._sessions.get(id_)) is not None:
                     session.put(output)
                 elif type_ == "end":
-                    self._dropped.discard(id_)
+                    self.dropped.discard(id_)
             case Heartbeat():
                 if not self._ready.done():
                     self._ready.set_result(None)
