@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,13 +16,15 @@ from headrace.ports import WORKSPACE, WORKSPACE_NAME
 from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
 
+_PREFIX = "HEADRACE_"
+_ALIKE = 0.85  # of a name and its misspelling, at least
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Settings(BaseSettings):
     """The settings of an installation. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
 
     data: Path = Field(Path(".headrace"), description="Folder of the database, the files and the installation's secret")
     workspace: str = Field(
@@ -235,3 +238,17 @@ class Settings(BaseSettings):
             max_text=self.max_text,
             code_seconds=self.code_seconds,
         )
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Environment variables that are almost settings, and the nearest setting. Other names with the prefix belong to
+    clients and plugins."""
+    settings = {_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = [name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in settings]
+    if not unknown:
+        return {}
+    from difflib import get_close_matches
+
+    endings = [name.removeprefix(_PREFIX) for name in settings]
+    nearest = {name: get_close_matches(name.upper()[len(_PREFIX) :], endings, 1, _ALIKE) for name in unknown}
+    return {name: _PREFIX + endings[0] for name, endings in nearest.items() if endings}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.settings import misspelt
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, code, field, flow, headrace, llm
 
@@ -40,6 +41,30 @@ def test_it_says_what_is_served_and_how_to_call_it(server: Server):
     assert command[:3] == ["curl", "-N", f"{server.url}/v1/workflows/run"]
     assert f"Authorization: Bearer {app['key']}" in command
     assert json.loads(command[-1])["inputs"] == {"query": "query"}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("HEADRACE_EGRES_ALLOW", "HEADRACE_EGRESS_ALLOW"),
+        ("HEADRACE_MAXBODY", "HEADRACE_MAX_BODY"),
+        ("headrace_ports", "HEADRACE_PORT"),
+        ("HEADRACE_PORT", None),
+        ("headrace_port", None),
+        ("HEADRACE_", None),
+        *((f"HEADRACE_{name}", None) for name in ("URL", "API_KEY", "CHAT_API_KEY", "WORKSPACE_KEY", "TEST_TLS")),
+        ("PORT", None),
+    ],
+)
+def test_a_variable_that_is_almost_a_setting(name: str, nearest: str | None):
+    assert misspelt(["PATH", name]) == ({name: nearest} if nearest else {})
+
+
+def test_a_misspelt_variable_is_warned_of(tmp_path: Path):
+    server = Server(echo(tmp_path / "echo.yml"), cwd=tmp_path, HEADRACE_DRAIN_SECOND="1", HEADRACE_URL="http://x")
+    assert server.stop() == 0
+    (warning,) = (line for line in server.said.splitlines() if "[warning" in line)
+    assert "HEADRACE_DRAIN_SECOND is not a setting and is ignored: did you mean HEADRACE_DRAIN_SECONDS?" in warning
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -83,10 +83,13 @@ def serve(
         egress_allow=egress_allow,
         log_level=log_level,
     )
+    from headrace.settings import misspelt
     from headrace.telemetry.logs import write_logs
 
     scrubber = Scrubber(secrets_in(os.environ))
     write_logs(settings.log_level, settings.log_format, scrubber)
+    for name, nearest in misspelt(os.environ).items():
+        logger.warning("%s is not a setting and is ignored: did you mean %s?", name, nearest)
     if ready_file is not None:
         if not ready_file.parent.is_dir():
             raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
