@@ -25,10 +25,10 @@ help:
 
 demo: $(UV_HERE)
 	@$(UV) sync --locked --no-dev --group examples --all-packages --inexact --compile-bytecode --quiet
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory page || true; fi
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory page || rm -f $(WEB)/dist/index.html
 	@$(RUN) python examples/product-detail/demo.py
 
-# Product Studio's page. Where it cannot be built, the demo says so and serves the rest.
+# Product Studio's page. Where it cannot be built, the demo says so and serves the rest, and none of an earlier build.
 WEB := examples/product-studio/web
 page: $(WEB)/dist/index.html
 	@:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -175,10 +176,12 @@ def test_the_demo_runs_once(tmp_path: Path):
         env=environ(ONCE="1", HEADRACE_DATA=str(tmp_path / "data")),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    page, api = "Product Studio a page that uses the workflow: http://", "there is its API alone, at http://"
+    assert page in done.stdout or api in done.stdout
+    assert done.returncode == (1 if api in done.stdout and shutil.which("npm") else 0), done.stdout + done.stderr
     for told in (
         "No model key is set",
         "✓ 撰寫介紹",
@@ -189,8 +192,6 @@ def test_the_demo_runs_once(tmp_path: Path):
         "curl -N ",
     ):
         assert told in done.stdout
-    page, api = "Product Studio a page that uses the workflow: http://", "there is its API alone, at http://"
-    assert page in done.stdout or api in done.stdout
     assert "<svg" in (tmp_path / "data" / "picture.svg").read_text("utf-8")
 
 
@@ -224,16 +225,16 @@ def test_the_demo_serves_the_workflow_and_the_page_until_it_is_told_to_end(tmp_p
             urllib.request.urlopen(address, timeout=60)
 
 
+AT = "Product Studio is at http://127.0.0.1:1"
+
+
 @pytest.mark.parametrize(
-    ("line", "built", "told"),
+    ("line", "built", "npm", "complete", "told"),
     [
-        (
-            "Product Studio is at http://127.0.0.1:1",
-            True,
-            "Product Studio a page that uses the workflow: http://127.0.0.1:1",
-        ),
-        ("Product Studio is at http://127.0.0.1:1", False, "is not built: that needs Node 20.19"),
-        ("", True, "did not start: no such module"),
+        (AT, True, True, True, "Product Studio a page that uses the workflow: http://127.0.0.1:1"),
+        (AT, False, True, False, "is not built: that needs Node 20.19"),
+        (AT, False, False, True, "is not built: that needs Node 20.19"),
+        ("", True, True, False, "did not start: no such module"),
     ],
 )
 def test_a_page_that_is_not_there_is_told_of(
@@ -242,16 +243,19 @@ def test_a_page_that_is_not_there_is_told_of(
     capsys: pytest.CaptureFixture[str],
     line: str,
     built: bool,
+    npm: bool,
+    complete: bool,
     told: str,
 ):
     demo = load_demo(monkeypatch, tmp_path)
+    monkeypatch.setattr(demo.shutil, "which", lambda name: f"/bin/{name}" if npm else None)
     monkeypatch.setattr(demo, "STUDIO", tmp_path)
     (tmp_path / "studio.log").write_text("no such module", "utf-8")
     if built:
         (tmp_path / "web" / "dist").mkdir(parents=True)
         (tmp_path / "web" / "dist" / "index.html").touch()
     with subprocess.Popen(["echo", line], stdout=subprocess.PIPE, text=True) as process:
-        demo.show_studio(process)
+        assert demo.show_studio(process) is complete
     assert told in capsys.readouterr().out
 
 

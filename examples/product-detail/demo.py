@@ -3,9 +3,10 @@ runs Product Studio, a web application that uses the workflow.
 
     python examples/product-detail/demo.py [PRODUCT NAME]
 
-Both stay up until Ctrl-C. Environment: ONCE=1 ends after the call, PORT and STUDIO_PORT (default: free ones), MODEL
-(another model of the same provider), HEADRACE_DATA (default: .headrace/demo). With a model key (OPENAI_API_KEY,
-DEEPSEEK_API_KEY ...) that model writes the text, else the demo model that is built in.
+Both stay up until Ctrl-C. Environment: ONCE=1 ends after the call, with an error if the page failed, PORT and
+STUDIO_PORT (default: free ones), MODEL (another model of the same provider), HEADRACE_DATA (default: .headrace/demo).
+With a model key (OPENAI_API_KEY, DEEPSEEK_API_KEY ...) that model writes the text, else the demo model that is built
+in.
 
 Standard library only: this is also what a client of the API looks like.
 """
@@ -17,6 +18,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,9 +89,9 @@ def main() -> int:
             with studio(ready["url"], app["key"]) as page:
                 show_run(call(ready["url"], app["key"], {"product_name": name}))
                 show_address(ready["url"], app["key"], name)
-                show_studio(page)
+                complete = show_studio(page)
                 if os.environ.get("ONCE"):
-                    return 0
+                    return 0 if complete else 1
                 say(dim("All of it stays up until Ctrl-C."))
                 return server.wait()
         except DemoFailed as error:
@@ -242,18 +244,22 @@ def show_address(url: str, key: str, name: str) -> None:
     say()
 
 
-def show_studio(process: subprocess.Popen[str]) -> None:
-    """Where the page is; or, loudly, that there is none. The workflow is served in any case."""
+def show_studio(process: subprocess.Popen[str]) -> bool:
+    """Where the page is; or, loudly, that there is none. The workflow is served in any case. False if something failed:
+    without npm there is just the API."""
     assert process.stdout is not None
     address = process.stdout.readline().strip().rpartition(" ")[2]
+    complete = bool(address)
     if not address:
         say(red("Product Studio did not start:"), (DATA / "studio.log").read_text("utf-8", "replace").strip())
     elif not (STUDIO / "web" / "dist" / "index.html").exists():
         say(red("The page of Product Studio is not built: that needs Node 20.19 or later, with npm and its packages."))
         say("  Without it there is its API alone, at", address)
+        complete = shutil.which("npm") is None
     else:
         say(bold("Product Studio"), dim("a page that uses the workflow:"), bold(address))
     say()
+    return complete
 
 
 class Paragraph:

@@ -145,7 +145,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        running = await playwright.chromium.launch(executable_path=chromium, args=arguments)
+        running = await playwright.chromium.launch(executable_path=chromium, args=arguments, timeout=PATIENCE)
         yield running
         await running.close()
 

@@ -12,7 +12,7 @@ from tests.product_studio.studio import NAME
 
 WEB = FOLDER / "web"
 Opened = Callable[..., Any]
-PATIENCE = 30_000  # milliseconds: the machine may be busy, and nothing here is about speed
+PATIENCE = 120_000  # milliseconds: the machine may be busy, and nothing here is about speed
 GENERATE, CANCEL, AGAIN, SAVE = "AI 自動生成產品資訊", "取消生成", "再試一次", "儲存產品"
 
 
