@@ -12,6 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from httpx import _config as httpx_config
 from httpx._transports import default as httpx_transports
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
@@ -29,6 +30,9 @@ _LEFT = pytest.StashKey[list[str]]()
 
 # Each client of httpx's reads the certificates of all authorities, in 40 ms: once is enough.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)
+# Five seconds are not enough for a server on a busy machine.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(httpx_config.DEFAULT_TIMEOUT_CONFIG, _phase, 60.0)
 
 # On a busy machine an example may take long: that is no failure. A change is judged by the same examples each time; new
 # ones are looked for wherever CI is not set.

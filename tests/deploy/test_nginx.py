@@ -82,7 +82,7 @@ class Site:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             out, received = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode() or received.decode()
@@ -99,7 +99,7 @@ class Site:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             out, received = await process.communicate()
         assert (process.returncode, received) == (0, b"")
         return out.decode()
@@ -130,7 +130,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncG
         ready = folder / "ready.json"
         command = [image.bin / "headrace", "serve", "flow.yml", "shop.yml", "--port", "0", "--ready-file", ready]
         server = start(command, folder, env)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not ready.exists():
                 assert server.poll() is None
                 await asyncio.sleep(0.05)
@@ -197,7 +197,7 @@ def start_nginx(folder: Path, port: int, inside: str, certificate: Path, key: Pa
 
 
 async def until_up(session: aiohttp.ClientSession, url: str, nginx: subprocess.Popen[bytes], folder: Path) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while True:
             assert nginx.poll() is None, (folder / "nginx.log").read_text()
             try:
@@ -313,7 +313,7 @@ def streaming(site: Site) -> Any:
 
 
 async def first_event(stream: aiohttp.ClientResponse) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not (line := await stream.content.readline()).startswith(b"data: "):
             pass
     return json.loads(line[6:])
