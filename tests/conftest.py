@@ -23,7 +23,7 @@ from tests import forking, leftovers, logged
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")
-LONG = (*WHOLE, "server", "sandbox", "telemetry", "cli")
+LONG = (*WHOLE, "tests", "openapi_clients", "server", "sandbox", "telemetry", "cli", "sdk_python", "documents")
 
 _REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()
