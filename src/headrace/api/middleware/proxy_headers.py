@@ -50,9 +50,7 @@ class ProxyHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = self._root
         forwarded = stripped = False
-        app = self._app
         if (scope["client"] or ("",))[0] in self._of_proxies.trusted_hosts:
-            app = cast("ASGIApp", self._of_proxies)
             prefix: str | None = None
             for name, value in scope["headers"]:
                 if name.startswith(_BEGINS):
@@ -66,6 +64,7 @@ class ProxyHeaders:
         scope[ROOT] = root
         if root and scope["path"].startswith(root):
             self._strip_root(scope, root, forwarded=forwarded, stripped=stripped)
+        app = cast("ASGIApp", self._of_proxies) if forwarded else self._app
         await app(scope, receive, send)
 
     def _rename(self, scope: Scope, value: bytes) -> None:
