@@ -295,7 +295,6 @@ def plugin_manager(
 ) -> PluginManager:
     """What the commands manage plugins with. `notify` takes what people are to know."""
     from headrace.adapters.plugins.install import PluginInstaller
-    from headrace.adapters.plugins.installed import InstalledPlugins
     from headrace.adapters.plugins.manager import PluginManager
     from headrace.adapters.plugins.marketplace import Marketplace
 

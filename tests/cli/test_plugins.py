@@ -13,6 +13,7 @@ from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.cli.conftest import Invoke
+from tests.cli.flows import flow
 from tests.cli.test_tools import tool
 from tests.plugins.building import PROVIDER, checksum, files, package
 from tests.plugins.conftest import key, public_key  # noqa: F401
@@ -21,6 +22,7 @@ from tests.plugins.marketplace import described, marketplace
 SUM = checksum(files())
 ID = f"acme/weather:0.1.2@{SUM}"
 OTHER = f"acme/weather:0.2.0@{'0' * 64}"
+CITY = {"city": {"type": "mixed", "value": "Oslo"}}
 OPENAI = f"langgenius/openai:0.3.0@{'1' * 64}"
 
 
@@ -71,7 +73,7 @@ def workflow(path: Path, *dependencies: str, nodes: tuple[Mapping[str, Any], ...
     return path
 
 
-def today(provider: str = "acme/weather/weather", name: str = "today", **more: str) -> Mapping[str, Any]:
+def today(provider: str = "acme/weather/weather", name: str = "today", **more: Any) -> Mapping[str, Any]:
     return tool("t", provider, name, **more)
 
 
@@ -242,3 +244,21 @@ def test_a_plugin_whose_declarations_are_broken(plugins: Callable[..., Result], 
     assert done.exit_code == 1
     assert "'../../secret.yaml' is outside of the plugin's folder" in done.stderr
     assert plugins("list").stdout == ""
+
+
+def test_lint_knows_the_tools_and_credentials_of_plugins(
+    plugins: Callable[..., Result], invoke: Invoke, signed: Path, tmp_path: Path
+):
+    """From their declarations: the plugin of these tests cannot start."""
+    file = flow(tmp_path / "flow.yml", today(plugin_unique_identifier=ID, tool_parameters=CITY))
+    needed = f"{file}: node 'Node t': The plugin {ID} is needed: run `headrace plugins add {ID}`.\n"
+    assert invoke("lint", file).stdout == needed
+    plugins("add", signed)
+    without_key = f"{file}: node 'Node t': The plugin's provider 'weather' needs credentials: set WEATHER_API_KEY.\n"
+    assert invoke("lint", file).stdout == without_key
+    assert invoke("lint", file, WEATHER_API_KEY="x").stdout == f"{file}: no problems\n"
+    unknown = flow(tmp_path / "unknown.yml", today(name="tomorrow"))
+    problem = f"The plugin {ID} has no tool 'tomorrow'; its tools are: today."
+    assert invoke("lint", unknown).stdout == f"{unknown}: node 'Node t': {problem}\n"
+    rows = [line.split() for line in invoke("tools", "list").stdout.splitlines()]
+    assert ["acme/weather/weather/today", "plugin", "city*", "day", "days", "odd"] in rows
