@@ -18,7 +18,13 @@ from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import SECRET, check_secret, fingerprint, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
-from headrace.adapters.models import ModelClient, SpeechClient
+from headrace.adapters.models import (
+    ModelCalls,
+    ModelClient,
+    PluginModels,
+    SpeechClient,
+    SpeechWithPlugins,
+)
 from headrace.adapters.plugins.credentials import CredentialStore
 from headrace.adapters.plugins.installed import InstalledPlugins
 from headrace.adapters.plugins.limits import PluginLimits
@@ -28,6 +34,7 @@ from headrace.adapters.tools import (
     BuiltinTools,
     CustomTools,
     McpTools,
+    PluginStrategies,
     PluginTools,
     ToolCalls,
     ToolRegistry,
@@ -48,7 +55,7 @@ from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
 from headrace.nodes.agent.node import STRATEGY_PROVIDERS
 from headrace.ports import App, Storage
-from headrace.ports.services import Resources, Speech
+from headrace.ports.services import STRATEGY, Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
 from headrace.runs.service import RunService
@@ -167,7 +174,17 @@ async def service(
             lambda: running.public_url,
             lifetime=settings.file_url_seconds,
         )
-        models = ModelClient(environ, files, demo=settings.demo_model)
+        plugins = Plugins(
+            InstalledPlugins(settings.plugin_folder),
+            CredentialStore(settings.credentials, environ),
+            settings.data / "plugin-data",
+            files,
+            environ,
+            PluginLimits(settings.plugin_idle, settings.plugin_seconds, settings.plugin_memory),
+        )
+        stack.push_async_callback(plugins.aclose)
+        plugin_models = PluginModels(plugins, files)
+        models = ModelClient(environ, files, demo=settings.demo_model, plugins=plugin_models)
         stack.push_async_callback(models.aclose)
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)
@@ -188,22 +205,14 @@ async def service(
             environ=environ,
         )
         stack.push_async_callback(knowledge.aclose)
-        speech = SpeechClient(
+        speech_client = SpeechClient(
             environ,
             provider=settings.speech_provider,
             transcription_model=settings.transcription_model,
             speech_model=settings.speech_model,
         )
-        stack.push_async_callback(speech.aclose)
-        plugins = Plugins(
-            InstalledPlugins(settings.plugin_folder),
-            CredentialStore(settings.credentials, environ),
-            settings.data / "plugin-data",
-            files,
-            environ,
-            PluginLimits(settings.plugin_idle, settings.plugin_seconds, settings.plugin_memory),
-        )
-        stack.push_async_callback(plugins.aclose)
+        stack.push_async_callback(speech_client.aclose)
+        speech = SpeechWithPlugins(speech_client, plugin_models, environ, settings.speech_provider)
         tools_config = read_config(settings.tools)
         tool_sources: dict[str, ToolSource] = {
             "builtin": BuiltinTools(
@@ -212,9 +221,11 @@ async def service(
             "api": CustomTools(tools_config.apis, http, files, environ),
             "mcp": McpTools(read_servers(settings.mcp_servers, environ), Egress(settings.egress_allow)),
             "plugin": PluginTools(plugins),
+            STRATEGY: PluginStrategies(plugins),
         }
         tools = ToolRegistry(tool_sources, owns=BuiltinTools.PROVIDERS)
         plugins.handlers["tool"] = ToolCalls(tools)
+        plugins.handlers |= ModelCalls(models, speech, plugin_models, files, settings.summary_model).handlers
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
         resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools)

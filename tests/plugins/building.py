@@ -63,7 +63,7 @@ TOOL: Mapping[str, Any] = {
         {"name": "city", "type": "string", "required": True, "form": "llm", "llm_description": "A city"},
         {"name": "day", "type": "date", "form": "llm", "label": {"en_US": "Day"}},
         {"name": "days", "type": "select", "form": "form", "default": 1, "options": [{"value": 1}, {"value": 7}]},
-        {"name": "odd", "type": "array[tools]", "form": "schema"},
+        {"name": "odd", "type": "array[dates]", "form": "schema"},
     ],
     "output_schema": {"type": "object", "properties": {"degrees": {"type": "number"}}},
     "extra": {"python": {"source": "tools/today.py"}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,8 @@ from headrace.adapters.tools import ToolRegistry
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, RunEnded, StepEnded
 from headrace.kernel.response import ResponseStream
-from headrace.ports.services import McpEndpoint
+from headrace.nodes.agent.node import Agent
+from headrace.ports.services import STRATEGY, McpEndpoint, ToolReference
 from headrace.values import File, Value
 from tests.engine.test_crash import Killed, Mortal
 from tests.models import test_anthropic as claude
@@ -395,11 +396,12 @@ async def test_react_says_that_the_limit_is_reached(server: ModelServer, client:
 async def test_a_strategy_that_is_not_here_names_its_plugin(client: ModelClient):
     data = {"agent_strategy_provider_name": "svcvit/agent/agent", "plugin_unique_identifier": "svcvit/agent:0.1@ab"}
     flow = loaded(agent_file(strategy="TOD", data=data))
-    assert [*flow.nodes["agent"].missing_requirements(agent_world(client).resources)] == [
-        "the agent strategy 'TOD' needs the plugin svcvit/agent:0.1@ab, and Headrace does not run plugins."
-    ]
+    assert cast("Agent", flow.nodes["agent"]).config.plugin_strategy == ToolReference(
+        STRATEGY, "svcvit/agent/agent", "svcvit/agent/agent", "TOD", "svcvit/agent:0.1@ab"
+    )
+    assert [*flow.nodes["agent"].missing_requirements(agent_world(client).resources)] == ["there is no tool TOD"]
     ran = await drive(flow, client)
-    assert ran.failure.error.startswith("Failed to get agent strategy: the agent strategy 'TOD'")
+    assert ran.failure.error == "Failed to get agent strategy: there is no tool TOD"
 
 
 async def test_a_missing_tool_fails_the_node_and_is_named_before(server: ModelServer, client: ModelClient):

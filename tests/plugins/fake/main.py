@@ -77,11 +77,68 @@ def in_thread(id_: str, given: dict) -> None:
     end(id_)
 
 
+def chunk(id_: str, content: object, *, calls: list | None = None, **delta: object) -> None:
+    said = {"role": "assistant", "content": content, "tool_calls": calls or []}
+    session(id_, "stream", {"model": "m", "prompt_messages": [], "delta": {"index": 0, "message": said, **delta}})
+
+
+USAGE = {
+    "prompt_tokens": 7,
+    "prompt_unit_price": "2",
+    "prompt_price_unit": "0.001",
+    "prompt_price": "0.014",
+    "completion_tokens": 3,
+    "completion_unit_price": "4",
+    "completion_price_unit": "0.001",
+    "completion_price": "0.012",
+    "total_tokens": 10,
+    "total_price": "0.026",
+    "currency": "RMB",
+    "latency": 0.5,
+}
+
+
+def serve_model(id_: str, data: dict) -> None:
+    match data["action"]:
+        case "invoke_llm":
+            given = data["model_parameters"]
+            if "error" in given:
+                session(id_, "error", given["error"])
+            elif "chunks" in given:
+                for said in given["chunks"]:
+                    chunk(id_, **said)
+            elif "results" in given:
+                for result in given["results"]:
+                    session(id_, "stream", result)
+            else:
+                shown = json.dumps(data)
+                chunk(id_, shown[:10])
+                chunk(id_, shown[10:])
+                chunk(id_, "", usage=USAGE, finish_reason="stop")
+        case "invoke_text_embedding":
+            usage = {"tokens": 4, "total_tokens": 4, "total_price": "0.004", "currency": "USD", "latency": 0.1}
+            vectors = [[float(len(text))] for text in data["texts"]]
+            session(id_, "stream", {"model": data["model"], "embeddings": vectors, "usage": usage})
+        case "invoke_rerank":
+            docs = [{"index": index, "text": text, "score": 1.0} for index, text in enumerate(data["docs"])]
+            session(id_, "stream", {"model": data["model"], "docs": docs[: data["top_n"]]})
+        case "invoke_moderation":
+            session(id_, "stream", {"result": "bad" in data["text"]})
+        case "invoke_speech2text":
+            session(id_, "stream", {"result": f" {data['model']} heard {bytes.fromhex(data['file']).decode()} "})
+        case "invoke_tts":
+            for said in (data["content_text"], data["voice"]):
+                session(id_, "stream", {"result": said.encode().hex(), "mime_type": "audio/x-test"})
+    end(id_)
+
+
 def serve(id_: str, data: dict) -> None:
+    if data["type"] == "model" and "tool_parameters" not in data:
+        return serve_model(id_, data)
     if data["action"] == "get_tool_runtime_parameters":
         session(id_, "stream", {"parameters": [{"name": "extra", "type": "number", "form": "llm", "required": True}]})
         return end(id_)
-    given = data["tool_parameters"]
+    given = data["agent_strategy_params"] if data["type"] == "agent_strategy" else data["tool_parameters"]
     match given.get("do"):
         case "request":
             text(id_, data)
@@ -109,7 +166,7 @@ def serve(id_: str, data: dict) -> None:
         case "umask":
             text(id_, oct(os.umask(0o077)))
         case "fail":
-            traceback = f"Traceback with {data['credentials']}"
+            traceback = f"Traceback with {data.get('credentials')}"
             error = {"error_type": "ValueError", "message": given["message"], "args": {"traceback": traceback}}
             session(id_, "error", error)
         case "crash":

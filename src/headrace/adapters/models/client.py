@@ -13,7 +13,7 @@ from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.google_cloud import AccessTokens
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
-from headrace.adapters.models.providers import configured, last_part, resolve
+from headrace.adapters.models.providers import PROVIDERS, configured, last_part, resolve
 from headrace.adapters.models.request import build, encode
 from headrace.adapters.models.response import Answer
 from headrace.errors import LoadError, NodeError, Problem
@@ -21,6 +21,7 @@ from headrace.ports.services import ChatChunk, ChatRequest, Files
 
 if TYPE_CHECKING:
     from headrace.adapters.models.blocks import BlockCall
+    from headrace.adapters.models.plugins import PluginModels
     from headrace.adapters.models.transport import Transport
 
 DEMO = "demo"
@@ -31,11 +32,12 @@ _MAX_BACKOFF = 8.0
 class ModelClient:
     """Models, with the credentials in `environ` (`<PROVIDER>_API_KEY`, `<PROVIDER>_BASE_URL`).
 
-    `files` reads the files of prompts; without it they are passed by URL. `demo`: the built-in demo model answers for
-    every provider that is not configured, with `demo_delay` seconds between words. `prices` adds to the price list
-    (`{model: {input, output}}`, see `prices`); if it is None, the file of HEADRACE_PRICES does. Times in seconds:
-    `connect` to get a connection, `idle` between two pieces of an answer, `backoff` before the second attempt.
-    LoadError if the prices cannot be read.
+    `plugins` serve the providers that are not configured there and that an installed plugin has. `files` reads the
+    files of prompts; without it they are passed by URL. `demo`: the built-in demo model answers for every provider that
+    is not configured, with `demo_delay` seconds between words. `prices` adds to the price list (`{model: {input,
+    output}}`, see `prices`); if it is None, the file of HEADRACE_PRICES does. Times in seconds: `connect` to get a
+    connection, `idle` between two pieces of an answer, `backoff` before the second attempt. LoadError if the prices
+    cannot be read.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ModelClient:
         environ: Mapping[str, str],
         files: Files | None = None,
         *,
+        plugins: PluginModels | None = None,
         demo: bool = False,
         prices: Mapping[str, Any] | None = None,
         connect: float = 10.0,
@@ -53,6 +56,7 @@ class ModelClient:
     ) -> None:
         self._environ = environ
         self._files = files
+        self._plugins = plugins
         self._demo = demo
         self._demo_delay = demo_delay
         self._prices = Prices(_own_prices(environ, prices))
@@ -62,29 +66,44 @@ class ModelClient:
         self._backoff = backoff
         self._transport: Transport | None = None
         self._tokens: AccessTokens | None = None
-        self._endpoints: dict[str, Endpoint | None] = {}
+        self._endpoints: dict[str, Endpoint | PluginModels | None] = {}
 
     def missing(self, provider: str) -> str | None:
         """See `Models.missing`."""
         try:
-            self._endpoint(provider)
+            endpoint = self._endpoint(provider)
         except NodeError as error:
             return str(error)
-        return None
+        return None if endpoint is None or isinstance(endpoint, Endpoint) else endpoint.missing(provider)
 
-    def _endpoint(self, provider: str) -> Endpoint | None:
-        """Where a provider is reached; None if the demo model answers for it. NodeError if it is not configured."""
-        if provider not in self._endpoints:
-            name = last_part(provider)
-            if self._demo and (name == DEMO or not configured(self._environ, name)):
-                self._endpoints[provider] = None
-            elif name == DEMO:
-                raise NodeError(
-                    "provider_not_initialize: the demo model is not enabled; start with --demo-model.", NOT_INITIALIZED
-                )
-            else:
-                self._endpoints[provider] = resolve(self._environ, name)
-        return self._endpoints[provider]
+    def _endpoint(self, provider: str) -> Endpoint | PluginModels | None:
+        """Where a provider is reached, or the plugins if one of them serves it; None if the demo model answers for it.
+        NodeError if it is not configured."""
+        if provider in self._endpoints:
+            return self._endpoints[provider]
+        endpoint = self._endpoints[provider] = self._resolved(provider)
+        return endpoint
+
+    def _resolved(self, provider: str) -> Endpoint | PluginModels | None:
+        name = last_part(provider)
+        plugins = self._plugins if name not in ("", DEMO) else None
+        is_configured, has_plugin = configured(self._environ, name), plugins is not None and plugins.has(provider)
+        if plugins and has_plugin and not is_configured and plugins.missing(provider) is None:
+            return plugins
+        if self._demo and (name == DEMO or not is_configured):
+            return None
+        if name == DEMO:
+            raise NodeError(
+                "provider_not_initialize: the demo model is not enabled; start with --demo-model.", NOT_INITIALIZED
+            )
+        try:
+            return resolve(self._environ, name)
+        except NodeError as error:
+            if plugins is None or (not has_plugin and name in PROVIDERS):
+                raise
+            if has_plugin:
+                return plugins
+            raise NodeError(f"{error} {plugins.needed(provider)}", error.kind) from error
 
     def _block_call(self, endpoint: Endpoint, request: ChatRequest) -> BlockCall | None:
         """The call of a provider with a protocol of its own; None if it implements OpenAI's."""
@@ -113,8 +132,9 @@ class ModelClient:
         """See `Models.chat`. A call is retried (after 429, 5xx or a lost connection) unless part of the answer was
         passed on; closing the generator, or cancelling its reader, closes the connection at once."""
         endpoint = self._endpoint(request.provider)
-        if endpoint is None:
-            async with aclosing(demo_model.answer(request, self._demo_delay)) as chunks:
+        if not isinstance(endpoint, Endpoint):
+            source = demo_model.answer(request, self._demo_delay) if endpoint is None else endpoint.chat(request)
+            async with aclosing(source) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return

@@ -18,7 +18,7 @@ from headrace.adapters.plugins.declarations import Declarations, Provider
 from headrace.adapters.plugins.identifiers import PluginId, plugin_path
 from headrace.adapters.plugins.manifest import Manifest
 from headrace.errors import HeadraceError
-from headrace.ports.services import ToolReference
+from headrace.ports.services import STRATEGY, ToolReference
 
 MARKER, SOURCE, ENVIRONMENT = "installed.json", "source", "environment"
 
@@ -105,7 +105,9 @@ class InstalledPlugins:
         plugin = self.nearest(wanted)
         if plugin is None:
             return None
-        provider = plugin.declarations.tools.get(plugin_path(reference.provider_id)[2])
+        declared = plugin.declarations
+        providers = declared.agent_strategies if reference.provider_type == STRATEGY else declared.tools
+        provider = providers.get(plugin_path(reference.provider_id)[2])
         return provider and ProviderPath(plugin, provider, self.find(wanted) is plugin)
 
     def nearest(self, plugin: PluginId) -> InstalledPlugin | None:

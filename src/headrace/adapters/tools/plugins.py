@@ -100,38 +100,47 @@ class PluginTool:
         from headrace.adapters.tools.plugin_messages import tool_message
 
         usages: list[Mapping[str, Value]] = []
-        async with self.plugins.files.for_plugin(parameters) as given:
-            data = {"action": "invoke_tool", "tool_parameters": given, "credential_type": self.credentials.type}
-            async with aclosing(self._results(data, Caller(context, usages.append))) as results:
-                async for result in results:
-                    if (message := tool_message(result)) is not None:
-                        yield message
+        async with (
+            self.plugins.files.for_plugin(parameters) as given,
+            aclosing(self._results(self._call(given), Caller(context, usages.append))) as results,
+        ):
+            async for result in results:
+                if (message := tool_message(result)) is not None:
+                    yield message
         for usage in usages:
             yield UsageMessage(usage)
+
+    def _call(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """The fields of the request for a call."""
+        return {
+            **self._tool,
+            "action": "invoke_tool",
+            "tool_parameters": given,
+            "credential_type": self.credentials.type,
+        }
 
     async def with_runtime_parameters(self, app: str) -> PluginTool:
         """The tool with the parameters that the running plugin adds. NodeError if it fails."""
         from headrace.adapters.plugins.backwards import Caller
 
-        data = {"action": "get_tool_runtime_parameters"}
+        data: dict[str, Value] = {**self._tool, "action": "get_tool_runtime_parameters"}
         parameters = {parameter.name: parameter for parameter in self.spec.parameters}
         async with aclosing(self._results(data, Caller(ToolContext("", app, "", "")))) as results:
             async for result in results:
                 parameters |= {parameter.name: parameter for parameter in parameters_of(result.get("parameters"))}
         return replace(self, spec=replace(self.spec, parameters=list(parameters.values())))
 
+    @property
+    def _tool(self) -> dict[str, Value]:
+        """The fields that name the tool in a request."""
+        credentials = self.credentials.values
+        return {"type": "tool", "provider": self.path.provider.name, "tool": self.spec.name, "credentials": credentials}
+
     async def _results(self, data: Mapping[str, Value], caller: Caller) -> AsyncGenerator[Mapping[str, Value]]:
         from headrace.adapters.plugins.process import HOST_ERROR, PluginError
         from headrace.adapters.tools.plugin_messages import PLUGIN_ERROR
 
-        request = {
-            "type": "tool",
-            "user_id": caller.context.user,
-            "provider": self.path.provider.name,
-            "tool": self.spec.name,
-            "credentials": self.credentials.values,
-            **data,
-        }
+        request = {"user_id": caller.context.user, **data}
         secrets = self.credentials.secrets
         try:
             async with aclosing(self.plugins.host.call(self.path.plugin, request, caller, secrets)) as results:
@@ -145,6 +154,37 @@ class PluginTool:
                 f"error type: {error.error_type}, error details: {error}"
             )
             raise NodeError(message, PLUGIN_ERROR) from error
+
+
+class PluginStrategy(PluginTool):
+    """An agent strategy of a plugin."""
+
+    __slots__ = ()
+
+    def _call(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        return {
+            "type": "agent_strategy",
+            "action": "invoke_agent_strategy",
+            "agent_strategy_provider": self.path.provider.name,
+            "agent_strategy": self.spec.name,
+            "agent_strategy_params": given,
+        }
+
+
+class PluginStrategies(PluginTools):
+    """Implements `ToolSource` for agent strategies, which are called like tools."""
+
+    async def find(self, reference: ToolReference) -> Tool:
+        """See `Tools.find`."""
+        path, problem = self._located(reference)
+        if path is None:
+            raise NodeError(problem, NOT_FOUND)
+        spec = path.provider.tools[reference.tool_name].spec
+        return PluginStrategy(spec, path, self._credentials(path, ""), reference.provider_name, self._plugins)
+
+    async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
+        """None: they are not tools."""
+        return {}
 
 
 class ToolCalls:

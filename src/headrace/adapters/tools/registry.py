@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from headrace.adapters.plugins.identifiers import plugin_path
 from headrace.adapters.plugins.installed import plugin_of
 from headrace.errors import NodeError
-from headrace.ports.services import Tool, ToolReference, ToolSpec
+from headrace.ports.services import STRATEGY, Tool, ToolReference, ToolSpec
 
 NOT_FOUND = "ToolNotFoundError"
 
@@ -89,7 +89,7 @@ class ToolRegistry:
 
 
 def _no_source(reference: ToolReference) -> str:
-    if reference.provider_type not in ("builtin", "plugin"):
+    if reference.provider_type not in ("builtin", "plugin", STRATEGY):
         return f"Tools of the provider type '{reference.provider_type}' do not run in Headrace."
     return plugin_needed(reference)
 

@@ -17,7 +17,7 @@ from headrace.kernel.steps import Step
 from headrace.node import Config, Context, Node, OutputType, Read, Result, null_means_default
 from headrace.nodes._memory import MemoryConfig, Window, messages_from, recall
 from headrace.nodes._model_call import ModelConfig, reporting
-from headrace.nodes.agent import prompts
+from headrace.nodes.agent import plugin_strategy, prompts
 from headrace.nodes.agent.config import AgentInput, AgentTool, parse_tools
 from headrace.nodes.agent.log import log_data
 from headrace.nodes.agent.loop import NODE, Loop
@@ -48,13 +48,12 @@ class AgentConfig(Config):
     )
 
     @property
-    def missing_strategy(self) -> str | None:
-        """What is missing if its strategy is not one of ours."""
+    def plugin_strategy(self) -> ToolReference | None:
+        """The strategy of a plugin; None if it is one that our own loop stands for."""
         provider, name = self.agent_strategy_provider_name, self.agent_strategy_name
         if provider in STRATEGY_PROVIDERS and name.lower() in _FUNCTION_CALLING | _REACT:
             return None
-        plugin = self.plugin_unique_identifier or provider.rpartition("/")[0] or provider
-        return f"the agent strategy '{name}' needs the plugin {plugin}, and Headrace does not run plugins."
+        return plugin_strategy.reference_of(provider, name, self.plugin_unique_identifier)
 
     @property
     def model(self) -> ModelConfig:
@@ -83,14 +82,17 @@ class Agent(Node[AgentConfig]):
     type = "agent"
     traits: ClassVar[Traits] = Traits(calls_model=True, calls_service=True, generates=True)
     partial: ClassVar[bool] = True
-    notes: ClassVar[str] = "the strategies of `langgenius/agent`, and of plugins that only add MCP servers to them"
+    notes: ClassVar[str] = (
+        "the strategies of `langgenius/agent`, and of plugins that only add MCP servers to them; others in their plugin"
+    )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
-        if missing := self.config.missing_strategy:
+        strategy = self.config.plugin_strategy
+        if strategy and (missing := resources.tools.missing(strategy)):
             return (missing,)
         try:
             model, references = self.config.model, [tool.reference for tool in self.config.tools]
-            references += self.config.servers
+            references += self.config.servers if not strategy else ()
         except NodeError as error:
             return (str(error),)
         missing_tools = (resources.tools.missing(reference) for reference in references)
@@ -112,11 +114,11 @@ class Agent(Node[AgentConfig]):
         return {"tool_info": {"agent_strategy": self.config.agent_strategy_name, "icon": None}}
 
     def step_log(self, step: Step) -> tuple[Mapping[str, Value], Mapping[str, Value]]:
-        return log_data(step, react=self._reacts)
+        return plugin_strategy.log_data(step) if self.config.plugin_strategy else log_data(step, react=self._reacts)
 
     async def run(self, ctx: Context) -> Result:
-        if missing := self.config.missing_strategy:
-            raise NodeError(f"Failed to get agent strategy: {missing}", ERROR)
+        if strategy := self.config.plugin_strategy:
+            return await self._run_plugin(ctx, strategy)
         parameters = {name: self._text(ctx, name) for name in ("query", "instruction")}
         limit = _limit(self.config.agent_parameters.get("maximum_iterations"), ctx)
         model = self.config.model
@@ -129,16 +131,31 @@ class Agent(Node[AgentConfig]):
         with reporting(shown):
             strategy = await self._strategy(ctx, model, **parameters)
             outcome = await Loop(ctx, model, strategy, NODE, limit).run()
-        entries = [
-            {**log_entry(cast("Node[Config]", self), step), "node_id": ctx.spec.id} for step in ctx.steps.values()
-        ]
         outputs: dict[str, Value] = {
             "text": outcome.text,
             "usage": outcome.usage,
             "files": outcome.files,
-            "json": [*entries, {"data": []}],  # the JSON of the strategy itself, which sends none
+            "json": [*self._entries(ctx), {"data": []}],  # the JSON of the strategy itself, which sends none
         }
         return Result(outputs, shown, usage=outcome.usage)
+
+    async def _run_plugin(self, ctx: Context, reference: ToolReference) -> Result:
+        strategy = await plugin_strategy.find(ctx, reference)
+        given = self.config.agent_parameters
+        shown = {name: None if name in ("model", "tools") else given[name].resolve(ctx) for name in given}
+        if "model" in given:
+            shown["model"] = {"provider": self.config.model.provider, "model": self.config.model.name}
+        shown["tools"] = [tool.tool_name for tool in self.config.tools]
+        with reporting(to_json(shown)):
+            parameters = await plugin_strategy.parameters_of(ctx, strategy.spec, given, self._memory())
+            outputs = await plugin_strategy.run(ctx, strategy, parameters)
+        outputs["json"] = [*self._entries(ctx), *cast("list[Value]", outputs["json"])]
+        return Result(outputs, shown, usage=cast("Mapping[str, Value]", outputs["usage"]))
+
+    def _entries(self, ctx: Context) -> list[Value]:
+        """The steps in the output `json`."""
+        steps = (step for step in ctx.steps.values() if step.name != plugin_strategy.CALL)
+        return [{**log_entry(cast("Node[Config]", self), step), "node_id": ctx.spec.id} for step in steps]
 
     def _text(self, ctx: Context, name: str) -> str:
         value = self.config.agent_parameters[name].resolve(ctx) if name in self.config.agent_parameters else None

@@ -25,6 +25,7 @@ from headrace.ports.services.models import (
 )
 from headrace.ports.services.sandbox import Sandbox
 from headrace.ports.services.tools import (
+    STRATEGY,
     BlobChunkMessage,
     BlobMessage,
     FileMessage,
@@ -48,6 +49,7 @@ from headrace.ports.services.tools import (
 
 __all__ = [
     "MOST_TOKENS",
+    "STRATEGY",
     "BlobChunkMessage",
     "BlobMessage",
     "ChatChunk",

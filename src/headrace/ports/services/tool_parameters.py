@@ -82,7 +82,7 @@ def _cast(type_: ParameterType, value: Value) -> Value:
         case "object":
             parsed = _parsed(value)
             return cast("dict[str, Value]", parsed) if isinstance(parsed, dict) else {}
-        case "any":
+        case "any" | "array[tools]":
             if value and not isinstance(value, str | int | float | list | dict):
                 raise ValueError("The var selector must be a string, dictionary, list or number.")
             return cast("Value", value)

@@ -30,10 +30,14 @@ ParameterType: TypeAlias = Literal[
     "model-selector",
     "app-selector",
     "array",
+    "array[tools]",
     "object",
     "any",
 ]
 """The types that Dify knows; see `tool_parameters.cast_value`."""
+
+STRATEGY = "agent-strategy"
+"""The provider type of agent strategies, which are called like tools."""
 
 # ------------------------------------------------------------------------------------------------------- descriptions
 

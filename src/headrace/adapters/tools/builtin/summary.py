@@ -17,9 +17,11 @@ _PROMPT = (
 )
 
 
-async def summarized(text: str, models: Models, model: str, user: str) -> tuple[str, Sequence[UsageMessage]]:
-    """(summary, what it cost). A short text is returned as it is. NodeError if no model is set, or the text is too
-    long."""
+async def summarized(
+    text: str, models: Models, model: str, user: str, instruction: str = ""
+) -> tuple[str, Sequence[UsageMessage]]:
+    """(summary, what it cost). A short text is returned as it is; `instruction` says more about the summary of others.
+    NodeError if no model is set, or the text is too long."""
     if estimate_tokens(text) <= _SHORT:
         return text, ()
     provider, separator, name = model.partition("/")
@@ -31,7 +33,7 @@ async def summarized(text: str, models: Models, model: str, user: str) -> tuple[
     summaries: list[str] = []
     usages: list[UsageMessage] = []
     for piece in pieces:
-        messages = (Message("system", _PROMPT), Message("user", piece))
+        messages = (Message("system", f"{_PROMPT}\n\n{instruction}".rstrip()), Message("user", piece))
         answer: list[str] = []
         async for chunk in models.chat(ChatRequest(provider, name, messages, user=user)):
             answer.append(chunk.text)
