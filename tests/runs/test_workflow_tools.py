@@ -16,7 +16,17 @@ from headrace.apps.catalog import Apps, Served
 from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
+from headrace.kernel.events import (
+    NodeRetried,
+    NodeStarted,
+    NodeSucceeded,
+    Record,
+    RunEnded,
+    RunId,
+    RunQueued,
+    StepEnded,
+    StepStarted,
+)
 from headrace.node import Config, Context, Node, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
@@ -26,7 +36,7 @@ from headrace.ports.services import ToolParameter, ToolReference
 from headrace.runs import worker
 from headrace.runs.service import RunService, Slots
 from headrace.runs.submission import Submission
-from headrace.runs.workflow_tools import WorkflowTools
+from headrace.runs.workflow_tools import WorkflowTools, called_run, stop_called
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from headrace.values import File
@@ -266,6 +276,18 @@ async def test_the_app_is_the_one_that_is_named_or_mapped():
     assert tools.missing(unknown) == str(raised.value)
 
 
+async def test_an_app_that_another_process_serves_is_known(tmp_path: Path):
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    await serve(made(store), MAKER)
+    here, reference = made(store), ToolReference("workflow", "", "", "maker")
+    tools = here.environment.resources.tools
+    assert tools.missing(reference) is not None
+    await here.apps.learn_names()
+    assert tools.missing(reference) is None
+    assert (await tools.find(reference)).spec.label == "maker"
+    await store.aclose()
+
+
 async def test_an_app_finds_the_apps_of_its_own_workspace_only(where: RunService):
     await serve(where, MAKER)
     (stranger,) = await serve(where, CALLER, workspace="others")
@@ -326,6 +348,49 @@ async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, 
     assert "hunter2!" not in end.outputs["text"]
     assert await children(second, run) == [child]
     await store.aclose()
+
+
+async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    Gate.reset()
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    first = made(store)
+    _, waiter = await serve(first, GATED, WAITER)
+    async with working(first):
+        run = await begin(first, waiter)
+        await opened()
+    (child,) = await children(first, run)
+    second = made(store)
+    await second.stop(run, "ann")
+    async with working(second):
+        assert (await end_of(second, run)).status == "stopped"
+        assert (await end_of(second, child)).status == "stopped"
+    await store.aclose()
+
+
+async def test_what_the_tools_of_an_agent_called_is_stopped_too(where: RunService, monkeypatch: pytest.MonkeyPatch):
+    stopped: list[RunId] = []
+
+    async def stop(run: RunId, by: str) -> None:
+        stopped.append(run)
+
+    monkeypatch.setattr(where, "stop", stop)
+    events = [
+        NodeStarted("over"),
+        NodeSucceeded("over", {}),
+        NodeStarted("agent"),
+        NodeRetried("agent", 1, "no", "No"),
+        StepStarted("agent", "round[1]", "ROUND 1"),
+        StepStarted("agent", "round[1]/call[0]", "CALL a"),
+        StepEnded("agent", "round[1]/call[0]", None),
+        StepStarted("agent", "round[1]/call[1]", "CALL b"),
+    ]
+    await stop_called(where, [Record("run", number, 0.0, event) for number, event in enumerate(events, 1)])
+    assert called_run("run/agent/1/round[1]/call[1]") in stopped
+    assert called_run("run/agent/1/round[1]/call[0]") not in stopped
+    assert called_run("run/over/0") not in stopped
 
 
 async def test_a_draining_process_lets_a_run_call_another(where: RunService):

@@ -21,6 +21,7 @@ from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarte
 from headrace.node import Flow
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.service import RunService, Slots
+from headrace.runs.workflow_tools import stop_called
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,8 @@ class Worker:
             del run_service.driving[run]
             if self._observer is not None:
                 self._observer.on_released(run)
+        if state.ended is not None:
+            await stop_called(run_service, records)
         if driver.state.stop is not None and state.stop is None:
             await run_service.stop(run, driver.state.stop.by)  # for its new owner
 
@@ -246,6 +249,7 @@ class Worker:
         environment.bus.publish([record])
         if self._observer is not None:
             self._observer.on_released(run)
+        await stop_called(self.run_service, records)
         self._on_ended(records)
 
     def _on_ended(self, records: Sequence[Record]) -> None:

@@ -13,8 +13,9 @@ from uuid import NAMESPACE_OID, uuid5
 
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, RequestError
-from headrace.kernel.events import RunEnded, RunId, RunQueued, StopRequested
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested, attempt_key
 from headrace.kernel.summary import ENDED_WELL, RunSummary
+from headrace.kernel.trace import RunTrace
 from headrace.nodes.start import Input, Start
 from headrace.ports import App
 from headrace.ports.services import (
@@ -72,8 +73,8 @@ class WorkflowTools:
         raise NodeError(_unknown(reference), NOT_FOUND)
 
     def missing(self, reference: ToolReference) -> str | None:
-        """See `Tools.missing`. An app that another process serves is not known here."""
-        known = any(self._run_service.apps.has_loaded(name) for name in self._wanted(reference))
+        """See `Tools.missing`."""
+        known = any(self._run_service.apps.knows(name) for name in self._wanted(reference))
         return None if known else _unknown(reference)
 
     async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
@@ -91,6 +92,23 @@ class WorkflowTools:
         names = (reference.tool_name, reference.provider_name, reference.provider_id)
         mapped = [self._names[name] for name in names if name in self._names]
         return frozenset(filter(None, mapped or names))
+
+
+def called_run(key: str) -> RunId:
+    """The id of the run that a call with this idempotency key makes."""
+    return str(uuid5(NAMESPACE_OID, key))
+
+
+async def stop_called(run_service: RunService, records: Sequence[Record]) -> None:
+    """Stops the runs that a run had called when its process died. `records` are those until then: it ended before its
+    nodes could follow what they had called."""
+    trace = RunTrace()
+    for record in records:
+        trace.apply(record)
+    for path, node in trace.running.items():
+        attempt = attempt_key(records[0].run, path, len(node.retries))
+        for key in (attempt, *(step.key for step in node.steps.values() if not step.ended)):
+            await run_service.stop(called_run(key), "")
 
 
 def _unknown(reference: ToolReference) -> str:
@@ -148,7 +166,7 @@ class WorkflowTool:
         A run that is stopped, or comes to its end, stops those that it called."""
         await self._check_depth(context.run)
         inputs = await self._inputs(parameters)
-        run = str(uuid5(NAMESPACE_OID, context.key))
+        run = called_run(context.key)
         submission = Submission(self.served, context.user, inputs, source=f"{CALLED_BY}{context.run}")
         try:
             await self.run_service.submit(submission, run, admitted=True)
