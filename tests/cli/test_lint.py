@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Invoke
 from tests.cli.flows import field, flow, llm
 
@@ -58,3 +60,69 @@ def test_lint_leaves_nothing_behind(tmp_path: Path, invoke: Invoke):
     flow(tmp_path / "good.yml")
     invoke("lint", "good.yml")
     assert [each.name for each in tmp_path.iterdir()] == ["good.yml"]
+
+
+def speech(model: object, **more: object) -> dict[str, object]:
+    return {
+        "id": "listen",
+        "type": "tool",
+        "title": "Listen",
+        "provider_type": "builtin",
+        "provider_id": "audio",
+        "provider_name": "audio",
+        "tool_name": "asr",
+        "tool_parameters": {},
+        "tool_configurations": {"model": model},
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        speech("langgenius/openai/openai#whisper-1"),
+        speech({"type": "constant", "value": "openai#whisper-1"}),
+        speech(None, tool_parameters={"model": {"type": "mixed", "value": "openai#whisper-1"}}),
+        {
+            "id": "agent",
+            "type": "agent",
+            "title": "Agent",
+            "agent_strategy_provider_name": "langgenius/agent/agent",
+            "agent_strategy_name": "function_calling",
+            "agent_parameters": {
+                "model": {"type": "constant", "value": {"provider": "deepseek", "model": "deepseek-chat"}},
+                "tools": {
+                    "type": "constant",
+                    "value": [
+                        {
+                            "type": "builtin",
+                            "provider_name": "audio",
+                            "tool_name": "tts",
+                            "settings": {"model": {"value": "openai#tts-1"}},
+                        }
+                    ],
+                },
+            },
+        },
+    ],
+)
+def test_the_key_of_a_speech_model_is_missing(tmp_path: Path, invoke: Invoke, node: dict[str, object]):
+    file = flow(tmp_path / "f.yml", node)
+    assert "OPENAI_API_KEY" in invoke("lint", file, DEEPSEEK_API_KEY="x").stdout
+    assert "no problems" in invoke("lint", file, DEEPSEEK_API_KEY="x", OPENAI_API_KEY="x").stdout
+
+
+@pytest.mark.parametrize(
+    "model", ["", None, "whisper-1", {"type": "variable", "value": ["start", "model"]}, 5, ["a#b"]]
+)
+def test_a_speech_model_that_is_not_named_needs_no_key(tmp_path: Path, invoke: Invoke, model: object):
+    done = invoke("lint", flow(tmp_path / "f.yml", speech(model), variables=[field("model")]))
+    assert "API_KEY" not in done.stdout
+
+
+def test_files_are_tools_of_each_other(tmp_path: Path, invoke: Invoke):
+    caller = {**speech(None), "provider_type": "workflow", "provider_id": "7d0e3d3a", "tool_name": "called"}
+    first = flow(tmp_path / "caller.yml", {**caller, "provider_name": "called"})
+    second = flow(tmp_path / "called.yml")
+    assert invoke("lint", first, second).exit_code == 0
+    assert "The tool 'called' is a workflow: serve an app of that name" in invoke("lint", first).stdout

@@ -66,6 +66,7 @@ class Apps:
         self._clock = clock
         self._publishing = asyncio.Lock()  # one at a time reads and then writes, within this process
         self._flows: dict[str, tuple[Version, Flow]] = {}  # by version id; a version never changes
+        self.known_names: set[str] = set()  # names and ids of apps that need not be loaded here
         self.access = Access(catalog, clock)
         self._apps: Cache[App | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
         self._by_workspace: Cache[list[App]] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
@@ -197,9 +198,15 @@ class Apps:
         """An app in one of its versions. NotFound if it has none of that id."""
         return Served(app, *await self._version(app.id, version))
 
-    def has_loaded(self, name: str) -> bool:
-        """Whether this process has loaded a version of an app of this name or id."""
-        return any(name in (flow.name, version.app) for version, flow in self._flows.values())
+    async def learn_names(self) -> None:
+        """Learns the names of all apps, whichever process serves them."""
+        self.known_names.update(name for app in await self.catalog.apps() for name in (app.name, app.id))
+
+    def knows(self, name: str) -> bool:
+        """Whether there is an app of this name or id, as far as this process knows."""
+        return name in self.known_names or any(
+            name in (flow.name, version.app) for version, flow in self._flows.values()
+        )
 
     async def flow(self, app: str, version: str) -> Flow:
         """What a run of an app's version executes. NotFound if it was removed, LoadError if it no longer loads."""

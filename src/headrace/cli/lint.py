@@ -37,7 +37,13 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
             settings = settings.model_copy(update={"data": Path(data), "plugins": settings.plugin_folder})
             log_to_stderr("WARNING")
             async with service(settings, memory=True, work=False) as running:
-                return [(file, _problems(running, file)) for file in unique_paths(files)]
+                inspected = [(file, *_inspected(running, file)) for file in unique_paths(files)]
+                # served together, one can be a tool of another
+                running.apps.known_names.update(flow.name for _, flow, _ in inspected if flow is not None)
+                return [
+                    (file, [*problems, *(missing_requirements(flow, running.resources) if flow is not None else ())])
+                    for file, flow, problems in inspected
+                ]
 
     reports = wait_for(work())
     if as_json:
@@ -77,16 +83,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _problems(running: Service, file: Path) -> Sequence[Problem]:
-    """The problems of a file, including requirements that are missing here."""
+def _inspected(running: Service, file: Path) -> tuple[Flow | None, Sequence[Problem]]:
+    """A file's workflow, if it can be loaded, and the problems of the file."""
     from headrace.dsl.load import inspect
     from headrace.main import read_workflow
 
     try:
-        flow, problems = inspect(read_workflow(file), running.apps.registry, str(file))
+        return inspect(read_workflow(file), running.apps.registry, str(file))
     except LoadError as error:
-        return error.problems
-    return problems if flow is None else [*problems, *missing_requirements(flow, running.resources)]
+        return None, error.problems
 
 
 def missing_requirements(flow: Flow, resources: Resources) -> list[Problem]:

@@ -102,7 +102,13 @@ class ToolConfig(Config):
             self.tool_name,
             self.plugin_unique_identifier,
             self.credential_id,
+            model.value if (model := self._model) else self.tool_configurations.get("model"),
         )
+
+    @property
+    def _model(self) -> ToolInput | None:
+        """The model that the tool calls, if it is given as an input."""
+        return self.tool_parameters.get("model") or self.setting("model")
 
     def setting(self, name: str) -> ToolInput | None:
         """A setting that is given as an input; None for a bare value."""

@@ -54,6 +54,7 @@ async def serve(
                 served.append((file, published, await running.apps.working_key(published.app)))
         if problems:
             raise LoadError("serve", problems)
+        await running.apps.learn_names()  # other processes may serve the apps that are tools of these
         for app in [] if workflows else await running.apps.catalog.apps():
             try:
                 loaded = await running.apps.current(app.id)

@@ -58,7 +58,7 @@ class SpeechClient:
         self._transport: Transport | None = None
 
     def missing(self, provider: str = "") -> str | None:
-        """A message that says which setting of this or the default provider is missing; None if none is."""
+        """See `Speech.missing`."""
         try:
             self._endpoint(provider)
         except NodeError as error:

@@ -139,6 +139,7 @@ class AgentTool(Config):
             self.tool_name,
             self.plugin_unique_identifier,
             self.credential_id,
+            AgentInput.model_validate(_unwrapped(self.settings.get("model"))).value,
         )
 
     def given(self, ctx: Context, spec: ToolSpec) -> dict[str, Value]:

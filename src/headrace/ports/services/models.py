@@ -154,6 +154,10 @@ class Models(Protocol):
 class Speech(Protocol):
     """Speech of every provider. If `provider` or `model` is empty, the default one is used."""
 
+    def missing(self, provider: str = "") -> str | None:
+        """A message that says which setting of a provider is missing; None if none is."""
+        ...
+
     async def transcribe(
         self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
     ) -> str:

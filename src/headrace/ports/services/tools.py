@@ -96,7 +96,7 @@ class ToolReference:
     (`time`), a path (`langgenius/google/google`), a UUID, or the id of a server. `plugin` is the identifier of the
     plugin that the file was made with (`langgenius/google:0.0.9@...`), `credential` the id of the credential set that
     was chosen; both may be "". `app` is the id of the calling app, "" if the caller is not an app. `endpoint` is where
-    the MCP server is, if the file says it.
+    the MCP server is, if the file says it. `model` is the setting of a tool that calls one, such as `openai#whisper-1`.
     """
 
     provider_type: str
@@ -107,14 +107,24 @@ class ToolReference:
     credential: str = ""
     app: str = ""
     endpoint: McpEndpoint | None = None
+    model: str = ""
 
     @classmethod
     def of_node(
-        cls, provider_type: str, provider_id: str, provider_name: str, tool_name: str, plugin: str, credential: str
+        cls,
+        provider_type: str,
+        provider_id: str,
+        provider_name: str,
+        tool_name: str,
+        plugin: str,
+        credential: str,
+        model: object,
     ) -> ToolReference:
-        """As a node names it: files may have the provider's id or its name only, which then stands for both."""
+        """As a node names it: files may have the provider's id or its name only, which then stands for both. `model` is
+        the value of the setting of that name, which may be anything."""
         either = (provider_id or provider_name, provider_name or provider_id)
-        return cls(provider_type, *either, tool_name, plugin, credential)
+        named = model if isinstance(model, str) and "#" in model and "{{" not in model else ""
+        return cls(provider_type, *either, tool_name, plugin, credential, model=named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class BuiltinTools:
         summary_model: str = "",
         now: Callable[[tzinfo], datetime] = datetime.now,
     ) -> None:
-        self._sandbox = sandbox
+        self._sandbox, self._speech = sandbox, speech
         self._tools: Mapping[str, Sequence[BuiltinTool]] = {
             "audio": audio_tools(files, speech),
             "code": code_tools(sandbox),
@@ -58,6 +58,8 @@ class BuiltinTools:
             return self._unknown(provider, name)
         if provider == "webscraper" and find_spec("readability") is None:
             return 'The tool webscraper needs a library: pip install "headrace[web]"'
+        if provider == "audio" and reference.model:
+            return self._speech.missing(reference.model.partition("#")[0])
         return self._sandbox.missing("python3", "") if provider == "code" else None
 
     async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
