@@ -16,12 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
+from benchmarks import agents, engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
     "serving": serving.measure,
     "streams": streams.measure,
+    "agents": agents.measure,
     "waiting": waiting.measure,
     "polling": polling.measure,
     "idle": idle.measure,

@@ -1,7 +1,8 @@
 """The services that flows call: a model with the OpenAI chat protocol, and a slow HTTP service. Prints its port.
 
 POST /v1/chat/completions streams; the model's name is "TOKENS-EVERY_MS": "500-0" sends 500 tokens as fast as possible,
-each as an event of its own. GET /slow/SECONDS responds after that time.
+each as an event of its own. "TOKENS-EVERY_MS-CALLS-ROUNDS" asks for so many calls of the tool `current_time` before, in
+each of so many rounds. GET /slow/SECONDS responds after that time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _event(choices: list[object], **more: object) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _choice(delta: dict[str, str], finish: str | None = None) -> list[object]:
+def _choice(delta: dict[str, object], finish: str | None = None) -> list[object]:
     return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
@@ -48,11 +49,23 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             else:
                 at = head.index(b"content-length:") + 15
                 request = json.loads(await reader.readexactly(int(head[at : head.index(b"\r\n", at)])))
-                await _stream(writer, *map(int, request["model"].split("-")))
+                tokens, every_ms, *tools = map(int, request["model"].split("-"))
+                calls, rounds = tools or (0, 0)
+                if sum(message["role"] == "assistant" for message in request["messages"]) < rounds:
+                    writer.write(STREAM + _calls(calls) + DONE)
+                else:
+                    await _stream(writer, tokens, every_ms)
     except (ConnectionError, asyncio.IncompleteReadError):
         pass  # the client has gone
     finally:
         writer.close()
+
+
+def _calls(count: int) -> bytes:
+    function = {"name": "current_time", "arguments": "{}"}
+    made = [{"index": at, "id": f"call_{at}", "type": "function", "function": function} for at in range(count)]
+    usage = {"prompt_tokens": 10, "completion_tokens": count, "total_tokens": count + 10}
+    return _event(_choice({"tool_calls": made}, "tool_calls")) + _event([], usage=usage)
 
 
 async def _stream(writer: asyncio.StreamWriter, tokens: int, every_ms: int) -> None:

@@ -1,0 +1,71 @@
+"""What a tool call and an agent's step add to the tool and the model: served, SQLite, one run at a time."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.service import Load, call, helper, load, serving
+from benchmarks.table import Row, Target
+
+GROUP = "Agents and tools: blocking, SQLite, one run at a time"
+SECONDS = 60.0  # for a job, at most
+ROUNDS, CALLS = 10, 20  # beyond the first
+
+
+def measure(quick: bool) -> list[Row]:
+    """Differences: between a run with a tool node and one without, and between agents with more rounds, or with more
+    calls in a round. The tool tells the time, which takes it microseconds."""
+    requests = 20 if quick else 50
+    with helper("others.py") as port, load() as ask:
+        environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+        with serving("start_end.yml") as bare, serving("tool.yml") as tool:
+            without, with_tool = _medians(ask, requests, *(call(served, {"query": "hello"}) for served in (bare, tool)))
+        names = ("1-0-1-1", f"1-0-{1 + CALLS}-1", f"1-0-1-{1 + ROUNDS}")
+        with (
+            serving("agent.yml", environ, MODEL_NAME=names[0]) as one,
+            serving("agent.yml", environ, MODEL_NAME=names[1]) as calls,
+            serving("agent.yml", environ, MODEL_NAME=names[2]) as rounds,
+        ):
+            jobs = [call(served, {"query": "hello"}) for served in (one, calls, rounds)]
+            base, more_calls, more_rounds = _medians(ask, requests, *jobs)
+        (model,) = _medians(ask, requests, _direct(port))
+    a_call = (more_calls - base) / CALLS
+    a_round = (more_rounds - base) / ROUNDS
+    return [
+        Row(GROUP, "a tool node", with_tool - without, "ms", Target(1), {"the run without it": without}),
+        Row(GROUP, "a tool call of an agent", a_call, "ms", Target(1)),
+        Row(
+            GROUP,
+            "an agent's step, beside the model's own time and the call",
+            a_round - a_call - model,
+            "ms",
+            Target(2),
+            {"the model itself": model},
+            f"{a_round:.2f} ms for a round of one answer and one call",
+        ),
+    ]
+
+
+def _medians(ask: Load, requests: int, *jobs: dict[str, Any]) -> list[float]:
+    """The median of each job's best turn, in milliseconds: small differences do not survive a busy moment of the
+    machine."""
+    medians: list[list[float]] = [[] for _ in jobs]
+    for _ in range(10):
+        for job, of_job in zip(jobs, medians, strict=True):
+            result = ask(
+                **{"expect": '"status":"succeeded"', "seconds": SECONDS, **job}, connections=1, requests=requests
+            )
+            of_job.append(1000 * statistics.median(result["latencies"]))
+    return [min(of_job) for of_job in medians]
+
+
+def _direct(port: int) -> dict[str, Any]:
+    body = '{"model": "1-0-1-1", "stream": true, "messages": [{"role": "user", "content": "hello"}]}'
+    return {
+        "port": port,
+        "path": "/v1/chat/completions",
+        "headers": {"Content-Type": "application/json"},
+        "body": body,
+        "expect": "[DONE]",
+    }
