@@ -96,8 +96,15 @@ class FunctionCalling(Strategy):
     separates_rounds = True
     calls_in_only_round = True
 
+    def __init__(self, prompt: Prompt, toolbox: Toolbox) -> None:
+        super().__init__(prompt, toolbox)
+        self._replayed: list[Message] = []  # of the rounds so far
+        self._rounds = 0
+
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
-        return [*self.prompt.messages(self.prompt.instruction, len(rounds) + 1), *self.replay(rounds)]
+        self._replayed += self.replay(rounds[self._rounds :])
+        self._rounds = len(rounds)
+        return [*self.prompt.messages(self.prompt.instruction, len(rounds) + 1), *self._replayed]
 
     @staticmethod
     def replay(rounds: Sequence[Round]) -> list[Message]:
