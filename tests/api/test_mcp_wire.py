@@ -271,7 +271,9 @@ async def test_errors_before_the_message_is_read_are_in_the_same_form(server: Se
     app = await server.add("flow.yml", workflow())
     status, answer, headers = await post(app, message(), {"Authorization": "Bearer app-wrong"})
     assert (status, answer["error"]["data"]) == (401, {"code": "unauthorized", "status": 401})
-    assert headers["WWW-Authenticate"].startswith("Bearer")
+    assert headers["WWW-Authenticate"] == 'Bearer realm="api"'  # without an issuer there is nowhere to sign in
+    async with app.session.get(f"{app.url}/.well-known/oauth-protected-resource/mcp") as response:
+        assert response.status == 404
     status, answer, _ = await post(app, b"{}", {"Content-Type": "text/plain"})
     assert (status, answer["error"]["code"]) == (415, -32700)
     status, answer, _ = await post(app, message("tools/call", name="tiny"), {"Accept": "application/json"})

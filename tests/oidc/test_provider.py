@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import jwt
 import pytest
+from mcp.client import Client
+from mcp.client.auth.utils import (
+    build_protected_resource_metadata_discovery_urls,
+    extract_resource_metadata_from_www_auth,
+    handle_protected_resource_response,
+)
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.oidc.provider import CLIENT, Provider
 from tests.server.process import Serve
@@ -124,3 +132,22 @@ def test_a_start_without_an_audience_is_refused(tmp_path: Path):
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode != 0
     assert ended.stderr == "Error: HEADRACE_OIDC_AUDIENCE: must be set to the audience of the issuer's tokens.\n"
+
+
+async def test_a_client_of_mcp_finds_where_to_sign_in(provider: Provider, serving: Serve):
+    async with httpx2.AsyncClient() as http:
+        refused = await http.post(f"{serving.url}/mcp", json={})
+        assert refused.status_code == 401
+        url = extract_resource_metadata_from_www_auth(refused) or ""
+        assert url in build_protected_resource_metadata_discovery_urls(None, f"{serving.url}/mcp")
+        metadata = await handle_protected_resource_response(await http.get(url))
+    assert metadata is not None
+    assert str(metadata.resource) == f"{serving.url}/mcp"
+    assert [str(issuer).rstrip("/") for issuer in metadata.authorization_servers] == [provider.url]
+    headers = {"Authorization": f"Bearer {provider.token('runner')}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        Client(streamable_http_client(f"{serving.url}/mcp", http_client=http)) as client,
+    ):
+        (tool,) = (await client.list_tools()).tools
+        assert not (await client.call_tool(tool.name, {"query": "hello"})).is_error

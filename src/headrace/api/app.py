@@ -20,6 +20,7 @@ from headrace.api.documentation import DocumentationRoutes
 from headrace.api.health import HealthRoutes
 from headrace.api.http import errors
 from headrace.api.http.routing import Security
+from headrace.api.mcp import authorization
 from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
 from headrace.api.middleware.rate_limit_headers import RateLimitHeaders
@@ -79,6 +80,8 @@ def create_app(
         routes += openai.mounted("/v1/openai", _APP_KEY)
         routes += openai.mounted("/v1/openai/v1", _APP_KEY, documented=False)
     routes += McpRoutes(api).mounted("/mcp", documented=False)
+    if options.issuer:
+        routes += authorization.AuthorizationRoutes(api).mounted(authorization.PATH, documented=False)
     if services is not None:
         routes += native.routes(api, services, _APP_KEY)
         # what is polled is requested most, so it is matched first

@@ -60,6 +60,7 @@ class ApiOptions:
     `headers` are sent with every response: X-Version is the version of Dify whose API this is. `limit_for` returns how
     large an upload may be, by its name's extension. `ready`: whether the process accepts requests. `observer` is
     notified of all. `public_url` is where clients reach the API, "" if that is not known; `secure`: by HTTPS only.
+    `issuer` is the OpenID Connect issuer whose tokens are accepted, if there is one.
     """
 
     cors_origins: Sequence[str] = ("*",)
@@ -71,6 +72,7 @@ class ApiOptions:
     observer: RequestObserver | None = None
     public_url: str = ""
     secure: bool = False
+    issuer: str = ""
 
 
 class Api:

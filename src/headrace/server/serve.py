@@ -91,6 +91,7 @@ async def serve(
                 observer=telemetry.web,
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),
+                issuer=settings.oidc_issuer,
             ),
             NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner),
             speech=running.speech,

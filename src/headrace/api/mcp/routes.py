@@ -24,6 +24,7 @@ from headrace.api.http.responses import EventStream
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON
 from headrace.api.mcp import protocol
+from headrace.api.mcp.authorization import challenge
 from headrace.api.mcp.protocol import Message, ProtocolError, RequestId
 from headrace.api.mcp.results import ToolCall, error_result
 from headrace.api.mcp.tools import describe, submission, tool_names
@@ -86,7 +87,7 @@ class McpRoutes(Routes):
             id_ = protocol.request_id(body)
             return await self._respond(request, protocol.read(body, request.headers), apps)
         except (RequestError, LoadError, StoreError) as error:
-            return _failed(request_error(request, error), id_)
+            return self._failed(request, request_error(request, error), id_)
 
     @Operation("GET", "")
     async def resume(self, request: Request) -> Response:
@@ -109,7 +110,7 @@ class McpRoutes(Routes):
                 self._events(call, message, records, place.seq), self.api.options.ping_seconds, ping_event=_PING
             )
         except (RequestError, LoadError, StoreError) as error:
-            return _failed(request_error(request, error), None)
+            return self._failed(request, request_error(request, error), None)
 
     async def _respond(self, request: Request, message: Message, apps: Sequence[App]) -> Response:
         if message.method == "tools/call" and message.id is not None:
@@ -224,6 +225,12 @@ class McpRoutes(Routes):
         if run is not None and known is not None and any(app.id == known.app for app in apps):
             await self.api.run_service.stop(run, "client cancelled")
 
+    def _failed(self, request: Request, error: RequestError, id_: RequestId | None) -> Response:
+        headers = dict(error.headers)
+        if error.status == 401:
+            headers |= challenge(request, self.api.options)
+        return _json(protocol.failure(error, id_), error.status, headers)
+
     def _check_origin(self, request: Request) -> None:
         """Forbidden for a web page that may not call: a browser can be led to a server on its own machine."""
         origin, allowed = request.headers.get("origin"), self.api.options.cors_origins
@@ -253,7 +260,3 @@ def _about() -> dict[str, object]:
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, headers, JSON)
-
-
-def _failed(error: RequestError, id_: RequestId | None) -> Response:
-    return _json(protocol.failure(error, id_), error.status, dict(error.headers))
