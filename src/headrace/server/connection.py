@@ -58,11 +58,6 @@ class Connection(HttpToolsProtocol):
         if self._make_room is not None:
             self._make_room(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
-            self.cycle.transport = self.transport  # no reference cycle remains for the collector
-
     def data_received(self, data: bytes) -> None:
         if self._discarded is not None:
             self._discarded += len(data)
@@ -108,6 +103,7 @@ class Connection(HttpToolsProtocol):
         if self._again is not None:
             return
         super().on_message_complete()
+        self.cycle.transport = self.transport  # nothing is left to be discarded
         self._since = None
         self._partly_arrived, self._heading = False, True
 
