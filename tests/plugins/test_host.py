@@ -297,6 +297,12 @@ async def test_a_stopped_call_that_ends_leaves_the_process_alone(tool: Tool) -> 
     assert process.dropped == set()
 
 
+async def test_a_call_whose_end_is_not_read_leaves_the_process_alone(tool: Tool) -> None:
+    await error_of(tool, "fail", message="no luck")
+    await answer(tool)  # by now the end of the failed one has come
+    assert process_in(tool).dropped == set()
+
+
 async def test_a_cancelled_call_is_stopped(tool: Tool) -> None:
     pid = (await process_of(tool))["pid"]
     task = asyncio.create_task(messages(tool, "hold"))

@@ -51,7 +51,6 @@ class PluginHost:
             raise PluginError("Headrace is shutting down.")
         runner = self.runners.setdefault(plugin.path, Runner(plugin, self._start, self._limits.idle))
         tasks = set[asyncio.Task[None]]()
-        is_finished = False
         async with runner.process() as process:
             session = process.open(new_id(), secrets)
             deadline = asyncio.get_running_loop().time() + self._limits.seconds
@@ -63,7 +62,6 @@ class PluginHost:
                         case "stream":
                             yield event.data
                         case "end":
-                            is_finished = True
                             runner.failures = 0
                             return
                         case "error":
@@ -78,7 +76,7 @@ class PluginHost:
             finally:
                 for task in tasks:
                     task.cancel()
-                process.close(session, is_finished=is_finished)
+                process.close(session)
 
     async def aclose(self) -> None:
         """Ends all processes."""

@@ -49,17 +49,19 @@ class Command:
 
 
 class Session:
-    """A request in progress: its events, in order."""
+    """A request in progress: its events, in order. `has_ended`: the plugin has sent all of them, read or not."""
 
-    __slots__ = ("_events", "_size", "id")
+    __slots__ = ("_events", "_size", "has_ended", "id")
 
     def __init__(self, id_: str) -> None:
         self.id = id_
+        self.has_ended = False
         self._events = asyncio.Queue[SessionEvent | PluginError]()
         self._size = 0
 
     def put(self, event: SessionEvent | PluginError) -> None:
         if isinstance(event, SessionEvent):
+            self.has_ended = self.has_ended or event.type == "end"
             self._size += event.size
             if self._size > LARGEST_RESULT:
                 event = PluginError(f"The plugin's result is larger than {LARGEST_RESULT} bytes.")
@@ -160,11 +162,11 @@ class PluginProcess(asyncio.SubprocessProtocol):
         if not self._can_write.is_set():
             await self._can_write.wait()
 
-    def close(self, session: Session, *, is_finished: bool) -> None:
+    def close(self, session: Session) -> None:
         """Ends the interest in a session. The protocol cannot stop one: if it does not end by itself soon after the
         process is needed for nothing else, the process is killed."""
         self._sessions.pop(session.id, None)
-        if not is_finished and not self.is_over:
+        if not session.has_ended and not self.is_over:
             self.dropped.add(session.id)
         if self.dropped and not self._sessions:
             self._loop.call_later(_DROPPED_SECONDS, self._kill_dropped)
