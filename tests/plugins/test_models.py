@@ -288,6 +288,8 @@ async def test_speech(tmp_path: Path) -> None:
     install(tmp_path)
     async with running(tmp_path, KEY) as (_, plugins):
         speech = SpeechWithPlugins(SpeechClient(KEY), PluginModels(plugins), KEY, PROVIDER)
+        assert speech.missing() is None
+        assert "headrace plugins add" not in str(speech.missing("openai"))
         assert await speech.transcribe(b"hello", filename="a.wav", mime_type="audio/wav") == "hearing heard hello"
         heard = await speech.transcribe(b"x", filename="", mime_type="", provider=PROVIDER, model="whisper")
         assert heard == "whisper heard x"

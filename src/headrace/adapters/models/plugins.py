@@ -256,6 +256,12 @@ class SpeechWithPlugins:
         self._environ = environ
         self._default = default
 
+    def missing(self, provider: str = "") -> str | None:
+        """See `Speech.missing`."""
+        if self._is_plugins(provider := provider or self._default):
+            return self._plugins.missing(provider)
+        return self._client.missing(provider)
+
     async def transcribe(
         self, audio: bytes, *, filename: str, mime_type: str, provider: str = "", model: str = ""
     ) -> str:
