@@ -233,6 +233,14 @@ async def test_swagger_is_read(tmp_path: Path):
     assert request.parts == [Part("title", b"T"), Part("picture", b"<a.png>", "a.png")]
 
 
+async def test_json_is_read_that_yaml_does_not_take(tmp_path: Path):
+    operation = {"operationId": "get", "summary": "Send \U0001f40c"}
+    content = {"openapi": "3.0.0", "servers": [{"url": "https://a.example"}], "paths": {"/a": {"get": operation}}}
+    (tmp_path / "a.json").write_text(json.dumps(content, indent="\t"))  # with \ud83d\udc0c, and tabs
+    (spec,) = (await tools(tmp_path).specs())["a"]
+    assert spec.description == "Send \U0001f40c"
+
+
 async def test_a_plugin_manifest_leads_to_the_description_next_to_it(tmp_path: Path):
     manifest = {"schema_version": "v1", "api": {"type": "openapi", "url": "https://pets.example/files/api.yaml"}}
     (tmp_path / "tools.yaml").write_text("apis: {pets: {description: manifest.json}}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
+from headrace.content.python_json import load_json
 from headrace.errors import HeadraceError
 
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -20,7 +22,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise HeadraceError(f"{path} is larger than {_LARGEST} bytes")
-        content: object = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = _parsed(path.read_bytes())
     except OSError as error:
         raise HeadraceError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -28,6 +30,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise HeadraceError(f"{path} does not contain an object")
     return {str(key): value for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _parsed(content: bytes) -> object:
+    """JSON is tried first: YAML is slower, and does not take all of it, such as the escapes of an emoji."""
+    try:
+        return load_json(content)
+    except JSONDecodeError:
+        return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def expand(value: Any, environ: Mapping[str, str], unset: list[str]) -> Any:
