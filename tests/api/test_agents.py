@@ -13,9 +13,11 @@ from headrace.nodes import registry
 from tests.api.chats import say, saying
 from tests.api.serving import Event, Serving, serving
 from tests.models.conftest import client, server
-from tests.models.server import ModelServer
+from tests.models.server import ModelServer, ReceivedRequest
 from tests.nodes.agent.world import ToolShelf, agent_file, by_round, calls, chat_file, react_by_round, says, tool
 from tests.nodes.agent.world import action as react_action
+from tests.official import differs
+from tests.official.described import ALL, Held
 
 __all__ = ["client", "server"]
 
@@ -32,6 +34,14 @@ async def shelf() -> ToolShelf:
 async def headrace(tmp_path: Path, client: ModelClient, shelf: ToolShelf) -> AsyncGenerator[Serving]:
     async with serving(tmp_path, models=client, tools=shelf, registry=registry(())) as running:
         yield running
+
+
+def described(operation: str, *events: Event) -> set[str]:
+    """What the events have that Dify's official description of an operation does not allow."""
+    held, known = Held(), next(each for each in ALL if each.name == operation)
+    for event in events:
+        held.event(known.events(), event.body)
+    return held.problems - differs.of(operation)
 
 
 def named(events: list[Event], *names: str) -> list[Event]:
@@ -218,3 +228,37 @@ async def test_a_tool_that_is_missing_is_named(headrace: Serving):
     app = await headrace.add("h.yml", chat_file("nowhere"))
     status, body = await say(app, "Hi")
     assert (status, body["message"]) == (400, "there is no tool nowhere")
+
+
+# ------------------------------------------------------------------------------------------- the official description
+
+
+async def fails(request: ReceivedRequest) -> None:
+    await request.refuse(400, {"error": {"message": "no such model"}})
+
+
+@pytest.mark.parametrize("mode", ["succeeds", "fails"])
+async def test_the_events_of_an_agent_node_are_as_described(headrace: Serving, server: ModelServer, mode: str):
+    server.answer(
+        by_round(calls(ROME, ("draw", {}), text="Look.")), by_round(says("Warm.")) if mode != "fails" else fails
+    )
+    app = await headrace.add("a.yml", agent_file(tool("weather"), tool("draw")))
+    async with saying(app, "Weather?") as stream:
+        events = await stream.rest()
+    statuses = {event.data["status"] for event in named(events, "agent_log")}
+    assert statuses == {"start", "success"} | ({"error"} if mode == "fails" else set())
+    assert described("POST /chat-messages", *events) == set()
+
+
+async def test_the_events_and_messages_of_an_agent_app_are_as_described(headrace: Serving, server: ModelServer):
+    server.answer(by_round(calls(ROME, ("draw", {}), text="Look."), says("Warm.")))
+    app = await headrace.add("h.yml", chat_file("weather", "draw"))
+    async with saying(app, "Weather?") as stream:
+        events = await stream.rest()
+    assert {"agent_thought", "agent_message", "message_file", "message_end"} == {event.name for event in events}
+    assert described("POST /chat-messages", *events) == set()
+    _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
+    held, listed = Held(), next(each for each in ALL if each.name == "GET /messages")
+    held.value(listed.answers[200]["application/json"], page)
+    assert held.problems <= differs.of("GET /messages")
+    assert len(page["data"][0]["agent_thoughts"]) == 2

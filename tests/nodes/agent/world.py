@@ -116,7 +116,16 @@ class ToolShelf:
 class Files:
     async def save(self, data: bytes, *, filename: str, mime_type: str, **_: Any) -> File:
         assert data == PNG
-        return File("image", "tool_file", filename, ".png", mime_type, len(data), related_id="file-1", url="http://f/1")
+        return File(
+            "image",
+            "tool_file",
+            filename,
+            ".png",
+            mime_type,
+            len(data),
+            related_id="4f1c7c58-5c3c-4d52-9df5-0c5a2f1f7a10",
+            url="http://files.example/1",
+        )
 
     async def read(self, file: File, max_size: int = 0) -> bytes:
         return PNG
