@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from headrace.adapters.plugins import backwards
+from headrace.adapters.plugins import backwards, host
 from headrace.adapters.plugins.backwards import Caller, missing_permission
 from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.manifest import Permissions
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools import ToolRegistry
 from headrace.adapters.tools.plugins import PluginTools, ToolCalls
-from headrace.errors import HeadraceError, NotFound
+from headrace.errors import HeadraceError, NodeError, NotFound
 from headrace.ports.services import Tool, ToolContext, ToolMessage, ToolReference, ToolSpec, UsageMessage
 from headrace.values import Value
 from tests.plugins.fakes import CONTEXT, answer, find, install, messages, running
@@ -171,6 +171,12 @@ async def test_a_stopped_call_stops_what_it_called_back_for(tool: Tool, scripted
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(scripted.is_closed.wait(), 60)
+
+
+async def test_calls_back_are_bounded(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_MOST_CALLS_BACK", 10)
+    with pytest.raises(NodeError, match="calls back more than 10 times at once"):
+        await messages(tool, "call back without end", count=50)
 
 
 async def test_usage_counts_as_the_callers(tool: Tool, scripted: Scripted) -> None:

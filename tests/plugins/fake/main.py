@@ -197,6 +197,9 @@ def serve(id_: str, data: dict) -> None:
         case "messages":
             for type_, content, meta in given["messages"]:
                 message(id_, type_, content, meta)
+        case "call back without end":
+            for number in range(given["count"]):
+                session(id_, "invoke", {"type": "storage", "backwards_request_id": str(number), "request": {}})
         case "stream":
             session(id_, "stream", given["data"])
         case "blob":

@@ -24,6 +24,7 @@ from headrace.ids import new_id
 from headrace.values import Value
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between a crash and the next start
+_MOST_CALLS_BACK = 1000  # of one call, at once
 _TEMPORARY_SECONDS = 24 * 3600.0  # after which temporary files are removed
 _FAILURES = 2  # in a row, after which calls fail until the next start is due
 
@@ -65,8 +66,11 @@ class PluginHost:
                             runner.failures = 0
                             return
                         case "error":
+                            runner.failures = 0
                             raise _error(event, process)
                         case "invoke":
+                            if len(tasks) >= _MOST_CALLS_BACK:
+                                raise PluginError(f"The plugin calls back more than {_MOST_CALLS_BACK} times at once.")
                             answer = self._backwards.answer(
                                 plugin, event, caller, process.send, is_model=data.get("type") == "model"
                             )
