@@ -25,8 +25,6 @@ from headrace.adapters.models import (
     SpeechClient,
     SpeechWithPlugins,
 )
-from headrace.adapters.plugins.credentials import CredentialStore
-from headrace.adapters.plugins.installed import InstalledPlugins
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
@@ -175,8 +173,8 @@ async def service(
             lifetime=settings.file_url_seconds,
         )
         plugins = Plugins(
-            InstalledPlugins(settings.plugin_folder),
-            CredentialStore(settings.credentials, environ),
+            settings.plugin_folder,
+            settings.credentials,
             settings.data / "plugin-data",
             files,
             environ,
@@ -306,6 +304,7 @@ def plugin_manager(
 ) -> PluginManager:
     """What the commands manage plugins with. `notify` takes what people are to know."""
     from headrace.adapters.plugins.install import PluginInstaller
+    from headrace.adapters.plugins.installed import InstalledPlugins
     from headrace.adapters.plugins.manager import PluginManager
     from headrace.adapters.plugins.marketplace import Marketplace
 

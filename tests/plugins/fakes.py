@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.adapters.files import FileStore
-from headrace.adapters.plugins.credentials import CredentialStore
-from headrace.adapters.plugins.installed import ENVIRONMENT, SOURCE, InstalledPlugins, Marker
+from headrace.adapters.plugins.installed import ENVIRONMENT, SOURCE, Marker
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools.plugins import PluginTools
@@ -48,8 +47,8 @@ async def running(
     files = FileStore(data / "files", FileCatalog(), b"secret", None, "http://headrace.example")  # type: ignore[arg-type]
     environ = {"FAKE_API_KEY": SECRET} if environ is None else environ
     plugins = Plugins(
-        InstalledPlugins(installed or data / "plugins"),
-        CredentialStore(None, environ),
+        installed or data / "plugins",
+        None,
         data / "plugin-data",
         files,
         environ,

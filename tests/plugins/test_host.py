@@ -215,7 +215,7 @@ async def test_two_failures_in_a_row_fail_calls_until_the_next_start_is_due(
         tool = await find(tools)
         assert "not this time" in str(await error_of(tool, ""))
         assert "not this time" in str(await error_of(tool, ""))  # after a pause
-        starts = plugins.data / "tests" / "fake" / "home" / "starts"
+        starts = tmp_path / "plugin-data" / "tests" / "fake" / "home" / "starts"
         assert starts.read_text() == "xx"
         assert "not this time" in str(await error_of(tool, ""))
         assert starts.read_text() == "xx"  # without a start
@@ -325,11 +325,11 @@ async def test_an_idle_plugin_is_stopped_and_started_again(tmp_path: Path) -> No
 
 async def test_closing_while_a_plugin_starts(tmp_path: Path) -> None:
     install(tmp_path, start="hang")
-    async with running(tmp_path) as (tools, plugins):
+    async with running(tmp_path) as (tools, _):
         task = asyncio.create_task(messages(await find(tools)))
-        while not processes_of(plugins.installed.folder):  # noqa: ASYNC110
+        while not processes_of(tmp_path / "plugins"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        (pid,) = processes_of(plugins.installed.folder)
+        (pid,) = processes_of(tmp_path / "plugins")
     with pytest.raises((asyncio.CancelledError, NodeError)):
         await task
     await ended(pid)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from headrace.errors import HeadraceError
+from headrace.ports.services import ToolReference
 
 _IDENTIFIER = re.compile(
     r"(?:(?P<author>[A-Za-z0-9_-]{1,64})/)?(?P<name>[A-Za-z0-9_-]{1,255})"
@@ -67,3 +68,11 @@ def plugin_path(provider_id: str) -> tuple[str, str, str]:
         plugin, _, provider = rest.partition("/")
         return organization, plugin, provider or plugin
     return "langgenius", f"{organization}_tool" if organization in _MOVED else organization, organization
+
+
+def plugin_of(reference: ToolReference) -> PluginId:
+    """The plugin that a reference names, with version and checksum if the file has them."""
+    organization, plugin, _ = plugin_path(reference.provider_id)
+    own = PluginId(organization.lower(), plugin.lower())
+    named = PluginId.match(reference.plugin)
+    return named if named is not None and named.plugin == own.plugin else own

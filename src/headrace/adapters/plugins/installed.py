@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from headrace.adapters.plugins.declarations import Declarations, Provider
-from headrace.adapters.plugins.identifiers import PluginId, plugin_path
+from headrace.adapters.plugins.identifiers import PluginId, plugin_of, plugin_path
 from headrace.adapters.plugins.manifest import Manifest
 from headrace.errors import HeadraceError
 from headrace.ports.services import STRATEGY, ToolReference
@@ -121,11 +121,3 @@ class InstalledPlugins:
         plugins = [self._known.get(path) or self._known.setdefault(path, InstalledPlugin(path)) for path in paths]
         plugins.sort(key=lambda each: each.id.precedence, reverse=True)
         return sorted(plugins, key=lambda each: each.id.plugin)
-
-
-def plugin_of(reference: ToolReference) -> PluginId:
-    """The plugin that a reference names, with version and checksum if the file has them."""
-    organization, plugin, _ = plugin_path(reference.provider_id)
-    own = PluginId(organization.lower(), plugin.lower())
-    named = PluginId.match(reference.plugin)
-    return named if named is not None and named.plugin == own.plugin else own

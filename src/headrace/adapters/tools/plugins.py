@@ -7,10 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from headrace.adapters.plugins.credentials import Credentials
-from headrace.adapters.plugins.declarations import parameters_of
-from headrace.adapters.plugins.identifiers import PluginId
-from headrace.adapters.plugins.installed import InstalledPlugin, ProviderPath, plugin_of
+from headrace.adapters.plugins.identifiers import PluginId, plugin_of
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools.registry import NOT_FOUND, plugin_needed
 from headrace.errors import HeadraceError, NodeError
@@ -20,6 +17,8 @@ from headrace.values import Value
 
 if TYPE_CHECKING:
     from headrace.adapters.plugins.backwards import Caller
+    from headrace.adapters.plugins.credentials import Credentials
+    from headrace.adapters.plugins.installed import InstalledPlugin, ProviderPath
 
 INVOKE_ERROR = "ToolInvokeError"
 
@@ -122,6 +121,7 @@ class PluginTool:
     async def with_runtime_parameters(self, app: str) -> PluginTool:
         """The tool with the parameters that the running plugin adds. NodeError if it fails."""
         from headrace.adapters.plugins.backwards import Caller
+        from headrace.adapters.plugins.declarations import parameters_of
 
         data: dict[str, Value] = {**self._tool, "action": "get_tool_runtime_parameters"}
         parameters = {parameter.name: parameter for parameter in self.spec.parameters}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from headrace.adapters.plugins.identifiers import plugin_path
-from headrace.adapters.plugins.installed import plugin_of
+from headrace.adapters.plugins.identifiers import plugin_of, plugin_path
 from headrace.errors import NodeError
 from headrace.ports.services import STRATEGY, Tool, ToolReference, ToolSpec
 
