@@ -106,7 +106,7 @@ def test_add_list_describe_and_remove(plugins: Callable[..., Result], signed: Pa
 def test_a_package_is_described_before_it_is_installed(plugins: Callable[..., Result], signed: Path):
     info = plugins("info", signed)
     assert info.exit_code == 0
-    rows = dict(line.split(maxsplit=1) for line in info.stdout.splitlines()[:7] if line)
+    rows = dict(line.split(maxsplit=1) for line in info.stdout.splitlines()[:8] if line)
     assert (rows["plugin"], rows["installed"], rows["description"]) == (ID, "no", "The weather of today")
     assert plugins("list").stdout == ""
 
@@ -177,7 +177,7 @@ def test_what_a_marketplace_does_not_have(plugins: Callable[..., Result], shop: 
 def test_a_package_that_is_too_large(plugins: Callable[..., Result], shop: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.adapters.plugins.marketplace.MAX_PACKED", 1000)
     done = plugins("add", f"{shop}/weather.difypkg")
-    assert (done.exit_code, done.stderr) == (1, f"Error: {shop}/weather.difypkg is larger than 1000 bytes\n")
+    assert (done.exit_code, done.stderr) == (1, f"Error: {shop}/weather.difypkg is too large\n")
 
 
 def test_for_a_workflow(plugins: Callable[..., Result], shop: str, tmp_path: Path):
@@ -211,7 +211,13 @@ def test_another_version_than_the_one_in_the_file(plugins: Callable[..., Result]
 def test_files_that_name_no_dependencies(plugins: Callable[..., Result], tmp_path: Path):
     strategy = {"id": "a", "type": "agent", "agent_strategy_provider_name": "langgenius/agent/agent"}
     other = {"id": "b", "type": "agent", "agent_strategy_provider_name": "acme/brain/brain"}
-    nodes = (today("tavily", "search"), today("time", "current_time"), today("langgenius/jina/x"), today("jina"))
+    nodes = (
+        today("tavily", "search"),
+        today("time", "current_time"),
+        today("langgenius/jina/x"),
+        today("jina"),
+        today("builtin"),
+    )
     file = workflow(tmp_path / "flow.yml", nodes=(*nodes, strategy, other))
     assert sorted(plugins("check", file).stdout.splitlines()) == [
         f"{file}: acme/brain is missing",

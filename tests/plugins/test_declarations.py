@@ -55,8 +55,7 @@ def test_a_manifest(tmp_path: Path):
     assert manifest.id(SUM) == PluginId("acme", "weather", "0.1.2", SUM)
     assert (manifest.label, manifest.description) == ("Weather", "The weather of today")
     assert str(manifest.permissions) == "model.llm, storage (4096 bytes)"
-    assert (manifest.memory, manifest.python, manifest.entrypoint) == (1048576, "3.12", "main")
-    assert manifest.minimum_dify_version == "1.1.0"
+    assert (manifest.entrypoint, manifest.minimum_dify_version) == ("main", "1.1.0")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_what_is_not_a_manifest(change: dict[str, Any], message: str):
 def test_a_manifest_with_parts_of_wrong_types():
     manifest = Manifest.of({**MANIFEST, "resource": "much", "meta": None, "plugins": {"tools": "x", "models": [1]}})
     assert str(manifest.permissions) == "none"
-    assert (manifest.memory, manifest.entrypoint, manifest.files["models"]) == (0, "main", [])
+    assert (manifest.entrypoint, manifest.files["models"]) == ("main", [])
 
 
 def declared(tmp_path: Path, plugins: dict[str, Any], **more: Any) -> Declarations:

@@ -141,6 +141,18 @@ def test_a_package_of_the_index_that_is_not_the_locked_one(
     assert not (tmp_path / "plugins" / "acme").exists()
 
 
+def test_a_package_that_brings_its_wheels(tmp_path: Path, new_installer: NewInstaller, wheels: dict[str, str]):
+    """They are installed from it, whatever else it locks."""
+    [file] = Path(wheels["UV_FIND_LINKS"]).iterdir()
+    content = {
+        **locked(wheels, "0" * 64),
+        "requirements.txt": b"--no-index --find-links=./wheels/\ngreetings==1.0\n",
+        f"wheels/{file.name}": file.read_bytes(),
+    }
+    plugin = new_installer().add(package(tmp_path / "x.difypkg", content), unsigned=True)
+    assert imports(plugin, "greetings")
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python is not older than 3.12")
 def test_an_older_python_takes_what_is_newest_and_says_so(
     tmp_path: Path, new_installer: NewInstaller, wheels: dict[str, str]
@@ -236,15 +248,15 @@ def test_versions_and_what_references_mean(tmp_path: Path, new_installer: NewIns
     plugins = InstalledPlugins(tmp_path / "plugins")
     assert [plugin.id for plugin in plugins.all()] == [new.id, old.id]
 
-    def found(provider: str, identifier: str = "") -> tuple[PluginId, bool] | None:
+    def found(provider: str, identifier: str = "") -> PluginId | None:
         path = plugins.provider_of(ToolReference("builtin", provider, provider, "today", identifier))
-        return path and (path.plugin.id, path.exact)
+        return path and path.plugin.id
 
-    assert found("acme/weather/weather") == (new.id, True)
-    assert found("Acme/Weather/weather", str(old.id)) == (old.id, True)
-    assert found("acme/weather/weather", f"acme/weather:0.1.2@{'0' * 64}") == (old.id, False)
-    assert found("acme/weather/weather", f"acme/weather:0.1.1@{'0' * 64}") == (new.id, False)
-    assert found("acme/weather/weather", "garbage") == (new.id, True)
+    assert found("acme/weather/weather") == new.id
+    assert found("Acme/Weather/weather", str(old.id)) == old.id
+    assert found("acme/weather/weather", f"acme/weather:0.1.2@{'0' * 64}") == old.id
+    assert found("acme/weather/weather", f"acme/weather:0.1.1@{'0' * 64}") == new.id
+    assert found("acme/weather/weather", "garbage") == new.id
     assert [found(name) for name in ("weather", "*/*/weather", "../acme/weather", "acme/weather/other", "")] == [
         None
     ] * 5

@@ -126,6 +126,7 @@ def info(name: str, data: Path | None) -> None:
         ("author", plugin.author),
         ("signed by", plugin.signer or "no known key"),
         ("permissions", plugin.permissions),
+        *([("written for", f"Dify {plugin.minimum_dify_version}")] if plugin.minimum_dify_version else []),
         ("installed", f"{plugin.folder} (Python {plugin.python})" if plugin.folder else "no"),
         *([("note", plugin.note)] if plugin.note else []),
     ]

@@ -61,6 +61,7 @@ class PluginDescription:
     author: str
     signer: str
     permissions: str
+    minimum_dify_version: str
     provides: Sequence[tuple[str, str, Sequence[str]]]
     credentials: Sequence[CredentialVariable]
     python: str = ""

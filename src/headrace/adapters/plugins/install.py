@@ -158,11 +158,15 @@ class PluginInstaller:
 
         run(*uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", interpreter.path, environment)
         python = environment / "bin" / "python"
-        requirements = [source / name for name in ("pyproject.toml", "requirements.txt") if (source / name).is_file()]
+        names = ("pyproject.toml", "requirements.txt")
+        offline = _brings_its_packages(source / names[1])
+        requirements = [source / name for name in (names[1:] if offline else names) if (source / name).is_file()]
         if not requirements:
             raise HeadraceError("the package has neither a pyproject.toml nor a requirements.txt")
         install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--requirements"]
-        if not interpreter.runs_locks:
+        if offline:
+            run(*install, requirements[0], cwd=source)
+        elif not interpreter.runs_locks:
             overrides = folder / "overrides.txt"
             overrides.write_text(f"{_OLD_SDK}\n")
             run(*install, requirements[0], "--overrides", overrides, cwd=source)
@@ -177,6 +181,11 @@ class PluginInstaller:
         else:
             run(*install, requirements[0], cwd=source)
         run(python, "-m", "compileall", "-q", source, check=False)  # it may have files that are not for this Python
+
+
+def _brings_its_packages(requirements: Path) -> bool:
+    """Whether a package was made for networks without an index, with the wheels that its requirements need."""
+    return requirements.is_file() and b"--no-index" in requirements.read_bytes()
 
 
 def _directory(plugin: PluginId) -> str:

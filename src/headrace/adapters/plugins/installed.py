@@ -66,12 +66,10 @@ class InstalledPlugin:
 
 @dataclass(frozen=True, slots=True)
 class ProviderPath:
-    """A provider of tools within a plugin. `exact`: it is of the version that the reference names, or that names
-    none."""
+    """A provider of tools within a plugin."""
 
     plugin: InstalledPlugin
     provider: Provider
-    exact: bool
 
 
 class InstalledPlugins:
@@ -101,14 +99,13 @@ class InstalledPlugins:
 
     def provider_of(self, reference: ToolReference) -> ProviderPath | None:
         """The provider that a reference names; None if its plugin is not installed, or has no such provider."""
-        wanted = plugin_of(reference)
-        plugin = self.nearest(wanted)
+        plugin = self.nearest(plugin_of(reference))
         if plugin is None:
             return None
         declared = plugin.declarations
         providers = declared.agent_strategies if reference.provider_type == STRATEGY else declared.tools
         provider = providers.get(plugin_path(reference.provider_id)[2])
-        return provider and ProviderPath(plugin, provider, self.find(wanted) is plugin)
+        return provider and ProviderPath(plugin, provider)
 
     def nearest(self, plugin: PluginId) -> InstalledPlugin | None:
         """The plugin in the version that an identifier names; else the same version in another package, else the

@@ -121,6 +121,7 @@ def _described(plugin: PluginId, manifest: Manifest, declarations: Declarations,
         author=manifest.author,
         signer=signer,
         permissions=str(manifest.permissions),
+        minimum_dify_version=manifest.minimum_dify_version,
         provides=provides,
         credentials=credentials,
     )

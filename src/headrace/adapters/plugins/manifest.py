@@ -39,8 +39,8 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a plugin says of itself. `memory` is in bytes, and a wish that Dify does not enforce either; `entrypoint` is
-    the module that runs it. `files` are the files of its providers, relative to its folder."""
+    """What a plugin says of itself. `entrypoint` is the module that runs it; `files` are the files of its providers,
+    relative to its folder."""
 
     author: str
     name: str
@@ -48,9 +48,7 @@ class Manifest:
     label: str
     description: str
     permissions: Permissions
-    memory: int
     language: str
-    python: str
     entrypoint: str
     minimum_dify_version: str
     files: Mapping[Kind, Sequence[str]]
@@ -83,9 +81,7 @@ class Manifest:
             label=text_of(content.get("label")) or name,
             description=text_of(content.get("description")),
             permissions=_permissions(mapping_of(resource.get("permission"))),
-            memory=_number(resource.get("memory")),
             language=text_of(runner.get("language")) or "python",
-            python=text_of(runner.get("version")),
             entrypoint=text_of(runner.get("entrypoint")) or "main",
             minimum_dify_version=text_of(meta.get("minimum_dify_version")),
             files={kind: [file for file in items_of(plugins.get(kind)) if isinstance(file, str)] for kind in KINDS},

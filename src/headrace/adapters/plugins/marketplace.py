@@ -11,10 +11,10 @@ A mirror of exact versions needs the second one only: it can be a folder of file
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from headrace.adapters.plugins.fields import mapping_of, text_of
@@ -23,6 +23,7 @@ from headrace.adapters.plugins.package import MAX_PACKED
 from headrace.errors import HeadraceError
 
 _SECONDS = 60  # without a byte
+_PIECE = 1024 * 1024
 _MAX_DESCRIPTION = 10 * 1024 * 1024  # bytes
 
 
@@ -36,7 +37,7 @@ class Marketplace:
         """The newest version of a plugin. HeadraceError if there is none, or the marketplace does not answer."""
         url = f"{self._url}/api/v1/plugins/{plugin.plugin}"
         try:
-            content: object = json.loads(_get(url, _MAX_DESCRIPTION))
+            content: object = json.loads(b"".join(_pieces(url, _MAX_DESCRIPTION)))
         except (ValueError, RecursionError) as error:
             raise HeadraceError(f"{url} did not answer with JSON") from error
         described = mapping_of(mapping_of(mapping_of(content).get("data")).get("plugin"))
@@ -52,18 +53,24 @@ class Marketplace:
 
 def download(url: str, file: Path) -> None:
     """Downloads a package into a new file. HeadraceError if that fails, or it is too large."""
-    file.write_bytes(_get(url, MAX_PACKED))
+    with file.open("xb") as out:
+        for piece in _pieces(url, MAX_PACKED):
+            out.write(piece)
 
 
-def _get(url: str, limit: int) -> bytes:
+def _pieces(url: str, limit: int) -> Iterator[bytes]:
+    """The body of a response. HeadraceError if there is none, it is cut off, or larger than the limit."""
     try:
-        with closing(urlopen(Request(url, headers={"User-Agent": "headrace"}), timeout=_SECONDS)) as response:
-            body: bytes = response.read(limit + 1)
+        with urlopen(Request(url, headers={"User-Agent": "headrace"}), timeout=_SECONDS) as response:
+            while piece := response.read(_PIECE):
+                limit -= len(piece)
+                if limit < 0:
+                    raise HeadraceError(f"{url} is too large")
+                yield piece
+            if getattr(response, "length", 0):  # a file has none
+                raise HeadraceError(f"{url} is cut off")
     except HTTPError as error:
         error.close()
         raise HeadraceError(f"{url} answered with the status {error.code}") from error
-    except (URLError, HTTPException, OSError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         raise HeadraceError(f"{url} cannot be downloaded: {getattr(error, 'reason', error)}") from error
-    if len(body) > limit:
-        raise HeadraceError(f"{url} is larger than {limit} bytes")
-    return body

@@ -33,6 +33,8 @@ def _plugin(use: PluginUse) -> PluginId | None:
     if use.kind == "model":
         parts = use.provider.split("/")
         return PluginId.match("/".join(parts[:2]))  # a name alone is that of Dify's own plugin
+    if use.provider == "builtin":  # in some generated files; Dify has no such provider
+        return None
     author, name, _ = plugin_path(use.provider)
     return PluginId.match(f"{author}/{name}")
 

@@ -23,8 +23,8 @@ from headrace.adapters.plugins.identifiers import PluginId
 from headrace.adapters.plugins.manifest import FILE_NAME, Manifest
 from headrace.errors import HeadraceError
 
-MAX_PACKED = 50 * 1024 * 1024  # bytes, as in Dify
-MAX_UNPACKED = 200 * 1024 * 1024
+MAX_PACKED = 500 * 1024 * 1024  # bytes; Dify's 50 MB have no room for wheels, which some packages bring
+MAX_UNPACKED = 1024 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_NAME = 1024  # bytes
 _MAX_DIRECTORY = 4 * 1024 * 1024  # bytes of the archive's list of files
