@@ -7,20 +7,18 @@ checked in the node itself, so that a bad one is a failed run. A chat's start no
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from math import isfinite
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field, field_validator
 
+from headrace.content.json_schema import JsonSchema
 from headrace.errors import InvalidParam, NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, null_means_default
 from headrace.values import INTEGERS, File, Value
-
-if TYPE_CHECKING:
-    from jsonschema import ValidationError
 
 _TYPES = {
     "text-input": "string",
@@ -85,13 +83,10 @@ class Input(Config):
     @classmethod
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
-            # imported here because it takes 60 ms, and few workflows have a schema
-            from jsonschema import Draft7Validator, SchemaError
-
             try:
-                Draft7Validator.check_schema(value)
-            except SchemaError as error:
-                raise ValueError(f"is not a valid JSON schema: {error.message}") from error
+                JsonSchema(value, "draft7")
+            except ValueError as error:
+                raise ValueError(f"is not a valid JSON schema: {error}") from error
         return value
 
 
@@ -134,36 +129,17 @@ class Start(Node[StartConfig]):
         hidden = {"timestamp"} if "conversation_id" in system else set[str]()
         shown = {f"sys.{name}": value for name, value in system.items() if name not in hidden}
         values = {**ctx.inputs, **shown}
-        for name, mismatch in self._schemas.items():
-            if (value := ctx.inputs.get(name)) and (error := mismatch(value)):
-                message = f"JSON object for '{name}' does not match schema: {error}"
+        for name, schema in self._schemas.items():
+            if (value := ctx.inputs.get(name)) and (mismatch := schema.mismatch(value)):
+                message = f"JSON object for '{name}' does not match schema: {mismatch.message}"
                 raise NodeError(message, "ValueError", inputs=values)
         return Result(values, values)
 
     @cached_property
-    def _schemas(self) -> Mapping[str, Callable[[Value], str | None]]:
-        """By field with a schema, a function that says why a value does not match it."""
-        return {field.variable: _matcher(field.json_schema) for field in self.config.variables if field.json_schema}
-
-
-def _matcher(schema: dict[str, Any]) -> Callable[[Value], str | None]:
-    from jsonschema import Draft7Validator
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    # an empty registry, because the default one would fetch the target of a `$ref` from the network
-    validator = Draft7Validator(schema, registry=Registry())
-
-    def mismatch(value: Value) -> str | None:
-        errors = cast("Iterator[ValidationError]", validator.iter_errors(value))  # pyright: ignore[reportUnknownMemberType]
-        try:
-            return next((error.message for error in errors), None)
-        except Unresolvable as error:
-            return f"the schema refers to '{error.ref}', which is not in it"
-        except RecursionError:
-            return "the schema refers to itself without end, or the object is nested too deep"
-
-    return mismatch
+    def _schemas(self) -> Mapping[str, JsonSchema]:
+        """Of the fields that have one."""
+        fields = self.config.variables
+        return {field.variable: JsonSchema(field.json_schema, "draft7") for field in fields if field.json_schema}
 
 
 async def _validated(field: Input, value: Value, resolve: Resolve) -> Value:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from headrace.api.http.errors import BadParameter
+from headrace.content.json_schema import JsonSchema
 from headrace.node import Flow
 from headrace.values import Value
 
-if TYPE_CHECKING:
-    from jsonschema import ValidationError
-
 _UNSUPPORTED = frozenset({"pattern", "patternProperties", "$dynamicRef"})
 """Keywords that are refused: a client's regular expression could occupy the server for hours."""
-_MOST_REFERENCES = 10_000  # followed in one check
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class JsonFormat:
     """The JSON that a client wants. `param` is the parameter that says so; without a `schema` any object will do."""
 
     param: str
-    schema: Mapping[str, Value] | None = None
+    schema: JsonSchema | None = None
 
     @classmethod
     def of(cls, value: Value, param: str) -> JsonFormat | None:
@@ -44,8 +41,13 @@ class JsonFormat:
         schema = cast("dict[str, Value]", described).get("schema") if isinstance(described, dict) else None
         if not isinstance(schema, dict):
             raise BadParameter(f"'{param}' must have a schema, which is an object.", param)
-        _check(cast("dict[str, Value]", schema), param)
-        return cls(param, cast("dict[str, Value]", schema))
+        try:
+            checked = JsonSchema(cast("dict[str, Value]", schema), "2020-12")
+        except ValueError as error:
+            raise BadParameter(f"The schema is not valid: {error}", param) from None
+        for keyword in _keywords(schema):
+            raise BadParameter(f"A schema with '{keyword}' is not supported.", param, "unsupported_parameter")
+        return cls(param, checked)
 
     def check_app(self, flow: Flow) -> None:
         """BadParameter where the outputs of an app cannot be what the client wants."""
@@ -54,28 +56,18 @@ class JsonFormat:
             raise BadParameter(message, self.param, "unsupported_parameter")
         ends = (node for node in flow.nodes.values() if node.traits.response)
         names = {name for node in ends for name in node.outputs_schema() or ()}
-        for name in cast("list[str]", (self.schema or {}).get("required") or []):
+        for name in cast("list[str]", self.schema.schema.get("required") or []) if self.schema else ():
             if name not in names:
                 message = f"The schema requires '{name}', which is not an output of this workflow."
                 raise BadParameter(message, self.param, "unsupported_parameter")
 
     def mismatch(self, text: str) -> BadParameter | None:
         """The error of outputs that the schema does not allow."""
-        reason = None if self.schema is None else _mismatch(self.schema, json.loads(text))
-        if reason is None:
+        mismatch = self.schema.mismatch(json.loads(text)) if self.schema else None
+        if mismatch is None:
             return None
+        reason = f"{mismatch.path}: {mismatch.message[:500]}" if mismatch.path else mismatch.message
         return BadParameter(f"The outputs of the run do not match the schema: {reason}", self.param, "schema_mismatch")
-
-
-def _check(schema: dict[str, Value], param: str) -> None:
-    from jsonschema import Draft202012Validator, SchemaError  # imported here because it takes 60 ms
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise BadParameter(f"The schema is not valid: {error.message}", param) from None
-    for keyword in _keywords(schema):
-        raise BadParameter(f"A schema with '{keyword}' is not supported.", param, "unsupported_parameter")
 
 
 def _keywords(schema: Value) -> Iterator[str]:
@@ -88,29 +80,3 @@ def _keywords(schema: Value) -> Iterator[str]:
             if name in _UNSUPPORTED and (isinstance(value, str) or name == "patternProperties"):
                 yield name
             yield from _keywords(value)
-
-
-def _mismatch(schema: Mapping[str, Value], outputs: Value) -> str | None:
-    from jsonschema import Draft202012Validator, validators
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    left = _MOST_REFERENCES
-
-    def follow(validator: Any, reference: Any, instance: Any, parent: Any) -> Iterator[ValidationError]:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise RecursionError
-        yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, parent)
-
-    extended = validators.extend(Draft202012Validator, {"$ref": follow})  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    # an empty registry, because the default one would fetch the target of a `$ref` from the network
-    validator = cast("type[Draft202012Validator]", extended)(schema, registry=Registry())
-    errors = cast("Iterator[ValidationError]", validator.iter_errors(outputs))  # pyright: ignore[reportUnknownMemberType]
-    try:
-        return next((f"{error.json_path}: {error.message[:500]}" for error in errors), None)
-    except Unresolvable as error:
-        return f"it refers to '{error.ref}', which is not in it"
-    except RecursionError:
-        return "it refers to itself without end, or too often"
