@@ -95,5 +95,7 @@ async def test_the_node_client_gets_responses(server: Serving, node: str) -> Non
         "final": "tea",
         "parsed": {"said": "tea"},
         "retrieved": "tea",
+        "resumed": "ea",
+        "items": ["tea"],
         "refused": {"status": 400, "param": "tools", "code": "unsupported_parameter"},
     }

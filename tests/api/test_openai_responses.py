@@ -59,13 +59,7 @@ async def test_a_response_has_the_answer_and_its_usage(speaker: Client) -> None:
         assert response.usage is not None
         assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (6, 4, 10)
         again = await client.responses.retrieve(response.id)
-    assert (again.id, again.output, again.usage, again.status) == (
-        response.id,
-        response.output,
-        response.usage,
-        "completed",
-    )
-    assert (again.instructions, again.metadata) == (None, {})
+    assert again == response
 
 
 async def test_instructions_and_earlier_items_are_the_history(server: Serving) -> None:
@@ -89,6 +83,7 @@ async def test_a_response_continues_another_or_a_conversation(server: Serving) -
         first = await client.responses.create(model="chat", input="one", user="u1")
         second = await client.responses.create(model="chat", input="two", user="u1", previous_response_id=first.id)
         assert (second.output_text, second.previous_response_id) == ("2 two", first.id)
+        assert await client.responses.retrieve(second.id) == second
         assert first.conversation is not None
         assert second.conversation == first.conversation
         third = await client.responses.create(
@@ -165,7 +160,8 @@ async def test_an_upload_is_named_by_its_id(server: Serving) -> None:
 async def test_a_stream_has_openais_events_in_their_order(speaker: Client) -> None:
     async with sdk(speaker) as client:
         events = await collected(await client.responses.create(model="chat", input="hello", stream=True))
-    assert [event.sequence_number for event in events] == list(range(len(events)))
+    numbers = [event.sequence_number for event in events]
+    assert numbers == sorted(set(numbers))
     kinds = [event.type for event in events]
     deltas = kinds.count("response.output_text.delta")
     assert deltas >= 2
@@ -231,6 +227,7 @@ async def test_a_response_in_the_background_is_retrieved_when_it_is_ready(
         response = await client.responses.create(model="chat", input="hello", background=True)
         assert response.status in ("queued", "in_progress")
         assert (response.background, response.output) == (True, [])
+        assert (await client.responses.retrieve(response.id)).background
         await gate.reached.wait()
         assert (await client.responses.retrieve(response.id)).status == "in_progress"
         gate.let(3)
@@ -289,6 +286,109 @@ async def test_a_response_of_another_app_is_unknown(server: Serving, speaker: Cl
             await stranger.responses.create(model="other", input="hello", previous_response_id=response.id)
 
 
+async def test_a_stream_continues_after_any_of_its_events(speaker: Client) -> None:
+    async with sdk(speaker) as client:
+        events = await collected(await client.responses.create(model="chat", input="hello", stream=True))
+        first = events[0]
+        assert first.type == "response.created"
+        id_ = first.response.id
+        for seen in range(events[-1].sequence_number + 1):
+            rest = await collected(await client.responses.retrieve(id_, stream=True, starting_after=seen))
+            assert all(event.sequence_number > seen for event in rest)
+            assert text_of(rest) == "one two!"[max(0, seen - 3) :]
+            assert [event.type for event in rest[-1:]] == ["response.completed"] * (seen < events[-1].sequence_number)
+        again = await collected(await client.responses.retrieve(id_, stream=True))
+    assert [event.type for event in merged(again)] == [event.type for event in merged(events)]
+    assert [event.sequence_number for event in merged(again)] == [event.sequence_number for event in merged(events)]
+
+
+def text_of(events: list[ResponseStreamEvent]) -> str:
+    return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+
+def merged(events: list[ResponseStreamEvent]) -> list[ResponseStreamEvent]:
+    """Without the deltas, whose pieces may be others."""
+    return [event for event in events if event.type != "response.output_text.delta"]
+
+
+async def test_a_response_that_goes_on_is_streamed_to_its_end(gated: Client, gate: Gate) -> None:
+    async with sdk(gated) as client:
+        response = await client.responses.create(model="chat", input="hello", background=True)
+        await gate.reached.wait()
+        stream = await client.responses.retrieve(response.id, stream=True, starting_after=1)
+        gate.let(3)
+        events = await collected(stream)
+        assert (text_of(events), events[-1].type) == ("Hello", "response.completed")
+        assert not gate.cancelled.is_set()
+
+
+async def test_disconnecting_from_a_retrieved_stream_stops_no_run(server: Serving, gated: Client, gate: Gate) -> None:
+    async with sdk(gated) as client:
+        response = await client.responses.create(model="chat", input="hello", background=True)
+        stream = await client.responses.retrieve(response.id, stream=True)
+        assert (await anext(aiter(stream))).type == "response.created"
+        await stream.close()
+        await gate.reached.wait()
+        gate.let(3)
+        _ = [record async for record in server.run_service.follow(response.id.removeprefix("resp_"))]
+        assert (await client.responses.retrieve(response.id)).output_text == "Hello"
+
+
+async def test_json_is_retrieved_as_it_was_asked_for(server: Serving) -> None:
+    app = await server.add("w.yml", workflow(variables=[field("query")], outputs={"said": ["start", "query"]}))
+    wrong: Any = {"type": "object", "properties": {"said": {"type": "integer"}}}
+    async with sdk(app) as client:
+        first = await client.responses.create(
+            model="tiny", input="hello", text={"format": {"type": "json_object"}}, background=True
+        )
+        second = await client.responses.create(
+            model="tiny",
+            input="hello",
+            text={"format": {"type": "json_schema", "name": "x", "schema": wrong}},
+            background=True,
+        )
+        for response in (first, second):
+            _ = [record async for record in server.run_service.follow(response.id.removeprefix("resp_"))]
+        assert (await client.responses.retrieve(first.id)).output_text == '{"said": "hello"}'
+        failed = await client.responses.retrieve(second.id)
+        assert failed.error is not None
+        assert (failed.status, "do not match the schema" in failed.error.message) == ("failed", True)
+
+
+async def test_the_items_of_the_input(server: Serving, speaker: Client) -> None:
+    items: Any = [
+        {"role": "user", "content": "My name is Ada."},
+        {"role": "assistant", "content": "Hello Ada."},
+        {"role": "user", "content": [{"type": "input_text", "text": "Who am I?"}]},
+    ]
+    async with sdk(speaker) as client:
+        response = await client.responses.create(model="chat", input=items, instructions="Be brief.")
+        listed = [item async for item in client.responses.input_items.list(response.id, order="asc", limit=2)]
+        texts = [(item.role, item.content[0].type, item.content[0].text) for item in listed]  # pyright: ignore
+        assert texts == [
+            ("user", "input_text", "My name is Ada."),
+            ("assistant", "output_text", "Hello Ada."),
+            ("user", "input_text", "Who am I?"),
+        ]
+        latest = await client.responses.input_items.list(response.id, limit=1)
+        assert (latest.data, latest.has_more) == ([listed[-1]], True)
+        with pytest.raises(openai.BadRequestError, match="There is no item 'x'"):
+            await client.responses.input_items.list(response.id, after="x")
+        with pytest.raises(openai.BadRequestError, match="limit"):
+            await client.responses.input_items.list(response.id, limit=101)
+    form = [field("query"), field("picture", "file", allowed_file_types=["image"])]
+    app = await server.add("w.yml", workflow(variables=form, outputs={"query": ["start", "query"]}))
+    picture: Any = {"type": "input_image", "image_url": DATA_URL}
+    message: Any = {"role": "user", "content": [picture, {"type": "input_text", "text": "What?"}]}
+    async with sdk(app) as client:
+        response = await client.responses.create(model="tiny", input=[message])
+        assert response.output_text == "What?"
+        (item,) = (await client.responses.input_items.list(response.id)).data
+        image, text = item.content  # pyright: ignore
+        assert (image.type, text.text) == ("input_image", "What?")  # pyright: ignore
+        assert image.file_id  # pyright: ignore
+
+
 # ------------------------------------------------------------------------------------------------------------ refused
 
 
@@ -302,7 +402,6 @@ async def test_a_response_of_another_app_is_unknown(server: Serving, speaker: Cl
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"text": {"format": {"type": "json_object"}}}, "text.format"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
-        ({"text": {"format": {"type": "json_object"}}, "background": True}, "background"),
         ({"input": []}, "input"),
         ({"input": ""}, "input"),
         ({"input": 7}, "input"),
@@ -337,11 +436,17 @@ async def test_tools_that_may_not_be_used_are_no_reason_to_refuse(speaker: Clien
         assert answer.choices[0].message.content == "one two!"
 
 
-async def test_a_response_cannot_be_streamed_again_or_deleted(speaker: Client) -> None:
+async def test_where_a_stream_starts_is_of_a_stream(speaker: Client) -> None:
+    async with sdk(speaker) as client:
+        id_ = (await client.responses.create(model="chat", input="hello")).id
+    for query, param in (("starting_after=1", "starting_after"), ("stream=true&starting_after=-1", None)):
+        status, body = await speaker.call("GET", f"/v1/openai/responses/{id_}?{query}")
+        assert (status, body["error"]["type"], body["error"]["param"]) == (400, "invalid_request_error", param)
+
+
+async def test_a_response_cannot_be_deleted(speaker: Client) -> None:
     async with sdk(speaker) as client:
         response = await client.responses.create(model="chat", input="hello")
-        with pytest.raises(openai.BadRequestError, match="cannot be streamed again"):
-            await client.responses.retrieve(response.id, stream=True)
         with pytest.raises(openai.APIStatusError, match="does not accept DELETE") as refused:
             await client.responses.delete(response.id)
     assert refused.value.status_code == 405

@@ -21,6 +21,11 @@ const parsed = await client.responses.parse({
   text: { format: { type: "json_schema", name: "answer", strict: true, schema } },
 });
 const retrieved = await client.responses.retrieve(whole.id);
+let resumed = "";
+for await (const event of await client.responses.retrieve(whole.id, { stream: true, starting_after: 4 }))
+  if (event.type === "response.output_text.delta") resumed += event.delta;
+const items = [];
+for await (const item of client.responses.inputItems.list(whole.id)) items.push(item.content[0].text);
 
 let refused;
 try {
@@ -36,6 +41,8 @@ console.log(
     final: final.output_text,
     parsed: parsed.output_parsed,
     retrieved: retrieved.output_text ?? retrieved.output[0].content[0].text,
+    resumed,
+    items,
     refused,
   }),
 );

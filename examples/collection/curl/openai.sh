@@ -58,3 +58,7 @@ call '200' 'Get a response' \
 call '200' 'Cancel a response' \
   --request POST "${HEADRACE_URL}/v1/openai/responses/${response_id}/cancel" \
   --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"
+
+call '200' 'List the input of a response' \
+  --request GET "${HEADRACE_URL}/v1/openai/responses/${response_id}/input_items" \
+  --header "Authorization: Bearer ${HEADRACE_CHAT_API_KEY}"

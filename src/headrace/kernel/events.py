@@ -41,6 +41,7 @@ class RunQueued:
     retry_of: str | None = None  # the run whose finished nodes were copied to this one
     conversation: str | None = None  # the run is one message of it
     trace: str | None = None  # the caller's W3C `traceparent`
+    metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
 
 
 @frozen

@@ -113,7 +113,9 @@ class SecretMask:
             case RunEnded():
                 return replace(event, outputs=self._values(event.outputs), error=self._maybe(event.error))
             case RunQueued():
-                return replace(event, inputs=self._values(event.inputs), system=self._values(event.system))
+                metadata = None if event.metadata is None else self._values(event.metadata)
+                inputs, system = self._values(event.inputs), self._values(event.system)
+                return replace(event, inputs=inputs, system=system, metadata=metadata)
             case RunStarted():
                 return replace(event, conversation=self._values(event.conversation))
             case RunPaused():

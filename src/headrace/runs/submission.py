@@ -38,6 +38,7 @@ class Submission:
     system: Mapping[str, Value] = field(default_factory=new_dict)  # more values of the scope `sys`
     answer: Mapping[str, Value] | None = None  # the outputs, if they are known and no node has to run
     trace: str | None = None  # the caller's W3C `traceparent`
+    metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
 
     def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
         """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
@@ -55,6 +56,7 @@ class Submission:
             self.callback,
             conversation=self.conversation,
             trace=self.trace,
+            metadata=self.metadata,
         )
         records = [Record(run, 1, now, queued)]
         if self.answer is not None:

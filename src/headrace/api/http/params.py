@@ -61,20 +61,19 @@ def text(name: str, description: str, *, required: bool = False) -> Query[str | 
     return Query("query", name, description, TEXT_SCHEMA, required, default=None, parse=str)
 
 
-def integer(name: str, description: str, default: _Number, maximum: int) -> Query[int | _Number]:
-    """A number from 1 to `maximum`."""
+def integer(name: str, description: str, default: _Number, maximum: int, minimum: int = 1) -> Query[int | _Number]:
 
     def error(value: str) -> InvalidParam:
-        return InvalidParam(f"{name}: Input should be an integer from 1 to {maximum}, not {value[:50]!r}")
+        return InvalidParam(f"{name}: Input should be an integer from {minimum} to {maximum}, not {value[:50]!r}")
 
     def parse(value: str) -> int | _Number:
-        if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:18]) <= maximum:
+        if not (value.isascii() and value.isdigit()) or not minimum <= int(value[:18]) <= maximum:
             raise error(value)
         return int(value)
 
-    schema = {"type": "integer", "minimum": 1, "maximum": maximum}
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
     schema |= {} if default is None else {"default": default}
-    return Query("query", name, description, schema, default=default, parse=parse, error=error("0"))
+    return Query("query", name, description, schema, default=default, parse=parse, error=error("x"))
 
 
 def boolean(name: str, description: str, *, default: bool = False) -> Query[bool]:

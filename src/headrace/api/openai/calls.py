@@ -120,10 +120,13 @@ class ModelCalls:
             system["history"] = list(call.history)
             if is_chat:
                 system["dialogue_count"] = 1 + sum(message["role"] == "user" for message in call.history)
-        submission = replace(submission, system=system)
+        submission = replace(submission, system=system, metadata=call.returned)
         if is_chat:
             return await self.api.chats.message(replace(submission, query=call.text), conversation, run=run)
-        return replace(submission, query=call.text) if app.mode == COMPLETION else submission
+        if app.mode == COMPLETION:
+            return replace(submission, query=call.text)
+        # of a workflow, which has no query, an input may have the text
+        return replace(submission, metadata=call.returned and {**call.returned, "input": call.text})
 
     async def _conversation_of(self, previous: RunId, app: App) -> str:
         """The conversation that a response is part of."""

@@ -26,6 +26,7 @@ RESPONSE_PREFIX = "resp_"
 _TEXTS = ("text", "input_text", "output_text")
 _ATTACHMENTS = ("image_url", "file", "input_image", "input_file")
 _ROLES = ("system", "developer", "user", "assistant")
+_RETURNED = ("model", "instructions", "metadata", "previous_response_id", "text", "background")
 _NAMES = ("query", "text", "input")  # inputs that take the user's message, wherever they are in the form
 
 
@@ -33,7 +34,7 @@ _NAMES = ("query", "text", "input")  # inputs that take the user's message, wher
 class ModelCall:
     """A request for an answer. `text` and `attachments` are what the user said since the last answer, and `param` the
     parameter that has it; `history` is everything else, as OpenAI has it (`{role, content}`); `metadata` may fill
-    inputs, as text; `previous` is the run of the answer before."""
+    inputs, as text; `previous` is the run of the answer before; `returned` is what a response has of its request."""
 
     model: str
     param: str
@@ -47,6 +48,7 @@ class ModelCall:
     previous: RunId | None
     streamed: bool
     json_format: JsonFormat | None
+    returned: Mapping[str, Value] | None = None
 
 
 def read_completion(body: Mapping[str, Value]) -> ModelCall:
@@ -89,10 +91,6 @@ def read_response(body: Mapping[str, Value]) -> ModelCall:
     conversation, previous = fields.get("conversation"), fields.get("previous_response_id")
     if conversation and previous:
         raise BadParameter("A response continues a 'conversation' or a response, not both.", "previous_response_id")
-    json_format = JsonFormat.of((fields.get("text") or {}).get("format"), "text.format")
-    if json_format and fields.get("background"):
-        message = "A response in JSON is checked for its client, so it cannot be made in the background."
-        raise BadParameter(message, "background", "unsupported_parameter")
     return ModelCall(
         fields["model"],
         "input",
@@ -105,8 +103,15 @@ def read_response(body: Mapping[str, Value]) -> ModelCall:
         _conversation(conversation if isinstance(conversation, str | None) else conversation["id"], "conversation"),
         None if previous is None else run_of_response(previous, _no_previous(previous)),
         bool(fields.get("stream")),
-        json_format,
+        format_of(body),
+        {name: body[name] for name in _RETURNED if body.get(name)},
     )
+
+
+def format_of(body: Mapping[str, Value]) -> JsonFormat | None:
+    """The JSON that a request for a response, or what is kept of it, asks for."""
+    options = cast("Mapping[str, Value]", body.get("text") or {})
+    return JsonFormat.of(options.get("format"), "text.format")
 
 
 def run_of_response(id_: str, otherwise: RequestError) -> RunId:

@@ -10,15 +10,17 @@ from starlette.responses import Response
 
 from headrace.api.auth import Api
 from headrace.api.http.errors import BadParameter
+from headrace.api.http.params import LIMIT, boolean, choice, integer, text
 from headrace.api.http.responses import EventStream, encode, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.openai.answer import PING
 from headrace.api.openai.calls import KEEP_RUNNING, KEY, NO_MODEL, ModelCalls, follow
+from headrace.api.openai.input_items import input_items
 from headrace.api.openai.open_calls import RetryTerms
 from headrace.api.openai.requests import RESPONSE_PREFIX, read_response, run_of_response
 from headrace.api.openai.response_objects import ResponseAnswer, events
-from headrace.api.openai.response_schemas import ResponseObject, ResponseRequest
+from headrace.api.openai.response_schemas import InputItemList, ResponseObject, ResponseRequest
 from headrace.conversations.messages import CHATS
 from headrace.errors import RequestError
 from headrace.kernel.events import RunId
@@ -64,6 +66,27 @@ _STREAM = (
     'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":4,'
     f'"item_id":"msg_{_ID}","output_index":0,"content_index":0,"delta":"Hello!","logprobs":[]}}\n\n'
 )
+
+
+_ITEMS: InputItemList = {
+    "object": "list",
+    "data": [
+        {
+            "id": f"msg_{_ID}_0",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": "hello"}],
+        }
+    ],
+    "first_id": f"msg_{_ID}_0",
+    "last_id": f"msg_{_ID}_0",
+    "has_more": False,
+}
+_STREAMED = boolean("stream", "Respond with events")
+_STARTING_AFTER = integer("starting_after", "The `sequence_number` of the last event received", None, 2**53, 0)
+_ORDER = choice("order", "Of the items", ("asc", "desc"), "desc")
+_AFTER = text("after", "The id of the last item received")
 
 
 def _not_found(id_: str) -> RequestError:
@@ -112,8 +135,7 @@ class ResponseRoutes(Routes):
                 view = await self.api.run_service.get(run := await self._calls.submit(served, call, terms))
                 if view is None:
                     raise RuntimeError(f"run {run} no longer exists")
-                answer = ResponseAnswer(run, view.served.flow, call.model, request=body)
-                return json_response(_fed(answer, view).whole())
+                return json_response(_fed(run, view).whole())
             terms = replace(terms, keep=True)
         async with AsyncExitStack() as stack:
             answer, records = await self._calls.open(
@@ -121,7 +143,7 @@ class ResponseRoutes(Routes):
                 served,
                 call,
                 terms,
-                lambda run, flow: ResponseAnswer(run, flow, call.model, call.json_format, body),
+                lambda run, flow: ResponseAnswer(run, flow, call.model, call.json_format),
             )
             if call.streamed:
                 return EventStream(events(answer, records), self.api.options.ping_seconds, stack.pop_all(), PING)
@@ -130,18 +152,61 @@ class ResponseRoutes(Routes):
             raise answer.error
         return json_response(answer.whole())
 
-    @Operation("GET", "/responses/{response_id}", Media(ResponseObject, _RESPONSE), errors=(_NO_RESPONSE,))
+    @Operation(
+        "GET",
+        "/responses/{response_id}",
+        (Media(ResponseObject, _RESPONSE), Media(None, _STREAM, EVENT_STREAM)),
+        parameters=(_STREAMED, _STARTING_AFTER),
+        errors=(_NO_RESPONSE,),
+    )
     async def get_response(self, request: Request) -> Response:
         """Get a response.
 
-        Every run of an app is a response, also one that began elsewhere. What only the request had (`instructions`,
-        `metadata` ...) is not in it. It cannot be streamed.
+        Every run of an app is a response, also one that began elsewhere. As a stream, it has the events from the first
+        one on, or after the one with the number `starting_after`, and those that follow until its end; disconnecting
+        does not stop the run.
         """
-        if request.query_params.get("stream") in ("true", "1"):
-            message = "A response cannot be streamed again; its run can be followed at /v1/workflow/{id}/events."
-            raise BadParameter(message, "stream", "unsupported_parameter")
+        streamed, after = _STREAMED.of(request), _STARTING_AFTER.of(request)
+        if after is not None and not streamed:
+            raise BadParameter("'starting_after' is of a stream: it needs 'stream'.", "starting_after")
         run, view = await self._view(request)
-        return json_response(_fed(ResponseAnswer(run, view.served.flow, view.served.app.name), view).whole())
+        if not streamed:
+            return json_response(_fed(run, view).whole())
+        records = self.api.run_service.follow(run)
+        stream = events(ResponseAnswer.of(run, view), records, after)
+        return EventStream(stream, self.api.options.ping_seconds, ping_event=PING)
+
+    @Operation(
+        "GET",
+        "/responses/{response_id}/input_items",
+        Media(InputItemList, _ITEMS),
+        parameters=(LIMIT, _ORDER, _AFTER),
+        errors=(_NO_RESPONSE,),
+    )
+    async def list_input_items(self, request: Request) -> Response:
+        """List the input of a response.
+
+        What its request had: the messages before (without those of a stored conversation), and the user's with its
+        files. A workflow that was called otherwise than for a response has only its files.
+        """
+        limit, order, after = LIMIT.of(request), _ORDER.of(request), _AFTER.of(request)
+        run, view = await self._view(request)
+        items = input_items(run, view.summary.request)
+        if order == "desc":
+            items.reverse()
+        ids = [item["id"] for item in items]
+        if after is not None and after not in ids:
+            raise BadParameter(f"There is no item '{after[:100]}'.", "after")
+        first = 0 if after is None else ids.index(after) + 1
+        page = items[first : first + limit]
+        listed: InputItemList = {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": first + limit < len(items),
+        }
+        return json_response(listed)
 
     @Operation("POST", "/responses/{response_id}/cancel", Media(ResponseObject, _RESPONSE), errors=(_NO_RESPONSE,))
     async def cancel_response(self, request: Request) -> Response:
@@ -151,7 +216,7 @@ class ResponseRoutes(Routes):
         """
         run, view = await self._view(request)
         await self.api.run_service.stop(run, "client cancelled")
-        answer = ResponseAnswer(run, view.served.flow, view.served.app.name)
+        answer = ResponseAnswer.of(run, view)
         async for record in self.api.run_service.follow(run, on_pause=True):
             answer.feed(record)
         return json_response(answer.whole())
@@ -169,7 +234,8 @@ class ResponseRoutes(Routes):
         return run, view
 
 
-def _fed(answer: ResponseAnswer, view: RunView) -> ResponseAnswer:
+def _fed(run: RunId, view: RunView) -> ResponseAnswer:
+    answer = ResponseAnswer.of(run, view)
     for record in view.records:
         answer.feed(record)
     return answer

@@ -19,6 +19,7 @@ class InputImage(TypedDict):
     """An image at a URL, which may be a data URL, or an upload."""
 
     type: Literal["input_image"]
+    detail: NotRequired[str]
     image_url: NotRequired[str | None]
     file_id: NotRequired[str | None]
 
@@ -28,9 +29,9 @@ class InputFile(TypedDict):
 
     type: Literal["input_file"]
     file_data: NotRequired[str]
-    file_url: NotRequired[str]
+    file_url: NotRequired[str | None]
     file_id: NotRequired[str | None]
-    filename: NotRequired[str]
+    filename: NotRequired[str | None]
 
 
 class InputMessage(TypedDict):
@@ -117,8 +118,7 @@ class ResponseError(TypedDict):
 
 
 class ResponseObject(TypedDict):
-    """A response. What the request had (`instructions`, `metadata`, `previous_response_id`, `text`) is in the response
-    to it, and not in one that is retrieved later."""
+    """A response. What its request had (`instructions`, `metadata` ...) is in it if it was a request for a response."""
 
     id: str
     object: Literal["response"]
@@ -139,3 +139,21 @@ class ResponseObject(TypedDict):
     tool_choice: Literal["none"]
     tools: list[Any]
     usage: ResponseUsage | None
+
+
+class InputItem(TypedDict):
+    """A message that a response answers, or one before."""
+
+    id: str
+    type: Literal["message"]
+    role: str
+    status: Literal["completed"]
+    content: list[InputText | InputImage | InputFile]
+
+
+class InputItemList(TypedDict):
+    object: Literal["list"]
+    data: list[InputItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
