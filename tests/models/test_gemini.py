@@ -58,7 +58,7 @@ async def test_a_request_and_its_streamed_answer(server: ModelServer, client: Mo
         Message("user", "please"),
     ]
     parameters = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "max_output_tokens": 99}
-    chunks = await hear(client, ask(**GEMINI, messages=messages, parameters=parameters, stop=["END"], user="u"))
+    chunks = await hear(client, ask(**GEMINI, messages=messages, parameters=parameters, stop=["END", "\n"], user="u"))
     assert [chunk.text for chunk in chunks] == ["Hel", "lo", ""]
     assert chunks[-1].finish_reason == "STOP"
     usage = chunks[-1].usage
@@ -81,7 +81,7 @@ async def test_a_request_and_its_streamed_answer(server: ModelServer, client: Mo
             "topP": 0.9,
             "topK": 3,
             "maxOutputTokens": 99,
-            "stopSequences": ["END"],
+            "stopSequences": ["END", "\n"],
         },
     }
 

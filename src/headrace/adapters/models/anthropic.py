@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, billed_tokens, end_of, piece_of, whole_number
+from headrace.adapters.models.blocks import (
+    Block,
+    BlockCall,
+    BlockEvents,
+    billed_tokens,
+    end_of,
+    piece_of,
+    tokens_of,
+    whole_number,
+)
 from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.request import schema_of, token_limit
 from headrace.adapters.models.sse import Events
@@ -121,13 +130,13 @@ class AnthropicEvents(BlockEvents):
 
     def __init__(self, who: str) -> None:
         super().__init__(who, Events())
-        self._usage: dict[str, int] = {}
+        self._usage: dict[str, Any] = {}
         self._kind = ""
 
     def piece(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
         match event.get("type"):
             case "message_start":
-                self._count(event["message"].get("usage") or {})
+                self._count(event["message"].get("usage"))
                 return None
             case "content_block_start":
                 return self._begin(event["content_block"])
@@ -136,12 +145,12 @@ class AnthropicEvents(BlockEvents):
             case "content_block_stop":
                 return self.end_call() if self._kind == "tool_use" else None
             case "message_delta":
-                self._count(event.get("usage") or {})
+                self._count(event.get("usage"))
                 return end_of(event["delta"].get("stop_reason")) | {"usage": self._reported()}
             case "message_stop":
                 self.done = True
                 return None
-            case "error":
+            case _ if event.get("error"):  # also one of another protocol, of a gateway in between
                 return dict(event)
             case _:  # pings, and events of the future
                 return None
@@ -176,15 +185,14 @@ class AnthropicEvents(BlockEvents):
             case _:
                 return None
 
-    def _count(self, usage: Mapping[str, Any]) -> None:
-        self._usage |= {name: count for name, count in usage.items() if isinstance(count, int)}
+    def _count(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._usage |= cast("dict[str, Any]", usage)
 
-    def _reported(self) -> dict[str, int]:
+    def _reported(self) -> dict[str, int | None]:
         usage = self._usage
-        if "input_tokens" not in usage:
-            return {}
-        written, read = usage.get("cache_creation_input_tokens", 0), usage.get("cache_read_input_tokens", 0)
-        return {
-            "prompt_tokens": billed_tokens(usage["input_tokens"], written, read),
-            "completion_tokens": usage.get("output_tokens", 0),
-        }
+        given, completion = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
+        written = tokens_of(usage, "cache_creation_input_tokens") or 0
+        read = tokens_of(usage, "cache_read_input_tokens") or 0
+        prompt = None if given is None else billed_tokens(given, written, read)
+        return {"prompt_tokens": prompt, "completion_tokens": completion}

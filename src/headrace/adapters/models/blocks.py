@@ -16,7 +16,7 @@ from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.request import encoded, instruct, state_schema, stop_words
 from headrace.errors import NodeError
-from headrace.ports.services import ChatRequest, Files, FunctionTool, Message, ToolCall
+from headrace.ports.services import MOST_TOKENS, ChatRequest, Files, FunctionTool, Message, ToolCall
 from headrace.values import File, Value, to_json
 
 if TYPE_CHECKING:
@@ -237,6 +237,15 @@ def piece_of(**delta: Any) -> dict[str, Any]:
 def end_of(reason: str | None) -> dict[str, Any]:
     """The last piece. The finish reason is the provider's own, as in Dify."""
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+def tokens_of(usage: Any, *names: str) -> int | None:
+    """The sum of these counts; None if none of them is valid."""
+    if not isinstance(usage, dict):
+        return None
+    usage = cast("dict[str, Any]", usage)
+    counts = [min(count, MOST_TOKENS) for name in names if type(count := usage.get(name)) is int and count >= 0]
+    return sum(counts) if counts else None
 
 
 def billed_tokens(given: int, written: int, read: int) -> int:

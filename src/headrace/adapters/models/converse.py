@@ -15,7 +15,16 @@ from urllib.parse import quote
 
 from headrace.adapters.models import aws
 from headrace.adapters.models.anthropic import claude_fields
-from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, billed_tokens, end_of, piece_of, whole_number
+from headrace.adapters.models.blocks import (
+    Block,
+    BlockCall,
+    BlockEvents,
+    billed_tokens,
+    end_of,
+    piece_of,
+    tokens_of,
+    whole_number,
+)
 from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.request import schema_of, token_limit
@@ -143,7 +152,7 @@ class ConverseEvents(BlockEvents):
                 return end_of(data["stopReason"])
             case "metadata":
                 self.done = True
-                return {"usage": self._usage(data["usage"])}
+                return {"usage": self._usage(data.get("usage"))}
             case _ if event["exception"]:
                 return {"error": {"code": _STATUS.get(kind, "500"), "message": data.get("message") or kind}}
             case _:  # the start of a message, and events of the future
@@ -172,11 +181,12 @@ class ConverseEvents(BlockEvents):
         block["text"] += delta["text"]
         return piece_of(reasoning_content=delta["text"])
 
-    def _usage(self, usage: Mapping[str, int]) -> dict[str, int]:
-        written, read = usage.get("cacheWriteInputTokens", 0), usage.get("cacheReadInputTokens", 0)
-        given = usage["inputTokens"]
-        prompt = billed_tokens(given, written, read) if self._claude else given + written + read
-        return {"prompt_tokens": prompt, "completion_tokens": usage["outputTokens"]}
+    def _usage(self, usage: Any) -> dict[str, int | None]:
+        given, completion = tokens_of(usage, "inputTokens"), tokens_of(usage, "outputTokens")
+        written, read = tokens_of(usage, "cacheWriteInputTokens") or 0, tokens_of(usage, "cacheReadInputTokens") or 0
+        if given is not None:
+            given = billed_tokens(given, written, read) if self._claude else given + written + read
+        return {"prompt_tokens": given, "completion_tokens": completion}
 
 
 class _Frames:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
-from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, whole_number
+from headrace.adapters.models.blocks import Block, BlockCall, BlockEvents, tokens_of, whole_number
 from headrace.adapters.models.endpoint import Endpoint
 from headrace.adapters.models.failures import Failure
-from headrace.adapters.models.request import schema_of, token_limit
+from headrace.adapters.models.request import schema_of, stop_words, token_limit
 from headrace.adapters.models.sse import Events
 from headrace.ports.services import ChatRequest, FunctionTool, ToolCall
 from headrace.values import to_json
@@ -61,6 +61,7 @@ class GeminiCall(BlockCall):
     def __init__(self, endpoint: Endpoint, request: ChatRequest) -> None:
         super().__init__(endpoint, request)
         self.model = request.model.removeprefix("models/")
+        self.stop = stop_words(request)
         base = endpoint.base_url
         versioned = base if re.search(r"/v1(alpha|beta)\d*$", base) else f"{base}/v1beta"
         self.url = f"{versioned}/models/{quote(self.model, safe='')}:streamGenerateContent?alt=sse"
@@ -205,8 +206,8 @@ class GeminiEvents(BlockEvents):
         piece: Block = {"choices": [choice]}
         if usage := event.get("usageMetadata"):
             piece["usage"] = {
-                "prompt_tokens": usage.get("promptTokenCount"),
-                "completion_tokens": usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0),
+                "prompt_tokens": tokens_of(usage, "promptTokenCount"),
+                "completion_tokens": tokens_of(usage, "candidatesTokenCount", "thoughtsTokenCount"),
             }
         return piece
 
@@ -215,7 +216,7 @@ class GeminiEvents(BlockEvents):
         thoughts: list[str] = []
         calls: list[Block] = []
         for part in parts:
-            if text := part.get("text"):
+            if isinstance(text := part.get("text"), str):
                 (thoughts if part.get("thought") else texts).append(text)
             if call := part.get("functionCall"):
                 calls.append(self._call(call, part.get("thoughtSignature")))

@@ -62,8 +62,8 @@ class Answer:
     def add(self, payload: Mapping[str, Any]) -> ChatChunk | None:
         """Adds an event of the stream, or a whole response. Failure if it is an error."""
         choices = payload.get("choices")
-        if usage := payload.get("usage"):
-            self._usage = usage
+        if isinstance(usage := payload.get("usage"), dict):
+            self._usage = cast("dict[str, Any]", usage)
         if not choices:
             if failure := in_stream(payload):
                 raise failure
