@@ -12,6 +12,7 @@ import yaml
 from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from headrace.adapters.models.providers import FOREIGN
 from tests.cli.conftest import Invoke
 from tests.cli.flows import flow
 from tests.cli.test_tools import tool
@@ -226,6 +227,10 @@ def test_files_that_name_no_dependencies(plugins: Callable[..., Result], tmp_pat
         f"{file}: langgenius/jina_tool is missing",
         f"{file}: langgenius/tavily is missing",
     ]
+    model = {"id": "m", "type": "llm", "model": {"provider": "NAME", "name": "x"}}
+    foreign = workflow(tmp_path / "foreign.yml", nodes=(model,))
+    foreign.write_text(foreign.read_text().replace("NAME", next(iter(FOREIGN))))
+    assert plugins("check", foreign).stdout.endswith(" is missing\n")
     none = workflow(tmp_path / "none.yml", nodes=(today("time", "current_time"),))
     assert (plugins("check", none).exit_code, plugins("check", none).stdout) == (0, f"{none}: needs no plugins\n")
 

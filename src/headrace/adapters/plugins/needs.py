@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from headrace.adapters.models.providers import FOREIGN, last_part
 from headrace.adapters.plugins.identifiers import PluginId, plugin_path
 from headrace.adapters.plugins.installed import InstalledPlugin, InstalledPlugins
 from headrace.ports.plugins import PluginNeed, PluginUse
@@ -48,7 +49,7 @@ def _need(
     plugin: PluginId, places: list[PluginUse], plugins: InstalledPlugins, own_strategies: Collection[str]
 ) -> PluginNeed:
     kinds = {use.kind for use in places} - {"dependency"}
-    if kinds == {"model"}:
+    if kinds == {"model"} and not any(last_part(use.provider) in FOREIGN for use in places if use.kind == "model"):
         return PluginNeed(str(plugin), "Headrace calls its models itself")
     if kinds == {"strategy"} and all(use.provider in own_strategies for use in places if use.kind == "strategy"):
         return PluginNeed(str(plugin), "Headrace has its strategies itself")
