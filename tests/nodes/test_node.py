@@ -197,8 +197,9 @@ def test_lint_and_generate_use_what_a_third_party_says():
 SOURCE = Path(headrace.node.__file__).parent
 BASIC_APPS = SOURCE / "dsl" / "basic_apps.py"  # writes a graph in Dify's format: the names are that format's
 ORDINARY_WORDS = {"agent", "start", "end", "answer", "code", "loop", "iteration", "assigner", "tool"}
-# Dify's name for a parameter that a model fills in is `llm`
+# Dify's name for a parameter that a model fills in is `llm`, and so is a plugin's for the kind of a model
 OF_TOOLS = ("ports/services/tool*.py", "adapters/tools/**/*.py")
+OF_PLUGINS = ("adapters/plugins/**/*.py", "adapters/models/plugin*.py")
 
 
 def names_of_node_types(file: Path) -> Iterator[str]:
@@ -219,8 +220,8 @@ def names_of_node_types(file: Path) -> Iterator[str]:
 
 def test_only_the_nodes_know_node_types_by_name():
     examples = [file for file in SOURCE.rglob("*.py") if file.stem.endswith("_docs") or file.parent.name == "schemas"]
-    of_tools = [file for pattern in OF_TOOLS for file in SOURCE.glob(pattern)]
-    exempt = {*examples, *of_tools, *(SOURCE / "nodes").rglob("*.py"), BASIC_APPS}
+    of_others = [file for pattern in OF_TOOLS + OF_PLUGINS for file in SOURCE.glob(pattern)]
+    exempt = {*examples, *of_others, *(SOURCE / "nodes").rglob("*.py"), BASIC_APPS}
     files = [file for file in SOURCE.rglob("*.py") if file not in exempt]
     assert [name for file in files for name in names_of_node_types(file)] == []
 
