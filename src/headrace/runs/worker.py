@@ -222,7 +222,7 @@ class Worker:
             del run_service.driving[run]
             if self._observer is not None:
                 self._observer.on_released(run)
-        if state.ended is not None:
+        if state.ended is not None and len(records) > 1:  # else it is new, and has called nothing before
             await stop_called(run_service, records)
         if driver.state.stop is not None and state.stop is None:
             await run_service.stop(run, driver.state.stop.by)  # for its new owner
