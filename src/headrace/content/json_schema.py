@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
 
 _MOST_REFERENCES = 10_000  # followed in one check
+_UNCHECKABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the package raises for a valid schema that cannot be applied, such as a reference to something other than a
+schema."""
 
 
 class Mismatch(NamedTuple):
@@ -31,6 +34,8 @@ class JsonSchema:
             base.check_schema(schema)
         except SchemaError as error:
             raise ValueError(error.message) from error
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
         self.schema = schema
         self._follow = base.VALIDATORS["$ref"]
         self._left = 0
@@ -51,6 +56,8 @@ class JsonSchema:
             return Mismatch("", f"the schema refers to '{error.ref}', which is not in it")
         except RecursionError:
             return Mismatch("", "the schema refers to itself without end, or too often, or the value is too deep")
+        except _UNCHECKABLE as error:
+            return Mismatch("", f"the schema cannot be applied: {error}")
 
     def _reference(self, validator: Any, reference: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         self._left -= 1
