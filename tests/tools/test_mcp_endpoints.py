@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -130,6 +130,64 @@ async def test_the_configuration_of_the_operator_comes_first() -> None:
     async with connected(theirs={"url": "http://127.0.0.1:9/mcp", "headers": {"key": "${MISSING}"}}) as tools:
         for url in ("http://127.0.0.1:9/mcp", "https://elsewhere.example/mcp"):
             assert tools.missing(reference(url)) == "The MCP server 'theirs' needs MISSING in the environment."
+
+
+class OldServer:
+    """A server of the SSE transport that sends `rubbish` and responds to messages with an error."""
+
+    def __init__(self, rubbish: int = 0) -> None:
+        self.rubbish = rubbish
+        self.posted = asyncio.Event()
+
+    async def events(self, request: Request) -> Response:
+        async def events() -> AsyncGenerator[str]:
+            yield "event: endpoint\ndata: /messages?key=secret\n\n"
+            await self.posted.wait()
+            for _ in range(self.rubbish):
+                yield "event: message\ndata: rubbish\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def message(self, request: Request) -> Response:
+        self.posted.set()
+        return Response(status_code=503)
+
+    @property
+    def app(self) -> Starlette:
+        return Starlette(routes=[Route("/sse", self.events), Route("/messages", self.message, methods=["POST"])])
+
+
+async def test_neither_urls_nor_floods_of_rubbish_get_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(OldServer(rubbish=100).app) as url, connected(HERE) as tools:
+        with pytest.raises(NodeError):
+            await offered(tools, f"{url}/sse?key=secret")
+    assert "secret" not in caplog.text
+    (message,) = [message for message in caplog.messages if "what is not a message" in message]
+    assert message.startswith("the MCP server 'theirs' sent")
+    assert not [record for record in caplog.records if record.name.startswith("mcp.client")]
+
+
+async def test_a_status_is_reported_for_a_message_over_sse_that_is_never_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent(OldServer):
+        async def events(self, request: Request) -> Response:
+            async def events() -> AsyncGenerator[str]:
+                yield "event: endpoint\ndata: /messages\n\n"
+                await asyncio.Event().wait()
+
+            return StreamingResponse(events(), media_type="text/event-stream")
+
+    message = ""
+    async with listening(Silent().app) as url:
+        for seconds in (1, 10, 60):  # until the response comes in time, on a busy machine
+            monkeypatch.setattr(server, "CONNECT_SECONDS", seconds)
+            async with connected(HERE) as tools:
+                with pytest.raises(NodeError) as raised:
+                    await offered(tools, f"{url}/sse", "sse")
+            if (message := str(raised.value)).endswith("503"):
+                break
+    assert message == "Failed to connect to MCP server 'theirs': it responded with the HTTP status 503"
 
 
 # ------------------------------------------------------------------------------------------------------------- egress

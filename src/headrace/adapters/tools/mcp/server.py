@@ -37,7 +37,9 @@ from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs the URL of every request, which may have a key
-logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)  # a traceback for every line that is not a message
+# they log a traceback, which may have a URL, for everything that is not a message
+for _name in ("stdio", "sse", "streamable_http"):
+    logging.getLogger(f"mcp.client.{_name}").setLevel(logging.CRITICAL)
 
 CONNECT_SECONDS = 30.0
 IDLE_SECONDS = 60.0  # that a connection to a server which a file names is kept without a call
@@ -90,15 +92,16 @@ class Connection:
         """What went wrong, in a sentence: of a group, what the first of its errors says."""
         while isinstance(error, BaseExceptionGroup):
             error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-        if isinstance(error, TimeoutError):
-            return f"it did not answer within {CONNECT_SECONDS:g} s"
         if isinstance(error, ValidationError):
             problem = error.errors(include_url=False)[0]
             return f"its message is not valid: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         text = error.message if isinstance(error, MCPError) else str(error) or type(error).__name__
-        if text in _ERROR_RESPONSES or isinstance(
-            error, httpx2.HTTPStatusError
-        ):  # that has the URL, which may have a key
+        if isinstance(error, TimeoutError):
+            text = f"it did not answer within {CONNECT_SECONDS:g} s"
+        timed_out = isinstance(error, TimeoutError) or (isinstance(error, MCPError) and error.code == REQUEST_TIMEOUT)
+        # the text of a status has the URL, which may have a key; over SSE the package waits on after an error response
+        is_status = text in _ERROR_RESPONSES or isinstance(error, httpx2.HTTPStatusError)
+        if is_status or (timed_out and self._status >= 400):
             text = f"it responded with the HTTP status {self._status}"
         return f"{text} ({_NO_CREDENTIALS})" if self._status == 401 else text
 
