@@ -13,6 +13,7 @@ from headrace.adapters.models import ModelClient
 from headrace.conversations.history import ConversationHistory
 from headrace.kernel.events import NodeRetried, Record, RunEnded
 from headrace.kernel.steps import Step
+from headrace.nodes.agent.history import MOST_READ
 from headrace.ports.services import Turn
 from headrace.stores.memory import MemoryJournal
 from headrace.values import File
@@ -179,6 +180,21 @@ async def test_a_message_without_its_steps_is_remembered_as_text(server: ModelSe
     server.requests.clear()
     await drive(flow, client, question("Bye?", **IN_CONVERSATION), history=history)
     assert contents(server)[:3] == ["Rome?", "Warm", "Bye?"]
+
+
+async def test_no_more_than_the_last_journals_are_read(server: ModelServer, client: ModelClient):
+    read: list[str] = []
+
+    class Long(History):
+        async def steps(self, run: str) -> Sequence[Step]:
+            read.append(run)
+            return ()
+
+    turns = [Turn("?", "!", run=f"r{number}") for number in range(MOST_READ + 10)]
+    server.answer(by_round(says("Bye.")))
+    await drive(loaded(chat_file("weather")), client, question("Bye?", **IN_CONVERSATION), history=Long(turns))
+    assert read == [f"r{number}" for number in range(MOST_READ + 9, 9, -1)]
+    assert contents(server) == [*["?", "!"] * (MOST_READ + 10), "Bye?"]
 
 
 VISION = {"file_upload": {"enabled": True, "image": {"enabled": True, "detail": "high"}}}

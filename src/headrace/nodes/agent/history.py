@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from headrace.node import Context
 from headrace.nodes._memory import MemoryConfig, messages_from, recall, room_for
@@ -11,16 +12,18 @@ from headrace.nodes.agent.records import Round, round_of
 from headrace.nodes.agent.strategies import Strategy
 from headrace.ports.services import Message, Turn, estimate_tokens
 
+MOST_READ = 50  # runs whose calls are repeated: their journals are read one after the other
+
 
 async def remember(
     ctx: Context, model: ModelConfig, prompt: str, strategy: type[Strategy], *, vision: bool, detail: str
 ) -> list[Message]:
     """The earlier messages of the conversation. Where the calls of tools do not fit into the model's context window,
-    only the answer is repeated: in the oldest messages first."""
+    only the answer is repeated: in the oldest messages first, and in those before the last `MOST_READ`."""
     turns = await recall(ctx, MemoryConfig(), model, prompt)
     exchanges = [messages_from([turn], vision=vision, detail=detail) for turn in turns]
     room = room_for(ctx, model, prompt) - sum(map(_tokens, exchanges))
-    for exchange, turn in zip(reversed(exchanges), reversed(turns), strict=True):
+    for exchange, turn in islice(zip(reversed(exchanges), reversed(turns), strict=True), MOST_READ):
         if room <= 0:
             break
         rounds = await _rounds(ctx, turn)
