@@ -362,7 +362,7 @@ async def test_the_items_of_the_input(server: Serving, speaker: Client) -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "Who am I?"}]},
     ]
     async with sdk(speaker) as client:
-        response = await client.responses.create(model="chat", input=items, instructions="Be brief.")
+        response = await client.responses.create(model="chat", input=items, instructions="Be\0 brief.")
         listed = [item async for item in client.responses.input_items.list(response.id, order="asc", limit=2)]
         texts = [(item.role, item.content[0].type, item.content[0].text) for item in listed]  # pyright: ignore
         assert texts == [

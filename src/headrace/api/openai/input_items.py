@@ -14,8 +14,8 @@ def input_items(run: RunId, request: RunQueued) -> list[InputItem]:
     """The messages of a request, the oldest first."""
     returned = request.metadata or {}
     history = cast("Sequence[Mapping[str, str]]", request.system.get("history") or ())
-    if history and (instructions := returned.get("instructions")) and history[0]["content"] == instructions:
-        history = history[1:]  # which are not an item
+    if returned.get("instructions"):
+        history = history[1:]  # the first message has them
     items = [
         _item(f"msg_{run}_{place}", message["role"], [_text(message["role"], message["content"])])
         for place, message in enumerate(history)
