@@ -150,11 +150,11 @@ class _Events:
         return self.event(type_, number, {**place, **fields})
 
     def delta(self, text: str) -> bytes:
-        opened = b"" if self.has_item else self.open_item()
+        item = b"" if self.has_item else self.open_item()
         self._size += len(text)
         number = _TEXT + self._size
         text = text[-(number - self._after) :] if number > self._after else ""
-        return opened + self.of_part("response.output_text.delta", number, {"delta": text, "logprobs": []})
+        return item + self.of_part("response.output_text.delta", number, {"delta": text, "logprobs": []})
 
     def rest(self) -> bytes:
         status = self._answer.response_status

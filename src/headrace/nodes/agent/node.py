@@ -75,7 +75,9 @@ class AgentConfig(Config):
         """The MCP servers whose tools are all offered, as far as they are named without variables. NodeError if they
         are malformed."""
         parameters = (self.agent_parameters.get(name) for name in ("mcp_server", "mcp_servers_config"))
-        return servers_in(*(each.value if each and not any(each.reads(())) else None for each in parameters))
+        return servers_in(
+            *(parameter.value if parameter and not any(parameter.reads(())) else None for parameter in parameters)
+        )
 
 
 class Agent(Node[AgentConfig]):
