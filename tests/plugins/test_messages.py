@@ -84,6 +84,7 @@ def test_messages_that_plugins_get_of_other_tools() -> None:
         {"type": "text"},
         {"type": "text", "message": "t"},
         {"type": "blob", "message": {"blob": "a"}},
+        {"type": "blob", "message": {"blob": "\N{SNOWMAN}"}},
         {"type": "blob_chunk", "message": {"id": "b", "blob": "", "total_length": "1"}},
         {"type": "variable", "message": {"variable_name": None}},
         {"type": "log", "message": {"id": "1", "label": "l", "status": "odd"}},

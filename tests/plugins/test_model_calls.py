@@ -184,7 +184,10 @@ async def test_models_of_other_types(tmp_path: Path) -> None:
         ("llm", {**MODEL, "prompt_messages": [user([{"type": "smell"}])]}, "content of an unknown type: 'smell'"),
         (
             "llm",
-            {**MODEL, "prompt_messages": [user([{"type": "image", "base64_data": "!", "mime_type": "image/png"}])]},
+            {
+                **MODEL,
+                "prompt_messages": [user([{"type": "image", "base64_data": "\N{SNOWMAN}", "mime_type": "image/png"}])],
+            },
             "not valid base64",
         ),
         ("llm", {**MODEL, "prompt_messages": [user([{"type": "image"}])]}, "neither"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -159,7 +158,7 @@ async def _text(content: object, request: ChatRequest, files: Files | None) -> s
 def _decoded(text: object) -> bytes:
     try:
         return base64.b64decode(str(text), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise HeadraceError("a file in a message is not valid base64") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
@@ -87,7 +86,7 @@ def _text(content: _Fields, name: str) -> str:
 def _bytes(content: _Fields) -> bytes:
     try:
         return base64.b64decode(_text(content, "blob"), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise NodeError("The plugin sent a file that is not valid base64.", PLUGIN_ERROR) from None
 
 
