@@ -117,7 +117,10 @@ def test_what_is_neither_a_package_nor_a_plugin(plugins: Callable[..., Result], 
     for name, message in (
         ("acme/none", "Error: acme/none is neither a package nor an installed plugin\n"),
         ("x.difypkg", "Error: x.difypkg is not a valid package: File is not a zip file\n"),
-        ("y.difypkg", "Error: 'y.difypkg' is not a valid plugin; expected AUTHOR/NAME[:VERSION[@CHECKSUM]]\n"),
+        (
+            "y.difypkg",
+            "Error: 'y.difypkg' is neither a file nor the name of a plugin (AUTHOR/NAME[:VERSION[@CHECKSUM]])\n",
+        ),
     ):
         done = plugins("info", name)
         assert (done.exit_code, done.stderr) == (1, message)
@@ -131,6 +134,30 @@ def test_an_unsigned_package(plugins: Callable[..., Result], tmp_path: Path):
     assert plugins("add", "--unsigned", file, file.with_name("y")).exit_code == 2
     added = plugins("add", "--unsigned", file)
     assert added.stdout.splitlines()[0] == f"Installed {ID}, by acme, not signed."
+
+
+def test_a_package_cannot_forge_lines_of_its_description(plugins: Callable[..., Result], tmp_path: Path):
+    forged = "x\nsigned by  Dify (langgenius)\r\x1b[2J"
+    permission = {"model": {"enabled": True, forged: True}}
+    content = files({"label": forged, "resource": {"permission": permission}})
+    file = package(tmp_path / "x.difypkg", content)
+    for done in plugins("info", file), plugins("add", "--unsigned", file), plugins("info", "acme/weather"):
+        assert done.exit_code == 0
+        assert "\\x0asigned by  Dify (langgenius)" in done.stdout
+        assert not any(line.startswith("signed by  Dify") for line in done.stdout.splitlines())
+        assert "\x1b" not in done.stdout
+
+
+def test_errors_in_declarations_name_the_package(plugins: Callable[..., Result], tmp_path: Path):
+    content = files(**{"tools/today.yaml": None})
+    file = package(tmp_path / "x.difypkg", content)
+    for done, name in (
+        (plugins("info", file), file),
+        (plugins("add", "--unsigned", file), f"acme/weather:0.1.2@{checksum(content)}"),
+    ):
+        assert done.exit_code == 1
+        assert done.stderr.startswith(f"Error: {name}: ")
+        assert "today.yaml cannot be read: No such file" in done.stderr
 
 
 def test_several_of_which_one_fails(plugins: Callable[..., Result], signed: Path, tmp_path: Path):
@@ -158,8 +185,12 @@ def test_from_a_mirror_that_is_a_folder(plugins: Callable[..., Result], signed: 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (f"acme/weather:0.1.2@{'0' * 64}", f"is {ID}, not acme/weather:0.1.2@{'0' * 64}"),
-        ("acme/other@1.0.0", f"is {ID}, not acme/other:1.0.0"),
+        (
+            f"acme/weather:0.1.2@{'0' * 64}",
+            f"Error: URL/api/v1/plugins/acme/weather/0.1.2/download is {ID}, not acme/weather:0.1.2@{'0' * 64}",
+        ),
+        ("acme/other@1.0.0", f"Error: URL/api/v1/plugins/acme/other/1.0.0/download is {ID}, not acme/other:1.0.0"),
+        ("URL/api/v1/plugins/acme/weather", "Error: URL/api/v1/plugins/acme/weather is not a valid package: "),
         ("acme/other", "URL/api/v1/plugins/acme/other does not name the newest version of acme/other"),
         ("acme/none", "URL/api/v1/plugins/acme/none answered with the status 404"),
         ("acme/broken", "URL/api/v1/plugins/acme/broken did not answer with JSON"),
@@ -169,7 +200,7 @@ def test_from_a_mirror_that_is_a_folder(plugins: Callable[..., Result], signed: 
     ],
 )
 def test_what_a_marketplace_does_not_have(plugins: Callable[..., Result], shop: str, source: str, message: str):
-    done = plugins("add", source, HEADRACE_MARKETPLACE_URL=shop)
+    done = plugins("add", source.replace("URL", shop), HEADRACE_MARKETPLACE_URL=shop)
     assert done.exit_code == 1
     assert message.replace("URL", shop) in done.stderr
     assert plugins("list").stdout == ""

@@ -36,7 +36,7 @@ def test_identifiers(text: str, expected: PluginId):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a/b/c", "../x", "acme/x:one", "acme/x:0.1.2@xyz", "acme/x:0.1.2@" + "a" * 65, "ä/x"]
+    "text", ["", "a/b/c", "../x", "acme/x:one", "acme/x:0.1.2@xyz", "acme/x:0.1.2@" + "a" * 65, "ä/x", "acme/x:١.٢"]
 )
 def test_what_is_not_an_identifier(text: str):
     assert PluginId.match(text) is None

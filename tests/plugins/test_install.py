@@ -171,7 +171,7 @@ def test_an_older_python_takes_what_is_newest_and_says_so(
         (files(**{"requirements.txt": b"not_there_at_all==1"}), "not-there-at-all was not found"),
         (files(**{"requirements.txt": b"]["}), "requirements.txt"),
         (files(**{"requirements.txt": None}), "has neither a pyproject.toml nor a requirements.txt"),
-        (files({"meta": {"runner": {"language": "go"}}}), "is written in go, not in Python"),
+        (files({"meta": {"runner": {"language": "go"}}}), "is written in 'go', not in Python"),
     ],
 )
 def test_what_cannot_be_installed(tmp_path: Path, new_installer: NewInstaller, content: dict[str, bytes], message: str):

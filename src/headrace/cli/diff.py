@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from headrace.cli.shared import FAILED
+from headrace.cli.shared import FAILED, printable
 
 if TYPE_CHECKING:
     from headrace.dsl.diff import Change, Diff, ElementDiff
@@ -43,7 +42,7 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
         click.echo(orjson.dumps(difference.to_json(), option=orjson.OPT_INDENT_2))
     else:
         for line in _lines(difference):
-            click.echo(_printable(line))
+            click.echo(printable(line))
     click.get_current_context().exit(FAILED if difference else 0)
 
 
@@ -117,11 +116,3 @@ def _text(old: str, new: str, indent: str) -> Iterator[str]:
 def _shown(value: Value) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _printable(line: str) -> str:
-    """The line with control characters escaped, so that it cannot control the terminal."""
-    return "".join(
-        f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" and letter != "\t" else letter
-        for letter in line
-    )

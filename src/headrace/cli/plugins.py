@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headrace.cli.shared import FAILED, BadUsage, data_option, log_to_stderr, say, settings_of, table, unique_paths
+from headrace.cli.shared import (
+    FAILED,
+    BadUsage,
+    data_option,
+    log_to_stderr,
+    printable,
+    say,
+    settings_of,
+    table,
+    unique_paths,
+)
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -170,10 +180,10 @@ def _state(need: PluginNeed, strict: bool) -> str:
 def _show_added(plugin: PluginDescription) -> None:
     signed = f"signed by {plugin.signer}" if plugin.signer else "not signed"
     click.echo(f"Installed {plugin.plugin}, by {plugin.author}, {signed}.")
-    click.echo(f"  It may use: {plugin.permissions}.")
+    click.echo(printable(f"  It may use: {plugin.permissions}."))
     unset = [each.name for each in plugin.credentials if each.required and not os.environ.get(each.name)]
     if unset:
-        click.echo(f"  It needs credentials: {', '.join(dict.fromkeys(unset))}.")
+        click.echo(printable(f"  It needs credentials: {', '.join(dict.fromkeys(unset))}."))
 
 
 def _credential_rows(plugin: PluginDescription) -> Iterable[tuple[str, str, str, str]]:

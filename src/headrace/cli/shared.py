@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -164,11 +165,19 @@ def unique_paths(files: Iterable[Path]) -> list[Path]:
     return list(paths.values())
 
 
+def printable(line: str) -> str:
+    """The line with control characters escaped, so that it cannot control the terminal, nor be more than one line."""
+    return "".join(
+        f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" and letter != "\t" else letter
+        for letter in line
+    )
+
+
 def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Rows of text in columns; wide characters count as two."""
     from rich.cells import cell_len
 
-    lines = [*rows]
+    lines = [tuple(map(printable, row)) for row in rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -36,7 +36,7 @@ def tools() -> None:
 @tools.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the parameters of each tool.")
 def list_(as_json: bool) -> None:
-    """Lists the tools: those of Dify itself, and those of HEADRACE_TOOLS."""
+    """Lists the tools: those of Dify itself, of installed plugins, and of HEADRACE_TOOLS."""
 
     async def work(running: Service) -> None:
         known = await _tools(running)

@@ -10,7 +10,8 @@ from headrace.ports.services import ToolReference
 
 _IDENTIFIER = re.compile(
     r"(?:(?P<author>[A-Za-z0-9_-]{1,64})/)?(?P<name>[A-Za-z0-9_-]{1,255})"
-    r"(?:[:@](?P<version>\d{1,4}(?:\.\d{1,4}){1,3}(?:-\w{1,16})?))?(?:@(?P<checksum>[0-9a-fA-F]{32,64}))?"
+    r"(?:[:@](?P<version>\d{1,4}(?:\.\d{1,4}){1,3}(?:-\w{1,16})?))?(?:@(?P<checksum>[0-9a-fA-F]{32,64}))?",
+    re.ASCII,  # or \d and \w would take digits and letters of every script
 )
 # Where the plugin of a tool that was once part of Dify is not named like its provider.
 _MOVED = frozenset({"jina", "siliconflow", "stepfun", "gitee_ai"})

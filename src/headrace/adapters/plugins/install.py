@@ -57,14 +57,17 @@ class PluginInstaller:
         self._environ = environ
         self._notify = notify
 
-    def add(self, source: Path, *, expected: PluginId | None = None, unsigned: bool = False) -> InstalledPlugin:
-        """Installs a package, if it is not installed yet. HeadraceError if it is not valid, not `expected`, or not
-        signed and `unsigned` is not given, or if uv fails."""
+    def add(
+        self, source: Path, *, name: str = "", expected: PluginId | None = None, unsigned: bool = False
+    ) -> InstalledPlugin:
+        """Installs a package, if it is not installed yet. `name` is what errors call it, if not by its path.
+        HeadraceError if it is not valid, not `expected`, or not signed and `unsigned` is not given, or if uv fails."""
+        name = name or str(source)
         with self._exclusively() as lock, self._partial() as partial:
             (partial / SOURCE).mkdir()
-            package = unpack(source, partial / SOURCE)
+            package = unpack(source, partial / SOURCE, name)
             if expected is not None and not _fits(package.id, expected):
-                raise HeadraceError(f"{source} is {package.id}, not {expected}")
+                raise HeadraceError(f"{name} is {package.id}, not {expected}")
             signature = verify(package, partial / SOURCE, self.keys)
             if signature.problem and not unsigned:
                 raise HeadraceError(f"{package.id} {signature.problem}. To install it all the same, use --unsigned.")
@@ -73,8 +76,11 @@ class PluginInstaller:
                 self._notify(f"{package.id} is installed already.")
                 return installed
             if package.manifest.language != "python":
-                raise HeadraceError(f"{package.id} is written in {package.manifest.language}, not in Python")
-            Declarations(partial / SOURCE, package.manifest).read()
+                raise HeadraceError(f"{package.id} is written in {package.manifest.language[:100]!r}, not in Python")
+            try:
+                Declarations(partial / SOURCE, package.manifest).read()
+            except HeadraceError as error:
+                raise HeadraceError(f"{package.id}: {error}") from error
             interpreter = find_interpreter(self._python, self._environ)
             note = "" if interpreter.runs_locks else _below(interpreter)
             if note:

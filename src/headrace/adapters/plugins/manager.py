@@ -51,15 +51,15 @@ class PluginManager:
             file = Path(temporary) / "plugin.difypkg"
             if source.startswith(_SCHEMES):
                 download(source, file)
-                return self._installer.add(file, unsigned=unsigned)
-            plugin = PluginId.parse(source)
+                return self._installer.add(file, name=source, unsigned=unsigned)
+            plugin = _named(source)
             if not plugin.version:
                 plugin = self._marketplace.latest(plugin)
             installed = self.plugins.find(plugin) if plugin.checksum else None
             if installed is not None and installed.python.exists():
                 return installed
-            self._marketplace.download(plugin, file)
-            return self._installer.add(file, expected=plugin, unsigned=unsigned)
+            url = self._marketplace.download(plugin, file)
+            return self._installer.add(file, name=url, expected=plugin, unsigned=unsigned)
 
     def remove(self, plugin: str) -> str:
         """Removes the only installed plugin that fits, and returns its identifier. HeadraceError if there is none, or
@@ -80,7 +80,7 @@ class PluginManager:
     def describe(self, source: str) -> PluginDescription:
         """Describes a package, or an installed plugin by `author/name[:version]`. HeadraceError if it is neither."""
         if not Path(source).exists():
-            installed = self.plugins.find(PluginId.parse(source))
+            installed = self.plugins.find(_named(source))
             if installed is None:
                 raise HeadraceError(f"{source} is neither a package nor an installed plugin")
             return _installed(installed)
@@ -88,11 +88,23 @@ class PluginManager:
             package = unpack(Path(source), Path(temporary))
             signature = verify(package, Path(temporary), self._installer.keys)
             declarations = Declarations(Path(temporary), package.manifest)
-            return _described(package.id, package.manifest, declarations, signature.signer)
+            try:
+                return _described(package.id, package.manifest, declarations, signature.signer)
+            except HeadraceError as error:
+                raise HeadraceError(f"{source}: {error}") from error
 
     def needs(self, uses: Iterable[PluginUse]) -> list[PluginNeed]:
         """What workflow files need, and what of it is installed."""
         return needs(uses, self.plugins, *self._own)
+
+
+def _named(source: str) -> PluginId:
+    """The plugin that a source names which is not a file. HeadraceError if it names none."""
+    plugin = PluginId.match(source)
+    if plugin is None:
+        expected = "AUTHOR/NAME[:VERSION[@CHECKSUM]]"
+        raise HeadraceError(f"{source[:300]!r} is neither a file nor the name of a plugin ({expected})")
+    return plugin
 
 
 def _installed(plugin: InstalledPlugin) -> PluginDescription:

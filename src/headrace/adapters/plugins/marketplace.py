@@ -46,9 +46,11 @@ class Marketplace:
             raise HeadraceError(f"{url} does not name the newest version of {plugin.plugin}")
         return latest
 
-    def download(self, plugin: PluginId, file: Path) -> None:
-        """Downloads the package of a version into a new file. HeadraceError if that fails."""
-        download(f"{self._url}/api/v1/plugins/{plugin.plugin}/{plugin.version}/download", file)
+    def download(self, plugin: PluginId, file: Path) -> str:
+        """Downloads the package of a version into a new file, and returns its URL. HeadraceError if that fails."""
+        url = f"{self._url}/api/v1/plugins/{plugin.plugin}/{plugin.version}/download"
+        download(url, file)
+        return url
 
 
 def download(url: str, file: Path) -> None:

@@ -48,9 +48,9 @@ class Package:
     comment: bytes
 
 
-def unpack(source: Path, into: Path) -> Package:
-    """Unpacks a package into an empty folder. HeadraceError if it is not one, damaged, hostile or too large; then the
-    content of the folder is invalid."""
+def unpack(source: Path, into: Path, name: str = "") -> Package:
+    """Unpacks a package into an empty folder. `name` is what errors call it, if not by its path. HeadraceError if it is
+    not one, damaged, hostile or too large; then the content of the folder is invalid."""
     try:
         if source.is_dir():
             return _copied(_folder_entries(source, source), into, b"")
@@ -60,11 +60,11 @@ def unpack(source: Path, into: Path) -> Package:
         with zipfile.ZipFile(source) as archive:
             return _copied(_archive_entries(archive), into, archive.comment)
     except HeadraceError as error:
-        raise HeadraceError(f"{source} is not a valid package: {error}") from error
+        raise HeadraceError(f"{name or source} is not a valid package: {error}") from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
-        raise HeadraceError(f"{source} is not a valid package: {error}") from error
+        raise HeadraceError(f"{name or source} is not a valid package: {error}") from error
     except OSError as error:
-        raise HeadraceError(f"{source} cannot be unpacked: {error.strerror or error}") from error
+        raise HeadraceError(f"{name or source} cannot be unpacked: {error.strerror or error}") from error
 
 
 def _copied(entries: Iterator[_Entry], into: Path, comment: bytes) -> Package:
