@@ -227,6 +227,11 @@ def test_for_a_workflow(plugins: Callable[..., Result], shop: str, tmp_path: Pat
     assert (after.exit_code, after.stdout.splitlines()[0]) == (0, f"{file}: {ID} is installed")
     again = plugins("add", "--for", file, HEADRACE_MARKETPLACE_URL="http://127.0.0.1:1")
     assert (again.exit_code, again.stderr) == (0, "Nothing is missing.\n")
+    (python,) = tmp_path.glob(".headrace/plugins/acme/weather/*/environment/bin/python")
+    python.unlink()
+    assert plugins("check", file).stdout.splitlines()[0] == f"{file}: {ID} is missing"
+    assert plugins("add", "--for", file, HEADRACE_MARKETPLACE_URL=shop).stdout.startswith(f"Installed {ID}")
+    assert python.exists()
 
 
 def test_another_version_than_the_one_in_the_file(plugins: Callable[..., Result], signed: Path, tmp_path: Path):

@@ -203,8 +203,8 @@ async def test_an_interpreter_that_does_not_exist(tmp_path: Path) -> None:
     (path / "environment" / "bin" / "python").unlink()
     async with running(tmp_path) as (tools, _):
         error = str(await error_of(await find(tools), ""))
-    assert error.startswith("The plugin tests/fake ended with exit code 1:")
-    assert "No such file or directory" in error
+    plugin = f"tests/fake:0.0.1@{'0123456789abcdef' * 4}"
+    assert error == f"The Python of the plugin {plugin} is missing: run `headrace plugins add {plugin}`."
 
 
 async def test_two_failures_in_a_row_fail_calls_until_the_next_start_is_due(

@@ -92,6 +92,9 @@ class PluginHost:
         return self._data / plugin.id.author / plugin.id.name / "home"
 
     async def _start(self, plugin: InstalledPlugin, on_end: Callable[[PluginError], None]) -> PluginProcess:
+        if not plugin.python.exists():
+            problem = f"The Python of the plugin {plugin.id} is missing"
+            raise PluginError(f"{problem}: run `headrace plugins add {plugin.id}`.")
         home = self.home(plugin)
         temporary = home / "tmp"
         await asyncio.to_thread(_prepare, temporary)

@@ -54,7 +54,7 @@ def _need(
     if kinds == {"strategy"} and all(use.provider in own_strategies for use in places if use.kind == "strategy"):
         return PluginNeed(str(plugin), "Headrace has its strategies itself")
     installed = plugins.nearest(plugin)
-    if installed is None:
+    if installed is None or not installed.python.exists():
         return PluginNeed(str(plugin))
     tools = [use for use in places if use.kind == "tool"]
     exact = plugins.find(plugin) is not None
