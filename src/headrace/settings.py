@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace.ports import WORKSPACE, WORKSPACE_NAME
@@ -17,8 +17,12 @@ from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
 
 _PREFIX = "HEADRACE_"
+_DATA = Path(".headrace")
 _ALIKE = 0.85  # of a name and its misspelling, at least
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+
+OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""An empty variable, as compose files set it, is an unset one; `Path("")` would be the current folder."""
 
 
 class Settings(BaseSettings):
@@ -26,7 +30,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
 
-    data: Path = Field(Path(".headrace"), description="Folder of the database, the files and the installation's secret")
+    data: Annotated[Path, BeforeValidator(lambda value: value or _DATA)] = Field(
+        _DATA, description="Folder of the database, the files and the installation's secret"
+    )
     workspace: str = Field(
         WORKSPACE, pattern=WORKSPACE_NAME, description="Workspace of the files that are served: letters, digits, . _ -"
     )
@@ -40,10 +46,10 @@ class Settings(BaseSettings):
         ["127.0.0.1", "::1"],
         description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all",
     )
-    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
-    tls_key: Path | None = Field(None, description="PEM file of its key; unset: the key is in the certificate's file")
+    tls_certificate: OptionalPath = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
+    tls_key: OptionalPath = Field(None, description="PEM file of its key; unset: the key is in the certificate's file")
     tls_key_password: str = Field("", description="Password of the key's file")
-    tls_client_ca: Path | None = Field(None, description="PEM file of the authorities that sign client certificates")
+    tls_client_ca: OptionalPath = Field(None, description="PEM file of the authorities that sign client certificates")
     tls_client_required: bool = Field(True, description="Reject clients without a certificate, if authorities are set")
     max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
@@ -54,7 +60,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
-    code_packages: Path | None = Field(
+    code_packages: OptionalPath = Field(
         None,
         description="A requirements file: packages that Python code nodes may import; uv installs them at the start",
     )
@@ -74,17 +80,17 @@ class Settings(BaseSettings):
     knowledge_ids: Annotated[list[str], NoDecode] = Field(
         [], description="Ids of the knowledge bases that files name: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
     )
-    mcp_servers: Path | None = Field(
+    mcp_servers: OptionalPath = Field(
         None, description="A file of MCP servers (`mcpServers`), whose tools workflows call; see tools.md"
     )
-    tools: Path | None = Field(
+    tools: OptionalPath = Field(
         None,
         description="A file or folder: APIs, with their OpenAPI descriptions, and apps that are tools; see tools.md",
     )
-    plugins: Path | None = Field(
+    plugins: OptionalPath = Field(
         None, description="Folder of the installed plugins; unset: plugins in the data folder; see plugins.md"
     )
-    credentials: Path | None = Field(None, description="A YAML file of the credentials of plugins, in named sets")
+    credentials: OptionalPath = Field(None, description="A YAML file of the credentials of plugins, in named sets")
     plugin_keys: Annotated[list[str], NoDecode] = Field(
         [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
     )
@@ -102,13 +108,13 @@ class Settings(BaseSettings):
     transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")
     speech_model: str = Field("", description="Its text-to-speech model; empty: tts-1")
     demo_model: bool = Field(False, description="Models without credentials answer from the built-in demo provider")
-    prices: Path | None = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
+    prices: OptionalPath = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")
     max_seconds: float = Field(1200, gt=0, description="How long a run may take")
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
     max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
-    plans: Path | None = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
+    plans: OptionalPath = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     retention_days: str = Field(
         "",

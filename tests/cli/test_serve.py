@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.settings import misspelt
+from headrace.settings import Settings, misspelt
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, code, field, flow, headrace, llm
 
@@ -58,6 +58,15 @@ def test_it_says_what_is_served_and_how_to_call_it(server: Server):
 )
 def test_a_variable_that_is_almost_a_setting(name: str, nearest: str | None):
     assert misspelt(["PATH", name]) == ({name: nearest} if nearest else {})
+
+
+def test_an_empty_variable_is_an_unset_path(monkeypatch: pytest.MonkeyPatch):
+    paths = [name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation)]
+    unset = Settings().model_dump(include={*paths})
+    for name in paths:
+        monkeypatch.setenv(f"HEADRACE_{name.upper()}", "")
+    assert {"data", "tools", "credentials"} <= {*paths}
+    assert Settings().model_dump(include={*paths}) == unset
 
 
 def test_a_misspelt_variable_is_warned_of(tmp_path: Path):
