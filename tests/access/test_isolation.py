@@ -32,6 +32,7 @@ ALSO: Mapping[str, str | tuple[str, ...]] = {
 """What parameters of queries can name besides ids that are called as in a path: a text, or which ids."""
 
 HARMLESS = {
+    "after",  # an item of the response that the path names
     "cursor",  # a place in a list, which holds nothing but a time and an id to compare with
     "last_event_id",
     "created_after",
