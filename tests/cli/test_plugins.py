@@ -267,6 +267,9 @@ def test_files_that_name_no_dependencies(plugins: Callable[..., Result], tmp_pat
     foreign = workflow(tmp_path / "foreign.yml", nodes=(model,))
     foreign.write_text(foreign.read_text().replace("NAME", next(iter(FOREIGN))))
     assert plugins("check", foreign).stdout.endswith(" is missing\n")
+    model = {"id": "m", "type": "llm", "model": {"provider": "google", "name": "gemini-pro"}}
+    gemini = workflow(tmp_path / "gemini.yml", nodes=(model,))
+    assert plugins("check", gemini).stdout.startswith(f"{gemini}: langgenius/gemini is not needed")
     none = workflow(tmp_path / "none.yml", nodes=(today("time", "current_time"),))
     assert (plugins("check", none).exit_code, plugins("check", none).stdout) == (0, f"{none}: needs no plugins\n")
 

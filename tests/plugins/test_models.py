@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from headrace.adapters.models import ModelClient, SpeechClient
-from headrace.adapters.models.plugins import PluginModels, SpeechWithPlugins, plugin_of
+from headrace.adapters.models.plugins import PluginModels, SpeechWithPlugins
 from headrace.adapters.plugins.credentials import CredentialStore
+from headrace.adapters.plugins.identifiers import plugin_of_models
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import NodeError
 from headrace.ports.services import ChatChunk, ChatRequest, FunctionTool, Message, ToolCall, Usage
@@ -278,7 +279,7 @@ async def test_a_plugin_that_is_not_installed_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_the_plugin_of_a_provider(provider: str, plugin: str) -> None:
-    assert plugin_of(provider).plugin == plugin
+    assert plugin_of_models(provider).plugin == plugin
 
 
 # -------------------------------------------------------------------------------------------------------------- speech

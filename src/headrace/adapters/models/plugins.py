@@ -20,7 +20,7 @@ from headrace.adapters.models.providers import configured, last_part
 from headrace.adapters.models.speech import SpeechClient
 from headrace.adapters.plugins.credentials import Credentials
 from headrace.adapters.plugins.declarations import CredentialField, ModelDeclaration, ModelProvider
-from headrace.adapters.plugins.identifiers import PluginId
+from headrace.adapters.plugins.identifiers import plugin_of_models
 from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import HeadraceError, NodeError
@@ -76,7 +76,7 @@ class PluginModels:
 
     def needed(self, provider: str) -> str:
         """A message that names the plugin of a provider."""
-        wanted = plugin_of(provider)
+        wanted = plugin_of_models(provider)
         return f"The plugin {wanted} serves the provider '{last_part(provider)}': run `headrace plugins add {wanted}`."
 
     def has(self, provider: str) -> bool:
@@ -190,7 +190,7 @@ class PluginModels:
     def _located(self, provider: str) -> tuple[InstalledPlugin, ModelProvider] | None:
         """The plugin that a provider's id names, in its newest version."""
         name = last_part(provider)
-        for plugin in self._plugins.installed.versions(plugin_of(provider)):
+        for plugin in self._plugins.installed.versions(plugin_of_models(provider)):
             if declaration := plugin.declarations.models.get(name):
                 return plugin, declaration
         return None
@@ -206,14 +206,6 @@ class PluginModels:
         return next(
             (credentials for credentials in found if credentials.missing is None), found[0] if found else of(())
         )
-
-
-def plugin_of(provider: str) -> PluginId:
-    """The plugin of a provider: `langgenius/openai/openai`, or `openai` in old files."""
-    organization, slash, rest = provider.strip().strip("/").partition("/")
-    if not slash:
-        organization, rest = "langgenius", "gemini" if organization == "google" else organization
-    return PluginId(organization.lower(), rest.partition("/")[0].lower())
 
 
 def _of_type(fields: Sequence[CredentialField], type_: str) -> list[CredentialField]:

@@ -77,3 +77,11 @@ def plugin_of(reference: ToolReference) -> PluginId:
     own = PluginId(organization.lower(), plugin.lower())
     named = PluginId.match(reference.plugin)
     return named if named is not None and named.plugin == own.plugin else own
+
+
+def plugin_of_models(provider: str) -> PluginId:
+    """The plugin of a provider of models: `langgenius/openai/openai`, or `openai` in old files."""
+    organization, slash, rest = provider.strip().strip("/").partition("/")
+    if not slash:
+        organization, rest = "langgenius", "gemini" if organization == "google" else organization
+    return PluginId(organization.lower(), rest.partition("/")[0].lower())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from headrace.adapters.models.providers import FOREIGN, last_part
-from headrace.adapters.plugins.identifiers import PluginId, plugin_path
+from headrace.adapters.plugins.identifiers import PluginId, plugin_of_models, plugin_path
 from headrace.adapters.plugins.installed import InstalledPlugin, InstalledPlugins
 from headrace.ports.plugins import PluginNeed, PluginUse
 
@@ -32,8 +32,7 @@ def _plugin(use: PluginUse) -> PluginId | None:
     if use.identifier and (plugin := PluginId.match(use.identifier)) is not None:
         return plugin
     if use.kind == "model":
-        parts = use.provider.split("/")
-        return PluginId.match("/".join(parts[:2]))  # a name alone is that of Dify's own plugin
+        return PluginId.match(plugin_of_models(use.provider).plugin)
     if use.provider == "builtin":  # in some generated files; Dify has no such provider
         return None
     author, name, _ = plugin_path(use.provider)
