@@ -1,11 +1,12 @@
 # make demo [ONCE=1] [PORT=8040]   serves the example and a page that uses it, calls it once, and stays up (ONCE=1: ends)
+# make console                     builds the console's pages, which every server of this clone then has
 # make quick                       lint, import layers, types, and the tests of the core
 # make test                        what must hold before anything is merged
 # make fuzz [COUNT=20000]          generated programs in the sandbox against plain Python
 # make oracle [N=500] [SEED=0]     compares every node type with Dify's own engine, over N generated graphs
 # make bench                       the table of docs/benchmarks.md
 # make docs                        writes what in the docs is generated
-# Needs Python 3.11 or later with pip, and nothing else that is not here; for the page also Node 20.19 or later.
+# Needs Python 3.11 or later with pip, and nothing else that is not here; for the pages also Node 20.19 or later.
 
 # uv makes the environment, from the lock. Where there is none, one is put into build/ and touches nothing else.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
@@ -18,7 +19,7 @@ RUN := $(UV) run --no-sync
 export ONCE PORT MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page quick test lint types floors check core browser proxy fuzz oracle bench docs sync clean
+.PHONY: help demo page console quick test lint types floors check core browser proxy fuzz oracle bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -26,19 +27,29 @@ help:
 demo: $(UV_HERE)
 	@$(UV) sync --locked --no-dev --group examples --all-packages --inexact --compile-bytecode --quiet
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory page || rm -f $(WEB)/dist/index.html
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory console || rm -f $(CONSOLE)/index.html
 	@$(RUN) python examples/product-detail/demo.py
 
-# Product Studio's page. Where it cannot be built, the demo says so and serves the rest, and none of an earlier build.
+# Product Studio's page and the console's. Where one cannot be built, the demo says so and serves the rest, and none of
+# an earlier build. Both are made with what is in web/ui.
 WEB := examples/product-studio/web
+CONSOLE := src/headrace/api/console/static
+UI := $(shell find web/ui -type f)
 page: $(WEB)/dist/index.html
 	@:
 
-$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB)/index.html $(shell find $(WEB)/src $(WEB)/public $(WEB)/*.ts -type f)
+console: $(CONSOLE)/index.html
+	@:
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB)/index.html $(UI) $(shell find $(WEB)/src $(WEB)/public $(WEB)/*.ts -type f)
 	@cd $(WEB) && npm run build --silent -- --logLevel warn
 
-$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
-	@echo "Getting what the page is built with (once) ..."
-	@cd $(WEB) && npm ci --omit=dev --loglevel=error --no-fund --no-update-notifier --fetch-retries=1 >/dev/null
+$(CONSOLE)/index.html: web/console/node_modules/.package-lock.json web/console/index.html $(UI) $(shell find web/console/src web/console/*.ts -type f)
+	@cd web/console && npm run build --silent -- --logLevel warn
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@echo "Getting what $* is built with (once) ..."
+	@cd $* && npm ci --omit=dev --loglevel=error --no-fund --no-update-notifier --fetch-retries=1 >/dev/null
 
 # Lint first, since a mistake shows soon there. The types are checked beside the tests.
 test: lint floors

@@ -1,0 +1,56 @@
+/** The pages, each loaded when it is first opened, and the places of the menu. A page gets its path's parameters. */
+
+import { computed, defineAsyncComponent, type Component } from 'vue';
+import type { IconName } from '@ui/icons';
+import { current } from './router';
+import { t } from './messages';
+
+interface Route {
+  path: string;
+  page: Component;
+  /** The place in the menu that is marked as the current one. */
+  place: PlaceName;
+  /** The menu shows only its icons, to leave room. */
+  rail?: boolean;
+}
+
+const lazy = (load: () => Promise<{ default: Component }>) => defineAsyncComponent(load);
+
+const routes: Route[] = [
+  { path: '/apps', place: 'apps', page: lazy(() => import('./pages/apps/AppsPage.vue')) },
+  { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },
+  { path: '/runs/:id', place: 'runs', rail: true, page: lazy(() => import('./pages/run/RunPage.vue')) },
+];
+
+type PlaceName = 'apps' | 'runs';
+
+/** `key` after `g` leads there. */
+export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
+  { name: 'apps', path: '/apps', icon: 'apps', key: 'a' },
+  { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
+];
+
+export const placeName = (name: PlaceName): string => t.value.places[name];
+
+function parametersOf(pattern: string, path: string): Record<string, string> | null {
+  const expected = pattern.split('/');
+  const parts = path.split('/');
+  if (expected.length !== parts.length) return null;
+  const parameters: Record<string, string> = {};
+  for (const [index, name] of expected.entries()) {
+    const part = parts[index]!;
+    if (name.startsWith(':')) parameters[name.slice(1)] = part;
+    else if (name !== part) return null;
+  }
+  return parameters;
+}
+
+/** The route of the address, or null where there is no such page. */
+export const matched = computed(() => {
+  const path = current.value.path === '/' ? '/apps' : current.value.path;
+  for (const route of routes) {
+    const parameters = parametersOf(route.path, path);
+    if (parameters) return { route, parameters };
+  }
+  return null;
+});

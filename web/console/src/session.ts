@@ -1,0 +1,43 @@
+/** Signing in: the link that `headrace serve` prints has a token, which is exchanged for a cookie. */
+
+import { ref } from 'vue';
+import { ApiError, call, signedIn } from './api';
+
+interface Meta {
+  version: string;
+  models: 'demo' | 'configured';
+  storage: string;
+  workers: number;
+  features: string[];
+}
+
+export const meta = ref<Meta | null>(null);
+
+export async function signIn(token: string): Promise<void> {
+  await call('/console/session', { json: { token } });
+  await enter();
+}
+
+async function enter(): Promise<void> {
+  await call('/console/session');
+  signedIn.value = true;
+  meta.value = await call<Meta>('/meta');
+}
+
+export async function signOut(): Promise<void> {
+  await call('/console/session', { method: 'DELETE' });
+  signedIn.value = false;
+}
+
+/** The token is taken out of the address before anything else, so that it stays in no history. */
+export async function start(): Promise<void> {
+  const token = /^#token=(.+)$/.exec(location.hash)?.[1];
+  if (token) history.replaceState(null, '', location.pathname + location.search);
+  try {
+    if (token) await signIn(decodeURIComponent(token));
+    else await enter();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (signedIn.value === null) signedIn.value = false;
+  }
+}
