@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headrace.adapters.models.providers import FOREIGN
+from headrace.adapters.plugins.package import Package
+from headrace.adapters.plugins.package import unpack as unpack_package
 from tests.cli.conftest import Invoke
 from tests.cli.flows import flow
 from tests.cli.test_tools import tool
@@ -173,6 +176,23 @@ def test_from_a_marketplace(plugins: Callable[..., Result], shop: str, source: s
     added = plugins("add", source.replace("URL", shop), HEADRACE_MARKETPLACE_URL=f"{shop}/")
     assert (added.exit_code, added.stdout.splitlines()[0]) == (0, f"Installed {ID}, by acme, signed by acme.pem.")
     assert plugins("add", ID, HEADRACE_MARKETPLACE_URL="http://127.0.0.1:1").exit_code == 0  # it is installed already
+
+
+def test_a_download_has_no_name(
+    plugins: Callable[..., Result], shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that is killed leaves nothing of it."""
+    temporary, names = tmp_path / "tmp", list[list[Path]]()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def unpack(*arguments: Any) -> Package:
+        names.append(list(temporary.iterdir()))
+        return unpack_package(*arguments)
+
+    monkeypatch.setattr("headrace.adapters.plugins.install.unpack", unpack)
+    assert plugins("add", f"{shop}/weather.difypkg").exit_code == 0
+    assert names == [[]]
 
 
 def test_from_a_mirror_that_is_a_folder(plugins: Callable[..., Result], signed: Path, tmp_path: Path):

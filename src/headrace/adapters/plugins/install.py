@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from headrace.adapters.plugins.declarations import Declarations
 from headrace.adapters.plugins.identifiers import PluginId
@@ -58,9 +59,9 @@ class PluginInstaller:
         self._notify = notify
 
     def add(
-        self, source: Path, *, name: str = "", expected: PluginId | None = None, unsigned: bool = False
+        self, source: Path | IO[bytes], *, name: str = "", expected: PluginId | None = None, unsigned: bool = False
     ) -> InstalledPlugin:
-        """Installs a package, if it is not installed yet. `name` is what errors call it, if not by its path.
+        """Installs a package, at a path or in an open file, if it is not installed yet. `name` is what errors call it.
         HeadraceError if it is not valid, not `expected`, or not signed and `unsigned` is not given, or if uv fails."""
         name = name or str(source)
         with self._exclusively() as lock, self._partial() as partial:

@@ -47,8 +47,7 @@ class PluginManager:
     def _added(self, source: str, unsigned: bool) -> InstalledPlugin:
         if Path(source).exists():
             return self._installer.add(Path(source), unsigned=unsigned)
-        with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
-            file = Path(temporary) / "plugin.difypkg"
+        with tempfile.TemporaryFile() as file:  # it has no name, so a killed process leaves nothing of it
             if source.startswith(_SCHEMES):
                 download(source, file)
                 return self._installer.add(file, name=source, unsigned=unsigned)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.client import HTTPException
-from pathlib import Path
+from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -46,18 +46,20 @@ class Marketplace:
             raise HeadraceError(f"{url} does not name the newest version of {plugin.plugin}")
         return latest
 
-    def download(self, plugin: PluginId, file: Path) -> str:
-        """Downloads the package of a version into a new file, and returns its URL. HeadraceError if that fails."""
+    def download(self, plugin: PluginId, file: IO[bytes]) -> str:
+        """Downloads the package of a version into an open file, and returns its URL. HeadraceError if that fails."""
         url = f"{self._url}/api/v1/plugins/{plugin.plugin}/{plugin.version}/download"
         download(url, file)
         return url
 
 
-def download(url: str, file: Path) -> None:
-    """Downloads a package into a new file. HeadraceError if that fails, or it is too large."""
-    with file.open("xb") as out:
-        for piece in _pieces(url, MAX_PACKED):
-            out.write(piece)
+def download(url: str, file: IO[bytes]) -> None:
+    """Downloads a package into an open file. HeadraceError if that fails, or it is too large."""
+    for piece in _pieces(url, MAX_PACKED):
+        try:
+            file.write(piece)
+        except OSError as error:
+            raise HeadraceError(f"{url} cannot be stored: {error.strerror or error}") from error
 
 
 def _pieces(url: str, limit: int) -> Iterator[bytes]:

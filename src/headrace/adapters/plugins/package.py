@@ -48,17 +48,19 @@ class Package:
     comment: bytes
 
 
-def unpack(source: Path, into: Path, name: str = "") -> Package:
-    """Unpacks a package into an empty folder. `name` is what errors call it, if not by its path. HeadraceError if it is
-    not one, damaged, hostile or too large; then the content of the folder is invalid."""
+def unpack(source: Path | IO[bytes], into: Path, name: str = "") -> Package:
+    """Unpacks a package, at a path or in an open file, into an empty folder. `name` is what errors call it, if not by
+    its path. HeadraceError if it is not one, damaged, hostile or too large; then the content of the folder is
+    invalid."""
     try:
+        if not isinstance(source, Path):
+            return _unzipped(source, into)
         if source.is_dir():
             return _copied(_folder_entries(source, source), into, b"")
         if not source.is_file():
             raise HeadraceError("it is not a file" if source.exists() else "there is no such file")
-        _check_size(source)
-        with zipfile.ZipFile(source) as archive:
-            return _copied(_archive_entries(archive), into, archive.comment)
+        with source.open("rb") as content:
+            return _unzipped(content, into)
     except HeadraceError as error:
         raise HeadraceError(f"{name or source} is not a valid package: {error}") from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
@@ -126,14 +128,19 @@ class _Names:
 # ----------------------------------------------------------------------------------------------------------- archives
 
 
-def _check_size(source: Path) -> None:
+def _unzipped(content: IO[bytes], into: Path) -> Package:
+    _check_size(content)
+    with zipfile.ZipFile(content) as archive:
+        return _copied(_archive_entries(archive), into, archive.comment)
+
+
+def _check_size(content: IO[bytes]) -> None:
     """Before `zipfile` reads the list of files as a whole."""
-    size = source.stat().st_size
+    size = content.seek(0, os.SEEK_END)
     if size > MAX_PACKED:
         raise HeadraceError(f"it is larger than {MAX_PACKED} bytes")
-    with source.open("rb") as content:
-        content.seek(max(0, size - 22 - 0xFFFF))
-        tail = content.read()
+    content.seek(max(0, size - 22 - 0xFFFF))
+    tail = content.read()
     end = tail.rfind(_END)
     if end >= 0 and len(tail) >= end + 16 and struct.unpack_from("<L", tail, end + 12)[0] > _MAX_DIRECTORY:
         raise HeadraceError(f"it has more than {MAX_FILES} files")
