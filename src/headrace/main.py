@@ -303,6 +303,7 @@ def plugin_manager(
     settings: Settings, notify: Callable[[str], None], environ: Mapping[str, str] = os.environ
 ) -> PluginManager:
     """What the commands manage plugins with. `notify` takes what people are to know."""
+    from headrace.adapters.plugins.credentials import CredentialStore
     from headrace.adapters.plugins.install import PluginInstaller
     from headrace.adapters.plugins.installed import InstalledPlugins
     from headrace.adapters.plugins.manager import PluginManager
@@ -312,7 +313,8 @@ def plugin_manager(
     keys = [Path(key) for key in settings.plugin_keys]
     installer = PluginInstaller(plugins, keys, settings.plugin_python, environ, notify)
     marketplace = Marketplace(settings.marketplace_url)
-    return PluginManager(plugins, installer, marketplace, BuiltinTools.PROVIDERS, STRATEGY_PROVIDERS)
+    credentials = CredentialStore(settings.credentials, environ)
+    return PluginManager(plugins, installer, marketplace, BuiltinTools.PROVIDERS, STRATEGY_PROVIDERS, credentials)
 
 
 def identity_of(settings: Settings) -> OidcIdentity | None:

@@ -81,7 +81,7 @@ def today(provider: str = "acme/weather/weather", name: str = "today", **more: A
     return tool("t", provider, name, **more)
 
 
-def test_add_list_describe_and_remove(plugins: Callable[..., Result], signed: Path):
+def test_add_list_describe_and_remove(plugins: Callable[..., Result], signed: Path, tmp_path: Path):
     added = plugins("add", signed)
     assert added.exit_code == 0
     assert added.stdout.splitlines() == [
@@ -100,6 +100,12 @@ def test_add_list_describe_and_remove(plugins: Callable[..., Result], signed: Pa
     assert ["permissions", "model.llm,", "storage (4096 bytes)"] in rows
     assert ["WEATHER_API_KEY", "required", "Key         https://x.test"] in rows
     assert ["WEATHER_UNITS", "set"] in rows
+
+    credentials = tmp_path / "credentials.yaml"
+    credentials.write_text("acme/weather/weather: {first: {weather_api_key: k, units: '${UNSET}'}, second: {note: n}}")
+    info = plugins("info", "acme/weather", HEADRACE_CREDENTIALS=str(credentials)).stdout
+    states = [line.split()[:2] for line in info.splitlines() if line.startswith("WEATHER_")]
+    assert states == [["WEATHER_API_KEY", "set"], ["WEATHER_UNITS"]]
 
     assert plugins("remove", "acme/weather").stdout == f"Removed {ID}.\n"
     assert plugins("list").stderr == "No plugins are installed.\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,12 +180,12 @@ def _show_added(plugin: PluginDescription) -> None:
     signed = f"signed by {plugin.signer}" if plugin.signer else "not signed"
     click.echo(f"Installed {plugin.plugin}, by {plugin.author}, {signed}.")
     click.echo(printable(f"  It may use: {plugin.permissions}."))
-    unset = [each.name for each in plugin.credentials if each.required and not os.environ.get(each.name)]
+    unset = [each.name for each in plugin.credentials if each.required and not each.is_set]
     if unset:
         click.echo(printable(f"  It needs credentials: {', '.join(dict.fromkeys(unset))}."))
 
 
 def _credential_rows(plugin: PluginDescription) -> Iterable[tuple[str, str, str, str]]:
     for each in plugin.credentials:
-        state = "set" if os.environ.get(each.name) else "required" if each.required else ""
+        state = "set" if each.is_set else "required" if each.required else ""
         yield each.name, state, f"{each.label} (of an OAuth login)" if each.oauth else each.label, each.url

@@ -41,10 +41,12 @@ class PluginNeed:
 
 @dataclass(frozen=True, slots=True)
 class CredentialVariable:
-    """A field of a plugin's credentials, by its environment variable. `oauth`: it results from an OAuth login."""
+    """A field of a plugin's credentials, by its environment variable. `is_set`: that variable, or the file of named
+    sets, has a value for it; `oauth`: it results from an OAuth login."""
 
     name: str
     required: bool
+    is_set: bool
     label: str
     url: str
     oauth: bool

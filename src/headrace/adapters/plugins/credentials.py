@@ -53,7 +53,7 @@ class CredentialStore:
     ) -> Credentials:
         """The credentials of a provider of the plugin `author/name`. `chosen` is the id of a set, "" for the default
         one. Those of an OAuth login are used if they are complete and the others are not."""
-        entry = self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
+        entry = self._sets(plugin, provider)
         name = chosen if chosen in entry else DEFAULT_SET if DEFAULT_SET in entry else ""
         if not name and len(entry) == 1:
             name = next(iter(entry))
@@ -70,6 +70,14 @@ class CredentialStore:
         forms: list[tuple[CredentialType, Sequence[CredentialField]]] = [("api-key", fields), ("oauth2", oauth)]
         filled = [self._filled(type_, provider, form, given) for type_, form in forms if form]
         return next((credentials for credentials in filled if credentials.missing is None), filled[0])
+
+    def is_set(self, plugin: str, provider: str, name: str) -> bool:
+        """Whether the environment, or one of the provider's sets, has a value for a field."""
+        values = (expand(entry.get(name), self._environ, []) for entry in self._sets(plugin, provider).values())
+        return bool(self._environ.get(variable(provider, name))) or any(value not in (None, "") for value in values)
+
+    def _sets(self, plugin: str, provider: str) -> Mapping[str, Mapping[str, Any]]:
+        return self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
 
     def _filled(
         self, type_: CredentialType, provider: str, fields: Sequence[CredentialField], given: Mapping[str, Value]

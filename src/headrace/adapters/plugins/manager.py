@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from headrace.adapters.plugins.credentials import variable
+from headrace.adapters.plugins.credentials import CredentialStore, variable
 from headrace.adapters.plugins.declarations import CredentialField, Declarations
 from headrace.adapters.plugins.identifiers import PluginId
 from headrace.adapters.plugins.install import PluginInstaller
@@ -24,7 +24,8 @@ _SCHEMES = ("http://", "https://")
 
 
 class PluginManager:
-    """Adds, removes and describes plugins. `own_tools` and `own_strategies` are providers that need no plugin."""
+    """Adds, removes and describes plugins. `own_tools` and `own_strategies` are providers that need no plugin;
+    `credentials` has what is set of their credentials."""
 
     def __init__(
         self,
@@ -33,16 +34,18 @@ class PluginManager:
         marketplace: Marketplace,
         own_tools: Collection[str],
         own_strategies: Collection[str],
+        credentials: CredentialStore,
     ) -> None:
         self.plugins = plugins
         self._installer = installer
         self._marketplace = marketplace
         self._own = own_tools, own_strategies
+        self._credentials = credentials
 
     def add(self, source: str, *, unsigned: bool = False) -> PluginDescription:
         """Installs a plugin from a file, a folder, a URL, or the marketplace by `author/name[@version]`. HeadraceError
         if that fails."""
-        return _installed(self._added(source, unsigned))
+        return self._installed(self._added(source, unsigned))
 
     def _added(self, source: str, unsigned: bool) -> InstalledPlugin:
         if Path(source).exists():
@@ -82,19 +85,66 @@ class PluginManager:
             installed = self.plugins.find(_named(source))
             if installed is None:
                 raise HeadraceError(f"{source} is neither a package nor an installed plugin")
-            return _installed(installed)
+            return self._installed(installed)
         with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
             package = unpack(Path(source), Path(temporary))
             signature = verify(package, Path(temporary), self._installer.keys)
             declarations = Declarations(Path(temporary), package.manifest)
             try:
-                return _described(package.id, package.manifest, declarations, signature.signer)
+                return self._described(package.id, package.manifest, declarations, signature.signer)
             except HeadraceError as error:
                 raise HeadraceError(f"{source}: {error}") from error
 
     def needs(self, uses: Iterable[PluginUse]) -> list[PluginNeed]:
         """What workflow files need, and what of it is installed."""
         return needs(uses, self.plugins, *self._own)
+
+    def _installed(self, plugin: InstalledPlugin) -> PluginDescription:
+        marker = plugin.marker
+        description = self._described(plugin.id, plugin.manifest, plugin.declarations, marker.signature)
+        return replace(description, python=marker.python, folder=str(plugin.path), note=marker.note)
+
+    def _described(
+        self, plugin: PluginId, manifest: Manifest, declarations: Declarations, signer: str
+    ) -> PluginDescription:
+        provides: list[tuple[str, str, list[str]]] = []
+        credentials: list[CredentialVariable] = []
+        for provider in declarations.providers:
+            provides.append((provider.kind, provider.name, list(provider.tools)))
+            credentials += self._variables(plugin, provider.name, provider.credentials)
+            credentials += self._variables(plugin, provider.name, provider.oauth, oauth=True)
+        for models in declarations.models.values():
+            provides.append(("models", models.name, list(models.types)))
+            credentials += self._variables(plugin, models.name, models.credentials or models.model_credentials)
+        for endpoints in declarations.endpoints:
+            paths = [f"{endpoint.method} {endpoint.path}" for endpoint in endpoints.endpoints]
+            provides.append(("endpoints", plugin.name, paths))
+        return PluginDescription(
+            plugin=str(plugin),
+            label=manifest.label,
+            description=" ".join(manifest.description.split()),
+            author=manifest.author,
+            signer=signer,
+            permissions=str(manifest.permissions),
+            minimum_dify_version=manifest.minimum_dify_version,
+            provides=provides,
+            credentials=credentials,
+        )
+
+    def _variables(
+        self, plugin: PluginId, provider: str, fields: Sequence[CredentialField], *, oauth: bool = False
+    ) -> list[CredentialVariable]:
+        return [
+            CredentialVariable(
+                name=variable(provider, each.name),
+                required=each.required,
+                is_set=self._credentials.is_set(plugin.plugin, provider, each.name),
+                label=each.label,
+                url=each.url,
+                oauth=oauth,
+            )
+            for each in fields
+        ]
 
 
 def _named(source: str) -> PluginId:
@@ -104,41 +154,3 @@ def _named(source: str) -> PluginId:
         expected = "AUTHOR/NAME[:VERSION[@CHECKSUM]]"
         raise HeadraceError(f"{source[:300]!r} is neither a file nor the name of a plugin ({expected})")
     return plugin
-
-
-def _installed(plugin: InstalledPlugin) -> PluginDescription:
-    marker = plugin.marker
-    description = _described(plugin.id, plugin.manifest, plugin.declarations, marker.signature)
-    return replace(description, python=marker.python, folder=str(plugin.path), note=marker.note)
-
-
-def _described(plugin: PluginId, manifest: Manifest, declarations: Declarations, signer: str) -> PluginDescription:
-    provides: list[tuple[str, str, list[str]]] = []
-    credentials: list[CredentialVariable] = []
-    for provider in declarations.providers:
-        provides.append((provider.kind, provider.name, list(provider.tools)))
-        credentials += _variables(provider.name, provider.credentials)
-        credentials += _variables(provider.name, provider.oauth, oauth=True)
-    for models in declarations.models.values():
-        provides.append(("models", models.name, list(models.types)))
-        credentials += _variables(models.name, models.credentials or models.model_credentials)
-    for endpoints in declarations.endpoints:
-        paths = [f"{endpoint.method} {endpoint.path}" for endpoint in endpoints.endpoints]
-        provides.append(("endpoints", plugin.name, paths))
-    return PluginDescription(
-        plugin=str(plugin),
-        label=manifest.label,
-        description=" ".join(manifest.description.split()),
-        author=manifest.author,
-        signer=signer,
-        permissions=str(manifest.permissions),
-        minimum_dify_version=manifest.minimum_dify_version,
-        provides=provides,
-        credentials=credentials,
-    )
-
-
-def _variables(provider: str, fields: Sequence[CredentialField], *, oauth: bool = False) -> list[CredentialVariable]:
-    return [
-        CredentialVariable(variable(provider, each.name), each.required, each.label, each.url, oauth) for each in fields
-    ]
