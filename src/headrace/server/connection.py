@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import sys
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httptools
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from headrace.api.http.errors import envelope, of_status
@@ -34,12 +34,11 @@ _HEADERS = (
 
 
 class Connection(HttpToolsProtocol):
-    """`draining`: the next response is the last one. `make_room` is called with each new connection: it may close
-    others, or this one."""
+    """`draining`: the next response is the last one. `most` connections may be open at a time."""
 
-    def __init__(self, *arguments: Any, make_room: Callable[[Connection], None] | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, most: int = sys.maxsize, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._make_room = make_room
+        self._most = most
         self.silent_since = 0.0  # when it last began or ended a request
         self.draining = False
         self._since: float | None = None  # when the wait for a request began; None: it has arrived
@@ -55,8 +54,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._since = self.silent_since = self.loop.time()
-        if self._make_room is not None:
-            self._make_room(self)
+        if len(self.connections) > self._most:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         if self._discarded is not None:
@@ -122,6 +121,13 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         super()._start_asgi_task(cycle, _until_closed(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
+
+    def _make_room(self) -> None:
+        """Closes the idle connection that has been silent longest. A client that waits for a response is never cut off;
+        if all are waiting, this connection is closed."""
+        others = cast("set[Connection]", self.connections) - {self}
+        idle = min((one for one in others if not one.responding), key=lambda one: one.silent_since, default=None)
+        (idle or self).drop()
 
     # -------------------------------------------------------------------------------------------- other protocols
 
@@ -226,3 +232,18 @@ def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:
         await app(scope, receive, framed)
 
     return respond
+
+
+class Guard:
+    """Wraps the application: a request that the shutdown cuts off is not an error."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.cut = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.cut:
+                raise

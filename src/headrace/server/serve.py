@@ -34,7 +34,7 @@ async def serve(
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api.app import ApiOptions, create_app
-    from headrace.api.middleware.proxy_headers import ProxyHeaders
+    from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server, Serving

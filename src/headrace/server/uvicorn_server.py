@@ -17,9 +17,9 @@ from types import FrameType
 from typing import cast
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from headrace.server.connection import Connection
+from headrace.server.connection import Connection, Guard
 from headrace.server.connection_limit import connection_limit
 from headrace.server.tls import Tls
 
@@ -62,16 +62,14 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
-        self._guard = _Guard(app)
-        self._room = connection_limit()
+        self._guard = Guard(app)
+        limit = connection_limit()
         tls = serving.tls
         super().__init__(
             uvicorn.Config(
                 self._guard,
-                http=cast(
-                    "type[asyncio.Protocol]", partial(Connection, make_room=self._make_room)
-                ),  # it is only called
-                backlog=max(1, min(2048, self._room.spare // 2)),  # as many may be accepted at a time
+                http=cast("type[asyncio.Protocol]", partial(Connection, most=limit.most)),  # it is only called
+                backlog=max(1, min(2048, limit.spare // 2)),  # as many may be accepted at a time
                 ws="none",
                 interface="asgi3",
                 lifespan="off",
@@ -84,18 +82,6 @@ class Server(uvicorn.Server):
                 ssl_context_factory=(lambda config, default: tls.context) if tls else None,
             )
         )
-
-    def _make_room(self, newest: Connection) -> None:
-        """Keeps descriptors for other purposes: at the limit of connections, the idle one that has been silent longest
-        is closed. A client that waits for a response is never cut off; if all are waiting, the newest is refused."""
-        if len(self.server_state.connections) <= self._room.most:
-            return
-        idle = min(
-            (one for one in self._connections() if one is not newest and not one.responding),
-            key=lambda connection: connection.silent_since,
-            default=None,
-        )
-        (idle or newest).drop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -151,18 +137,3 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
-
-
-class _Guard:
-    """Wraps the application: a request that the shutdown cuts off is not an error."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.cut = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError:
-            if not self.cut:
-                raise
