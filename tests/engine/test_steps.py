@@ -18,14 +18,13 @@ from headrace.kernel.events import (
     RunResumed,
     StepEnded,
     StepStarted,
-    pack,
 )
 from headrace.kernel.graph import Retry
 from headrace.kernel.response import ResponseStream
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.state import State
 from headrace.node import Context, Flow, Result
-from headrace.stores.encoding import decode, encode_value
+from headrace.stores.encoding import decode, encode_value, pack
 from headrace.values import DEEPEST_OUTPUT, Value
 from tests.engine.test_crash import killed_before
 from tests.engine.worlds import Instant, Scripted, drive, flow, queued, world

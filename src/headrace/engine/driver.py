@@ -41,9 +41,8 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
     StopRequested,
-    attempt_key,
 )
-from headrace.kernel.graph import Graph, NodeId, Path
+from headrace.kernel.graph import Graph, NodeId, Path, attempt_key
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node

@@ -15,8 +15,8 @@ Durable events carry a sequence number, from 1, without gaps; together they are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, fields
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import field
+from typing import NamedTuple, TypeAlias
 
 from headrace.frozen import frozen, new_dict
 from headrace.kernel.graph import Path
@@ -234,7 +234,6 @@ EVENTS: Mapping[str, type[Event]] = {
         NodeLogged,
     )
 }
-_FIELDS = {event: tuple(field.name for field in fields(event)) for event in EVENTS.values()}
 
 
 class Record(NamedTuple):
@@ -247,19 +246,3 @@ class Record(NamedTuple):
     seq: int | None
     at: float
     event: Event
-
-
-def attempt_key(run: RunId, path: Path, failures: int) -> str:
-    """The idempotency key of an attempt of a node: the same when it is repeated after a crash."""
-    return f"{run}/{path}/{failures}"
-
-
-def pack(event: Event) -> list[Any]:
-    """The values of the event's fields, in order, for a store to encode."""
-    return [getattr(event, name) for name in _FIELDS[type(event)]]
-
-
-def unpack(name: str, packed: list[Any]) -> Event:
-    """The event from its packed fields. Fields that were added since take their defaults, so that old journals stay
-    readable."""
-    return EVENTS[name](*packed)

@@ -48,6 +48,11 @@ def round_path(container: Path, index: int) -> Path:
     return f"{container}[{index}{ROUND_END}"
 
 
+def attempt_key(run: str, path: Path, failures: int) -> str:
+    """The idempotency key of an attempt of a node: the same when it is repeated after a crash."""
+    return f"{run}/{path}/{failures}"
+
+
 def rounds(path: Path) -> list[tuple[Path, int]]:
     """The rounds around a path, as (container, index), the outermost first."""
     result: list[tuple[Path, int]] = []

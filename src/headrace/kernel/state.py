@@ -39,9 +39,8 @@ from headrace.kernel.events import (
     StepEnded,
     StepStarted,
     StopRequested,
-    attempt_key,
 )
-from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, split
+from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, attempt_key, split
 from headrace.kernel.response import RunOutputs
 from headrace.kernel.steps import Steps, apply_step
 from headrace.kernel.summary import RunSummary

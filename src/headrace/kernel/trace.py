@@ -18,9 +18,8 @@ from headrace.kernel.events import (
     RoundStarted,
     StepEnded,
     StepStarted,
-    attempt_key,
 )
-from headrace.kernel.graph import Graph, NodeId, Path, is_top_level, rounds
+from headrace.kernel.graph import Graph, NodeId, Path, attempt_key, is_top_level, rounds
 from headrace.kernel.steps import Step, Steps, apply_step, fail_steps
 from headrace.values import Value
 

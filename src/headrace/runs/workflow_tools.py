@@ -13,7 +13,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, RequestError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested, attempt_key
+from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
+from headrace.kernel.graph import attempt_key
 from headrace.kernel.summary import ENDED_WELL, RunSummary
 from headrace.kernel.trace import RunTrace
 from headrace.nodes.start import Input, Start

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from headrace.errors import StoreError
-from headrace.kernel.events import EVENTS, Record, RunPaused, unpack
+from headrace.kernel.events import EVENTS, Event, Record, RunPaused
 from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ Row = tuple[str, int, float, str, bytes]
 
 _TAG = "$"
 _TAGGED = b"~"
+_FIELDS = {event: tuple(field.name for field in fields(event)) for event in EVENTS.values()}
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -53,6 +54,11 @@ def decode_value(body: bytes) -> Value:
     return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
 
 
+def pack(event: Event) -> list[Any]:
+    """The values of an event's fields, in order, to be encoded."""
+    return [getattr(event, name) for name in _FIELDS[type(event)]]
+
+
 def decode(row: Row) -> Record:
     """The record of a row. StoreError if it is damaged, or of a newer version."""
     run, seq, at, name, body = row
@@ -63,7 +69,8 @@ def decode(row: Row) -> Record:
             transient=False,
         )
     try:
-        event = unpack(name, decode_value(body))
+        # fields that were added since take their defaults, so that old journals stay readable
+        event = EVENTS[name](*decode_value(body))
     except (ValueError, TypeError, KeyError) as error:
         damaged = f"run {run}: event {seq} ({name}) cannot be read: {error}"
         raise StoreError(damaged, transient=False) from error

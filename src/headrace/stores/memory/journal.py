@@ -7,8 +7,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 
 from headrace.errors import SequenceConflict
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, pack
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.ports import ListedRun, RunFilter
+from headrace.stores.encoding import pack
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers

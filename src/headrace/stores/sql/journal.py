@@ -22,11 +22,10 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
     StopRequested,
-    pack,
 )
 from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback, Message
-from headrace.stores.encoding import Row, clean, decode, encode_value
+from headrace.stores.encoding import Row, clean, decode, encode_value, pack
 from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
 from headrace.stores.sql.failures import is_duplicate, write_error
