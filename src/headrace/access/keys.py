@@ -52,6 +52,9 @@ class _CachedKey:
     principal: Principal
     expires_at: float | None
 
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
 
 def digest(text: str) -> str:
     """sha256 of a key or a file's content, hex."""
@@ -108,20 +111,20 @@ class Access:
             return await self.identity.principal(key)
         hashed = digest(key)
         cached = await self._keys.get(hashed, lambda: self._find(hashed))
-        if cached is None or (cached.expires_at is not None and cached.expires_at <= self.clock()):
+        if cached is None or cached.expired(self.clock()):
             raise Unauthorized("Access token is invalid")
         return cached.principal
 
     async def _find(self, hashed: str) -> _CachedKey | None:
         now = self.clock()
         key = await self.catalog.key_of(hashed)
-        if key is None or not hmac.compare_digest(key.digest, hashed) or not key.live(now):
+        if key is None or not hmac.compare_digest(key.digest, hashed) or key.revoked_at is not None:
             return None
         apps = key.apps if key.app is None else frozenset({key.app})
-        principal = Principal(key.id, key.workspace, key.permissions, apps, key.app)
-        if now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) >= _USED_SECONDS:
+        cached = _CachedKey(Principal(key.id, key.workspace, key.permissions, apps, key.app), key.expires_at)
+        if not cached.expired(now) and now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) >= _USED_SECONDS:
             self._touch(key, now)
-        return _CachedKey(principal, key.expires_at)
+        return cached
 
     def _touch(self, key: Key, now: float) -> None:
         """Stores that a key was used; no request waits for that."""
