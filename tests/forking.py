@@ -149,7 +149,7 @@ def serve_forks(descriptor: int) -> None:
 def _import() -> None:
     """What `headrace serve` imports."""
     import headrace.api.app
-    import headrace.api.middleware.proxy_headers
+    import headrace.api.middleware.request_context
     import headrace.cli
     import headrace.server.serve
     import headrace.server.tls

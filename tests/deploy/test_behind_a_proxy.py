@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from headrace.api.middleware.proxy_headers import ROOT, ProxyHeaders
+from headrace.api.middleware.request_context import ROOT, ProxyHeaders
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, field, flow
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from headrace.api.http.responses import encode
-from headrace.api.middleware.proxy_headers import ROOT
+from headrace.api.middleware.request_context import ROOT
 from headrace.api.openapi import document
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from headrace.api.middleware.proxy_headers import ROOT
+from headrace.api.middleware.request_context import ROOT
 
 _SLASHES = re.compile("/{2,}")
 
