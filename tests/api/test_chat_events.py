@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import BlockingMessage, Reply
 from headrace.api.dify.run_events import START, RunEvents, StreamEvent, StreamPosition
-from headrace.api.dify.run_requests import events_for
+from headrace.api.dify.runs import events_for
 from headrace.kernel.events import NodeStarted, NodeSucceeded, Record, RoundStarted, RunEnded, RunQueued
 from headrace.kernel.graph import NO_TRAITS, Traits
 from headrace.node import Config, Flow, Node

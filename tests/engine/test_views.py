@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 
 from headrace.api.dify.chat_responses import AnswerText, BlockingMessage
-from headrace.api.dify.run_requests import events_for
 from headrace.api.dify.run_responses import BlockingResponse, workflow_log, workflow_run
+from headrace.api.dify.runs import events_for
 from headrace.api.native.node_executions import executions
 from headrace.api.native.run_watch import RunStatus
 from headrace.batches.progress import BatchProgress, run_of
@@ -38,7 +38,7 @@ from headrace.kernel.retry import fork
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
 from headrace.ports import Batch, BatchLine
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 from headrace.stores.projection import RunRow, callback_of, exchange_after, exchange_of
 from headrace.telemetry.run_tracker import RunTracker
 from headrace.telemetry.spans import Spans

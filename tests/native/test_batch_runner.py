@@ -20,8 +20,7 @@ from headrace.errors import InvalidParam, StoreError
 from headrace.kernel.events import Record, RunId
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.ports import Batch, BatchLine, Storage
-from headrace.runs.service import RunService
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Submission
 from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.values import File, Value
 from tests.runs import service

@@ -22,7 +22,7 @@ from headrace.apps.catalog import Served
 from headrace.batches import BatchRunner
 from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam
-from headrace.runs.submission import Submission
+from headrace.runs.service import Submission
 from headrace.times import times
 from tests.api.serving import Quiet
 from tests.native.receivers import Delivering, delivering, receiver

@@ -31,7 +31,7 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.ports import Callback, Storage
-from headrace.runs.submission import Submission
+from headrace.runs.service import Submission
 from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.values import File, Value

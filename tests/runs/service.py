@@ -15,8 +15,7 @@ from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
 from headrace.ports import Storage
-from headrace.runs.service import RunService
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Submission
 from headrace.runs.worker import Worker
 from tests.engine.worlds import NOTHING
 

@@ -20,10 +20,8 @@ from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Message, Storage
-from headrace.runs import conversation_queue, worker
-from headrace.runs import service as runtimes
-from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService
-from headrace.runs.submission import Submission
+from headrace.runs import conversation_queue, reader, worker
+from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService, Submission
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from tests.engine.worlds import NOTHING
@@ -238,7 +236,7 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
 async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(conversation_queue, "POLL_SECONDS", 0.02)
     # nothing makes up for what is not heard live, or not called
-    monkeypatch.setattr(runtimes, "POLL_SECONDS", 60)
+    monkeypatch.setattr(reader, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
     for each in stores:

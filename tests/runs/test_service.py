@@ -125,7 +125,7 @@ class Unreadable(MemoryJournal):
 
 
 async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runs.reader.POLL_SECONDS", 0.01)
     journal = Unreadable()
     store = memory_storage(journal)
     async with working(run_service(store, Deaf())) as where, asyncio.timeout(30):
@@ -144,7 +144,7 @@ async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.
 
 
 async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runs.reader.POLL_SECONDS", 0.01)
     journal = Unreadable()
     store = memory_storage(journal)
     async with working(run_service(store)) as where:
@@ -254,7 +254,7 @@ class Full(MemoryJournal):
 
 
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.runs.service.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.runs.reader.POLL_SECONDS", 0.01)
     monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
     async with working(run_service(memory_storage(Full()))) as where:
         served = await publish(where, ECHO)

@@ -34,8 +34,7 @@ from headrace.nodes.tool import ToolNode
 from headrace.ports import RunFilter, Storage
 from headrace.ports.services import ToolParameter, ToolReference
 from headrace.runs import worker
-from headrace.runs.service import RunService, Slots
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Slots, Submission
 from headrace.runs.workflow_tools import WorkflowTools, called_run, stop_called
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage

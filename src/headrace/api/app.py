@@ -15,6 +15,7 @@ from headrace.api.dify.chat import ChatRoutes
 from headrace.api.dify.conversations import ConversationRoutes
 from headrace.api.dify.files import FileRoutes
 from headrace.api.dify.messages import MessageRoutes
+from headrace.api.dify.run_list import RunListRoutes
 from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.health import HealthRoutes
@@ -71,9 +72,19 @@ def create_app(
     errors.install(app)
     slashes.install(app)
 
-    dify = (RunRoutes, AppRoutes, ChatRoutes, MessageRoutes, ConversationRoutes, AnnotationRoutes, AudioRoutes)
+    dify = (
+        RunRoutes,
+        RunListRoutes,
+        AppRoutes,
+        ChatRoutes,
+        MessageRoutes,
+        ConversationRoutes,
+        AnnotationRoutes,
+        AudioRoutes,
+        FileRoutes,
+    )
     routes = app.router.routes
-    for subject in (*dify, FileRoutes, HealthRoutes):
+    for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
     calls = ModelCalls(api)
     for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):

@@ -23,8 +23,7 @@ from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import FINAL, PAUSED, RUNNING, status_of
 from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, Principal, RunFilter
 from headrace.rate_limits import CURRENT_CALL, Call, LimitReached
-from headrace.runs.service import RunService
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Submission
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from headrace.errors import RequestError
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
-    from headrace.runs.service import RunService
+    from headrace.runs.service import RunService, Submission
     from headrace.values import File, Value
 
 
@@ -157,7 +157,6 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.api.http.responses import encode
     from headrace.cli.screen import Quiet, screen
     from headrace.kernel.summary import ENDED_WELL
-    from headrace.runs.submission import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()

@@ -16,8 +16,7 @@ from headrace.errors import NotFound
 from headrace.kernel.events import RunId
 from headrace.node import DeclaredVariable, Flow
 from headrace.ports import Annotation, Conversation, ConversationVariable
-from headrace.runs.service import RunService
-from headrace.runs.submission import NewConversation, Submission
+from headrace.runs.service import NewConversation, RunService, Submission
 from headrace.values import Value
 
 CHATS = frozenset({"chat", "agent-chat", "advanced-chat"})

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, TooManyRequests
-from headrace.frozen import frozen
+from headrace.frozen import frozen, new_dict
 from headrace.ids import new_id
 from headrace.kernel.events import (
     Delta,
@@ -31,16 +31,78 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.retry import fork
-from headrace.kernel.secrets import SecretMask
-from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
-from headrace.ports import Queue, Storage
+from headrace.ports import Conversation, ConversationVariable, EndUser, Queue, Storage
 from headrace.rate_limits import Limiter
-from headrace.runs.feed import RecordFeed
-from headrace.runs.submission import Submission
+from headrace.runs.reader import RunReader
+from headrace.values import File, Value
 
 MAX_NUMBER_CONFLICTS = 100  # of a message with those of other processes, before it is rejected
-POLL_SECONDS = 5.0  # without a record, after which a follower reads the journal: the bus may lose records
+
+
+class NewConversation(NamedTuple):
+    """A conversation that starts with this run, and its variables."""
+
+    conversation: Conversation
+    variables: Sequence[ConversationVariable]
+
+
+@frozen
+class Submission:
+    """A run to be submitted: `inputs` are validated (see `nodes.start`), `user` is as the caller sends it."""
+
+    served: Served
+    user: str
+    inputs: Mapping[str, Value]
+    files: Sequence[File] = ()
+    end_user: EndUser | None = None
+    source: str = "service-api"
+    callback: str | None = None  # a URL that is called when the run ends or pauses
+    query: str | None = None  # of a chat or completion app
+    conversation: str | None = None
+    new_conversation: NewConversation | None = None  # set on the first message of `conversation`
+    system: Mapping[str, Value] = field(default_factory=new_dict)  # more values of the scope `sys`
+    answer: Mapping[str, Value] | None = None  # the outputs, if they are known and no node has to run
+    trace: str | None = None  # the caller's W3C `traceparent`
+    metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
+
+    def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
+        """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
+        the message in its conversation, from 1."""
+        run = run or new_id()
+        queued = RunQueued(
+            self.served.app.id,
+            self.served.version.id,
+            new_id(),
+            self.user,
+            self.inputs,
+            self._system(run, now, number),
+            self.end_user.id if self.end_user else None,
+            self.source,
+            self.callback,
+            conversation=self.conversation,
+            trace=self.trace,
+            metadata=self.metadata,
+        )
+        records = [Record(run, 1, now, queued)]
+        if self.answer is not None:
+            records.append(Record(run, 2, now, RunEnded("succeeded", self.answer)))
+        return records
+
+    def _system(self, run: RunId, now: float, number: int) -> dict[str, Value]:
+        """The values of the scope `sys`, in Dify's order."""
+        system: dict[str, Value] = {
+            "files": list(self.files),
+            "user_id": self.user,
+            "app_id": self.served.app.id,
+            "workflow_id": self.served.version.id,
+            "workflow_run_id": run,
+        }
+        if self.query is not None:
+            system["query"] = self.query
+        if self.conversation is not None:
+            system |= {"conversation_id": self.conversation, "dialogue_count": number}
+        return {**system, **self.system, "timestamp": int(now)}
 
 
 class SubmittedRun(NamedTuple):
@@ -63,15 +125,6 @@ class StartedRun:
     task: str
     records: AsyncIterator[Record]
     flow: Flow
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """The current state of a run."""
-
-    summary: RunSummary
-    served: Served
-    records: Sequence[Record]
 
 
 class Slots:
@@ -100,7 +153,7 @@ class Slots:
             self._lent += 1
 
 
-class RunService:
+class RunService(RunReader):
     """Accepts runs and returns their records. Workers (worker.py) drive them."""
 
     def __init__(
@@ -112,8 +165,7 @@ class RunService:
         max_active: int = 0,
         limiter: Limiter | None = None,
     ) -> None:
-        self.apps = apps
-        self.environment = environment
+        super().__init__(apps, environment)
         self.queue = queue
         self.runs = storage.runs
         self.conversations = storage.conversations
@@ -250,68 +302,6 @@ class RunService:
     def take_handover(self, run: RunId) -> list[Record] | None:
         """The records of a run that was just submitted in this process; None for others, which are in the journal."""
         return self._handover.pop(run, None)
-
-    # ------------------------------------------------------------------------------------------------------ follow
-
-    async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncIterator[Record]:
-        """The run's records after a number, from the journal and then live, until it ends (or pauses, unless
-        `on_pause`). Streamed text arrives live and again in journaled pieces; `kernel.response` removes the duplicates.
-        NotFound for an unknown run."""
-        async with self.environment.bus.subscribe(run) as live:
-            known = await self.environment.journal.read(run)
-            if not known:
-                raise NotFound(f"Workflow run not found with id: {run}")
-            mask = await self._mask_of(known)
-            async for record in self._live(run, live, known, mask, after, on_pause=on_pause):
-                yield record
-
-    async def _live(
-        self,
-        run: RunId,
-        live: AsyncIterator[Sequence[Record]],
-        known: Sequence[Record],
-        mask: SecretMask | None,
-        after: int,
-        *,
-        on_pause: bool = False,
-    ) -> AsyncIterator[Record]:
-        feed = RecordFeed(self.environment.journal, run, live, known, POLL_SECONDS)
-        seq = 0
-        while True:
-            records = await feed.next()
-            for record in records:
-                seq = record.seq or seq
-                if record.seq is None or seq > after:
-                    yield mask.record(record) if mask else record
-                if isinstance(record.event, RunEnded):
-                    return
-            if records and isinstance(records[-1].event, RunPaused) and not feed.has_gap and not on_pause:
-                return
-
-    async def _mask_of(self, records: Sequence[Record]) -> SecretMask | None:
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        return (await self.apps.flow(queued.app, queued.version)).mask
-
-    # --------------------------------------------------------------------------------------------------------- get
-
-    async def get(self, run: RunId) -> RunView | None:
-        """The current state of a run; None for an unknown one."""
-        records = await self.environment.journal.read(run)
-        if not records:
-            return None
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        app = await self.apps.find(queued.app)
-        if app is None:
-            return None
-        served = await self.apps.version(app, queued.version)
-        mask = served.flow.mask
-        masked = [mask.record(record) for record in records] if mask else records
-        summary = RunSummary(served.flow.graph)
-        for record in masked:
-            summary.apply(record)
-        return RunView(summary, served, masked)
 
     # ------------------------------------------------------------------------------------------------ stop, resume
 

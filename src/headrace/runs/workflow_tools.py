@@ -34,8 +34,7 @@ from headrace.ports.services import (
     UsageMessage,
     VariableMessage,
 )
-from headrace.runs.service import RunService
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Submission
 from headrace.values import File, Value, files_in, to_json
 
 MAX_DEPTH = 5  # of runs that call runs; Dify's limit

@@ -13,7 +13,7 @@ from headrace.content.surrogates import mend_text
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.summary import RunSummary
 from headrace.ports import Callback
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 from headrace.times import times
 from headrace.values import Value, to_json
 

@@ -9,7 +9,7 @@ from headrace.api.auth import as_uuid, user_of
 from headrace.api.dify import examples
 from headrace.api.dify.chat_responses import FLOWING
 from headrace.api.dify.message_requests import message_submission, with_text
-from headrace.api.dify.run_requests import run_response, stop_task
+from headrace.api.dify.runs import run_response, stop_task
 from headrace.api.dify.schemas.common import Success
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.dify.schemas.messages import ChatRequest, CompletionRequest, Message, PausedMessage

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from headrace.api.auth import Api
-from headrace.api.dify.run_requests import run_submission
+from headrace.api.dify.runs import run_submission
 from headrace.api.dify.schemas.messages import ChatFields, CompletionFields
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.http.errors import app_unavailable
@@ -20,7 +20,7 @@ from headrace.kernel.events import RunId
 from headrace.node import Flow
 from headrace.nodes.start import Resolve, Start
 from headrace.ports import EndUser
-from headrace.runs.submission import Submission
+from headrace.runs.service import Submission
 from headrace.values import Value
 
 C = TypeVar("C", bound=ChatFields)

@@ -20,7 +20,7 @@ from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
 from headrace.kernel.summary import PAUSED, QUEUED, RUNNING, RunLifecycle
 from headrace.node import Flow
 from headrace.ports import ListedRun, Version
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 
 ANONYMOUS = "DEFAULT-USER"  # Dify's end user for requests without a `user`
 

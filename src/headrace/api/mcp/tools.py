@@ -19,7 +19,7 @@ from headrace.kernel.events import RunId
 from headrace.node import Flow
 from headrace.nodes.start import Input, Start
 from headrace.ports import App
-from headrace.runs.submission import Submission
+from headrace.runs.service import Submission
 from headrace.values import Value
 
 _LONGEST_NAME = 64  # the most that the models' providers take

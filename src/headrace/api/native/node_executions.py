@@ -18,7 +18,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import Graph, Path
 from headrace.kernel.summary import RUNNING, STOPPED, RunSummary, UsageTotal, duration, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 from headrace.times import milliseconds, whole_seconds
 
 

@@ -37,7 +37,7 @@ from headrace.kernel.graph import is_top_level
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import FAILED, RUN_EVENTS, RunSummary
 from headrace.node import Flow
-from headrace.runs.feed import RecordFeed
+from headrace.runs.reader import RecordFeed
 from headrace.runs.service import RunService
 from headrace.times import milliseconds, whole_seconds
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.auth import Api, as_uuid, named_user, user_of
 from headrace.api.dify.message_requests import app_submission
 from headrace.api.dify.run_events import START
-from headrace.api.dify.run_requests import events_for, last_event_id, run_stream, stream_events, wants_ids
+from headrace.api.dify.runs import events_for, last_event_id, run_stream, stream_events, wants_ids
 from headrace.api.http.errors import of_status, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, TEXT_SCHEMA, Parameter, Query, boolean
 from headrace.api.http.request_body import parse
@@ -28,8 +28,8 @@ from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import RunId
-from headrace.runs.service import RunView, SubmittedRun
-from headrace.runs.submission import Submission
+from headrace.runs.reader import RunView
+from headrace.runs.service import Submission, SubmittedRun
 from headrace.times import whole_seconds
 from headrace.values import Value
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from headrace.api.auth import Api
-from headrace.api.dify.run_requests import run_submission
+from headrace.api.dify.runs import run_submission
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter
 from headrace.api.http.params import TEXT_SCHEMA, Parameter
@@ -27,8 +27,7 @@ from headrace.kernel.events import Record, RunId
 from headrace.node import Flow
 from headrace.nodes.start import Start
 from headrace.ports import App
-from headrace.runs.service import StartedRun
-from headrace.runs.submission import Submission
+from headrace.runs.service import StartedRun, Submission
 from headrace.values import Value
 
 KEEP_RUNNING = Parameter(

@@ -12,7 +12,7 @@ from headrace.api.openai.requests import RESPONSE_PREFIX, format_of
 from headrace.api.openai.response_schemas import OutputMessage, OutputText, ResponseObject, ResponseUsage
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import PAUSED, QUEUED, STOPPED
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 
 _Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "incomplete"]
 

@@ -24,7 +24,7 @@ from headrace.api.openai.response_schemas import InputItemList, ResponseObject, 
 from headrace.conversations.messages import CHATS
 from headrace.errors import RequestError
 from headrace.kernel.events import RunId
-from headrace.runs.service import RunView
+from headrace.runs.reader import RunView
 
 _ID = "5ad4cb98-f0c7-4085-b384-88c403be6290"
 _RESPONSE: ResponseObject = {
