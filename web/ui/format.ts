@@ -12,10 +12,11 @@ const unit = computed(() => units[language.value]);
 
 const NONE = '—';
 
-/** `38 ms`, `5.8 s`, `4 min 10 s`, `2 h 14 min`, `3 d 4 h` */
+/** `<1 ms`, `38 ms`, `5.8 s`, `4 min 10 s`, `2 h 14 min`, `3 d 4 h` */
 export function duration(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined) return NONE;
   const { ms, s, min, h, d } = unit.value;
+  if (seconds > 0 && seconds < 0.0005) return `<1 ${ms}`;
   if (seconds < 0.0995) return `${Math.max(0, Math.round(seconds * 1000))} ${ms}`;
   if (seconds < 9.95) return `${seconds.toFixed(seconds < 1 ? 2 : 1)} ${s}`;
   const whole = Math.round(seconds);
@@ -56,4 +57,11 @@ export function when(seconds: number | null | undefined, withDay = false): strin
   if (days === 1) return `${unit.value.yesterday} ${clock(date).slice(0, 5)}`;
   const pad = (value: number) => String(value).padStart(2, '0');
   return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clock(date).slice(0, 5)}`;
+}
+
+/** `840 B`, `21 kB`, `3.2 MB` */
+export function bytes(size: number): string {
+  if (size < 1000) return `${size} B`;
+  if (size < 1_000_000) return `${Math.round(size / 1000)} kB`;
+  return `${(size / 1_000_000).toFixed(1)} MB`;
 }

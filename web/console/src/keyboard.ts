@@ -7,7 +7,7 @@ import { go, href } from './router';
 type Handler = (event: KeyboardEvent) => void;
 
 const handlers: Map<string, Handler>[] = [];
-export const helpShown = ref(false);
+export const settingsShown = ref(false);
 const LEADER_SECONDS = 1.5;
 let leaderUntil = 0;
 
@@ -23,7 +23,7 @@ addEventListener('keydown', (event) => {
   const place = led && places.find((item) => item.key === event.key);
   if (place) go(href(place.path));
   else if (event.key === 'g') leaderUntil = performance.now() + LEADER_SECONDS * 1000;
-  else if (event.key === '?') helpShown.value = !helpShown.value;
+  else if (event.key === '?') settingsShown.value = !settingsShown.value;
   else {
     const handler = handlers.findLast((keys) => keys.has(event.key))?.get(event.key);
     if (!handler) return;

@@ -1,0 +1,155 @@
+/** What the API returns, as far as the pages use it. */
+
+import type { State } from '@ui/states';
+
+export type RunStatus = 'queued' | 'running' | 'paused' | 'succeeded' | 'partial-succeeded' | 'failed' | 'stopped';
+
+export const stateOf = (status: RunStatus): State => (status === 'paused' ? 'waiting' : status);
+export const hasEnded = (status: RunStatus): boolean => !['queued', 'running', 'paused'].includes(status);
+
+export type AppMode = 'workflow' | 'advanced-chat' | 'chat' | 'agent-chat' | 'completion';
+
+export interface App {
+  id: string;
+  name: string;
+  mode: AppMode;
+  icon: string | null;
+  icon_type: string | null;
+  description: string;
+  version: { id: string; number: number };
+  last_runs: { id: string; status: RunStatus; elapsed_time: number | null; created_at: number }[];
+  counts: { runs_24h: number; failed_24h: number };
+  last_error: string | null;
+  lacks: { kind: string; name: string; message: string }[];
+}
+
+export interface Page<T> {
+  data: T[];
+  next_cursor: string | null;
+}
+
+export interface RunLine {
+  id: string;
+  app_id: string;
+  app_name?: string;
+  version?: { id: string; number: number } | number | null;
+  workflow_id: string;
+  status: RunStatus;
+  error: string | null;
+  error_node?: { node_id: string; title: string } | string | null;
+  input?: string | null;
+  total_tokens: number;
+  total_steps: number;
+  total_price?: string | null;
+  currency?: string | null;
+  created_at: number;
+  created_at_ms: number;
+  finished_at_ms: number | null;
+  elapsed_time: number | null;
+  user: string;
+  source: string;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  total_price: string | null;
+  currency: string | null;
+}
+
+export interface Run extends RunLine {
+  task_id: string;
+  inputs: Record<string, unknown>;
+  outputs: Record<string, unknown> | null;
+  usage: Usage;
+  started_at_ms: number | null;
+  retry_of: string | null;
+  query?: string | null;
+  answer?: string;
+  cost?: { total_price: string | null; currency: string | null };
+  queue_time?: number | null;
+  first_token?: number | null;
+  key?: { id: string; prefix: string; name: string } | null;
+}
+
+export type ExecutionStatus = 'running' | 'succeeded' | 'failed' | 'exception' | 'stopped';
+
+export interface Attempt {
+  attempt: number;
+  error: string;
+  error_type: string;
+  finished_at_ms: number;
+}
+
+export interface LogEntry {
+  id: string;
+  label: string;
+  parent_id: string | null;
+  status: string;
+  error: string | null;
+  data: Record<string, unknown>;
+  metadata: { elapsed_time?: number; total_tokens?: number; started_at?: number } | null;
+}
+
+export interface Execution {
+  id: string;
+  node_id: string;
+  node_type: string;
+  title: string;
+  predecessor_node_id: string | null;
+  iteration_id: string | null;
+  iteration_index: number | null;
+  loop_id: string | null;
+  loop_index: number | null;
+  status: ExecutionStatus;
+  inputs: Record<string, unknown> | null;
+  process_data: Record<string, unknown> | null;
+  outputs: Record<string, unknown> | null;
+  error: string | null;
+  error_type: string | null;
+  attempts: Attempt[];
+  reused: boolean;
+  usage: Usage | null;
+  started_at_ms: number;
+  finished_at_ms: number | null;
+  elapsed_time: number | null;
+  first_token?: number | null;
+  agent_log?: LogEntry[];
+  rounds?: { count: number; failed: number[]; durations: (number | null)[] } | null;
+}
+
+export interface GraphNode {
+  id: string;
+  type: string;
+  title: string;
+  parent_id: string | null;
+  x: number | null;
+  y: number | null;
+  width: number | null;
+  height: number | null;
+  text?: string;
+  model?: { provider: string; name: string };
+}
+
+export interface GraphEdge {
+  id: string;
+  source: string;
+  target: string;
+  source_handle: string;
+}
+
+export interface Graph {
+  version_id: string;
+  nodes: GraphNode[];
+  edges: GraphEdge[];
+}
+
+export interface FormInput {
+  name: string;
+  label: string;
+  type: string;
+  required: boolean;
+  default?: unknown;
+  options?: string[];
+}
