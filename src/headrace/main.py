@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.access.console import ConsoleAccess
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
@@ -75,7 +76,8 @@ LARGEST_FILE = 10 * 1024 * 1024  # bytes of a workflow file
 
 @dataclass
 class Service:
-    """The parts of a running Headrace. `public_url` may be set once the address is known."""
+    """The parts of a running Headrace. `public_url` may be set once the address is known; `console` is None where the
+    console is not served."""
 
     settings: Settings
     apps: Apps
@@ -87,6 +89,7 @@ class Service:
     batch_runner: BatchRunner
     storage: Storage
     speech: Speech
+    console: ConsoleAccess | None = None
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
 
@@ -274,7 +277,14 @@ async def service(
             settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, storage, speech
         )
         running.worker, running.batches = worker, batches
+        running.console = console_access(settings)
         yield running
+
+
+def console_access(settings: Settings) -> ConsoleAccess:
+    """What signs people in to the console, with the secret of the data folder."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ConsoleAccess(installation_secret(settings.data), settings.workspace)
 
 
 def code_packages(settings: Settings) -> Packages | None:

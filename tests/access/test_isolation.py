@@ -28,11 +28,13 @@ ALSO: Mapping[str, str | tuple[str, ...]] = {
     "first_id": ("message_id",),
     "last_id": ("conversation_id", "variable_id"),
     "source": ("batch_id",),
+    "version": ("version_id",),
 }
 """What parameters of queries can name besides ids that are called as in a path: a text, or which ids."""
 
 HARMLESS = {
     "after",  # an item of the response that the path names
+    "include",  # words of its own
     "cursor",  # a place in a list, which holds nothing but a time and an id to compare with
     "last_event_id",
     "created_after",
@@ -237,6 +239,8 @@ async def test_nothing_is_served_that_the_description_does_not_tell_of(server: S
     """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`, and `/v1/openai/v1/...` of
     `/v1/openai/...`."""
     fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc", "/mcp"}
+    fields |= {"/", "/console"}  # pages
+    fields.add("/api/v1/apps/{app_id}/v1/{operation}")  # those of /v1, tried in test_apps
     served = {re.sub(r":\w+}", "}", route.path) for route in server.routes if isinstance(route, Route)}
     aliases = {"/api/": "/api/v1/", "/v1/openai/v1/": "/v1/openai/"}
     names = {path: {path, *(path.replace(alias, name, 1) for alias, name in aliases.items())} for path in served}

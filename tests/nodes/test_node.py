@@ -15,8 +15,8 @@ import pytest
 from pydantic import Field
 
 import headrace.node
+from headrace.apps.requirements import missing_requirements
 from headrace.cli.generating.outputs import output_fields
-from headrace.cli.lint import missing_requirements
 from headrace.dsl.load import inspect as inspect_file
 from headrace.errors import NodeError
 from headrace.node import SELECTOR, C, Config, ContainerNode, Context, Node, OutputType, Result, SelectorField

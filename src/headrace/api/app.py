@@ -6,7 +6,7 @@ import logging
 
 from starlette.applications import Starlette
 
-from headrace.api import native
+from headrace.api import console, native
 from headrace.api.auth import Api, ApiOptions, FileStore
 from headrace.api.dify.annotations import AnnotationRoutes
 from headrace.api.dify.app_info import AppRoutes
@@ -20,7 +20,7 @@ from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.health import HealthRoutes
 from headrace.api.http import errors
-from headrace.api.http.routing import Security
+from headrace.api.http.routing import ApiRoute, Security
 from headrace.api.mcp import authorization
 from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
@@ -86,6 +86,7 @@ def create_app(
     routes = app.router.routes
     for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
+    of_dify = [route for route in routes if isinstance(route, ApiRoute) and route.security is not None]
     calls = ModelCalls(api)
     for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
         routes += openai.mounted("/v1/openai", _APP_KEY)
@@ -95,6 +96,7 @@ def create_app(
         routes += authorization.AuthorizationRoutes(api).mounted(authorization.PATH, documented=False)
     if services is not None:
         routes += native.routes(api, services, _APP_KEY)
+        routes += console.routes(api, of_dify)
         # what is polled is requested most, so it is matched first
         routes.sort(key=lambda route: getattr(route, "path", "") != native.POLLED)
     routes += DocumentationRoutes(routes, options.public_url).routes()

@@ -15,7 +15,9 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from headrace.access.console import ConsoleAccess
 from headrace.api.dify.run_responses import ANONYMOUS
+from headrace.api.http.console_cookie import session_of
 from headrace.api.http.errors import file_too_large, of_status, user_missing
 from headrace.api.http.request_body import Body, header
 from headrace.api.middleware.request_context import RequestObserver
@@ -34,6 +36,7 @@ _MB = 1024 * 1024
 LONGEST_USER = 255  # as in Dify's database
 _READING = frozenset({"GET", "HEAD"})
 _APP = "app_id"
+_HIDDEN = "The version of this run can no longer be loaded, so its error is not shown."
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
 
 
@@ -60,7 +63,9 @@ class ApiOptions:
     `headers` are sent with every response: X-Version is the version of Dify whose API this is. `limit_for` returns how
     large an upload may be, by its name's extension. `ready`: whether the process accepts requests. `observer` is
     notified of all. `public_url` is where clients reach the API, "" if that is not known; `secure`: by HTTPS only.
-    `issuer` is the OpenID Connect issuer whose tokens are accepted, if there is one.
+    `issuer` is the OpenID Connect issuer whose tokens are accepted, if there is one. `console` signs people in to the
+    console; where it is None the console is off, because of `console_refusal` if it was not switched off. `demo`:
+    models without credentials answer from the demo provider; `storage` is the kind of the database.
     """
 
     cors_origins: Sequence[str] = ("*",)
@@ -73,6 +78,10 @@ class ApiOptions:
     public_url: str = ""
     secure: bool = False
     issuer: str = ""
+    console: ConsoleAccess | None = None
+    console_refusal: str = ""
+    demo: bool = False
+    storage: str = "memory"
 
 
 class Api:
@@ -121,7 +130,9 @@ class Api:
         return principal
 
     async def _caller(self, request: Request, permission: str | None) -> Principal:
-        principal = await self.apps.access.principal(header(request, _KEY_HEADER))
+        authorization, console = header(request, _KEY_HEADER), self.options.console
+        session = session_of(request, console) if authorization is None and console is not None else None
+        principal = session.principal if session is not None else await self.apps.access.principal(authorization)
         needed = permission or ("read" if request.method in _READING else "run")
         if needed not in principal.permissions:
             raise Forbidden(f"This key lacks the permission '{needed}'.")
@@ -149,14 +160,16 @@ class Api:
         """The end user that a request's `user` names; the anonymous one where it names none."""
         return await self.apps.end_user(app, named_user(user) or ANONYMOUS)
 
-    async def listed(self, served: Served, summary: ListedRun) -> ListedRun:
+    async def listed(self, served: Served | None, summary: ListedRun) -> ListedRun:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
-        version, if its own can no longer be loaded."""
+        version, if its own can no longer be loaded. Without either, nothing says what is secret."""
         if summary.error is None:
             return summary
         try:
             flow = await self.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
+            if served is None:
+                return replace(summary, error=_HIDDEN)
             flow = served.flow
         return replace(summary, error=SecretMask(flow.secrets).text(summary.error))
 

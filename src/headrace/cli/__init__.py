@@ -7,6 +7,7 @@ import click
 from headrace import __version__
 from headrace.cli.apps import apps
 from headrace.cli.batch import batch
+from headrace.cli.console import console
 from headrace.cli.db import db
 from headrace.cli.diff import diff
 from headrace.cli.generate import generate
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run, batch, lint, diff, generate, apps, keys, tools, db, packages, plugins):
+for _command in (serve, console, run, batch, lint, diff, generate, apps, keys, tools, db, packages, plugins):
     cli.add_command(_command)
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headrace.apps.requirements import missing_requirements
 from headrace.cli.shared import BAD, FAILED, log_to_stderr, say, settings_of, unique_paths, wait_for
 from headrace.errors import LoadError, Problem
 
 if TYPE_CHECKING:
     from headrace.main import Service
     from headrace.node import Flow
-    from headrace.ports.services import Resources
 
 
 @click.command(short_help="Report the problems of workflow files.")
@@ -92,13 +92,3 @@ def _inspected(running: Service, file: Path) -> tuple[Flow | None, Sequence[Prob
         return inspect(read_workflow(file), running.apps.registry, str(file))
     except LoadError as error:
         return None, error.problems
-
-
-def missing_requirements(flow: Flow, resources: Resources) -> list[Problem]:
-    """The missing requirements of a workflow's nodes, such as credentials and plugins, each with the first node that
-    has it."""
-    problems: dict[str, Problem] = {}
-    for spec in flow.graph.all_nodes():
-        for requirement in flow.nodes[spec.id].missing_requirements(resources):
-            problems.setdefault(requirement, Problem(requirement, spec.title or spec.id, fatal=False))
-    return list(problems.values())

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headrace.apps.requirements import missing_requirements
 from headrace.cli.inputs import example
-from headrace.cli.lint import missing_requirements
 from headrace.cli.shared import (
     BadUsage,
     data_option,
@@ -54,6 +54,11 @@ logger = logging.getLogger(__name__)
     type=click.Path(path_type=Path, dir_okay=False),
     help="Written once requests are accepted: JSON with the URL and each app's key.",
 )
+@click.option(
+    "--console/--no-console",
+    default=None,
+    help="Serve the console; by default not on a public address without TLS or single sign-on.  [HEADRACE_CONSOLE]",
+)
 @demo_option
 @egress_option
 @level_option
@@ -64,6 +69,7 @@ def serve(
     data: Path | None,
     workspace: str | None,
     ready_file: Path | None,
+    console: bool | None,
     demo_model: bool | None,
     egress_allow: tuple[str, ...],
     log_level: str | None,
@@ -79,6 +85,7 @@ def serve(
         port=port,
         data=data,
         workspace=workspace,
+        console=None if console is None else "on" if console else "off",
         demo_model=demo_model,
         egress_allow=egress_allow,
         log_level=log_level,
@@ -155,6 +162,8 @@ def _log_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, 
 
 def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
     lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
+    if running.console is not None:
+        lines += ["", f"  console   {running.console.link(running.public_url)}"]
     for file, entry, key in served:
         lines += ["", f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
         lines += [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]

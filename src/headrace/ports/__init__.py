@@ -38,7 +38,7 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
-from headrace.ports.journal import Claims, Journal, Leases, ListedRun, RunFilter, Runs
+from headrace.ports.journal import Claims, Journal, Leases, ListedRun, RunActivity, RunFilter, Runs
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
@@ -79,6 +79,7 @@ __all__ = [
     "Pruned",
     "Pruner",
     "Queue",
+    "RunActivity",
     "RunFilter",
     "Runs",
     "Slot",

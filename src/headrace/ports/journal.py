@@ -55,6 +55,11 @@ class Leases(Protocol):
         """Whether another worker was alive at the last heartbeat: only then can it have written to runs driven here."""
         ...
 
+    @property
+    def others(self) -> int:
+        """How many other workers were alive at the last heartbeat."""
+        ...
+
     async def heartbeat(self) -> bool:
         """Shows that this worker is alive: once before it can own runs, and then every few seconds. Returns whether
         another worker was found dead."""
@@ -111,10 +116,19 @@ class ListedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs of an app to list; None does not filter. Times in seconds since the epoch."""
+class RunActivity:
+    """What has happened in an app: its `last` runs, newest first, and how many runs there were lately."""
 
-    app: str
+    last: Sequence[ListedRun]
+    runs: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of an app, or of any of several, to list; None does not filter. Times in seconds since the epoch."""
+
+    app: str | Sequence[str]
     status: str | None = None
     before: float | None = None
     after: float | None = None
@@ -127,12 +141,20 @@ class RunFilter:
     older: tuple[float, RunId] | None = None  # (created_at, id) of a run: those after it in the list
     counted: bool = True  # False: the total is not needed, and may be wrong
 
+    @property
+    def apps(self) -> Sequence[str]:
+        return [self.app] if isinstance(self.app, str) else self.app
+
 
 class Runs(Protocol):
     """Lists of runs: a projection of the journal, written by the store of the journal."""
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
         """(the total, the requested page), newest first."""
+        ...
+
+    async def activity(self, apps: Sequence[str], since: float, last: int) -> Mapping[str, RunActivity]:
+        """Of each of these apps: its last runs, and the counts of runs created since a time."""
         ...
 
     async def find_run(self, run: RunId) -> ListedRun | None: ...

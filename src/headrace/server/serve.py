@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headrace.adapters.files import limit_for
+from headrace.adapters.urls import is_loopback
 from headrace.apps.catalog import Served
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.main import Service, identity_of, service
@@ -69,6 +70,12 @@ async def serve(
         if not settings.public_url:
             running.public_url = url + settings.root
 
+        refusal = console_refusal(settings)
+        if settings.console == "off" or refusal:
+            running.console = None
+        if refusal:
+            logger.warning("%s", refusal)
+
         def ready() -> None:
             # what is loaded by now stays: the collector need not traverse it again during requests
             gc.collect()
@@ -92,6 +99,10 @@ async def serve(
                 public_url=settings.public_url,
                 secure=tls is not None or settings.public_url.startswith("https:"),
                 issuer=settings.oidc_issuer,
+                console=running.console,
+                console_refusal=refusal,
+                demo=settings.demo_model,
+                storage=settings.database.partition(":")[0].partition("+")[0],
             ),
             NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner),
             speech=running.speech,
@@ -112,6 +123,17 @@ async def serve(
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
         front = ProxyHeaders(api, api.router.routes, settings.root, trusted, linked=linked)
         await Server(front, serving).serve([listener])
+
+
+def console_refusal(settings: Settings) -> str:
+    """Why the console is not served, unless it was switched off; "" where it is."""
+    private = is_loopback(settings.host) or settings.tls_certificate or settings.public_url.startswith("https:")
+    if settings.console != "auto" or private or settings.oidc_issuer:
+        return ""
+    return (
+        f"The console is not served on {settings.host}, because other machines could reach it, without TLS or single "
+        "sign-on. With HEADRACE_CONSOLE=on it is served all the same."
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

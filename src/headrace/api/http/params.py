@@ -103,6 +103,22 @@ def choice(name: str, description: str, values: Sequence[str], default: _Text) -
     return Query("query", name, description, schema, default=default, parse=parse, error=error, parse_empty=required)
 
 
+def names(name: str, description: str, values: Sequence[str]) -> Query[frozenset[str]]:
+    """Any of these values, separated by commas."""
+    message = f"{name}: Input should be any of {', '.join(values)}, separated by commas"
+
+    def parse(value: str) -> frozenset[str]:
+        words = frozenset(word.strip() for word in value.split(","))
+        if not words <= frozenset(values):
+            raise InvalidParam(message)
+        return words
+
+    schema = TEXT_SCHEMA | {"examples": [",".join(values)]}
+    description = f"{description}: any of {', '.join(f'`{value}`' for value in values)}, separated by commas"
+    error = InvalidParam(message)
+    return Query("query", name, description, schema, default=frozenset[str](), parse=parse, error=error)
+
+
 def uuid(name: str, description: str) -> Query[str | None]:
     def parse(value: str) -> str:
         return as_uuid(value.strip(), InvalidParam(f"{name}: {value.strip()[:50]!r} is not a valid uuid"))

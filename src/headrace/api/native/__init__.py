@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from headrace.api.auth import Api
 from headrace.api.http.routing import ApiRoute, Routes, Security
+from headrace.api.native.apps import AppCatalogRoutes
 from headrace.api.native.batches import BatchRoutes
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.keys import WORKSPACE_KEY, KeyRoutes
@@ -35,6 +36,7 @@ def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRo
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
         (VersionRoutes(api, services), security),
+        (AppCatalogRoutes(api), security),
         (KeyRoutes(api), WORKSPACE_KEY),
     ]
     return [

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
-from headrace.ports import ListedRun, RunFilter
+from headrace.kernel.summary import FAILED
+from headrace.ports import ListedRun, RunActivity, RunFilter
 from headrace.stores.encoding import pack
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
@@ -120,9 +121,18 @@ class MemoryJournal:
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
         rows = [row for row in self._rows.values() if _matches(which, row)]
-        rows.sort(key=lambda row: (row.created_at, row.run), reverse=True)
+        rows.sort(key=_place, reverse=True)
         start = max(0, which.page - 1) * which.limit
         return len(rows), [row.listed() for row in rows[start : start + max(0, which.limit)]]
+
+    async def activity(self, apps: Sequence[str], since: float, last: int) -> Mapping[str, RunActivity]:
+        activities: dict[str, RunActivity] = {}
+        for app in apps:
+            rows = sorted((row for row in self._rows.values() if row.app == app), key=_place, reverse=True)
+            lately = [row for row in rows if row.created_at >= since]
+            failed = sum(row.status == FAILED for row in lately)
+            activities[app] = RunActivity([row.listed() for row in rows[:last]], len(lately), failed)
+        return activities
 
     async def find_run(self, run: RunId) -> ListedRun | None:
         row = self._rows.get(run)
@@ -135,12 +145,17 @@ class MemoryJournal:
         return Counter(row.status for row in self._rows.values() if row.source == source)
 
 
+def _place(row: RunRow) -> tuple[float, str]:
+    return row.created_at, row.run
+
+
 def _matches(which: RunFilter, row: RunRow) -> bool:
     keyword = (which.keyword or "").lower()
     return (
-        all(
+        row.app in which.apps
+        and all(
             (wanted := getattr(which, name)) is None or getattr(row, name) == wanted
-            for name in ("app", "status", "session", "version", "source")
+            for name in ("status", "session", "version", "source")
         )
         and (which.before is None or row.created_at <= which.before)
         and (which.after is None or row.created_at >= which.after)

@@ -12,6 +12,7 @@ class MemoryLeases:
     """Implements Leases: every unfinished run belongs to this worker."""
 
     shared = False
+    others = 0
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

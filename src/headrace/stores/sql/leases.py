@@ -53,6 +53,10 @@ class SqlLeases(SqlRepository):
     def shared(self) -> bool:
         return bool(self._others)
 
+    @property
+    def others(self) -> int:
+        return len(self._others)
+
     async def heartbeat(self) -> bool:
         try:
             found_dead = await self._write(self._renew)

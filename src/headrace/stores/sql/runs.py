@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select
 
 from headrace.kernel.events import RunId
-from headrace.ports import ListedRun, RunFilter
+from headrace.kernel.summary import FAILED
+from headrace.ports import ListedRun, RunActivity, RunFilter
 from headrace.stores.encoding import clean
 from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import SERVICE, runs
@@ -18,20 +19,36 @@ class SqlRuns(SqlRepository):
     """Implements Runs."""
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
-        conditions = _conditions(which)
-        page = (
-            select(*_LISTED)
-            .where(*conditions)
-            .order_by(runs.c.created_at.desc(), runs.c.run.desc())
-            .limit(max(0, which.limit))
-            .offset(max(0, which.page - 1) * max(0, which.limit))
-        )
+        conditions, limit, start = _conditions(which), max(0, which.limit), max(0, which.page - 1) * max(0, which.limit)
+        single = len(which.apps) == 1
+        # those of each app come from the index in order; all in one statement would be sorted first
+        page = _NEWEST.where(*conditions).limit(limit if single else start + limit).offset(start if single else 0)
 
         def work(connection: Connection) -> tuple[int, list[ListedRun]]:
-            listed = [ListedRun(**row) for row in connection.execute(page).mappings()]
-            if not which.counted:
-                return len(listed), listed
-            return connection.execute(select(func.count()).select_from(runs).where(*conditions)).scalar_one(), listed
+            listed: list[ListedRun] = []
+            total = 0
+            for app in map(clean, which.apps):
+                rows = connection.execute(page.where(runs.c.app == app)).mappings()
+                listed += [ListedRun(**row) for row in rows]
+                if which.counted:
+                    counting = select(func.count()).select_from(runs).where(runs.c.app == app, *conditions)
+                    total += connection.execute(counting).scalar_one()
+            if not single:
+                listed.sort(key=lambda run: (run.created_at, run.run), reverse=True)
+                listed = listed[start : start + limit]
+            return total if which.counted else len(listed), listed
+
+        return await self._database.run(work)
+
+    async def activity(self, apps: Sequence[str], since: float, last: int) -> Mapping[str, RunActivity]:
+        def work(connection: Connection) -> dict[str, RunActivity]:
+            activities: dict[str, RunActivity] = {}
+            for app in apps:
+                of_app = runs.c.app == clean(app)
+                newest = connection.execute(_NEWEST.where(of_app).limit(last)).mappings()
+                counts = connection.execute(_COUNTS.where(of_app, runs.c.created_at >= since)).one()
+                activities[app] = RunActivity([ListedRun(**row) for row in newest], counts[0], counts[1] or 0)
+            return activities
 
         return await self._database.run(work)
 
@@ -57,12 +74,15 @@ class SqlRuns(SqlRepository):
 
 
 _LISTED = tuple(runs.c[field.name] for field in fields(ListedRun))
+_NEWEST = select(*_LISTED).order_by(runs.c.created_at.desc(), runs.c.run.desc())
+_COUNTS = select(func.count(), func.sum(case((runs.c.status == FAILED, 1), else_=0)))
 
 
 def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
+    """Those of a filter, except for the app."""
     conditions = [
         runs.c[name] == clean(value)
-        for name in ("app", "status", "session", "version", "source")
+        for name in ("status", "session", "version", "source")
         if (value := getattr(which, name)) is not None
     ]
     if which.before is not None:

@@ -124,6 +124,10 @@ class RunLine(TypedDict):
     """`service-api`, or `batch:` and the id of a batch."""
     conversation_id: NotRequired[Uuid | None]
     message_id: NotRequired[Uuid]
+    app_name: NotRequired[str]
+    """With `include=app`."""
+    version_number: NotRequired[int | None]
+    """Of its version, with `include=version`; null if that was removed."""
 
 
 @described

@@ -1,0 +1,20 @@
+"""The console: its pages, its sessions, and Dify's operations for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.routing import BaseRoute
+
+from headrace.api.auth import Api
+from headrace.api.console.app_operations import AppOperations
+from headrace.api.console.pages import page_routes
+from headrace.api.console.sessions import SessionRoutes
+
+__all__ = ["routes"]
+
+
+def routes(api: Api, dify: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """The console's routes. `dify` are those of Dify's API, which it calls for the app in view."""
+    sessions = SessionRoutes(api).mounted("", documented=False) if api.options.console is not None else []
+    return [AppOperations(dify), *sessions, *page_routes(api)]

@@ -1,0 +1,209 @@
+"""Apps: list and get them, with their graph and form; what the server is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import PurePath
+from time import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace import __version__
+from headrace.access.keys import can_access
+from headrace.api.auth import Api, as_uuid
+from headrace.api.http.params import UUID_SCHEMA, text
+from headrace.api.http.responses import encode, json_response
+from headrace.api.http.routing import Operation, Routes
+from headrace.api.http.schema import JSON
+from headrace.api.native.app_form import form_of
+from headrace.api.native.app_graph import graph_of
+from headrace.api.native.run_list import elapsed_of
+from headrace.api.native.schemas import apps, meta
+from headrace.api.native.schemas.apps import AppBody, AppVersion, Lack, LastRun
+from headrace.api.native.schemas.common import NO_APP, NO_WORKFLOW
+from headrace.api.native.schemas.meta import ServerMeta
+from headrace.apps.catalog import Served
+from headrace.apps.requirements import lacking
+from headrace.cache import Cache
+from headrace.errors import LoadError, NotFound
+from headrace.kernel.summary import FAILED
+from headrace.ports import App, ListedRun, Principal, RunActivity, Version
+from headrace.times import milliseconds, whole_seconds
+from headrace.values import Value
+
+_APP = "/apps/{app_id}"
+_VERSION = replace(text("version", "A version's id; the current version by default"), schema=UUID_SCHEMA)
+_DAY = 24 * 3600.0
+_SHOWN_RUNS = 20
+_CHECKED_SECONDS = 30.0  # for which what an app lacks is not looked for again
+_CACHED = 1000
+
+
+class AppCatalogRoutes(Routes):
+    """`/apps...` and `/meta`."""
+
+    tag = "Apps"
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self._lacks: Cache[list[Lack]] = Cache(_CACHED, _CHECKED_SECONDS)  # by version
+        self._graphs: Cache[bytes] = Cache(_CACHED // 10)  # by version, which never changes
+
+    @Operation("GET", "/meta", meta.META)
+    async def get_server_meta(self, request: Request) -> Response:
+        """See what the server is and has.
+
+        Its version, its storage, its limits, and whether models are the demo provider's.
+        """
+        principal, options = await self.api.principal(request), self.api.options
+        service = self.api.run_service
+        body: ServerMeta = {
+            "version": __version__,
+            "console": options.console is not None,
+            "models": "demo" if options.demo else "configured",
+            "storage": options.storage,
+            "workers": service.leases.others + 1,
+            "features": ["speech_to_text", "text_to_speech"] if self.api.speech is not None else [],
+            "limits": {
+                "max_body": options.max_body,
+                "max_file": self.api.upload_limit(""),
+                "max_seconds": int(service.environment.limits.max_seconds),
+            },
+            "workspace": principal.workspace,
+        }
+        return json_response(body)
+
+    @Operation("GET", "/apps", apps.APPS)
+    async def list_apps(self, request: Request) -> Response:
+        """List apps.
+
+        All that the key may call, oldest first, each with its latest runs; only the one that the request names, where
+        it names one.
+        """
+        await self.api.principal(request)  # counts the request
+        accessible = await self.api.choices(request)
+        activities = await self._activities([app.id for app in accessible])
+        return json_response({"data": [await self._body(app, activities[app.id]) for app in accessible]})
+
+    @Operation("GET", _APP, apps.APP, errors=[NO_APP])
+    async def get_app(self, request: Request) -> Response:
+        """Get an app.
+
+        As in the list.
+        """
+        app = await self._app(request, await self.api.principal(request))
+        return json_response(await self._body(app, (await self._activities([app.id]))[app.id]))
+
+    @Operation("GET", f"{_APP}/graph", {200: apps.GRAPH, 304: ()}, parameters=[_VERSION], errors=[NO_APP, NO_WORKFLOW])
+    async def get_app_graph(self, request: Request) -> Response:
+        """Get an app's graph.
+
+        Its nodes and edges at the file's own positions, without prompts, code and credentials. The ETag is the
+        version's id.
+        """
+        served = await self._version(request)
+        tag = f'"{served.version.id}"'
+        if tag in (request.headers.get("if-none-match") or ""):
+            return Response(status_code=304, headers={"ETag": tag})
+
+        async def drawn() -> bytes:
+            return encode(await asyncio.to_thread(graph_of, served.version, served.flow))
+
+        body = await self._graphs.get(served.version.id, drawn)
+        return Response(body, headers={"ETag": tag}, media_type=JSON)
+
+    @Operation("GET", f"{_APP}/form", apps.FORM, parameters=[_VERSION], errors=[NO_APP, NO_WORKFLOW])
+    async def get_app_form(self, request: Request) -> Response:
+        """Get an app's form.
+
+        The start node's inputs with their defaults and rules, in one shape for apps of all modes, and the features that
+        a page needs to know.
+        """
+        return json_response(form_of((await self._version(request)).flow))
+
+    # -------------------------------------------------------------------------------------------------------- find
+
+    async def _app(self, request: Request, principal: Principal) -> App:
+        """The app that the path names, as it is now."""
+        id_ = request.path_params["app_id"]
+        app = await self.api.apps.catalog.app(as_uuid(id_, NotFound(f"App not found with id: {id_[:50]}")))
+        if app is None or not can_access(principal, app):
+            raise NotFound(f"App not found with id: {id_[:50]}")
+        return app
+
+    async def _version(self, request: Request) -> Served:
+        """The version that the request names: by default the current one."""
+        app = await self._app(request, await self.api.principal(request))
+        version = _VERSION.of(request)
+        if version is None:
+            return await self.api.apps.version(app, app.version)
+        unknown = NotFound(f"Workflow not found with id: {version[:50]}")
+        return await self.api.apps.version(app, as_uuid(version, unknown))
+
+    async def _activities(self, app_ids: list[str]) -> dict[str, RunActivity]:
+        return dict(await self.api.run_service.runs.activity(app_ids, time() - _DAY, _SHOWN_RUNS))
+
+    async def _body(self, app: App, activity: RunActivity) -> AppBody:
+        try:
+            served = await self.api.apps.version(app, app.version)
+            version, lacks = served.version, await self._lacks_of(served)
+        except LoadError as error:
+            served = None
+            stored = await self.api.apps.catalog.version(app.version)
+            version = stored or Version(app.version, app.id, 0, "", "", app.created_at)
+            lacks: list[Lack] = [{"kind": "version", "name": app.name, "message": str(error)}]
+        failed = next((run for run in activity.last if run.status == FAILED), None)
+        shown = None if failed is None else await self.api.listed(served, failed)
+        return {
+            "id": app.id,
+            "name": app.name,
+            "mode": app.mode,
+            "description": app.description,
+            "icon": _text(app.settings.get("icon")),
+            "icon_background": _text(app.settings.get("icon_background")),
+            "icon_type": _text(app.settings.get("icon_type")),
+            "source": PurePath(app.source).name,
+            "version": _version_body(version),
+            "last_runs": [_last_run(run) for run in reversed(activity.last)],
+            "counts": {"runs_24h": activity.runs, "failed_24h": activity.failed},
+            "last_error": None if shown is None else shown.error,
+            "lacks": lacks,
+            "lacks_checked": served is not None,
+        }
+
+    async def _lacks_of(self, served: Served) -> list[Lack]:
+        async def look() -> list[Lack]:
+            resources = self.api.run_service.environment.resources
+            found = await asyncio.to_thread(lacking, served.flow, resources)
+            lacks: list[Lack] = [
+                {"kind": spec.type, "name": spec.title or spec.id, "message": message}
+                for message, spec in found.items()
+            ]
+            return lacks
+
+        return await self._lacks.get(served.version.id, look)
+
+
+def _version_body(version: Version) -> AppVersion:
+    return {
+        "id": version.id,
+        "number": version.number,
+        "created_at": whole_seconds(version.created_at),
+        "created_at_ms": milliseconds(version.created_at),
+    }
+
+
+def _last_run(run: ListedRun) -> LastRun:
+    return {
+        "id": run.run,
+        "status": run.status,
+        "elapsed_time": elapsed_of(run),
+        "created_at": whole_seconds(run.created_at),
+        "created_at_ms": milliseconds(run.created_at),
+    }
+
+
+def _text(value: Value) -> str | None:
+    return value if isinstance(value, str) else None

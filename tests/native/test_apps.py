@@ -1,0 +1,151 @@
+"""Apps as the console lists and draws them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace.access.keys import Rights
+from headrace.kernel.secrets import STARS
+from tests.access.owning import Holder, key_of
+from tests.api.chats import chatflow
+from tests.api.declared import check_response
+from tests.api.serving import Serving, workflow
+
+QUESTION = {
+    "label": "Question",
+    "type": "paragraph",
+    "variable": "q",
+    "required": True,
+    "max_length": 40,
+    "hint": "Why?",
+}
+FILES = {
+    "label": "Papers",
+    "type": "file-list",
+    "variable": "papers",
+    "max_length": 3,
+    "allowed_file_types": ["document"],
+    "allowed_file_upload_methods": ["local_file"],
+}
+
+
+@pytest.fixture
+async def caller(server: Serving) -> Holder:
+    return Holder(server, await key_of(server, Rights()), [])
+
+
+async def get(caller: Holder, path: str, **more: Any) -> Any:
+    reply = await caller.call("GET", path, **more)
+    assert reply.status == 200, reply
+    check_response("GET", path.partition("?")[0], reply.status, reply.json)
+    return reply.json
+
+
+async def test_apps_are_listed_with_their_runs(server: Serving, caller: Holder):
+    good = await server.add("/srv/flows/good.yml", workflow())
+    bad = await server.add("bad.yml", workflow(["boom"], secrets={"TOKEN": "it went"}))
+    runs = [(await good.run())[1]["workflow_run_id"] for _ in range(3)]
+    await bad.run()
+    first, second = (await get(caller, "/api/v1/apps"))["data"]
+    assert (first["source"], first["version"]["number"], first["lacks"]) == ("good.yml", 1, [])
+    assert [run["id"] for run in first["last_runs"]] == runs
+    assert first["counts"] == {"runs_24h": 3, "failed_24h": 0}
+    assert (second["counts"], second["last_error"]) == ({"runs_24h": 1, "failed_24h": 1}, f"{STARS} boom")
+    assert await get(caller, f"/api/v1/apps/{bad.served.app.id}") == second
+
+
+async def test_runs_of_all_apps_are_one_list(server: Serving, caller: Holder):
+    clients = [await server.add(f"{number}.yml", workflow()) for number in range(3)]
+    runs = [(await client.run())[1]["workflow_run_id"] for client in clients for _ in range(2)]
+    listed: list[Any] = []
+    cursor = ""
+    while cursor is not None:
+        page = await get(caller, f"/api/v1/workflow-runs?limit=4&include=app,version&cursor={cursor}")
+        listed += page["data"]
+        cursor = page["next_cursor"]
+    assert [line["id"] for line in listed] == runs[::-1]
+    assert {(line["app_name"], line["version_number"]) for line in listed} == {("tiny", 1)}
+    one = await get(caller, f"/api/v1/workflow-runs?app_id={clients[1].served.app.id}")
+    assert [line["id"] for line in one["data"]] == runs[3:1:-1]
+    assert "app_name" not in one["data"][0]
+    reply = await caller.call("GET", "/api/v1/workflow-runs?include=inputs")
+    assert (reply.status, reply.json["code"]) == (400, "invalid_param")
+
+
+async def test_a_graph_has_positions_and_no_configuration(server: Serving, caller: Holder):
+    file = yaml.safe_load(workflow(["boom"], secrets={"TOKEN": "s3cret"}))
+    start, boom, _ = file["workflow"]["graph"]["nodes"]
+    start |= {"position": {"x": 80, "y": 282.5}, "positionAbsolute": {"x": 80, "y": 282.5}, "width": 244, "height": 54}
+    boom |= {"position": {"x": 10, "y": "far"}}
+    boom["data"] |= {"title": "uses s3cret", "says": ["never shown"], "model": {"provider": "openai", "name": "gpt-5"}}
+    lines = [{"children": [{"text": "Mind "}, {"text": "the gap"}]}, {"children": [{"text": "twice"}]}]
+    file["workflow"]["graph"]["nodes"] += [
+        {"id": "1", "type": "custom-note", "data": {"type": "", "text": json.dumps({"root": {"children": lines}})}},
+        {"id": "2", "data": {"type": "", "text": "plain"}, "parentId": "start", "position": {"x": 5, "y": 5}},
+    ]
+    file["workflow"]["graph"]["edges"].append({"source": "1", "target": "2"})
+    app = (await server.add("drawn.yml", yaml.safe_dump(file))).served
+    path = f"/api/v1/apps/{app.app.id}/graph"
+    graph = await get(caller, path)
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    assert (nodes["start"]["x"], nodes["start"]["y"], nodes["start"]["width"]) == (80, 282.5, 244)
+    assert (nodes["boom"]["x"], nodes["boom"]["y"]) == (None, None)
+    assert nodes["boom"]["title"] == f"uses {STARS}"
+    assert nodes["boom"]["model"] == {"provider": "openai", "name": "gpt-5"}
+    assert (nodes["1"]["type"], nodes["1"]["text"]) == ("note", "Mind the gap\ntwice")
+    assert (nodes["2"]["x"], nodes["2"]["y"], nodes["2"]["text"]) == (85, 287.5, "plain")
+    assert [(edge["source"], edge["target"]) for edge in graph["edges"]] == [
+        ("start", "boom"),
+        ("boom", "end"),
+        ("1", "2"),
+    ]
+    assert "never shown" not in json.dumps(graph)
+    reply = await caller.call("GET", path, headers={"If-None-Match": f'"{app.version.id}"'})
+    assert (reply.status, reply.body) == (304, b"")
+    assert (await get(caller, f"{path}?version={app.version.id}")) == graph
+    assert (await caller.call("GET", f"{path}?version=nothing")).status == 404
+    assert (await caller.call("GET", "/api/v1/apps/nothing/graph")).status == 404
+
+
+async def test_a_form_has_one_shape_for_all_modes(server: Serving, caller: Holder):
+    flow = (await server.add("form.yml", workflow(variables=[QUESTION, FILES]))).served
+    form = await get(caller, f"/api/v1/apps/{flow.app.id}/form")
+    question, papers = form["inputs"]
+    assert (question["label"], question["hint"], question["max_length"], question["file"]) == (
+        "Question",
+        "Why?",
+        40,
+        None,
+    )
+    assert papers["file"] == {"types": ["document"], "extensions": [], "methods": ["local_file"], "max": 3}
+    features = {"opening_statement": "Hi", "suggested_questions": ["Why?"], "file_upload": {"enabled": True}}
+    talk = (await server.add("talk.yml", chatflow("hi", features=features))).served
+    form = await get(caller, f"/api/v1/apps/{talk.app.id}/form")
+    assert (form["mode"], form["opening_statement"], form["suggested_questions"]) == ("advanced-chat", "Hi", ["Why?"])
+    assert (form["features"]["file_upload"], form["features"]["feedback"]) == ({"enabled": True}, True)
+
+
+async def test_difys_operations_are_there_for_each_app(server: Serving, caller: Holder):
+    first, second = [await server.add(f"{number}.yml", workflow()) for number in range(2)]
+    for client in (first, second):
+        base = f"/api/v1/apps/{client.served.app.id}/v1"
+        ran = await caller.call("POST", f"{base}/workflows/run", json={"inputs": {}, "user": "u"})
+        assert (ran.status, ran.json["data"]["workflow_id"]) == (200, client.served.version.id)
+        assert (await caller.call("GET", f"{base}/workflows/run/{ran.json['workflow_run_id']}")).status == 200
+    of_second = f"/api/v1/apps/{second.served.app.id}/v1"
+    assert (await first.call("GET", f"{of_second}/info"))[0] == 404
+    assert (await second.call("GET", f"{of_second}/info"))[1]["name"] == "tiny"
+    for path, status in (("info", 401), ("nothing", 404), ("", 404)):
+        async with server.session.get(f"{server.url}{of_second}/{path}") as answer:
+            assert answer.status == status, path
+    async with server.session.put(f"{server.url}{of_second}/info") as answer:
+        assert answer.status == 405
+
+
+async def test_the_server_describes_itself(server: Serving, caller: Holder):
+    meta = await get(caller, "/api/v1/meta")
+    assert (meta["console"], meta["models"], meta["workers"], meta["workspace"]) == (False, "configured", 1, "default")
