@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.adapters.egress import Egress
-from headrace.adapters.tools.mcp import McpTools, read_servers, server
+from headrace.adapters.tools.mcp import McpTools, connection, read_servers
 from headrace.adapters.tools.mcp.configuration import server_config
 from headrace.adapters.tools.mcp.messages import messages, tool_spec
 from headrace.errors import HeadraceError, NodeError
@@ -194,7 +194,7 @@ async def test_a_call_that_is_cancelled_leaves_the_connection_to_others() -> Non
 
 
 async def test_rubbish_from_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
     rubbish = "import sys\nfor line in sys.stdin: print('rubbish', flush=True)\n"
     async with connected(s=program(tmp_path, rubbish)) as tools:
         with pytest.raises(NodeError, match=r"Failed to connect to MCP server 's': it did not answer within 0\.5 s"):

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from headrace.adapters.egress import Egress
-from headrace.adapters.tools.mcp import McpTools, egress, server
+from headrace.adapters.tools.mcp import McpTools, connection, egress, server
 from headrace.errors import NodeError
 from headrace.ports.services import McpEndpoint, Tool, ToolReference
 from headrace.ports.services.tool_parameters import parameters_schema
@@ -181,7 +181,7 @@ async def test_a_status_is_reported_for_a_message_over_sse_that_is_never_answere
     message = ""
     async with listening(Silent().app) as url:
         for seconds in (1, 10, 60):  # until the response comes in time, on a busy machine
-            monkeypatch.setattr(server, "CONNECT_SECONDS", seconds)
+            monkeypatch.setattr(connection, "CONNECT_SECONDS", seconds)
             async with connected(HERE) as tools:
                 with pytest.raises(NodeError) as raised:
                     await offered(tools, f"{url}/sse", "sse")

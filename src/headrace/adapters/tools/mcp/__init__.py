@@ -20,7 +20,8 @@ from headrace.ports.services import McpEndpoint, Tool, ToolContext, ToolMessage,
 from headrace.values import Value
 
 if TYPE_CHECKING:
-    from headrace.adapters.tools.mcp.server import Connection, McpServer
+    from headrace.adapters.tools.mcp.connection import Connection
+    from headrace.adapters.tools.mcp.server import McpServer
 
 __all__ = ["McpTool", "McpTools", "ServerConfig", "read_servers"]
 
