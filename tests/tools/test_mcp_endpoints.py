@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ async def test_the_configuration_of_the_operator_comes_first() -> None:
 
 
 class OldServer:
-    """A server of the SSE transport that sends `rubbish` and responds to messages with an error."""
+    """A server of the SSE transport that sends `rubbish` in place of answers."""
 
     def __init__(self, rubbish: int = 0) -> None:
         self.rubbish = rubbish
@@ -150,7 +151,7 @@ class OldServer:
 
     async def message(self, request: Request) -> Response:
         self.posted.set()
-        return Response(status_code=503)
+        return Response(status_code=202)
 
     @property
     def app(self) -> Starlette:
@@ -167,27 +168,49 @@ async def test_neither_urls_nor_floods_of_rubbish_get_into_the_log(caplog: pytes
     assert not [record for record in caplog.records if record.name.startswith("mcp.client")]
 
 
-async def test_a_status_is_reported_for_a_message_over_sse_that_is_never_answered(
-    monkeypatch: pytest.MonkeyPatch,
+class Refusing(OldServer):
+    """Keeps its stream of events open, and responds with 503 to messages of one method."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def events(self, request: Request) -> Response:
+        async def events() -> AsyncGenerator[str]:
+            yield "event: endpoint\ndata: /messages\n\n"
+            while True:
+                yield f"event: message\ndata: {json.dumps(await self.sent.get())}\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def message(self, request: Request) -> Response:
+        message = await request.json()
+        if message["method"] == self.method:
+            return Response(status_code=503)
+        about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}}
+        results = {"initialize": {"protocolVersion": "2024-11-05", **about}, "tools/list": named("now")}
+        if message["method"] in results:
+            await self.sent.put({"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]})
+        return Response(status_code=202)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("initialize", "Failed to connect to MCP server 'theirs'"),
+        ("tools/list", "Failed to list the tools of the MCP server 'theirs'"),
+        ("tools/call", "Failed to invoke tool"),
+    ],
+)
+async def test_a_message_that_a_server_over_sse_refuses_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, method: str, message: str
 ) -> None:
-    class Silent(OldServer):
-        async def events(self, request: Request) -> Response:
-            async def events() -> AsyncGenerator[str]:
-                yield "event: endpoint\ndata: /messages\n\n"
-                await asyncio.Event().wait()
-
-            return StreamingResponse(events(), media_type="text/event-stream")
-
-    message = ""
-    async with listening(Silent().app) as url:
-        for seconds in (1, 10, 60):  # until the response comes in time, on a busy machine
-            monkeypatch.setattr(connection, "CONNECT_SECONDS", seconds)
-            async with connected(HERE) as tools:
-                with pytest.raises(NodeError) as raised:
-                    await offered(tools, f"{url}/sse", "sse")
-            if (message := str(raised.value)).endswith("503"):
-                break
-    assert message == "Failed to connect to MCP server 'theirs': it responded with the HTTP status 503"
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 300)
+    async with asyncio.timeout(60), listening(Refusing(method).app) as url, connected(HERE) as tools:
+        with pytest.raises(NodeError) as raised:
+            await result((await offered(tools, f"{url}/sse", "sse"))["now"])
+        assert str(raised.value) == f"{message}: it responded with the HTTP status 503"
 
 
 # ------------------------------------------------------------------------------------------------------------- egress
@@ -321,6 +344,16 @@ async def test_a_list_of_tools_without_an_end_is_given_up() -> None:
         with pytest.raises(NodeError, match="lists its tools on more than 100 pages"):
             await offered(tools, f"{url}/mcp")
     assert len(pages) == 100
+
+
+async def test_a_list_of_tools_is_limited_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LARGEST_MESSAGE", 10_000)
+    pages = count()
+    theirs = Scripted(tools_list=lambda _: {**named(f"tool{next(pages)}", description="x" * 999), "nextCursor": "more"})
+    async with listening(at_mcp(theirs.respond)) as url, connected(HERE) as tools:
+        with pytest.raises(NodeError, match="or in more than 10000 bytes"):
+            await offered(tools, f"{url}/mcp")
+    assert next(pages) < 12
 
 
 async def test_a_schema_of_results_cannot_stop_the_process() -> None:

@@ -62,6 +62,8 @@ class Connection:
         self._egress = egress
         self._end = asyncio.Event()
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        self._connecting_until: asyncio.Timeout | None = None
+        self._is_sse = False
         self._status = 0  # of the last HTTP response to a message
         self._sends_rubbish = False
 
@@ -93,16 +95,16 @@ class Connection:
         if isinstance(error, TimeoutError):
             text = f"it did not answer within {CONNECT_SECONDS:g} s"
         timed_out = isinstance(error, TimeoutError) or (isinstance(error, MCPError) and error.code == REQUEST_TIMEOUT)
-        # the text of a status has the URL, which may have a key; over SSE the package waits on after an error response
+        # the text of a status has the URL, which may have a key; over SSE it is not passed on
         is_status = text in _ERROR_RESPONSES or isinstance(error, httpx2.HTTPStatusError)
-        if is_status or (timed_out and self._status >= 400):
+        if is_status or ((timed_out or self._is_sse) and self._status >= 400):
             text = f"it responded with the HTTP status {self._status}"
         return f"{text} ({_NO_CREDENTIALS})" if self._status == 401 else text
 
     async def _keep(self) -> None:
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(CONNECT_SECONDS):
+                async with asyncio.timeout(CONNECT_SECONDS) as self._connecting_until:
                     client = await self._open(stack)
                 self._client.set_result(client)
                 await self._end.wait()
@@ -149,7 +151,7 @@ class Connection:
 
     @asynccontextmanager
     async def _streams(self, transport: Transport) -> AsyncGenerator[Any]:
-        config = self._config
+        config, self._is_sse = self._config, transport == "sse"
         if transport == "stdio":
             parameters = StdioServerParameters(
                 command=config.command,
@@ -201,10 +203,21 @@ class Connection:
             logger.warning("the MCP server '%s' sent what is not a message: %s", self._name, self.problem(message))
 
     async def _on_response(self, response: httpx2.Response) -> None:
-        if response.request.method == "POST" or not self._client.done():
+        is_message = response.request.method == "POST"
+        if is_message or not self._client.done():
             self._status = response.status_code
+        if is_message and response.is_error and self._is_sse:
+            self._on_refused()
         if response.status_code == 404 and "mcp-session-id" in response.request.headers:
             self.is_expired = True
+
+    def _on_refused(self) -> None:
+        """Ends a connection over SSE whose server refused a message. The package sends no more messages over it, and
+        would let the caller wait for the answer until the timeout."""
+        if self._client.done():
+            self._on_end()
+        elif self._connecting_until is not None:
+            self._connecting_until.reschedule(asyncio.get_running_loop().time())
 
 
 async def _accept(name: str, result: CallToolResult) -> None:

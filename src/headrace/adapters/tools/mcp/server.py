@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from headrace.adapters.egress import Egress
 from headrace.adapters.tools.mcp.configuration import ServerConfig
 from headrace.adapters.tools.mcp.connection import Connection
+from headrace.adapters.tools.mcp.egress import LARGEST_MESSAGE
 from headrace.adapters.tools.mcp.messages import INVOKE_ERROR
 from headrace.errors import NodeError
 from headrace.values import Value
 
 IDLE_SECONDS = 60.0  # that a connection to a server which a file names is kept without a call
-_MOST_PAGES = 100  # of a list of tools
+_MOST_PAGES = 100  # of a list of tools, which together have LARGEST_MESSAGE bytes at most
 _IDEMPOTENCY_KEY = "headrace/idempotency_key"
 
 
@@ -89,18 +90,24 @@ class McpServer:
                     self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, connection.end)
 
     async def _list(self, connection: Connection) -> Mapping[str, Tool]:
-        client, tools, cursor = await connection.client(), dict[str, Tool](), None
+        client, tools, cursor, size = await connection.client(), dict[str, Tool](), None, 0
         try:
             for _ in range(_MOST_PAGES):
                 page = await client.list_tools(cursor=cursor)
                 tools |= {tool.name: tool for tool in page.tools}
                 if (cursor := page.next_cursor) is None:
                     return tools
+                size += len(page.model_dump_json())
+                if size > LARGEST_MESSAGE:
+                    break
         except (MCPError, ValidationError) as error:
             self._examine(connection, error)
             problem = f"Failed to list the tools of the MCP server '{self.name}': {connection.problem(error)}"
             raise NodeError(problem, INVOKE_ERROR) from error
-        problem = f"The MCP server '{self.name}' lists its tools on more than {_MOST_PAGES} pages."
+        problem = (
+            f"The MCP server '{self.name}' lists its tools on more than {_MOST_PAGES} pages, or in more than "
+            f"{LARGEST_MESSAGE} bytes."
+        )
         raise NodeError(problem, INVOKE_ERROR)
 
     def _examine(self, connection: Connection, error: Exception) -> None:
