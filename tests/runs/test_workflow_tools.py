@@ -15,7 +15,7 @@ from headrace.api.dify.run_events import RunEvents
 from headrace.apps.catalog import Apps, Served
 from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
-from headrace.errors import NodeError
+from headrace.errors import NodeError, StoreError
 from headrace.kernel.events import (
     NodeRetried,
     NodeStarted,
@@ -33,7 +33,7 @@ from headrace.nodes.start import Start
 from headrace.nodes.tool import ToolNode
 from headrace.ports import RunFilter, Storage
 from headrace.ports.services import ToolParameter, ToolReference
-from headrace.runs import worker
+from headrace.runs import worker, workflow_tools
 from headrace.runs.service import RunService, Slots, Submission
 from headrace.runs.workflow_tools import WorkflowTools, called_run, stop_called
 from headrace.stores.memory import memory_storage
@@ -272,7 +272,7 @@ async def test_the_app_is_the_one_that_is_named_or_mapped():
     unknown = ToolReference("workflow", "", "", "other")
     with pytest.raises(NodeError, match="The tool 'other' is a workflow: serve an app of that name") as raised:
         await tools.find(unknown)
-    assert tools.missing(unknown) == str(raised.value)
+    assert str(raised.value) == f"{tools.missing(unknown)} Workflows that are served: gated, maker."
 
 
 async def test_an_app_that_another_process_serves_is_known(tmp_path: Path):
@@ -290,7 +290,7 @@ async def test_an_app_that_another_process_serves_is_known(tmp_path: Path):
 async def test_an_app_finds_the_apps_of_its_own_workspace_only(where: RunService):
     await serve(where, MAKER)
     (stranger,) = await serve(where, CALLER, workspace="others")
-    with pytest.raises(NodeError, match="serve an app of that name"):
+    with pytest.raises(NodeError, match=r"serve an app of that name.* that are served: caller"):
         await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker", app=stranger.app.id))
 
 
@@ -312,6 +312,37 @@ async def test_a_run_stops_those_that_it_called(where: RunService):
         await where.stop(run, "ann")
         assert (await end_of(where, run)).status == "stopped"
         assert (await end_of(where, child)).status == "stopped"
+
+
+class Outage:
+    """Lets the next attempts to stop a run fail."""
+
+    def __init__(self, service: RunService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self._stop = service.stop
+        monkeypatch.setattr(service, "stop", self.stop)
+
+    async def stop(self, run: RunId, by: str) -> None:
+        if self.left:
+            self.left -= 1
+            raise StoreError("the database is locked")
+        await self._stop(run, by)
+
+
+async def test_a_run_stops_those_that_it_called_after_an_outage(where: RunService, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workflow_tools, "_PAUSES", (0.001, 0.001))
+    outage = Outage(where, monkeypatch)
+    _, waiter = await serve(where, GATED, WAITER)
+    async with working(where):
+        run = await begin(where, waiter)
+        await opened()
+        (child,) = await children(where, run)
+        driver = where.driving[run]
+        outage.left = 3
+        driver.stop("ann")
+        assert (await end_of(where, run)).status == "stopped"
+        assert (await end_of(where, child)).status == "stopped"
+    assert outage.left == 0
 
 
 async def test_a_stopped_run_fails_its_caller(where: RunService):
@@ -349,7 +380,32 @@ async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, 
     await store.aclose()
 
 
+@pytest.mark.parametrize("failures", [0, 2])
 async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+):
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "FIRST_PAUSE", 0.01)
+    Gate.reset()
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    first = made(store)
+    _, waiter = await serve(first, GATED, WAITER)
+    async with working(first):
+        run = await begin(first, waiter)
+        await opened()
+    (child,) = await children(first, run)
+    second = made(store)
+    await second.stop(run, "ann")
+    outage = Outage(second, monkeypatch)
+    outage.left = failures
+    async with working(second):
+        assert (await end_of(second, run)).status == "stopped"
+        assert (await end_of(second, child)).status == "stopped"
+    assert outage.left == 0
+    await store.aclose()
+
+
+async def test_a_run_whose_caller_has_ended_is_stopped_by_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
@@ -361,11 +417,12 @@ async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called
         run = await begin(first, waiter)
         await opened()
     (child,) = await children(first, run)
+    records = await store.journal.read(run)
+    await store.journal.append([Record(run, len(records) + 1, 0.0, RunEnded("stopped"))])  # and then it was killed
     second = made(store)
-    await second.stop(run, "ann")
     async with working(second):
-        assert (await end_of(second, run)).status == "stopped"
         assert (await end_of(second, child)).status == "stopped"
+    assert Gate.entered == 1
     await store.aclose()
 
 

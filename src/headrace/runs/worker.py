@@ -21,7 +21,7 @@ from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarte
 from headrace.node import Flow
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.service import RunService, Slots
-from headrace.runs.workflow_tools import stop_called
+from headrace.runs.workflow_tools import is_abandoned, stop_called
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -186,13 +186,20 @@ class Worker:
         if run in run_service.driving:
             return
         records = run_service.take_handover(run) or await run_service.environment.journal.read(run)
-        if not records or isinstance(records[-1].event, RunEnded):
+        if not records:
+            return
+        if isinstance(records[-1].event, RunEnded):
+            if run in self._failures:  # it ended, and what it had called could not be stopped
+                await stop_called(run_service, records)
             return
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         conversation = queued.conversation
         # any process may end a run that is to be stopped, since it starts no node
         if not any(isinstance(record.event, StopRequested) for record in records):
+            if len(records) > 1 and await is_abandoned(run_service, queued):
+                await run_service.stop(run, "")
+                return
             # of several processes that start a new run the journal lets one; a started one may have a live owner
             has_started = any(isinstance(record.event, RunStarted) for record in records)
             if has_started and not await run_service.leases.acquire(run):

@@ -6,13 +6,17 @@ that a call which is repeated after a crash follows the run that it began.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from uuid import NAMESPACE_OID, uuid5
 
 from headrace.apps.catalog import Served
-from headrace.errors import InvalidParam, NodeError, RequestError
+from headrace.background import back_off
+from headrace.errors import InvalidParam, NodeError, RequestError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
 from headrace.kernel.graph import attempt_key
 from headrace.kernel.summary import ENDED_WELL, RunSummary
@@ -37,6 +41,8 @@ from headrace.ports.services import (
 from headrace.runs.service import RunService, Submission
 from headrace.values import File, Value, files_in, to_json
 
+logger = logging.getLogger(__name__)
+
 MAX_DEPTH = 5  # of runs that call runs; Dify's limit
 CALLED_BY = "run:"  # the source of a run that another one called
 INVOKE_ERROR, NOT_FOUND = "ToolInvokeError", "ToolNotFoundError"
@@ -48,6 +54,7 @@ _TYPES: Mapping[str, ParameterType] = {
     "file": "file",
     "file-list": "files",
 }
+_PAUSES = (0.1, 10.0)  # seconds between attempts to stop a run, at first and at most
 _OWN_OUTPUTS = ("text", "json", "files")
 
 
@@ -70,7 +77,8 @@ class WorkflowTools:
             if app.id in wanted or app.name in wanted:
                 served = await apps.version(app, app.version)
                 return WorkflowTool(self._run_service, served, start_of(served), reference.tool_name)
-        raise NodeError(_unknown(reference), NOT_FOUND)
+        workflows = ", ".join(sorted(app.name for app in members if app.mode == "workflow")) or "none"
+        raise NodeError(f"{_unknown(reference)} Workflows that are served: {workflows}.", NOT_FOUND)
 
     def missing(self, reference: ToolReference) -> str | None:
         """See `Tools.missing`."""
@@ -109,6 +117,14 @@ async def stop_called(run_service: RunService, records: Sequence[Record]) -> Non
         attempt = attempt_key(records[0].run, path, len(node.retries))
         for key in (attempt, *(step.key for step in node.steps.values() if not step.ended)):
             await run_service.stop(called_run(key), "")
+
+
+async def is_abandoned(run_service: RunService, queued: RunQueued) -> bool:
+    """Whether a run was called by one that has ended, which its process did not live to stop."""
+    if not queued.source.startswith(CALLED_BY):
+        return False
+    records = await run_service.environment.journal.read(queued.source.removeprefix(CALLED_BY))
+    return bool(records) and isinstance(records[-1].event, RunEnded)
 
 
 def _unknown(reference: ToolReference) -> str:
@@ -178,8 +194,8 @@ class WorkflowTool:
                 async for record in self.run_service.follow(run, on_pause=True):
                     summary.apply(record)
         finally:
-            if summary.ended is None and await self._is_over(context.run):
-                await self.run_service.stop(run, context.user)
+            if summary.ended is None:
+                await self._stop_unless_continued(run, context)
         for message in self._messages(run, summary):
             yield message
 
@@ -218,6 +234,20 @@ class WorkflowTool:
                 return
             run = queued.source.removeprefix(CALLED_BY)
         raise NodeError(f"Max workflow call depth {MAX_DEPTH} reached.", INVOKE_ERROR)
+
+    async def _stop_unless_continued(self, run: RunId, context: ToolContext) -> None:
+        """Stops the called run if its caller has come to its end, however often the database has to be tried."""
+        for failures in count(1):
+            try:
+                if await self._is_over(context.run):
+                    await self.run_service.stop(run, context.user)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                logger.log(error.level, "run %s cannot be stopped yet: %s", run, error)
+                await asyncio.sleep(back_off(failures, *_PAUSES))
+            else:
+                return
 
     async def _is_over(self, run: RunId) -> bool:
         """Whether the calling run is not continued: one that this process only ceases to drive is taken up again."""
