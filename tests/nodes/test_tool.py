@@ -153,6 +153,7 @@ async def arguments_of(tool_parameters: Any, tool_configurations: Any = None, **
         ("limit", {"type": "constant", "value": 3}, 3),
         ("limit", {"type": "mixed", "value": "{{#start.n#}}"}, 4),
         ("filter", {"type": "constant", "value": {"a": 1}}, {"a": 1}),
+        ("filter", {"type": "constant", "value": {"a": ["{{#start.q#}}"], "b": 1}}, {"a": ["tides"], "b": 1}),
         ("filter", {"type": "mixed", "value": '{"q": "{{#start.q#}}"}'}, {"q": "tides"}),
         ("attachment", {"type": "variable", "value": ["start", "file"]}, SCOPES["start"]["file"]),
         ("unknown", {"type": "constant", "value": "x"}, None),

@@ -32,6 +32,7 @@ async def ask(name: str, **parameters: Any) -> str:
         ("localtime_to_timestamp", {"localtime": "2026-01-05 08:00:00", "timezone": "Asia/Shanghai"}, "1767571200"),
         ("localtime_to_timestamp", {"localtime": "2026-01-05 08:00:00"}, "1767571200"),
         ("localtime_to_timestamp", {"localtime": "2026-1-5 8:0:0", "timezone": "UTC"}, "1767600000"),
+        ("localtime_to_timestamp", {"localtime": "1970-01-01 08:00:00"}, "Invalid localtime: 1970-01-01 08:00:00"),
         ("timestamp_to_localtime", {"timestamp": 1767571200, "timezone": "Asia/Tokyo"}, "2026-01-05 09:00:00"),
         ("timestamp_to_localtime", {"timestamp": 1767571200.9}, "2026-01-05 08:00:00"),
         ("timestamp_to_localtime", {"timestamp": 0, "timezone": "UTC"}, "1970-01-01 00:00:00"),
@@ -79,6 +80,7 @@ async def test_an_empty_time_zone_is_the_servers(name: str, monkeypatch: pytest.
             "Invalid timezone: '../etc'",
         ),
         ("weekday", {"year": 2026, "day": 5}, "the month"),
+        ("weekday", {"year": 2026, "month": None, "day": 5}, "the month"),
     ],
 )
 async def test_failures(name: str, parameters: dict[str, Any], message: str):

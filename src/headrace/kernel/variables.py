@@ -68,6 +68,18 @@ class Variables:
 
         return _PATTERN.sub(replace, template)
 
+    def render_texts(self, value: Value) -> Value:
+        """The value with all its texts rendered, however deep in lists and objects."""
+        match value:
+            case str():
+                return self.render(value)
+            case dict():
+                return {name: self.render_texts(item) for name, item in cast("dict[str, Value]", value).items()}
+            case list():
+                return [self.render_texts(item) for item in cast("list[Value]", value)]
+            case _:
+                return value
+
 
 def pieces(template: str) -> list[str | Selector]:
     """The pieces of a template: literal text, and selectors."""

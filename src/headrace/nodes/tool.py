@@ -25,7 +25,7 @@ PLUGIN_ERROR = "PluginInvokeError"
 
 
 class ToolInput(Config):
-    """The value of a parameter: a text with references (`mixed`), a variable's selector, or a constant, in whose text
+    """The value of a parameter: a text with references (`mixed`), a variable's selector, or a constant, in whose texts
     references count as well."""
 
     type: Literal["constant", "mixed", "variable"]
@@ -45,9 +45,8 @@ class ToolInput(Config):
         type back."""
         if self.type == "variable":
             return ctx.variables.find(self.value)
-        if isinstance(self.value, dict | list):
-            return True, cast("Value", self.value)
-        return True, ctx.variables.render(str(self.value))
+        is_text = not isinstance(self.value, dict | list)
+        return True, ctx.variables.render_texts(str(self.value) if is_text else self.value)
 
 
 class ToolConfig(Config):

@@ -36,7 +36,7 @@ class AgentInput(Config):
         if self.type == "variable":
             selector = cast("list[str]", self.value) if isinstance(self.value, list) else str(self.value).split(".")
             return ctx.variables.get(selector)
-        return rendered(ctx, self.value)
+        return ctx.variables.render_texts(self.value)
 
 
 def is_input(value: object) -> bool:
@@ -60,19 +60,6 @@ def reads_of(value: object, path: tuple[str | int, ...]) -> Iterator[Read]:
             yield from reads_of(item, (*path, index))
     else:
         yield from reads_in(value, path, selector=False)
-
-
-def rendered(ctx: Context, value: Value) -> Value:
-    """The value with references in all its texts replaced."""
-    match value:
-        case str():
-            return ctx.variables.render(value)
-        case dict():
-            return {name: rendered(ctx, item) for name, item in cast("dict[str, Value]", value).items()}
-        case list():
-            return [rendered(ctx, item) for item in cast("list[Value]", value)]
-        case _:
-            return value
 
 
 class ManualParameter(Config):

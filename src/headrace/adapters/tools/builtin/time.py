@@ -115,7 +115,9 @@ WEEKDAY = ToolSpec(
 
 
 def _localtime_to_timestamp(parameters: Mapping[str, Value]) -> str:
-    return str(int(_moment(parameters.get("localtime"), parameters.get("timezone", _SHANGHAI)).timestamp()))
+    localtime = parameters.get("localtime")
+    timestamp = int(_moment(localtime, parameters.get("timezone", _SHANGHAI)).timestamp())
+    return str(timestamp) if timestamp else f"Invalid localtime: {localtime}"  # Dify takes 0 for a failure
 
 
 def _timestamp_to_localtime(parameters: Mapping[str, Value]) -> str:
