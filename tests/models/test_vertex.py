@@ -181,6 +181,28 @@ async def test_no_message_has_the_token(server: ModelServer, client: ModelClient
     assert (str(raised), raised.kind) == ("*** may not", "InvokeAuthorizationError")
 
 
+@pytest.mark.parametrize("valid", ["second", "none"])
+async def test_a_token_that_was_revoked_is_replaced_once(server: ModelServer, client: ModelClient, valid: str):
+    issued: list[str] = []
+
+    async def give(request: ReceivedRequest) -> None:
+        issued.append(("first", "second", "third")[len(issued)])
+        await request.refuse(200, {"access_token": issued[-1], "expires_in": 3600, "token_type": "Bearer"})
+
+    async def check(request: ReceivedRequest) -> None:
+        if request.headers["authorization"] == f"Bearer {valid}":
+            await hello(request)
+        else:
+            await request.refuse(401, {"error": {"code": 401, "message": "the token was revoked"}})
+
+    say(server, check, give)
+    if valid == "none":
+        assert (await failure(client, **GEMINI)).kind == "InvokeAuthorizationError"
+    else:
+        assert text_of(await hear(client, ask(**GEMINI))) == "Hello"
+    assert issued == ["first", "second"]
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [

@@ -104,6 +104,11 @@ class AccessTokens:
                 credentials = await asyncio.to_thread(self._refreshed)  # reads files and calls a service
             return str(credentials.token)
 
+    def discard(self, token: str) -> None:
+        """Takes a token out of use before its time: it was revoked."""
+        if self._credentials is not None and self._credentials.token == token:
+            self._credentials.token = None
+
     def _refreshed(self) -> Any:
         errors = _module("auth.exceptions")
         try:

@@ -9,6 +9,7 @@ from headrace.adapters.models import google_cloud
 from headrace.adapters.models.anthropic import AnthropicCall
 from headrace.adapters.models.blocks import Block, BlockCall
 from headrace.adapters.models.endpoint import Endpoint
+from headrace.adapters.models.failures import Failure
 from headrace.adapters.models.gemini import GeminiCall
 from headrace.adapters.models.google_cloud import AccessTokens
 from headrace.errors import NodeError
@@ -43,6 +44,7 @@ class _OnVertex(BlockCall):
         super().__init__(endpoint, request)
         self._tokens = tokens
         self._token = ""
+        self._renewed = False
         location = google_cloud.location_of(environ, self.model)
         project = quote(google_cloud.project_of(environ), safe=":")
         self.url = (
@@ -57,6 +59,14 @@ class _OnVertex(BlockCall):
     async def headers(self, body: bytes) -> Mapping[str, str]:
         self._token = await self._tokens.current()
         return {**await super().headers(body), "Authorization": f"Bearer {self._token}"}
+
+    def simplified(self, body: Block, failure: Failure) -> bool:
+        """Also takes a token out of use that is refused, once: it may have been revoked."""
+        if failure.status != 401 or self._renewed:
+            return super().simplified(body, failure)
+        self._tokens.discard(self._token)
+        self._renewed = True
+        return True
 
 
 class _GeminiCall(_OnVertex, GeminiCall):
