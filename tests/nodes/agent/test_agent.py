@@ -135,15 +135,6 @@ async def test_whatever_a_call_leads_to_goes_back_to_the_model(
     assert ran.outputs["text"] == "\nSorry."
 
 
-async def test_an_image_goes_to_the_user_and_a_sentence_to_the_model(server: ModelServer, client: ModelClient):
-    server.answer(by_round(calls(("draw", {})), says("There.")))
-    ran = await drive(loaded(agent_file(tool("draw"))), client)
-    [file] = ran.outputs["files"]
-    assert isinstance(file, File)
-    assert file.filename == "cat.png"
-    assert server.requests[1].body["messages"][3]["content"].startswith("Drawn.\nAn image was created")
-
-
 async def test_calls_in_the_last_round_are_not_made(server: ModelServer, client: ModelClient):
     server.answer(by_round(calls(ROME, text="Again.")))
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(3))), client)
@@ -155,12 +146,6 @@ async def test_calls_in_the_last_round_are_not_made(server: ModelServer, client:
     assert "limit is reached" in call["data"]["output"]["tool_response"]
     last = next(entry for entry in ran.outputs["json"] if entry.get("label") == "ROUND 3")
     assert last["data"]["output"]["tool_responses"] == [call["data"]["output"]]
-
-
-async def test_the_calls_of_the_only_round_are_the_answer(server: ModelServer, client: ModelClient):
-    server.answer(by_round(calls(ROME)))
-    ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(1))), client)
-    assert (len(server.requests), ran.outputs["text"]) == (1, "\nRome: 20 C")
 
 
 async def test_tools_of_the_same_name_are_told_apart(server: ModelServer, client: ModelClient):
@@ -381,13 +366,6 @@ async def test_an_instruction_of_react_may_have_braces(server: ModelServer, clie
     prompt = server.requests[0].body["messages"][0]["content"]
     assert "List {tools} and {names}." in prompt
     assert '[{"name": "weather",' in prompt
-
-
-async def test_react_says_that_the_limit_is_reached(server: ModelServer, client: ModelClient):
-    server.answer(react_by_round(action("weather", "Rome")))
-    ran = await drive(loaded(agent_file(WEATHER, strategy="ReAct", maximum_iterations=constant(2))), client)
-    assert (len(server.requests), len(ran.shelf.calls)) == (2, 1)
-    assert ran.outputs["text"] == "The maximum number of iterations (2) is reached without an answer."
 
 
 # ------------------------------------------------------------------------------------------------------------- failures
