@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import yaml
+from mcp_server_time.server import create_server
 
 from headrace.adapters.models import ModelClient
 from headrace.adapters.tools import ToolRegistry
+from headrace.kernel.events import NodeSucceeded
 from headrace.ports.services import McpEndpoint
 from headrace.values import Value
 from tests.models.server import ModelServer
@@ -86,3 +91,48 @@ async def test_an_mcp_server_that_variables_name_is_not_missing(client: ModelCli
 async def test_a_malformed_list_of_servers_fails_the_node(client: ModelClient, config: str):
     ran = await drive(loaded(agent_file(mcp_servers_config=constant(config))), client)
     assert ran.failure.error.startswith("mcp_servers_config is not")
+
+
+@asynccontextmanager
+async def published(transport: str) -> AsyncGenerator[dict[str, Any]]:
+    """The configuration of a server that is not ours, from its own package."""
+    if transport == "stdio":
+        yield {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
+        return
+    theirs = create_server("UTC")
+    app, path = (theirs.sse_app(), "sse") if transport == "sse" else (theirs.streamable_http_app(), "mcp")
+    async with listening(app) as url:
+        yield {"url": f"{url}/{path}"}
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http", "sse"])
+async def test_a_published_server_is_called_by_a_tool_node_and_by_an_agent(
+    server: ModelServer, client: ModelClient, transport: str
+):
+    arguments = {"time": "12:00", "source_timezone": "UTC", "target_timezone": "Asia/Tokyo"}
+    file = yaml.safe_load(agent_file(tool("convert_time", type="mcp", provider_name="clock")))
+    node = {
+        "type": "tool",
+        "title": "Tool",
+        "provider_type": "mcp",
+        "provider_id": "clock",
+        "provider_name": "Clock",
+        "tool_name": "convert_time",
+        "tool_parameters": {name: constant(value) for name, value in arguments.items()},
+        "tool_configurations": {},
+    }
+    graph = file["workflow"]["graph"]
+    graph["nodes"].append({"id": "tool", "data": node})
+    graph["edges"][0]["target"] = "tool"
+    graph["edges"].append({"source": "tool", "target": "agent", "sourceHandle": "source"})
+    server.answer(by_round(calls(("convert_time", arguments)), says("Done.")))
+    async with published(transport) as config, connected(clock=config) as tools:
+        ran = await drive(loaded(yaml.safe_dump(file)), client, tools=ToolRegistry({"mcp": tools}))
+    outputs = next(
+        record.event.outputs
+        for record in ran.records
+        if isinstance(record.event, NodeSucceeded) and record.event.path == "tool"
+    )
+    assert outputs["target"]["datetime"].endswith("T21:00:00+09:00")
+    assert ran.outputs["text"].strip() == "Done."
+    assert "T21:00:00+09:00" in server.requests[1].body["messages"][-1]["content"]
