@@ -103,9 +103,9 @@ def peer() -> Iterator[Peer]:
 
 
 class Client:
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Serve, app: str = "flow") -> None:
         self._address = urlsplit(serve.url).netloc
-        self._headers = {"Authorization": f"Bearer {serve.keys['flow']}", "Content-Type": "application/json"}
+        self._headers = {"Authorization": f"Bearer {serve.keys[app]}", "Content-Type": "application/json"}
 
     @contextmanager
     def stream(
