@@ -88,6 +88,22 @@ def test_a_terminal_gets_columns():
     assert re.fullmatch(r"\S+Z \[info *\] \*{20}, said she +\[headrace\]", line), line
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("value", "colored"), [(None, True), ("", True), ("1", False)])
+def test_no_color(value: str | None, colored: bool, lines: Lines, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    terminal = Terminal()
+    write_logs("INFO", "console", Scrubber(), terminal)
+    logging.getLogger("headrace.somebody").warning("it is yellow")
+    assert ("\x1b[" in terminal.getvalue()) is colored
+
+
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_what_a_caller_sends_makes_no_line_of_its_own(form: str):
     record = logging.LogRecord("headrace", logging.INFO, "", 0, "GET %s", ("/a\n2026 [error] b\x1b[2J漢",), None)

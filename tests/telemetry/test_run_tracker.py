@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,14 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
+from headrace.kernel.secrets import STARS
 from headrace.kernel.trace import NodeTrace, RoundTrace
 from headrace.node import Flow
 from headrace.nodes import registry
 from headrace.settings import Settings
+from headrace.telemetry.logs import LineFormatter
 from headrace.telemetry.metrics import status_of
+from headrace.telemetry.run_log import RunLog
 from headrace.telemetry.run_tracker import Outcome, RunTracker, Sink, TrackedRun
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import Telemetry
@@ -131,6 +137,54 @@ def test_what_nobody_here_drives_is_not_remembered():
     tracker.on_records(NESTED)
     tracker.on_released("run")
     assert len(tracker) == 0
+
+
+FAILED = [
+    NodeFailed("it[0]/inner", "no", "Boom"),
+    NodeFailed("it", "[0] no", "Boom"),
+    RunEnded("failed", error="[0] no"),
+]
+IGNORED = [NodeFailed("it[0]/inner", "no", "Boom"), RunEnded("failed", error="The run took too long")]
+
+
+@pytest.mark.parametrize(
+    ("events", "text", "fields"),
+    [
+        ([RunEnded("succeeded")], "succeeded in 5.00 s", {"status": "succeeded", "seconds": 5.0}),
+        (
+            FAILED,
+            "failed in 7.00 s at 'Inner': [0] no",
+            {"status": "failed", "seconds": 7.0, "node": "it[0]/inner", "error": "[0] no"},
+        ),
+        (
+            IGNORED,
+            "failed in 6.00 s: The run took too long",
+            {"status": "failed", "seconds": 6.0, "error": "The run took too long"},
+        ),
+        (
+            [RunEnded("failed", error="hush-hush is wrong")],
+            f"failed in 5.00 s: {STARS} is wrong",
+            {"status": "failed", "seconds": 5.0, "error": f"{STARS} is wrong"},
+        ),
+    ],
+)
+async def test_how_a_run_ended_is_logged(
+    events: list[Any], text: str, fields: dict[str, Any], flow: Flow, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "headrace.runs")
+    log = RunLog()
+    tracker = RunTracker([log])
+    before = [*NESTED[:5]]
+    copy_context().run(tracker.on_acquired, before, replace(flow, secrets=frozenset({"hush-hush"})))
+    for record in records(*(record.event for record in before), *events)[5:]:
+        tracker.on_records([record])
+    log.flush()
+    (logged,) = caplog.records
+    line = json.loads(LineFormatter("json", Scrubber()).format(logged))
+    assert line.pop("event") == f"run run of {flow.name}: {text}"
+    assert line.pop("time")
+    assert line == {"level": "info", "logger": "headrace.runs", "run": "run", "app": "app", **fields}
+    assert LineFormatter("console", Scrubber()).format(logged).endswith(f"{text}  [headrace.runs]")
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):

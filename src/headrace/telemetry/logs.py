@@ -2,13 +2,15 @@
 scrubbed of secrets.
 
 A line has `time` (ISO 8601, UTC), `level`, `logger` and `event`; `run`, `app`, `node` and `request_id` where they are
-known; what the caller passed as `extra`; and the `exception` with its stack.
+known; what the caller passed as `extra`; and the `exception` with its stack. A mapping in `extra` named `fields` has
+what the text says already: JSON has its items, a terminal does not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,14 +33,16 @@ _NODE_TASK = re.compile(rf"({_UUID})/(.+)", re.DOTALL)  # the name of the task i
 _RUN_IN_TEXT = re.compile(rf"\brun ({_UUID})\b")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+_OWN = frozenset({"time", "level", "logger", "run", "app"})  # made by Headrace: they contain no secrets
 _COLORS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
 def write_logs(level: str, form: str, scrubber: Scrubber, stream: TextIO | None = None) -> None:
     """From now on the logs of this process go to a stream (stderr). `level` is DEBUG, INFO, WARNING or ERROR; `form` is
-    json or console."""
+    json or console, which has colors on a terminal unless NO_COLOR is set."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter(form, scrubber, colors=handler.stream.isatty()))
+    colors = handler.stream.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(LineFormatter(form, scrubber, colors=colors))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # Headrace itself reports that it has started
@@ -49,12 +53,13 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, form: str, scrubber: Scrubber, *, colors: bool = False) -> None:
         super().__init__()
+        self._repeats = form == "json"
         self._render = _json if form == "json" else _colored if colors else _plain
         self._scrubber = scrubber
 
     def format(self, record: logging.LogRecord) -> str:
         event = record.getMessage()
-        line = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -62,11 +67,15 @@ class LineFormatter(logging.Formatter):
             **dict(_context(event)),
             **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
+        fields = line.pop("fields", None)
+        if fields is not None and self._repeats:
+            line |= fields
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return self._render({name: self._scrubber.value(value) for name, value in line.items()})
+        scrubbed = self._scrubber.value
+        return self._render({name: value if name in _OWN else scrubbed(value) for name, value in line.items()})
 
 
 def _json(line: Mapping[str, Any]) -> str:

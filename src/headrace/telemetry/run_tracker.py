@@ -38,7 +38,8 @@ UNKNOWN = "unknown"
 @dataclass(slots=True)
 class TrackedRun:
     """A run that is driven here. `name` is that of the app in its file; `flow` is None if it does not load. `trace`:
-    its running nodes; `cost`: by currency."""
+    its running nodes; `cost`: by currency; `failure`: the last one that no error strategy handled, the innermost node's
+    if containers passed it on."""
 
     run: RunId
     queued: RunQueued
@@ -47,6 +48,7 @@ class TrackedRun:
     flow: Flow | None
     trace: RunTrace = field(default_factory=RunTrace)
     cost: dict[str, float] = field(default_factory=new_dict)
+    failure: NodeFailed | None = None
 
     def spec(self, path: Path) -> NodeSpec | None:
         """The node that a path names."""
@@ -145,6 +147,8 @@ class RunTracker:
                 if isinstance(event, NodeSucceeded) and event.usage and not run.is_container(event.path):
                     currency, price = cost_of(event.usage)
                     run.cost[currency] = run.cost.get(currency, 0.0) + price
+                elif isinstance(event, NodeFailed) and event.strategy is None and not _passes_on(event, run.failure):
+                    run.failure = event
                 self._report_node(run, node, record.at, event, live=live)
             case NodeRetried():
                 run.trace.apply(record)
@@ -171,6 +175,11 @@ class RunTracker:
         for index, round_ in node.rounds.items():
             for sink in self._sinks:
                 sink.on_round_ended(run, node.path, index, round_, live=live)
+
+
+def _passes_on(failure: NodeFailed, cause: NodeFailed | None) -> bool:
+    """Whether a container failed because a node inside it had failed before."""
+    return cause is not None and cause.path.startswith(f"{failure.path}[") and failure.error.endswith(cause.error)
 
 
 def cost_of(usage: Mapping[str, Any]) -> tuple[str, float]:

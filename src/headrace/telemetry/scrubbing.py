@@ -11,16 +11,19 @@ from headrace.kernel.secrets import SHORTEST, STARS
 
 _NAMES_A_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$|_DSN$|_HEADERS$", re.IGNORECASE)
 _LONG_ENOUGH = 8  # characters of a secret in the environment: `1` or `true` is not one
-_FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\b(app|ws|dataset|sk)-[A-Za-z0-9_-]{24,}"), r"\1-***"),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), r"\1 ***"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), "***"),  # a JWT
-    (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),  # user and password of a URL
+_FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
+    (("app-", "ws-", "dataset-", "sk-"), re.compile(r"\b(app|ws|dataset|sk)-[A-Za-z0-9_-]{24,}"), r"\1-***"),
+    (("bearer", "basic"), re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), r"\1 ***"),
+    (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), "***"),  # a JWT
+    (("://",), re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),  # user and password of a URL
     (
+        ("?", "&"),
         re.compile(r"([?&](?:[\w-]*(?:key|token|secret|password|sign|signature|nonce))=)[^&\s\"']+", re.IGNORECASE),
         r"\1***",
     ),
 )
+"""(substrings in lower case, of which a match has at least one; pattern; replacement). Most texts have none of them,
+and to look for substrings takes a tenth of the time."""
 
 
 class Scrubber:
@@ -41,8 +44,12 @@ class Scrubber:
     def text(self, text: str) -> str:
         if self._pattern is not None:
             text = self._pattern.sub(STARS, text)
-        for pattern, replacement in _FORMS:
-            text = pattern.sub(replacement, text)
+        lower = text.lower()
+        for substrings, pattern, replacement in _FORMS:
+            for substring in substrings:  # `any` takes three times as long
+                if substring in lower:
+                    text = pattern.sub(replacement, text)
+                    break
         return text
 
     def value(self, value: Any) -> Any:

@@ -13,6 +13,7 @@ from headrace.ports import Callback
 from headrace.runs.service import RunService
 from headrace.settings import Settings
 from headrace.telemetry.metrics import Metrics, MetricsRoute, RequestTelemetry
+from headrace.telemetry.run_log import RunLog
 from headrace.telemetry.run_tracker import RunTracker
 from headrace.telemetry.scrubbing import Scrubber
 
@@ -40,7 +41,10 @@ class Telemetry:
         self.metrics = Metrics() if settings.metrics.lower() not in OFF else None
         self._token = None if settings.metrics.lower() in ON | OFF else settings.metrics
         scrubber.learn([self._token] if self._token else [])
-        self.tracker = RunTracker([sink for sink in (self.metrics, self._spans) if sink is not None], scrubber)
+        self._run_log = RunLog()
+        self.tracker = RunTracker(
+            [sink for sink in (self._run_log, self.metrics, self._spans) if sink is not None], scrubber
+        )
         self.web = RequestTelemetry(self.metrics, access_log=settings.access_log)
         self._run_service: RunService | None = None
         self._unfinished: int | None = None
@@ -48,7 +52,8 @@ class Telemetry:
         self._count_lock = asyncio.Lock()
 
     async def aclose(self) -> None:
-        """Sends the last spans."""
+        """Writes the last lines, and sends the last spans."""
+        self._run_log.flush()
         if self._spans is not None:
             await self._spans.aclose()
 
