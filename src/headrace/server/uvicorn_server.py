@@ -38,6 +38,10 @@ def _is_idle() -> bool:
     return True
 
 
+def _no_runs() -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """Settings and callbacks of the server. Times in seconds.
@@ -45,7 +49,7 @@ class Serving:
     `request_seconds`: how long a request may take to arrive. `keep_alive_seconds`: how long a connection may be idle.
     `drain_seconds`: how long pending requests may continue after the first signal. `ready` is called once requests are
     accepted, `drain` when no more runs may start; `is_idle`, called repeatedly once no request is pending, is true when
-    the work without a request has ended, too.
+    the work without a request has ended, too. `active_runs`: how many runs the process drives.
     """
 
     tls: Tls | None = None
@@ -55,6 +59,7 @@ class Serving:
     ready: Callable[[], None] = _nothing
     drain: Callable[[], None] = _nothing
     is_idle: Callable[[], bool] = _is_idle
+    active_runs: Callable[[], int] = _no_runs
 
 
 class Server(uvicorn.Server):
@@ -113,6 +118,13 @@ class Server(uvicorn.Server):
         clock = asyncio.get_running_loop().time
         until = clock() + self._serving.drain_seconds
         self._serving.drain()
+        pending = [(len(self.server_state.tasks), "request"), (self._serving.active_runs(), "run")]
+        if (in_progress := " and ".join(_count(*each) for each in pending if each[0])) and not self.force_exit:
+            logger.info(
+                "waiting up to %g s for %s to end; a second Ctrl-C (or SIGTERM) stops at once",
+                self._serving.drain_seconds,
+                in_progress,
+            )
         while not self.force_exit:
             for connection in self._connections():  # also new ones
                 connection.drain()
@@ -123,7 +135,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
         self._serving.is_idle()
         if left := len(self.server_state.tasks):
-            logger.warning("%d requests have not ended, and are cut off", left)
+            logger.warning("cut off before the end: %s", _count(left, "request"))
 
     def _cut(self) -> None:
         """Ends pending requests. A client whose response has not begun gets a 503, to try again; a response that has
@@ -137,3 +149,7 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
