@@ -56,6 +56,8 @@ def configuration() -> str:
         "# Configuration",
         "",
         "Written by `make docs` from `headrace/settings.py`. Environment variables; flags of `serve` take precedence.",
+        "A file `.env` in the working directory may have them too, as lines of `NAME=VALUE`; the environment takes",
+        "precedence over it.",
         "Model credentials are in `<PROVIDER>_API_KEY` and `<PROVIDER>_BASE_URL`: see [models](models.md).",
         "",
         "| variable | flag of `serve` | default | meaning |",

@@ -31,7 +31,12 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
                     patched.setenv(name, clean[name])
                 else:
                     patched.delenv(name, raising=False)
-            return CliRunner().invoke(cli, [*map(str, arguments)], input=input, catch_exceptions=False)
+            before = {*os.environ}
+            try:
+                return CliRunner().invoke(cli, [*map(str, arguments)], input=input, catch_exceptions=False)
+            finally:
+                for name in os.environ.keys() - before:  # those of a `.env`
+                    del os.environ[name]
 
     yield call
     root.handlers[:] = handlers

@@ -17,7 +17,7 @@ from headrace.cli.packages import packages
 from headrace.cli.plugins import plugins
 from headrace.cli.run import run
 from headrace.cli.serve import serve
-from headrace.cli.shared import Commands
+from headrace.cli.shared import Commands, load_dotenv
 from headrace.cli.tools import tools
 
 
@@ -28,7 +28,10 @@ def cli() -> None:
 
     Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 bad usage or a file that
     cannot be loaded, 130 interrupted.
+
+    Variables of a file `.env` in the working directory are added to the environment; those that are set already stay.
     """
+    load_dotenv()
 
 
 for _command in (serve, console, run, batch, lint, diff, generate, apps, keys, tools, db, packages, plugins):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,6 +110,26 @@ def egress_option(command: Callable[..., T]) -> Callable[..., T]:
     )(command)
 
 
+def load_dotenv() -> None:
+    """Adds the variables of `.env` in the working directory to the environment, which takes precedence: settings, and
+    the credentials of models, tools and plugins. BadUsage if the file is not valid; no message has text of it."""
+    path = Path(".env")
+    if not path.is_file():  # a virtual environment may have that name
+        return
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadUsage(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    for binding in parse_stream(StringIO(text)):
+        if binding.error or "\0" in binding.original.string or (binding.key and binding.value is None):
+            raise BadUsage(f"{path}: line {binding.original.line}: must be NAME=VALUE")
+    for name, value in dotenv_values(stream=StringIO(text)).items():
+        os.environ.setdefault(name, value or "")
+
+
 def settings_of(**flags: Any) -> Settings:
     """The settings of the environment, overridden by the flags. BadUsage if a value is invalid."""
     from pydantic import ValidationError
@@ -154,6 +176,14 @@ def log_to_stderr(level: str) -> None:
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end."""
     return asyncio.run(work)
+
+
+def check_app_name(option: str, name: str) -> None:
+    """Raises BadUsage for a name that cannot identify an app. It has no slash, so that it cannot be a path."""
+    from headrace.ports import WORKSPACE_NAME
+
+    if not re.fullmatch(WORKSPACE_NAME, name):
+        raise BadUsage(f"{option} {name}: must be letters, digits, . _ - (100 at most)")
 
 
 def unique_paths(files: Iterable[Path]) -> list[Path]:
