@@ -106,9 +106,13 @@ class Service:
         self.worker.drain()
         return self.worker.is_idle
 
-    async def publish(self, file: Path) -> Served:
-        """Serves a workflow file under its path. LoadError if it cannot be loaded."""
-        return await self.apps.publish(source_of(file), read_workflow(file), self.settings.workspace)
+    async def publish(self, file: Path, name: str | None = None) -> Served:
+        """Serves a workflow file; its path, or a name, identifies the app. LoadError if it cannot be loaded."""
+        content = read_workflow(file)
+        try:
+            return await self.apps.publish(name or source_of(file), content, self.settings.workspace)
+        except LoadError as error:
+            raise LoadError(str(file), error.problems) from error
 
 
 def source_of(file: Path) -> str:

@@ -147,7 +147,8 @@ def test_a_port_that_is_taken(tmp_path: Path, invoke: Invoke):
         port = taken.getsockname()[1]
         done = invoke("serve", "--port", str(port))
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
+    in_use = f"cannot listen on 127.0.0.1:{port}: the port is in use (--port 0 picks a free one)"
+    assert done.stderr == f"Error: {in_use}\n"
 
 
 @pytest.mark.parametrize(

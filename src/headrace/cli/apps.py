@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from headrace.cli.catalog import find_app, installation, when
-from headrace.cli.shared import data_option, say, table, wait_for
+from headrace.cli.shared import check_app_name, data_option, say, table, wait_for
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -17,7 +17,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def apps() -> None:
     """Lists, adds and removes served apps.
 
-    APP is an app's id, its file or its name. A server that runs on the same data folder notices within a second.
+    APP is an app's id, its file (or `--name`) or its name. A server that runs on the same data folder notices within a
+    second.
     """
 
 
@@ -54,19 +55,22 @@ def list_(as_json: bool, data: Path | None) -> None:
 
 @apps.command(short_help="Adds a workflow file, or its new version.")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Identify the app by this name instead of the file's path (see `headrace serve`).")
 @data_option
-def add(file: Path, data: Path | None) -> None:
+def add(file: Path, name: str | None, data: Path | None) -> None:
     """Adds a workflow FILE, or publishes its changed content as a new version.
 
     Prints the app as JSON, with the fields that `serve --ready-file` writes.
     """
     from headrace.main import read_workflow
 
+    if name is not None:
+        check_app_name("--name", name)
     read_workflow(file)  # a mistyped name must not create a data folder
 
     async def work() -> None:
         async with installation(data, create=True) as running:
-            served = await running.publish(file)
+            served = await running.publish(file, name)
             key = await running.apps.working_key(served.app)
         shown = {
             "file": served.app.source,

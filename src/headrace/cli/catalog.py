@@ -40,7 +40,7 @@ def choose(apps: Sequence[App], named: str) -> App:
     path = os.path.abspath(named)
     for matching in (
         [app for app in apps if app.id == named],
-        [app for app in apps if app.source == path],
+        [app for app in apps if app.source in (path, named)],
         [app for app in apps if app.name == named],
     ):
         if len(matching) == 1:

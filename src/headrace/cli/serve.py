@@ -20,6 +20,7 @@ from headrace.apps.requirements import missing_requirements
 from headrace.cli.inputs import example
 from headrace.cli.shared import (
     BadUsage,
+    check_app_name,
     data_option,
     demo_option,
     egress_option,
@@ -35,12 +36,22 @@ from headrace.telemetry.scrubbing import Scrubber, secrets_in
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
+    from headrace.server.serve import ServedFile
+    from headrace.server.workflow_files import WorkflowFile
 
 logger = logging.getLogger(__name__)
 
 
 @click.command(short_help="Serve workflow files through Dify's API.")
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, metavar="[FILE|FOLDER]...", type=click.Path(path_type=Path))
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME[=FILE]",
+    help="Identify the app of a FILE by this name instead of its path, so that it can be moved; repeatable.",
+)
+@click.option("--watch", is_flag=True, help="Publish files again when they change, and files that are added.")
 @click.option("--host", help="Address to listen on.  [HEADRACE_HOST; default: 127.0.0.1]")
 @click.option(
     "--port",
@@ -64,6 +75,8 @@ logger = logging.getLogger(__name__)
 @level_option
 def serve(
     files: tuple[Path, ...],
+    names: tuple[str, ...],
+    watch: bool,
     host: str | None,
     port: int | None,
     data: Path | None,
@@ -76,8 +89,14 @@ def serve(
 ) -> None:
     """Serves workflow FILEs, and everything served before from the data folder, through Dify's API.
 
-    A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Stop it
-    with Ctrl-C or SIGTERM: active runs continue when it is started again.
+    A file that is served again keeps its app and key; if its content has changed, it becomes a new version. Of a
+    FOLDER, all files *.yml, *.yaml and *.ifpkg in it are served. A FILE that cannot be loaded prevents the start; one
+    in a FOLDER is reported, and the others are served.
+
+    With --watch, a changed file becomes a new version while the server runs; if it cannot be loaded, the reason is
+    logged and the version before stays.
+
+    Stop it with Ctrl-C or SIGTERM: active runs continue when it is started again.
     """
     gc.disable()  # faster start; `server.serve` enables it again
     settings = settings_of(
@@ -102,19 +121,38 @@ def serve(
             raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
         ready_file.unlink(missing_ok=True)  # an old one would describe a server that has ended
 
+    workflows, folders = _workflows(files, names)
     from headrace.server.serve import serve as serve_until_stopped
 
     until = _Until()
+    as_json = settings.log_format == "json"
 
-    def on_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+    def on_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
         until.serving = True
-        if settings.log_format == "json":
+        if as_json:
             _log_ready(running, url, served)
         else:
-            say(_welcome(running, url, served))
+            say(_welcome(running, url, served, folders))
 
+    def on_changed(running: Service, url: str, served: ServedFile, new: bool) -> None:
+        file, app, _ = served
+        logger.info("%s: version %d of %s is served", file, app.version.number, app.app.name)
+        if new and not as_json:
+            say("\n".join([*_served(running, url, served), ""]))
+        else:
+            _log_missing(running, served)
+
+    server = serve_until_stopped(
+        settings,
+        workflows,
+        folders,
+        on_ready=on_ready,
+        ready_file=ready_file,
+        on_changed=on_changed if watch else None,
+        scrubber=scrubber,
+    )
     try:
-        until.run(serve_until_stopped(settings, unique_paths(files), ready_file, on_ready, scrubber))
+        until.run(server)
     except LoadError as error:
         raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
@@ -151,25 +189,57 @@ class _Until:
         task.result()
 
 
-def _log_ready(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[WorkflowFile], list[Path]]:
+    """(files, folders). BadUsage if a name is not valid, is given twice, or has no file."""
+    from headrace.server.workflow_files import WorkflowFile
+
+    paths = unique_paths(files)
+    folders = [path for path in paths if path.is_dir()]
+    rest = [path for path in paths if path not in folders]
+    named: dict[str, Path] = {}
+    for given in names:
+        name, equals, path = given.partition("=")
+        check_app_name("--name", name)
+        if name in named:
+            raise BadUsage(f"--name {name}: is given more than once")
+        if not equals and (len(rest) != 1 or len(names) > 1):
+            raise BadUsage(f"--name {given}: must be NAME=FILE, unless there is one FILE")
+        named[name] = Path(path) if equals else rest.pop()
+    taken = {path.absolute() for path in named.values()}
+    unnamed = [WorkflowFile(path) for path in rest if path.absolute() not in taken]
+    return [*(WorkflowFile(path, name) for name, path in named.items()), *unnamed], folders
+
+
+def _log_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
     """The start-up message as log records. These may be collected and stored, so they contain no keys."""
     apps = [{"id": entry.app.id, "name": entry.app.name, "file": str(file)} for file, entry, _ in served]
     logger.info("Headrace is ready at %s", url, extra={"apps": apps})
-    for file, entry, _ in served:
-        for problem in missing_requirements(entry.flow, running.resources):
-            logger.warning("%s (%s): %s", entry.app.name, file, problem)
+    for entry in served:
+        _log_missing(running, entry)
 
 
-def _welcome(running: Service, url: str, served: Sequence[tuple[Path, Served, str]]) -> str:
+def _log_missing(running: Service, served: ServedFile) -> None:
+    file, entry, _ = served
+    for problem in missing_requirements(entry.flow, running.resources):
+        logger.warning("%s (%s): %s", entry.app.name, file, problem)
+
+
+def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: Sequence[Path]) -> str:
     lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
     if running.console is not None:
         lines += ["", f"  console   {running.console.link(running.public_url)}"]
-    for file, entry, key in served:
-        lines += ["", f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
-        lines += [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]
+    for entry in served:
+        lines += ["", *_served(running, url, entry)]
     if not served:
-        lines += ["", "  No workflows are served yet: name a file, or add one with `headrace apps add FILE`."]
+        where = f"There are no workflow files in {', '.join(map(str, folders))}" if folders else "Name a file"
+        lines += ["", f"  No workflows are served yet. {where}; `headrace apps add FILE` adds one."]
     return "\n".join([*lines, ""])
+
+
+def _served(running: Service, url: str, served: ServedFile) -> list[str]:
+    file, entry, key = served
+    lines = [f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
+    return lines + [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]
 
 
 def curl(url: str, served: Served, key: str) -> str:

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 from headrace.adapters.files import limit_for
 from headrace.adapters.urls import is_loopback
 from headrace.apps.catalog import Served
-from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.background import background
+from headrace.errors import HeadraceError, LoadError
 from headrace.main import Service, identity_of, service
+from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 
 logger = logging.getLogger(__name__)
 
 
+ServedFile: TypeAlias = tuple[Path, Served, str]
+"""A workflow file, the app that it has become, and a key of the app."""
+
+
 async def serve(
     settings: Settings,
-    workflows: Sequence[Path],
+    workflows: Sequence[WorkflowFile],
+    folders: Sequence[Path] = (),
+    *,
+    on_ready: Callable[[Service, str, Sequence[ServedFile]], None],
     ready_file: Path | None = None,
-    on_ready: Callable[[Service, str, Sequence[tuple[Path, Served, str]]], None] = lambda running, url, served: None,
+    on_changed: Callable[[Service, str, ServedFile, bool], None] | None = None,
     scrubber: Scrubber | None = None,
 ) -> None:
-    """Serves workflow files, and apps that were published before, until the process receives a signal to stop.
+    """Serves workflow files, those in folders, and apps that were published before, until the process receives a signal
+    to stop.
 
-    `on_ready(service, url, [(file, served, key)])` is called, and `ready_file` written, once requests are accepted:
-    with the files that were named, or all apps if none was. `scrubber` is given the secrets that must not be logged.
+    `on_ready` is called with the service, its URL and what is served, and `ready_file` written, once requests are
+    accepted: with the files that were named, or all apps if none was. With `on_changed`, a file that changes is
+    published again: it is called with each new version, and with True if the app is new. `scrubber` is given the
+    secrets that must not be logged.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api.app import ApiOptions, create_app
@@ -44,19 +59,10 @@ async def serve(
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
     async with service(settings, limited=True, telemetry=telemetry, identity=identity) as running:
-        served: list[tuple[Path, Served, str]] = []
-        problems: list[Problem] = []
-        for file in workflows:
-            try:
-                published = await running.publish(file)
-            except LoadError as error:
-                problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
-            else:
-                served.append((file, published, await running.apps.working_key(published.app)))
-        if problems:
-            raise LoadError("serve", problems)
+        published = await publish_all(running, workflows, folders)
+        served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]
         await running.apps.learn_names()  # other processes may serve the apps that are tools of these
-        for app in [] if workflows else await running.apps.catalog.apps():
+        for app in [] if workflows or folders else await running.apps.catalog.apps():
             try:
                 loaded = await running.apps.current(app.id)
             except LoadError as error:
@@ -119,10 +125,20 @@ async def serve(
             ready=ready,
             drain=running.drain,
             is_idle=running.is_idle,
+            active_runs=lambda: len(running.run_service.driving),
         )
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
         front = ProxyHeaders(api, api.router.routes, settings.root, trusted, linked=linked)
-        await Server(front, serving).serve([listener])
+        async with AsyncExitStack() as stack:
+            if on_changed is not None:
+
+                async def on_published(file: Path, app: Served, new: bool) -> None:
+                    await running.apps.learn_names()
+                    on_changed(running, url, (file, app, await running.apps.working_key(app.app)), new)
+
+                watch = Watch(running, workflows, folders, on_published)
+                await stack.enter_async_context(background("watch", watch.run()))
+            await Server(front, serving).serve([listener])
 
 
 def console_refusal(settings: Settings) -> str:
@@ -142,10 +158,12 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise HeadraceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        in_use = "the port is in use (--port 0 picks a free one)"
+        reason = in_use if error.errno == errno.EADDRINUSE else error.strerror or error
+        raise HeadraceError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-def write_ready_file(path: Path, url: str, served: Sequence[tuple[Path, Served, str]]) -> None:
+def write_ready_file(path: Path, url: str, served: Sequence[ServedFile]) -> None:
     """Writes the ready file atomically, readable by its owner only: it has keys."""
     apps = [
         {

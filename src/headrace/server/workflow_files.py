@@ -1,0 +1,126 @@
+"""The workflow files that a server publishes: at its start, and when they change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.apps.catalog import Served
+from headrace.background import Periodic
+from headrace.errors import LoadError, Problem
+from headrace.main import Service
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".yml", ".yaml", ".ifpkg"})
+"""Of the workflow files in a folder."""
+_SECONDS = 0.5  # between two looks at the files; a change is published once it is the same in two of them
+
+_State = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFile:
+    """A file to serve. `name` identifies its app instead of the path."""
+
+    path: Path
+    name: str | None = None
+
+
+def files_in(folders: Iterable[Path]) -> list[WorkflowFile]:
+    """The workflow files in folders, by name; not those in folders inside, nor hidden ones."""
+    return [
+        WorkflowFile(path)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+async def publish_all(
+    running: Service, files: Sequence[WorkflowFile], folders: Sequence[Path]
+) -> list[tuple[Path, Served]]:
+    """Publishes files, and those of folders. LoadError if a file that was named cannot be loaded; one of a folder is
+    reported, and the others are served."""
+    served: list[tuple[Path, Served]] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            served.append((file.path, await running.publish(file.path, file.name)))
+        except LoadError as error:
+            problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
+    if problems:
+        raise LoadError("serve", problems)
+    named = {file.path.absolute() for file in files}
+    for file in files_in(folders):
+        if file.path.absolute() in named:
+            continue
+        try:
+            served.append((file.path, await running.publish(file.path)))
+        except LoadError as error:
+            _log_problems("%s is not published: %s", file.path, error)
+    return served
+
+
+class Watch:
+    """Publishes files when they change, and new files of folders. `on_published` gets the path, what it has become, and
+    whether the app is new.
+
+    It looks at the files again and again, because notifications of the system are not sent for every kind of mount.
+    """
+
+    def __init__(
+        self,
+        running: Service,
+        files: Sequence[WorkflowFile],
+        folders: Sequence[Path],
+        on_published: Callable[[Path, Served, bool], Awaitable[None]],
+    ) -> None:
+        self._running = running
+        self._files = files
+        self._folders = folders
+        self._on_published = on_published
+        self._published = {file: _state(file.path) for file in self._all()}
+        self._seen: dict[WorkflowFile, _State] = {}
+        self.run = Periodic("watching workflow files", self._look, _SECONDS).run
+
+    def _all(self) -> list[WorkflowFile]:
+        named = {file.path.absolute() for file in self._files}
+        return [*self._files, *(file for file in files_in(self._folders) if file.path.absolute() not in named)]
+
+    async def _look(self) -> None:
+        for file in self._all():
+            state = _state(file.path)
+            if state is None or state == self._published.get(file):
+                continue  # a file that is gone stays served
+            if state != self._seen.get(file):
+                self._seen[file] = state  # it may still be written
+                continue
+            self._published[file] = state
+            await self._publish(file)
+
+    async def _publish(self, file: WorkflowFile) -> None:
+        apps = self._running.apps
+        before = {app.id: app.version for app in await apps.catalog.apps()}
+        try:
+            served = await self._running.publish(file.path, file.name)
+        except LoadError as error:
+            _log_problems("%s is not published, and what was served before stays: %s", file.path, error)
+            return
+        if before.get(served.app.id) != served.version.id:
+            await self._on_published(file.path, served, served.app.id not in before)
+
+
+def _state(path: Path) -> _State:
+    """What changes with a file's content; None if it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _log_problems(message: str, path: Path, error: LoadError) -> None:
+    logger.error(message, path, "; ".join(map(str, error.problems)))

@@ -1,0 +1,164 @@
+"""What `headrace serve` publishes: files, folders, files under a name, and files that change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from headrace.apps.catalog import Served
+from headrace.errors import LoadError
+from headrace.main import Service, service
+from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
+from headrace.settings import Settings
+from tests.cli.conftest import Invoke
+from tests.cli.flows import Server, field, flow
+
+
+@pytest_asyncio.fixture
+async def running(tmp_path: Path) -> AsyncGenerator[Service]:
+    async with service(Settings(data=tmp_path / "data"), memory=True, work=False) as service_:
+        yield service_
+
+
+def echo(path: Path, name: str | None = None) -> Path:
+    return flow(path, variables=[field("query")], name=name)
+
+
+async def test_a_folder_is_served_by_name_and_a_broken_file_is_reported(
+    tmp_path: Path, running: Service, caplog: pytest.LogCaptureFixture
+):
+    for name in ("b.yml", "a.yaml", ".hidden.yml"):
+        echo(tmp_path / name)
+    (tmp_path / "broken.yml").write_text("just words")
+    (tmp_path / "notes.txt").write_text("no workflow")
+    (tmp_path / "inside.yml").mkdir()
+    named = WorkflowFile(tmp_path / "b.yml", "bee")
+    published = await publish_all(running, [named], [tmp_path])
+    assert [(file.name, served.app.source) for file, served in published] == [
+        ("b.yml", "bee"),
+        ("a.yaml", str(tmp_path / "a.yaml")),
+    ]
+    (record,) = [record for record in caplog.records if record.name == "headrace.server.workflow_files"]
+    assert record.getMessage().startswith(f"{tmp_path / 'broken.yml'} is not published: ")
+
+
+async def test_every_named_file_that_cannot_be_loaded_is_reported(tmp_path: Path, running: Service):
+    (tmp_path / "broken.yml").write_text("just words")
+    files = [WorkflowFile(tmp_path / "broken.yml", "shop"), WorkflowFile(tmp_path / "gone.yml")]
+    with pytest.raises(LoadError) as error:
+        await publish_all(running, files, [])
+    broken, gone = (problem.message for problem in error.value.problems)
+    assert broken.startswith(f"{tmp_path / 'broken.yml'}: ")
+    assert gone.startswith(f"{tmp_path / 'gone.yml'}: cannot be read")
+
+
+async def test_a_name_stays_when_the_file_moves(tmp_path: Path, running: Service):
+    ((_, first),) = await publish_all(running, [WorkflowFile(echo(tmp_path / "v1.yml"), "shop")], [])
+    (tmp_path / "v1.yml").rename(tmp_path / "v2.yml")
+    ((_, second),) = await publish_all(running, [WorkflowFile(tmp_path / "v2.yml", "shop")], [])
+    assert (second.app.id, second.app.source) == (first.app.id, "shop")
+
+
+class Published:
+    """What a `Watch` publishes."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[str, int, bool]] = asyncio.Queue()
+
+    async def __call__(self, file: Path, served: Served, new: bool) -> None:
+        await self.queue.put((file.name, served.version.number, new))
+
+    async def next(self) -> tuple[str, int, bool]:
+        async with asyncio.timeout(60):
+            return await self.queue.get()
+
+
+async def test_changes_are_published(tmp_path: Path, running: Service, caplog: pytest.LogCaptureFixture):
+    file = echo(tmp_path / "a.yml")
+    text = file.read_text()
+    await publish_all(running, [], [tmp_path])
+    published = Published()
+    broken = asyncio.Event()
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "what was served before stays" in record.getMessage():
+                broken.set()
+
+    handler = Broken()
+    logging.getLogger("headrace.server.workflow_files").addHandler(handler)
+    watching = asyncio.create_task(Watch(running, [], [tmp_path], published).run())
+    try:
+        (tmp_path / "next").write_text(text.replace("name: a", "name: renamed"))
+        os.replace(tmp_path / "next", file)  # as editors do
+        assert await published.next() == ("a.yml", 2, False)
+
+        file.write_text("just words")
+        async with asyncio.timeout(60):
+            await broken.wait()
+        (app,) = await running.apps.catalog.apps()
+        assert (app.name, app.version) == ("renamed", (await running.apps.catalog.versions(app.id))[0].id)
+
+        echo(tmp_path / "b.yml")
+        assert await published.next() == ("b.yml", 1, True)
+        file.unlink()
+        file.write_text(text)
+        assert await published.next() == ("a.yml", 1, False)
+        assert published.queue.empty()
+    finally:
+        watching.cancel()
+        logging.getLogger("headrace.server.workflow_files").removeHandler(handler)
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
+        (["a.yml", "b.yml", "--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
+        ([".", "--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
+        (["a.yml", "--name", "a/b"], "--name a/b: must be letters, digits, . _ - (100 at most)"),
+        (["--name", "=a.yml"], "--name : must be letters, digits, . _ - (100 at most)"),
+        (["--name", "x=a.yml", "--name", "x=b.yml"], "--name x: is given more than once"),
+        (["--name", "x=gone.yml"], "gone.yml: cannot be read: No such file or directory"),
+    ],
+)
+def test_bad_names(arguments: list[str], problem: str, tmp_path: Path, invoke: Invoke):
+    echo(tmp_path / "a.yml")
+    echo(tmp_path / "b.yml")
+    done = invoke("serve", *arguments, "--port", "0")
+    assert (done.exit_code, done.stderr) == (2, f"Error: {problem}\n")
+
+
+def test_a_server_that_watches(tmp_path: Path):
+    folder = tmp_path / "flows"
+    folder.mkdir()
+    server = Server("flows", "--watch", cwd=tmp_path)
+    try:
+        assert server.ready["apps"] == []
+        echo(folder / "later.yml")
+        assert server.process.stderr is not None
+        for line in server.process.stderr:
+            server.said += line
+            if "curl" in line:
+                break
+        assert "version 1 of later is served" in server.said
+        key = server.said.partition("    key   ")[2].partition("\n")[0]
+        assert server.call(key, {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
+    finally:
+        assert server.stop() == 0
+    assert "No workflows are served yet. There are no workflow files in flows" in server.said
+    lines = server.said.splitlines()
+    assert any("of later: succeeded in " in line for line in lines)
+
+
+def test_names_of_apps_on_the_command_line(tmp_path: Path, invoke: Invoke):
+    assert invoke("apps", "add", echo(tmp_path / "a.yml"), "--name", "shop").exit_code == 0
+    assert invoke("apps", "add", echo(tmp_path / "a.yml"), "--name", "a/b").exit_code == 2
+    assert invoke("keys", "create", "shop").exit_code == 0
