@@ -7,7 +7,6 @@ import logging
 from contextvars import Context
 
 from headrace.kernel.events import RunEnded
-from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import duration
 from headrace.telemetry.run_tracker import Sink, TrackedRun
 
@@ -42,8 +41,9 @@ def _log(run: TrackedRun, seconds: float, event: RunEnded) -> None:
     fields = {"run": run.run, "app": run.queued.app, "status": event.status, "seconds": seconds}
     why = ""
     if event.error:
-        why = fields["error"] = SecretMask(run.flow.secrets if run.flow is not None else ()).text(event.error)
-        why = f": {why}"
+        mask = run.flow.mask if run.flow is not None else None
+        fields["error"] = mask.text(event.error) if mask else event.error
+        why = f": {fields['error']}"
         if run.failure is not None and event.error.endswith(run.failure.error):
             path = fields["node"] = run.failure.path
             spec = run.spec(path)
