@@ -126,3 +126,44 @@ def test_files_are_tools_of_each_other(tmp_path: Path, invoke: Invoke):
     second = flow(tmp_path / "called.yml")
     assert invoke("lint", first, second).exit_code == 0
     assert "The tool 'called' is a workflow: serve an app of that name" in invoke("lint", first).stdout
+
+
+def test_a_missing_key_is_reported_once(tmp_path: Path, invoke: Invoke):
+    again = {**llm("deepseek"), "id": "again", "title": "Write more"}
+    file = flow(tmp_path / "f.yml", llm("deepseek"), again, variables=[field("query")])
+    done = invoke("lint", file)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{file}: node 'Write': model provider 'deepseek' is not configured.")
+    assert line.endswith("(also for 'Write more')")
+    assert (invoke("lint", file, "--no-credentials").exit_code, done.exit_code) == (0, 1)
+
+
+def test_annotations_of_github(tmp_path: Path, invoke: Invoke):
+    name = "a:b,c%.yml"
+    file = flow(tmp_path / name, llm("deepseek"), variables=[field("query")])
+    (tmp_path / "words.yml").write_text("just\nwords")
+    done = invoke("lint", name, "words.yml", "--format", "github")
+    warning, error = done.stdout.splitlines()
+    place = "::warning file=a%3Ab%2Cc%25.yml,line=1,title=headrace lint::node 'Write': model provider 'deepseek'"
+    assert warning.startswith(place)
+    assert error.startswith("::error file=words.yml,line=1,title=headrace lint::")
+    assert done.exit_code == 2
+    assert file.exists()
+
+
+def test_sarif(tmp_path: Path, invoke: Invoke):
+    robot = {"id": "robot", "type": "robot-arm", "title": "Robot"}
+    flow(tmp_path / "機器 人.yml", robot)
+    (tmp_path / "words.yml").write_text("just words")
+    done = invoke("lint", "機器 人.yml", tmp_path / "words.yml", "--format", "sarif")
+    report = json.loads(done.stdout)
+    assert (report["version"], done.exit_code) == ("2.1.0", 2)
+    (run,) = report["runs"]
+    rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    known, words = run["results"]
+    assert (known["level"], words["level"]) == ("warning", "error")
+    assert {known["ruleId"], words["ruleId"]} == rules
+    at = [result["locations"][0]["physicalLocation"] for result in (known, words)]
+    assert at[0]["artifactLocation"]["uri"] == "%E6%A9%9F%E5%99%A8%20%E4%BA%BA.yml"
+    assert at[0]["region"]["startLine"] > 1
+    assert at[1]["artifactLocation"]["uri"] == (tmp_path / "words.yml").as_uri()

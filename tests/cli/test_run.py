@@ -156,7 +156,7 @@ def test_a_model_without_credentials_says_what_to_set(tmp_path: Path, invoke: In
         (["-i", 'obj={"a": ' + "[" * 200 + "]" * 200 + "}"], "-i obj: is nested more than 100 levels deep"),
         (["--inputs", "@nowhere"], "--inputs @nowhere: cannot be read: No such file or directory"),
         (["--file", "name=x.txt"], "--file name: the input is of type text-input, not a file"),
-        ([], "name is required in input form"),
+        ([], "the input 'name' is missing: -i name=... (text-input, at most 10 characters)"),
         (["-i", "name=12345678901"], "name in input form must be less than 10 characters"),
     ],
 )
@@ -167,6 +167,28 @@ def test_bad_inputs_are_reported_in_a_line(tmp_path: Path, invoke: Invoke, argum
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("Error: ")
+
+
+def test_missing_inputs_are_asked_for_on_a_terminal(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    fields = [
+        field("name", required=True),
+        field("kind", "select", required=True, options=["a", "b"]),
+        field("sure", "checkbox", required=True),
+        field("notes", "file", required=True),
+        field("given", required=True),
+        field("other"),
+    ]
+    outputs = {one["variable"]: ("start", one["variable"]) for one in fields if one["type"] != "file"}
+    file = flow(tmp_path / "f.yml", variables=fields, outputs=outputs)
+    (tmp_path / "notes.txt").write_text("hello")
+    monkeypatch.setattr("headrace.cli.given.on_terminal", lambda: True)
+    answers = "\n".join(["", "礁溪", "c", "b", "y", "gone.txt", "notes.txt", ""])
+    done = invoke("run", file, "-i", "given=x", input=answers)
+    assert json.loads(done.stdout) == {"name": "礁溪", "kind": "b", "sure": True, "given": "x", "other": None}
+    assert "kind (select, one of a, b): " in done.stderr
+
+    ended = invoke("run", file, "-i", "given=x", input="礁溪\n")
+    assert (ended.exit_code, ended.stdout) == (130, "")
 
 
 @pytest.mark.parametrize(

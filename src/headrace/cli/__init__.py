@@ -7,6 +7,7 @@ import click
 from headrace import __version__
 from headrace.cli.apps import apps
 from headrace.cli.batch import batch
+from headrace.cli.chat import chat
 from headrace.cli.console import console
 from headrace.cli.db import db
 from headrace.cli.diff import diff
@@ -18,6 +19,7 @@ from headrace.cli.plugins import plugins
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.shared import Commands, load_dotenv
+from headrace.cli.show import show
 from headrace.cli.tools import tools
 
 
@@ -34,7 +36,23 @@ def cli() -> None:
     load_dotenv()
 
 
-for _command in (serve, console, run, batch, lint, diff, generate, apps, keys, tools, db, packages, plugins):
+for _command in (
+    serve,
+    console,
+    run,
+    chat,
+    show,
+    batch,
+    lint,
+    diff,
+    generate,
+    apps,
+    keys,
+    tools,
+    db,
+    packages,
+    plugins,
+):
     cli.add_command(_command)
 
 

@@ -8,7 +8,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from headrace.cli.shared import BadUsage
+from headrace.cli.shared import BadUsage, printable
 from headrace.content.python_json import load_json
 from headrace.content.surrogates import mend_text
 from headrace.values import DEEPEST_INPUT, nests_deeper
@@ -20,6 +20,29 @@ if TYPE_CHECKING:
 
 _AS_JSON = {"json_object", "checkbox", "file", "file-list"}  # and array[...]: types that are written as JSON
 _EXAMPLES: Mapping[str, Any] = {"number": 1, "checkbox": True, "json_object": {}, "file-list": []}
+FILES = ("file", "file-list")
+
+
+def how_to_pass(field: Mapping[str, Any]) -> str:
+    """The option with which an input is given."""
+    name, kind = field["variable"], field["type"]
+    if kind in FILES:
+        return f"--file {name}=PATH"
+    value = {"number": "1", "checkbox": "true", "json_object": "'{...}'"}.get(kind, "...")
+    return f"-i {name}={value}"
+
+
+def describe(field: Mapping[str, Any]) -> str:
+    """The type and limits of an input."""
+    about = [str(field["type"])]
+    if options := field.get("options"):
+        about.append(f"one of {', '.join(map(str, options))}")
+    if length := field.get("max_length"):
+        about.append(f"at most {length} {'files' if field['type'] in FILES else 'characters'}")
+    if field.get("default") not in (None, ""):
+        about.append(f"default {field['default']!r}")
+    label = str(field.get("label") or "")
+    return printable(f"{label}: {', '.join(about)}" if label not in ("", field["variable"]) else ", ".join(about))
 
 
 def start_of(flow: Flow) -> Start:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.cli.inputs import check_names, declared, named, start_of, typed, whole
+from headrace.cli.given import Given, input_options
+from headrace.cli.inputs import start_of
+from headrace.cli.interrupts import Interrupts
 from headrace.cli.shared import (
     FAILED,
     INTERRUPTED,
@@ -29,34 +29,17 @@ from headrace.cli.shared import (
     settings_of,
     wait_for,
 )
-from headrace.content.filetypes import guess_type
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
-    from headrace.runs.service import RunService, Submission
-    from headrace.values import File, Value
+    from headrace.values import Value
 
 
 @click.command(short_help="Run a workflow file once.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-i",
-    "--input",
-    "pairs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An input. Objects, lists and checkboxes are given as JSON.",
-)
-@click.option("--inputs", metavar="JSON|@FILE", help="All inputs as a JSON object, or a file with one (@- is stdin).")
-@click.option(
-    "--file",
-    "files",
-    multiple=True,
-    metavar="NAME=PATH",
-    help="A file for a file input; more than once for a list of files.",
-)
+@input_options
 @click.option("--user", default="cli", show_default=True, help="The user that the workflow runs for (sys.user_id).")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's events, a JSON object a line, as they happen.")
 @demo_option
@@ -81,6 +64,8 @@ def run(
 ) -> None:
     """Runs a workflow FILE once and prints its outputs as JSON.
 
+    On a terminal it asks for required inputs that are not given. `headrace show FILE` lists a workflow's inputs.
+
     Progress goes to stderr: a live line for each node on a terminal, else a plain one. With --json, stdout has the
     events of Dify's stream instead (workflow_started, node_started, text_chunk, node_finished, workflow_finished ...),
     one JSON object a line.
@@ -88,9 +73,7 @@ def run(
     Exits with 0 if the run succeeded, 1 if it failed, 2 if the file or an input is invalid, and 130 after Ctrl-C,
     which stops the run.
     """
-    values = whole(inputs) if inputs is not None else {}
-    arguments = named(pairs, "-i")
-    uploads = named(files, "--file")
+    given = Given.of(inputs, pairs, files)
     with ExitStack() as stack:
         if data is None and "HEADRACE_DATA" not in os.environ:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
@@ -104,11 +87,9 @@ def run(
             async with service(settings, memory=True) as running:
                 served = await running.publish(file)
                 if served.flow.mode != "workflow":
-                    raise BadUsage(f"{file}: is of mode '{served.flow.mode}'; only workflows run here")
-                merged = {**values, **typed(served.flow, arguments)}
-                check_names(served.flow, [*merged, *(name for name, _ in uploads)])
-                merged |= await _uploaded(running, served, uploads, merged)
-                return await _run(running, served, merged, user, as_json)
+                    raise BadUsage(f"{file}: is of mode '{served.flow.mode}': talk to it with `headrace chat {file}`")
+                inputs = await given.inputs(running, served)
+                return await _run(running, served, inputs, user, as_json)
 
         try:
             code = wait_for(once())
@@ -118,45 +99,13 @@ def run(
         sys.exit(code)
 
 
-async def _uploaded(
-    running: Service, served: Served, uploads: Sequence[tuple[str, str]], values: Mapping[str, Value]
-) -> dict[str, Value]:
-    """Uploads the files of --file; returns the inputs. BadUsage if one cannot be read, or is not for a file input."""
-    variables = declared(served.flow)
-    inputs: dict[str, Value] = {}
-    for name, path in uploads:
-        kind = variables.get(name, {}).get("type")
-        if name in values or (name in inputs and kind != "file-list"):
-            raise BadUsage(f"--file {name}: the input is given more than once")
-        if kind not in ("file", "file-list"):
-            raise BadUsage(f"--file {name}: the input is of type {kind}, not a file")
-        try:
-            content = await asyncio.to_thread(Path(path).read_bytes)
-        except OSError as error:
-            raise BadUsage(f"--file {name}: {path} cannot be read: {error.strerror}") from error
-        mime_type = guess_type(path)
-        saved = await running.files.save(
-            content, filename=Path(path).name, mime_type=mime_type, transfer_method="local_file", app=served.app.id
-        )
-        mapping = _mapping(saved)
-        if kind == "file-list":
-            inputs.setdefault(name, []).append(mapping)
-        else:
-            inputs[name] = mapping
-    return inputs
-
-
-def _mapping(file: File) -> dict[str, Value]:
-    """The input for an uploaded file, as a client of the API sends it."""
-    return {"type": file.type, "transfer_method": file.transfer_method, "upload_file_id": file.related_id}
-
-
 async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
     """Runs the workflow and shows it; returns the exit code."""
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.responses import encode
     from headrace.cli.screen import Quiet, screen
     from headrace.kernel.summary import ENDED_WELL
+    from headrace.runs.service import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
     shown = Quiet() if as_json else screen()
@@ -164,7 +113,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     failures: list[Mapping[str, Any]] = []
     async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
         run_events = RunEvents(started.run, served.flow)
-        with _Interrupts(running.run_service, started.run, user) as interrupts:
+        with Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 async for record in started.records:
                     events = run_events.feed(record)
@@ -221,32 +170,3 @@ def _pretty(outputs: bytes) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=2)
     return text
-
-
-class _Interrupts:
-    """Inside, Ctrl-C (or SIGTERM) stops the run; the second one does not wait for its nodes to stop."""
-
-    def __init__(self, run_service: RunService, run: str, user: str) -> None:
-        self.seen = False
-        self._run_service = run_service
-        self._run = run
-        self._user = user
-        self._stopping: asyncio.Task[None] | None = None
-        self._signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self) -> _Interrupts:
-        self._waiting = asyncio.current_task()
-        for signal_number in self._signals:
-            asyncio.get_running_loop().add_signal_handler(signal_number, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signal_number in self._signals:
-            asyncio.get_running_loop().remove_signal_handler(signal_number)
-
-    def _on_signal(self) -> None:
-        if not self.seen:
-            self.seen = True
-            self._stopping = asyncio.ensure_future(self._run_service.stop(self._run, self._user))
-        elif self._waiting is not None:
-            self._waiting.cancel()

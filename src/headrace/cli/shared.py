@@ -70,6 +70,11 @@ def say(text: str = "") -> None:
     click.echo(text, err=True)
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def data_option(command: Callable[..., T]) -> Callable[..., T]:
     return click.option(
         "--data",
