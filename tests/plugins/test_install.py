@@ -154,15 +154,33 @@ def test_a_package_that_brings_its_wheels(tmp_path: Path, new_installer: NewInst
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python is not older than 3.12")
-def test_an_older_python_takes_what_is_newest_and_says_so(
+def test_an_older_python_takes_an_older_sdk_and_says_so(
     tmp_path: Path, new_installer: NewInstaller, wheels: dict[str, str]
 ):
+    """What the package itself requires is not newer than in the lock, whatever the SDK requires of it."""
     notes: list[str] = []
-    file = package(tmp_path / "x.difypkg", locked(wheels, "0" * 64))
-    plugin = new_installer(notes, **wheels).add(file, unsigned=True)
-    assert imports(plugin, "greetings")
+    content = locked(wheels, "0" * 64)
+    content["pyproject.toml"] = PYPROJECT.replace(b'["greetings>=1"]', b'["greetings>=1", "dify_plugin>=0.9"]')
+    content["uv.lock"] = content["uv.lock"].replace(b'[{ name = "greetings" }]', b'[{ name = "greetings" }, SDK]')
+    content["uv.lock"] = content["uv.lock"].replace(b"SDK", b'{ name = "dify-plugin" }')
+    folder = Path(wheels["UV_FIND_LINKS"])
+    wheel(folder, "greetings", {"greetings.py": ""}, "2.0")
+    for version in ("0.6.9", "0.7.4", "0.8.0"):
+        metadata = f"Metadata-Version: 2.1\nName: dify_plugin\nVersion: {version}\nRequires-Dist: greetings>=2\n"
+        files_ = {f"sdk_{version.replace('.', '_')}.py": "", f"dify_plugin-{version}.dist-info/METADATA": metadata}
+        wheel(folder, "dify_plugin", files_, version)
+    plugin = new_installer(notes, **wheels).add(package(tmp_path / "x.difypkg", content), unsigned=True)
+    assert imports(plugin, "sdk_0_7_4; from greetings import LOCKED")
     assert notes == [f"Note: {plugin.marker.note}"]
     assert "plugins are written for Python 3.12" in plugin.marker.note
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python is not older than 3.12")
+@pytest.mark.parametrize("lock", ["[", "", "package = 1", "package = []", '[[package]]\nname = "x"\nsource = {}'])
+def test_an_older_python_and_a_malformed_lock(tmp_path: Path, new_installer: NewInstaller, lock: str):
+    content = files(**{"requirements.txt": None, "pyproject.toml": PYPROJECT, "uv.lock": lock.encode()})
+    with pytest.raises(HeadraceError, match=r"its uv\.lock cannot be read: "):
+        new_installer(UV_NO_INDEX="1").add(package(tmp_path / "x.difypkg", content), unsigned=True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from headrace.errors import HeadraceError
 _LOCK, _PARTIAL = ".lock", ".partial"
 _SECONDS = 1800
 _MOST_LINES, _LONGEST_LINE = 8, 500  # of uv's message
-_OLD_SDK = "dify-plugin<0.8"  # later ones need Python 3.12
+_OLD_SDK = "dify-plugin>=0.7,<0.8"  # later ones need Python 3.12
 _PASSED = re.compile(
     r"PATH|HOME|TMPDIR|LANG|XDG_CACHE_HOME|SSL_CERT_(FILE|DIR)|(HTTPS?|ALL|NO)_PROXY"
     r"|UV_((DEFAULT_|EXTRA_)?INDEX.*|NO_INDEX|FIND_LINKS|OFFLINE|CACHE_DIR|CONFIG_FILE|NATIVE_TLS|SYSTEM_CERTS"
@@ -175,7 +176,7 @@ class PluginInstaller:
             run(*install, requirements[0], cwd=source)
         elif not interpreter.runs_locks:
             overrides = folder / "overrides.txt"
-            overrides.write_text(f"{_OLD_SDK}\n")
+            overrides.write_text(_overrides(source / "uv.lock"), "utf-8")
             run(*install, requirements[0], "--overrides", overrides, cwd=source)
             overrides.unlink()
         elif (source / "uv.lock").is_file():
@@ -195,6 +196,22 @@ def _brings_its_packages(requirements: Path) -> bool:
     return requirements.is_file() and b"--no-index" in requirements.read_bytes()
 
 
+def _overrides(lock: Path) -> str:
+    """For a Python that is too old for the lock: an SDK for it, and the direct dependencies of the package in their
+    locked versions, or the next older ones that fit."""
+    lines = [_OLD_SDK]
+    if lock.is_file():
+        try:
+            packages = tomllib.loads(lock.read_text("utf-8"))["package"]
+            versions = {each["name"]: each["version"] for each in packages if "version" in each}
+            own = next(each for each in packages if each["source"].get("virtual") == ".")
+            names = [each["name"] for each in own["dependencies"] if each["name"] != "dify-plugin"]
+            lines += [f"{name}<={versions[name]}" for name in names]
+        except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+            raise HeadraceError(f"its {lock.name} cannot be read: {error}") from error
+    return "\n".join([*lines, ""])
+
+
 def _directory(plugin: PluginId) -> str:
     return f"{plugin.version}-{plugin.checksum[:12]}"
 
@@ -207,8 +224,8 @@ def _fits(package: PluginId, expected: PluginId) -> bool:
 
 def _below(interpreter: Interpreter) -> str:
     return (
-        f"plugins are written for Python 3.12. With {interpreter} the versions that an author locked are not used, the "
-        "SDK is an older one, and a few plugins do not start. `uv python install 3.12` installs a newer Python."
+        f"plugins are written for Python 3.12. With {interpreter} few of the versions that an author locked are used, "
+        "the SDK is an older one, and a few plugins do not start. `uv python install 3.12` installs a newer Python."
     )
 
 
