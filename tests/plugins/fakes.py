@@ -84,7 +84,7 @@ def processes_of(folder: Path) -> list[int]:
     found: list[int] = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if str(folder) in file.read_text():
+            if file.read_text().startswith(str(folder)):  # the interpreter of its environment
                 found.append(int(file.parent.name))
         except OSError:
             continue  # it has ended

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import cast
@@ -88,10 +88,7 @@ async def test_nothing_runs_before_a_call_and_nothing_after_the_end(tmp_path: Pa
         assert "host" not in vars(plugins)
         pid = (await process_of(tool))["pid"]
         assert (await process_of(tool))["pid"] == pid
-        started = int(await answer(tool, "start"))
-        assert is_alive(started)
     await ended(cast("int", pid))
-    await ended(started)
 
 
 async def test_thousands_of_calls_at_once(tool: Tool) -> None:
@@ -335,6 +332,48 @@ async def test_closing_while_a_plugin_starts(tmp_path: Path) -> None:
     await ended(pid)
 
 
+# ------------------------------------------------------------------------------------------- what a plugin has started
+
+
+@pytest.fixture
+def started(tool: Tool) -> Callable[[], Awaitable[list[int]]]:
+    """Has the plugin start a process in its own session, and one in another session; returns those."""
+
+    async def start() -> list[int]:
+        pids = [int(await answer(tool, "start", session=session)) for session in (False, True)]
+        assert all(map(is_alive, pids))
+        return pids
+
+    return start
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt orphans")
+@pytest.mark.parametrize("end", ["stop", "kill", "crash", "leave"])
+async def test_processes_end_with_the_plugin(tool: Tool, started: Callable[[], Awaitable[list[int]]], end: str) -> None:
+    pids = await started()
+    process = process_in(tool)
+    match end:
+        case "stop":
+            await process.stop()
+        case "kill":
+            process.kill("is of no use")
+        case "crash":
+            await error_of(tool, "crash")
+        case _:
+            await error_of(tool, "crash", code=0)
+    await process.ended.wait()
+    for pid in pids:
+        await ended(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt orphans")
+async def test_a_plugin_ends_whose_supervisor_is_killed(tool: Tool) -> None:
+    pids = cast("dict[str, int]", await process_of(tool))
+    os.kill(pids["parent"], signal.SIGKILL)
+    await ended(pids["pid"])
+    assert (await process_of(tool))["pid"] != pids["pid"]
+
+
 # --------------------------------------------------------------------------------------------------- the server's death
 
 PROGRAM = """
@@ -346,6 +385,7 @@ async def main():
     async with running(Path(sys.argv[1])) as (tools, _):
         tool = await find(tools)
         print(await answer(tool, "process"), flush=True)
+        print(await answer(tool, "start", session=True), flush=True)
         if sys.argv[2] == "wait":
             await asyncio.Event().wait()
         while int(await answer(tool, "checks")) < 3:
@@ -366,11 +406,12 @@ async def test_a_plugin_ends_when_the_server_is_killed(tmp_path: Path) -> None:
     install(tmp_path)
     server = await start_server(tmp_path, "wait")
     assert server.stdout is not None
-    pid = json.loads(await server.stdout.readline())["pid"]
-    assert is_alive(pid)
+    pids = [json.loads(await server.stdout.readline())["pid"], int(await server.stdout.readline())]
+    assert all(map(is_alive, pids))
     server.kill()
     await server.wait()
-    await ended(pid)
+    for pid in pids:
+        await ended(pid)
 
 
 async def test_a_plugin_of_a_server_that_is_the_first_process_of_a_container(tmp_path: Path) -> None:
@@ -384,6 +425,6 @@ async def test_a_plugin_of_a_server_that_is_the_first_process_of_a_container(tmp
     install(tmp_path)
     server = await start_server(tmp_path, "twice", *unshare)
     output, _ = await server.communicate()
-    first_, second = map(json.loads, output.splitlines())
+    first_, _, second = map(json.loads, output.splitlines())
     assert first_["pid"] == second["pid"]  # it has looked for its parent three times, and not ended
     assert first_["parent"] != 1

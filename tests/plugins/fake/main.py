@@ -162,7 +162,8 @@ def serve(id_: str, data: dict) -> None:
         case "start":
             import subprocess
 
-            text(id_, subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+            command = [sys.executable, "-c", "import time; time.sleep(600)"]
+            text(id_, subprocess.Popen(command, start_new_session=given["session"]).pid)
         case "umask":
             text(id_, oct(os.umask(0o077)))
         case "fail":

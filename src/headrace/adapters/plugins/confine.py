@@ -1,12 +1,13 @@
 """Starts a plugin's interpreter in a process that is confined as far as that is possible without root.
 
-A program of its own: it confines itself, then becomes the interpreter. A plugin may read the system's libraries and
-programs, its interpreter and its own folder, and write to its home folder only; it has no capabilities, cannot inspect
-other processes, and limits bound its memory, files and processes. It may use the network. The files that a plugin can
-reach are bounded by Landlock, which Linux has since 5.13; elsewhere it can read what the server's user can.
+A program of its own. It starts a process that confines itself, then becomes the interpreter, and supervises it: what
+the plugin has started ends with the plugin, also what has left its process group. A plugin may read the system's
+libraries and programs, its interpreter and its own folder, and write to its home folder only; it has no capabilities,
+cannot inspect other processes, and limits bound its memory, files and processes. It may use the network. The files that
+it can reach are bounded by Landlock, which Linux has since 5.13; elsewhere it can read what the server's user can.
 
-A plugin ends with the server, even if that is killed. The SDK ends at once where its parent has the process id 1, as
-the server may have in a container: then this program stays between the two.
+A plugin ends with the server, even if that is killed. That the server is not its parent also suits the SDK, which ends
+at once where its parent has the process id 1, as the server may have in a container.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from headrace.adapters.sandbox import confine
 from headrace.adapters.sandbox.landlock import EVERYTHING, EXECUTE, READ_FILE, READ_FOLDER, WRITE_FILE, Ruleset
@@ -101,14 +104,11 @@ def main() -> None:
         }
     )
     if sys.platform == "linux":
+        _fork(plan.server)
         try:
             _confine(plan)
         except Unconfined as error:
             print(f"this plugin is not confined: {error}", file=sys.stderr)  # noqa: T201
-        _end_with(plan.server)
-        if os.getppid() == 1 and (plugin := os.fork()):
-            _stay_between(plugin)
-        confine.die_with_parent()  # a child process does not inherit that
     os.execv(plan.python, [plan.python, "-m", plan.module])
 
 
@@ -127,16 +127,65 @@ def _rights(plan: Plan) -> Iterator[tuple[str, int]]:
     yield plan.home, EVERYTHING
 
 
-def _end_with(server: int) -> None:
-    confine.die_with_parent()
-    if os.getppid() != server:  # it has ended before it could be watched
+def _fork(server: int) -> None:
+    """Continues in a child process, which the calling one supervises."""
+    _end_with(server, signal.SIGHUP)
+    confine.adopt_orphans()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM})
+    supervisor = os.getpid()
+    if plugin := os.fork():
+        _supervise(plugin)
+    _end_with(supervisor, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end_with(parent: int, number: signal.Signals) -> None:
+    confine.die_with_parent(number)
+    if os.getppid() != parent:  # it has ended before it could be watched
         sys.exit(1)
 
 
-def _stay_between(plugin: int) -> None:
-    """Waits for the plugin's end, and ends like it."""
+def _supervise(plugin: int) -> NoReturn:
+    """Waits for the plugin's end, ends all that it has started, and ends like it. SIGHUP kills the plugin; SIGTERM,
+    which its process group gets, is for the plugin only."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)  # the plugin has the pipes
-    code = os.waitstatus_to_exitcode(os.waitpid(plugin, 0)[1])
-    os._exit(code if code >= 0 else 128 - code)
+    status: int | None = None
+    while status is None:
+        if signal.sigwait({signal.SIGCHLD, signal.SIGHUP}) == signal.SIGHUP:
+            os.kill(plugin, signal.SIGKILL)
+        status = _reap(plugin)
+    while children := _children():
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        os.wait()  # then its own children are children of this process
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if code != -signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _reap(plugin: int) -> int | None:
+    """Removes the child processes that have ended. The status of the plugin if it is one of them."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid in (0, plugin):
+            return status if pid else None
+
+
+def _children() -> list[int]:
+    """The child processes of this one, also those that have ended."""
+    parent = str(os.getpid())
+    children: list[int] = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fields = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        if fields[1] == parent:
+            children.append(int(pid))
+    return children

@@ -196,27 +196,32 @@ class PluginProcess(asyncio.SubprocessProtocol):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.ended.wait()
         except TimeoutError:
-            self._signal(signal.SIGKILL)
+            self._kill()
             await self.ended.wait()
 
     def kill(self, problem: str, *, expected: bool = False) -> None:
         """Kills it. `expected`: this is not a failure of the plugin."""
         self._problem = problem
         self._is_stopping = self._is_stopping or expected
-        self._signal(signal.SIGKILL)
+        self._kill()
 
     def _kill_dropped(self) -> None:
         if self.dropped and not self._sessions and not self.is_over:
             logger.warning("plugin %s: killed, because it does not finish a call that was stopped", self._name)
             self.kill("did not finish a call that was stopped", expected=True)
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the process group, which has the process's id as its own."""
+    def _kill(self) -> None:
+        """Has it killed by the process that supervises it, which knows what it has started."""
+        self._signal(signal.SIGHUP, group=False)
+        self._loop.call_later(STOP_SECONDS, self._signal, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals, *, group: bool = True) -> None:
+        """Sends a signal to the process group, which has the process's id as its own, or to the process alone."""
         pid = self._transport.get_pid() if self._transport is not None else None
         if pid is None or self.is_over:
             return
         try:
-            os.killpg(pid, number)
+            os.kill(-pid if group else pid, number)
         except ProcessLookupError:
             pass  # nothing is left of it
         except PermissionError:
@@ -264,7 +269,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
                 self.log(logging.INFO, text)
 
     def process_exited(self) -> None:
-        """What it started must not outlive it, nor keep its pipes open."""
+        """What it started must not outlive it, nor keep its pipes open, even if what supervises it was killed."""
         self._signal(signal.SIGKILL)
         self._loop.call_later(STOP_SECONDS, self._finish)  # should something keep the pipes open nevertheless
 
@@ -275,7 +280,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """A plugin without its pipes is of no use."""
         if fd == _OUT and not self.is_over:
-            self._loop.call_later(STOP_SECONDS, self._signal, signal.SIGKILL)
+            self._loop.call_later(STOP_SECONDS, self._kill)
 
     def pause_writing(self) -> None:
         self._can_write.clear()

@@ -42,7 +42,7 @@ from headrace.adapters.sandbox.seccomp import (
 NOBODY = 65534
 THREADS_UNCOUNTED = 1024  # of a user in all, if the threads of a process are not counted
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
 _CAPABILITY_VERSION, _LAST_CAPABILITY = 0x20080522, 63
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -210,9 +210,14 @@ def become_nobody() -> None:
             raise
 
 
-def die_with_parent() -> None:
-    """This process is killed when its parent's thread ends. A change of user resets that."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """This process is killed, or gets another signal, when its parent's thread ends. A change of user resets that."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def adopt_orphans() -> None:
+    """Whatever descends from this process becomes its child when the parent in between ends."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def no_new_privileges() -> None:
