@@ -33,9 +33,10 @@ from headrace.nodes.start import Start
 from headrace.nodes.tool import ToolNode
 from headrace.ports import RunFilter, Storage
 from headrace.ports.services import ToolParameter, ToolReference
-from headrace.runs import worker, workflow_tools
+from headrace.runs import called_runs, worker
+from headrace.runs.called_runs import called_run, stop_called
 from headrace.runs.service import RunService, Slots, Submission
-from headrace.runs.workflow_tools import WorkflowTools, called_run, stop_called
+from headrace.runs.workflow_tools import WorkflowTools
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from headrace.values import File
@@ -330,7 +331,7 @@ class Outage:
 
 
 async def test_a_run_stops_those_that_it_called_after_an_outage(where: RunService, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(workflow_tools, "_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(called_runs, "_PAUSES", (0.001, 0.001))
     outage = Outage(where, monkeypatch)
     _, waiter = await serve(where, GATED, WAITER)
     async with working(where):

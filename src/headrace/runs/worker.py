@@ -19,9 +19,9 @@ from headrace.engine import Driver
 from headrace.errors import HeadraceError, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
+from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.service import RunService, Slots
-from headrace.runs.workflow_tools import is_abandoned, stop_called
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)

@@ -1,26 +1,16 @@
-"""Workflows as tools: a tool node, or an agent, runs another served app.
-
-Such a run has its own journal. Its source, `run:ID`, names the run that called it, and its id follows from the call, so
-that a call which is repeated after a crash follows the run that it began.
-"""
+"""Workflows as tools: a tool node, or an agent, runs another served app."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import count
-from uuid import NAMESPACE_OID, uuid5
 
 from headrace.apps.catalog import Served
-from headrace.background import back_off
-from headrace.errors import InvalidParam, NodeError, RequestError, StoreError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
-from headrace.kernel.graph import attempt_key
+from headrace.errors import InvalidParam, NodeError, RequestError
+from headrace.kernel.events import RunId
 from headrace.kernel.summary import ENDED_WELL, RunSummary
-from headrace.kernel.trace import RunTrace
 from headrace.nodes.start import Input, Start
 from headrace.ports import App
 from headrace.ports.services import (
@@ -38,14 +28,11 @@ from headrace.ports.services import (
     UsageMessage,
     VariableMessage,
 )
+from headrace.runs.called_runs import CALLED_BY, INVOKE_ERROR, called_run, callers, follow_called
 from headrace.runs.service import RunService, Submission
 from headrace.values import File, Value, files_in, to_json
 
-logger = logging.getLogger(__name__)
-
-MAX_DEPTH = 5  # of runs that call runs; Dify's limit
-CALLED_BY = "run:"  # the source of a run that another one called
-INVOKE_ERROR, NOT_FOUND = "ToolInvokeError", "ToolNotFoundError"
+NOT_FOUND = "ToolNotFoundError"
 _TYPES: Mapping[str, ParameterType] = {
     "number": "number",
     "checkbox": "boolean",
@@ -54,7 +41,6 @@ _TYPES: Mapping[str, ParameterType] = {
     "file": "file",
     "file-list": "files",
 }
-_PAUSES = (0.1, 10.0)  # seconds between attempts to stop a run, at first and at most
 _OWN_OUTPUTS = ("text", "json", "files")
 
 
@@ -100,31 +86,6 @@ class WorkflowTools:
         names = (reference.tool_name, reference.provider_name, reference.provider_id)
         mapped = [self._names[name] for name in names if name in self._names]
         return frozenset(filter(None, mapped or names))
-
-
-def called_run(key: str) -> RunId:
-    """The id of the run that a call with this idempotency key makes."""
-    return str(uuid5(NAMESPACE_OID, key))
-
-
-async def stop_called(run_service: RunService, records: Sequence[Record]) -> None:
-    """Stops the runs that a run had called when its process died. `records` are those until then: it ended before its
-    nodes could follow what they had called."""
-    trace = RunTrace()
-    for record in records:
-        trace.apply(record)
-    for path, node in trace.running.items():
-        attempt = attempt_key(records[0].run, path, len(node.retries))
-        for key in (attempt, *(step.key for step in node.steps.values() if not step.ended)):
-            await run_service.stop(called_run(key), "")
-
-
-async def is_abandoned(run_service: RunService, queued: RunQueued) -> bool:
-    """Whether a run was called by one that has ended, which its process did not live to stop."""
-    if not queued.source.startswith(CALLED_BY):
-        return False
-    records = await run_service.environment.journal.read(queued.source.removeprefix(CALLED_BY))
-    return bool(records) and isinstance(records[-1].event, RunEnded)
 
 
 def _unknown(reference: ToolReference) -> str:
@@ -180,7 +141,7 @@ class WorkflowTool:
     async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
         """See `Tool.call`. The run's outputs are a JSON object, its text, and a variable each; its files are files.
         A run that is stopped, or comes to its end, stops those that it called."""
-        await self._check_depth(context.run)
+        await callers(self.run_service, context.run)
         inputs = await self._inputs(parameters)
         run = called_run(context.key)
         submission = Submission(self.served, context.user, inputs, source=f"{CALLED_BY}{context.run}")
@@ -189,13 +150,9 @@ class WorkflowTool:
         except RequestError as error:
             raise NodeError(error.message, INVOKE_ERROR) from error
         summary = RunSummary(self.served.flow.graph)
-        try:
-            with self.run_service.slots.lend():
-                async for record in self.run_service.follow(run, on_pause=True):
-                    summary.apply(record)
-        finally:
-            if summary.ended is None:
-                await self._stop_unless_continued(run, context)
+        async with aclosing(follow_called(self.run_service, run, context.run, context.user)) as records:
+            async for record in records:
+                summary.apply(record)
         for message in self._messages(run, summary):
             yield message
 
@@ -224,38 +181,6 @@ class WorkflowTool:
             return await self.start.accept(given, _file_in)
         except InvalidParam as error:
             raise NodeError(error.message, "ToolParameterError") from error
-
-    async def _check_depth(self, run: RunId) -> None:
-        """NodeError if too many runs have called each other before this one."""
-        for _ in range(MAX_DEPTH):
-            records = await self.run_service.environment.journal.read(run)
-            queued = records[0].event if records else None
-            if not isinstance(queued, RunQueued) or not queued.source.startswith(CALLED_BY):
-                return
-            run = queued.source.removeprefix(CALLED_BY)
-        raise NodeError(f"Max workflow call depth {MAX_DEPTH} reached.", INVOKE_ERROR)
-
-    async def _stop_unless_continued(self, run: RunId, context: ToolContext) -> None:
-        """Stops the called run if its caller has come to its end, however often the database has to be tried."""
-        for failures in count(1):
-            try:
-                if await self._is_over(context.run):
-                    await self.run_service.stop(run, context.user)
-            except StoreError as error:
-                if not error.transient:
-                    raise
-                logger.log(error.level, "run %s cannot be stopped yet: %s", run, error)
-                await asyncio.sleep(back_off(failures, *_PAUSES))
-            else:
-                return
-
-    async def _is_over(self, run: RunId) -> bool:
-        """Whether the calling run is not continued: one that this process only ceases to drive is taken up again."""
-        driver = self.run_service.driving.get(run)
-        if driver is None or driver.state.stop is not None or driver.state.ended is not None:
-            return True
-        records = await self.run_service.environment.journal.read(run)  # another process may have stopped it
-        return any(isinstance(record.event, StopRequested | RunEnded) for record in records)
 
 
 def _file_message(file: File) -> FileMessage:
