@@ -126,6 +126,15 @@ def test_sources_are_told_once_a_document_and_numbered() -> None:
     assert folded(passed_on, *events).metadata["retriever_resources"] == []
 
 
+def test_sources_that_a_plugin_names() -> None:
+    sources = [{"dataset_id": "d", "document_id": "one", "content": "c", "position": 7}, {"content": "of the web"}]
+    events = [NodeSucceeded("a", {}, process={"retriever_resources": sources})]
+    on = flow("chat", {"retriever_resource": {"enabled": True}}, a=NO_TRAITS)
+    cited = folded(on, *events).metadata["retriever_resources"]
+    assert [(source["position"], source["content"]) for source in cited] == [(1, "c"), (2, "of the web")]
+    assert folded(flow("chat", a=NO_TRAITS), *events).metadata["retriever_resources"] == []
+
+
 def test_what_a_container_paid_is_not_counted_twice() -> None:
     paid = Usage(6, 4).wire()
     inside, around = NodeSucceeded("a[0]/llm", {}, usage=paid), NodeSucceeded("a", {}, usage={"total_tokens": 10})

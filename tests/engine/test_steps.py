@@ -114,6 +114,33 @@ async def test_a_crash_repeats_one_call_at_most():
     raise AssertionError("the run never ended")
 
 
+async def test_text_is_not_kept_at_a_step_beside_the_other_work():
+    """A plugin that is called again streams all of its text again."""
+
+    async def script(ctx: Context) -> Result:
+        async def back() -> Value:
+            return "answer"
+
+        ctx.emit("text", "a")
+        await ctx.step(".back[llm-1-1]", back)
+        ctx.emit("text", "b")
+        await ctx.step("log[0]", back)
+        ctx.emit("text", "c")
+        return Result({"text": "abc"})
+
+    plan = flow({"a": Instant(), "w": Scripted(script)}, ["a>w"], {"w": [("w", "text")]})
+    for survives in range(100):
+        died, journal = await killed_before(plan, queued(), survives)
+        answer, said = ResponseStream(plan.graph), ""
+        for record in await journal.read("run"):
+            text = "".join(text for text, *_ in answer.apply(record))
+            said = text if isinstance(record.event, RunResumed) else said + text
+        assert said == "abc"
+        if not died:
+            return
+    raise AssertionError("the run never ended")
+
+
 async def test_a_call_waits_until_the_step_before_it_is_in_the_journal():
     where = world()
     found: list[list[str]] = []

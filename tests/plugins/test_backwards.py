@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,7 +19,7 @@ from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools import ToolRegistry
 from headrace.adapters.tools.plugins import PluginTools, ToolCalls
 from headrace.errors import HeadraceError, NodeError, NotFound
-from headrace.ports.services import Tool, ToolContext, ToolMessage, ToolReference, ToolSpec, UsageMessage
+from headrace.ports.services import Tool, UsageMessage
 from headrace.values import Value
 from tests.plugins.fakes import CONTEXT, answer, find, install, messages, running
 
@@ -145,7 +145,10 @@ def scripted(plugins: tuple[PluginTools, Plugins]) -> Scripted:
 async def test_any_number_of_answers(tool: Tool, scripted: Scripted) -> None:
     assert await call_back(tool, "text_embedding", parts=3) == [{"part": 0}, {"part": 1}, {"part": 2}]
     assert await call_back(tool, "text_embedding", parts=0) == []
-    assert scripted.callers[0].context == CONTEXT
+    first, second = (caller.context for caller in scripted.callers)
+    assert (first.run, first.app, first.user) == ("run", "app", "user")
+    assert first.key.startswith("run/n/0/.back[text_embedding-")
+    assert second.key != first.key
 
 
 async def test_errors_of_handlers(tool: Tool, scripted: Scripted, caplog: pytest.LogCaptureFixture) -> None:
@@ -294,27 +297,3 @@ async def test_plugins_that_call_each_other_without_end(tool: Tool) -> None:
     assert await call_back(tool, "tool", **request)
     request = tool_request("call back", type="tool", request=request)
     assert "more than 5 plugins call each other" in json.dumps(await call_back(tool, "tool", **request))
-
-
-class Keys:
-    """A tool, and the only one that can be found, that keeps the keys of its calls."""
-
-    spec = ToolSpec("t", open=True)
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-    async def find(self, reference: ToolReference) -> Keys:
-        return self
-
-    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
-        self.keys.append(context.key)
-        yield UsageMessage({})
-
-
-async def test_each_call_of_a_tool_has_a_key_of_its_own() -> None:
-    keys, caller = Keys(), Caller(CONTEXT)
-    for _ in range(2):
-        request = {"tool_type": "api", "provider": "p", "tool": "t"}
-        assert [item async for item in ToolCalls(cast("Any", keys))(cast("Any", None), request, caller)] == []
-    assert keys.keys == ["run/n/0/0", "run/n/0/1"]

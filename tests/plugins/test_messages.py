@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.adapters.tools.plugin_messages import sent_message, tool_message
+from headrace.adapters.tools.plugin_messages import file_id, sent_message, tool_message
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobChunkMessage,
@@ -16,6 +16,7 @@ from headrace.ports.services import (
     JsonMessage,
     LinkMessage,
     LogMessage,
+    SourcesMessage,
     TextMessage,
     ToolMessage,
     UsageMessage,
@@ -56,7 +57,10 @@ from headrace.values import File
             LogMessage("1", "step", "start", data={"a": 1}),
         ),
         ({"type": "file", "message": None, "meta": {}}, None),
-        ({"type": "retriever_resources", "message": {}}, None),
+        (
+            {"type": "retriever_resources", "message": {"retriever_resources": [{"content": "c", "score": None}, 3]}},
+            SourcesMessage([{"content": "c"}, {}]),
+        ),
     ],
 )
 def test_each_kind_of_message(sent: dict[str, Any], message: ToolMessage | None) -> None:
@@ -69,7 +73,11 @@ def test_each_kind_of_message(sent: dict[str, Any], message: ToolMessage | None)
 
 def test_messages_that_plugins_get_of_other_tools() -> None:
     stored = File("image", "tool_file", "a.png", ".png", "image/png", 3, None, "1", "https://f")
-    assert sent_message(FileMessage(stored)) == {"type": "image_link", "message": {"text": "https://f"}, "meta": None}
+    meta = {"tool_file_id": "1", "mime_type": "image/png", "filename": "a.png"}
+    assert sent_message(FileMessage(stored)) == {"type": "image_link", "message": {"text": "https://f"}, "meta": meta}
+    assert [file_id(sent_message(message) or {}) for message in (FileMessage(stored), LinkMessage("l"))] == ["1", ""]
+    elsewhere = File("document", "remote_url", "a.txt", remote_url="https://f")
+    assert sent_message(FileMessage(elsewhere)) == {"type": "link", "message": {"text": "https://f"}, "meta": None}
     assert sent_message(UsageMessage({})) is None
     chunk = BlobChunkMessage("b", b"x", 1, end=True)
     assert tool_message(sent_message(chunk) or {}) == chunk

@@ -17,6 +17,8 @@ from headrace.adapters.tools.plugins import PluginTools
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobChunkMessage,
+    FileMessage,
+    SourcesMessage,
     TextMessage,
     ToolReference,
     VariableMessage,
@@ -106,7 +108,24 @@ async def test_its_messages_in_order(plugins: tuple[PluginTools, Plugins]) -> No
         ["retriever_resources", {"retriever_resources": [], "context": ""}, None],
         ["variable", {"variable_name": "v", "variable_value": "x", "stream": True}, None],
     ]
-    assert await messages(tool, "messages", messages=sent) == [TextMessage("a"), VariableMessage("v", "x", stream=True)]
+    assert await messages(tool, "messages", messages=sent) == [
+        TextMessage("a"),
+        SourcesMessage([]),
+        VariableMessage("v", "x", stream=True),
+    ]
+
+
+async def test_a_file_that_another_tool_gave_the_plugin(plugins: tuple[PluginTools, Plugins]) -> None:
+    """It is the stored file itself, if that is one of the calling app."""
+    tool, files = await find(plugins[0]), plugins[1].stored_files
+    stored = [await files.save(b"x", filename="a.txt", mime_type="text/plain", app=app) for app in ("app", "other")]
+    sent = [["link", {"text": "https://f"}, {"tool_file_id": file.related_id}] for file in stored]
+    (message,) = await messages(tool, "messages", messages=sent[:1])
+    assert isinstance(message, FileMessage)
+    assert (message.file.related_id, message.mentioned) == (stored[0].related_id, True)
+    for unknown in (sent[1], ["image", {"text": "https://f"}, {"tool_file_id": "nothing"}]):
+        with pytest.raises(NodeError, match="not found"):
+            await messages(tool, "messages", messages=[unknown])
 
 
 BLOB = bytes(range(256)) * 100

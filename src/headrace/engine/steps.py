@@ -10,7 +10,7 @@ from headrace.frozen import frozen
 from headrace.kernel.events import Event, StepEnded, StepStarted
 from headrace.kernel.graph import Path
 from headrace.kernel.state import State
-from headrace.kernel.steps import NO_METADATA, Step
+from headrace.kernel.steps import NO_METADATA, Step, keeps_text
 from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
 
 
@@ -51,7 +51,8 @@ class StepRunner:
             message = f"The result of {name} is nested more than {DEEPEST_OUTPUT} levels deep."
             raise NodeError(message, "DepthLimitError")
         self._check_running()
-        self.journal_streams(self.path)
+        if keeps_text(name):
+            self.journal_streams(self.path)
         self.record(StepEnded(self.path, name, result))
         self.write()
         return steps[name]

@@ -32,6 +32,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, Path
 from headrace.kernel.reasoning import ReasoningStreams
+from headrace.kernel.steps import keeps_text
 from headrace.kernel.variables import Variables
 from headrace.values import Selector, Value, markdown
 
@@ -159,9 +160,9 @@ class GraphResponse:
                 return self._append_reasoning(node, at, text, journaled=record.seq is not None)
             case Delta(_, name, at, text):
                 return self._append((node, name), at, text, journaled=record.seq is not None)
-            case StepEnded():
+            case StepEnded(name=name):
                 for selector, stream in self._streams.items():
-                    if selector[0] == node:
+                    if selector[0] == node and keeps_text(name):
                         stream.kept = len(stream.text)
                 return []
             case NodeStarted(inputs=inputs):

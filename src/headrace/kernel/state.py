@@ -42,7 +42,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, attempt_key, split
 from headrace.kernel.response import RunOutputs
-from headrace.kernel.steps import Steps, apply_step
+from headrace.kernel.steps import Steps, apply_step, keeps_text
 from headrace.kernel.summary import RunSummary
 from headrace.kernel.variables import Variables
 from headrace.values import Value
@@ -113,7 +113,7 @@ class State(RunSummary):
             case StepStarted(path) | StepEnded(path) as event:
                 running = self.running[path]
                 apply_step(running.steps, attempt_key(self.run, path, running.failures), event, record.at)
-                if isinstance(event, StepEnded):
+                if isinstance(event, StepEnded) and keeps_text(event.name):
                     running.kept = dict(running.texts)
             case Delta(path, name, at, text):
                 self.running[path].texts[name] = at + len(text)

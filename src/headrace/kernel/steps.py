@@ -1,6 +1,11 @@
 """Named parts of a node's work, whose results are journaled, so that they are not repeated after a crash.
 
-A name is unique within an attempt. It is a path: `round[2]/call[0]` is a part of `round[2]`.
+A name is unique within an attempt. It is a path: `round[2]/call[0]` is a part of `round[2]`. Steps whose own name
+begins with a dot are journaled, but are not part of the logs that people see. These run beside the other work of the
+node:
+
+    log[0]            a log that a plugin sends while it works
+    .back[llm-...]    a call that a plugin makes back
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from headrace.kernel.summary import duration
 from headrace.values import Value
 
 NO_METADATA: Mapping[str, Value] = {}
+LOG, CALL_BACK = "log[", ".back["
 
 
 @dataclass(slots=True)
@@ -70,6 +76,17 @@ def fail_steps(steps: Steps, error: str, at: float) -> list[Step]:
     for step in failed:
         step.ended_at, step.error = at, error
     return failed
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a step of this name is not part of the logs that people see."""
+    return name.rpartition("/")[2].startswith(".")
+
+
+def keeps_text(name: str) -> bool:
+    """Whether the text that the node has streamed until a step of this name ends is not streamed again after a crash:
+    it is where the node continues. It does not continue at steps that run beside its other work."""
+    return not name.rpartition("/")[2].startswith((LOG, CALL_BACK))
 
 
 class RunStep(Protocol):

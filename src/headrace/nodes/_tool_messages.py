@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -19,7 +19,9 @@ from headrace.ports.services import (
     JsonMessage,
     LinkMessage,
     LogMessage,
+    SourcesMessage,
     TextMessage,
+    ToolContext,
     ToolMessage,
     UsageMessage,
     VariableMessage,
@@ -27,12 +29,21 @@ from headrace.ports.services import (
 from headrace.values import File, Value
 
 LARGEST_BLOB = 30 * 1024 * 1024  # bytes; Dify's limit
+SOURCES = "retriever_resources"
 _RESERVED = frozenset(("text", "files", "json"))  # the node's own outputs
 _UNKNOWN_TYPE = "application/octet-stream"
 _FILE_ERROR = "ToolFileError"
 
 
-Stored: TypeAlias = TextMessage | JsonMessage | LinkMessage | FileMessage | VariableMessage | LogMessage | UsageMessage
+def tool_context(ctx: Context, step: str = "") -> ToolContext:
+    """The context of a call that a step makes; without one, the node itself."""
+    context = ToolContext(ctx.run, ctx.app, ctx.user, ctx.key, ctx.step)
+    return context.within(step) if step else context
+
+
+Stored: TypeAlias = (
+    TextMessage | JsonMessage | LinkMessage | FileMessage | VariableMessage | LogMessage | SourcesMessage | UsageMessage
+)
 
 
 async def with_files_stored(messages: AsyncIterator[ToolMessage], ctx: Context) -> AsyncGenerator[Stored]:
@@ -110,17 +121,25 @@ def sum_of(usages: Sequence[Mapping[str, Value]]) -> Mapping[str, Value] | None:
     return total.wire()
 
 
+def cited(sources: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """The process data of a node whose tool names the sources of its answer: the message cites them."""
+    return {SOURCES: list(sources)} if sources else {}
+
+
 @dataclass(slots=True)
 class ToolOutputs:
-    """What the messages of one call add up to. Text, and variables that stream, are streamed as they come."""
+    """What the messages of one call add up to. Text, and variables that stream, are streamed as they come; logs are
+    given to `on_log`."""
 
     ctx: Context
+    on_log: Callable[[LogMessage], None] | None = None
     text: list[str] = field(default_factory=list[str])
     files: list[File] = field(default_factory=list[File])
     json: list[Value] = field(default_factory=list[Value])
     variables: dict[str, Value] = field(default_factory=dict[str, Value])
     logs: list[LogMessage] = field(default_factory=list[LogMessage])
     usages: list[Mapping[str, Value]] = field(default_factory=list[Mapping[str, Value]])
+    sources: list[Mapping[str, Value]] = field(default_factory=list[Mapping[str, Value]])
     _size: int = 0
 
     async def add_all(self, messages: AsyncIterator[ToolMessage]) -> None:
@@ -143,6 +162,10 @@ class ToolOutputs:
                         self._set(message)
                     case LogMessage():
                         self.logs.append(message)
+                        if self.on_log is not None:
+                            self.on_log(message)
+                    case SourcesMessage(sources):
+                        self.sources += sources
                     case UsageMessage(usage):
                         self.usages.append(usage)
         finally:

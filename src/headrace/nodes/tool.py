@@ -15,8 +15,8 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Read, Result, null_means_default, reads_in
 from headrace.nodes._model_call import reporting
-from headrace.nodes._tool_messages import ToolOutputs
-from headrace.ports.services import Resources, Tool, ToolContext, ToolReference, ToolSpec
+from headrace.nodes._tool_messages import ToolOutputs, cited, tool_context
+from headrace.ports.services import Resources, Tool, ToolReference, ToolSpec
 from headrace.ports.services.tool_parameters import arguments
 from headrace.values import Value, to_json
 
@@ -164,15 +164,16 @@ class ToolNode(Node[ToolConfig]):
         outputs = ToolOutputs(ctx)
         with reporting(to_json(inputs)):
             parameters = arguments(tool.spec, inputs, self._settings(tool.spec, ctx))
-            context = ToolContext(ctx.run, ctx.app, ctx.user, ctx.key)
             try:
-                await outputs.add_all(tool.call(parameters, context))
+                await outputs.add_all(tool.call(parameters, tool_context(ctx)))
             except NodeError as error:
                 if error.kind == PLUGIN_ERROR:  # says itself whose error it is
                     raise
                 name = self.config.reference.provider_name
                 raise NodeError(f"Failed to invoke tool {name}: {error}", error.kind) from error
-        process: dict[str, Value] = {"logs": [log.body() for log in outputs.logs]} if outputs.logs else {}
+        process = cited(outputs.sources)
+        if outputs.logs:
+            process["logs"] = [log.body() for log in outputs.logs]
         return Result(outputs.outputs(), inputs, process, usage=outputs.usage())
 
     async def _find(self, ctx: Context) -> Tool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,20 +11,24 @@ import pytest
 from headrace.adapters.models import ModelClient
 from headrace.engine import Driver
 from headrace.errors import NodeError
-from headrace.kernel.events import RunEnded, StepEnded
+from headrace.kernel.events import Record, RunEnded, StepEnded, StepStarted
 from headrace.kernel.response import ResponseStream
 from headrace.ports.services import (
     STRATEGY,
     BlobMessage,
     JsonMessage,
     LogMessage,
+    SourcesMessage,
     TextMessage,
+    ToolContext,
     ToolMessage,
     ToolParameter,
+    ToolReference,
     ToolSpec,
     UsageMessage,
     VariableMessage,
 )
+from headrace.stores.memory import MemoryJournal
 from headrace.values import Value
 from tests.engine.test_crash import Killed, Mortal
 from tests.nodes.agent import world
@@ -152,6 +157,59 @@ async def test_a_parameter_that_is_not_set(client: ModelClient, strategy: Strate
     assert "choose one" in failure.error or "is not set" in failure.error
 
 
+async def test_logs_come_as_they_are_made(client: ModelClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log has begun in the journal while the strategy works; one that never ends, and one that is unlike that at its
+    place before a crash, are logs of their own."""
+    events: list[StepStarted | StepEnded] = []
+    goes_on = asyncio.Event()
+
+    class Watching(MemoryJournal):
+        def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
+            events.extend(record.event for record in records if isinstance(record.event, StepStarted | StepEnded))
+            if any(isinstance(event, StepEnded) for event in events):
+                goes_on.set()
+            return super().append(records)
+
+    class Slow:
+        spec = SPEC
+
+        async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+            yield LogMessage("r1", "ROUND 1", "start", metadata={"provider": "p"})
+            yield LogMessage("c1", "CALL a", "start", "r1")
+            yield LogMessage("c1", "CALL a", "success", "r1", data={"output": 1})
+            async with asyncio.timeout(60):
+                await goes_on.wait()
+            yield LogMessage("c2", "CALL b", "start", "r1")
+
+    async def find(shelf: ToolShelf, reference: ToolReference) -> Slow:
+        return Slow()
+
+    monkeypatch.setattr(ToolShelf, "find", find)
+    ran = await drive(loaded(agent_file(strategy="acting", data=PROVIDER)), client, journal=Watching())
+    assert [(type(event), event.name) for event in events] == [
+        (StepStarted, ".strategy"),
+        (StepStarted, "log[0]"),
+        (StepStarted, "log[0]/log[0]"),
+        (StepEnded, "log[0]/log[0]"),
+        (StepStarted, "log[0]/log[1]"),
+        (StepEnded, ".strategy"),
+    ]
+    logs = ran.outputs["json"][:3]
+    assert [(log["label"], log["status"]) for log in logs] == [
+        ("ROUND 1", "start"),
+        ("CALL a", "success"),
+        ("CALL b", "start"),
+    ]
+    assert logs[0]["metadata"]["provider"] == "p"
+
+
+async def test_the_sources_of_a_strategy(client: ModelClient, strategy: Strategy) -> None:
+    strategy.messages = [TextMessage("It is warm."), SourcesMessage([{"content": "c", "document_id": "d"}])]
+    ran = await acted(client)
+    assert ran.result.process == {"retriever_resources": [{"content": "c", "document_id": "d"}]}
+    assert "sources" not in ran.outputs
+
+
 async def test_a_crash_repeats_the_call_as_a_whole_and_only_if_it_had_not_ended(
     client: ModelClient, strategy: Strategy
 ) -> None:
@@ -170,14 +228,18 @@ async def test_a_crash_repeats_the_call_as_a_whole_and_only_if_it_had_not_ended(
         records = await mortal.read("run")
         ended = records[-1].event
         assert isinstance(ended, RunEnded)
-        assert ended.outputs["answer"] == "It is warm."
+        done = Ran(list(records), shelf).result
+        assert done.outputs["text"] == "It is warm."
         assert 1 <= len(shelf.calls) <= 2
         assert len({context.key for _, context in shelf.calls}) == 1
         steps = [record.event.name for record in records if isinstance(record.event, StepEnded)]
-        assert steps == ["strategy", "log[0]", "log[0]/log[1]"]
+        assert sorted(steps) == [".strategy", "log[0]", "log[0]/log[0]"]
         response = ResponseStream(flow.graph)
-        assert "".join(piece for record in records for piece, *_ in response.apply(record)) == "It is warm."
+        said = "".join(piece for record in records for piece, *_ in response.apply(record))
+        assert said == ended.outputs["answer"]
+        assert said.endswith("It is warm."), "text that was interrupted begins anew"
         if not died:
+            assert said == "It is warm."
             assert len(shelf.calls) == 1
             return
     raise AssertionError("the run never ended")

@@ -2,17 +2,22 @@
 
 `Backwards.handlers` has a handler for each type of call that the host offers. A plugin is only answered what its
 manifest has the permission for; one that serves as a model may not call back at all.
+
+A call back of a node's plugin is a step of the node, named after the request: when the node runs again after a crash,
+and the plugin makes the same call, it gets the answer that is in the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, Protocol, cast
 
 from headrace.adapters.plugins.installed import InstalledPlugin
@@ -20,8 +25,9 @@ from headrace.adapters.plugins.manifest import Permissions
 from headrace.adapters.plugins.process import PluginError
 from headrace.adapters.plugins.protocol import SessionEvent, reply
 from headrace.errors import HeadraceError, RequestError
+from headrace.kernel.steps import CALL_BACK
 from headrace.ports.services import ToolContext
-from headrace.values import Value
+from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,9 @@ SECONDS = 240.0  # that a call back may take; the SDK waits 250
 DEEPEST = 5  # plugins that call each other; the limit of workflows that do
 DEPTH = ContextVar("DEPTH", default=0)
 """How many plugins have called back for what this task does."""
+LARGEST_JOURNALED = 1024 * 1024  # bytes of answers that are kept in the journal
+_REPEATED = frozenset({"storage", "upload_file", "fetch_app"})
+"""Types of calls that are made again after a crash: they cost nothing, and have the same effect twice."""
 
 
 def ignore_usage(usage: Mapping[str, Value]) -> None:
@@ -38,11 +47,19 @@ def ignore_usage(usage: Mapping[str, Value]) -> None:
 @dataclass(frozen=True, slots=True)
 class Caller:
     """On whose behalf a plugin is called. `on_usage` receives what models used that the plugin called back for;
-    `calls` numbers its calls back."""
+    `calls` counts its calls back by their names. The caller that a handler gets has the context of the call back."""
 
     context: ToolContext
     on_usage: Callable[[Mapping[str, Value]], None] = ignore_usage
-    calls: Iterator[int] = field(default_factory=count)
+    calls: Counter[str] = field(default_factory=Counter[str])
+
+    def name(self, type_: str, request: Mapping[str, Value]) -> str:
+        """The name of the next call with this request. It does not depend on the order in which a plugin makes
+        different calls."""
+        content = json.dumps(request, sort_keys=True).encode()
+        name = f"{type_}-{hashlib.sha256(content).hexdigest()[:16]}"
+        self.calls[name] += 1
+        return f"{CALL_BACK}{name}-{self.calls[name]}]"
 
 
 class Handler(Protocol):
@@ -76,10 +93,12 @@ class Backwards:
                 handler = self._handler(plugin, type_, is_model=is_model)
                 if not isinstance(request, dict):
                     raise HeadraceError("the request is not an object")
-                answer = handler(plugin, cast("dict[str, Value]", request), caller)
-                async with asyncio.timeout(SECONDS), aclosing(answer):
-                    async for data in answer:
-                        await send(reply(event.session, call, "response", data))
+
+                async def respond(data: Mapping[str, Value]) -> None:
+                    await send(reply(event.session, call, "response", data))
+
+                async with asyncio.timeout(SECONDS):
+                    await _answer(handler, plugin, type_, cast("dict[str, Value]", request), caller, respond)
             except PluginError:
                 raise
             except Exception as error:
@@ -99,6 +118,74 @@ class Backwards:
         if DEPTH.get() > DEEPEST:
             raise HeadraceError(f"more than {DEEPEST} plugins call each other")
         return self.handlers[type_]
+
+
+async def _answer(
+    handler: Handler,
+    plugin: InstalledPlugin,
+    type_: str,
+    request: Mapping[str, Value],
+    caller: Caller,
+    respond: Callable[[Mapping[str, Value]], Awaitable[None]],
+) -> None:
+    """Answers a call, from the journal if the node has made it before it was interrupted."""
+    if type_ in _REPEATED:
+        async with aclosing(handler(plugin, request, caller)) as results:
+            async for data in results:
+                await respond(data)
+        return
+    name, is_answered = caller.name(type_, request), False
+    answers: list[Mapping[str, Value]] = []
+    usages: list[Mapping[str, Value]] = []
+
+    def on_usage(usage: Mapping[str, Value]) -> None:
+        usages.append(usage)
+        caller.on_usage(usage)
+
+    async def call() -> Value:
+        nonlocal is_answered
+        is_answered = True
+        async with aclosing(handler(plugin, request, Caller(caller.context.within(name), on_usage))) as results:
+            async for data in results:
+                await respond(data)
+                answers.append(data)
+        return _journaled({"answers": _joined(answers), "usages": usages})
+
+    if caller.context.step is None:
+        await call()
+        return
+    step = await caller.context.step(name, call, label=type_)
+    if is_answered:
+        return
+    if step.result is None:
+        await call()
+        return
+    for usage in step.result["usages"]:
+        caller.on_usage(usage)
+    for data in step.result["answers"]:
+        await respond(data)
+
+
+def _joined(answers: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Value]]:
+    """The answers, with the chunks of a model's answer as one: hundreds would fill the journal with their frames."""
+    if len(answers) < 2 or not all("delta" in answer for answer in answers):
+        return answers
+    last, messages = answers[-1], [answer["delta"]["message"] for answer in answers]
+    content = "".join(message["content"] for message in messages)
+    calls = [call for message in messages for call in message["tool_calls"]]
+    opaque: dict[str, Value] = {}
+    for message in messages:
+        opaque |= message.get("opaque_body") or {}
+    message = {**messages[-1], "content": content, "tool_calls": calls, "opaque_body": opaque or None}
+    return [{**last, "delta": {**last["delta"], "index": 0, "message": message}}]
+
+
+def _journaled(result: Value) -> Value:
+    """The result of a call as the journal has it; None if it is too large, or nested too deeply: then the call is
+    repeated after a crash."""
+    if nests_deeper(result, DEEPEST_OUTPUT) or len(json.dumps(result)) > LARGEST_JOURNALED:
+        return None
+    return result
 
 
 def missing_permission(permissions: Permissions, type_: str) -> str:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
+from headrace.adapters.plugins.fields import items_of
 from headrace.errors import NodeError
 from headrace.ports.services import (
     BlobChunkMessage,
@@ -15,6 +16,7 @@ from headrace.ports.services import (
     JsonMessage,
     LinkMessage,
     LogMessage,
+    SourcesMessage,
     TextMessage,
     ToolMessage,
     UsageMessage,
@@ -51,8 +53,11 @@ def tool_message(sent: _Fields) -> ToolMessage | None:
             return VariableMessage(name, content.get("variable_value"), stream=bool(content.get("stream")))
         case "log":
             return _log(content)
-        case "file" | "retriever_resources":
-            return None  # files come as blobs or links; sources are not shown for a tool
+        case "retriever_resources":
+            sources = content.get("retriever_resources")
+            return SourcesMessage([_without_nulls(_object(each)) for each in items_of(sources)])
+        case "file":
+            return None  # as in Dify: a file's object does not survive the way out of the plugin
         case _:
             raise _malformed(str(type_)[:100])
 
@@ -70,6 +75,16 @@ def _log(content: _Fields) -> LogMessage:
         _object(content.get("data")),
         _object(content.get("metadata")),
     )
+
+
+def file_id(sent: _Fields) -> str:
+    """The id of the stored file that a message is about, which a tool gave the plugin; "" if there is none."""
+    id_ = _object(sent.get("meta")).get("tool_file_id")
+    return id_ if isinstance(id_, str) and sent.get("type") in ("link", "image", "image_link") else ""
+
+
+def _without_nulls(fields: dict[str, Any]) -> dict[str, Value]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _object(value: object) -> dict[str, Any]:
@@ -123,12 +138,16 @@ def sent_message(message: ToolMessage) -> dict[str, Value] | None:
             }
             return _sent("blob_chunk", chunk, {"mime_type": mime_type, "filename": filename})
         case FileMessage(file):
-            return _sent("image_link" if file.type == "image" else "link", {"text": file.url or file.remote_url or ""})
+            meta = {"tool_file_id": file.related_id, "mime_type": file.mime_type, "filename": file.filename}
+            type_ = "image_link" if file.type == "image" else "link"
+            return _sent(type_, {"text": file.url or file.remote_url or ""}, meta if file.related_id else None)
         case VariableMessage(name, value, stream):
             content = {"variable_name": name, "variable_value": to_json(value), "stream": stream}
             return _sent("variable", content)
         case LogMessage():
             return _sent("log", message.body())
+        case SourcesMessage(sources):
+            return _sent("retriever_resources", {"retriever_resources": list(sources), "context": ""})
         case UsageMessage():
             return None
 

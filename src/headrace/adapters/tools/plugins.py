@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 from headrace.adapters.plugins.identifiers import PluginId, plugin_of
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools.registry import NOT_FOUND, plugin_needed
-from headrace.errors import HeadraceError, NodeError
-from headrace.ports.services import Tool, ToolContext, ToolMessage, ToolReference, Tools, ToolSpec, UsageMessage
+from headrace.errors import HeadraceError, NodeError, NotFound
+from headrace.ports.services import (
+    FileMessage,
+    Tool,
+    ToolContext,
+    ToolMessage,
+    ToolReference,
+    Tools,
+    ToolSpec,
+    UsageMessage,
+)
 from headrace.ports.services.tool_parameters import arguments
-from headrace.values import Value
+from headrace.values import File, Value
 
 if TYPE_CHECKING:
     from headrace.adapters.plugins.backwards import Caller
@@ -96,7 +105,7 @@ class PluginTool:
     async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
         """See `Tool.call`."""
         from headrace.adapters.plugins.backwards import Caller
-        from headrace.adapters.tools.plugin_messages import tool_message
+        from headrace.adapters.tools.plugin_messages import file_id, tool_message
 
         usages: list[Mapping[str, Value]] = []
         async with (
@@ -104,10 +113,22 @@ class PluginTool:
             aclosing(self._results(self._call(given), Caller(context, usages.append))) as results,
         ):
             async for result in results:
-                if (message := tool_message(result)) is not None:
+                if id_ := file_id(result):
+                    yield FileMessage(await self._stored(id_, context), mentioned=result.get("type") == "link")
+                elif (message := tool_message(result)) is not None:
                     yield message
         for usage in usages:
             yield UsageMessage(usage)
+
+    async def _stored(self, id_: str, context: ToolContext) -> File:
+        """A file of the calling app."""
+        try:
+            stored, _ = await self.plugins.stored_files.open(id_)
+        except NotFound:
+            stored = None
+        if stored is None or stored.app != context.app:
+            raise NodeError(f"tool file {id_} not found", "ToolFileError")
+        return stored.file
 
     def _call(self, given: Mapping[str, Value]) -> dict[str, Value]:
         """The fields of the request for a call."""
@@ -208,8 +229,7 @@ class ToolCalls:
         reference = ToolReference(type_, provider, provider, name, credential=credential, app=caller.context.app)
         tool = await self._tools.find(reference)
         parameters = arguments(tool.spec, cast("dict[str, Value]", given), {})
-        context = replace(caller.context, key=f"{caller.context.key}/{next(caller.calls)}")
-        messages = tool.call(parameters, context)
+        messages = tool.call(parameters, caller.context)
         try:
             async for message in messages:
                 if isinstance(message, UsageMessage):

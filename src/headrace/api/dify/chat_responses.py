@@ -38,6 +38,7 @@ from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
 from headrace.kernel.summary import FAILED, RunSummary
 from headrace.node import Flow
+from headrace.nodes._tool_messages import SOURCES
 from headrace.nodes.knowledge_retrieval import retriever_resources
 from headrace.values import File, Value, files_in
 
@@ -151,14 +152,16 @@ class Reply:
         if node.traits.response or node.traits.generates:
             self._add_files(event.outputs)
         if self._cites and node.traits.cites:
-            self._cite(event.outputs)
+            self._cite(retriever_resources(event.outputs))
+        if self._cites and (sources := event.process.get(SOURCES)):  # of a plugin's tool
+            self._cite(cast("Sequence[Mapping[str, Value]]", sources))
 
     def _add_files(self, values: Mapping[str, Value]) -> None:
         self.files += [file for file in files_in(values) if file not in self.files]
 
-    def _cite(self, outputs: Mapping[str, Value]) -> None:
+    def _cite(self, sources: Sequence[Mapping[str, Value]]) -> None:
         cited = {(source.get("dataset_id"), source.get("document_id")) for source in self._sources}
-        for source in retriever_resources(outputs):
+        for source in sources:
             document = (source.get("dataset_id"), source.get("document_id"))
             if all(document) and document in cited:
                 continue

@@ -55,7 +55,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import is_top_level, node_of
 from headrace.kernel.graph_response import TextChunk
 from headrace.kernel.response import ResponseStream
-from headrace.kernel.steps import Step
+from headrace.kernel.steps import Step, is_hidden
 from headrace.kernel.summary import RunLifecycle, RunSummary, duration, node_status
 from headrace.kernel.trace import NodeTrace, RunTrace
 from headrace.node import Flow
@@ -185,7 +185,8 @@ class RunEvents:
             return
         if node is not None and isinstance(record.event, NodeFailed | NodeRetried):
             for step in node.failed_steps:
-                yield "agent_log", self._agent_log(node, step)
+                if not is_hidden(step.name):
+                    yield "agent_log", self._agent_log(node, step)
         match record.event:
             case RunQueued() as event:
                 self.task = event.task
@@ -203,7 +204,7 @@ class RunEvents:
             case NodeRetried() as event if node is not None:
                 retried: NodeRetryData = {**self._node_ended(node, event, at), "retry_index": event.attempt}
                 yield "node_retry", retried
-            case StepStarted(name=name) | StepEnded(name=name) if node is not None:
+            case StepStarted(name=name) | StepEnded(name=name) if node is not None and not is_hidden(name):
                 yield "agent_log", self._agent_log(node, node.steps[name])
             case _:
                 pass
@@ -286,9 +287,9 @@ class RunEvents:
             metadata["total_tokens"] = usage["total_tokens"]
             metadata["total_price"] = usage["total_price"]
             metadata["currency"] = usage["currency"]
-        if node.steps:
+        if steps := [step for step in node.steps.values() if not is_hidden(step.name)]:
             type_ = self._nodes[node_of(node.path)]
-            metadata["agent_log"] = [log_entry(type_, step, repeated=True) for step in node.steps.values()]
+            metadata["agent_log"] = [log_entry(type_, step, repeated=True) for step in steps]
         return {
             **self._node(node),
             "inputs": Inputs(event.inputs),

@@ -157,7 +157,7 @@ class Loop:
         toolbox = self._strategy.toolbox
 
         async def answer() -> CallResult:
-            return _refused(call) if refuse else await toolbox.call(call, self._ctx, f"{self._ctx.key}/{name}")
+            return _refused(call) if refuse else await toolbox.call(call, self._ctx, name)
 
         step = await self._ctx.step(
             name,

@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
-from headrace.kernel.steps import Step
+from headrace.kernel.steps import Step, is_hidden
 from headrace.node import Config, Context, Node, OutputType, Read, Result, null_means_default
 from headrace.nodes._memory import MemoryConfig, Window, messages_from, recall
 from headrace.nodes._model_call import ModelConfig, reporting
+from headrace.nodes._tool_messages import cited
 from headrace.nodes.agent import plugin_strategy, prompts
 from headrace.nodes.agent.config import AgentInput, AgentTool, parse_tools
 from headrace.nodes.agent.log import log_data
@@ -151,12 +152,13 @@ class Agent(Node[AgentConfig]):
         with reporting(to_json(shown)):
             parameters = await plugin_strategy.parameters_of(ctx, strategy.spec, given, self._memory())
             outputs = await plugin_strategy.run(ctx, strategy, parameters)
+        process = cited(cast("Sequence[Mapping[str, Value]]", outputs.pop("sources")))
         outputs["json"] = [*self._entries(ctx), *cast("list[Value]", outputs["json"])]
-        return Result(outputs, shown, usage=cast("Mapping[str, Value]", outputs["usage"]))
+        return Result(outputs, shown, process, usage=cast("Mapping[str, Value]", outputs["usage"]))
 
     def _entries(self, ctx: Context) -> list[Value]:
         """The steps in the output `json`."""
-        steps = (step for step in ctx.steps.values() if step.name != plugin_strategy.CALL)
+        steps = (step for step in ctx.steps.values() if not is_hidden(step.name))
         return [{**log_entry(cast("Node[Config]", self), step), "node_id": ctx.spec.id} for step in steps]
 
     def _text(self, ctx: Context, name: str) -> str:

@@ -1,27 +1,28 @@
 """Agent strategies that only a plugin has. It runs in the plugin, which calls models and tools back.
 
-The call is one step, so a crash repeats it from the start, with the same idempotency keys for the tools that it calls.
-What it logs becomes steps when it has ended: what a plugin does in between depends on more than its inputs, so it could
-not be continued in the middle.
+The call is one step, so a crash repeats it from the start; what it calls back for is answered from the journal then.
+What it logs becomes steps as it comes. When it is called again, a log that has the label of the one at its place is the
+same log.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from headrace.errors import NodeError
-from headrace.kernel.steps import Step
+from headrace.kernel.steps import LOG, Step
 from headrace.node import Context
 from headrace.nodes._memory import MemoryConfig, messages_from, recall
 from headrace.nodes._model_call import ModelConfig
-from headrace.nodes._tool_messages import ToolOutputs
+from headrace.nodes._tool_messages import ToolOutputs, tool_context
 from headrace.nodes.agent.config import AgentInput, AgentTool, parse_tools
 from headrace.ports.services import (
     STRATEGY,
     LogMessage,
     Tool,
-    ToolContext,
     ToolParameter,
     ToolReference,
     ToolSpec,
@@ -31,10 +32,8 @@ from headrace.ports.services.tool_parameters import cast_value
 from headrace.values import Value
 
 ERROR = "AgentNodeError"
-CALL = "strategy"
+CALL = ".strategy"
 _FEATURES = ("agent-thought", "tool-call", "multi-tool-call", "stream-tool-call", "vision")
-
-Entries = list[Mapping[str, Value]]
 
 
 def reference_of(provider: str, name: str, plugin: str) -> ToolReference:
@@ -134,31 +133,68 @@ def _parameter(parameter: ToolParameter, given: Mapping[str, Value]) -> dict[str
 
 
 async def run(ctx: Context, strategy: Tool, parameters: Mapping[str, Value]) -> dict[str, Value]:
-    """The outputs of the strategy, with the logs in `logs`."""
+    """The outputs of the strategy, with the sources that it cites in `sources`."""
 
     async def call() -> Value:
-        outputs = ToolOutputs(ctx)
+        logs = Logs(ctx)
+        outputs = ToolOutputs(ctx, on_log=logs.add)
         try:
-            await outputs.add_all(strategy.call(parameters, ToolContext(ctx.run, ctx.app, ctx.user, ctx.key)))
+            await outputs.add_all(strategy.call(parameters, tool_context(ctx, CALL)))
         except NodeError as error:
             raise NodeError(f"Failed to invoke agent: {error}", error.kind) from error
-        logs: list[Value] = [log.body() for log in _latest(outputs.logs)]
+        finally:
+            await logs.end()
         return {
             **outputs.outputs(),
             "json": _without_metadata(outputs.json),
             "usage": outputs.usage() or Usage().wire(),
-            "logs": logs,
+            "sources": outputs.sources,
         }
 
-    step = await ctx.step(CALL, call, label=strategy.spec.label)
-    outputs = dict(cast("Mapping[str, Value]", step.result))
-    await _log(ctx, cast("Sequence[dict[str, Any]]", outputs.pop("logs")))
-    return outputs
+    step = await ctx.step(CALL, call)
+    return dict(cast("Mapping[str, Value]", step.result))
 
 
-def _latest(logs: Sequence[LogMessage]) -> Sequence[LogMessage]:
-    """Each log as it was sent last, in the order of their beginning."""
-    return list({log.id: log for log in logs}.values())
+class Logs:
+    """Makes the logs of a strategy steps: one that is inside another is a part of its step."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._names: dict[str, str] = {}  # by the id of the log
+        self._next = Counter[str]()  # the numbers that come next, by the name of the parent
+        self._ends: dict[str, asyncio.Future[LogMessage]] = {}
+        self._tasks: list[asyncio.Future[Step]] = []
+
+    def add(self, log: LogMessage) -> None:
+        """A log has started or ended."""
+        if log.id not in self._names:
+            name = self._names[log.id] = self._name(log)
+            end = self._ends[log.id] = asyncio.get_running_loop().create_future()
+
+            async def result() -> Value:
+                return (await end).body()
+
+            step = self._ctx.step(name, result, label=log.label, metadata=log.metadata)
+            self._tasks.append(asyncio.ensure_future(step))
+        if log.status != "start" and not self._ends[log.id].done():
+            self._ends[log.id].set_result(log)
+
+    async def end(self) -> None:
+        """Nothing more is logged: waits until what has ended is recorded. Logs without an end remain as they are."""
+        for end in self._ends.values():
+            end.cancel()
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    def _name(self, log: LogMessage) -> str:
+        prefix = f"{self._names[log.parent]}/" if log.parent in self._names else ""
+        while True:
+            name = f"{prefix}{LOG}{self._next[prefix]}]"
+            self._next[prefix] += 1
+            known = self._ctx.steps.get(name)
+            if known is None or known.label == log.label:
+                return name
 
 
 def _without_metadata(values: Sequence[Value]) -> list[Value]:
@@ -173,23 +209,8 @@ def _without_metadata(values: Sequence[Value]) -> list[Value]:
     return kept or [{"data": []}]
 
 
-async def _log(ctx: Context, logs: Sequence[dict[str, Any]]) -> None:
-    """Adds the logs as steps; one inside another is a part of its step."""
-    names: dict[str, str] = {}
-    for index, log in enumerate(logs):
-        parent = names.get(str(log["parent_id"]))
-        name = names[log["id"]] = f"{f'{parent}/' if parent else ''}log[{index}]"
-
-        async def logged(log: dict[str, Any] = log) -> Value:
-            return log
-
-        await ctx.step(name, logged, label=log["label"])
-
-
 def log_data(step: Step) -> tuple[dict[str, Value], dict[str, Value]]:
     """(data, metadata) of a step."""
-    if step.name == CALL:
-        return {}, {}
     log = cast("Mapping[str, Any]", step.result)
     data = {**log["data"], "error": log["error"]} if log["error"] else dict(log["data"])
     return data, dict(log["metadata"])

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from headrace.errors import NodeError
 from headrace.node import Context
-from headrace.nodes._tool_messages import sum_of, with_files_stored
+from headrace.nodes._tool_messages import sum_of, tool_context, with_files_stored
 from headrace.nodes.agent import prompts
 from headrace.nodes.agent.config import AgentTool
 from headrace.nodes.agent.records import Call, CallResult, parsed
@@ -24,7 +24,6 @@ from headrace.ports.services import (
     LinkMessage,
     TextMessage,
     Tool,
-    ToolContext,
     ToolSpec,
     UsageMessage,
 )
@@ -63,8 +62,9 @@ class Function(ABC):
         """The JSON Schema of its arguments."""
 
     @abstractmethod
-    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
-        """`inputs` are the arguments that the model gives. A NodeError goes back to the model."""
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, step: str) -> Answer:
+        """`inputs` are the arguments that the model gives, `step` is the name of the step that calls. A NodeError goes
+        back to the model."""
 
     @property
     def offer(self) -> FunctionTool:
@@ -93,11 +93,11 @@ class ToolFunction(Function):
     def schema(self) -> Mapping[str, Value]:
         return parameters_schema(self._spec)
 
-    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, step: str) -> Answer:
         parameters = arguments(self._spec, inputs, self.given)
         answer, text, size = Answer(), list[str](), 0
         usages: list[Mapping[str, Value]] = []
-        messages = with_files_stored(self._tool.call(parameters, ToolContext(ctx.run, ctx.app, ctx.user, key)), ctx)
+        messages = with_files_stored(self._tool.call(parameters, tool_context(ctx, step)), ctx)
         try:
             async for message in messages:
                 sentence = ""
@@ -166,7 +166,7 @@ class KnowledgeFunction(Function):
         query = {"type": "string", "description": "What to look for in the knowledge base."}
         return {"type": "object", "properties": {"query": query}, "required": ["query"]}
 
-    async def call(self, inputs: Mapping[str, Value], ctx: Context, key: str) -> Answer:
+    async def call(self, inputs: Mapping[str, Value], ctx: Context, step: str) -> Answer:
         passages, usage = await self._retrieval.find(ctx, str(inputs.get("query") or ""))
         text = "\n".join(str(passage["content"]) for passage in passages)
         return Answer([text] if text else [], sources=passages, usage=usage.wire())
@@ -196,7 +196,7 @@ class Toolbox:
         names = [*cast("dict[str, Any]", properties)] if isinstance(properties, dict) else []
         return names[0] if len(names) == 1 else None
 
-    async def call(self, call: Call, ctx: Context, key: str) -> CallResult:
+    async def call(self, call: Call, ctx: Context, step: str) -> CallResult:
         """Calls a function. Whatever goes wrong is an answer that the model can react to."""
         name = call["name"]
         result: CallResult = {
@@ -218,7 +218,7 @@ class Toolbox:
             return {**result, "text": prompts.BAD_ARGUMENTS.format(error=error)}
         result["input"] = {**inputs, **function.given}
         try:
-            answer = await function.call(inputs, ctx, key)
+            answer = await function.call(inputs, ctx, step)
         except NodeError as error:
             wording = prompts.BAD_ARGUMENTS if error.kind == "ToolParameterError" else prompts.TOOL_FAILED
             return {**result, "text": wording.format(error=error)}

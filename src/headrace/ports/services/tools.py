@@ -10,10 +10,11 @@ description, served workflows, MCP servers. `tool_parameters` turns what a file 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
+from headrace.kernel.steps import NO_METADATA, RunStep, Step
 from headrace.values import File, Value
 
 ParameterType: TypeAlias = Literal[
@@ -132,13 +133,31 @@ class ToolContext:
     """On whose behalf a tool is called.
 
     `run`, `app` and `user` are those of the calling run. `key` stays the same when a call is repeated after a crash,
-    and differs from that of every other call: a tool with side effects passes it on as an idempotency key.
+    and differs from that of every other call: a tool with side effects passes it on as an idempotency key. `step`
+    journals parts of the call (see `kernel.steps`); None where there is no run.
     """
 
     run: str
     app: str
     user: str
     key: str
+    step: RunStep | None = field(default=None, compare=False)
+
+    def within(self, name: str) -> ToolContext:
+        """The context of a call that is the step `name` of this one."""
+        outer = self.step
+
+        async def step(
+            inner: str,
+            function: Callable[[], Awaitable[Value]],
+            *,
+            label: str = "",
+            metadata: Mapping[str, Value] = NO_METADATA,
+        ) -> Step:
+            assert outer is not None
+            return await outer(f"{name}/{inner}", function, label=label, metadata=metadata)
+
+        return replace(self, key=f"{self.key}/{name}", step=step if outer else None)
 
 
 # ----------------------------------------------------------------------------------------------------------- messages
@@ -237,6 +256,13 @@ class LogMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesMessage:
+    """Passages that the answer rests on, as `retriever_resources` of a message has them."""
+
+    sources: Sequence[Mapping[str, Value]]
+
+
+@dataclass(frozen=True, slots=True)
 class UsageMessage:
     """Tokens and price of models that the tool called (`Usage.wire`), which count as the caller's."""
 
@@ -253,6 +279,7 @@ ToolMessage: TypeAlias = (
     | FileMessage
     | VariableMessage
     | LogMessage
+    | SourcesMessage
     | UsageMessage
 )
 
