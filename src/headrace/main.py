@@ -66,6 +66,7 @@ from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
+    from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.manager import PluginManager
     from headrace.telemetry.setup import Telemetry
 
@@ -248,6 +249,7 @@ async def service(
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
         run_service = RunService(apps, environment, queue, storage, settings.max_active_requests, limiter)
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
+        plugins.late_handlers = lambda: _late_handlers(run_service, files, environment, settings.workspace)
         webhook_sender = WebhookSender(
             run_service,
             storage.callbacks,
@@ -289,6 +291,24 @@ def console_access(settings: Settings) -> ConsoleAccess:
     """What signs people in to the console, with the secret of the data folder."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     return ConsoleAccess(installation_secret(settings.data), settings.workspace)
+
+
+def _late_handlers(
+    run_service: RunService, files: FileStore, environment: EngineEnvironment, workspace: str
+) -> Mapping[str, Handler]:
+    """What plugins call back for that needs the API, or nodes."""
+    from headrace.api.auth import Api, ApiOptions
+    from headrace.api.dify.app_calls import AppCalls
+    from headrace.nodes.plugin_calls import NodeCalls
+
+    apps = AppCalls(Api(run_service.apps, run_service, files, ApiOptions()), workspace)
+    nodes = NodeCalls(environment.resources, environment.limits)
+    return {
+        "app": apps.app,
+        "fetch_app": apps.fetch,
+        "node_parameter_extractor": nodes.extract,
+        "node_question_classifier": nodes.classify,
+    }
 
 
 def code_packages(settings: Settings) -> Packages | None:

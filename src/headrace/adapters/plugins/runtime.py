@@ -3,7 +3,7 @@ plugin is called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,8 @@ class Plugins:
 
     `credentials_file` has named sets of credentials; HeadraceError if it is not valid. `data` has a folder for each
     plugin, with its home and what it stores. `handlers` answer what plugins call back for, by the type of call
-    (`backwards`); those of storage and files are the host's own.
+    (`backwards`); those of storage and files are the host's own. `late_handlers` makes those that take long to import,
+    once a plugin is called.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Plugins:
         limits: PluginLimits,
     ) -> None:
         self.handlers: dict[str, Handler] = {}
+        self.late_handlers: Callable[[], Mapping[str, Handler]] = dict
         self.stored_files = files
         self._folder = folder
         self._credentials_file = credentials_file
@@ -62,6 +64,7 @@ class Plugins:
         from headrace.adapters.plugins.host import PluginHost
         from headrace.adapters.plugins.storage import PluginStorage
 
+        self.handlers |= self.late_handlers()
         self.handlers.setdefault("storage", PluginStorage(self._data))
         self.handlers.setdefault("upload_file", self.files.upload)
         return PluginHost(self._data, self.handlers, self._environ, self._limits)

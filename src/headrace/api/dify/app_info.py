@@ -14,6 +14,7 @@ from headrace.api.dify.schemas.app import AppInfo, AppMeta, AppParameters, AppSi
 from headrace.api.http.responses import encode
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
+from headrace.apps.catalog import Served
 from headrace.node import Flow
 from headrace.values import Value
 
@@ -70,10 +71,13 @@ class AppRoutes(Routes):
 
         The start node's variables, the features that are on, and how large files may be.
         """
-        served = await self.api.authenticate(request)
+        return _json(await self.parameters_of(await self.api.authenticate(request)))
+
+    async def parameters_of(self, served: Served) -> AppParameters:
+        """The form and features of an app."""
         flow, annotation_reply = served.flow, await self.api.run_service.conversations.annotation_reply(served.app.id)
         features = flow.features
-        parameters: AppParameters = {
+        return {
             "opening_statement": features.get("opening_statement"),
             "suggested_questions": features.get("suggested_questions", []),
             "suggested_questions_after_answer": features.get("suggested_questions_after_answer", _OFF),
@@ -87,7 +91,6 @@ class AppRoutes(Routes):
             "file_upload": features.get("file_upload", _NO_FILES),
             "system_parameters": self._system,
         }
-        return _json(parameters)
 
     @Operation("GET", "/meta", Media(AppMeta, {"tool_icons": {}}))
     async def get_meta(self, request: Request) -> Response:

@@ -1,0 +1,135 @@
+"""Apps that plugins call back for: a run of a served app, with its events or its response in Dify's format.
+
+A run that a workflow's plugin calls is a called run like that of a workflow tool (`runs/called_runs`). An endpoint of a
+plugin has no run: what it calls is a run like those of the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Protocol, cast
+
+import orjson
+
+from headrace.api.auth import Api
+from headrace.api.dify.app_info import AppRoutes
+from headrace.api.dify.chat_responses import BlockingMessage
+from headrace.api.dify.message_requests import app_submission
+from headrace.api.dify.run_responses import ANONYMOUS, BlockingResponse
+from headrace.api.dify.runs import events_for
+from headrace.apps.catalog import Served
+from headrace.conversations.messages import CHATS, MESSAGES
+from headrace.errors import HeadraceError, NotFound
+from headrace.kernel.events import Record, RunId
+from headrace.kernel.summary import RunSummary
+from headrace.node import Flow
+from headrace.ports.services import ToolContext
+from headrace.runs.called_runs import CALLED_BY, called_run, callers, follow_called
+from headrace.runs.submission import Submission
+from headrace.values import Value
+
+_FIELDS = ("inputs", "query", "files", "conversation_id")
+
+
+class Caller(Protocol):
+    """On whose behalf a plugin calls back. `on_usage` receives what the app's models used."""
+
+    @property
+    def context(self) -> ToolContext: ...
+
+    @property
+    def on_usage(self) -> Callable[[Mapping[str, Value]], None]: ...
+
+
+class AppCalls:
+    """Answers the types `app` and `fetch_app`. An app finds the apps of its own workspace only; `workspace` is that of
+    a caller that is not an app."""
+
+    def __init__(self, api: Api, workspace: str) -> None:
+        self._api = api
+        self._workspace = workspace
+
+    async def app(
+        self, plugin: object, request: Mapping[str, Value], caller: Caller
+    ) -> AsyncGenerator[Mapping[str, Value]]:
+        """Runs an app. RequestError or HeadraceError if it cannot run, or, unless its events are streamed, fails."""
+        context = caller.context
+        served = await self._served(request, context)
+        if served.app.mode in CHATS and not request.get("query"):
+            raise HeadraceError("missing query")
+        run = None
+        if context.run:
+            calling = await callers(self._api.run_service, context.run)
+            conversation = request.get("conversation_id")
+            if conversation and any(conversation == each.conversation for each in calling):
+                raise HeadraceError("the conversation waits for the message that calls this app")
+            run = called_run(context.key)
+        user = context.user or str(request.get("user") or ANONYMOUS)
+        body: dict[str, Value] = {name: request[name] for name in _FIELDS if request.get(name)}
+        submission = await app_submission(self._api, served, user, {"inputs": {}, **body}, run=run)
+        flow, summary = submission.served.flow, RunSummary(served.flow.graph)
+        async with self._records(submission, run, context) as (id_, task, records):
+            answers = _streamed if request.get("response_mode") == "streaming" else _blocking
+            async with aclosing(answers(id_, task, flow, _counted(records, summary))) as bodies:
+                async for answer in bodies:
+                    yield cast("Mapping[str, Value]", orjson.loads(answer))
+        if summary.usage.tokens:
+            caller.on_usage(summary.usage.wire())
+
+    async def fetch(
+        self, plugin: object, request: Mapping[str, Value], caller: Caller
+    ) -> AsyncGenerator[Mapping[str, Value]]:
+        """The form and features of an app, as GET /v1/parameters has them."""
+        served = await self._served(request, caller.context)
+        yield cast("Mapping[str, Value]", await AppRoutes(self._api).parameters_of(served))
+
+    async def _served(self, request: Mapping[str, Value], context: ToolContext) -> Served:
+        """The app that a request names by its id, or its name. NotFound if there is none."""
+        apps, wanted = self._api.apps, request.get("app_id")
+        calling = await apps.find(context.app) if context.app else None
+        for app in await apps.catalog.apps(calling.workspace if calling else self._workspace):
+            if wanted in (app.id, app.name):
+                return await apps.version(app, app.version)
+        raise NotFound("app not found")
+
+    @asynccontextmanager
+    async def _records(
+        self, submission: Submission, run: RunId | None, context: ToolContext
+    ) -> AsyncGenerator[tuple[RunId, str, AsyncIterator[Record]]]:
+        """(run, task, its records)."""
+        run_service = self._api.run_service
+        if run is None:
+            async with run_service.open(submission) as started:
+                yield started.run, started.task, started.records
+            return
+        submission = replace(submission, source=f"{CALLED_BY}{context.run}")
+        submitted = await run_service.submit(submission, run, admitted=True)
+        async with aclosing(follow_called(run_service, run, context.run, context.user)) as records:
+            yield run, submitted.task, records
+
+
+async def _counted(records: AsyncIterator[Record], summary: RunSummary) -> AsyncGenerator[Record]:
+    async for record in records:
+        summary.apply(record)
+        yield record
+
+
+async def _streamed(run: RunId, task: str, flow: Flow, records: AsyncIterator[Record]) -> AsyncGenerator[bytes]:
+    """The events of a run."""
+    events = events_for(run, flow)
+    async for record in records:
+        for event in events.feed(record):
+            yield events.encode(event)
+
+
+async def _blocking(run: RunId, task: str, flow: Flow, records: AsyncIterator[Record]) -> AsyncGenerator[bytes]:
+    """The response once a run has ended."""
+    response, body = (BlockingMessage if flow.mode in MESSAGES else BlockingResponse)(run, task, flow), None
+    async for record in records:
+        body = response.feed(record) or body
+    if response.error is not None:
+        raise response.error
+    if body is not None:
+        yield body
