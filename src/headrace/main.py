@@ -54,6 +54,7 @@ from headrace.errors import LoadError, Problem
 from headrace.nodes import registry
 from headrace.nodes.agent.node import STRATEGY_PROVIDERS
 from headrace.ports import App, Storage
+from headrace.ports.plugins import Endpoints
 from headrace.ports.services import STRATEGY, Resources, Speech
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.retention import Retention
@@ -91,6 +92,7 @@ class Service:
     storage: Storage
     speech: Speech
     console: ConsoleAccess | None = None
+    endpoints: Endpoints | None = None
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
 
@@ -284,6 +286,10 @@ async def service(
         )
         running.worker, running.batches = worker, batches
         running.console = console_access(settings)
+        if work and settings.plugin_endpoints is not None:
+            from headrace.adapters.plugins.endpoints import PluginEndpoints
+
+            running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
         yield running
 
 

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
         None, description="Folder of the installed plugins; unset: plugins in the data folder; see plugins.md"
     )
     credentials: OptionalPath = Field(None, description="A YAML file of the credentials of plugins, in named sets")
+    plugin_endpoints: OptionalPath = Field(
+        None, description="A YAML file of the HTTP endpoints of plugins that are served, below `/e/`; see plugins.md"
+    )
     plugin_keys: Annotated[list[str], NoDecode] = Field(
         [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
     )

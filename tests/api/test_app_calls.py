@@ -24,8 +24,7 @@ from headrace.nodes.end import End
 from headrace.nodes.start import Start
 from headrace.ports.services import ToolContext
 from headrace.runs.called_runs import called_run
-from headrace.runs.service import RunService
-from headrace.runs.submission import Submission
+from headrace.runs.service import RunService, Submission
 from headrace.stores.memory import memory_storage
 from headrace.values import Value
 from tests.api.chats import chatflow

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from headrace.adapters.plugins.backwards import Caller
+from headrace.adapters.plugins.endpoints import PluginEndpoints
 from headrace.adapters.plugins.install import PluginInstaller
-from headrace.adapters.plugins.installed import InstalledPlugins
+from headrace.adapters.plugins.installed import InstalledPlugin, InstalledPlugins
 from headrace.adapters.plugins.interpreter import find_interpreter
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools import ToolCalls, ToolRegistry
 from headrace.errors import HeadraceError, NodeError
+from headrace.ports.plugins import EndpointRequest
 from headrace.ports.services import (
     BlobChunkMessage,
     ImageMessage,
@@ -27,6 +30,7 @@ from headrace.ports.services import (
     ToolReference,
     VariableMessage,
 )
+from headrace.values import Value
 from tests.plugins.fakes import answer as text_of
 from tests.plugins.fakes import messages, running
 
@@ -106,5 +110,47 @@ async def test_errors(tool: Tool, do: str, problem: str) -> None:
         await messages(tool, do)
 
 
-async def test_a_hundred_calls_at_once(tool: Tool) -> None:
-    assert await asyncio.gather(*(text_of(tool, "wait") for _ in range(100))) == ["waited"] * 100
+class Answering:
+    """Answers calls back with `answers`, and keeps the requests."""
+
+    def __init__(self, *answers: Mapping[str, Value]) -> None:
+        self.answers = answers
+        self.requests: list[Mapping[str, Value]] = []
+
+    async def __call__(
+        self, plugin: InstalledPlugin, request: Mapping[str, Value], caller: Caller
+    ) -> AsyncGenerator[Mapping[str, Value]]:
+        self.requests.append(request)
+        for answer in self.answers:
+            yield answer
+
+
+async def test_a_node(tool: Tool, plugins: Plugins) -> None:
+    answer = {"inputs": {"query": "q"}, "outputs": {"class_id": "1"}, "process_data": {}}
+    nodes = plugins.handlers["node_question_classifier"] = Answering(answer)
+    (message,) = await messages(tool, "classify")
+    assert message == JsonMessage(answer)
+    (request,) = nodes.requests
+    assert (request["classes"], request["query"], request["instruction"]) == ([{"id": "1", "name": "a"}], "q", "i")
+    assert (request["model"]["provider"], request["model"]["name"], request["model"]["mode"]) == ("p", "m", "chat")
+
+
+async def test_an_endpoint_that_calls_an_app(plugins: Plugins, tmp_path: Path) -> None:
+    apps = plugins.handlers["app"] = Answering({"event": "message", "answer": "a"}, {"event": "message", "answer": "é"})
+    (tmp_path / "hooks.yaml").write_text("hook: {plugin: tests/sdk, settings: {app: support}}")
+    endpoints = PluginEndpoints(plugins, tmp_path / "hooks.yaml", {})
+    headers = [("host", "x.example"), ("content-type", "text/plain"), ("accept", "*/*")]
+    url = "https://x.example/e/hook/ask/ann?q=1"
+    response = await endpoints.call("hook", EndpointRequest("POST", "/ask/ann?q=1", url, headers, "hé".encode()))
+    assert (response.status, dict(response.headers)["X-Name"]) == (202, "ann")
+    assert [piece async for piece in response.body] == [b"", b"a", "é".encode()]
+    (request,) = apps.requests
+    assert (request["app_id"], request["query"], request["inputs"]) == ("support", "hé", {"q": "1"})
+    assert request["response_mode"] == "streaming"
+    nowhere = await endpoints.call("hook", EndpointRequest("GET", "/nowhere", url, headers, b""))
+    await nowhere.body.aclose()
+    assert nowhere.status == 404
+
+
+async def test_two_hundred_calls_at_once(tool: Tool) -> None:
+    assert await asyncio.gather(*(text_of(tool, "wait") for _ in range(200))) == ["waited"] * 200

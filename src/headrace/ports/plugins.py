@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 UseKind: TypeAlias = Literal["dependency", "tool", "strategy", "model", "other"]
 
@@ -69,3 +69,32 @@ class PluginDescription:
     python: str = ""
     folder: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """A request to an endpoint of a plugin. `target` is the path within the endpoint, with the query; `url` is the
+    address of the request."""
+
+    method: str
+    target: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointResponse:
+    """What the endpoint responds. Closing `body` stops the plugin's work on it."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: AsyncGenerator[bytes]
+
+
+class Endpoints(Protocol):
+    """The endpoints of plugins, by the hooks in their paths."""
+
+    async def call(self, hook: str, request: EndpointRequest) -> EndpointResponse:
+        """NotFound for an unknown hook, RequestError if the plugin fails before it responds."""
+        ...

@@ -114,6 +114,10 @@ async def serve(
             speech=running.speech,
         )
 
+        if running.endpoints is not None:
+            from headrace.api import plugin_endpoints
+
+            api.router.routes += plugin_endpoints.routes(running.endpoints, settings.max_body)
         if telemetry.route:
             api.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"], include_in_schema=False)
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import urllib.parse
 import urllib.request
 
 lock = threading.Lock()
@@ -104,6 +105,10 @@ def serve_model(id_: str, data: dict) -> None:
             given = data["model_parameters"]
             if "error" in given:
                 session(id_, "error", given["error"])
+            elif "rounds" in given:  # what is answered after so many results of tools
+                results = sum(message["role"] == "tool" for message in data["prompt_messages"])
+                for said in given["rounds"][results]:
+                    chunk(id_, **said)
             elif "chunks" in given:
                 for said in given["chunks"]:
                     chunk(id_, **said)
@@ -132,7 +137,42 @@ def serve_model(id_: str, data: dict) -> None:
     end(id_)
 
 
+def respond(id_: str, status: int, content: object) -> None:
+    body = json.dumps(content).encode().hex()
+    session(id_, "stream", {"status": status, "headers": {"X-Fake": "yes"}, "result": body})
+
+
+def chat(id_: str, app: dict, query: str) -> None:
+    """Responds with what an app answers."""
+    respond(id_, 200, call_back(id_, "app", {**app, "query": query, "inputs": {}, "response_mode": "blocking"}, id_))
+    end(id_)
+
+
+def serve_endpoint(id_: str, data: dict) -> None:
+    """Responds with what the query says; without one, with what came."""
+    head, _, body = bytes.fromhex(data["raw_http_request"]).partition(b"\r\n\r\n")
+    line, *headers = head.decode("latin-1").split("\r\n")
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(line.split(" ")[1]).query)
+    if "results" in query:
+        for result in json.loads(query["results"][0]):
+            session(id_, "stream", result)
+    elif "fail" in query:
+        session(id_, "error", {"error_type": "ValueError", "message": f"no luck with {data['settings']['token']}"})
+    elif "chat" in query:
+        threading.Thread(target=chat, args=(id_, data["settings"]["app"], query["chat"][0]), daemon=True).start()
+        return None
+    elif "hold" in query:
+        session(id_, "stream", {"status": 200, "headers": {}, "result": b"held".hex()})
+        return held.append(id_)
+    else:
+        shown = {"line": line, "headers": headers, "body": body.decode(), "settings": data["settings"]}
+        respond(id_, 201, shown)
+    end(id_)
+
+
 def serve(id_: str, data: dict) -> None:
+    if data["type"] == "endpoint":
+        return serve_endpoint(id_, data)
     if data["type"] == "model" and "tool_parameters" not in data:
         return serve_model(id_, data)
     if data["action"] == "get_tool_runtime_parameters":

@@ -68,7 +68,7 @@ class CredentialStore:
         if not fields and not oauth:
             return Credentials({}, frozenset(), "unauthorized")
         forms: list[tuple[CredentialType, Sequence[CredentialField]]] = [("api-key", fields), ("oauth2", oauth)]
-        filled = [self._filled(type_, provider, form, given) for type_, form in forms if form]
+        filled = [self.filled(type_, provider, form, given) for type_, form in forms if form]
         return next((credentials for credentials in filled if credentials.missing is None), filled[0])
 
     def is_set(self, plugin: str, provider: str, name: str) -> bool:
@@ -79,9 +79,10 @@ class CredentialStore:
     def _sets(self, plugin: str, provider: str) -> Mapping[str, Mapping[str, Any]]:
         return self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
 
-    def _filled(
+    def filled(
         self, type_: CredentialType, provider: str, fields: Sequence[CredentialField], given: Mapping[str, Value]
     ) -> Credentials:
+        """The values of a form: those that are given, else those of the environment, else defaults."""
         values: dict[str, Value] = {}
         problems: list[str] = []
         unset: list[str] = []
@@ -135,6 +136,8 @@ def _typed(form: CredentialField, value: Value) -> Value:
             return str(value)
         case "text-input" | "secret-input" | "switch":
             return value if isinstance(value, str) else str(value)
+        case "app-selector" if isinstance(value, str):
+            return {"app_id": value}
         case _:
             return value
 

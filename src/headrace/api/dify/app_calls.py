@@ -27,7 +27,7 @@ from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
 from headrace.ports.services import ToolContext
 from headrace.runs.called_runs import CALLED_BY, called_run, callers, follow_called
-from headrace.runs.submission import Submission
+from headrace.runs.service import Submission
 from headrace.values import Value
 
 _FIELDS = ("inputs", "query", "files", "conversation_id")

@@ -5,6 +5,7 @@ from collections.abc import Generator
 
 from dify_plugin import Tool
 from dify_plugin.entities.tool import ToolInvokeMessage, ToolProviderType
+from dify_plugin.entities.workflow_node import ClassConfig, ModelConfig
 
 
 class Act(Tool):
@@ -36,6 +37,10 @@ class Act(Tool):
             case "tool":
                 given = {"do": "messages"}
                 yield from self.session.tool.invoke(ToolProviderType.BUILT_IN, "tests/sdk/sdk", "act", given)
+            case "classify":
+                classes, model = [ClassConfig(id="1", name="a")], ModelConfig(provider="p", name="m")
+                answer = self.session.workflow_node.question_classifier.invoke(classes, model, "q", "i")
+                yield self.create_json_message(answer.model_dump())
             case "summary":
                 self.session.model.summary.invoke("a long text " * 100, "instruction")
             case "fail":

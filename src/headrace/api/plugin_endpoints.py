@@ -1,0 +1,53 @@
+"""`/e/{hook}/...`: the HTTP endpoints of plugins, at the paths that they have in Dify."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from headrace.api.http.request_body import Body
+from headrace.ports.plugins import EndpointRequest, Endpoints
+
+_SANDBOX = "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts"
+"""The policy of a page that a plugin serves: it has an origin of its own, not that of the console."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def routes(endpoints: Endpoints, max_body: int) -> list[Route]:
+    """They need no key: the plugin authenticates its callers, and a hook is a name that cannot be guessed."""
+
+    async def call(request: Request) -> Response:
+        hook = request.path_params["hook"]
+        raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+        target = raw.partition(f"/e/{hook}".encode())[2].decode("latin-1") or "/"
+        query = request.scope["query_string"].decode("latin-1")
+        response = await endpoints.call(
+            hook,
+            EndpointRequest(
+                request.method,
+                f"{target}?{query}" if query else target,
+                str(request.url.replace(path=raw.decode("latin-1"))),
+                request.headers.items(),
+                await Body(request, max_body).whole(),
+            ),
+        )
+        policy = {"Content-Security-Policy": _SANDBOX}
+        streaming = StreamingResponse(_closing(response.body), response.status, policy)
+        for name, value in response.headers:
+            streaming.headers.append(name, value)
+        return streaming
+
+    paths = ("/e/{hook}", "/e/{hook}/{path:path}")
+    return [Route(path, call, methods=_METHODS, include_in_schema=False) for path in paths]
+
+
+async def _closing(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of a body, which is closed even if the client has gone."""
+    async with aclosing(body):
+        async for piece in body:
+            yield piece
