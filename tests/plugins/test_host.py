@@ -91,6 +91,13 @@ async def test_nothing_runs_before_a_call_and_nothing_after_the_end(tmp_path: Pa
     await ended(cast("int", pid))
 
 
+async def test_a_folder_that_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    async with running(Path("data")) as (tools, _):
+        assert json.loads(await answer(await find(tools), "process"))["folder"].startswith(str(tmp_path))
+
+
 async def test_thousands_of_calls_at_once(tool: Tool) -> None:
     holding = [call(tool, "hold", number=number) for number in range(2000)]
     assert await asyncio.gather(*map(first, holding)) == [TextMessage("held")] * 2000

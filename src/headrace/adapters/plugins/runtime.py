@@ -39,9 +39,9 @@ class Plugins:
         self.handlers: dict[str, Handler] = {}
         self.late_handlers: Callable[[], Mapping[str, Handler]] = dict
         self.stored_files = files
-        self._folder = folder
+        self._folder = folder.absolute()  # a plugin runs in a folder of its own
         self._credentials_file = credentials_file
-        self._data = data
+        self._data = data.absolute()
         self._environ = environ
         self._limits = limits
         if credentials_file is not None:
