@@ -170,7 +170,19 @@ def serve_endpoint(id_: str, data: dict) -> None:
     end(id_)
 
 
+def serve_trigger(id_: str, data: dict) -> None:
+    """A request whose body is the answer to it."""
+    answer = json.loads(bytes.fromhex(data["raw_http_request"]).partition(b"\r\n\r\n")[2])
+    if "error" in answer:
+        session(id_, "error", {"error_type": "TriggerValidationError", "message": answer["error"]})
+    elif answer:
+        session(id_, "stream", answer if data["action"] == "dispatch_trigger_event" else {"variables": data, **answer})
+    end(id_)
+
+
 def serve(id_: str, data: dict) -> None:
+    if data["type"] == "trigger":
+        return serve_trigger(id_, data)
     if data["type"] == "endpoint":
         return serve_endpoint(id_, data)
     if data["type"] == "model" and "tool_parameters" not in data:
