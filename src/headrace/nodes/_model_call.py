@@ -103,7 +103,8 @@ async def complete(
     """Calls the model, and passes on its text and separated reasoning as they arrive. NodeError if the call fails, or,
     with this kind, if the answer is longer than a text may be."""
     answer = ModelAnswer()
-    reasoning = SeparatedReasoning() if reasoning_format == "separated" else None
+    is_separated = reasoning_format in ("separated", "nested")
+    reasoning = SeparatedReasoning(nested=reasoning_format == "nested") if is_separated else None
     texts: list[str] = []
     size = 0
 

@@ -10,6 +10,7 @@ import re
 
 _OPEN = re.compile(r"<think(\s[^<>]{0,512})?>", re.IGNORECASE)
 _CLOSE = re.compile(r"</think>", re.IGNORECASE)
+_EITHER = re.compile(f"{_OPEN.pattern}|{_CLOSE.pattern}", re.IGNORECASE)
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _LONGEST = len("<think") + 1 + 512  # characters that may still become an opening tag
 
@@ -39,10 +40,12 @@ class TaggedReasoning:
 
 
 class SeparatedReasoning:
-    """Removes reasoning from text that arrives in pieces; a tag may be split anywhere."""
+    """Removes reasoning from text that arrives in pieces; a tag may be split anywhere. Reasoning ends with its first
+    closing tag, as in Dify; with `nested`, with the one that belongs to its opening tag."""
 
-    def __init__(self) -> None:
-        self._thinking = False
+    def __init__(self, *, nested: bool = False) -> None:
+        self._inside = _EITHER if nested else _CLOSE
+        self._depth = 0  # of tags that are open
         self._pending = ""  # perhaps the beginning of a tag
         self._space: list[str] = []  # white space after the text, which more text may follow
         self._has_text = False
@@ -65,19 +68,24 @@ class SeparatedReasoning:
         rest, self._pending = self._pending + text, ""
         clean = ""
         while rest:
-            tag = (_CLOSE if self._thinking else _OPEN).search(rest)
+            tag = (self._inside if self._depth else _OPEN).search(rest)
             if tag is None:
-                keep = _unfinished_tag(rest, thinking=self._thinking)
+                keep = max(
+                    _unfinished_end(rest) if self._depth else 0,
+                    _unfinished_start(rest) if not self._depth or self._inside is _EITHER else 0,
+                )
                 rest, self._pending = rest[: len(rest) - keep], rest[len(rest) - keep :]
             piece = rest[: tag.start()] if tag else rest
-            if self._thinking:
+            if self._depth:
                 self._think(piece)
             else:
                 clean += piece
             if tag is None:
                 break
-            self._thinking = not self._thinking
-            if self._thinking:
+            if tag[0].startswith("</"):
+                self._depth -= 1
+            else:
+                self._depth += 1
                 self._thoughts.append([])
             rest = rest[tag.end() :]
         return self._trimmed(clean), self._take_thoughts()
@@ -85,7 +93,7 @@ class SeparatedReasoning:
     def end(self) -> tuple[str, str]:
         """What was held back because a tag might have begun there."""
         pending, self._pending = self._pending, ""
-        if not self._thinking:
+        if not self._depth:
             return self._trimmed(pending), ""
         self._think(pending)
         return "", self._take_thoughts()
@@ -112,14 +120,15 @@ class SeparatedReasoning:
         return _BLANK_LINES.sub("\n\n", text)
 
 
-def _unfinished_tag(text: str, *, thinking: bool) -> int:
-    """How many characters at the end may be the beginning of a tag."""
-    at = text.rfind("<")
-    if at < 0:
-        return 0
-    tail = text[at:].lower()
-    if thinking:
-        return len(tail) if "</think>".startswith(tail) else 0
+def _unfinished_end(text: str) -> int:
+    """How many characters at the end may be the beginning of a closing tag."""
+    tail = text[at:].lower() if (at := text.rfind("<")) >= 0 else ""
+    return len(tail) if "</think>".startswith(tail) else 0
+
+
+def _unfinished_start(text: str) -> int:
+    """How many characters at the end may be the beginning of an opening tag."""
+    tail = text[at:].lower() if (at := text.rfind("<")) >= 0 else ""
     if "<think".startswith(tail):
         return len(tail)
     attributes = tail.startswith("<think") and tail[6].isspace() and ">" not in tail and len(tail) <= _LONGEST

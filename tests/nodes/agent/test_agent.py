@@ -265,6 +265,7 @@ async def test_react(server: ModelServer, client: ModelClient):
         (action("Final Answer", "It is so."), "It is so."),
         (action("final answer", {"a": 1}), '{"a": 1}'),
         ("<think>Hm. FinalAnswer: no</think>FinalAnswer: yes", "yes"),
+        ("<think>Hm. <think>And</think> FinalAnswer: no</think>FinalAnswer: yes", "yes"),
     ],
 )
 async def test_ways_to_end_react(server: ModelServer, client: ModelClient, answer: str, text: str):

@@ -56,7 +56,7 @@ class Reader(ABC):
 
 
 class Strategy(ABC):
-    """`reasoning` is how thinking is told apart from text: kept in it (tagged) or taken out (separated).
+    """`reasoning` is how thinking is told apart from text: kept in it (tagged) or taken out (nested).
 
     `separates_rounds`: a line break follows the calls of a round. `calls_in_only_round`: if one round is all there may
     be, its calls are executed, and what they answer is the text. `limit_answer`: what the user gets when calls of the
@@ -152,7 +152,7 @@ _PLACE = re.compile(r"\{(instruction|tools|names)\}")
 class React(Strategy):
     """`template` has places for the instruction, the tools and their names."""
 
-    reasoning = "separated"
+    reasoning = "nested"
     limit_answer = prompts.LIMIT_ANSWER
 
     def __init__(self, prompt: Prompt, toolbox: Toolbox, template: str) -> None:
