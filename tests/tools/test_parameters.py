@@ -36,6 +36,7 @@ FILE = File("document", "local_file", filename="a.txt", related_id="1")
         ("files", [FILE, FILE], [FILE, FILE]),
         ("system-files", FILE, [FILE]),
         ("model-selector", {"model": "m"}, {"model": "m"}),
+        ("app-selector", {"app_id": "a"}, {"app_id": "a"}),
         ("array", "[1, 2]", [1, 2]),
         ("array", "a", ["a"]),
         ("array", {"a": 1}, [{"a": 1}]),
@@ -45,6 +46,7 @@ FILE = File("document", "local_file", filename="a.txt", related_id="1")
         ("object", "a", {}),
         ("object", {"a": 1}, {"a": 1}),
         ("any", [1], [1]),
+        *[("any", value, value) for value in ("a", 1.5, {"a": 1})],
         ("any", None, None),
     ],
 )
@@ -61,6 +63,7 @@ def test_a_value_is_cast_to_the_declared_type(type_: ParameterType, value: Value
         ("file", [FILE, FILE], "only accepts one file"),
         ("file", [], "only accepts one file"),
         ("model-selector", "gpt", "must be a dictionary"),
+        ("app-selector", None, "must be a dictionary"),
         ("any", FILE, "must be a string, dictionary, list or number"),
     ],
 )

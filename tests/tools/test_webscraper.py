@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import docx
 import pytest
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from headrace.adapters.tools.builtin.webscraper import WEBSCRAPER
 from headrace.errors import NodeError
 from headrace.ports.services import ChatChunk, ChatRequest, TextMessage, Usage, UsageMessage
 from headrace.ports.services.tool_parameters import arguments
+from tests.documents.making import saved
 from tests.tools.calling import answer_of, builtin_tools, messages_of
 
 ARTICLE = """<html><head><title>Tides</title><meta name="author" content="Ann Lee"></head><body>
@@ -35,6 +37,17 @@ TEXT = [
     },
 ]
 FULL = f"\nTITLE: Tides\nAUTHOR: Ann Lee\nTEXT: {TEXT}\n"
+
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+
+def report() -> bytes:
+    document = docx.Document()
+    document.add_paragraph("A report")
+    return saved(document)
+
+
+REPORT = report()
 
 
 class Site:
@@ -58,6 +71,8 @@ class Site:
                 return web.Response(body=body, headers={"Content-Type": "text/html; charset=iso-8859-1"})
             case "/empty":
                 return web.Response(text="<html><body></body></html>", content_type="text/html")
+            case "/report":
+                return web.Response(body=REPORT, content_type=WORD)
             case "/notes":
                 return web.Response(text="some notes", content_type="text/plain")
             case "/attached":
@@ -103,6 +118,8 @@ async def scrape(http: HttpClient, url: str, **parameters: Any) -> str:
         ("/latin", FULL.replace("Ann Lee", "André")),
         ("/empty", ""),
         ("/notes", "some notes"),
+        ("/attached", "some notes"),
+        ("/report", "A report"),
         ("/picture", "Unsupported content-type [image/png] of URL."),
         ("/nowhere", "URL returned status code 404."),
     ],

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from headrace.adapters.models import ModelClient
+from headrace.ports.services import ToolParameter, ToolSpec
 from tests.models.server import ModelServer
-from tests.nodes.agent.world import agent_file, by_round, calls, constant, drive, loaded, says, tool
+from tests.nodes.agent.world import TOOLS, agent_file, by_round, calls, constant, drive, loaded, says, tool
 
 WEATHER = tool("weather")
 
@@ -94,3 +95,19 @@ async def test_the_limit_of_rounds(server: ModelServer, client: ModelClient, lim
 async def test_a_limit_that_is_not_a_number_is_named(client: ModelClient, limit: Any):
     ran = await drive(loaded(agent_file(WEATHER, maximum_iterations=constant(limit))), client)
     assert ran.failure.error.startswith("maximum_iterations is ")
+
+
+@pytest.mark.parametrize("kind", ["file", "files", "system-files"])
+async def test_a_tool_that_needs_a_file_cannot_be_an_agents(
+    monkeypatch: pytest.MonkeyPatch, server: ModelServer, client: ModelClient, kind: Any
+):
+    spec = ToolSpec("scan", parameters=[ToolParameter("page", kind, required=True)])
+    monkeypatch.setitem(TOOLS, "scan", (lambda **_: [], spec))
+    ran = await drive(loaded(agent_file(tool("scan"))), client)
+    assert ran.failure.error == "The tool scan needs a file (page), which an agent cannot give."
+    assert server.requests == []
+    spec = ToolSpec("scan", parameters=[ToolParameter("page", kind)])
+    monkeypatch.setitem(TOOLS, "scan", (lambda **_: [], spec))
+    server.answer(by_round(says("Done.")))
+    await drive(loaded(agent_file(tool("scan"))), client)
+    assert server.requests[0].body["tools"][0]["function"]["parameters"]["properties"] == {}
