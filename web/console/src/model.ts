@@ -32,11 +32,11 @@ export interface RunLine {
   id: string;
   app_id: string;
   app_name?: string;
-  version?: { id: string; number: number } | number | null;
+  version_number?: number | null;
   workflow_id: string;
   status: RunStatus;
   error: string | null;
-  error_node?: { node_id: string; title: string } | string | null;
+  error_node?: { node_id: string; title: string } | null;
   input?: string | null;
   total_tokens: number;
   total_steps: number;

@@ -3,7 +3,8 @@
 import { computed, onMounted, onScopeDispose, ref, type Ref } from 'vue';
 
 const FEW = 200; // rows that may all be in the page
-const BEYOND = 20; // rows above and below the view
+const BEYOND = 10; // rows above and below the view
+const STEP = 10; // rows come and go so many at a time, not with each turn of the wheel
 
 export function useVirtualRows(count: () => number, body: Readonly<Ref<HTMLElement | null>>) {
   const rowHeight = ref(36);
@@ -36,8 +37,8 @@ export function useVirtualRows(count: () => number, body: Readonly<Ref<HTMLEleme
     const all = count();
     if (all <= FEW) return { start: 0, end: all, before: 0, after: 0 };
     const clamp = (row: number) => Math.min(all, Math.max(0, row));
-    const start = clamp(Math.floor(top.value / rowHeight.value) - BEYOND);
-    const end = clamp(Math.ceil((top.value + height.value) / rowHeight.value) + BEYOND);
+    const start = clamp(Math.floor(top.value / rowHeight.value / STEP) * STEP - BEYOND);
+    const end = clamp(Math.ceil((top.value + height.value) / rowHeight.value / STEP) * STEP + BEYOND);
     return { start, end, before: start * rowHeight.value, after: (all - end) * rowHeight.value };
   });
 }

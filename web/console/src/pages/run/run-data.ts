@@ -5,10 +5,9 @@ import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
 import { hasEnded, type Execution, type Graph, type Run } from '../../model';
 import { RunFold } from './run-fold';
-import { trace } from './steps';
+import { containerOf, roundOf, trace } from './steps';
 
-const RUN_FIELDS = 'inputs,outputs,cost,version,graph_version,app_name,parent,queue_time,first_token,key';
-const NODE_FIELDS = 'cost,first_token,messages,agent_log,rounds';
+const RUN_FIELDS = 'app,version';
 
 export function useRun(id: () => string, container: () => string | null, round: () => number) {
   const run = shallowRef<Run>();
@@ -43,7 +42,7 @@ export function useRun(id: () => string, container: () => string | null, round: 
   async function refresh(signal: AbortSignal): Promise<void> {
     const [detail, executions] = await Promise.all([
       call<Run>(path(), { query: { include: RUN_FIELDS }, signal }),
-      call<{ data: Execution[] }>(path('/node-executions'), { query: { top: 1, include: NODE_FIELDS }, signal }),
+      call<{ data: Execution[] }>(path('/node-executions'), { query: { top: 1 }, signal }),
     ]);
     run.value = detail;
     fold.take(executions.data);
@@ -68,10 +67,11 @@ export function useRun(id: () => string, container: () => string | null, round: 
     const parent = container();
     if (!parent || !run.value) return void (inside.value = []);
     const own = ++roundLoad;
-    const query = { parent, round: round(), include: NODE_FIELDS };
+    const query = { parent, round: round() };
     try {
       const { data } = await call<{ data: Execution[] }>(path('/node-executions'), { query, signal: stop.signal });
-      if (own === roundLoad) inside.value = data;
+      if (own !== roundLoad) return;
+      inside.value = data.filter((item) => containerOf(item) === parent && roundOf(item) === query.round);
     } catch (failure) {
       if (stop.signal.aborted) return;
       if (!(failure instanceof ApiError)) throw failure;

@@ -1,6 +1,7 @@
 /** Folds the events of a run's stream into the state of its steps, its rounds and its text. */
 
-import type { Execution, ExecutionStatus, RunStatus } from '../../model';
+import type { Execution, ExecutionStatus, LogEntry, RunStatus } from '../../model';
+import { containerOf, roundOf } from './steps';
 
 interface NodeData {
   id: string;
@@ -30,23 +31,32 @@ export interface Rounds {
   failed: Set<number>;
 }
 
+/** How many rounds of a container have begun, and which of them failed. */
+function roundsOf(container: string, executions: Execution[]): { count: number; failed: number[] } | null {
+  const own = executions.filter((item) => containerOf(item) === container);
+  if (!own.length) return null;
+  const failed = own.filter((item) => item.status === 'failed').map((item) => roundOf(item) ?? 0);
+  return { count: Math.max(...own.map((item) => roundOf(item) ?? 0)) + 1, failed };
+}
+
 export class RunFold {
   top = new Map<string, Execution>(); // by the node's id
   rounds = new Map<string, Rounds>();
+  logs = new Map<string, LogEntry[]>(); // of agents, by the node's id
   text = '';
   status: RunStatus | null = null;
   /** Where a step inside a container has ended last, and how many have. */
   last: { container: string; round: number; count: number } | null = null;
 
   take(executions: Execution[]): void {
-    this.top = new Map(executions.map((execution) => [execution.node_id, execution]));
-    for (const execution of executions) {
-      const { rounds } = execution;
+    this.top = new Map(executions.flatMap((item) => (containerOf(item) ? [] : [[item.node_id, item] as const])));
+    for (const [id, execution] of this.top) {
+      const rounds = execution.rounds ?? roundsOf(id, executions);
       if (!rounds) continue;
-      const current = execution.status === 'running' ? rounds.count - 1 : rounds.count;
-      const length = Math.max(rounds.count, this.rounds.get(execution.node_id)?.count ?? 0);
-      const count = execution.status === 'running' ? length : rounds.count;
-      this.rounds.set(execution.node_id, { count, current, failed: new Set(rounds.failed) });
+      const running = execution.status === 'running';
+      const count = running ? Math.max(rounds.count, this.rounds.get(id)?.count ?? 0) : rounds.count;
+      const current = running ? rounds.count - 1 : rounds.count;
+      this.rounds.set(id, { count, current, failed: new Set(rounds.failed) });
     }
   }
 
@@ -68,6 +78,9 @@ export class RunFold {
       case 'message':
         this.text += answer ?? '';
         break;
+      case 'agent_log':
+        this.log(data as unknown as LogEntry & { node_id: string });
+        break;
       case 'message_replace':
         this.text = answer ?? '';
         break;
@@ -75,6 +88,13 @@ export class RunFold {
         if (data) this.applyNode(event, data);
     }
     return false;
+  }
+
+  /** An entry comes when its step begins, and again when it has ended. */
+  private log(entry: LogEntry & { node_id: string }): void {
+    const entries = this.logs.get(entry.node_id) ?? [];
+    const at = entries.findIndex((item) => item.id === entry.id);
+    this.logs.set(entry.node_id, at < 0 ? [...entries, entry] : entries.with(at, entry));
   }
 
   private applyNode(event: string, data: NodeData & Partial<Execution>): void {

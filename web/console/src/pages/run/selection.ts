@@ -21,7 +21,7 @@ export function useSelection() {
   const main = computed<Step | null>(() => {
     const run = sources.value?.run.value;
     if (!run) return null;
-    const failed = typeof run.error_node === 'object' && run.error_node?.node_id;
+    const failed = run.error_node?.node_id;
     if (run.status === 'failed') {
       const named = failed && steps.value.find((step) => step.id === failed);
       return named || (steps.value.find((step) => step.state === 'failed') ?? null);
@@ -40,9 +40,8 @@ export function useSelection() {
     const graph = sources.value?.graph.value;
     if (!graph) return null;
     const known = sources.value!.fold.rounds;
-    const id = current.value.query.get('step') ?? sources.value!.run.value?.error_node;
-    const wanted = typeof id === 'object' ? id?.node_id : id;
-    const node = graph.nodes.find((item) => item.id === wanted);
+    const id = current.value.query.get('step') ?? sources.value!.run.value?.error_node?.node_id;
+    const node = graph.nodes.find((item) => item.id === id);
     if (node && known.has(node.id)) return node.id;
     if (node?.parent_id && known.has(node.parent_id)) return node.parent_id;
     return graph.nodes.find((item) => known.has(item.id))?.id ?? null;

@@ -33,7 +33,7 @@ export const filters = computed<Filters>(() => {
 
 export const filtered = computed(() => Object.values(filters.value).some((value) => value !== ''));
 
-export const LINE_FIELDS = 'app_name,version,error_node,cost,input';
+const LINE_FIELDS = 'app,version';
 
 export function queryOf(by: Filters): Record<string, string | number> {
   return {

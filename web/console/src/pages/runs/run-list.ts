@@ -1,10 +1,10 @@
 /** The runs of the list: pages that are loaded as the reader scrolls, and what the stream brings. */
 
-import { onScopeDispose, ref, shallowRef, triggerRef, watch } from 'vue';
+import { onScopeDispose, ref, shallowReactive, shallowRef, triggerRef, watch } from 'vue';
 import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
 import type { Page, RunLine } from '../../model';
-import { filters, LINE_FIELDS, passes, queryOf } from './filters';
+import { filters, passes, queryOf } from './filters';
 
 export function useRunList(atTop: () => boolean) {
   const runs = shallowRef<RunLine[]>([]);
@@ -17,15 +17,12 @@ export function useRunList(atTop: () => boolean) {
   const paused = ref(false);
   const stop = new AbortController();
   let generation = 0;
-  let known = new Map<string, number>(); // index in `runs`, counted from its end, since the list grows at its start
+  const known = new Map<string, RunLine>(); // all in `runs` and `fresh`
 
-  const indexOf = (id: string): number => {
-    const fromEnd = known.get(id);
-    return fromEnd === undefined ? -1 : runs.value.length - fromEnd;
-  };
-
-  function index(): void {
-    known = new Map(runs.value.map((run, at) => [run.id, runs.value.length - at]));
+  function added(line: RunLine): RunLine {
+    const run = shallowReactive(line); // a change of one renders its row alone
+    known.set(line.id, run);
+    return run;
   }
 
   async function load(older: string | null): Promise<void> {
@@ -35,11 +32,13 @@ export function useRunList(atTop: () => boolean) {
       const query = { ...queryOf(filters.value), ...(older ? { cursor: older } : {}) };
       const page = await call<Page<RunLine>>('/workflow-runs', { query, signal: stop.signal });
       if (own !== generation) return;
-      if (!older) fresh.value = [];
-      const before = older ? runs.value : [];
-      if (older) index();
-      runs.value = before.concat(older ? page.data.filter((run) => !known.has(run.id)) : page.data);
-      index();
+      if (!older) {
+        known.clear();
+        fresh.value = [];
+        runs.value = [];
+      }
+      for (const line of page.data) if (!known.has(line.id)) runs.value.push(added(line));
+      triggerRef(runs);
       cursor.value = page.next_cursor;
       loaded.value = true;
       error.value = '';
@@ -52,30 +51,24 @@ export function useRunList(atTop: () => boolean) {
     }
   }
 
-  function take(run: RunLine): void {
-    const at = indexOf(run.id);
-    if (at >= 0) {
-      runs.value[at] = { ...runs.value[at], ...run };
-      return triggerRef(runs);
-    }
-    const waiting = fresh.value.findIndex((item) => item.id === run.id);
-    if (waiting >= 0) fresh.value[waiting] = run;
-    else if (passes(run, filters.value) && run.created_at_ms >= (runs.value[0]?.created_at_ms ?? 0)) {
-      fresh.value = [run, ...fresh.value];
+  function take(line: RunLine): void {
+    const run = known.get(line.id);
+    if (run) Object.assign(run, line);
+    else if (passes(line, filters.value) && line.created_at_ms >= (runs.value[0]?.created_at_ms ?? 0)) {
+      fresh.value = [added(line), ...fresh.value];
       if (atTop() && !paused.value) showFresh();
     }
   }
 
   function showFresh(): void {
     runs.value = [...fresh.value, ...runs.value];
-    for (const [at, run] of fresh.value.entries()) known.set(run.id, runs.value.length - at);
     fresh.value = [];
   }
 
   async function live(): Promise<void> {
     const onConnection = (now: Connection) => (connection.value = now);
     try {
-      const events = follow('/workflow-runs/events', { signal: stop.signal, onConnection }, { include: LINE_FIELDS });
+      const events = follow('/workflow-runs/events', { signal: stop.signal, onConnection });
       for await (const event of events) {
         if (event.event === 'reset') void load(null);
         else if (event.event === 'run') take(JSON.parse(event.data) as RunLine);
