@@ -32,13 +32,15 @@ export function count(value: number | null | undefined): string {
 
 const SYMBOLS: Record<string, string> = { USD: '$', EUR: '€', GBP: '£', RMB: '¥', CNY: '¥', TWD: 'NT$' };
 
-/** Two digits that matter, and at least cents: `$0.00012`, `$0.05`, `$12.40`. */
-export function money(price: number | string | null | undefined, currency = 'USD'): string {
-  const amount = Number(price ?? 0);
-  if (!amount) return NONE;
+/** Two digits that matter, and at least cents: `$0`, `$0.00012`, `$0.05`, `$12.40`. */
+export function money(price: number | string | null | undefined, currency: string | null | undefined): string {
+  if (price === null || price === undefined) return NONE;
+  const amount = Number(price);
+  const symbol = SYMBOLS[currency ?? 'USD'] ?? `${currency} `;
+  if (!amount) return `${symbol}0`;
   const digits = Math.abs(amount) >= 0.095 ? 2 : Math.min(8, 1 - Math.floor(Math.log10(Math.abs(amount))));
   const text = amount.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, '$1');
-  return `${SYMBOLS[currency] ?? `${currency} `}${text}`;
+  return symbol + text;
 }
 
 const clock = (date: Date): string => date.toLocaleTimeString('en-GB');

@@ -17,8 +17,11 @@ export interface StreamOptions {
 
 /** The server's answer is a refusal, which asking again would not change. */
 export class StreamRefused extends Error {
-  constructor(readonly response: Response) {
-    super(`HTTP ${response.status}`);
+  constructor(
+    readonly status: number,
+    readonly body: string,
+  ) {
+    super(`HTTP ${status}`);
   }
 }
 
@@ -70,7 +73,7 @@ async function* connect(
   try {
     const response = await fetch(url, { headers, signal: connection.signal, cache: 'no-store' });
     const refused = response.status >= 400 && response.status < 500 && !RETRIED.has(response.status);
-    if (refused) throw new StreamRefused(response);
+    if (refused) throw new StreamRefused(response.status, await response.text());
     if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
     options.onConnection?.('open');
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -54,7 +54,7 @@ export async function request(path: string, options: CallOptions = {}): Promise<
     throw new ApiError(0, 'unreachable', 'The server cannot be reached.');
   }
   if (response.ok) return response;
-  throw await refusal(response);
+  throw refusal(response.status, await response.text());
 }
 
 export async function call<T>(path: string, options: CallOptions = {}): Promise<T> {
@@ -62,14 +62,13 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-async function refusal(response: Response): Promise<ApiError> {
-  if (response.status === 401) signedIn.value = false;
-  const text = await response.text();
+function refusal(status: number, text: string): ApiError {
+  if (status === 401) signedIn.value = false;
   try {
     const body = JSON.parse(text) as { code?: string; message?: string };
-    return new ApiError(response.status, body.code ?? 'unknown', body.message ?? text);
+    return new ApiError(status, body.code ?? 'unknown', body.message ?? text);
   } catch {
-    return new ApiError(response.status, 'unknown', text.slice(0, 200) || `HTTP ${response.status}`);
+    return new ApiError(status, 'unknown', text.slice(0, 200) || `HTTP ${status}`);
   }
 }
 
@@ -80,8 +79,8 @@ export async function* follow(
   query: CallOptions['query'] = {},
 ): AsyncGenerator<ServerEvent, void> {
   try {
-    yield* serverEvents(address(path, query), { ...options, headers: SESSION_HEADER });
+    yield* serverEvents(address(path, query), { ...options, headers: { ...SESSION_HEADER, ...options.headers } });
   } catch (error) {
-    throw error instanceof StreamRefused ? await refusal(error.response) : error;
+    throw error instanceof StreamRefused ? refusal(error.status, error.body) : error;
   }
 }

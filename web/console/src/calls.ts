@@ -68,7 +68,8 @@ export function exampleInputs(inputs: FormInput[]): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (const input of inputs) {
     if (input.type.startsWith('file')) continue;
-    if (input.default !== undefined && input.default !== null && input.default !== '') values[input.name] = input.default;
+    if (input.default !== undefined && input.default !== null && input.default !== '')
+      values[input.name] = input.default;
     else if (input.type === 'number') values[input.name] = 1;
     else if (input.type === 'checkbox') values[input.name] = false;
     else if (input.type === 'json_object') values[input.name] = {};

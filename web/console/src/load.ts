@@ -11,7 +11,10 @@ export interface Loaded<T> {
   reload: () => Promise<void>;
 }
 
-export function useLoad<T>(load: (signal: AbortSignal) => Promise<T>, dependency: () => unknown = () => null): Loaded<T> {
+export function useLoad<T>(
+  load: (signal: AbortSignal) => Promise<T>,
+  dependency: () => unknown = () => null,
+): Loaded<T> {
   const data = shallowRef<T>();
   const error = ref('');
   const slow = ref(false);

@@ -151,5 +151,15 @@ export interface FormInput {
   type: string;
   required: boolean;
   default?: unknown;
+  max_length?: number | null;
   options?: string[];
+  hint?: string;
+  file?: { types: string[]; extensions: string[]; methods: string[]; max: number | null } | null;
+}
+
+export interface AppForm {
+  mode: AppMode;
+  inputs: FormInput[];
+  opening_statement: string;
+  suggested_questions: string[];
 }

@@ -5,7 +5,11 @@ import { nextTick, type Ref } from 'vue';
 const SMALLEST = 0.15;
 const LARGEST = 1.6;
 
-export function useGraphMotion(canvas: Readonly<Ref<HTMLElement | null>>, scale: Ref<number>, zoom: Ref<number | null>) {
+export function useGraphMotion(
+  canvas: Readonly<Ref<HTMLElement | null>>,
+  scale: Ref<number>,
+  zoom: Ref<number | null>,
+) {
   async function setZoom(value: number, at?: { x: number; y: number }): Promise<void> {
     const element = canvas.value;
     if (!element) return;

@@ -37,6 +37,9 @@ export const t = messages({
     roundsDone: (done: number, count: number) => `${Math.max(0, done)} of ${count}`,
     round: 'Round',
     roundOf: (round: number, count: number) => `${round} of ${count}`,
+    rounds: 'Rounds',
+    roundsState: (done: number, count: number, failed: number) =>
+      `${done} of ${count}${failed ? `, ${failed} failed` : ''}`,
     roundsOf: (title: string) => `Rounds of ${title}`,
     roundNumber: 'Number of the round',
     roundMark: (first: number, last: number, failed: boolean) =>
@@ -126,8 +129,10 @@ export const t = messages({
     roundsDone: (done, count) => `${Math.max(0, done)}／${count}`,
     round: '輪',
     roundOf: (round, count) => `第 ${round} 輪，共 ${count} 輪`,
+    rounds: '輪次',
+    roundsState: (done, count, failed) => `${done}／${count}${failed ? `，失敗 ${failed}` : ''}`,
     roundsOf: (title) => `「${title}」的各輪`,
-    roundNumber: '輪次',
+    roundNumber: '輪次編號',
     roundMark: (first, last, failed) =>
       (first === last ? `第 ${first} 輪` : `第 ${first} 到 ${last} 輪`) + (failed ? '，失敗' : ''),
     before: '上一輪',
@@ -215,8 +220,10 @@ export const t = messages({
     roundsDone: (done, count) => `${Math.max(0, done)}/${count}`,
     round: '轮',
     roundOf: (round, count) => `第 ${round} 轮，共 ${count} 轮`,
+    rounds: '轮次',
+    roundsState: (done, count, failed) => `${done}/${count}${failed ? `，失败 ${failed}` : ''}`,
     roundsOf: (title) => `“${title}”的各轮`,
-    roundNumber: '轮次',
+    roundNumber: '轮次编号',
     roundMark: (first, last, failed) =>
       (first === last ? `第 ${first} 轮` : `第 ${first} 到 ${last} 轮`) + (failed ? '，失败' : ''),
     before: '上一轮',

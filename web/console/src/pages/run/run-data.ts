@@ -3,7 +3,8 @@
 import { computed, onScopeDispose, reactive, ref, shallowRef, watch } from 'vue';
 import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
-import { hasEnded, type Execution, type Graph, type Run } from '../../model';
+import { hasEnded, type App, type Execution, type Graph, type Run } from '../../model';
+import { appHeader } from '../../run-app';
 import { RunFold } from './run-fold';
 import { containerOf, roundOf, trace } from './steps';
 
@@ -11,6 +12,7 @@ const RUN_FIELDS = 'app,version';
 
 export function useRun(id: () => string, container: () => string | null, round: () => number) {
   const run = shallowRef<Run>();
+  const app = shallowRef<App>();
   const graph = shallowRef<Graph>();
   const fold = reactive(new RunFold()) as RunFold;
   const inside = shallowRef<Execution[]>([]); // of the round that is shown
@@ -27,7 +29,10 @@ export function useRun(id: () => string, container: () => string | null, round: 
     try {
       await refresh(signal);
       const { app_id, workflow_id } = run.value!;
-      graph.value = await call<Graph>(`/apps/${app_id}/graph`, { query: { version: workflow_id }, signal });
+      [app.value, graph.value] = await Promise.all([
+        call<App>(`/apps/${app_id}`, { signal }),
+        call<Graph>(`/apps/${app_id}/graph`, { query: { version: workflow_id }, signal }),
+      ]);
       error.value = '';
       if (!hasEnded(run.value!.status)) await live(signal);
       else connection.value = 'open';
@@ -40,9 +45,10 @@ export function useRun(id: () => string, container: () => string | null, round: 
 
   /** Takes the run as it is now. */
   async function refresh(signal: AbortSignal): Promise<void> {
+    const headers = await appHeader(id(), signal);
     const [detail, executions] = await Promise.all([
-      call<Run>(path(), { query: { include: RUN_FIELDS }, signal }),
-      call<{ data: Execution[] }>(path('/node-executions'), { query: { top: 1 }, signal }),
+      call<Run>(path(), { query: { include: RUN_FIELDS }, headers, signal }),
+      call<{ data: Execution[] }>(path('/node-executions'), { query: { top: 1 }, headers, signal }),
     ]);
     run.value = detail;
     fold.take(executions.data);
@@ -50,7 +56,8 @@ export function useRun(id: () => string, container: () => string | null, round: 
 
   /** Follows the run to its end. The stream is read from its start, since only it has the text as it came. */
   async function live(signal: AbortSignal): Promise<void> {
-    const options = { signal, onConnection: (now: Connection) => (connection.value = now) };
+    const headers = await appHeader(id(), signal);
+    const options = { signal, headers, onConnection: (now: Connection) => (connection.value = now) };
     for await (const event of follow(path('/events'), options, { continue_on_pause: 'true' })) {
       const ended = fold.apply(JSON.parse(event.data));
       const { status } = fold;
@@ -69,7 +76,9 @@ export function useRun(id: () => string, container: () => string | null, round: 
     const own = ++roundLoad;
     const query = { parent, round: round() };
     try {
-      const { data } = await call<{ data: Execution[] }>(path('/node-executions'), { query, signal: stop.signal });
+      const { signal } = stop;
+      const headers = await appHeader(id(), signal);
+      const { data } = await call<{ data: Execution[] }>(path('/node-executions'), { query, headers, signal });
       if (own !== roundLoad) return;
       inside.value = data.filter((item) => containerOf(item) === parent && roundOf(item) === query.round);
     } catch (failure) {
@@ -96,5 +105,5 @@ export function useRun(id: () => string, container: () => string | null, round: 
     graph.value && run.value ? trace(graph.value, byNode.value, run.value.status) : undefined,
   );
 
-  return { run, graph, fold, traced, error, connection, reload: load };
+  return { run, app, graph, fold, traced, error, connection, reload: load };
 }

@@ -112,7 +112,12 @@ export class RunFold {
     const length = data.metadata?.iteration_length ?? data.metadata?.loop_length;
     if (length !== undefined) {
       const known = this.rounds.get(data.node_id);
-      this.rounds.set(data.node_id, { current: -1, failed: new Set(), ...known, count: Math.max(length, known?.count ?? 0) });
+      this.rounds.set(data.node_id, {
+        current: -1,
+        failed: new Set(),
+        ...known,
+        count: Math.max(length, known?.count ?? 0),
+      });
     }
     if (this.top.has(data.node_id)) return;
     this.top.set(data.node_id, {

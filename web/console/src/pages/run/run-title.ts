@@ -8,5 +8,7 @@ export function titleOf(run: Run): string {
   const text = values.find((value) => typeof value === 'string' && value.trim());
   if (typeof text === 'string') return text.slice(0, 200);
   const file = values.flat().find((value) => typeof value === 'object' && value !== null && 'filename' in value);
-  return String((file as { filename?: unknown } | undefined)?.filename ?? values.find((value) => typeof value === 'number') ?? '');
+  return String(
+    (file as { filename?: unknown } | undefined)?.filename ?? values.find((value) => typeof value === 'number') ?? '',
+  );
 }

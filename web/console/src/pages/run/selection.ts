@@ -46,7 +46,9 @@ export function useSelection() {
     if (node?.parent_id && known.has(node.parent_id)) return node.parent_id;
     return graph.nodes.find((item) => known.has(item.id))?.id ?? null;
   });
-  const rounds = computed<Rounds | null>(() => (container.value && sources.value?.fold.rounds.get(container.value)) || null);
+  const rounds = computed<Rounds | null>(
+    () => (container.value && sources.value?.fold.rounds.get(container.value)) || null,
+  );
 
   /** Without one in the address: the first that failed, else the one that goes on or was the last. */
   const round = computed(() => {

@@ -92,7 +92,8 @@ export function trace(graph: Graph, executions: ReadonlyMap<string, Execution>, 
   function edgeState(edge: GraphEdge): EdgeState {
     const target = executions.get(edge.target);
     const source = executions.get(edge.source);
-    if (MARKS.has(nodeOf.get(edge.source)?.type ?? '')) return target ? (target.status === 'running' ? 'now' : 'took') : 'not';
+    if (MARKS.has(nodeOf.get(edge.source)?.type ?? ''))
+      return target ? (target.status === 'running' ? 'now' : 'took') : 'not';
     if (!target || !leads(edge, source)) return 'not';
     return target.status === 'running' && !ended ? 'now' : 'took';
   }

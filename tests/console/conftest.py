@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Page, Request
+
+from tests.browsers import PATIENCE, build, chromium, require_browser
+from tests.cli.flows import code, environ, field, flow, llm
+from tests.server.process import Serve
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "web" / "console"
+STATIC = ROOT / "src" / "headrace" / "api" / "console" / "static"
+
+Opened = Callable[..., AbstractAsyncContextManager[Page]]
+
+_ROUND = """import time
+def main(x):
+    time.sleep(0.2)
+    if x == 3:
+        raise ValueError('row 3 is empty')
+    return {'r': str(x)}
+"""
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The built pages."""
+    require_browser()
+    build(WEB, STATIC, ROOT / "web" / "ui")
+    return STATIC
+
+
+def _rounds(file: Path) -> Path:
+    """30 rounds of 0.2 s; the fourth one fails, and the others go on."""
+    rows = {**code("def main():\n    return {'rows': list(range(30))}", rows="array[number]"), "id": "rows"}
+    each = {
+        "id": "each",
+        "type": "iteration",
+        "title": "Each row",
+        "iterator_selector": ["rows", "rows"],
+        "output_selector": ["row", "r"],
+        "start_node_id": "begin",
+        "error_handle_mode": "continue-on-error",
+    }
+    begin = {"id": "begin", "type": "iteration-start", "title": "", "parentId": "each"}
+    row = {
+        **code(_ROUND, {"x": ("each", "item")}, r="string"),
+        "id": "row",
+        "title": "Check the row",
+        "parentId": "each",
+    }
+    return flow(file, rows, each, begin, row, outputs={"checked": ("each", "output")})
+
+
+@pytest.fixture(scope="session")
+def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A real server with the built pages. `failing` fails after its model has written; `rounds` takes some seconds."""
+    folder = tmp_path_factory.mktemp("console")
+    fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
+    files = [
+        flow(folder / "failing.yml", llm(), fails, variables=[field("query")], icon="🍵"),
+        _rounds(folder / "rounds.yml"),
+    ]
+    with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true")) as server:
+        yield server
+
+
+def submit(served: Serve, name: str, **inputs: str) -> str:
+    """The id of a new run."""
+    app = served.apps[name]
+    response = httpx.post(
+        f"{served.url}/api/v1/workflows/{app['app_id']}/run",
+        headers={"Authorization": f"Bearer {app['key']}"},
+        json={"inputs": inputs, "user": "ann"},
+        timeout=60,
+    )
+    assert response.status_code == 202, response.text
+    return response.json()["workflow_run_id"]
+
+
+def ended(served: Serve, name: str, run: str) -> None:
+    """Waits for the end of a run."""
+    headers = {"Authorization": f"Bearer {served.apps[name]['key']}"}
+    url = f"{served.url}/api/v1/workflow-runs/{run}?wait=60"
+    assert httpx.get(url, headers=headers, timeout=120).json()["finished_at"] is not None
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(built: Path) -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def opened(browser: Browser, served: Serve) -> Opened:
+    """`async with opened(path, **context) as page`: signed in by the printed link, in a browser of its own. Nothing may
+    be amiss in its console but lines that `amiss` matches, and no request may leave the machine."""
+
+    @asynccontextmanager
+    async def open_page(path: str = "/apps", amiss: str | None = None, **context: Any) -> AsyncIterator[Page]:
+        own = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **context})
+        page = await own.new_page()
+        said: list[str] = []
+        hosts: set[str | None] = set()
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                said.append(message.text)
+
+        def requested(request: Request) -> None:
+            hosts.add(urlsplit(request.url).netloc or None)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", requested)
+        page.set_default_timeout(PATIENCE)
+        await page.goto(link(served))
+        await page.locator("#main").wait_for()
+        if path != "/apps":
+            await page.goto(f"{served.url}/console{path}")
+        yield page
+        await own.close()
+        assert hosts <= {urlsplit(served.url).netloc, None}
+        assert [line for line in said if amiss is None or not re.search(amiss, line)] == []
+
+    return open_page
+
+
+def link(served: Serve) -> str:
+    """What the server has printed when it started."""
+    found = re.search(r"http\S+/console#token=\S+", "".join(served.said))
+    assert found is not None
+    return found[0]

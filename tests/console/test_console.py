@@ -1,0 +1,128 @@
+"""The console in a browser: what it shows of real runs, by keyboard, on a phone, and over the death of its server."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.browsers import no_fault
+from tests.console.conftest import STATIC, WEB, Opened, ended, link, submit
+from tests.server.process import Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LARGEST = 150_000  # bytes, compressed: all pages together
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")
+def failed(served: Serve) -> str:
+    run = submit(served, "failing", query="Oolong, 150 g")
+    ended(served, "failing", run)
+    return run
+
+
+async def test_the_printed_link_leads_to_the_failed_step_by_keyboard_alone(opened: Opened, failed: str):
+    async with opened() as page:
+        assert "token" not in page.url
+        await expect(page.get_by_role("link", name="failing", exact=True)).to_be_visible()
+        await page.keyboard.press("g")
+        await page.keyboard.press("r")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
+        row = page.locator(f'a[href$="{failed}"]')
+        await row.wait_for()
+        await page.keyboard.press("/")
+        await page.keyboard.type(failed)
+        await expect(page.locator("tr[data-row]")).to_have_count(1)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("j")
+        await expect(row).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Oolong, 150 g")).to_be_visible()
+        panel = page.get_by_role("complementary", name="Chosen step")
+        await expect(panel.get_by_role("heading", name="Compute")).to_be_visible()
+        await expect(panel.get_by_text("ValueError: the shelf is empty").first).to_be_visible()
+        await expect(page.get_by_role("button", name="Retry from the failed step")).to_be_visible()
+        await expect(page.locator(".facts", has_text="Cost")).to_contain_text("$0")
+        written = page.get_by_role("region", name="Steps").get_by_role("row", name=re.compile("Write"))
+        await expect(written).to_contain_text("Done")
+
+
+async def test_without_the_link_the_console_asks_for_its_token(browser: Browser, served: Serve, failed: str):
+    page = await browser.new_page(locale="zh-TW")
+    await page.goto(f"{served.url}/console/runs/{failed}")
+    await expect(page.get_by_role("heading", name="登入")).to_be_visible()
+    await page.get_by_label("權杖").fill("wrong")
+    await page.get_by_role("button", name="登入").click()
+    await expect(page.get_by_role("alert")).to_contain_text("無效")
+    await page.get_by_label("權杖").fill(link(served))
+    await page.get_by_role("button", name="登入").click()
+    await expect(page.get_by_role("heading", name="Oolong, 150 g")).to_be_visible()
+    await page.close()
+
+
+@pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+async def test_axe_finds_nothing_on_any_page(opened: Opened, failed: str, context: dict[str, object]):
+    paths = (
+        "/apps",
+        "/runs",
+        f"/runs/{failed}",
+        f"/runs/{failed}?view=waterfall&step=llm",
+        f"/runs/{failed}?view=text",
+    )
+    # the script of axe is not of this server
+    async with opened(bypass_csp=True, reduced_motion="reduce", **context) as page:
+        for path in paths:
+            await page.goto(re.sub(r"/console.*", f"/console{path}", page.url))
+            await page.locator("table, .stream").first.wait_for()
+            await no_fault(page, WEB)
+            assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+async def test_a_chosen_step_stays_chosen_in_all_views(opened: Opened, failed: str):
+    async with opened(f"/runs/{failed}") as page:
+        panel = page.get_by_role("complementary", name="Chosen step")
+        node = page.get_by_role("group", name=re.compile("Graph")).get_by_role("button", name=re.compile("Compute"))
+        await node.focus()
+        await page.keyboard.press("ArrowLeft")
+        await expect(panel.get_by_role("heading", name="Write")).to_be_visible()
+        await expect(panel.get_by_text("Oolong, 150 g").first).to_be_visible()
+        assert "step=llm" in page.url
+        await page.get_by_text("Waterfall", exact=True).click()
+        await expect(panel.get_by_role("heading", name="Write")).to_be_visible()
+        await page.reload()
+        await expect(panel.get_by_role("heading", name="Write")).to_be_visible()
+
+
+async def test_a_run_goes_on_in_the_page_when_its_server_is_killed(opened: Opened, served: Serve):
+    async with opened(amiss="ERR_|Failed to load") as page:
+        run = submit(served, "rounds")
+        await page.goto(f"{served.url}/console/runs/{run}")
+        container = page.get_by_role("button", name=re.compile("Each row"))
+        await expect(container).to_contain_text(re.compile(r"(?:[5-9]|1\d) of 30"))
+        served.kill()
+        await expect(page.get_by_text("Reconnecting. Runs go on at the server.")).to_be_visible()
+        await expect(container).to_be_visible()
+        served.__enter__()
+        await expect(page.locator(".runhead .st")).to_have_text("Succeeded")
+        await expect(page.get_by_text("Reconnecting.")).to_have_count(0)
+        await expect(container).to_contain_text("30 of 30")
+        await _failed_round(page)
+
+
+async def _failed_round(page: Page) -> None:
+    """The round that failed is shown without a search for it."""
+    await expect(page.get_by_role("group", name="Rounds of Each row")).to_contain_text("4 of 30")
+    await page.get_by_role("region", name="Steps").get_by_role("link", name="Check the row").click()
+    panel = page.get_by_role("complementary", name="Chosen step")
+    await expect(panel.get_by_text("ValueError: row 3 is empty").first).to_be_visible()
+
+
+async def test_all_pages_are_small(built: Path):
+    files = [file for file in STATIC.rglob("*") if file.is_file()]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < LARGEST
+    assert sum(file.stat().st_size for file in files) < 500_000
