@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.api.chats import chatflow
 from tests.background import child
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
-from tests.native.counting import counting
+from tests.native.counting import Counting, counting
 
 HALVES = "def main(n):\n    return {'y': 100 // n}\n"
 
@@ -204,3 +205,64 @@ def test_files_that_cannot_be_had(tmp_path: Path, invoke: Invoke, echo: Path, ar
     done = invoke("batch", echo, *arguments)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "No such file or directory" in done.stderr
+
+
+def strict(path: Path, peer: Counting) -> Path:
+    """The peer's workflow, which fails here if the answer is not a number."""
+    call = yaml.safe_load(peer.workflow(path).read_text())["workflow"]["graph"]["nodes"][1]
+    number = code("def main(text):\n    return {'y': int(text)}\n", {"text": ("call", "body")}, y="number")
+    nodes = ({"id": "call", **call["data"]}, number)
+    return flow(path, *nodes, variables=[field("n", "number")], outputs={"y": ("code", "y")})
+
+
+def test_only_failed_lines_are_run_again(tmp_path: Path, invoke: Invoke):
+    with counting() as peer:
+        file = strict(tmp_path / "flow.yml", peer)
+        batch_input = lines(tmp_path / "in", *({"n": n} for n in (1, 2, 3, 4, "many")))
+        command = ("batch", file, batch_input, "-o", "out", "--egress-allow", peer.address)
+
+        early = invoke(*command, "--retry-failed")
+        assert (early.exit_code, "this batch was not run before" in early.stderr) == (2, True)
+        assert invoke(*command, "--restart", "--retry-failed").exit_code == 2
+
+        peer.failing = {"2", "4"}
+        assert invoke(*command).exit_code == 1
+        first = read(tmp_path / "out")
+        peer.failing = {"4"}
+        second = invoke(*command, "--retry-failed")
+        assert second.stderr.splitlines() == ["2 lines that failed are run again.", "5 lines: 3 succeeded, 2 failed."]
+        peer.failing = set()
+        assert invoke(*command, "--retry-failed").exit_code == 1  # one line is invalid
+        assert peer.hits == {"1": 1, "2": 2, "3": 1, "4": 3}
+        last = read(tmp_path / "out")
+        assert [each["index"] for each in last] == [0, 1, 2, 3, 4]
+        assert [each["status"] for each in last] == [*["succeeded"] * 4, "failed"]
+        assert [each["outputs"] for each in last[:4]] == [{"y": n} for n in (1, 2, 3, 4)]
+        assert (last[0], last[2], last[4]) == (first[0], first[2], first[4])
+
+        nothing = invoke(*command, "--retry-failed")
+        assert "No line failed that can be run again." in nothing.stderr
+        assert read(tmp_path / "out") == last
+        assert invoke(*command).exit_code == 1
+        assert read(tmp_path / "out") == last
+        assert peer.hits.total() == 7
+
+
+def test_a_retry_that_is_interrupted_continues(tmp_path: Path, invoke: Invoke):
+    with counting() as peer:
+        file = strict(tmp_path / "flow.yml", peer)
+        batch_input = lines(tmp_path / "in", *({"n": n} for n in range(4)))
+        command = ("batch", str(file), str(batch_input), "-o", "out", "--egress-allow", peer.address)
+        peer.failing = {"1", "3"}
+        assert invoke(*command).exit_code == 1
+        peer.failing = set()
+        peer.hold()
+        with child([*HEADRACE, *command, "--retry-failed"], cwd=tmp_path, env=environ()) as process:
+            assert peer.held.wait(60)
+            process.kill()
+        peer.gate.set()
+        done = invoke(*command)
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.startswith("The batch continues: ")
+        assert [each["outputs"] for each in read(tmp_path / "out")] == [{"y": n} for n in range(4)]
+        assert (peer.hits["0"], peer.hits["2"]) == (1, 1)

@@ -15,8 +15,8 @@ from tests.cli.flows import field, flow
 
 
 class Counting(ThreadingHTTPServer):
-    """Answers POST /hit/N with N; the first `free` calls at once, the others once `gate` is open. `held` says that a
-    call waits there."""
+    """Answers POST /hit/N with N, or `no` if that is to fail; the first `free` calls at once, the others once `gate` is
+    open. `held` says that a call waits there."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -25,6 +25,7 @@ class Counting(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.gate = threading.Event()
         self.held = threading.Event()
+        self.failing: set[str] = set()  # of those it answers `no`
         self._free = free
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -41,6 +42,10 @@ class Counting(ThreadingHTTPServer):
         if held:
             self.held.set()
             self.gate.wait(120)
+
+    def hold(self) -> None:
+        """Holds up the calls from now on."""
+        self._free = 0
 
     def workflow(self, path: Path) -> Path:
         """A workflow whose one node calls the peer with the input `n`, and ends with what it answered."""
@@ -67,9 +72,10 @@ class _Answer(BaseHTTPRequestHandler):
         try:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain")
-            self.send_header("Content-Length", str(len(name)))
+            text = "no" if name in self.server.failing else name
+            self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(name.encode())
+            self.wfile.write(text.encode())
         except OSError:
             self.close_connection = True  # the caller was killed
 

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ _SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between progress reports, on a te
 @click.option("--rpm", type=click.IntRange(1, 1_000_000), help="How many runs are started a minute, at most.")
 @click.option("--user", default="cli", show_default=True, help="The user that the workflow runs for (sys.user_id).")
 @click.option("--restart", is_flag=True, help="Discard earlier results, and run every line again.")
+@click.option("--retry-failed", is_flag=True, help="Run the lines again that failed, and keep the other results.")
 @demo_option
 @egress_option
 @data_option
@@ -76,6 +77,7 @@ def batch(
     rpm: int | None,
     user: str,
     restart: bool,
+    retry_failed: bool,
     demo_model: bool | None,
     egress_allow: tuple[str, ...],
     data: Path | None,
@@ -96,11 +98,14 @@ def batch(
     Exits with 0 if every line succeeded, 1 if one failed, 2 if the file cannot be run, and 130 after Ctrl-C or
     SIGTERM.
     """
+    if restart and retry_failed:
+        raise BadUsage("--retry-failed keeps results that --restart discards: choose one")
     settings = settings_of(data=data, demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
     level = log_level or os.environ.get("HEADRACE_LOG_LEVEL")
     log_to_stderr(settings.log_level if level else "ERROR")
 
     from headrace.apps.catalog import digest
+    from headrace.cli.batch_attempts import find_attempts
     from headrace.main import read_workflow, service, source_of
 
     content = read_workflow(file)
@@ -118,10 +123,18 @@ def batch(
         async def work() -> int:
             async with service(own) as running:
                 served = await running.apps.publish(source_of(file), content)
-                batch = await _batch(running, served, name, requests, user, concurrency, rpm)
-                if batch is None:
-                    raise BadUsage(f'{lines}: has no lines. Each must be a JSON object: {{"inputs": {{...}}}}')
-                return await _write(running.batch_runner, batch, results)
+                batch_runner = running.batch_runner
+                attempts = await find_attempts(batch_runner, name)
+                if attempts:
+                    attempts = await _continued(running, attempts, concurrency, rpm, retry=retry_failed)
+                elif retry_failed:
+                    raise BadUsage("--retry-failed: this batch was not run before (FILE, LINES, OUTPUT, --user)")
+                else:
+                    batch = await _new(running, served, name, requests, user, concurrency, rpm)
+                    if batch is None:
+                        raise BadUsage(f'{lines}: has no lines. Each must be a JSON object: {{"inputs": {{...}}}}')
+                    attempts = [batch]
+                return await _write(batch_runner, attempts, results)
 
         try:
             failed = wait_for(_until_interrupted(work()))
@@ -187,22 +200,36 @@ def _results(output: Path) -> Generator[IO[bytes]]:
     partial.replace(os.path.realpath(output))
 
 
-async def _batch(
+async def _continued(
+    running: Service, attempts: Sequence[Batch], concurrency: int, rpm: int | None, *, retry: bool
+) -> list[Batch]:
+    """The attempts, of which the last one continues, or with `retry` a new one begins."""
+    from headrace.cli.batch_attempts import retry_failed
+
+    batch_runner, last = running.batch_runner, attempts[-1]
+    done = (await batch_runner.lines.progress(last)).over
+    if done < last.total:
+        say(f"The batch continues: {done} of {last.total} lines are done.")
+        return [*attempts[:-1], await batch_runner.set_pace(last, concurrency, rpm)]
+    if retry and (new := await retry_failed(batch_runner, attempts, running.run_service.environment.clock())):
+        say(f"{new.total} lines that failed are run again.")
+        return [*attempts, await batch_runner.set_pace(new, concurrency, rpm)]
+    total = attempts[0].total
+    hint = "No line failed that can be run again." if retry else "(--retry-failed, --restart run lines again.)"
+    say(f"The batch is complete: {total} of {total} lines are done. {hint}")
+    return [*attempts]
+
+
+async def _new(
     running: Service, served: Served, name: str, requests: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
-    """The batch, new or continued; None if there are no lines."""
+    """A new batch; None if there are no lines."""
     from headrace.api.dify.message_requests import line_reader
     from headrace.batches import Spool, read_lines
     from headrace.conversations.messages import Chats
     from headrace.ports import Batch
 
     batch_runner = running.batch_runner
-    earlier = await batch_runner.batches.find_batch(name)
-    if earlier is not None:
-        done = (await batch_runner.lines.progress(earlier)).over
-        state = "is complete" if earlier.ended_at else "continues"
-        say(f"The batch {state}: {done} of {earlier.total} lines are done. (--restart runs all of them again.)")
-        return await batch_runner.set_pace(earlier, concurrency, rpm)
     start_of(served.flow)  # raises BadUsage if there is none
     end_user = await running.apps.end_user(served.app, user)
     resolve = partial(running.files.resolve, app=served.app.id)
@@ -220,14 +247,15 @@ async def _batch(
         return await batch_runner.add(new, lines)
 
 
-async def _write(batch_runner: BatchRunner, batch: Batch, file: IO[bytes]) -> int:
+async def _write(batch_runner: BatchRunner, attempts: Sequence[Batch], file: IO[bytes]) -> int:
     """Writes the results as they arrive; returns how many lines failed."""
     from headrace.api.http.responses import encode
+    from headrace.cli.batch_attempts import results_of
     from headrace.kernel.summary import ENDED_WELL
 
-    written = failed = 0
+    batch, written, failed = attempts[0], 0, 0
     try:
-        async with _shown(batch_runner, batch), aclosing(batch_runner.results(batch)) as results:
+        async with _shown(batch_runner, attempts[-1]), aclosing(results_of(batch_runner, attempts)) as results:
             async for result in results:
                 file.write(encode(result.wire()) + b"\n")
                 file.flush()
