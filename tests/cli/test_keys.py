@@ -108,7 +108,7 @@ def test_rotated_and_revoked(tmp_path: Path, invoke: Invoke, apps: dict[str, str
     ]
     assert body[0]["key_id"] == body[1]["about"]["replaced_by"]
     shown = invoke("keys", "audit", HEADRACE_WORKSPACE="team").stdout
-    assert shown.splitlines()[1].split()[-3:] == ["revoked", body[0]["key_id"], "cli"]
+    assert shown.splitlines()[1].split()[-5:] == ["revoked", body[0]["key_id"], "workspace", "team", "cli"]
     assert "There are no entries" in invoke("keys", "audit", "--workspace", "nobody").stderr
 
 

@@ -232,16 +232,27 @@ def audit(workspace: str | None, limit: int, as_json: bool, data: Path | None) -
     async def work() -> None:
         async with installation(data) as running:
             entries = await running.apps.catalog.audit(workspace or running.settings.workspace, limit=limit)
+            apps = {app.id: app.name for app in await running.apps.catalog.apps()}
+            keys = {key.id: _named(key, apps) for key in await running.apps.catalog.keys()}
         if as_json:
             shown = [{"at": entry.at, **_entry(entry)} for entry in entries]
             click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
         elif entries:
-            rows = [(when(entry.at), entry.action, entry.key, entry.by) for entry in entries]
-            click.echo(table([("AT", "ACTION", "KEY", "BY"), *rows]))
+            rows = [
+                (when(entry.at), entry.action, entry.key, keys.get(entry.key, ""), keys.get(entry.by, entry.by))
+                for entry in entries
+            ]
+            click.echo(table([("AT", "ACTION", "KEY", "OF", "BY"), *rows]))
         else:
             say("There are no entries yet.")
 
     wait_for(work())
+
+
+def _named(key: Key, apps: Mapping[str, str]) -> str:
+    """A key as people know it: its own name, and the app or the workspace that it is of."""
+    owner = apps.get(key.app, "a removed app") if key.app is not None else f"workspace {key.workspace}"
+    return f"{key.name} ({owner})" if key.name else owner
 
 
 def _entry(audited: Audited) -> dict[str, Value]:
