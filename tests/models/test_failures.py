@@ -143,11 +143,16 @@ async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
+WRONG_URL = "openai answered {} at URL/chat/completions: check its base URL."
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "text"),
     [
         (400, {"error": {"message": "scripted model failure"}}, "InvokeBadRequestError", "scripted model failure"),
         (404, {"error": "no such model"}, "InvokeBadRequestError", "no such model"),
+        (404, b"", "InvokeBadRequestError", WRONG_URL.format(404)),
+        (405, {"detail": "Method Not Allowed"}, "InvokeBadRequestError", f"{WRONG_URL.format(405)} Method Not Allowed"),
         (422, {"detail": [{"msg": "too hot"}, {"msg": "too long"}]}, "InvokeBadRequestError", "too hot; too long"),
         (401, {"error": {"message": "bad key"}}, "InvokeAuthorizationError", "bad key"),
         (403, {"message": "not yours"}, "InvokeAuthorizationError", "not yours"),
@@ -161,7 +166,7 @@ async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole
 async def test_refusals(server: ModelServer, client: ModelClient, status: int, body: object, kind: str, text: str):
     server.answer(lambda request: request.refuse(status, body))
     error = await failure(client)
-    assert (str(error), error.kind) == (text, kind)
+    assert (str(error), error.kind) == (text.replace("URL/", f"{server.url}/"), kind)
     assert len(server.requests) == 1
 
 

@@ -47,13 +47,16 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def refused(who: str, status: int, reason: str, headers: Mapping[str, str], body: bytes) -> Failure:
+def refused(who: str, url: str, status: int, reason: str, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure of a response with a status other than 200. `who` names the provider."""
     location = headers.get("Location")
     if 300 <= status < 400 and location:
         return Failure(f"{who} redirects to {location}: set its base URL to that.", BAD_REQUEST, status=status)
     payload = _decoded(body)
     message = message_of(payload) or _plain(body)
+    if status in (404, 405) and not (isinstance(payload, dict) and "error" in payload):  # not an error of the protocol
+        problem = f"{who} answered {status} at {url}: check its base URL."
+        return Failure(f"{problem} {message}".rstrip(), BAD_REQUEST, status=status)
     # Google's answer to a key that does not exist is a 400
     kind = AUTHORIZATION if status == 400 and b'"API_KEY_INVALID"' in body else kind_of(status)
     # a used-up quota does not recover within seconds

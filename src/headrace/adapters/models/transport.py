@@ -261,7 +261,8 @@ class Stream:
                 body = await _read_up_to(response, _ERROR_BODY, _ERROR_SECONDS)
         except (aiohttp.ClientError, OSError):
             body = b""
-        return refused(self._who, response.status, response.reason or "", response.headers, body)
+        url = str(response.url.with_query(None))
+        return refused(self._who, url, response.status, response.reason or "", response.headers, body)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
         """Reads the end of the body (usually it came with the last event), so that the connection can be reused."""
