@@ -64,7 +64,7 @@ class Image:
 
     def here(self, text: str) -> str:
         """A command or path of the image, as it is here."""
-        return re.sub(r"(?<![\w/.])/(opt/headrace|src)\b", rf"{self.root}/\1", text)
+        return re.sub(r"(?<![\w/.])/(opt/headrace|src|flows)\b", rf"{self.root}/\1", text)
 
     @property
     def bin(self) -> Path:

@@ -72,15 +72,19 @@ def data() -> Iterator[Path]:
 
 def test_its_steps_make_a_server_that_is_healthy_and_ends_well(image: Image, data: Path) -> None:
     """Started as the container starts it, by a user who may write to the data folder and nowhere else."""
+    folder = image.root / "flows"
+    folder.mkdir(exist_ok=True)
     source = flow(
-        data / "code.yml", code("def main():\n    return {'y': str(6 * 7)}\n", y="string"), outputs={"y": ("code", "y")}
+        folder / "code.yml",
+        code("def main():\n    return {'y': str(6 * 7)}\n", y="string"),
+        outputs={"y": ("code", "y")},
     )
     source.chmod(0o644)
-    command = [*json.loads(image.final.the("ENTRYPOINT"))[2:], *json.loads(image.final.the("CMD"))]
+    command = [*json.loads(image.final.the("ENTRYPOINT"))[2:], *json.loads(image.here(image.final.the("CMD")))]
     ready = data / "ready.json"
     env = image.environment(data, HEADRACE_PORT="0")
     process = subprocess.Popen(
-        [image.bin / command[0], *command[1:], str(source), "--ready-file", str(ready)],
+        [image.bin / command[0], *command[1:], "--ready-file", str(ready)],
         cwd=data,
         env=env,
         user=user(),
@@ -156,6 +160,8 @@ def test_the_compose_file_says_only_what_compose_knows() -> None:
     assert int(headrace["stop_grace_period"].removesuffix("s")) > drain + 10
     assert headrace["read_only"] is True
     assert f"{headrace['volumes'][0].split(':')[1]}" == stages()[1].the("VOLUME")
+    assert headrace["volumes"][1] == "./flows:/flows:ro"
+    assert json.loads(stages()[1].the("CMD"))[:2] == ["serve", "/flows"]
 
 
 # ------------------------------------------------------------------------------------------------------------ systemd
