@@ -1,0 +1,155 @@
+"""The command lines of the README and the documentation: each is accepted as it is written, and run if it can be run
+here. docs/cli.md has the help of every command (tests/cli/test_docs.py)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from headrace.cli import cli
+from tests.cli.conftest import Invoke
+from tests.cli.flows import field, flow
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("sdks/*/README.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
+    ROOT / "deploy" / "README.md",
+]
+PROSE = [page for page in [*PAGES, ROOT / "README.zh-Hant.md"] if page.name != "cli.md"]  # that one is generated
+
+NOT_HEADRACE = {
+    "make": "its targets are run by tests/test_example.py and by whoever merges",
+    "docker": "there is no daemon here; tests/deploy/test_image.py does the steps of the image by hand",
+    "pip": "from a registry; tests/deploy/test_image.py installs the wheel with its extras",
+    "python3": "makes an environment, as tests/deploy/test_image.py does",
+    "uv": "tests/test_docs_adding_a_node.py, and the image's steps",
+    "npm": "tests/sdk_node builds and installs the package",
+    "npx": "from a registry; tests/mcp_node uses the same client library",
+    "curl": "tests/test_docs_getting_started.py runs those of that page, tests/test_collection.py all requests",
+    "pytest": "tests/test_docs_adding_a_node.py runs it",
+    "cd": "only changes the folder",
+    "cp": "copies a file of the reader",
+    "mkdir": "makes a folder",
+    ".": "activates the environment",
+    "export": "sets a variable",
+    "examples/collection/curl/runs.sh": "tests/test_collection.py runs it",
+}
+NOT_RUN = {
+    "serve": "it runs until it is stopped: tests/cli/test_serve.py and tests/deploy start it",
+    "plugins add": "from a marketplace: tests/plugins has one of its own",
+    "plugins info": "of a plugin that is installed: tests/plugins",
+    "lint build/count.yml": "tests/test_docs_adding_a_node.py",
+    "run build/count.yml": "tests/test_docs_adding_a_node.py",
+    "tools call audio/asr": "calls a model: tests/tools",
+    "console": "opens a browser",
+}
+
+
+class Line(NamedTuple):
+    """A command line in a block of a page."""
+
+    page: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {' '.join(self.words)}"
+
+
+def lines() -> Iterator[Line]:
+    """The commands in the shell blocks of all pages, without comments and assignments."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                while words:
+                    end = next((at for at, word in enumerate(words) if word in ("&&", "||", ";", "|")), len(words))
+                    command, words = words[:end], words[end + 1 :]
+                    while command and re.fullmatch(r"[A-Za-z_]+=.*", command[0]):
+                        del command[0]
+                    if command[:2] == ["docker", "exec"]:
+                        command = command[3:]
+                    if command:
+                        yield Line(str(page.relative_to(ROOT)), (command[0].strip("("), *command[1:]))
+
+
+LINES = [line for line in lines() if line.words[0] == "headrace"]
+
+
+def parsed(words: tuple[str, ...]) -> None:
+    """Parses a command line as `headrace` does. UsageError if it is not accepted."""
+    command: click.Command = cli
+    context, rest = None, [*words]
+    while True:
+        name = rest.pop(0)
+        context = command.make_context(name, rest, parent=context, resilient_parsing="--version" in rest)
+        if not isinstance(command, click.Group) or not (rest := [*context._protected_args, *context.args]):
+            return
+        _, found, _ = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+
+
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_every_command_line_is_accepted(line: Line):
+    parsed(line.words)
+
+
+def test_every_other_program_has_a_reason():
+    programs = {line.words[0] for line in lines()} - {"headrace"}
+    assert programs == {*NOT_HEADRACE}
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_options_in_prose_exist(page: Path):
+    for code in re.findall(
+        r"(?<!`)`headrace( [^`]*)`", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    ):
+        command: click.Command = cli
+        for word in code.replace("...", "").split():
+            if word.startswith("-"):
+                known = {option for parameter in command.params for option in parameter.opts}
+                assert word.partition("=")[0] in {*known, "-h", "--help"}, f"headrace{code}"
+            elif isinstance(command, click.Group):
+                assert word in command.commands, f"headrace{code}"
+                command = command.commands[word]
+
+
+RUN = [line for line in LINES if not any(" ".join(line.words[1:]).startswith(prefix) for prefix in NOT_RUN)]
+
+
+def test_every_reason_is_needed():
+    for prefix in NOT_RUN:
+        assert any(" ".join(line.words[1:]).startswith(prefix) for line in LINES) or prefix == "console"
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(line.page for line in RUN))
+def test_the_commands_of_a_page(page: str, tmp_path: Path, invoke: Invoke):
+    query = field("query", required=True)
+    flow(tmp_path / "flow.yml", variables=[query], name="my app")
+    flow(tmp_path / "support.yml", variables=[query])
+    flow(tmp_path / "report.yml", variables=[query])
+    flow(tmp_path / "old.yml", variables=[query], name="my app")
+    flow(tmp_path / "new.yml", variables=[query, field("more")], name="my app")
+    (tmp_path / "in.jsonl").write_text('{"inputs": {"query": "hello"}}\n')
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    keys = [invoke("apps", "add", name).exit_code for name in ("flow.yml", "support.yml")]
+    assert keys == [0, 0]
+    key = invoke("keys", "create", "support").stdout.strip()
+    for line in RUN:
+        if line.page == page:
+            words = [{"APP": "my app", "KEY": key}.get(word, word) for word in line.words[1:]]
+            done = invoke(*words)
+            different = words[0] == "diff"  # exits with 1 then, as `diff` does
+            assert done.exit_code == different, f"{line}\n{done.stderr}"
+            if words[:2] == ["keys", "rotate"]:
+                key = done.stdout.strip()
