@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from headrace.access.keys import new_key
+from headrace.kernel.secrets import STARS
 from headrace.telemetry.logs import LineFormatter, write_logs
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 from tests import logged
@@ -86,6 +87,18 @@ def test_a_terminal_gets_columns():
     record = logging.LogRecord("headrace", logging.INFO, "", 0, "%s", ("hush-hush, said she",), None)
     line = LineFormatter("console", Scrubber(["hush-hush"])).format(record)
     assert re.fullmatch(r"\S+Z \[info *\] \*{20}, said she +\[headrace\]", line), line
+
+
+def test_entries_of_a_record_are_lines_of_their_own():
+    entries = [("one\nhush-hush", {"run": "a", "error": "hush-hush"}), ("two", {"run": "b"})]
+    record = logging.makeLogRecord({"name": "somebody", "levelno": logging.INFO, "entries": entries})
+    formatters = [LineFormatter(form, Scrubber(["hush-hush"])) for form in ("json", "console")]
+    as_json, console = (formatter.format(record).splitlines() for formatter in formatters)
+    first, second = map(json.loads, as_json)
+    assert (first["event"], first["run"], first["error"]) == (f"one\n{STARS}", "a", STARS)
+    assert (second["event"], second["run"], "error" in second) == ("two", "b", False)
+    assert console[0].endswith(f"one\\n{STARS}  [somebody]")
+    assert console[1].endswith("two  [somebody]")
 
 
 class Terminal(io.StringIO):

@@ -2,8 +2,8 @@
 scrubbed of secrets.
 
 A line has `time` (ISO 8601, UTC), `level`, `logger` and `event`; `run`, `app`, `node` and `request_id` where they are
-known; what the caller passed as `extra`; and the `exception` with its stack. A mapping in `extra` named `fields` has
-what the text says already: JSON has its items, a terminal does not.
+known; what the caller passed as `extra`; and the `exception` with its stack. A record may have several lines: `entries`
+in `extra`, pairs of a text and what it says as items, which only JSON has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -53,27 +53,35 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, form: str, scrubber: Scrubber, *, colors: bool = False) -> None:
         super().__init__()
-        self._repeats = form == "json"
+        self._has_items = form == "json"
         self._render = _json if form == "json" else _colored if colors else _plain
         self._scrubber = scrubber
 
     def format(self, record: logging.LogRecord) -> str:
-        event = record.getMessage()
-        line: dict[str, Any] = {
+        head: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
             "level": record.levelname.lower(),
             "logger": record.name,
+        }
+        entries: Sequence[tuple[str, Mapping[str, Any]]] | None = getattr(record, "entries", None)
+        if entries is not None:
+            return "\n".join(
+                self._line({**head, "event": text, **(items if self._has_items else {})}) for text, items in entries
+            )
+        event = record.getMessage()
+        line = {
+            **head,
             "event": event,
             **dict(_context(event)),
             **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
-        fields = line.pop("fields", None)
-        if fields is not None and self._repeats:
-            line |= fields
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
+        return self._line(line)
+
+    def _line(self, line: Mapping[str, Any]) -> str:
         scrubbed = self._scrubber.value
         return self._render({name: value if name in _OWN else scrubbed(value) for name, value in line.items()})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextvars import Context
+from typing import Any
 
 from headrace.kernel.events import RunEnded
 from headrace.kernel.summary import duration
@@ -13,7 +15,7 @@ from headrace.telemetry.run_tracker import Sink, TrackedRun
 logger = logging.getLogger("headrace.runs")
 
 _SECONDS = 0.05
-"""Lines of this time are written together: that costs a run a third of what a line at its end does."""
+"""Lines of this time are one record: most of what a line costs, a record does."""
 
 
 class RunLog(Sink):
@@ -33,20 +35,22 @@ class RunLog(Sink):
     def flush(self) -> None:
         """Writes the lines that wait."""
         ended, self._ended = self._ended, []
-        for run, at, event in ended:
-            _log(run, duration(run.queued_at, at), event)
+        if ended:
+            entries = [_entry(run, duration(run.queued_at, at), event) for run, at, event in ended]
+            logger.info("%s", "\n".join(text for text, _ in entries), extra={"entries": entries})
 
 
-def _log(run: TrackedRun, seconds: float, event: RunEnded) -> None:
-    fields = {"run": run.run, "app": run.queued.app, "status": event.status, "seconds": seconds}
-    why = ""
+def _entry(run: TrackedRun, seconds: float, event: RunEnded) -> tuple[str, Mapping[str, Any]]:
+    """The text of a line, and the items that it says."""
+    items = {"run": run.run, "app": run.queued.app, "status": event.status, "seconds": seconds}
+    text = f"run {run.run} of {run.name}: {event.status} in {seconds:.2f} s"
     if event.error:
         mask = run.flow.mask if run.flow is not None else None
-        fields["error"] = mask.text(event.error) if mask else event.error
-        why = f": {fields['error']}"
+        error = mask.text(event.error) if mask else event.error
         if run.failure is not None and event.error.endswith(run.failure.error):
-            path = fields["node"] = run.failure.path
+            path = items["node"] = run.failure.path
             spec = run.spec(path)
-            why = f" at '{path if spec is None else spec.title or spec.id}'{why}"
-    values = (run.run, run.name, event.status, seconds, why)
-    logger.info("run %s of %s: %s in %.2f s%s", *values, extra={"fields": fields})
+            text += f" at '{path if spec is None else spec.title or spec.id}'"
+        items["error"] = error
+        text += f": {error}"
+    return text, items
