@@ -17,7 +17,7 @@ from headrace.main import Service, service
 from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
 from headrace.settings import Settings
 from tests.cli.conftest import Invoke
-from tests.cli.flows import Server, field, flow
+from tests.cli.flows import Server, field, flow, llm
 
 
 @pytest_asyncio.fixture
@@ -93,7 +93,7 @@ async def test_changes_are_published(tmp_path: Path, running: Service, caplog: p
 
     handler = Broken()
     logging.getLogger("headrace.server.workflow_files").addHandler(handler)
-    watching = asyncio.create_task(Watch(running, [], [tmp_path], published).run())
+    watching = asyncio.create_task(Watch(running, [], [tmp_path]).run(published))
     try:
         (tmp_path / "next").write_text(text.replace("name: a", "name: renamed"))
         os.replace(tmp_path / "next", file)  # as editors do
@@ -162,3 +162,9 @@ def test_names_of_apps_on_the_command_line(tmp_path: Path, invoke: Invoke):
     assert invoke("apps", "add", echo(tmp_path / "a.yml"), "--name", "shop").exit_code == 0
     assert invoke("apps", "add", echo(tmp_path / "a.yml"), "--name", "a/b").exit_code == 2
     assert invoke("keys", "create", "shop").exit_code == 0
+
+
+def test_what_an_added_app_lacks_is_said(tmp_path: Path, invoke: Invoke):
+    added = invoke("apps", "add", flow(tmp_path / "ask.yml", llm("deepseek"), variables=[field("query")]))
+    assert added.exit_code == 0
+    assert added.stderr.startswith("note: node 'Write': model provider 'deepseek' is not configured.")

@@ -62,6 +62,7 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
 
     Prints the app as JSON, with the fields that `serve --ready-file` writes.
     """
+    from headrace.apps.requirements import missing_requirements
     from headrace.main import read_workflow
 
     if name is not None:
@@ -72,6 +73,8 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
         async with installation(data, create=True) as running:
             served = await running.publish(file, name)
             key = await running.apps.working_key(served.app)
+            for problem in missing_requirements(served.flow, running.resources):
+                say(f"note: {problem}")
         shown = {
             "file": served.app.source,
             "name": served.app.name,

@@ -59,6 +59,7 @@ async def serve(
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
     async with service(settings, limited=True, telemetry=telemetry, identity=identity) as running:
+        watch = Watch(running, workflows, folders)
         published = await publish_all(running, workflows, folders)
         served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]
         await running.apps.learn_names()  # other processes may serve the apps that are tools of these
@@ -140,8 +141,7 @@ async def serve(
                     await running.apps.learn_names()
                     on_changed(running, url, (file, app, await running.apps.working_key(app.app)), new)
 
-                watch = Watch(running, workflows, folders, on_published)
-                await stack.enter_async_context(background("watch", watch.run()))
+                await stack.enter_async_context(background("watch", watch.run(on_published)))
             await Server(front, serving).serve([listener])
 
 

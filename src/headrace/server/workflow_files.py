@@ -65,32 +65,28 @@ async def publish_all(
 
 
 class Watch:
-    """Publishes files when they change, and new files of folders. `on_published` gets the path, what it has become, and
-    whether the app is new.
+    """Publishes files that change after this was made, and new files of folders. `on_published` gets the path, what it
+    has become, and whether the app is new.
 
     It looks at the files again and again, because notifications of the system are not sent for every kind of mount.
     """
 
-    def __init__(
-        self,
-        running: Service,
-        files: Sequence[WorkflowFile],
-        folders: Sequence[Path],
-        on_published: Callable[[Path, Served, bool], Awaitable[None]],
-    ) -> None:
+    def __init__(self, running: Service, files: Sequence[WorkflowFile], folders: Sequence[Path]) -> None:
         self._running = running
         self._files = files
         self._folders = folders
-        self._on_published = on_published
         self._published = {file: _state(file.path) for file in self._all()}
         self._seen: dict[WorkflowFile, _State] = {}
-        self.run = Periodic("watching workflow files", self._look, _SECONDS).run
+
+    async def run(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
+        """Looks at the files until cancelled."""
+        await Periodic("watching workflow files", lambda: self._look(on_published), _SECONDS).run()
 
     def _all(self) -> list[WorkflowFile]:
         named = {file.path.absolute() for file in self._files}
         return [*self._files, *(file for file in files_in(self._folders) if file.path.absolute() not in named)]
 
-    async def _look(self) -> None:
+    async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         for file in self._all():
             state = _state(file.path)
             if state is None or state == self._published.get(file):
@@ -98,19 +94,22 @@ class Watch:
             if state != self._seen.get(file):
                 self._seen[file] = state  # it may still be written
                 continue
-            self._published[file] = state
-            await self._publish(file)
+            published = await self._publish(file)
+            self._published[file] = state  # not before: a failure of the database is tried again
+            if published is not None:
+                await on_published(file.path, *published)
 
-    async def _publish(self, file: WorkflowFile) -> None:
+    async def _publish(self, file: WorkflowFile) -> tuple[Served, bool] | None:
+        """(what the file has become, whether its app is new); None if nothing changed."""
         apps = self._running.apps
         before = {app.id: app.version for app in await apps.catalog.apps()}
         try:
             served = await self._running.publish(file.path, file.name)
         except LoadError as error:
             _log_problems("%s is not published, and what was served before stays: %s", file.path, error)
-            return
-        if before.get(served.app.id) != served.version.id:
-            await self._on_published(file.path, served, served.app.id not in before)
+            return None
+        changed = before.get(served.app.id) != served.version.id
+        return (served, served.app.id not in before) if changed else None
 
 
 def _state(path: Path) -> _State:
