@@ -143,7 +143,7 @@ async def test_an_answer_that_drips_is_not_waited_out(server: ModelServer, whole
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
-WRONG_URL = "openai answered {} at URL/chat/completions: check its base URL."
+WRONG_URL = "openai answered {} at URL/v1/chat/completions: check its base URL."
 
 
 @pytest.mark.parametrize(
