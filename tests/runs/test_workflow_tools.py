@@ -406,24 +406,27 @@ async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called
     await store.aclose()
 
 
+@pytest.mark.parametrize("started", [True, False])
 async def test_a_run_whose_caller_has_ended_is_stopped_by_the_next_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
 ):
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     first = made(store)
-    _, waiter = await serve(first, GATED, WAITER)
+    gated, waiter = await serve(first, GATED, WAITER)
     async with working(first):
         run = await begin(first, waiter)
         await opened()
     (child,) = await children(first, run)
     records = await store.journal.read(run)
     await store.journal.append([Record(run, len(records) + 1, 0.0, RunEnded("stopped"))])  # and then it was killed
+    if not started:
+        child = (await first.submit(Submission(gated, "ann", {}, source=f"run:{run}"))).run
     second = made(store)
     async with working(second):
-        assert (await end_of(second, child)).status == "stopped"
-    assert Gate.entered == 1
+        end = await end_of(second, child)
+    assert (end.status, Gate.entered) == ("stopped", 1)
     await store.aclose()
 
 

@@ -185,7 +185,8 @@ class Worker:
         run_service = self.run_service
         if run in run_service.driving:
             return
-        records = run_service.take_handover(run) or await run_service.environment.journal.read(run)
+        new = run_service.take_handover(run)
+        records = new or await run_service.environment.journal.read(run)
         if not records:
             return
         if isinstance(records[-1].event, RunEnded):
@@ -197,7 +198,7 @@ class Worker:
         conversation = queued.conversation
         # any process may end a run that is to be stopped, since it starts no node
         if not any(isinstance(record.event, StopRequested) for record in records):
-            if len(records) > 1 and await is_abandoned(run_service, queued):
+            if not new and await is_abandoned(run_service, queued):
                 await run_service.stop(run, "")
                 return
             # of several processes that start a new run the journal lets one; a started one may have a live owner
