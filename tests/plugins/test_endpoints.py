@@ -120,8 +120,13 @@ async def test_pieces_come_as_they_are_made(plugins: Plugins, tmp_path: Path) ->
         (results({"status": 200, "headers": {"a b": "c"}}), 500, "header that is not valid"),
     ],
 )
-async def test_what_fails(client: httpx.AsyncClient, path: str, status: int, problem: str) -> None:
+async def test_what_fails(
+    client: httpx.AsyncClient, path: str, status: int, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await client.get(path)
+    logged = [record.getMessage() for record in caplog.records if record.name.endswith("plugins.endpoints")]
+    assert all("endpoint of tests/" in message for message in logged), "a hook is not logged"
+    assert bool(logged) is (status == 500)
     assert response.status_code == status
     assert problem in response.json()["message"]
     assert TOKEN not in response.text

@@ -122,13 +122,13 @@ class PluginEndpoints:
         try:
             if plugin is None:
                 raise PluginError(f"The plugin {wanted.plugin} is needed: run `headrace plugins add {wanted.plugin}`.")
-            results = self._results(plugin, self._settings(hook, plugin, wanted.settings), hook, request)
+            results = self._results(plugin, self._settings(plugin, wanted.settings), hook, request)
             return await _response(results)
         except HeadraceError as error:
-            logger.warning("endpoint %s: %s", hook, error)
+            logger.warning("endpoint of %s: %s", wanted.plugin, error)  # the hook must not be in the log
             raise RequestError(str(error), "internal_server_error", 500) from error
 
-    def _settings(self, hook: str, plugin: InstalledPlugin, given: Mapping[str, Value]) -> Credentials:
+    def _settings(self, plugin: InstalledPlugin, given: Mapping[str, Value]) -> Credentials:
         """The settings, filled in like credentials. HeadraceError if one is missing or not valid, or the plugin may not
         have endpoints."""
         groups = plugin.declarations.endpoints
@@ -137,7 +137,7 @@ class PluginEndpoints:
         unset: list[str] = []
         values = expand(given, self._environ, unset)
         if unset:
-            raise HeadraceError(f"{self._path}, {hook}: set {' and '.join(unset)}")
+            raise HeadraceError(f"{self._path}, {plugin.id.plugin}: set {' and '.join(unset)}")
         fields = [field for group in groups for field in group.settings]
         filled = self._plugins.credentials.filled("api-key", plugin.id.name, fields, values)
         if filled.missing is not None:
