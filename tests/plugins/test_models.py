@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -304,3 +306,8 @@ async def test_a_file_that_is_gone(models: ModelClient) -> None:
     gone = File("image", "local_file", related_id="no-such-file", mime_type="image/png")
     error = await error_of(models, ChatRequest(PROVIDER, "seeing", [Message("user", "What?", [gone])]))
     assert error.kind != "InvokeConnectionError"
+
+
+def test_what_plugins_declare_is_not_read_before_there_is_a_plugin() -> None:
+    program = "import sys, headrace.main; sys.exit('headrace.adapters.plugins.declarations' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,14 +6,16 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from headrace.adapters.models.request import encoded, state_schema, stop_words
-from headrace.adapters.plugins.declarations import ModelDeclaration
 from headrace.adapters.plugins.fields import items_of, mapping_of
 from headrace.errors import HeadraceError
 from headrace.ports.services import ChatChunk, ChatRequest, Files, FunctionTool, Message, ToolCall, Usage
 from headrace.values import File, Value, to_json
+
+if TYPE_CHECKING:
+    from headrace.adapters.plugins.declarations import ModelDeclaration
 
 _Fields: TypeAlias = Mapping[str, Any]
 

@@ -18,16 +18,16 @@ from headrace.adapters.models.endpoint import NOT_INITIALIZED
 from headrace.adapters.models.failures import CONNECTION, UNAVAILABLE
 from headrace.adapters.models.providers import configured, last_part
 from headrace.adapters.models.speech import SpeechClient
-from headrace.adapters.plugins.credentials import Credentials
-from headrace.adapters.plugins.declarations import CredentialField, ModelDeclaration, ModelProvider
 from headrace.adapters.plugins.identifiers import plugin_of_models
-from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import HeadraceError, NodeError
 from headrace.ports.services import ChatChunk, ChatRequest, Files, ToolContext
 from headrace.values import Value
 
 if TYPE_CHECKING:
+    from headrace.adapters.plugins.credentials import Credentials
+    from headrace.adapters.plugins.declarations import CredentialField, ModelDeclaration, ModelProvider
+    from headrace.adapters.plugins.installed import InstalledPlugin
     from headrace.adapters.plugins.process import PluginError
 
 PLUGIN_ERROR = "PluginInvokeError"
