@@ -14,7 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,13 @@ if NGINX is None:
     ]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A port that no other process is given before nginx listens to it, with `reuseport`."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @dataclass
@@ -106,11 +110,10 @@ class Site:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory, image: Image) -> AsyncGenerator[Site]:
+async def site(tmp_path_factory: pytest.TempPathFactory, image: Image, port: int) -> AsyncGenerator[Site]:
     folder = tmp_path_factory.mktemp("site")
     authority = Authority(folder)
     certificate, key = authority.issue("site")
-    port = free_port()
     url = f"https://127.0.0.1:{port}/api"
     async with gate() as peer:
         workflow(folder / "flow.yml", peer.url)
@@ -176,7 +179,7 @@ def start_nginx(folder: Path, port: int, inside: str, certificate: Path, key: Pa
     example = (ROOT / "deploy" / "nginx" / "headrace.conf").read_text()
     for given, here in (
         ("server headrace:8040;", f"server {inside};"),
-        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl reuseport;"),
         ("/etc/nginx/certificates/fullchain.pem", str(certificate)),
         ("/etc/nginx/certificates/privkey.pem", str(key)),
     ):
