@@ -63,10 +63,10 @@ def measure() -> set[tuple[str, str]]:
     """What a run touches."""
     profile = Profile()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_serve(Path(folder, "first"), None))  # loads and caches what is loaded and cached once
+        asyncio.run(_serve(Path(folder), None))  # loads and caches what is loaded and cached once
         threading.setprofile(profile)
         sys.setprofile(profile)
-        asyncio.run(_serve(Path(folder, "second"), profile))
+        asyncio.run(_serve(Path(folder), profile))
     sys.setprofile(None)
     return profile.functions()
 

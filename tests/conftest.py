@@ -46,17 +46,18 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
     logged.listen()
     leftovers.reset_signals()
-    keep_bytecode()
+    share_caches()
     if not is_worker(config):
         handle, name = tempfile.mkstemp(prefix="headrace-leftovers-")
         os.close(handle)
         config.stash[_REPORT] = Path(name)
 
 
-def keep_bytecode() -> None:
-    """The tests start hundreds of processes: none of them is to compile everything anew."""
+def share_caches() -> None:
+    """The tests start hundreds of processes: none of them is to compile everything anew, or to check the same types."""
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["MYPY_CACHE_DIR"] = str(Path(__file__).parents[1] / "build" / "mypy")
 
 
 def is_worker(config: pytest.Config) -> bool:

@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from headrace.api.openapi import document
 from headrace.stores.memory import memory_storage
 from tests.native import conforming
 from tests.native.calling import Caller
 from tests.native.conforming import validator
+from tests.native.described import APP, DESCRIPTION
 from tests.native.fuzzing import Operation, operations
 from tests.native.world import api_of, apps_of
 from tests.runs.service import ECHO
 
-STORE = memory_storage()
-APP: Any = api_of(apps_of(STORE), STORE)
-DESCRIPTION: Mapping[str, Any] = document(APP.routes)
 ALL = operations(DESCRIPTION, "/api/")
 each_operation = pytest.mark.parametrize("operation", ALL, ids=lambda value: f"{value.method} {value.path}")
 

@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from mcp.types import CallToolResult, TextContent, Tool
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -37,6 +38,14 @@ from headrace.ports.services import (
 )
 from tests.tools.mcp_server import new_server
 from tests.tools.mcp_world import STDIO, Forgetful, answer, call, connected, listening, program
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stdio() -> AsyncIterator[McpTools]:
+    """Tools of a process that answers them all: to start one takes a second of CPU time."""
+    async with connected(s=STDIO) as tools:
+        yield tools
+
 
 # ------------------------------------------------------------------------------------------------------- real servers
 
@@ -82,32 +91,32 @@ async def test_a_server_elsewhere(type_: str) -> None:
     assert set(seen) == {"Bearer secret"}
 
 
-async def test_every_kind_of_content() -> None:
-    async with connected(s=STDIO) as tools:
-        assert await call(tools, "everything") == [
-            TextMessage("plain"),
-            BlobMessage(b"data", "image/png"),
-            BlobMessage(b"data", "audio/wav"),
-            LinkMessage("https://example.com/a.txt"),
-            TextMessage("file:///b.txt"),
-            TextMessage("embedded"),
-            BlobMessage(b"data", "application/pdf", "d.pdf"),
-        ]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_kind_of_content(stdio: McpTools) -> None:
+    assert await call(stdio, "everything") == [
+        TextMessage("plain"),
+        BlobMessage(b"data", "image/png"),
+        BlobMessage(b"data", "audio/wav"),
+        LinkMessage("https://example.com/a.txt"),
+        TextMessage("file:///b.txt"),
+        TextMessage("embedded"),
+        BlobMessage(b"data", "application/pdf", "d.pdf"),
+    ]
 
 
-async def test_empty_parameters_are_left_out() -> None:
-    async with connected(s=STDIO) as tools:
-        filters = [{"field": "x"}]
-        assert await answer(tools, "search", query="q", filters=filters, limit=None, deep="") == (
-            "q [('x', 10)] None False"
-        )
-        with pytest.raises(NodeError, match="query"):
-            await call(tools, "search", query="", filters=filters)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_empty_parameters_are_left_out(stdio: McpTools) -> None:
+    filters = [{"field": "x"}]
+    assert await answer(stdio, "search", query="q", filters=filters, limit=None, deep="") == (
+        "q [('x', 10)] None False"
+    )
+    with pytest.raises(NodeError, match="query"):
+        await call(stdio, "search", query="", filters=filters)
 
 
-async def test_the_parameters_of_a_tool_are_those_of_its_schema() -> None:
-    async with connected(s=STDIO) as tools:
-        specs = {spec.name: spec for spec in (await tools.specs())["s"]}
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_parameters_of_a_tool_are_those_of_its_schema(stdio: McpTools) -> None:
+    specs = {spec.name: spec for spec in (await stdio.specs())["s"]}
     parameters = {parameter.name: parameter for parameter in specs["search"].parameters}
     assert specs["search"].description == "Searches."
     assert {name: (each.type, each.required, each.default) for name, each in parameters.items()} == {
@@ -124,22 +133,22 @@ async def test_the_parameters_of_a_tool_are_those_of_its_schema() -> None:
     assert not specs["process"].open
 
 
-async def test_many_calls_at_once_share_a_connection() -> None:
-    async with connected(s=STDIO) as tools:
-        pids = await asyncio.gather(*(answer(tools, "process") for _ in range(5)))
-        assert len(set(pids)) == 1
-        hanging = asyncio.create_task(answer(tools, "hang"))
-        assert await answer(tools, "let") == "let"  # is not held up
-        assert await hanging == "at last"
+@pytest.mark.asyncio(loop_scope="module")
+async def test_many_calls_at_once_share_a_connection(stdio: McpTools) -> None:
+    pids = await asyncio.gather(*(answer(stdio, "process") for _ in range(5)))
+    assert len(set(pids)) == 1
+    hanging = asyncio.create_task(answer(stdio, "hang"))
+    assert await answer(stdio, "let") == "let"  # is not held up
+    assert await hanging == "at last"
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
 
 
-async def test_a_tool_that_fails_fails_the_call() -> None:
-    async with connected(s=STDIO) as tools:
-        with pytest.raises(NodeError, match="no such city") as failed:
-            await call(tools, "fail", reason="no such city")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_tool_that_fails_fails_the_call(stdio: McpTools) -> None:
+    with pytest.raises(NodeError, match="no such city") as failed:
+        await call(stdio, "fail", reason="no such city")
     assert failed.value.kind == "ToolInvokeError"
 
 
